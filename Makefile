@@ -1,0 +1,45 @@
+# Two commands: `make figures` and `make test`. Both build .venv first, from pinned requirements.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell command -v $(p)),$(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+# A stamp inside the environment, so an interrupted installation is never taken for whole.
+READY := $(VENV)/ready
+
+.PHONY: figures test check unit workflow acceptance format environment clean
+
+figures: $(READY)
+	$(BIN)/snakemake figures $(ARGS)
+
+environment: $(READY)
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "llm-figures needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+test: check unit workflow acceptance
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+unit: $(READY)
+	$(BIN)/pytest -m "not workflow and not acceptance"
+
+workflow: $(READY)
+	$(BIN)/pytest -m workflow
+
+acceptance: $(READY)
+	$(BIN)/pytest -m acceptance
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile workflow
+
+clean:
+	rm -rf $(VENV) .snakemake results/*/

@@ -1,0 +1,66 @@
+# llm-figures: five interpretability figures of a causal language model, each a target of its own.
+#
+#   snakemake figures                     all five (the default)
+#   snakemake scale_qkv                   one of them, and what it needs
+#   snakemake figures --config model=…    another model, beside the first
+#
+# The flow is one way:
+#   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
+#   texts ─→ queries and keys ─→ attention cells ─→ mean_qkv, mean_qkv_tokens, scale_qkv
+#   texts ─→ module activity ─→ module scores ─→ module_map
+# Everything made lies in results/{model}/.
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: Path(workflow.basedir) / "config" / "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/forward.smk"
+include: "workflow/rules/ablation.smk"
+include: "workflow/rules/probe.smk"
+include: "workflow/rules/modules.smk"
+include: "workflow/rules/render.smk"
+
+
+rule figures:
+    default_target: True
+    localrule: True
+    input:
+        [picture(figure) for figure in FIGURES],
+
+
+rule mean_qkv:
+    localrule: True
+    input:
+        picture("mean_qkv"),
+
+
+rule mean_qkv_tokens:
+    localrule: True
+    input:
+        picture("mean_qkv_tokens"),
+
+
+rule scale_qkv:
+    localrule: True
+    input:
+        picture("scale_qkv"),
+
+
+rule probe_auc:
+    localrule: True
+    input:
+        picture("probe_auc"),
+
+
+rule module_map:
+    localrule: True
+    input:
+        picture("module_map"),

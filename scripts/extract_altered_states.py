@@ -1,0 +1,46 @@
+"""Cache the shown layer's queries and keys of passes with the change in every layer."""
+
+from llm_figures.attention import layer_states
+from llm_figures.attention_scores import panels, shown_layer
+from llm_figures.capture import capture_attention, state_rows, tokenize_texts
+from llm_figures.job import job, progress
+from llm_figures.models import decoder_layers, load_model
+from llm_figures.tensors import read_table, tensor_file
+
+
+def main(
+    card: str, unaltered: str, output: str, inputs: list[str], options: dict, runtime: dict
+) -> None:
+    layer = shown_layer(options, [states for _, states in layer_states(read_table(unaltered))])
+    model, tokenizer = load_model(card, **runtime)
+    texts = tokenize_texts(tokenizer, inputs)
+    longest = max(len(ids) for ids in texts)
+    everywhere = range(len(decoder_layers(model)))
+
+    def passes():
+        for _, _, index, alteration in progress(panels(options, len(texts)), "passes"):
+            captured = capture_attention(
+                model, texts[index - 1], [layer], dict.fromkeys(everywhere, alteration)
+            )
+            yield state_rows(
+                tokenizer, index, texts[index - 1], captured, longest, alteration
+            )
+
+    rows = passes()
+    schema, first = next(rows)
+    with tensor_file(output, schema) as file:
+        file.write(first)
+        for _, columns in rows:
+            file.write(columns)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.input.states,
+            snakemake.output.states,
+            snakemake.params.inputs,
+            snakemake.params.options,
+            {**snakemake.params.runtime, "threads": snakemake.threads},
+        )

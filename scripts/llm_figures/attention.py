@@ -1,0 +1,163 @@
+"""Attention weights from cached queries and keys, and what is measured on them.
+
+Everything here is NumPy in float64: a single-layer alteration of Query, Key or Value needs the
+layer's cached states alone, no model and no torch.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from llm_figures.errors import UserError
+from llm_figures.operations import Alteration
+from llm_figures.tensors import read_tensors, tensor
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """What one layer's attention kernel saw of one text.
+
+    query: [heads, tokens, head_dim], after rotary embedding and any query norm.
+    key: [key-value heads, tokens, head_dim], likewise; not repeated for grouped queries.
+    scaling: factor on query·key, usually head_dim ** -0.5.
+    window: a token attends to this many positions, itself included; None is no limit.
+    softcap: s -> softcap * tanh(s / softcap) on scores (Gemma 2); None is none.
+    sinks: [heads], logits of an extra column that only takes weight away (GPT-OSS); or None.
+    tokens: the text's tokens, as strings.
+    """
+
+    input: int
+    layer: int
+    query: np.ndarray
+    key: np.ndarray
+    scaling: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: np.ndarray | None = None
+    tokens: list[str] = field(default_factory=list)
+
+    def altered(self, alteration: Alteration | None) -> "LayerStates":
+        """The same states with `alteration` made; Value plays no part in its own layer's map."""
+        if alteration is None or alteration.component == "value":
+            return self
+        states = getattr(self, alteration.component).astype(np.float64)
+        return replace(self, **{alteration.component: alteration(states)})
+
+    def weights(self) -> np.ndarray:
+        """Causal attention weights [heads, tokens (query), tokens (key)], rows summing to 1.
+
+        softmax(query · keyᵀ · scaling) (Vaswani et al. 2017, eq. 1), with the layer's window,
+        soft cap and sinks. With sinks the rows sum to what the sinks leave.
+        """
+        query = self.query.astype(np.float64)
+        key = np.repeat(self.key.astype(np.float64), len(query) // len(self.key), axis=0)
+        scores = query @ key.transpose(0, 2, 1) * self.scaling
+        if self.softcap is not None:
+            scores = self.softcap * np.tanh(scores / self.softcap)
+        position = np.arange(scores.shape[-1])
+        distance = position[:, None] - position[None, :]
+        hidden = distance < 0
+        if self.window is not None:
+            hidden |= distance >= self.window
+        scores = np.where(hidden, -np.inf, scores)
+        if self.sinks is not None:
+            column = np.broadcast_to(self.sinks[:, None, None], (*scores.shape[:2], 1))
+            scores = np.concatenate([scores, column], axis=-1)
+        scores -= scores.max(axis=-1, keepdims=True)
+        weights = np.exp(scores)
+        weights /= weights.sum(axis=-1, keepdims=True)
+        return weights[..., : len(position)]
+
+
+def attention_states_schema(query_shape, key_shape) -> pa.Schema:
+    """Schema of forward/attention_states.parquet: one row per input × layer.
+
+    Texts differ in length and a tensor column has one shape, so rows are padded with NaN to the
+    longest text; `tokens` tells the true length.
+    """
+    return pa.schema(
+        [
+            ("input", pa.int32()),
+            ("layer", pa.int32()),
+            ("component", pa.string()),  # what was altered on the way; null: nothing
+            ("operation", pa.string()),
+            ("over", pa.string()),
+            ("epsilon", pa.float64()),
+            ("tokens", pa.list_(pa.string())),
+            ("token_ids", pa.list_(pa.int64())),
+            ("scaling", pa.float64()),
+            ("mask", pa.string()),  # "causal" or "sliding"
+            ("window", pa.int32()),
+            ("softcap", pa.float64()),
+            ("sinks", pa.list_(pa.float32())),
+            ("query", tensor(query_shape)),
+            ("key", tensor(key_shape)),
+        ]
+    )
+
+
+def layer_states(table: pa.Table) -> list[tuple[Alteration | None, LayerStates]]:
+    """The rows of an attention states table, each with the alteration of its forward pass."""
+    query, key = read_tensors(table, "query"), read_tensors(table, "key")
+    rows = table.drop_columns(["query", "key"]).to_pylist()
+    found = []
+    for index, row in enumerate(rows):
+        length = len(row["tokens"])
+        states = LayerStates(
+            input=row["input"],
+            layer=row["layer"],
+            query=query[index][:, :length],
+            key=key[index][:, :length],
+            scaling=row["scaling"],
+            window=row["window"],
+            softcap=row["softcap"],
+            sinks=None if row["sinks"] is None else np.array(row["sinks"]),
+            tokens=row["tokens"],
+        )
+        if not (np.isfinite(states.query).all() and np.isfinite(states.key).all()):
+            raise UserError(
+                f"attention states of input {states.input}, layer {states.layer} hold NaN or "
+                "infinite values; try dtype: float32, or remove the file and run again"
+            )
+        made = (
+            None
+            if row["component"] is None
+            else Alteration(row["component"], row["operation"], row["over"], row["epsilon"])
+        )
+        found.append((made, states))
+    return found
+
+
+def sink_strength(weights: np.ndarray) -> np.ndarray:
+    """F: mean weight on the first token over the rows after it; [..., T, T] -> [...].
+
+    The first row is left out: causality makes its weight 1 whatever the model does.
+    """
+    return weights[..., 1:, 0].mean(axis=-1)
+
+
+def uniform_causal(tokens: int) -> np.ndarray:
+    """U: the map of a causal layer whose scores are all equal; row i (from 1) holds 1/i."""
+    return np.tril(np.ones((tokens, tokens))) / np.arange(1, tokens + 1)[:, None]
+
+
+def distance_to_uniform(weights: np.ndarray) -> np.ndarray:
+    """D: mean |A − U| over the lower triangle; [..., T, T] -> [...]."""
+    tokens = weights.shape[-1]
+    lower = np.tril_indices(tokens)
+    return np.abs(weights - uniform_causal(tokens))[..., lower[0], lower[1]].mean(axis=-1)
+
+
+def strongest_layer(states: list[LayerStates]) -> int:
+    """The layer with the strongest sink: mean F over heads and inputs; ties go to the lower."""
+    strength: dict[int, list[float]] = {}
+    for state in states:
+        strength.setdefault(state.layer, []).append(sink_strength(state.weights()).mean())
+    return max(sorted(strength), key=lambda layer: np.mean(strength[layer]))
+
+
+def strongest_head(states: list[LayerStates]) -> int:
+    """The head with the strongest sink among one layer's states, mean F over inputs."""
+    strength = np.mean([sink_strength(s.weights()) for s in states], axis=0)
+    return int(strength.argmax())

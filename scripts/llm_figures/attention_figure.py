@@ -1,0 +1,100 @@
+"""The 3 × 3 attention heatmaps: mean_qkv, mean_qkv_tokens, scale_qkv."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from llm_figures.drawing import colour_bar, colour_map, heatmap, styled_title
+
+MEAN_TITLES = {
+    "features": "The Mean Operation For *Query*, *Key* and *Value*",
+    "tokens": "The Mean Operation over Tokens For *Query*, *Key* and *Value*",
+}
+SCALE_TITLE = "The Attention Weight after Modifying Query, Key and Value"
+
+
+def epsilon_label(epsilon: float) -> str:
+    """5e-1, 1e-3, 2.5e-1: as few digits as tell the value."""
+    mantissa, exponent = f"{epsilon:.6e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def panel_title(panel: pd.Series) -> str:
+    """The published title of a panel; starred words are italic."""
+    component = panel["component"].capitalize()
+    if panel["operation"] == "mean":
+        return f"Taking the Mean of *{component}* (Input {panel['input']})"
+    return f"Modifying {component} with ε = {epsilon_label(panel['epsilon'])}"
+
+
+def figure_title(options: dict) -> str:
+    """The published title of the whole figure, naming the components that are shown."""
+    title = MEAN_TITLES[options["over"]] if options["operation"] == "mean" else SCALE_TITLE
+    star = "*" if options["operation"] == "mean" else ""
+    names = [f"{star}{component.capitalize()}{star}" for component in options["components"]]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return title.replace(f"{star}Query{star}, {star}Key{star} and {star}Value{star}", listed)
+
+
+def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
+    """Draw the grid from the tidy cells of one attention figure.
+
+    Rows of a panel are query positions from the top, columns key positions from the left.
+    """
+    cmap = colour_map(options["palette"])
+    rows, columns = cells["panel_row"].max() + 1, cells["panel_column"].max() + 1
+    size = plt.rcParams["font.size"]
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.0 * columns + 0.9, 3.05 * rows + 0.5),
+        squeeze=False,
+        layout="constrained",
+    )
+    fig.get_layout_engine().set(rect=(0, 0.5 / (3.05 * rows + 0.5), 1, 1), wspace=0.03, hspace=0.03)
+    for (row, column), panel in cells.groupby(["panel_row", "panel_column"]):
+        ax = axes[row, column]
+        weights = panel.pivot(index="query_position", columns="key_position", values="weight")
+        mesh = heatmap(
+            weights,
+            ax,
+            cmap=cmap,
+            limits=options["limits"],
+            square=True,
+            xticklabels=False,
+            yticklabels=False,
+        )
+        ax.set(xlabel="", ylabel="")
+        styled_title(
+            ax,
+            panel_title(panel.iloc[0]),
+            f"panel-{row}-{column}-title",
+            anchor=(0.5, 1.0),
+            transform=ax.transAxes,
+            loc="lower center",
+            size=size,
+        )
+    low, high = options["limits"]
+    colour_bar(
+        fig,
+        mesh,
+        "Attention Weight",
+        ticks=np.round(np.linspace(low, high, 6), 10),
+        ax=axes,
+        shrink=0.96,
+        aspect=40,
+        pad=0.02,
+    )
+    fig.draw_without_rendering()  # places the panels, whose centre the title goes under
+    left, right = axes[0, 0].get_position().x0, axes[0, -1].get_position().x1
+    styled_title(
+        fig,
+        figure_title(options),
+        "figure-title",
+        anchor=((left + right) / 2, 0.0),
+        transform=fig.transFigure,
+        loc="lower center",
+        size=1.4 * size,
+    )
+    return fig

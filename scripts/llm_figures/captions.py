@@ -1,0 +1,55 @@
+"""What a reader must know of a figure and cannot see in it: the text beside the picture."""
+
+import pandas as pd
+
+
+def attention_caption(cells: pd.DataFrame, model: str, options: dict) -> str:
+    """Model, layer, head, operation and scope of an attention figure."""
+    first = cells.iloc[0]
+    why = " (the strongest sink of the unaltered model)" if options["layer"] == "auto" else ""
+    head = "averaged over its heads" if first["head"] == "mean" else f"head {first['head']}"
+    made = (
+        f"replaced by its mean over the {'head dimension' if options['over'] == 'features' else 'token positions'}"
+        if options["operation"] == "mean"
+        else "multiplied by ε"
+    )
+    where = "in this layer alone" if options["scope"] == "layer" else "in every layer"
+    low, high = options["limits"]
+    return (
+        f"Attention weights of {model}, layer {first['layer']} (from 0){why}, {head}. Query, Key "
+        f"or Value, after rotary embedding, is {made}, {where}. Rows are query positions from the "
+        f"top, columns key positions; rows sum to one. Colours span {low:g} to {high:g}.\n"
+    )
+
+
+def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """What the probe is, the best cell, its controls, and the cells without a score."""
+    chosen = scores[(scores["metric"] == options["metric"])]
+    shown = chosen[(chosen["control"] == "none") & chosen["token"].isin(options["tokens"])]
+    shuffled = chosen[chosen["control"] == "shuffled_labels"]
+    best = shown.loc[shown["mean"].idxmax()]
+    embedding = shown[(shown["layer"] == 0) & (shown["token"] == best["token"])].iloc[0]
+    name = {"auc": "AUC", "accuracy": "Accuracy"}[options["metric"]]
+    empty = shown.loc[shown["mean"].isna(), "token"].unique()
+    low, high = options["limits"]
+    missing = f" Too few answers for a score (grey): {', '.join(empty)}." if len(empty) else ""
+    return (
+        f"{name} of a linear probe on the residual stream of {model} that detects a wrong answer, "
+        f"by layer (0 is the embeddings) and token; {best['folds']} cross-validation folds by "
+        f"question. Best cell: layer {best['layer']}, {best['token']}: {best['mean']:.3f} "
+        f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}]. The same token in the embeddings, which "
+        f"know no context: {embedding['mean']:.3f}. Trained on shuffled labels, the cells average "
+        f"{shuffled['mean'].mean():.3f}.{missing} Colours span {low:g} to {high:g}; lower values "
+        "take the lightest.\n"
+    )
+
+
+def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """The formula and the range."""
+    values = scores.loc[scores["metric"] == options["metric"], "value"]
+    return (
+        f"Operation strength ‖Wx‖ / (‖W‖_F ‖x‖) of every projection of {model}, averaged over the "
+        "tokens of the texts (without bias). Dimensionless; 1/√d_in for an input in a random "
+        f"direction. Values from {values.min():.4f} to {values.max():.4f}; layer 0 at the "
+        "bottom.\n"
+    )

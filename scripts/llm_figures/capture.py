@@ -1,0 +1,89 @@
+"""Queries and keys of whole texts, from a forward pass with or without an alteration in it."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llm_figures.attention import attention_states_schema
+from llm_figures.errors import UserError
+from llm_figures.models import decoder
+from llm_figures.operations import Alteration
+from llm_figures.tap import Captured, tap
+
+
+def tokenize_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], key: str = "inputs"
+) -> list[list[int]]:
+    """Token ids of each text, with the special tokens the tokenizer itself adds.
+
+    Raises:
+        UserError: a text of fewer than two tokens, whose causal map says nothing.
+    """
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    for index, (text, tokens) in enumerate(zip(texts, ids, strict=True)):
+        if len(tokens) < 2:
+            raise UserError(
+                f"config: {key}[{index + 1}]: {text!r} is {len(tokens)} token(s) to this model; "
+                "a text needs at least two"
+            )
+    return ids
+
+
+@torch.inference_mode()
+def capture_attention(
+    model: PreTrainedModel,
+    ids: Sequence[int],
+    layers: Collection[int],
+    alterations: dict[int, Alteration] | None = None,
+) -> dict[int, Captured]:
+    """Queries and keys of `layers` in one pass over one text, `alterations` made in it.
+
+    One text a pass: nothing is padded, so no position attends to what is not there.
+    """
+    with tap(model, layers, alterations) as captured:
+        decoder(model)(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False)
+    return captured
+
+
+def state_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    index: int,
+    ids: Sequence[int],
+    captured: dict[int, Captured],
+    longest: int,
+    alteration: Alteration | None = None,
+) -> tuple[pa.Schema, dict[str, list]]:
+    """Rows of the attention states file for one pass: one per layer, padded to `longest` tokens."""
+    columns: dict[str, list] = {}
+    tokens = [tokenizer.decode([token]) for token in ids]
+    for layer, state in sorted(captured.items()):
+        row = {
+            "input": index,
+            "layer": layer,
+            "component": alteration and alteration.component,
+            "operation": alteration and alteration.operation,
+            "over": alteration and alteration.over,
+            "epsilon": alteration and alteration.epsilon,
+            "tokens": tokens,
+            "token_ids": list(ids),
+            "scaling": float(state.scaling),
+            "mask": "causal" if state.window is None else "sliding",
+            "window": state.window,
+            "softcap": state.softcap,
+            "sinks": None if state.sinks is None else state.sinks.flatten().tolist(),
+            "query": _padded(state.query[0].numpy(), longest),
+            "key": _padded(state.key[0].numpy(), longest),
+        }
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    schema = attention_states_schema(columns["query"][0].shape, columns["key"][0].shape)
+    return schema, columns
+
+
+def _padded(states: np.ndarray, longest: int) -> np.ndarray:
+    """[heads, tokens, head_dim] -> [heads, longest, head_dim], NaN beyond the text."""
+    missing = longest - states.shape[1]
+    return np.pad(states, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)

@@ -1,0 +1,259 @@
+"""The config: defaults, checks and the few things computed from it, without heavy imports.
+
+Everything that can be known before a job is checked here, while the Snakefile is read, and
+reported in one line that names the key, the value and what is allowed.
+"""
+
+import copy
+import csv
+import difflib
+import json
+import math
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from llm_figures.errors import UserError
+from llm_figures.shapes import check_shape, shape_of
+
+ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
+FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
+
+
+def check_config(config: dict, schema_folder: Path, models_file: Path) -> tuple[dict, dict]:
+    """Fill in defaults and check everything that is known before a job.
+
+    Returns the whole config and the entry of its model, both with defaults.
+
+    Raises:
+        UserError: all problems found, one line each.
+    """
+    schema = _read_yaml(schema_folder / "config.schema.yaml")
+    config = validated(config, schema, "config")
+    listed = _read_yaml(models_file) or {}
+    sources = {**listed, **config["model_sources"]}
+    if config["model"] not in sources:
+        raise UserError(
+            f"config: model: {config['model']!r} is neither in {models_file} nor in "
+            f"model_sources; known: {', '.join(sorted(sources))}"
+        )
+    where = "config: model_sources" if config["model"] in config["model_sources"] else models_file
+    models = _read_yaml(schema_folder / "models.schema.yaml")
+    name = config["model"]
+    entry = validated({name: sources[name]}, models, str(where))[name]
+    problems = [*_figure_problems(config), *_dataset_problems(config["dataset"])]
+    shape = _known_shape(name, entry)
+    if problems:
+        raise UserError("\n".join(problems))
+    if shape:
+        check_shape(config["figures"], shape)
+    return config, entry
+
+
+def validated(values: dict, schema: dict, where: str) -> dict:
+    """`values` with the schema's defaults, numbers given as text made numbers.
+
+    Raises:
+        UserError: one line per problem, each naming the key and what is allowed.
+    """
+    values = _filled(copy.deepcopy(values), schema, schema)
+    errors = sorted(
+        Draft202012Validator(schema).iter_errors(values), key=lambda error: list(error.path)
+    )
+    if errors:
+        raise UserError("\n".join(f"{where}: {_explained(error)}" for error in errors))
+    return values
+
+
+def _known_shape(name: str, entry: dict) -> dict | None:
+    """The model's shape where it can be read without a download; checks a local folder."""
+    if entry["source"] != "path":
+        return None
+    folder = Path(entry["path"]).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"config: model {name}: path: {entry['path']}: no such folder")
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise UserError(
+            f"config: model {name}: path: {entry['path']}: no config.json there; it must be a "
+            "transformers model folder"
+        )
+    try:
+        model_config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"config: model {name}: {config_file} is not JSON: {error}") from None
+    return shape_of(model_config.get("text_config", model_config))
+
+
+def _figure_problems(config: dict):
+    count = len(config["inputs"])
+    for name in ATTENTION_FIGURES:
+        options = config["figures"][name]
+        if options["operation"] == "scale":
+            if options["input"] > count:
+                yield (
+                    f"config: figures.{name}.input: {options['input']}; there are {count} inputs"
+                )
+            if not all(math.isfinite(epsilon) for epsilon in options["epsilon"]):
+                yield f"config: figures.{name}.epsilon: {options['epsilon']}: must be finite"
+    probe = config["figures"]["probe_auc"]
+    if probe["highlight"]:
+        for token in probe["highlight"]["tokens"]:
+            if token not in probe["tokens"]:
+                yield (
+                    f"config: figures.probe_auc.highlight.tokens: {token!r} is not among the "
+                    f"figure's tokens: {', '.join(probe['tokens'])}"
+                )
+    for name in FIGURES:
+        limits = config["figures"][name].get("limits")
+        if limits and not limits[0] < limits[1]:
+            yield f"config: figures.{name}.limits: {limits}: the first must be below the second"
+
+
+def _dataset_problems(dataset: dict):
+    if dataset["path"] is None:
+        return
+    path = Path(dataset["path"]).expanduser()
+    if not path.is_file():
+        yield f"config: dataset.path: {dataset['path']}: no such file"
+        return
+    try:
+        columns = dataset_columns(path)
+    except UserError as error:
+        yield str(error)
+        return
+    for key in ("question", "answer", "group", "frame"):
+        if dataset[key] is not None and dataset[key] not in columns:
+            yield (
+                f"config: dataset.{key}: {path} has no column {dataset[key]!r}; "
+                f"it has: {', '.join(columns)}"
+            )
+
+
+def dataset_columns(path: Path) -> list[str]:
+    """Column names of a CSV, JSONL or Parquet file, reading no more than its beginning.
+
+    Raises:
+        UserError: an empty or damaged file, or another kind.
+    """
+    kind = path.suffix.lower()
+    where = f"config: dataset.path: {path}"
+    try:
+        if kind == ".csv":
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                columns = next(csv.reader(file), [])
+        elif kind == ".jsonl":
+            with path.open(encoding="utf-8-sig") as file:
+                columns = list(json.loads(file.readline() or "{}"))
+        elif kind == ".parquet":
+            import pyarrow.parquet as pq
+
+            columns = pq.read_schema(path).names
+        else:
+            raise UserError(f"{where}: unknown kind {kind!r}; allowed: .csv, .jsonl, .parquet")
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{where}: cannot be read: {reason}") from None
+    if not columns:
+        raise UserError(f"{where}: is empty")
+    return columns
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _filled(value: Any, schema: Any, root: dict) -> Any:
+    """`value` with defaults of missing keys; 1e-3, text to YAML 1.1, becomes a number."""
+    if not isinstance(schema, dict):
+        return value
+    if "$ref" in schema:
+        target: Any = root
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[part]
+        schema = {**target, **schema}
+    for branch in schema.get("allOf", []):
+        condition = {"$defs": root.get("$defs", {}), **branch.get("if", {})}
+        if isinstance(value, dict) and Draft202012Validator(condition).is_valid(value):
+            value = _filled(value, branch.get("then", {}), root)
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        for key, part in known.items():
+            if key not in value and isinstance(part, dict) and "default" in part:
+                value[key] = copy.deepcopy(part["default"])
+        for key in value:
+            value[key] = _filled(
+                value[key], known.get(key, schema.get("additionalProperties", {})), root
+            )
+    elif isinstance(value, list):
+        value = [_filled(item, schema.get("items", {}), root) for item in value]
+    elif isinstance(value, str) and "number" in _types(schema):
+        with suppress(ValueError):
+            value = float(value)
+    return value
+
+
+def _types(schema: dict) -> list[str]:
+    kind = schema.get("type", [])
+    return [kind] if isinstance(kind, str) else kind
+
+
+def _explained(error: ValidationError) -> str:
+    """One line for one error of the schema."""
+    key = ""
+    for part in error.absolute_path:
+        key += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
+    key = key.removeprefix(".")
+    value, rule = error.instance, error.validator_value
+    at = f"{key}: " if key else ""
+    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "…"
+    match error.validator:
+        case "additionalProperties":
+            allowed = sorted(error.schema.get("properties", {}))
+            unknown = next(name for name in value if name not in allowed)
+            near = difflib.get_close_matches(str(unknown), allowed, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            return f"{at}unknown key {unknown!r}; {hint}allowed: {', '.join(allowed)}"
+        case "required":
+            missing = [name for name in rule if name not in value]
+            return f"{at}missing key {missing[0]!r}"
+        case "type":
+            kinds = " or ".join(_types(error.schema))
+            return f"{at}{shown} is not of type {kinds}{_also(error.schema)}"
+        case "enum":
+            return f"{at}{shown}; allowed: {', '.join(str(item) for item in rule)}"
+        case "const":
+            return f"{at}{shown}; allowed: {json.dumps(rule)}"
+        case "minimum" | "exclusiveMinimum":
+            bound = "at least" if error.validator == "minimum" else "more than"
+            return f"{at}{shown}; must be {bound} {rule}"
+        case "maximum":
+            return f"{at}{shown}; must be at most {rule}"
+        case "minItems" | "minLength":
+            return f"{at}{shown} has {len(value)} entries or characters; at least {rule}"
+        case "maxItems":
+            return f"{at}{len(value)} entries; at most {rule}"
+        case "pattern" if rule == r"\S":
+            return f"{at}{shown} is an empty text"
+        case "pattern":
+            return f"{at}{shown}; {_allowed(error.schema)}"
+    return f"{at}{error.message}"
+
+
+def _also(schema: dict) -> str:
+    return f" ({schema['description']})" if "description" in schema else ""
+
+
+def _allowed(schema: dict) -> str:
+    if "description" in schema:
+        return f"allowed: {schema['description'].rstrip('.')}"
+    kinds = [kind for kind in _types(schema) if kind != "string"]
+    alternative = f"{' or '.join(kinds)}, or text" if kinds else "text"
+    return f"allowed: {alternative} of the form {schema['pattern']}"

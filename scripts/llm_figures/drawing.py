@@ -1,0 +1,145 @@
+"""What all figures share: style, titles with italics, colour bars, and deterministic files."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
+from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
+
+from llm_figures.errors import UserError
+from llm_figures.tensors import whole_file
+
+BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
+
+
+@contextmanager
+def drawing_style(font: str, font_size: float, dpi: int) -> Iterator[None]:
+    """Draw inside the block: vector text stays text, and nothing depends on the day or the run.
+
+    Raises:
+        UserError: a font that matplotlib does not know.
+    """
+    if font not in get_font_names():
+        raise UserError(f"config: style.font: {font!r} is not known to matplotlib")
+    settings = {
+        "font.family": font,
+        "font.size": font_size,
+        "axes.titlesize": font_size,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "llm-figures",
+        "pdf.fonttype": 42,
+        "savefig.dpi": dpi,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def colour_map(palette: str) -> Colormap:
+    """`blue-white-orange`, or a palette known to seaborn; grey where there is no value.
+
+    Raises:
+        UserError: an unknown palette.
+    """
+    if palette == "blue-white-orange":
+        colours = LinearSegmentedColormap.from_list(palette, BLUE_WHITE_ORANGE)
+    else:
+        try:
+            colours = sns.color_palette(palette, as_cmap=True)
+        except ValueError:
+            raise UserError(
+                f"config: palette: {palette!r} is not known; allowed: blue-white-orange, or a "
+                "palette of seaborn or matplotlib such as coolwarm, Blues, viridis"
+            ) from None
+        if not isinstance(colours, Colormap):
+            raise UserError(f"config: palette: {palette!r} is a list of colours, not a range")
+    colours = colours.copy()
+    colours.set_bad("0.85")
+    return colours
+
+
+def heatmap(values, ax, *, cmap: Colormap, limits: Sequence[float], **options):
+    """A seaborn heatmap without seams between its cells; returns the mesh for a colour bar."""
+    sns.heatmap(
+        values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options
+    )
+    mesh = ax.collections[0]
+    mesh.set_edgecolor("face")
+    mesh.set_linewidth(0.1)
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+    return mesh
+
+
+def colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
+    """A vertical colour bar at the right, drawn as vectors."""
+    bar = fig.colorbar(mesh, ticks=ticks, **options)
+    bar.set_label(label)
+    bar.solids.set_rasterized(False)
+    bar.solids.set_edgecolor("face")
+    bar.outline.set_linewidth(0.6)
+    return bar
+
+
+def styled_title(place, text: str, name: str, *, anchor, transform, loc: str, size: float) -> None:
+    """Write `text` with its *starred* words in italics, as real text in every format.
+
+    place: the axes or figure. name: prefix of the pieces' ids in the SVG.
+    """
+    pieces = []
+    for index, part in enumerate(re.split(r"\*(.+?)\*", text)):
+        for side in re.split(r"(^ | $)", part):
+            if side == " ":  # a space at an edge has no ink and would be lost
+                pieces.append(DrawingArea(0.32 * size, 0))
+            elif side:
+                area = TextArea(
+                    side, textprops={"size": size, "style": "italic" if index % 2 else "normal"}
+                )
+                area._text.set_gid(f"{name}-{len(pieces)}")
+                pieces.append(area)
+    place.add_artist(
+        AnchoredOffsetbox(
+            loc,
+            child=HPacker(children=pieces, pad=0, sep=0, align="baseline"),
+            bbox_to_anchor=anchor,
+            bbox_transform=transform,
+            frameon=False,
+            pad=0,
+            borderpad=0.4,
+        )
+    )
+
+
+def tick_step(rows: int) -> int:
+    """Rows between two labelled ticks: 2 for the published 32 layers, more for deeper models."""
+    return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= 18 * step), 50)
+
+
+def save(fig: Figure, paths: Sequence[str | Path]) -> None:
+    """Write the figure in the format of every path's suffix: pdf, svg or png."""
+    nothing = {
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "svg": {"Date": None, "Creator": None},
+        "png": {"Software": None},
+    }
+    for path in map(Path, paths):
+        kind = path.suffix.removeprefix(".")
+        with whole_file(path) as partial:
+            fig.savefig(
+                partial, format=kind, metadata=nothing[kind], bbox_inches="tight", pad_inches=0.08
+            )
+    plt.close(fig)

@@ -1,0 +1,75 @@
+"""What every script of a rule shares: its log, its progress lines and how it fails."""
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from llm_figures.errors import UserError
+
+log = logging.getLogger("llm_figures")
+
+T = TypeVar("T")
+
+
+@contextmanager
+def job(snakemake) -> Iterator[None]:
+    """Run the body of a script as the job `snakemake`.
+
+    The log file of the rule receives everything; the terminal receives progress and, on failure,
+    one line: the user's mistake as it is, anything else with the place of the full traceback.
+    BLAS keeps to the rule's threads, so that jobs side by side do not fight over the cores.
+    """
+    path = Path(snakemake.log[0])
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter(f"{snakemake.rule}: %(message)s"))
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [handler, terminal]
+    logging.captureWarnings(True)
+    # Warnings of libraries are for the log, where a curious reader finds them.
+    logging.getLogger().addHandler(handler)
+    try:
+        with threadpool_limits(snakemake.threads):
+            yield
+    except UserError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+    except Exception as error:
+        handler.stream.write(traceback.format_exc())
+        summary = " ".join(str(error).split())[:300]
+        log.error("failed: %s: %s (traceback in %s)", type(error).__name__, summary, path)
+        sys.exit(1)
+
+
+def progress(items: Iterable[T], unit: str, total: int | None = None) -> Iterator[T]:
+    """Yield `items`, logging at most every five seconds how many are done and what remains.
+
+    An item with a length (a batch) counts as that many units when `total` is given.
+    """
+    batches = total is not None
+    total = total if total is not None else len(items)  # type: ignore[arg-type]
+    start = last = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += len(item) if batches and isinstance(item, Sized) else 1
+        now = time.monotonic()
+        if now - last >= 5 and done < total:
+            last = now
+            left = (now - start) / done * (total - done)
+            log.info("%d of %d %s, about %s left", done, total, unit, _duration(left))
+    log.info("%d of %d %s in %s", done, total, unit, _duration(time.monotonic() - start))
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

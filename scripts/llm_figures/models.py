@@ -1,0 +1,97 @@
+"""Loading a prepared model, and what other stages must know of it."""
+
+import json
+import os
+from pathlib import Path
+
+# Weights and tokenizer are on disk by now: a job on a node without network must not look further.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from llm_figures.errors import UserError
+
+transformers.utils.logging.disable_progress_bar()
+
+
+def load_model(
+    card_path: str | Path, device: str = "auto", dtype: str = "auto", threads: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model described by a `model.json`, ready for inference.
+
+    device: "auto" (CUDA, else Apple's mps, else CPU) or a torch device.
+    dtype: "auto" (float32 on the CPU, the checkpoint's own elsewhere) or a torch dtype's name.
+    threads: torch threads, so that jobs side by side do not fight over the cores.
+
+    Raises:
+        UserError: the folder is gone, the device is missing, the weights do not load.
+    """
+    card = json.loads(Path(card_path).read_text())
+    folder = Path(card["folder"])
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"model folder {folder} is gone (named in {card_path}); "
+            f"prepare it again with: snakemake figures --forcerun prepare_model"
+        )
+    if threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    place = _device(device)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=_dtype(dtype, place),
+            local_files_only=True,
+            trust_remote_code=card["trust_remote_code"],
+            use_safetensors=card["safetensors_only"],
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=card["trust_remote_code"]
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the model in {folder} does not load: {reason}") from error
+    return model.to(place).eval(), tokenizer
+
+
+def decoder(model: PreTrainedModel) -> torch.nn.Module:
+    """The model without its language-model head."""
+    return model.get_decoder()
+
+
+def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The decoder's blocks, in order.
+
+    Raises:
+        UserError: the architecture keeps them somewhere unknown.
+    """
+    inner = decoder(model)
+    for name in ("layers", "h", "blocks"):
+        if isinstance(found := getattr(inner, name, None), torch.nn.ModuleList):
+            return found
+    raise UserError(
+        f"models of type {model.config.model_type} keep their layers in an unknown place; "
+        "choose another model"
+    )
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"config: device: {device!r} cannot be used here: {reason}") from None
+    return place
+
+
+def _dtype(dtype: str, device: torch.device) -> torch.dtype | str:
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    return getattr(torch, dtype)

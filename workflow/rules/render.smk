@@ -1,0 +1,70 @@
+# Pictures and captions, from tidy scores alone: no torch, no model.
+
+
+rule render_attention:
+    input:
+        cells="results/{model}/attention/{figure}.parquet",
+        code=code("render_attention"),
+    output:
+        pictures=multiext("results/{model}/figures/{figure}", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/{figure}.caption.txt",
+    log:
+        "results/{model}/logs/render_attention/{figure}.log",
+    benchmark:
+        "results/{model}/benchmarks/render_attention/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(ATTENTION_FIGURES),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options=lambda wildcards: config["figures"][wildcards.figure],
+        style=config["style"],
+    script:
+        "../../scripts/render_attention.py"
+
+
+rule render_probe:
+    input:
+        scores="results/{model}/probe/scores.parquet",
+        code=code("render_probe"),
+    output:
+        pictures=multiext("results/{model}/figures/probe_auc", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/probe_auc.caption.txt",
+    log:
+        "results/{model}/logs/render_probe.log",
+    benchmark:
+        "results/{model}/benchmarks/render_probe.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options=config["figures"]["probe_auc"],
+        style=config["style"],
+    script:
+        "../../scripts/render_probe.py"
+
+
+rule render_modules:
+    input:
+        scores="results/{model}/modules/scores.parquet",
+        code=code("render_modules"),
+    output:
+        pictures=multiext("results/{model}/figures/module_map", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/module_map.caption.txt",
+    log:
+        "results/{model}/logs/render_modules.log",
+    benchmark:
+        "results/{model}/benchmarks/render_modules.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options={
+            key: value
+            for key, value in config["figures"]["module_map"].items()
+            if key != "texts"
+        },
+        style=config["style"],
+    script:
+        "../../scripts/render_modules.py"
