@@ -31,36 +31,36 @@ include: "workflow/rules/render.smk"
 
 rule figures:
     default_target: True
-    localrule: True
     input:
         [picture(figure) for figure in FIGURES],
+    localrule: True
 
 
 rule mean_qkv:
-    localrule: True
     input:
         picture("mean_qkv"),
+    localrule: True
 
 
 rule mean_qkv_tokens:
-    localrule: True
     input:
         picture("mean_qkv_tokens"),
+    localrule: True
 
 
 rule scale_qkv:
-    localrule: True
     input:
         picture("scale_qkv"),
+    localrule: True
 
 
 rule probe_auc:
-    localrule: True
     input:
         picture("probe_auc"),
+    localrule: True
 
 
 rule module_map:
-    localrule: True
     input:
         picture("module_map"),
+    localrule: True

@@ -22,9 +22,7 @@ def main(
             captured = capture_attention(
                 model, texts[index - 1], [layer], dict.fromkeys(everywhere, alteration)
             )
-            yield state_rows(
-                tokenizer, index, texts[index - 1], captured, longest, alteration
-            )
+            yield state_rows(tokenizer, index, texts[index - 1], captured, longest, alteration)
 
     rows = passes()
     schema, first = next(rows)

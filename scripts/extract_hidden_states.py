@@ -38,8 +38,9 @@ def main(
         batch_size=batch_size,
     )
     schema = hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
+    total = sum(map(len, positions))
     with tensor_file(output, schema) as file:
-        for batch in progress(batches, "named tokens", total=sum(map(len, positions))):
+        for batch in progress(batches, "named tokens", total, lambda rows: len(rows["token"])):
             file.write(batch)
 
 

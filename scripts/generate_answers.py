@@ -48,7 +48,7 @@ def main(
     )
     tokens = 0
     with tensor_file(output, SCHEMA) as file:
-        for batch in progress(batches, "questions", total=len(asked)):
+        for batch in progress(batches, "questions", total=len(asked), size=len):
             tokens += sum(len(answer.answer_ids) for answer in batch)
             file.write(
                 {

@@ -1,9 +1,9 @@
 """Draw the module map."""
 
-from llm_figures.module_figure import draw_modules
 from llm_figures.captions import module_caption
 from llm_figures.drawing import drawing_style, save
 from llm_figures.job import job
+from llm_figures.module_figure import draw_modules
 from llm_figures.tensors import read_frame, whole_file
 
 

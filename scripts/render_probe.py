@@ -1,9 +1,9 @@
 """Draw the probe figure."""
 
-from llm_figures.probe_figure import draw_probe
 from llm_figures.captions import probe_caption
 from llm_figures.drawing import drawing_style, save
 from llm_figures.job import job
+from llm_figures.probe_figure import draw_probe
 from llm_figures.tensors import read_frame, whole_file
 
 

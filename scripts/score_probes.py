@@ -36,7 +36,7 @@ def main(
         values = np.concatenate(
             [read_tensors(read_table(path, [column]), column) for path in states]
         )
-        C = 1 / values.shape[1] if probe["C"] == "auto" else probe["C"]  # noqa: N806
+        C = 1 / values.shape[1] if probe["C"] == "auto" else probe["C"]
         found.append(
             probe_layer(values, cells, tokens, C=C, seed=probe["seed"], threads=threads).assign(
                 layer=layer

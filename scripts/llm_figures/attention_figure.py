@@ -48,11 +48,11 @@ def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
     fig, axes = plt.subplots(
         rows,
         columns,
-        figsize=(3.0 * columns + 0.9, 3.05 * rows + 0.5),
+        figsize=(3.0 * columns + 0.9, 3.05 * rows + 0.4),
         squeeze=False,
         layout="constrained",
     )
-    fig.get_layout_engine().set(rect=(0, 0.5 / (3.05 * rows + 0.5), 1, 1), wspace=0.03, hspace=0.03)
+    fig.get_layout_engine().set(rect=(0, 0.4 / (3.05 * rows + 0.4), 1, 1), wspace=0.03, hspace=0.03)
     for (row, column), panel in cells.groupby(["panel_row", "panel_column"]):
         ax = axes[row, column]
         weights = panel.pivot(index="query_position", columns="key_position", values="weight")
@@ -82,7 +82,7 @@ def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
         "Attention Weight",
         ticks=np.round(np.linspace(low, high, 6), 10),
         ax=axes,
-        shrink=0.96,
+        shrink=1.0,
         aspect=40,
         pad=0.02,
     )

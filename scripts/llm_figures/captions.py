@@ -2,14 +2,17 @@
 
 import pandas as pd
 
+from llm_figures.module_figure import colour_limits
+
 
 def attention_caption(cells: pd.DataFrame, model: str, options: dict) -> str:
     """Model, layer, head, operation and scope of an attention figure."""
     first = cells.iloc[0]
-    why = " (the strongest sink of the unaltered model)" if options["layer"] == "auto" else ""
+    why = ", where the unaltered model's sink is strongest" if options["layer"] == "auto" else ""
     head = "averaged over its heads" if first["head"] == "mean" else f"head {first['head']}"
+    axis = {"features": "head dimension", "tokens": "token positions"}[options["over"]]
     made = (
-        f"replaced by its mean over the {'head dimension' if options['over'] == 'features' else 'token positions'}"
+        f"replaced by its mean over the {axis}"
         if options["operation"] == "mean"
         else "multiplied by ε"
     )
@@ -47,9 +50,10 @@ def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
 def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     """The formula and the range."""
     values = scores.loc[scores["metric"] == options["metric"], "value"]
+    low, high = colour_limits(values.to_numpy(), options["limits"])
     return (
         f"Operation strength ‖Wx‖ / (‖W‖_F ‖x‖) of every projection of {model}, averaged over the "
         "tokens of the texts (without bias). Dimensionless; 1/√d_in for an input in a random "
-        f"direction. Values from {values.min():.4f} to {values.max():.4f}; layer 0 at the "
-        "bottom.\n"
+        f"direction. Values span {values.min():.4f} to {values.max():.4f}, colours {low:.4f} to "
+        f"{high:.4f}; layer 0 at the bottom.\n"
     )

@@ -110,7 +110,7 @@ def _figure_problems(config: dict):
                 )
     for name in FIGURES:
         limits = config["figures"][name].get("limits")
-        if limits and not limits[0] < limits[1]:
+        if isinstance(limits, list) and not limits[0] < limits[1]:
             yield f"config: figures.{name}.limits: {limits}: the first must be below the second"
 
 

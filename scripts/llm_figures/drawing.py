@@ -74,9 +74,7 @@ def colour_map(palette: str) -> Colormap:
 
 def heatmap(values, ax, *, cmap: Colormap, limits: Sequence[float], **options):
     """A seaborn heatmap without seams between its cells; returns the mesh for a colour bar."""
-    sns.heatmap(
-        values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options
-    )
+    sns.heatmap(values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options)
     mesh = ax.collections[0]
     mesh.set_edgecolor("face")
     mesh.set_linewidth(0.1)

@@ -1,7 +1,7 @@
 """The built-in questions: simple facts from small data packages at pinned versions.
 
-One row per question: `question`, `aliases` of the right answer, `group` (the relation) and `frame`, how a
-full-sentence answer begins ("The capital of Albania is"). The frame follows from the question
+One row per question: `question`, `aliases` of the right answer, `group` (the relation) and `frame`,
+how a full-sentence answer begins ("The capital of Albania is"). The frame follows from the question
 alone, so the exact answer after it is found without looking at the right answer.
 """
 
@@ -42,7 +42,7 @@ CONTINENTS = {
 }
 # On two continents, or counted to either.
 TWO_CONTINENTS = {
-    **dict.fromkeys(("AM", "AZ", "CY", "GE", "KZ", "RU", "TR"), ["Europe", "Asia"]),
+    **{code: ["Europe", "Asia"] for code in ("AM", "AZ", "CY", "GE", "KZ", "RU", "TR")},
     "AU": ["Oceania", "Australia"],
     "EG": ["Africa", "Asia"],
 }

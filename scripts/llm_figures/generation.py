@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -80,10 +81,13 @@ def generate(
 
 
 def equal_lengths(sequences: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """Indices of `sequences` in batches of at most `batch_size`, each of one length."""
+    """Indices of `sequences` in batches of at most `batch_size`, each of one length.
+
+    Sequences that begin alike are neighbours: their answers tend to be of one length, too.
+    """
     lengths: dict[int, list[int]] = {}
-    for index, sequence in enumerate(sequences):
-        lengths.setdefault(len(sequence), []).append(index)
+    for index in sorted(range(len(sequences)), key=lambda index: sequences[index]):
+        lengths.setdefault(len(sequences[index]), []).append(index)
     return [
         indices[start : start + batch_size]
         for _, indices in sorted(lengths.items())
@@ -136,11 +140,7 @@ def _generation(tokenizer, index, prompt_ids, ids, ends, stop) -> Generation:
     offsets[-1] = len(text)
     if (cut := text.find(stop)) >= 0:
         text = text[:cut]
-    spans = [
-        (start, min(end, len(text)))
-        for start, end in zip(offsets, offsets[1:], strict=False)
-        if start < len(text)
-    ]
+    spans = [(start, min(end, len(text))) for start, end in pairwise(offsets) if start < len(text)]
     return Generation(
         index=index,
         prompt_ids=prompt_ids,

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -50,18 +50,22 @@ def job(snakemake) -> Iterator[None]:
         sys.exit(1)
 
 
-def progress(items: Iterable[T], unit: str, total: int | None = None) -> Iterator[T]:
+def progress(
+    items: Iterable[T],
+    unit: str,
+    total: int | None = None,
+    size: Callable[[T], int] = lambda item: 1,
+) -> Iterator[T]:
     """Yield `items`, logging at most every five seconds how many are done and what remains.
 
-    An item with a length (a batch) counts as that many units when `total` is given.
+    total: units in all, by default the number of items. size: units of one item.
     """
-    batches = total is not None
-    total = total if total is not None else len(items)  # type: ignore[arg-type]
+    total = len(items) if total is None else total  # type: ignore[arg-type]
     start = last = time.monotonic()
     done = 0
     for item in items:
         yield item
-        done += len(item) if batches and isinstance(item, Sized) else 1
+        done += size(item)
         now = time.monotonic()
         if now - last >= 5 and done < total:
             last = now

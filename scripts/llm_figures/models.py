@@ -9,7 +9,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from llm_figures.errors import UserError
 
@@ -38,6 +43,8 @@ def load_model(
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Every buffer is written before it is read here; filling them first would double the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     place = _device(device)
     try:
         model = AutoModelForCausalLM.from_pretrained(

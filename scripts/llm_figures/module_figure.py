@@ -12,12 +12,22 @@ COLUMNS = ("attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "
 LABELS = {"operation_strength": "Operation strength"}
 
 
+def colour_limits(values: np.ndarray, limits: str | list[float]) -> tuple[float, float]:
+    """Ends of the colour scale: "data" is the range, "robust" its 2nd to 98th percentile."""
+    if limits == "data":
+        return float(np.nanmin(values)), float(np.nanmax(values))
+    if limits == "robust":
+        low, high = np.nanpercentile(values, [2, 98])
+        return float(low), float(high)
+    return limits[0], limits[1]
+
+
 def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
     """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order."""
     shown = scores[scores["metric"] == options["metric"]]
     values = shown.pivot(index="layer", columns="module", values="value")
     values = values[[name for name in COLUMNS if name in values]]
-    limits = options["limits"] or (float(np.nanmin(values)), float(np.nanmax(values)))
+    limits = colour_limits(values.to_numpy(), options["limits"])
     rows, columns = values.shape
     fig, ax = plt.subplots(
         figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
@@ -35,10 +45,25 @@ def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
     ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
     ax.tick_params(axis="y", rotation=0)
     ax.set_xticks(
-        ax.get_xticks(), labels=list(values.columns), rotation=45, ha="right", rotation_mode="anchor"
+        ax.get_xticks(),
+        labels=list(values.columns),
+        rotation=45,
+        ha="right",
+        rotation_mode="anchor",
     )
-    ax.set(xlabel="", ylabel="")
-    bar = colour_bar(fig, mesh, LABELS[options["metric"]], ax=ax, pad=0.03, aspect=30)
+    ax.set(xlabel="", ylabel="Layer")
+    below, above = np.nanmin(values) < limits[0], np.nanmax(values) > limits[1]
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    bar = colour_bar(
+        fig,
+        mesh,
+        LABELS[options["metric"]],
+        ax=ax,
+        pad=0.03,
+        aspect=30,
+        # points at the ends say that values lie beyond them
+        extend=extend.get((bool(below), bool(above)), "neither"),
+    )
     bar.locator = MaxNLocator(nbins=4)
     bar.update_ticks()
     return fig

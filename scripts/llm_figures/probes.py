@@ -38,7 +38,7 @@ class Probe:
     converged: bool
 
 
-def fit_dual(kernel: np.ndarray, labels: np.ndarray, max_steps: int = 50) -> Probe:
+def fit_dual(kernel: np.ndarray, labels: np.ndarray, max_steps: int = 200) -> Probe:
     """Minimise ½‖w‖² + C Σ log-loss over weights and an unpenalised intercept.
 
     kernel: [train, train], C · Z Zᵀ for standardised rows Z.
@@ -58,30 +58,28 @@ def fit_dual(kernel: np.ndarray, labels: np.ndarray, max_steps: int = 50) -> Pro
         scores = image + intercept
         return dual @ image / 2 + np.logaddexp(0, scores).sum() - labels @ scores
 
-    current = loss(dual, image, intercept)
+    current, left, factor = loss(dual, image, intercept), np.inf, None
     for _ in range(max_steps):
         probability = 1 / (1 + np.exp(-(image + intercept)))
         residual = labels - probability
-        # The gradient is exact to float64; a step's direction may be less.
-        if max(np.abs(dual - residual).max(), abs(residual.sum())) <= TOLERANCE:
+        before, left = left, max(np.abs(dual - residual).max(), abs(residual.sum()))
+        if left <= TOLERANCE:
             return Probe(dual, intercept, True)
-        weight = np.maximum(probability * (1 - probability), 1e-12)
-        root = np.sqrt(weight)
-        # The factor only steers the step, so single precision does, at half the time.
-        narrow = root.astype(np.float32)
-        system = narrow[:, None] * single * narrow
-        system.flat[:: count + 1] += 1
-        factor, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
-        if failed:
-            break
-
-        def solve(right, factor=factor, root=root):
-            """(K + W⁻¹)⁻¹ right, given W · right."""
-            return right - root * spotrs(factor, root * (kernel @ right), lower=0)[0]
-
+        # A factor costs as much as ten solves: keep it while each step with it gains a digit or so.
+        # It only steers the step, so single precision does; the gradient above is exact.
+        if factor is None or left > before / 4:
+            weight = np.maximum(probability * (1 - probability), 1e-12)
+            root = np.sqrt(weight)
+            narrow = root.astype(np.float32)
+            system = narrow[:, None] * single * narrow
+            system.flat[:: count + 1] += 1
+            factor, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
+            if failed:
+                break
+            shift = _solve(factor, root, kernel, weight)
         # Solving for the step, not for the new point, keeps the factor's rounding in proportion
         # to what is left to do.
-        free, shift = solve(residual - dual), solve(weight)
+        free = _solve(factor, root, kernel, residual - dual)
         step_intercept = (free.sum() + dual.sum()) / shift.sum()
         step = free - shift * step_intercept
         step_image = kernel @ step
@@ -99,6 +97,11 @@ def fit_dual(kernel: np.ndarray, labels: np.ndarray, max_steps: int = 50) -> Pro
         dual, image, intercept = trial
         current = value
     return Probe(dual, intercept, False)
+
+
+def _solve(factor, root, kernel, right):
+    """(K + W⁻¹)⁻¹ W⁻¹ right, from the factor of I + W^½ K W^½; root is the diagonal of W^½."""
+    return right - root * spotrs(factor, root * (kernel @ right), lower=0)[0]
 
 
 def standardised(states: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -150,7 +153,12 @@ def assign_folds(
 
 
 def cross_validate(
-    states: np.ndarray, labels: np.ndarray, folds: np.ndarray, *, C: float, seed: int  # noqa: N803
+    states: np.ndarray,
+    labels: np.ndarray,
+    folds: np.ndarray,
+    *,
+    C: float,
+    seed: int,
 ) -> pd.DataFrame:
     """Probe one cell: one layer, one named token.
 
@@ -218,7 +226,7 @@ def probe_layer(
     cells: pd.DataFrame,
     tokens: Sequence[str],
     *,
-    C: float,  # noqa: N803
+    C: float,
     seed: int,
     threads: int,
 ) -> pd.DataFrame:

@@ -11,10 +11,11 @@ from llm_figures.job import log
 
 
 def load_questions(dataset: dict, preamble: str = "") -> pd.DataFrame:
-    """The questions of the config's `dataset`; columns question_id, question, aliases, group, frame.
+    """The questions of the config's `dataset`.
 
-    aliases: right answers. group, frame: None where the dataset has none. Questions that stand
-    in the prompt's preamble are left out: the model is told their answers.
+    Columns: question_id, question, aliases (right answers), group and frame (None where the dataset
+    has none). Questions that stand in the prompt's preamble are left out: the model is told their
+    answers.
 
     Raises:
         UserError: a file that cannot be read, a row without question or answer.

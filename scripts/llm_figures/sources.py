@@ -77,9 +77,9 @@ def _check_folder(folder: Path, entry: dict, where: str) -> None:
 
 
 def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    from httpx2 import HTTPError
 
     where = f"model {name}: {entry['repo']} at revision {entry['revision']}"
     patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]

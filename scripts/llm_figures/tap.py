@@ -1,4 +1,4 @@
-"""Attention captured and altered where every architecture passes: transformers' attention interface.
+"""Attention captured and altered where every architecture passes: the attention interface.
 
 The interface hands a function the queries and keys as the kernel sees them, after rotary embedding
 and any query/key norm. The tap notes or alters them and gives them on to the implementation that

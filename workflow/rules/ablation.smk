@@ -2,13 +2,6 @@
 # cached states; a change in every layer needs passes with the change in them.
 
 
-def altered_states(wildcards):
-    """Further states that a figure's cells need."""
-    if wildcards.figure in ALTERED_EVERYWHERE:
-        return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
-    return {}
-
-
 rule extract_altered_states:
     input:
         card="results/{model}/model.json",

@@ -74,3 +74,18 @@ def score_options(figure):
         for key, value in sorted(options.items())
         if key not in DRAWING_OPTIONS and key not in unused
     }
+
+
+def local_weights():
+    """A local folder's files, so that new weights in it are noticed; nothing for a download."""
+    if MODEL_ENTRY["source"] != "path":
+        return []
+    folder = Path(MODEL_ENTRY["path"]).expanduser()
+    return [str(folder / "config.json"), *sorted(map(str, folder.glob("*.safetensors")))]
+
+
+def altered_states(wildcards):
+    """Further states that a figure's cells need."""
+    if wildcards.figure in ALTERED_EVERYWHERE:
+        return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
+    return {}

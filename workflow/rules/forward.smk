@@ -51,9 +51,9 @@ rule generate_answers:
         "results/{model}/logs/generate_answers/{shard}-of-{shards}.log",
     benchmark:
         "results/{model}/benchmarks/generate_answers/{shard}-of-{shards}.tsv"
-    threads: 8
     conda:
         "../../environment.yml"
+    threads: 8
     params:
         prompt=config["prompt"],
         batch_size=config["batch_size"],
@@ -91,9 +91,9 @@ rule extract_hidden_states:
         "results/{model}/logs/extract_hidden_states/{shard}-of-{shards}.log",
     benchmark:
         "results/{model}/benchmarks/extract_hidden_states/{shard}-of-{shards}.tsv"
-    threads: 8
     conda:
         "../../environment.yml"
+    threads: 8
     params:
         batch_size=config["batch_size"],
         runtime=RUNTIME,

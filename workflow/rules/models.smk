@@ -1,14 +1,6 @@
 # Weights and tokenizer, made loadable without a network. The only rule that downloads.
 
 
-def local_weights():
-    """A local folder's files, so that new weights in it are noticed; nothing for a download."""
-    if MODEL_ENTRY["source"] != "path":
-        return []
-    folder = Path(MODEL_ENTRY["path"]).expanduser()
-    return [str(folder / "config.json"), *sorted(map(str, folder.glob("*.safetensors")))]
-
-
 rule prepare_model:
     input:
         weights=local_weights(),

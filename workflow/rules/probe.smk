@@ -12,9 +12,9 @@ rule score_probes:
         "results/{model}/logs/score_probes.log",
     benchmark:
         "results/{model}/benchmarks/score_probes.tsv"
-    threads: 8
     conda:
         "../../environment.yml"
+    threads: 8
     params:
         tokens=config["figures"]["probe_auc"]["tokens"],
         probe=config["probe"],

@@ -61,9 +61,7 @@ rule render_modules:
         "../../environment.yml"
     params:
         options={
-            key: value
-            for key, value in config["figures"]["module_map"].items()
-            if key != "texts"
+            key: value for key, value in config["figures"]["module_map"].items() if key != "texts"
         },
         style=config["style"],
     script:
