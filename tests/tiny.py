@@ -1,0 +1,85 @@
+"""Tiny random models of real classes, and a tokenizer trained on the spot."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+TEXTS = [
+    "Q: What is the capital of France?\nA: The capital of France is Paris.\n",
+    "The old lighthouse keeper climbed the stairs every evening to light the lamp.",
+    "A small team of scientists measured the temperature of the lake last winter.",
+    "My neighbour planted three apple trees behind the house when she was young.",
+]
+SIZES = {
+    "vocab_size": 384,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+    # Larger weights than usual, so that attention is far from uniform and differences show.
+    "initializer_range": 0.3,
+}
+GROUPED = {"num_key_value_heads": 2, "head_dim": 12}
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of at most 384 tokens that knows every string."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(TEXTS, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
+
+
+def config(family: str = "llama", **changes):
+    """The configuration of a tiny model of this family."""
+    kinds = {
+        "llama": lambda: LlamaConfig(**{**SIZES, **GROUPED, **changes}),
+        "mistral": lambda: MistralConfig(**{**SIZES, **GROUPED, "sliding_window": 5, **changes}),
+        "qwen3": lambda: Qwen3Config(**{**SIZES, **GROUPED, **changes}),
+        "gemma2": lambda: Gemma2Config(
+            **{
+                **SIZES,
+                **GROUPED,
+                "sliding_window": 5,
+                "attn_logit_softcapping": 5.0,
+                "query_pre_attn_scalar": 12,
+                **changes,
+            }
+        ),
+        "neox": lambda: GPTNeoXConfig(**{**SIZES, **changes}),
+    }
+    return kinds[family]()
+
+
+def model(family: str = "llama", seed: int = 0, **changes):
+    """A tiny random model in evaluation mode, the same for the same arguments."""
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config(family, **changes)).eval()
+
+
+def save(folder: Path, **changes) -> Path:
+    """A model folder as a user would have it."""
+    model(**changes).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder

@@ -1,0 +1,52 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llm_figures.errors import UserError
+from llm_figures.tensors import read_table, read_tensors, tensor, tensor_file
+
+SCHEMA = pa.schema([("name", pa.string()), ("states", tensor((2, 3)))])
+
+
+def batch(start):
+    return {"name": ["a", None], "states": np.arange(12.0).reshape(2, 2, 3) + start}
+
+
+def test_tensors_come_back_in_row_groups_as_they_were_written(tmp_path):
+    path = tmp_path / "states.parquet"
+    with tensor_file(path, SCHEMA) as file:
+        file.write(batch(0))
+        file.write(batch(100))
+        assert not path.exists()
+    assert pq.ParquetFile(path).num_row_groups == 2
+    table = read_table(path)
+    assert table.schema.field("states").type.extension_name == "arrow.fixed_shape_tensor"
+    expected = np.concatenate([batch(0)["states"], batch(100)["states"]])
+    np.testing.assert_array_equal(read_tensors(table, "states"), expected)
+    assert read_tensors(table.slice(0, 0), "states").shape == (0, 2, 3)
+
+
+def test_a_writer_that_dies_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), tensor_file(tmp_path / "states.parquet", SCHEMA) as file:
+        file.write(batch(0))
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_shape_is_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match="shape"),
+        tensor_file(tmp_path / "states.parquet", SCHEMA) as file,
+    ):
+        file.write({"name": ["a"], "states": np.zeros((1, 3, 2))})
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b""])
+def test_a_damaged_file_is_named_not_read(tmp_path, damage):
+    path = tmp_path / "states.parquet"
+    with tensor_file(path, SCHEMA) as file:
+        file.write(batch(0))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"states\.parquet cannot be read.*remove it"):
+        read_table(path)
