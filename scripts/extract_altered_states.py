@@ -1,16 +1,27 @@
 """Cache the shown layer's queries and keys of passes with the change in every layer."""
 
+import json
+from pathlib import Path
+
 from llm_figures.attention import layer_states
 from llm_figures.attention_scores import panels, shown_layer
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
 from llm_figures.models import decoder_layers, load_model
+from llm_figures.shapes import check_shape
 from llm_figures.tensors import read_table, tensor_file
 
 
 def main(
-    card: str, unaltered: str, output: str, inputs: list[str], options: dict, runtime: dict
+    card: str,
+    unaltered: str,
+    output: str,
+    figure: str,
+    inputs: list[str],
+    options: dict,
+    runtime: dict,
 ) -> None:
+    check_shape({figure: options}, json.loads(Path(card).read_text(encoding="utf-8")))
     layer = shown_layer(options, [states for _, states in layer_states(read_table(unaltered))])
     model, tokenizer = load_model(card, **runtime)
     texts = tokenize_texts(tokenizer, inputs)
@@ -38,6 +49,7 @@ if "snakemake" in globals():
             snakemake.input.card,
             snakemake.input.states,
             snakemake.output.states,
+            snakemake.wildcards.figure,
             snakemake.params.inputs,
             snakemake.params.options,
             {**snakemake.params.runtime, "threads": snakemake.threads},

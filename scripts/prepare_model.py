@@ -3,18 +3,16 @@
 import json
 
 from llm_figures.job import job
-from llm_figures.shapes import check_shape
 from llm_figures.sources import prepare
 from llm_figures.tensors import whole_file
 
 
-def main(card: str, name: str, entry: dict, figures: dict) -> None:
+def main(card: str, name: str, entry: dict) -> None:
     described = prepare(name, entry)
-    check_shape(figures, described)
     with whole_file(card) as partial:
         partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(snakemake.output.card, snakemake.wildcards.model, **snakemake.params.options)
+        main(snakemake.output.card, snakemake.wildcards.model, snakemake.params.entry)

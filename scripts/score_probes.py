@@ -30,12 +30,14 @@ def main(
 
     keys = ["question_id", "token"]
     cells = pd.concat([read_frame(path, keys) for path in states], ignore_index=True)
-    cells = cells.merge(examples, on="question_id", how="left", validate="many_to_one")
+    # Rows come in the order of batches and shards; the scores must not depend on these.
+    order = cells.sort_values(keys).index
+    cells = cells.loc[order].merge(examples, on="question_id", how="left", validate="many_to_one")
     found = []
     for layer, column in enumerate(progress(layer_columns(states[0]), "layers")):
         values = np.concatenate(
             [read_tensors(read_table(path, [column]), column) for path in states]
-        )
+        )[order]
         C = 1 / values.shape[1] if probe["C"] == "auto" else probe["C"]
         found.append(
             probe_layer(values, cells, tokens, C=C, seed=probe["seed"], threads=threads).assign(

@@ -24,8 +24,12 @@ ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
 
 
-def check_config(config: dict, schema_folder: Path, models_file: Path) -> tuple[dict, dict]:
+def check_config(
+    config: dict, schema_folder: Path, models_file: Path, results: Path = Path("results")
+) -> tuple[dict, dict]:
     """Fill in defaults and check everything that is known before a job.
+
+    results: where an earlier run may have left the model's card, which tells its shape.
 
     Returns the whole config and the entry of its model, both with defaults.
 
@@ -46,7 +50,7 @@ def check_config(config: dict, schema_folder: Path, models_file: Path) -> tuple[
     name = config["model"]
     entry = validated({name: sources[name]}, models, str(where))[name]
     problems = [*_figure_problems(config), *_dataset_problems(config["dataset"])]
-    shape = _known_shape(name, entry)
+    shape = _known_shape(name, entry, results / name / "model.json")
     if problems:
         raise UserError("\n".join(problems))
     if shape:
@@ -69,10 +73,13 @@ def validated(values: dict, schema: dict, where: str) -> dict:
     return values
 
 
-def _known_shape(name: str, entry: dict) -> dict | None:
+def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
     """The model's shape where it can be read without a download; checks a local folder."""
     if entry["source"] != "path":
-        return None
+        try:
+            return json.loads(card.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None  # not prepared yet: the job that first meets the model checks
     folder = Path(entry["path"]).expanduser()
     if not folder.is_dir():
         raise UserError(f"config: model {name}: path: {entry['path']}: no such folder")
@@ -102,12 +109,12 @@ def _figure_problems(config: dict):
                 yield f"config: figures.{name}.epsilon: {options['epsilon']}: must be finite"
     probe = config["figures"]["probe_auc"]
     if probe["highlight"]:
-        for token in probe["highlight"]["tokens"]:
-            if token not in probe["tokens"]:
-                yield (
-                    f"config: figures.probe_auc.highlight.tokens: {token!r} is not among the "
-                    f"figure's tokens: {', '.join(probe['tokens'])}"
-                )
+        missing = [token for token in probe["highlight"]["tokens"] if token not in probe["tokens"]]
+        if missing:
+            yield (
+                f"config: figures.probe_auc.highlight.tokens: {missing[0]!r} is not among the "
+                f"figure's tokens: {', '.join(probe['tokens'])}"
+            )
     for name in FIGURES:
         limits = config["figures"][name].get("limits")
         if isinstance(limits, list) and not limits[0] < limits[1]:

@@ -67,9 +67,7 @@ def colour_map(palette: str) -> Colormap:
             ) from None
         if not isinstance(colours, Colormap):
             raise UserError(f"config: palette: {palette!r} is a list of colours, not a range")
-    colours = colours.copy()
-    colours.set_bad("0.85")
-    return colours
+    return colours.with_extremes(bad="0.85")
 
 
 def heatmap(values, ax, *, cmap: Colormap, limits: Sequence[float], **options):

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from llm_figures.drawing import colour_bar, colour_map, heatmap, tick_step
+from llm_figures.shapes import check_shape
 
 LABELS = {"auc": "AUC", "accuracy": "Accuracy"}
 
@@ -46,13 +47,14 @@ def draw_probe(scores: pd.DataFrame, options: dict) -> Figure:
     ax.set_xticks(ax.get_xticks(), labels=tokens, rotation=45, ha="right", rotation_mode="anchor")
     ax.set(xlabel="Token", ylabel="Layer")
     if highlight := options["highlight"]:
+        check_shape({"probe_auc": options}, {"layers": rows - 1, "heads": None})
         first, last = highlighted_layers(highlight["layers"], rows - 1)
         left, right = sorted(tokens.index(token) for token in highlight["tokens"])
         ax.add_patch(
             Rectangle(
                 (left, first),
                 right - left + 1,
-                min(last, rows - 1) - first + 1,
+                last - first + 1,
                 fill=False,
                 edgecolor="black",
                 linewidth=1.8,

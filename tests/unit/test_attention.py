@@ -50,9 +50,7 @@ def test_weights_of_a_small_example_by_hand():
         LayerStates(1, 0, query, key, 1.0, softcap=2.0).weights()[0, 1],
         np.exp(capped) / np.exp(capped).sum(),
     )
-    np.testing.assert_allclose(
-        LayerStates(1, 0, query, key, 1.0, window=1).weights(), [np.eye(2)]
-    )
+    np.testing.assert_allclose(LayerStates(1, 0, query, key, 1.0, window=1).weights(), [np.eye(2)])
     with_sink = np.exp([6.0, 2.0]) / np.exp([6.0, 2.0, 4.0]).sum()
     np.testing.assert_allclose(
         LayerStates(1, 0, query, key, 1.0, sinks=np.array([4.0])).weights()[0, 1], with_sink

@@ -1,7 +1,7 @@
 import pytest
-import tiny
 import torch
 
+import tiny
 from llm_figures.errors import UserError
 from llm_figures.generation import equal_lengths, generate, tokenize_prompts
 from llm_figures.prefix import shared_prefix

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from llm_figures.hidden_states import residual_stream
 from llm_figures.hidden_states_file import hidden_states_schema, layer_column, layer_columns
 from llm_figures.tensors import read_table, read_tensors, tensor_file
@@ -50,9 +50,13 @@ def test_states_are_those_of_a_plain_pass(family, batch_size, tmp_path):
             full = outputs[layer] if layer else expected[0]
             full = full[0] if isinstance(full, tuple) else full
             found = read_tensors(table, layer_column(layer))[row_index]
-            np.testing.assert_allclose(found, full[0, row["position"]].numpy(), rtol=1e-5, atol=1e-4)
+            np.testing.assert_allclose(
+                found, full[0, row["position"]].numpy(), rtol=1e-5, atol=1e-4
+            )
             if layer < 3:
-                np.testing.assert_allclose(found, expected[layer][0, row["position"]], rtol=1e-5, atol=1e-4)
+                np.testing.assert_allclose(
+                    found, expected[layer][0, row["position"]], rtol=1e-5, atol=1e-4
+                )
 
 
 def test_equal_tokens_have_equal_embeddings_to_the_bit():

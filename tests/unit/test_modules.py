@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import torch
 
+import tiny
 from llm_figures.errors import UserError
 from llm_figures.module_scores import operation_strength
 from llm_figures.projections import PROJECTIONS, module_activity

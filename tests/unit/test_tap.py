@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-import tiny
 import torch
 from transformers import BloomConfig, BloomForCausalLM
 
+import tiny
 from llm_figures.attention import layer_states
 from llm_figures.capture import capture_attention, state_rows
 from llm_figures.errors import UserError

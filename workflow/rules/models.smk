@@ -15,17 +15,6 @@ rule prepare_model:
     conda:
         "../../environment.yml"
     params:
-        options=lambda wildcards: {
-            "entry": MODEL_ENTRY,
-            # checked against the model as soon as its shape is known
-            "figures": {
-                figure: {
-                    key: value
-                    for key, value in config["figures"][figure].items()
-                    if key in ("layer", "head", "highlight")
-                }
-                for figure in FIGURES
-            },
-        },
+        entry=MODEL_ENTRY,
     script:
         "../../scripts/prepare_model.py"

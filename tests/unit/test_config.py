@@ -1,0 +1,178 @@
+import copy
+import re
+
+import pytest
+import yaml
+
+from llm_figures.config import FIGURES, check_config, validated
+from llm_figures.errors import UserError
+from llm_figures.shapes import check_shape
+
+
+def checked(config, root):
+    return check_config(config, root / "workflow" / "schemas", root / "config" / "models.yaml")
+
+
+def changed(config, key, value):
+    """A copy of the config with `key` (dots between levels) set to `value`."""
+    config = copy.deepcopy(config)
+    *path, last = key.split(".")
+    place = config
+    for part in path:
+        place = place[part]
+    place[last] = value
+    return config
+
+
+def test_the_default_config_spells_out_every_default(default_config, root):
+    """What the file leaves out is only what the figure's operation does not use."""
+    filled, _ = checked(default_config, root)
+
+    def missing(given, full, path=""):
+        for key, value in full.items():
+            if key not in given:
+                yield f"{path}{key}"
+            elif isinstance(value, dict):
+                yield from missing(given[key], value, f"{path}{key}.")
+
+    left_out = set(missing(default_config, filled))
+    assert left_out == {
+        "figures.mean_qkv.epsilon",
+        "figures.mean_qkv.input",
+        "figures.mean_qkv_tokens.epsilon",
+        "figures.mean_qkv_tokens.input",
+        "figures.scale_qkv.over",
+    }
+
+
+def test_the_default_config_agrees_with_the_schema(default_config, root):
+    schema = yaml.safe_load((root / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    bare = {
+        "model": default_config["model"],
+        "inputs": default_config["inputs"],
+        "figures": {
+            figure: {
+                key: value
+                for key, value in default_config["figures"][figure].items()
+                if key == "operation"
+            }
+            for figure in FIGURES
+        },
+    }
+    filled = validated(bare, schema, "config")
+    # The texts and the prompt are the project's own; everything else is a default of the schema.
+    default_config["prompt"]["preamble"] = ""
+    default_config["figures"]["module_map"]["texts"] = None
+    default_config["figures"]["mean_qkv_tokens"]["over"] = "features"
+    assert filled == checked(default_config, root)[0]
+
+
+def test_checking_twice_changes_nothing(default_config, root):
+    once, _ = checked(default_config, root)
+    assert checked(once, root)[0] == once
+
+
+def test_numbers_given_as_text_become_numbers(default_config, root):
+    """YAML 1.1 reads 1e-3 as text."""
+    config = changed(default_config, "figures.scale_qkv.epsilon", ["5e-1", "1e-3"])
+    assert checked(config, root)[0]["figures"]["scale_qkv"]["epsilon"] == [0.5, 0.001]
+
+
+LOCAL = {"mine": {"source": "path", "path": "/nowhere"}}
+BAD = [
+    ("modle", "x", "unknown key 'modle'; did you mean model?"),
+    ("figures.scale_qkv.epsilons", [1], "figures.scale_qkv: unknown key 'epsilons'"),
+    ("figures.scale_qkv.epsilon", ["abc"], "figures.scale_qkv.epsilon[1]: 'abc' is not of type"),
+    ("figures.scale_qkv.epsilon", [float("nan")], "must be finite"),
+    ("figures.scale_qkv.epsilon", [], "figures.scale_qkv.epsilon: [] has 0 entries"),
+    ("figures.scale_qkv.input", 4, "figures.scale_qkv.input: 4; there are 3 inputs"),
+    ("figures.mean_qkv.operation", "median", "'median'; allowed: mean, scale"),
+    ("figures.mean_qkv.components", ["queery"], "'queery'; allowed: query, key, value"),
+    ("figures.mean_qkv.over", "heads", "'heads'; allowed: features, tokens"),
+    ("figures.mean_qkv.layer", "first", "figures.mean_qkv.layer: 'first'; allowed:"),
+    ("figures.mean_qkv.layer", -1, "figures.mean_qkv.layer: -1; must be at least 0"),
+    ("figures.mean_qkv.head", "best", "figures.mean_qkv.head: 'best'; allowed:"),
+    ("figures.mean_qkv.limits", [1, 0], "limits: [1, 0]: the first must be below the second"),
+    ("figures.probe_auc.tokens", ["last"], "figures.probe_auc.tokens[1]: 'last'; allowed: last_q"),
+    ("figures.probe_auc.tokens", ["last_q"], "'first_answer' is not among the figure's tokens"),
+    ("figures.probe_auc.highlight.layers", ["12", 3], "highlight.layers[1]: '12'; allowed:"),
+    ("figures.module_map.metric", "size", "'size'; allowed: operation_strength"),
+    ("inputs", ["  "], "inputs[1]: '  ' is an empty text"),
+    ("inputs", [""], "inputs[1]: ''"),
+    ("inputs", "a text", "inputs: 'a text' is not of type array"),
+    ("model", "gpt-9", "model: 'gpt-9' is neither in"),
+    ("device", "gpu", "device: 'gpu'; allowed: auto"),
+    ("dtype", "int8", "dtype: 'int8'; allowed: auto, float32, bfloat16, float16"),
+    ("batch_size", "many", "batch_size: 'many' is not of type integer"),
+    ("batch_size", 0, "batch_size: 0; must be at least 1"),
+    ("probe.C", 0, "probe.C: 0; must be more than 0"),
+    ("probe.folds", 1, "probe.folds: 1; must be at least 2"),
+    ("prompt.template", "Q: ?", "prompt.template: 'Q: ?'; allowed:"),
+    ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
+    ("dataset.name", "trivia", "dataset.name: 'trivia'; allowed: facts"),
+    ("style.dpi", 72, "style.dpi: 72; must be at least 200"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), BAD, ids=[f"{k}={v}" for k, v, _ in BAD])
+def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
+    default_config, root, key, value, message
+):
+    with pytest.raises(UserError) as caught:
+        checked(changed(default_config, key, value), root)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("config: ")
+    assert str(caught.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"source": "path", "path": "/nowhere"}, "model mine: path: /nowhere: no such folder"),
+        ({"source": "path", "path": "."}, "no config.json there"),
+        ({"source": "path"}, "missing key 'path'"),
+        ({"source": "ftp"}, "source: 'ftp'; allowed: pypi, path, hub"),
+        (
+            {"source": "hub", "repo": "a/b", "revision": "main"},
+            "revision: 'main'; allowed: A commit",
+        ),
+        ({"source": "path", "path": ".", "pth": 1}, "unknown key 'pth'; did you mean path?"),
+    ],
+)
+def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry, message):
+    monkeypatch.chdir(tmp_path)
+    config = {**default_config, "model": "mine", "model_sources": {"mine": entry}}
+    with pytest.raises(UserError, match=re.escape(message)):
+        checked(config, root)
+
+
+def test_a_layer_or_head_outside_the_model_is_named(default_config):
+    shape = {"layers": 4, "heads": 2}
+    check_shape(default_config["figures"], shape)
+    for key, value, message in (
+        ("mean_qkv.layer", 4, "mean_qkv.layer: 4 is outside the model, which has layers 0 to 3"),
+        ("scale_qkv.head", 2, "scale_qkv.head: 2 is outside the model, which has heads 0 to 1"),
+        ("probe_auc.highlight.layers", [1, 9], "9 is outside the model, whose rows are 0"),
+    ):
+        figures = changed(default_config["figures"], key, value)
+        with pytest.raises(UserError, match=message):
+            check_shape(figures, shape)
+
+
+def test_datasets_are_checked_by_their_columns(default_config, root, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("\ufeffask,gold\nWho?,me\n", encoding="utf-8")
+    config = changed(default_config, "dataset.path", str(path))
+    with pytest.raises(UserError, match="dataset.question: .* no column 'question'; it has: ask"):
+        checked(config, root)
+    config["dataset"].update(question="ask", answer="gold")
+    checked(config, root)
+    for name, content, message in (
+        ("empty.csv", "", "is empty"),
+        ("bad.jsonl", "{", "cannot be read"),
+        ("zero.parquet", "", "cannot be read"),
+        ("table.xlsx", "", "unknown kind '.xlsx'; allowed: .csv, .jsonl, .parquet"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError, match=message):
+            checked(changed(config, "dataset.path", str(tmp_path / name)), root)

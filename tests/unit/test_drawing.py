@@ -1,0 +1,243 @@
+"""Figures read back from their SVG: titles, ticks, order, text that stays text."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm_figures.attention import LayerStates
+from llm_figures.attention_figure import draw_attention, epsilon_label
+from llm_figures.attention_scores import attention_cells
+from llm_figures.captions import attention_caption, module_caption, probe_caption
+from llm_figures.config import validated
+from llm_figures.drawing import colour_map, drawing_style, save, tick_step
+from llm_figures.errors import UserError
+from llm_figures.module_figure import COLUMNS, draw_modules
+from llm_figures.probe_figure import draw_probe, highlighted_layers
+
+SVG = "{http://www.w3.org/2000/svg}"
+STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 200}
+
+
+@pytest.fixture
+def options(default_config, root):
+    import yaml
+
+    schema = yaml.safe_load((root / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    return validated(default_config, schema, "config")["figures"]
+
+
+def drawn(draw, table, options, folder):
+    with drawing_style(**STYLE):
+        save(draw(table, options), [folder / f"figure.{kind}" for kind in ("pdf", "svg", "png")])
+    return ET.parse(folder / "figure.svg").getroot()
+
+
+def texts(root):
+    return ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
+
+
+def titles(root):
+    """{prefix of the id: title}, pieces joined in order, italic ones starred."""
+    found: dict[str, list[str]] = {}
+    for group in root.iter(f"{SVG}g"):
+        if match := re.fullmatch(r"(.*title)-(\d+)", group.get("id", "")):
+            text = next(group.iter(f"{SVG}text"))
+            words = "".join(text.itertext()).strip()
+            italic = "italic" in (text.get("style") or "")
+            found.setdefault(match[1], []).append(f"*{words}*" if italic else words)
+    return {name: re.sub(r" ([,.])", r"\1", " ".join(parts)) for name, parts in found.items()}
+
+
+def cells(name, options, inputs=3):
+    random = np.random.default_rng(0)
+    states = [
+        LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
+        for index in range(1, inputs + 1)
+    ]
+    return attention_cells(name, options, states)
+
+
+def test_the_mean_figure_carries_the_published_titles(options, tmp_path):
+    table = cells("mean_qkv", options["mean_qkv"])
+    svg = drawn(draw_attention, table, options["mean_qkv"], tmp_path)
+    found = titles(svg)
+    assert found.pop("figure-title") == "The Mean Operation For *Query*, *Key* and *Value*"
+    assert found == {
+        f"panel-{row}-{column}-title": f"Taking the Mean of *{name}* (Input {row + 1})"
+        for row in range(3)
+        for column, name in enumerate(("Query", "Key", "Value"))
+    }
+    assert [text for text in texts(svg) if re.fullmatch(r"[\d.]+", text)] == [
+        "0.0",
+        "0.2",
+        "0.4",
+        "0.6",
+        "0.8",
+        "1.0",
+    ]
+    assert "Attention Weight" in texts(svg)
+
+
+def test_the_title_of_the_control_says_which_axis(options, tmp_path):
+    table = cells("mean_qkv_tokens", options["mean_qkv_tokens"])
+    svg = drawn(draw_attention, table, options["mean_qkv_tokens"], tmp_path)
+    title = titles(svg)["figure-title"]
+    assert title == "The Mean Operation over Tokens For *Query*, *Key* and *Value*"
+
+
+def test_the_scale_figure_carries_the_published_titles(options, tmp_path):
+    table = cells("scale_qkv", options["scale_qkv"])
+    found = titles(drawn(draw_attention, table, options["scale_qkv"], tmp_path))
+    title = "The Attention Weight after Modifying Query, Key and Value"
+    assert found.pop("figure-title") == title
+    assert found == {
+        f"panel-{row}-{column}-title": f"Modifying {name} with ε = {epsilon}"
+        for row, name in enumerate(("Query", "Key", "Value"))
+        for column, epsilon in enumerate(("5e-1", "1e-3", "1e-10"))
+    }
+
+
+def positions(root, wanted):
+    """(x, y) of ticks' labels in the SVG, by text."""
+    found = {}
+    for text in root.iter(f"{SVG}text"):
+        label = "".join(text.itertext()).strip()
+        if label in wanted:
+            numbers = re.findall(r"-?[\d.]+", text.get("transform", ""))
+            x, y = text.get("x"), text.get("y")
+            if x is None:
+                x, y = re.findall(r"translate\(([-\d.]+) ([-\d.]+)\)", text.get("transform"))[0]
+            assert numbers or x
+            found.setdefault(label, (float(x), float(y)))
+    return found
+
+
+def probe_scores(layers, tokens):
+    random = np.random.default_rng(0)
+    rows = [
+        (layer, token, "auc", random.uniform(0.5, 1), control)
+        for layer in range(layers)
+        for token in tokens
+        for control in ("none", "shuffled_labels")
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
+    return table.assign(ci_low=table["mean"] - 0.1, ci_high=table["mean"] + 0.1, folds=5)
+
+
+def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path):
+    probe = options["probe_auc"]
+    table = probe_scores(33, probe["tokens"])
+    svg = drawn(draw_probe, table, probe, tmp_path)
+    found = texts(svg)
+    assert {"Token", "Layer", "AUC", *probe["tokens"]} <= set(found)
+    ticks = [text for text in found if re.fullmatch(r"\d+", text)]
+    assert ticks == [str(layer) for layer in range(0, 33, 2)]
+    heights = [positions(svg, ticks)[tick][1] for tick in ticks]
+    assert heights == sorted(heights)
+    lefts = [positions(svg, probe["tokens"])[token][0] for token in probe["tokens"]]
+    assert lefts == sorted(lefts)
+    assert [text for text in found if re.fullmatch(r"\d\.\d", text)] == [
+        "0.5",
+        "0.6",
+        "0.7",
+        "0.8",
+        "0.9",
+        "1.0",
+    ]
+    rectangle = next(group for group in svg.iter(f"{SVG}g") if group.get("id") == "highlight")
+    numbers = [float(n) for n in re.findall(r"[\d.]+", next(rectangle.iter(f"{SVG}path")).get("d"))]
+    xs, ys = numbers[::2], numbers[1::2]
+    step = (heights[-1] - heights[0]) / 32
+    assert (max(ys) - min(ys)) / step == pytest.approx(25, abs=0.01)  # layers 4 to 28
+    width = (lefts[-1] - lefts[0]) / 13
+    assert (max(xs) - min(xs)) / width == pytest.approx(13, abs=0.2)  # first_answer to -1
+
+
+def test_the_rectangle_scales_with_the_depth_or_is_given_in_layers():
+    assert highlighted_layers(["12.5%", "87.5%"], 32) == (4, 28)
+    assert highlighted_layers(["12.5%", "87.5%"], 80) == (10, 70)
+    assert highlighted_layers([4, 28], 80) == (4, 28)
+
+
+def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
+    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], "highlight": None}
+    table = probe_scores(4, ["last_q", "-1"])
+    table.loc[table["token"] == "-1", "mean"] = np.nan
+    svg = drawn(draw_probe, table, probe, tmp_path)
+    at = positions(svg, ["-1", "last_q"])
+    assert at["-1"][0] < at["last_q"][0]
+    assert "Too few answers for a score (grey): -1." in probe_caption(table, "m", probe)
+
+
+def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        [
+            (layer, module, "operation_strength", random.uniform(0.075, 0.105))
+            for layer in range(28)
+            for module in reversed(COLUMNS)
+        ],
+        columns=["layer", "module", "metric", "value"],
+    )
+    svg = drawn(draw_modules, table, options["module_map"], tmp_path)
+    found = texts(svg)
+    ticks = [text for text in found if re.fullmatch(r"\d+", text)]
+    assert ticks == [str(layer) for layer in range(28)]
+    heights = [positions(svg, ticks)[tick][1] for tick in ticks]
+    assert heights == sorted(heights, reverse=True)
+    lefts = [positions(svg, COLUMNS)[column][0] for column in COLUMNS]
+    assert lefts == sorted(lefts)
+    assert 2 <= len([text for text in found if re.fullmatch(r"0\.\d+", text)]) <= 5
+    assert "1/√d_in" in module_caption(table, "m", options["module_map"])
+
+
+def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, tmp_path):
+    from PIL import Image
+
+    table = cells("mean_qkv", options["mean_qkv"])
+    made = []
+    for run in ("one", "two"):
+        folder = tmp_path / run
+        folder.mkdir()
+        svg = drawn(draw_attention, table, options["mean_qkv"], folder)
+        made.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert made[0] == made[1]
+    assert not list(svg.iter(f"{SVG}image"))
+    pdf = made[0]["figure.pdf"]
+    assert b"/Subtype /Image" not in pdf
+    assert b"/FontFile2" in pdf  # TrueType text, not outlines
+    with Image.open(tmp_path / "one" / "figure.png") as image:
+        assert min(image.info["dpi"]) >= 199.9
+        assert min(image.size) > 1500
+
+
+def test_captions_say_what_the_picture_cannot(options):
+    table = cells("mean_qkv", options["mean_qkv"])
+    caption = attention_caption(table, "tiny", options["mean_qkv"])
+    for part in ("tiny", "layer 0", "sink is strongest", "head dimension", "in this layer alone"):
+        assert part in caption
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.25, "2.5e-1"), (20, "2e1"), (0, "0e0")],
+)
+def test_epsilons_are_written_as_published(value, label):
+    assert epsilon_label(value) == label
+
+
+def test_tick_steps_grow_with_the_depth():
+    assert [tick_step(rows) for rows in (7, 33, 81, 127)] == [1, 2, 5, 10]
+
+
+def test_unknown_palettes_and_fonts_are_one_clear_line():
+    with pytest.raises(UserError, match="palette: 'Bleus' is not known"):
+        colour_map("Bleus")
+    with (
+        pytest.raises(UserError, match=r"style.font: 'Comic' is not known"),
+        drawing_style("Comic", 9, 300),
+    ):
+        pass

@@ -1,0 +1,106 @@
+"""The house in order: what is pinned, what imports what, what stands in the documents."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+from llm_figures.dependencies import local_imports
+
+TORCH_FREE = [
+    "score_attention",
+    "score_probes",
+    "score_modules",
+    "judge_answers",
+    "build_questions",
+    "render_attention",
+    "render_probe",
+    "render_modules",
+]
+
+
+def pins(lines):
+    return dict(line.strip().split("==") for line in lines if re.match(r"\s*[\w.-]+==", line))
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_requirements_conda_and_pyproject_are_in_step(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    direct = pins(project["dependencies"] + project["optional-dependencies"]["test"])
+    environment = yaml.safe_load((root / "environment.yml").read_text())["dependencies"]
+    conda = pins(next(item for item in environment if isinstance(item, dict))["pip"])
+    locked = pins((root / "requirements.txt").read_text().splitlines())
+    locked = {normal(name): version for name, version in locked.items()}
+    assert conda == direct
+    for name, version in direct.items():
+        assert locked[normal(name)] == version, name
+    assert all("+" not in version for version in locked.values())
+
+
+def test_what_is_installed_is_what_is_pinned(root):
+    from importlib.metadata import version
+
+    for name, pinned in pins((root / "requirements.txt").read_text().splitlines()).items():
+        assert version(name).split("+")[0] == pinned, name
+
+
+def test_imports_are_followed_through_modules_and_functions(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (tmp_path / "script.py").write_text("import os\nfrom package import one\n")
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("def f():\n    from package.two import g\n")
+    (package / "two.py").write_text("import package.three as t\n")
+    (package / "three.py").write_text("")
+    (package / "unused.py").write_text("")
+    found = [
+        path.relative_to(tmp_path).as_posix() for path in local_imports(tmp_path / "script.py")
+    ]
+    assert found == ["script.py", *(f"package/{n}.py" for n in ("__init__", "one", "three", "two"))]
+
+
+def test_declared_code_is_what_python_imports(root):
+    """For every script: the local modules that an import loads are among those declared."""
+    for script in sorted((root / "scripts").glob("*.py")):
+        code = (
+            "import sys, importlib; sys.path.insert(0, sys.argv[1]);"
+            "importlib.import_module(sys.argv[2]);"
+            "print(*[m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)"
+            " and m.__file__.startswith(sys.argv[1])], sep='\\n')"
+        )
+        if script.stem in TORCH_FREE:
+            code += ";assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(script.parent), script.stem],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        declared = set(map(str, local_imports(script)))
+        assert set(done.stdout.split()) <= declared, script.name
+
+
+@pytest.mark.parametrize("rule_file", ["forward", "ablation", "probe", "modules", "render"])
+def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
+    text = (root / "workflow" / "rules" / f"{rule_file}.smk").read_text()
+    rules = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
+    assert rules
+    for name, body in zip(rules[::2], rules[1::2], strict=True):
+        assert f"scripts/{name}.py" in body
+        assert f'code=code("{name}")' in body
+        assert f"logs/{name}" in body
+        assert f"benchmarks/{name}" in body
+
+
+def test_versions_are_in_step(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]

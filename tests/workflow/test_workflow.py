@@ -1,0 +1,342 @@
+"""The workflow as a user runs it, on a tiny random model: real jobs, real files."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import tiny
+from llm_figures.generation import generate, tokenize_prompts
+from llm_figures.tokens import NAMED_TOKENS
+
+pytestmark = pytest.mark.workflow
+
+FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
+TEMPLATE = "Q: {question}\nA:"
+PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
+
+
+class Project:
+    """A working directory with a config overlay, from which Snakemake runs the workflow."""
+
+    def __init__(self, folder, root, overlay):
+        self.folder, self.root, self.overlay = folder, root, overlay
+        self.results = folder / "results" / "tiny"
+
+    def change(self, **changes):
+        """Lay `changes` (keys with __ between levels) over the project's config."""
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            place = self.overlay
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = value
+
+    def command(self, *arguments):
+        (self.folder / "overlay.yaml").write_text(yaml.safe_dump(self.overlay, allow_unicode=True))
+        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")]
+        return [*snakemake, "--configfile", "overlay.yaml", "--cores", "2", *arguments]
+
+    def run(self, *arguments, check=True):
+        """Snakemake's return code and all it printed."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done.returncode, done.stdout
+
+    def planned(self, *arguments):
+        """{rule: number of jobs} that a run would start."""
+        _, output = self.run("--dry-run", *arguments)
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.DOTALL | re.MULTILINE)
+        if table is None:
+            assert "Nothing to be done" in output
+            return {}
+        rows = (line.split() for line in table[1].splitlines())
+        return {rule: int(count) for rule, count in rows if rule not in ("figures", *FIGURES)}
+
+
+def questions(folder):
+    """Questions whose gold answer is, for every other one, what the tiny model says."""
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    asked = [f"What is {n} and {n + 1}?" for n in range(120)]
+    prompts = [PREAMBLE + TEMPLATE.replace("{question}", question) for question in asked]
+    said = {}
+    for batch in generate(
+        model,
+        tokenizer,
+        tokenize_prompts(tokenizer, prompts, 512),
+        stop="\n",
+        max_new_tokens=12,
+        batch_size=64,
+    ):
+        said.update((answer.index, answer.text) for answer in batch)
+    rows = [
+        {"ask": question, "gold": [said[n], "x"] if n % 2 else ["not this one"], "kind": n % 3}
+        for n, question in enumerate(asked)
+    ]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, root):
+    """A project with all five figures made, and how long that took."""
+    folder = tmp_path_factory.mktemp("project")
+    tiny.save(folder / "tiny-model")
+    questions(folder)
+    overlay = {
+        "model": "tiny",
+        "model_sources": {"tiny": {"source": "path", "path": "tiny-model"}},
+        "inputs": tiny.TEXTS[1:],
+        "dataset": {"path": "mine.jsonl", "question": "ask", "answer": "gold", "group": "kind"},
+        "prompt": {"preamble": PREAMBLE, "template": TEMPLATE, "max_new_tokens": 12},
+        "figures": {"scale_qkv": {"epsilon": [0.5, "1e-3", 1e-10]}, "module_map": {"texts": None}},
+    }
+    project = Project(folder, root, overlay)
+    start = time.monotonic()
+    project.run()
+    project.seconds = time.monotonic() - start
+    return project
+
+
+@pytest.fixture
+def project(made, tmp_path_factory, root):
+    """A copy of the finished project, free to be changed.
+
+    It lies as deep as the original, so that the code's relative paths are the same.
+    """
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(made.folder, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
+    return Project(folder, root, json.loads(json.dumps(made.overlay)))
+
+
+def test_all_five_figures_are_made_in_under_a_minute(made):
+    for figure in FIGURES:
+        for kind in ("pdf", "svg", "png", "caption.txt"):
+            assert (made.results / "figures" / f"{figure}.{kind}").stat().st_size > 100
+    assert made.seconds < 60
+
+
+def test_files_have_the_columns_that_others_rely_on(made):
+    def columns(path):
+        return pq.read_schema(made.results / path).names
+
+    assert {"input", "layer", "query", "key", "scaling", "mask", "tokens"} <= set(
+        columns("forward/attention_states.parquet")
+    )
+    states = pq.read_schema(made.results / "forward/attention_states.parquet")
+    longest = max(
+        map(
+            len,
+            pq.read_table(made.results / "forward/attention_states.parquet")["tokens"].to_pylist(),
+        )
+    )
+    assert list(states.field("query").type.shape) == [4, longest, 12]
+    assert list(states.field("key").type.shape) == [2, longest, 12]
+    assert {"question", "aliases", "group", "answer", "answer_ids", "correct", "valid"} <= set(
+        columns("forward/answers.parquet")
+    )
+    hidden = "forward/hidden_states/0-of-1.parquet"
+    assert columns(hidden)[3:] == [f"layer_{layer:02d}" for layer in range(4)]
+    tokens = set(pq.read_table(made.results / hidden, columns=["token"])["token"].to_pylist())
+    assert tokens == set(NAMED_TOKENS)
+    cells = pd.read_parquet(made.results / "attention/scale_qkv.parquet")
+    assert {"figure", "panel_row", "panel_column", "component", "epsilon", "scope", "layer",
+            "head", "query_position", "key_position", "weight"} <= set(cells)  # fmt: skip
+    assert sorted(cells["epsilon"].unique()) == [1e-10, 1e-3, 0.5]
+    scores = pd.read_parquet(made.results / "probe/scores.parquet")
+    assert {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n_train",
+            "n_test", "folds"} <= set(scores)  # fmt: skip
+    assert sorted(scores["layer"].unique()) == [0, 1, 2, 3]
+    modules = pd.read_parquet(made.results / "modules/scores.parquet")
+    assert len(modules) == 3 * 7
+    assert modules["value"].between(0, 1).all()
+
+
+def test_every_job_leaves_a_log_and_a_benchmark(made):
+    logs = {
+        path.relative_to(made.results / "logs").with_suffix("")
+        for path in (made.results / "logs").rglob("*.log")
+    }
+    benchmarks = {
+        path.relative_to(made.results / "benchmarks").with_suffix("")
+        for path in (made.results / "benchmarks").rglob("*.tsv")
+    }
+    assert logs == benchmarks
+    assert len(logs) == 17
+    text = (made.results / "logs/score_attention/mean_qkv.log").read_text()
+    assert re.search(r"layer \d+ \(the strongest sink\)", text)
+    assert (
+        "120 of 120 questions"
+        in next((made.results / "logs/generate_answers").iterdir()).read_text()
+    )
+    benchmark = (made.results / "benchmarks/score_probes.tsv").read_text()
+    assert "max_rss" in benchmark
+
+
+def test_a_repeat_has_nothing_to_do(made):
+    assert made.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "jobs"),
+    [
+        ({"style__font_size": 10}, {"render_attention": 3, "render_probe": 1, "render_modules": 1}),
+        ({"figures__probe_auc__palette": "Greens"}, {"render_probe": 1}),
+        ({"figures__probe_auc__highlight": None}, {"render_probe": 1}),
+        (
+            {"figures__scale_qkv__epsilon": [0.5, 0.1]},
+            {"score_attention": 1, "render_attention": 1},
+        ),
+        ({"figures__mean_qkv__layer": 1}, {"score_attention": 1, "render_attention": 1}),
+        ({"probe__C": 0.1}, {"score_probes": 1, "render_probe": 1}),
+        (
+            {"figures__module_map__texts": tiny.TEXTS},
+            {"measure_modules": 1, "score_modules": 1, "render_modules": 1},
+        ),
+        (
+            {"figures__mean_qkv__scope": "model"},
+            {"extract_altered_states": 1, "score_attention": 1, "render_attention": 1},
+        ),
+    ],
+    ids=str,
+)
+def test_a_change_runs_what_it_changes_and_nothing_else(project, changes, jobs):
+    project.change(**changes)
+    assert project.planned() == jobs
+
+
+def test_a_figure_is_a_target_of_its_own(project):
+    project.change(style__font_size=10)
+    assert project.planned("scale_qkv") == {"render_attention": 1}
+    project.run("scale_qkv")
+    assert project.planned("scale_qkv") == {}
+    assert project.planned("module_map") == {"render_modules": 1}
+
+
+def test_a_touched_script_runs_nothing(project):
+    for path in (project.root / "scripts").rglob("*.py"):
+        os.utime(path)
+    assert project.planned() == {}
+
+
+def test_another_model_lives_beside_the_first(project):
+    tiny.save(project.folder / "other-model", seed=1, num_hidden_layers=2)
+    project.change(model_sources__other={"source": "path", "path": "other-model"})
+    project.run("--config", "model=other", "--", "mean_qkv", "module_map")
+    other = project.folder / "results" / "other" / "figures"
+    assert {path.stem for path in other.glob("*.svg")} == {"mean_qkv", "module_map"}
+    assert (project.results / "figures" / "mean_qkv.svg").exists()
+
+
+def test_scope_model_differs_from_scope_layer_but_not_in_the_first_layer(project):
+    figures = [f"{name}__{key}" for name in ("mean_qkv",) for key in ("layer", "scope")]
+    for layer, same in ((0, True), (2, False)):
+        found = []
+        for scope in ("layer", "model"):
+            project.change(
+                **dict(zip([f"figures__{f}" for f in figures], (layer, scope), strict=True))
+            )
+            project.run("mean_qkv")
+            cells = pd.read_parquet(project.results / "attention/mean_qkv.parquet")
+            found.append(cells["weight"].to_numpy())
+        assert bool(abs(found[0] - found[1]).max() < 1e-5) is same
+
+
+def test_shards_give_the_same_scores(project):
+    before = pd.read_parquet(project.results / "probe/scores.parquet")
+    project.change(shards=2, batch_size=7)
+    project.run("probe_auc")
+    after = pd.read_parquet(project.results / "probe/scores.parquet")
+    pd.testing.assert_frame_equal(before, after, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"figures__scale_qkv__epsilon": ["abc"]}, "config: figures.scale_qkv.epsilon[1]: 'abc'"),
+        ({"figures__mean_qkv__layer": 3}, "figures.mean_qkv.layer: 3 is outside the model"),
+        ({"figures__mean_qkv__head": 4}, "figures.mean_qkv.head: 4 is outside the model"),
+        ({"figurs": 1}, "config: unknown key 'figurs'; did you mean figures?"),
+        ({"model_sources__tiny__path": "gone"}, "config: model tiny: path: gone: no such folder"),
+        ({"dataset__answer": "reply"}, "dataset.answer: mine.jsonl has no column 'reply'"),
+    ],
+    ids=str,
+)
+def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
+    project.change(**changes)
+    code, output = project.run(check=False)
+    assert code != 0
+    lines = [line for line in output.splitlines() if message in line]
+    assert len(lines) == 1, output
+    assert "Traceback" not in output
+    assert "rule " not in output
+
+
+@pytest.mark.parametrize(
+    ("changes", "target", "message"),
+    [
+        ({"inputs": ["a"]}, "mean_qkv", "config: inputs[1]: 'a' is 1 token(s)"),
+        ({"dataset__answer": "ask"}, "probe_auc", "dataset: 0 right and 120 wrong answers"),
+        ({"figures__module_map__palette": "Bleus"}, "module_map", "palette: 'Bleus' is not known"),
+        ({"device": "cuda:99"}, "module_map", "config: device: 'cuda:99' cannot be used here"),
+    ],
+    ids=str,
+)
+def test_bad_input_met_by_a_job_is_one_line_and_loses_nothing(project, changes, target, message):
+    before = set(project.results.rglob("*.parquet"))
+    project.change(**changes)
+    code, output = project.run(target, check=False)
+    assert code != 0
+    assert message in output
+    assert "Traceback" not in output
+    lost = before - set(project.results.rglob("*.parquet"))
+    assert len(lost) <= 1, lost  # at most the failed job's own output
+    assert not list(project.results.rglob("*.partial"))
+
+
+def test_a_killed_job_leaves_nothing_that_a_later_run_takes_for_whole(project):
+    output = project.results / "forward/attention_states.parquet"
+    project.change(inputs=[" ".join(tiny.TEXTS * 2)] * 8)
+    process = subprocess.Popen(
+        project.command("mean_qkv"),
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    log = project.results / "logs/extract_attention_states.log"
+    stale = log.stat().st_mtime
+    while time.monotonic() < deadline and (not log.exists() or log.stat().st_mtime == stale):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not output.exists() or len(pq.read_table(output)) in (9, 24)
+    project.run("--unlock")
+    project.run("mean_qkv")
+    assert len(pq.read_table(output)) == 8 * 3
+
+
+def test_a_truncated_intermediate_is_named(project):
+    path = project.results / "attention/mean_qkv.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    project.change(figures__mean_qkv__palette="viridis")
+    code, output = project.run("mean_qkv", check=False)
+    assert code != 0
+    assert "attention/mean_qkv.parquet cannot be read" in output
+    assert "Traceback" not in output
