@@ -94,7 +94,7 @@ def questions(folder):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, root):
-    """A project with all five figures made, and how long that took."""
+    """A project with all five figures made."""
     folder = tmp_path_factory.mktemp("project")
     tiny.save(folder / "tiny-model")
     questions(folder)
@@ -107,9 +107,7 @@ def made(tmp_path_factory, root):
         "figures": {"scale_qkv": {"epsilon": [0.5, "1e-3", 1e-10]}, "module_map": {"texts": None}},
     }
     project = Project(folder, root, overlay)
-    start = time.monotonic()
     project.run()
-    project.seconds = time.monotonic() - start
     return project
 
 
@@ -124,11 +122,10 @@ def project(made, tmp_path_factory, root):
     return Project(folder, root, json.loads(json.dumps(made.overlay)))
 
 
-def test_all_five_figures_are_made_in_under_a_minute(made):
+def test_all_five_figures_are_made(made):
     for figure in FIGURES:
         for kind in ("pdf", "svg", "png", "caption.txt"):
             assert (made.results / "figures" / f"{figure}.{kind}").stat().st_size > 100
-    assert made.seconds < 60
 
 
 def test_files_have_the_columns_that_others_rely_on(made):

@@ -1,0 +1,177 @@
+"""The default model end to end: what a newcomer gets from `make figures`, with its numbers.
+
+The values are those of shared descriptions of the figures (F: mean weight on the first token after
+the first row; D: mean distance to the uniform causal map), with room for another machine's
+arithmetic, not fitted to one run.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from llm_figures.attention import (
+    distance_to_uniform,
+    layer_states,
+    sink_strength,
+    strongest_layer,
+)
+from llm_figures.capture import capture_attention, state_rows
+from llm_figures.models import load_model
+from llm_figures.operations import Alteration
+from llm_figures.tap import tap
+from llm_figures.tensors import read_table, tensor_file
+
+pytestmark = pytest.mark.acceptance
+
+FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
+EXACT = ["exact_answer_first", "exact_answer_last"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, root) -> Path:
+    folder = tmp_path_factory.mktemp("default")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "figures"]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder / "results" / "smollm2-135m"
+
+
+def maps(results, figure):
+    """{(panel_row, panel_column): weights [tokens, tokens]}."""
+    cells = pd.read_parquet(results / "attention" / f"{figure}.parquet")
+    return {
+        panel: rows.pivot(
+            index="query_position", columns="key_position", values="weight"
+        ).to_numpy()
+        for panel, rows in cells.groupby(["panel_row", "panel_column"])
+    }
+
+
+def test_all_figures_are_there_in_three_formats_with_captions(results):
+    for figure in FIGURES:
+        for kind in ("pdf", "svg", "png", "caption.txt"):
+            assert (results / "figures" / f"{figure}.{kind}").stat().st_size > 200
+
+
+def test_the_mean_over_features_flattens_query_and_key_and_leaves_the_sink_to_value(results):
+    found = maps(results, "mean_qkv")
+    assert len(found) == 9
+    for row in range(3):
+        query, key, value = (found[row, column] for column in range(3))
+        np.testing.assert_allclose(query, key, atol=1e-9)
+        assert query[0, 0] == 1
+        assert distance_to_uniform(query) < 0.05
+        assert sink_strength(value) > 0.5
+        assert sink_strength(value) - sink_strength(query) > 0.3
+
+
+def test_the_mean_over_tokens_is_uniform_for_key_alone(results):
+    for (_, column), weights in maps(results, "mean_qkv_tokens").items():
+        if column == 1:
+            assert distance_to_uniform(weights) < 1e-6
+        else:
+            assert distance_to_uniform(weights) > 0.1
+            assert sink_strength(weights) > 0.5
+
+
+def test_a_smaller_epsilon_brings_query_and_key_to_the_uniform_map(results):
+    found = maps(results, "scale_qkv")
+    for row in (0, 1):
+        half, thousandth, smallest = (distance_to_uniform(found[row, c]) for c in range(3))
+        assert half > 0.05 > 0.005 > thousandth > smallest
+        np.testing.assert_allclose(found[0, 0], found[1, 0], atol=1e-9)
+    for column in range(3):
+        assert sink_strength(found[2, column]) > 0.5
+        np.testing.assert_array_equal(found[2, column], found[2, 0])
+
+
+def test_layer_auto_is_the_layer_with_the_strongest_sink(results):
+    states = [s for _, s in layer_states(read_table(results / "forward/attention_states.parquet"))]
+    shown = pd.read_parquet(results / "attention/mean_qkv.parquet")["layer"].unique()
+    strength = {}
+    for state in states:
+        weights = state.weights()
+        strength.setdefault(state.layer, []).append(weights[:, 1:, 0].mean())
+    assert len(strength) == 30
+    best = max(strength, key=lambda layer: np.mean(strength[layer]))
+    assert shown == [best] == [strongest_layer(states)]
+
+
+def test_cached_and_altered_passes_agree_with_each_other_and_with_eager(results, tmp_path):
+    model, tokenizer = load_model(results / "model.json", threads=2)
+    stored = [s for _, s in layer_states(read_table(results / "forward/attention_states.parquet"))]
+    text = "The old lighthouse keeper climbed the stairs every evening to light the lamp."
+    ids = tokenizer(text)["input_ids"]
+    with torch.inference_mode():
+        plain = model(torch.tensor([ids])).logits
+        with tap(model, capture=range(30)):
+            assert torch.equal(plain, model(torch.tensor([ids])).logits)
+    for layer, alteration in (
+        (20, Alteration("query", "mean", over="features")),
+        (24, Alteration("key", "mean", over="tokens")),
+        (5, Alteration("key", "scale", epsilon=0.5)),
+    ):
+        captured = capture_attention(model, ids, [layer], {layer: alteration})
+        schema, rows = state_rows(tokenizer, 1, ids, captured, len(ids))
+        with tensor_file(tmp_path / "one.parquet", schema) as file:
+            file.write(rows)
+        ((_, in_the_pass),) = layer_states(read_table(tmp_path / "one.parquet"))
+        cached = next(s for s in stored if (s.input, s.layer) == (1, layer)).altered(alteration)
+        np.testing.assert_allclose(cached.weights(), in_the_pass.weights(), atol=1e-5)
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]), output_attentions=True).attentions
+    for state in stored:
+        if state.input == 1:
+            np.testing.assert_allclose(state.weights(), expected[state.layer][0].numpy(), atol=1e-5)
+
+
+def test_nine_in_ten_answers_hold_an_exact_answer_and_both_labels_abound(results):
+    answers = pd.read_parquet(results / "forward/answers.parquet")
+    assert len(answers) > 950
+    assert answers["valid"].mean() >= 0.9
+    assert 0.3 < answers.loc[answers["valid"], "correct"].mean() < 0.7
+    assert answers["group"].nunique() == 7
+    for row in answers[answers["valid"]].itertuples():
+        assert row.answer[row.span_start : row.span_end] == row.exact_answer
+
+
+def test_the_probe_finds_wrong_answers_where_the_literature_does(results):
+    scores = pd.read_parquet(results / "probe/scores.parquet")
+    assert (scores["unconverged"] == 0).all()
+    auc = scores[scores["metric"] == "auc"].set_index(["control", "layer", "token"])["mean"]
+    probe, shuffled = auc["none"], auc["shuffled_labels"]
+    # Every prompt ends with the same token: its embedding knows nothing, and exactly so.
+    assert probe[0, "last_q"] == 0.5
+    best = probe.unstack("token")
+    assert best.loc[0, "exact_answer_last"] > best.loc[0, "last_q"]
+    assert best[EXACT].max().max() > best["last_q"].max() + 0.02
+    assert best["exact_answer_last"].idxmax() > 30 / 4
+    assert best["exact_answer_last"].max() > 0.75
+    assert best["exact_answer_last"].max() > best.loc[0, "exact_answer_last"] + 0.03
+    # Nothing of the label leaks into the place of the answer (0.72 was seen without a leak, 1.0
+    # with one).
+    assert best.loc[0, "exact_answer_before_first"] < 0.85
+    assert abs(shuffled.mean() - 0.5) < 0.05
+    assert probe.notna().all()
+
+
+def test_the_module_map_covers_every_layer_and_projection(results):
+    scores = pd.read_parquet(results / "modules/scores.parquet")
+    values = scores.pivot(index="layer", columns="module", values="value")
+    assert values.shape == (30, 7)
+    # Between a tenth and ten times what a random direction gives.
+    width = np.where(values.columns == "mlp. down", 1536, 576)
+    assert (values * np.sqrt(width)).stack().between(0.1, 10).all()
