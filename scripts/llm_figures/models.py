@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Weights and tokenizer are on disk by now: a job on a node without network must not look further.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# CUDA's matrix products repeat to the bit only with a fixed workspace.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 import transformers

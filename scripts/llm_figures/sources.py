@@ -74,6 +74,14 @@ def _check_folder(folder: Path, entry: dict, where: str) -> None:
             f"{where}: no .safetensors weights there; convert them, "
             "or set safetensors_only: false for a source you trust"
         )
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            raise UserError(
+                f"{where}: {len(missing)} of {len(shards)} weight files are missing, for example "
+                f"{missing[0]}; complete the download"
+            )
 
 
 def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:

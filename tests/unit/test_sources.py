@@ -1,6 +1,9 @@
 import hashlib
 import json
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -107,18 +110,25 @@ def test_folders_without_config_or_safetensors_are_refused(tmp_path):
         prepare("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path)
 
 
-def test_a_refused_connection_to_the_hub_is_one_clear_line(tmp_path):
-    """In a process of its own: the hub's address is read when its client is imported."""
-    import subprocess
-    import sys
-    from pathlib import Path
+def test_missing_shards_of_a_local_folder_are_named(tmp_path):
+    folder = tiny.save(tmp_path / "model")
+    names = {"a": "model.safetensors", "b": "model-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(UserError, match=r"1 of 2 weight files are missing.*model-00002"):
+        prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path)
 
+
+def prepare_from_a_refusing_hub(home):
+    """What `prepare` prints in a process of its own, with the hub at a port that refuses.
+
+    The hub's address is read when its client is imported.
+    """
     code = (
         "from pathlib import Path; from llm_figures.sources import prepare;"
         "from llm_figures.errors import UserError\n"
         "entry = {'source': 'hub', 'repo': 'some/model', 'revision': '0' * 40,"
         " 'trust_remote_code': False, 'safetensors_only': True}\n"
-        "try: prepare('far', entry, Path('cache'))\n"
+        "try: print(prepare('far', entry, Path('cache'))['folder'])\n"
         "except UserError as error: print(error)\n"
     )
     done = subprocess.run(
@@ -126,15 +136,27 @@ def test_a_refused_connection_to_the_hub_is_one_clear_line(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        cwd=tmp_path,
+        cwd=home,
         env={
             "PATH": "/usr/bin:/bin",
-            "HOME": str(tmp_path),
+            "HF_HOME": str(home),
             "HF_ENDPOINT": "http://127.0.0.1:9",
             "PYTHONPATH": str(Path(__file__).parents[2] / "scripts"),
         },
     )
     lines = done.stdout.splitlines()
     assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("model far: some/model at revision 000")
-    assert "cannot be fetched" in lines[0]
+    return lines[0]
+
+
+def test_a_refused_connection_to_the_hub_is_one_clear_line(tmp_path):
+    line = prepare_from_a_refusing_hub(tmp_path)
+    assert line.startswith("model far: some/model at revision 000")
+    assert "cannot be fetched" in line
+
+
+def test_a_hub_model_in_the_cache_needs_no_connection(tmp_path):
+    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / ("0" * 40)
+    snapshot.parent.mkdir(parents=True)
+    tiny.save(snapshot)
+    assert prepare_from_a_refusing_hub(tmp_path) == str(snapshot)
