@@ -9,7 +9,7 @@ from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
 from llm_figures.models import decoder_layers, load_model
 from llm_figures.shapes import check_shape
-from llm_figures.tensors import read_table, tensor_file
+from llm_figures.tensors import read_table, write_tensors
 
 
 def main(
@@ -35,12 +35,7 @@ def main(
             )
             yield state_rows(tokenizer, index, texts[index - 1], captured, longest, alteration)
 
-    rows = passes()
-    schema, first = next(rows)
-    with tensor_file(output, schema) as file:
-        file.write(first)
-        for _, columns in rows:
-            file.write(columns)
+    write_tensors(output, passes())
 
 
 if "snakemake" in globals():

@@ -3,7 +3,7 @@
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
 from llm_figures.models import decoder_layers, load_model
-from llm_figures.tensors import tensor_file
+from llm_figures.tensors import write_tensors
 
 
 def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:
@@ -17,12 +17,7 @@ def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:
             captured = capture_attention(model, ids, layers)
             yield state_rows(tokenizer, index, ids, captured, longest)
 
-    rows = passes()
-    schema, first = next(rows)
-    with tensor_file(output, schema) as file:
-        file.write(first)
-        for _, columns in rows:
-            file.write(columns)
+    write_tensors(output, passes())
 
 
 if "snakemake" in globals():

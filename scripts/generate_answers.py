@@ -37,7 +37,7 @@ def main(
         for question in asked["question"]
     ]
     longest = getattr(model.config, "max_position_embeddings", None)
-    prompt_ids = tokenize_prompts(tokenizer, prompts, longest)
+    prompt_ids = tokenize_prompts(tokenizer, prompts, longest, prompt["max_new_tokens"])
     batches = generate(
         model,
         tokenizer,

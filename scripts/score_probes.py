@@ -57,6 +57,8 @@ def _report(table: pd.DataFrame) -> None:
     empty = shown[shown["mean"].isna()]
     if len(empty):
         log.info("too few answers for a score at: %s", ", ".join(sorted(set(empty["token"]))))
+    if empty.size == shown.size:
+        return
     best = shown.loc[shown["mean"].idxmax()]
     log.info(
         "best cell: layer %d, %s: AUC %.3f [%.3f, %.3f]",

@@ -21,7 +21,7 @@ def attention_caption(cells: pd.DataFrame, model: str, options: dict) -> str:
     return (
         f"Attention weights of {model}, layer {first['layer']} (from 0){why}, {head}. Query, Key "
         f"or Value, after rotary embedding, is {made}, {where}. Rows are query positions from the "
-        f"top, columns key positions; rows sum to one. Colours span {low:g} to {high:g}.\n"
+        f"top, columns key positions. Colours span {low:g} to {high:g}.\n"
     )
 
 
@@ -30,20 +30,28 @@ def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     chosen = scores[(scores["metric"] == options["metric"])]
     shown = chosen[(chosen["control"] == "none") & chosen["token"].isin(options["tokens"])]
     shuffled = chosen[chosen["control"] == "shuffled_labels"]
-    best = shown.loc[shown["mean"].idxmax()]
-    embedding = shown[(shown["layer"] == 0) & (shown["token"] == best["token"])].iloc[0]
     name = {"auc": "AUC", "accuracy": "Accuracy"}[options["metric"]]
     empty = shown.loc[shown["mean"].isna(), "token"].unique()
     low, high = options["limits"]
     missing = f" Too few answers for a score (grey): {', '.join(empty)}." if len(empty) else ""
+    scored = shown.dropna(subset="mean")
+    finding = ""
+    if len(scored):
+        best = scored.loc[scored["mean"].idxmax()]
+        embedding = shown[(shown["layer"] == 0) & (shown["token"] == best["token"])].iloc[0]
+        finding = (
+            f" {best['folds']} cross-validation folds by question. Best cell: layer "
+            f"{best['layer']}, {best['token']}: {best['mean']:.3f} [{best['ci_low']:.3f}, "
+            f"{best['ci_high']:.3f}]. The same token in the embeddings, which know no context: "
+            f"{embedding['mean']:.3f}. Trained on shuffled labels, the cells average "
+            f"{shuffled['mean'].mean():.3f}."
+        )
+    fits = chosen.drop_duplicates(["layer", "token"])["unconverged"].sum()
+    warning = f" {fits} fits did not converge." if fits else ""
     return (
         f"{name} of a linear probe on the residual stream of {model} that detects a wrong answer, "
-        f"by layer (0 is the embeddings) and token; {best['folds']} cross-validation folds by "
-        f"question. Best cell: layer {best['layer']}, {best['token']}: {best['mean']:.3f} "
-        f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}]. The same token in the embeddings, which "
-        f"know no context: {embedding['mean']:.3f}. Trained on shuffled labels, the cells average "
-        f"{shuffled['mean'].mean():.3f}.{missing} Colours span {low:g} to {high:g}; lower values "
-        "take the lightest.\n"
+        f"by layer (0 is the embeddings) and token.{finding}{missing}{warning} Colours span "
+        f"{low:g} to {high:g}; lower values take the lightest.\n"
     )
 
 

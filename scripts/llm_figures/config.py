@@ -9,6 +9,7 @@ import csv
 import difflib
 import json
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from llm_figures.errors import UserError
-from llm_figures.shapes import check_shape, shape_of
+from llm_figures.jsonl import json_rows
+from llm_figures.shapes import check_folder, check_shape, shape_of
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
@@ -38,6 +40,8 @@ def check_config(
     """
     schema = _read_yaml(schema_folder / "config.schema.yaml")
     config = validated(config, schema, "config")
+    if config["dataset"]["path"] is not None:
+        config["dataset"]["path"] = str(Path(config["dataset"]["path"]).expanduser())
     listed = _read_yaml(models_file) or {}
     sources = {**listed, **config["model_sources"]}
     if config["model"] not in sources:
@@ -68,8 +72,9 @@ def validated(values: dict, schema: dict, where: str) -> dict:
     errors = sorted(
         Draft202012Validator(schema).iter_errors(values), key=lambda error: list(error.path)
     )
-    if errors:
-        raise UserError("\n".join(f"{where}: {_explained(error)}" for error in errors))
+    problems = [_explained(error) for error in errors] + list(_not_finite(values))
+    if problems:
+        raise UserError("\n".join(f"{where}: {problem}" for problem in dict.fromkeys(problems)))
     return values
 
 
@@ -77,18 +82,13 @@ def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
     """The model's shape where it can be read without a download; checks a local folder."""
     if entry["source"] != "path":
         try:
-            return json.loads(card.read_text(encoding="utf-8"))
+            known = json.loads(card.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None  # not prepared yet: the job that first meets the model checks
+        return known if known.get("entry") == entry else None
     folder = Path(entry["path"]).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"config: model {name}: path: {entry['path']}: no such folder")
+    check_folder(folder, f"config: model {name}: path: {entry['path']}")
     config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise UserError(
-            f"config: model {name}: path: {entry['path']}: no config.json there; it must be a "
-            "transformers model folder"
-        )
     try:
         model_config = json.loads(config_file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -100,13 +100,8 @@ def _figure_problems(config: dict):
     count = len(config["inputs"])
     for name in ATTENTION_FIGURES:
         options = config["figures"][name]
-        if options["operation"] == "scale":
-            if options["input"] > count:
-                yield (
-                    f"config: figures.{name}.input: {options['input']}; there are {count} inputs"
-                )
-            if not all(math.isfinite(epsilon) for epsilon in options["epsilon"]):
-                yield f"config: figures.{name}.epsilon: {options['epsilon']}: must be finite"
+        if options["operation"] == "scale" and options["input"] > count:
+            yield f"config: figures.{name}.input: {options['input']}; there are {count} inputs"
     probe = config["figures"]["probe_auc"]
     if probe["highlight"]:
         missing = [token for token in probe["highlight"]["tokens"] if token not in probe["tokens"]]
@@ -124,7 +119,7 @@ def _figure_problems(config: dict):
 def _dataset_problems(dataset: dict):
     if dataset["path"] is None:
         return
-    path = Path(dataset["path"]).expanduser()
+    path = Path(dataset["path"])
     if not path.is_file():
         yield f"config: dataset.path: {dataset['path']}: no such file"
         return
@@ -154,8 +149,7 @@ def dataset_columns(path: Path) -> list[str]:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 columns = next(csv.reader(file), [])
         elif kind == ".jsonl":
-            with path.open(encoding="utf-8-sig") as file:
-                columns = list(json.loads(file.readline() or "{}"))
+            columns = list(next(json_rows(path), {}))
         elif kind == ".parquet":
             import pyarrow.parquet as pq
 
@@ -207,6 +201,17 @@ def _filled(value: Any, schema: Any, root: dict) -> Any:
     return value
 
 
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _not_finite(part, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, list):
+        for index, part in enumerate(value, start=1):
+            yield from _not_finite(part, f"{key}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{key}: {value} is not a finite number"
+
+
 def _types(schema: dict) -> list[str]:
     kind = schema.get("type", [])
     return [kind] if isinstance(kind, str) else kind
@@ -230,7 +235,7 @@ def _explained(error: ValidationError) -> str:
             return f"{at}unknown key {unknown!r}; {hint}allowed: {', '.join(allowed)}"
         case "required":
             missing = [name for name in rule if name not in value]
-            return f"{at}missing key {missing[0]!r}"
+            return f"{at}missing key(s): {', '.join(missing)}"
         case "type":
             kinds = " or ".join(_types(error.schema))
             return f"{at}{shown} is not of type {kinds}{_also(error.schema)}"

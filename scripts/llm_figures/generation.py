@@ -29,19 +29,23 @@ class Generation:
 
 
 def tokenize_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], longest: int | None
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    longest: int | None,
+    max_new_tokens: int,
 ) -> list[list[int]]:
     """Token ids of every prompt, with the special tokens the tokenizer itself adds.
 
     Raises:
-        UserError: a prompt is longer than the model's context (`longest` tokens).
+        UserError: a prompt and its answer are longer than the model's context (`longest`).
     """
     ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
     for index, prompt in enumerate(ids):
-        if longest and len(prompt) >= longest:
+        if longest and len(prompt) + max_new_tokens > longest:
             raise UserError(
-                f"dataset: the prompt of question {index + 1} has {len(prompt)} tokens, the "
-                f"model takes {longest}: {prompts[index][-80:]!r}; shorten or remove it"
+                f"dataset: the prompt of question {index + 1} has {len(prompt)} tokens and its "
+                f"answer up to {max_new_tokens}; the model takes {longest}: "
+                f"{prompts[index][-80:]!r}; shorten or remove it"
             )
     return ids
 
@@ -60,6 +64,8 @@ def generate(
 
     An answer ends before `stop`, at the end-of-sequence token, or after `max_new_tokens`.
     """
+    if not prompt_ids:
+        return
     prefix = shared_prefix(prompt_ids)
     cache = PrefixCache(model, prefix)
     ends = _end_ids(model, tokenizer)
@@ -140,7 +146,12 @@ def _generation(tokenizer, index, prompt_ids, ids, ends, stop) -> Generation:
     offsets[-1] = len(text)
     if (cut := text.find(stop)) >= 0:
         text = text[:cut]
-    spans = [(start, min(end, len(text))) for start, end in pairwise(offsets) if start < len(text)]
+    # A token that ends inside a character covers the character it begins.
+    spans = [
+        (start, min(max(end, start + 1), len(text)))
+        for start, end in pairwise(offsets)
+        if start < len(text)
+    ]
     return Generation(
         index=index,
         prompt_ids=prompt_ids,

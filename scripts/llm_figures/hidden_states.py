@@ -29,6 +29,8 @@ def residual_stream(
     The prompts' shared beginning is computed once. Batches are padded on the right, where causal
     attention keeps the padding out of every position that is read.
     """
+    if not prompts:
+        return
     sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     prefix = shared_prefix(prompts)
     cache = PrefixCache(model, prefix)

@@ -11,6 +11,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,6 +22,7 @@ from transformers import (
 from llm_figures.errors import UserError
 
 transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
 
 
 def load_model(
@@ -49,8 +51,10 @@ def load_model(
     torch.utils.deterministic.fill_uninitialized_memory = False
     place = _device(device)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
             dtype=_dtype(dtype, place),
             local_files_only=True,
             trust_remote_code=card["trust_remote_code"],
@@ -59,9 +63,16 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=card["trust_remote_code"]
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the model in {folder} does not load: {reason}") from error
+    # transformers fills missing weights with random numbers and goes on; a figure must not.
+    mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+    if absent := sorted([*report["missing_keys"], *mismatched]):
+        raise UserError(
+            f"the weights in {folder} do not fit its config.json: {len(absent)} tensor(s) missing "
+            f"or of another shape, for example {absent[0]}"
+        )
     return model.to(place).eval(), tokenizer
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from llm_figures.errors import UserError
 from llm_figures.facts import facts
 from llm_figures.job import log
+from llm_figures.jsonl import json_rows
 
 
 def load_questions(dataset: dict, preamble: str = "") -> pd.DataFrame:
@@ -23,8 +24,11 @@ def load_questions(dataset: dict, preamble: str = "") -> pd.DataFrame:
     if dataset["path"] is None:
         questions = facts()
     else:
-        questions = _own_questions(Path(dataset["path"]).expanduser(), dataset)
-    told = questions["question"].map(lambda question: question in preamble)
+        questions = _own_questions(Path(dataset["path"]), dataset)
+    lines = [line.strip() for line in preamble.splitlines()]
+    told = questions["question"].map(
+        lambda question: any(line == question or line.endswith(f": {question}") for line in lines)
+    )
     if told.any():
         log.info("%d question(s) left out: the prompt's preamble answers them", told.sum())
         questions = questions[~told]
@@ -73,8 +77,7 @@ def _read(path: Path) -> pd.DataFrame:
             case ".csv":
                 return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
             case ".jsonl":
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
-                return pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+                return pd.DataFrame(json_rows(path))
             case _:
                 return pd.read_parquet(path)
     except (OSError, ValueError) as error:

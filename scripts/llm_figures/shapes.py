@@ -1,4 +1,6 @@
-"""What the config and the model must agree on: layers and heads."""
+"""What is known of a model without loading it, and what the config must agree on with it."""
+
+from pathlib import Path
 
 from llm_figures.errors import UserError
 
@@ -39,3 +41,15 @@ def check_shape(figures: dict, shape: dict) -> None:
                     f"config: figures.{name}.highlight.layers: {value} is outside the model, "
                     f"whose rows are 0 (embeddings) to {shape['layers']}"
                 )
+
+
+def check_folder(folder: Path, where: str) -> None:
+    """A folder that looks like a transformers model.
+
+    Raises:
+        UserError: the folder or its config.json is missing; begins with `where`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{where}: no such folder")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{where}: no config.json there; it must be a transformers model folder")

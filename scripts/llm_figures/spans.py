@@ -24,7 +24,7 @@ def exact_answer(answer: str, frame: str | None = None) -> tuple[int, int] | Non
     """
     start = 0
     if frame:
-        pattern = r"\s*" + r"\s+".join(re.escape(word) for word in frame.split()) + r"\b"
+        pattern = r"\s*" + r"\s+".join(re.escape(word) for word in frame.split()) + r"(?!\w)"
         match = re.match(pattern, answer, flags=re.IGNORECASE)
         if match is None:
             return None
@@ -54,7 +54,8 @@ def _sentence_end(answer: str, start: int) -> int:
     for match in re.finditer(r"[.!?](?=\s|$)|\n", answer[start:]):
         end = start + match.start()
         before = answer[start : end + 1]
-        initial = re.search(r"(?:^|[\s.])[A-Z]\.$", before)
+        # "George W. Bush", "D.C."; but "C." alone is the symbol of carbon
+        initial = re.search(r"\w.*[\s.][A-Z]\.$", before)
         last = not answer[end + 1 :].strip()
         if answer[end] == "." and not last and (initial or _AFTER_ABBREVIATION.search(before)):
             continue
@@ -66,7 +67,7 @@ def _trimmed(answer: str, start: int, end: int) -> tuple[int, int] | None:
     """The span without spaces, punctuation and leading articles; None if nothing is left."""
     leading = re.match(r"[\W_]*(?:(?:the|an|a)\s+)?[\W_]*", answer[start:end], re.IGNORECASE)
     start += leading.end()
-    # "Washington, D.C" keeps its last stop only in its middle: whole words decide, not stops.
+    # The last stop of "Washington D.C." goes, too: whole words decide, not stops.
     trailing = re.search(r"[\W_]*$", answer[start:end])
     end = start + trailing.start()
     return (start, end) if end > start else None

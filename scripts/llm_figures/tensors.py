@@ -4,8 +4,9 @@ A file appears under its name only when it is whole: rows go to a neighbour firs
 at the end, so that a job that dies leaves nothing a later run could take for data.
 """
 
+import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` on success, else remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        stale.unlink(missing_ok=True)  # left by a job that was killed
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
@@ -74,6 +77,16 @@ def tensor_file(path: str | Path, schema: pa.Schema) -> Iterator[TensorWriter]:
         ) as writer,
     ):
         yield TensorWriter(writer, schema)
+
+
+def write_tensors(path: str | Path, batches: Iterable[tuple[pa.Schema, dict]]) -> None:
+    """Write batches of rows as they come; the schema is that of the first, which must exist."""
+    batches = iter(batches)
+    schema, columns = next(batches)
+    with tensor_file(path, schema) as file:
+        file.write(columns)
+        for _, columns in batches:
+            file.write(columns)
 
 
 def read_tensors(table: pa.Table, column: str) -> np.ndarray:

@@ -83,7 +83,7 @@ BAD = [
     ("modle", "x", "unknown key 'modle'; did you mean model?"),
     ("figures.scale_qkv.epsilons", [1], "figures.scale_qkv: unknown key 'epsilons'"),
     ("figures.scale_qkv.epsilon", ["abc"], "figures.scale_qkv.epsilon[1]: 'abc' is not of type"),
-    ("figures.scale_qkv.epsilon", [float("nan")], "must be finite"),
+    ("figures.scale_qkv.epsilon", [float("nan")], "epsilon[1]: nan is not a finite number"),
     ("figures.scale_qkv.epsilon", [], "figures.scale_qkv.epsilon: [] has 0 entries"),
     ("figures.scale_qkv.input", 4, "figures.scale_qkv.input: 4; there are 3 inputs"),
     ("figures.mean_qkv.operation", "median", "'median'; allowed: mean, scale"),
@@ -106,6 +106,8 @@ BAD = [
     ("batch_size", "many", "batch_size: 'many' is not of type integer"),
     ("batch_size", 0, "batch_size: 0; must be at least 1"),
     ("probe.C", 0, "probe.C: 0; must be more than 0"),
+    ("probe.C", float("inf"), "probe.C: inf is not a finite number"),
+    ("figures.probe_auc.limits", [0.5, float("inf")], "limits[2]: inf is not a finite number"),
     ("probe.folds", 1, "probe.folds: 1; must be at least 2"),
     ("prompt.template", "Q: ?", "prompt.template: 'Q: ?'; allowed:"),
     ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
@@ -130,7 +132,8 @@ def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
     [
         ({"source": "path", "path": "/nowhere"}, "model mine: path: /nowhere: no such folder"),
         ({"source": "path", "path": "."}, "no config.json there"),
-        ({"source": "path"}, "missing key 'path'"),
+        ({"source": "path"}, "missing key(s): path"),
+        ({"path": "."}, "missing key(s): source"),
         ({"source": "ftp"}, "source: 'ftp'; allowed: pypi, path, hub"),
         (
             {"source": "hub", "repo": "a/b", "revision": "main"},
@@ -142,8 +145,9 @@ def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
 def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry, message):
     monkeypatch.chdir(tmp_path)
     config = {**default_config, "model": "mine", "model_sources": {"mine": entry}}
-    with pytest.raises(UserError, match=re.escape(message)):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         checked(config, root)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_layer_or_head_outside_the_model_is_named(default_config):
@@ -169,7 +173,8 @@ def test_datasets_are_checked_by_their_columns(default_config, root, tmp_path):
     checked(config, root)
     for name, content, message in (
         ("empty.csv", "", "is empty"),
-        ("bad.jsonl", "{", "cannot be read"),
+        ("bad.jsonl", "{", "line 1: "),
+        ("list.jsonl", "\n[1, 2]", "line 2 is no JSON object"),
         ("zero.parquet", "", "cannot be read"),
         ("table.xlsx", "", "unknown kind '.xlsx'; allowed: .csv, .jsonl, .parquet"),
     ):

@@ -79,6 +79,32 @@ def test_the_mean_figure_carries_the_published_titles(options, tmp_path):
         "1.0",
     ]
     assert "Attention Weight" in texts(svg)
+    places = title_places(svg)
+    for row in range(3):
+        for column in range(3):
+            x, y = places[f"panel-{row}-{column}-title"]
+            if column:
+                assert x > places[f"panel-{row}-{column - 1}-title"][0]
+            if row:
+                assert y > places[f"panel-{row - 1}-{column}-title"][1]
+            assert y < places["figure-title"][1]
+    ticks = positions(svg, ["0.0", "1.0"])
+    assert ticks["0.0"][0] > max(x for x, _ in places.values())
+    assert ticks["1.0"][1] < ticks["0.0"][1]
+    centre = float(svg.get("width").removesuffix("pt")) / 2
+    assert 0.3 * centre < places["figure-title"][0] < centre  # begins left of the middle
+    # The palette: the first token's weight on itself is 1, the warm end.
+    assert "#b40426" in ET.tostring(svg, encoding="unicode")
+
+
+def title_places(root):
+    """{prefix of the id: (x, y)} of each title's first piece, y growing downwards."""
+    found = {}
+    for group in root.iter(f"{SVG}g"):
+        if match := re.fullmatch(r"(.*title)-0", group.get("id", "")):
+            text = next(group.iter(f"{SVG}text"))
+            found[match[1]] = (float(text.get("x")), float(text.get("y")))
+    return found
 
 
 def test_the_title_of_the_control_says_which_axis(options, tmp_path):
@@ -124,7 +150,9 @@ def probe_scores(layers, tokens):
         for control in ("none", "shuffled_labels")
     ]
     table = pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
-    return table.assign(ci_low=table["mean"] - 0.1, ci_high=table["mean"] + 0.1, folds=5)
+    return table.assign(
+        ci_low=table["mean"] - 0.1, ci_high=table["mean"] + 0.1, folds=5, unconverged=0
+    )
 
 
 def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path):
@@ -151,9 +179,16 @@ def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path
     numbers = [float(n) for n in re.findall(r"[\d.]+", next(rectangle.iter(f"{SVG}path")).get("d"))]
     xs, ys = numbers[::2], numbers[1::2]
     step = (heights[-1] - heights[0]) / 32
+    mesh = next(group for group in svg.iter(f"{SVG}g") if group.get("id", "").startswith("Quad"))
+    cells = [
+        [float(n) for n in re.findall(r"[\d.]+", path.get("d"))] for path in mesh.iter(f"{SVG}path")
+    ]
+    top, left = min(min(c[1::2]) for c in cells), min(min(c[::2]) for c in cells)
+    assert (min(ys) - top) / step == pytest.approx(4, abs=0.01)
     assert (max(ys) - min(ys)) / step == pytest.approx(25, abs=0.01)  # layers 4 to 28
     width = (lefts[-1] - lefts[0]) / 13
     assert (max(xs) - min(xs)) / width == pytest.approx(13, abs=0.2)  # first_answer to -1
+    assert (min(xs) - left) / width == pytest.approx(1, abs=0.2)
 
 
 def test_the_rectangle_scales_with_the_depth_or_is_given_in_layers():
@@ -170,6 +205,8 @@ def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
     at = positions(svg, ["-1", "last_q"])
     assert at["-1"][0] < at["last_q"][0]
     assert "Too few answers for a score (grey): -1." in probe_caption(table, "m", probe)
+    table["mean"] = np.nan
+    assert "Best cell" not in probe_caption(table, "m", probe)
 
 
 def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):

@@ -3,8 +3,9 @@ import torch
 
 import tiny
 from llm_figures.errors import UserError
-from llm_figures.generation import equal_lengths, generate, tokenize_prompts
+from llm_figures.generation import _generation, equal_lengths, generate, tokenize_prompts
 from llm_figures.prefix import shared_prefix
+from llm_figures.tokens import named_positions
 
 PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
 QUESTIONS = ["one", "the lamp", "the lake", "a tree?", "what is the capital", "evening", "winter?"]
@@ -23,7 +24,10 @@ def tokenizer():
 
 def prompts(tokenizer):
     return tokenize_prompts(
-        tokenizer, [f"{PREAMBLE}Q: {question}\nA:" for question in QUESTIONS], longest=512
+        tokenizer,
+        [f"{PREAMBLE}Q: {question}\nA:" for question in QUESTIONS],
+        longest=512,
+        max_new_tokens=7,
     )
 
 
@@ -77,8 +81,25 @@ def test_the_stop_is_no_part_of_the_answer(model, tokenizer):
 
 
 def test_a_prompt_longer_than_the_context_is_named(tokenizer):
-    with pytest.raises(UserError, match=r"question 2 has \d+ tokens, the model takes 8"):
-        tokenize_prompts(tokenizer, ["a", "what is the capital of France, again?"], longest=8)
+    with pytest.raises(UserError, match=r"question 2 has \d+ tokens .* the model takes 8"):
+        tokenize_prompts(tokenizer, ["a", "what is the capital of France, again?"], 8, 4)
+    assert tokenize_prompts(tokenizer, ["a"], longest=5, max_new_tokens=4)
+    with pytest.raises(UserError, match="question 1 has 1 tokens and its answer up to 5"):
+        tokenize_prompts(tokenizer, ["a"], longest=5, max_new_tokens=5)
+
+
+def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
+    ids = tokenizer(" is Łódź.")["input_ids"]
+    answer = _generation(tokenizer, 0, [1], ids, set(), "\n")
+    assert len(answer.answer_ids) > len(answer.text) - 3  # every accented letter is two tokens
+    positions = named_positions(0, answer.starts, answer.ends, (4, 8))
+    first = positions["exact_answer_first"]
+    assert tokenizer.decode(ids[:first]) == " is "
+    assert positions["exact_answer_before_first"] == first - 1
+
+
+def test_no_questions_give_no_batches(model, tokenizer):
+    assert list(generate(model, tokenizer, [], **SETTINGS, batch_size=4)) == []
 
 
 def test_batches_hold_one_length_and_the_prefix_leaves_a_token():

@@ -37,7 +37,7 @@ def test_requirements_conda_and_pyproject_are_in_step(root):
     conda = pins(next(item for item in environment if isinstance(item, dict))["pip"])
     locked = pins((root / "requirements.txt").read_text().splitlines())
     locked = {normal(name): version for name, version in locked.items()}
-    assert conda == direct
+    assert {normal(name): version for name, version in conda.items()} == locked
     for name, version in direct.items():
         assert locked[normal(name)] == version, name
     assert all("+" not in version for version in locked.values())
@@ -87,7 +87,9 @@ def test_declared_code_is_what_python_imports(root):
         assert set(done.stdout.split()) <= declared, script.name
 
 
-@pytest.mark.parametrize("rule_file", ["forward", "ablation", "probe", "modules", "render"])
+@pytest.mark.parametrize(
+    "rule_file", ["models", "forward", "ablation", "probe", "modules", "render"]
+)
 def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
     text = (root / "workflow" / "rules" / f"{rule_file}.smk").read_text()
     rules = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
@@ -97,6 +99,13 @@ def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
         assert f'code=code("{name}")' in body
         assert f"logs/{name}" in body
         assert f"benchmarks/{name}" in body
+
+
+def test_the_readme_has_its_numbers_and_pictures(root):
+    text = (root / "README.md").read_text()
+    assert not re.search(r"\{[A-Z_]+\}", text)
+    for picture in re.findall(r"\]\((docs/[^)]+)\)", text):
+        assert (root / picture).is_file()
 
 
 def test_versions_are_in_step(root):

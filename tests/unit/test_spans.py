@@ -1,7 +1,7 @@
-import inspect
-
+import pandas as pd
 import pytest
 
+from llm_figures.answers import judged_answers
 from llm_figures.spans import exact_answer, is_correct
 from llm_figures.tokens import NAMED_TOKENS, named_positions
 
@@ -22,6 +22,9 @@ from llm_figures.tokens import NAMED_TOKENS, named_positions
             "The capital of the US is",
             "Washington D.C. and so on",
         ),
+        ("The answer is: Paris.", "The answer is:", "Paris"),
+        ("The symbol of carbon is C. It is in coal.", "The symbol of carbon is", "C"),
+        ("He was George W. Bush. Yes.", "He was", "George W. Bush"),
         ("The atomic number of gold is 79.", "The atomic number of gold is", "79"),
         ("Its value is 3.14. Yes.", "Its value is", "3.14"),
         ("The capital of Peru isn't known", "The capital of Peru is", None),
@@ -38,8 +41,30 @@ def test_the_exact_answer_is_what_follows_the_frame(answer, frame, expected):
     assert (span and answer[slice(*span)]) == expected
 
 
-def test_the_span_is_found_without_the_right_answer():
-    assert list(inspect.signature(exact_answer).parameters) == ["answer", "frame"]
+def test_spans_do_not_depend_on_the_right_answer():
+    questions = pd.DataFrame(
+        {
+            "question_id": [0, 1, 2],
+            "question": ["a", "b", "c"],
+            "frame": ["It is", "It is", None],
+            "group": None,
+        }
+    )
+    generations = pd.DataFrame(
+        {"question_id": [0, 1, 2], "answer": ["It is Lima.", "Lima it is.", "I say Lima. Cusco."]}
+    )
+    found = [
+        judged_answers(questions.assign(aliases=[[alias]] * 3), generations)
+        for alias in ("Lima", "Cusco", "nothing like it")
+    ]
+    assert [judged["correct"].tolist() for judged in found] == [
+        [True, False, True],
+        [False] * 3,
+        [False] * 3,
+    ]
+    spans = ["valid", "span_start", "span_end", "exact_answer"]
+    for judged in found[1:]:
+        pd.testing.assert_frame_equal(judged[spans], found[0][spans])
 
 
 @pytest.mark.parametrize(

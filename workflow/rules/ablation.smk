@@ -17,7 +17,10 @@ rule extract_altered_states:
         "../../environment.yml"
     params:
         inputs=config["inputs"],
-        options=lambda wildcards: score_options(wildcards.figure),
+        # the head is chosen afterwards, from the cached states
+        options=lambda wildcards: {
+            key: value for key, value in score_options(wildcards.figure).items() if key != "head"
+        },
         runtime=RUNTIME,
     script:
         "../../scripts/extract_altered_states.py"

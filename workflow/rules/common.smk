@@ -1,6 +1,7 @@
 # What the other rules share: the checked config, and where things lie.
 
 import os
+import re
 import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
@@ -30,7 +31,8 @@ DRAWING_OPTIONS = {"palette", "limits", "highlight"}
 
 
 wildcard_constraints:
-    model="[A-Za-z0-9][A-Za-z0-9._-]*",
+    # one model a run: the entry of models.yaml is this model's
+    model=re.escape(config["model"]),
     figure="|".join(FIGURES),
     shard=r"\d+",
     shards=r"\d+",
@@ -81,7 +83,8 @@ def local_weights():
     if MODEL_ENTRY["source"] != "path":
         return []
     folder = Path(MODEL_ENTRY["path"]).expanduser()
-    return [str(folder / "config.json"), *sorted(map(str, folder.glob("*.safetensors")))]
+    kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
+    return sorted(str(file) for kind in kinds for file in folder.glob(kind))
 
 
 def altered_states(wildcards):
