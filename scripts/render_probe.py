@@ -1,27 +1,19 @@
 """Draw the probe figure."""
 
 from llm_figures.captions import probe_caption
-from llm_figures.drawing import drawing_style, save
+from llm_figures.drawing import render
 from llm_figures.job import job
 from llm_figures.probe_figure import draw_probe
-from llm_figures.tensors import read_frame, whole_file
-
-
-def main(scores: str, pictures: list[str], caption: str, model: str, options: dict, style: dict):
-    table = read_frame(scores)
-    with drawing_style(**style):
-        save(draw_probe(table, options), pictures)
-    with whole_file(caption) as partial:
-        partial.write_text(probe_caption(table, model, options), encoding="utf-8")
-
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(
-            snakemake.input.scores,
-            snakemake.output.pictures,
-            snakemake.output.caption,
-            snakemake.wildcards.model,
-            snakemake.params.options,
-            snakemake.params.style,
+        render(
+            draw_probe,
+            probe_caption,
+            scores=snakemake.input.scores,
+            pictures=snakemake.output.pictures,
+            caption=snakemake.output.caption,
+            model=snakemake.wildcards.model,
+            options=snakemake.params.options,
+            style=snakemake.params.style,
         )

@@ -1,7 +1,7 @@
 """What all figures share: style, titles with italics, colour bars, and deterministic files."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
 
 from llm_figures.errors import UserError
-from llm_figures.tensors import whole_file
+from llm_figures.tensors import read_frame, whole_file
 
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
 
@@ -139,3 +140,25 @@ def save(fig: Figure, paths: Sequence[str | Path]) -> None:
                 partial, format=kind, metadata=nothing[kind], bbox_inches="tight", pad_inches=0.08
             )
     plt.close(fig)
+
+
+def render(
+    draw: Callable[[pd.DataFrame, dict], Figure],
+    describe: Callable[[pd.DataFrame, str, dict], str],
+    *,
+    scores: str,
+    pictures: Sequence[str],
+    caption: str,
+    model: str,
+    options: dict,
+    style: dict,
+) -> None:
+    """Draw one figure from its tidy scores and write its pictures and its caption.
+
+    draw: (scores, options) -> figure. describe: (scores, model, options) -> caption.
+    """
+    table = read_frame(scores)
+    with drawing_style(**style):
+        save(draw(table, options), pictures)
+    with whole_file(caption) as partial:
+        partial.write_text(describe(table, model, options), encoding="utf-8")

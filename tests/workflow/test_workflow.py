@@ -313,10 +313,11 @@ def test_bad_input_met_by_a_job_is_one_line_and_loses_nothing(project, changes, 
 
 
 def test_a_killed_job_leaves_nothing_that_a_later_run_takes_for_whole(project):
-    output = project.results / "forward/attention_states.parquet"
+    target = "results/tiny/forward/attention_states.parquet"
+    output = project.folder / target
     project.change(inputs=[" ".join(tiny.TEXTS * 2)] * 64)
     process = subprocess.Popen(
-        project.command("mean_qkv"),
+        project.command(target),
         cwd=project.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -331,7 +332,7 @@ def test_a_killed_job_leaves_nothing_that_a_later_run_takes_for_whole(project):
     assert list(output.parent.glob(".attention_states.parquet.*.partial"))
     assert not output.exists()
     project.run("--unlock")
-    project.run("mean_qkv")
+    project.run(target)
     assert len(pq.read_table(output)) == 64 * 3
     assert not list(output.parent.glob(".attention_states*"))
 
