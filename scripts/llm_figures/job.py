@@ -60,7 +60,7 @@ def progress(
 
     total: units in all, by default the number of items. size: units of one item.
     """
-    total = len(items) if total is None else total  # type: ignore[arg-type]
+    total = len(items) if total is None else total
     start = last = time.monotonic()
     done = 0
     for item in items:
