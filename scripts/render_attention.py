@@ -1,7 +1,6 @@
 """Draw one attention figure."""
 
-from llm_figures.attention_figure import draw_attention
-from llm_figures.captions import attention_caption
+from llm_figures.attention_figure import attention_caption, draw_attention
 from llm_figures.drawing import render
 from llm_figures.job import job
 

@@ -1,9 +1,8 @@
 """Draw the module map."""
 
-from llm_figures.captions import module_caption
 from llm_figures.drawing import render
 from llm_figures.job import job
-from llm_figures.module_figure import draw_modules
+from llm_figures.module_figure import draw_modules, module_caption
 
 if "snakemake" in globals():
     with job(snakemake):

@@ -67,3 +67,15 @@ def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
     bar.locator = MaxNLocator(nbins=4)
     bar.update_ticks()
     return fig
+
+
+def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """The formula and the range."""
+    values = scores.loc[scores["metric"] == options["metric"], "value"]
+    low, high = colour_limits(values.to_numpy(), options["limits"])
+    return (
+        f"Operation strength ‖Wx‖ / (‖W‖_F ‖x‖) of every projection of {model}, averaged over the "
+        "tokens of the texts (without bias). Dimensionless; 1/√d_in for an input in a random "
+        f"direction. Values span {values.min():.4f} to {values.max():.4f}, colours {low:.4f} to "
+        f"{high:.4f}; layer 0 at the bottom.\n"
+    )

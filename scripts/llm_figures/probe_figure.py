@@ -73,3 +73,33 @@ def draw_probe(scores: pd.DataFrame, options: dict) -> Figure:
         aspect=30,
     )
     return fig
+
+
+def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """What the probe is, the best cell, its controls, and the cells without a score."""
+    chosen = scores[(scores["metric"] == options["metric"])]
+    shown = chosen[(chosen["control"] == "none") & chosen["token"].isin(options["tokens"])]
+    shuffled = chosen[chosen["control"] == "shuffled_labels"]
+    name = LABELS[options["metric"]]
+    empty = shown.loc[shown["mean"].isna(), "token"].unique()
+    low, high = options["limits"]
+    missing = f" Too few answers for a score (grey): {', '.join(empty)}." if len(empty) else ""
+    scored = shown.dropna(subset="mean")
+    finding = ""
+    if len(scored):
+        best = scored.loc[scored["mean"].idxmax()]
+        embedding = shown[(shown["layer"] == 0) & (shown["token"] == best["token"])].iloc[0]
+        finding = (
+            f" {best['folds']} cross-validation folds by question. Best cell: layer "
+            f"{best['layer']}, {best['token']}: {best['mean']:.3f} [{best['ci_low']:.3f}, "
+            f"{best['ci_high']:.3f}]. The same token in the embeddings, which know no context: "
+            f"{embedding['mean']:.3f}. Trained on shuffled labels, the cells average "
+            f"{shuffled['mean'].mean():.3f}."
+        )
+    fits = chosen.drop_duplicates(["layer", "token"])["unconverged"].sum()
+    warning = f" {fits} fits did not converge." if fits else ""
+    return (
+        f"{name} of a linear probe on the residual stream of {model} that detects a wrong answer, "
+        f"by layer (0 is the embeddings) and token.{finding}{missing}{warning} Colours span "
+        f"{low:g} to {high:g}; lower values take the lightest.\n"
+    )

@@ -1,8 +1,8 @@
 """The default model end to end: what a newcomer gets from `make figures`, with its numbers.
 
-The values are those of shared descriptions of the figures (F: mean weight on the first token after
-the first row; D: mean distance to the uniform causal map), with room for another machine's
-arithmetic, not fitted to one run.
+F is the mean weight on the first token after the first row, D the mean distance to the uniform
+causal map. The bounds were written after one run had been seen; they leave wide room and guard
+against regressions. They are no claims about the published figures.
 """
 
 import subprocess

@@ -8,14 +8,13 @@ import pandas as pd
 import pytest
 
 from llm_figures.attention import LayerStates
-from llm_figures.attention_figure import draw_attention, epsilon_label
+from llm_figures.attention_figure import attention_caption, draw_attention, epsilon_label
 from llm_figures.attention_scores import attention_cells
-from llm_figures.captions import attention_caption, module_caption, probe_caption
 from llm_figures.config import validated
 from llm_figures.drawing import colour_map, drawing_style, save, tick_step
 from llm_figures.errors import UserError
-from llm_figures.module_figure import COLUMNS, draw_modules
-from llm_figures.probe_figure import draw_probe, highlighted_layers
+from llm_figures.module_figure import COLUMNS, draw_modules, module_caption
+from llm_figures.probe_figure import draw_probe, highlighted_layers, probe_caption
 
 SVG = "{http://www.w3.org/2000/svg}"
 STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 200}
