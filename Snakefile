@@ -32,7 +32,7 @@ include: "workflow/rules/render.smk"
 rule figures:
     default_target: True
     input:
-        [picture(figure) for figure in FIGURES],
+        [picture(figure) for figure in [*FIGURES, "probe_curves"]],
     localrule: True
 
 
@@ -57,6 +57,7 @@ rule scale_qkv:
 rule probe_auc:
     input:
         picture("probe_auc"),
+        picture("probe_curves"),
     localrule: True
 
 

@@ -1,10 +1,11 @@
-"""Greedy answers to one shard of the questions."""
+"""Answers to one shard of the questions."""
 
 import pyarrow as pa
 
-from llm_figures.generation import generate, tokenize_prompts
+from llm_figures.generation import Decoding, generate
 from llm_figures.job import job, log, progress
-from llm_figures.models import load_model
+from llm_figures.models import context_length, load_model
+from llm_figures.prompts import question_ids, stop_strings, too_long
 from llm_figures.tensors import read_frame, tensor_file
 
 SCHEMA = pa.schema(
@@ -15,6 +16,8 @@ SCHEMA = pa.schema(
         ("answer", pa.string()),
         ("token_starts", pa.list_(pa.int32())),
         ("token_ends", pa.list_(pa.int32())),
+        ("token_log_probabilities", pa.list_(pa.float32())),
+        ("problem", pa.string()),
     ]
 )
 
@@ -29,37 +32,49 @@ def main(
     runtime: dict,
 ) -> None:
     index, count = shard
-    asked = read_frame(questions)
-    asked = asked[asked["question_id"] % count == index].reset_index(drop=True)
+    asked = read_frame(questions, ["question_id", "question"])
+    asked = asked[asked["question_id"] % count == index]
     model, tokenizer = load_model(card, **runtime)
-    prompts = [
-        prompt["preamble"] + prompt["template"].replace("{question}", question)
-        for question in asked["question"]
-    ]
-    longest = getattr(model.config, "max_position_embeddings", None)
-    prompt_ids = tokenize_prompts(tokenizer, prompts, longest, prompt["max_new_tokens"])
+    ids = question_ids(tokenizer, prompt, asked["question"].tolist())
+    longest = context_length(model)
+    problems = [too_long(prompt_ids, prompt["max_new_tokens"], longest) for prompt_ids in ids]
+    rows = list(zip(asked["question_id"].tolist(), ids, problems, strict=True))
+    fitting = [(key, prompt_ids) for key, prompt_ids, problem in rows if not problem]
     batches = generate(
         model,
         tokenizer,
-        prompt_ids,
-        stop=prompt["stop"],
+        [prompt_ids for _, prompt_ids in fitting],
+        stop=stop_strings(prompt),
         max_new_tokens=prompt["max_new_tokens"],
         batch_size=batch_size,
+        decoding=Decoding(prompt["temperature"], prompt["top_p"], prompt["seed"]),
+        keys=[key for key, _ in fitting],
     )
     tokens = 0
     with tensor_file(output, SCHEMA) as file:
-        for batch in progress(batches, "questions", total=len(asked), size=len):
+        for batch in progress(batches, "questions", total=len(fitting), size=len):
             tokens += sum(len(answer.answer_ids) for answer in batch)
             file.write(
                 {
-                    "question_id": [asked["question_id"][answer.index] for answer in batch],
+                    "question_id": [fitting[answer.index][0] for answer in batch],
                     "prompt_ids": [answer.prompt_ids for answer in batch],
                     "answer_ids": [answer.answer_ids for answer in batch],
                     "answer": [answer.text for answer in batch],
                     "token_starts": [answer.starts for answer in batch],
                     "token_ends": [answer.ends for answer in batch],
+                    "token_log_probabilities": [answer.log_probabilities for answer in batch],
+                    "problem": [""] * len(batch),
                 }
             )
+        for key, prompt_ids, problem in rows:
+            if problem:
+                log.info("question %d cannot be asked: %s", key, problem)
+                nothing: dict = {field.name: [[]] for field in SCHEMA}
+                file.write(
+                    nothing
+                    | {"question_id": [key], "prompt_ids": [prompt_ids]}
+                    | {"answer": [""], "problem": [problem]}
+                )
     log.info("%d tokens generated", tokens)
 
 

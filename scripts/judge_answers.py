@@ -1,16 +1,29 @@
-"""Exact answers found label-blind, then judged; all shards in one table."""
+"""Exact answers found label-blind, then judged; all shards in one table, and a report to read."""
 
 import pandas as pd
 
 from llm_figures.answers import judged_answers
+from llm_figures.answers_report import answers_report
 from llm_figures.job import job, log
-from llm_figures.probes import check_labels
-from llm_figures.tensors import read_frame, write_frame
+from llm_figures.tensors import read_frame, whole_file, write_frame
 
 
-def main(questions: str, generations: list[str], answers: str) -> None:
+def main(
+    questions: str,
+    left_out: str,
+    generations: list[str],
+    quotes: list[str],
+    answers: str,
+    report: str,
+    method: str,
+    pattern: str | None,
+    seed: int,
+) -> None:
     generated = pd.concat([read_frame(path) for path in generations], ignore_index=True)
-    judged = judged_answers(read_frame(questions), generated)
+    quoted = pd.concat([read_frame(path) for path in quotes], ignore_index=True) if quotes else None
+    judged = judged_answers(
+        read_frame(questions), generated, method=method, pattern=pattern, quotes=quoted
+    )
     valid = judged[judged["valid"]]
     log.info(
         "%d of %d answers (%.1f%%) hold a valid exact answer; %.1f%% of these are right",
@@ -21,10 +34,22 @@ def main(questions: str, generations: list[str], answers: str) -> None:
     )
     for group, rows in valid.groupby("group"):
         log.info("  %s: %d of %d right", group, rows["correct"].sum(), len(rows))
-    check_labels(valid["correct"].to_numpy(bool), judged["answer"].tolist())
     write_frame(judged, answers)
+    with whole_file(report) as partial:
+        text = answers_report(judged, read_frame(left_out), seed=seed)
+        partial.write_text(text, encoding="utf-8")
 
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(snakemake.input.questions, snakemake.input.generations, snakemake.output.answers)
+        main(
+            snakemake.input.questions,
+            snakemake.input.left_out,
+            snakemake.input.generations,
+            snakemake.input.quotes,
+            snakemake.output.answers,
+            snakemake.output.report,
+            snakemake.params.method,
+            snakemake.params.pattern,
+            snakemake.params.seed,
+        )

@@ -1,69 +1,85 @@
-"""How well a linear probe on every layer and named token detects a wrong answer."""
+"""Probes of some layers fitted at every named token: a score for every tested answer."""
+
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from llm_figures.hidden_states_file import layer_columns
 from llm_figures.job import job, log, progress
-from llm_figures.probes import assign_folds, check_labels, probe_layer
-from llm_figures.tensors import read_frame, read_table, read_tensors, write_frame
+from llm_figures.labels import check_labels
+from llm_figures.probes import make_cells, probe_layers
+from llm_figures.tensors import read_frame, read_table, read_tensors, whole_file
+
+SCHEMA = pa.schema(
+    [
+        ("layer", pa.int16()),
+        ("token", pa.dictionary(pa.int8(), pa.string())),
+        ("control", pa.dictionary(pa.int8(), pa.string())),
+        ("repeat", pa.int16()),
+        ("fold", pa.int16()),
+        ("question_id", pa.int32()),
+        ("score", pa.float32()),
+        ("n_train", pa.int32()),
+        ("converged", pa.bool_()),
+        ("C", pa.float32()),
+    ]
+)
 
 
 def main(
-    answers: str, states: list[str], scores: str, tokens: list[str], probe: dict, threads: int
+    answers: str,
+    states: list[str],
+    predictions: str,
+    part: tuple[int, int],
+    tokens: list[str],
+    protocol: dict,
+    threads: int,
 ) -> None:
-    columns = ["question_id", "question", "answer", "correct", "valid"]
-    asked = read_frame(answers, columns)
-    asked = asked[asked["valid"]].reset_index(drop=True)
-    check_labels(asked["correct"].to_numpy(bool), asked["answer"].tolist())
-    label = 1 - asked["correct"].to_numpy(int)  # a wrong answer is what the probe detects
-    folds = assign_folds(
-        label,
-        asked["question"].tolist(),
-        folds=probe["folds"],
-        repeats=probe["repeats"],
-        seed=probe["seed"],
+    asked = read_frame(answers)
+    check_labels(asked, "forward/answers.md")
+    asked = asked[asked["valid"]]
+    if asked["group"].nunique() < 2 and "shuffled_within_group" in protocol["controls"]:
+        log.info("the questions have no groups: no labels are shuffled within group")
+        protocol = protocol | {"controls": ["shuffled_labels"]}
+    keys = pd.concat(
+        [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
     )
-    examples = asked[["question_id"]].assign(
-        label=label, **{f"fold_{repeat}": fold for repeat, fold in enumerate(folds)}
-    )
-
-    keys = ["question_id", "token"]
-    cells = pd.concat([read_frame(path, keys) for path in states], ignore_index=True)
     # Rows come in the order of batches and shards; the scores must not depend on these.
-    order = cells.sort_values(keys).index
-    cells = cells.loc[order].merge(examples, on="question_id", how="left", validate="many_to_one")
-    found = []
-    for layer, column in enumerate(progress(layer_columns(states[0]), "layers")):
-        values = np.concatenate(
-            [read_tensors(read_table(path, [column]), column) for path in states]
-        )[order]
-        C = 1 / values.shape[1] if probe["C"] == "auto" else probe["C"]
-        found.append(
-            probe_layer(values, cells, tokens, C=C, seed=probe["seed"], threads=threads).assign(
-                layer=layer
-            )
-        )
-    table = pd.concat(found, ignore_index=True)
-    _report(table)
-    write_frame(table, scores)
+    order = keys.sort_values(["question_id", "token"]).index
+    cells, rows = make_cells(keys.loc[order].reset_index(drop=True), asked, tokens, protocol)
+    index, count = part
+    columns = layer_columns(states[0])
+    layers = list(range(index, len(columns), count))
 
+    def columns_of_layers() -> Iterator[tuple[int, np.ndarray]]:
+        for layer in layers:
+            # One layer's column at a time is what is held.
+            column = columns[layer]
+            values = [read_tensors(read_table(path, [column]), column) for path in states]
+            yield layer, np.concatenate(values)[order]
 
-def _report(table: pd.DataFrame) -> None:
-    fits = table[["layer", "token", "unconverged"]].drop_duplicates()
-    if fits["unconverged"].any():
-        log.info("%d fits did not converge", fits["unconverged"].sum())
-    shown = table[(table["control"] == "none") & (table["metric"] == "auc")]
-    empty = shown[shown["mean"].isna()]
-    if len(empty):
-        log.info("too few answers for a score at: %s", ", ".join(sorted(set(empty["token"]))))
-    if empty.size == shown.size:
-        return
-    best = shown.loc[shown["mean"].idxmax()]
-    log.info(
-        "best cell: layer %d, %s: AUC %.3f [%.3f, %.3f]",
-        *(best["layer"], best["token"], best["mean"], best["ci_low"], best["ci_high"]),
+    fits = failed = 0
+    found = progress(
+        probe_layers(columns_of_layers(), rows, cells, protocol, jobs=threads),
+        "cells",
+        total=len(layers) * len(cells),
     )
+    with (
+        whole_file(predictions) as partial,
+        pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
+    ):
+        while layer := list(islice(found, len(cells))):
+            frames = [frame for cell in layer for frame in cell]
+            fits += len(frames)
+            failed += sum(not frame["converged"].all() for frame in frames)
+            if frames:
+                together = pd.concat(frames, ignore_index=True)
+                writer.write_table(pa.Table.from_pandas(together, SCHEMA, preserve_index=False))
+    log.info("%d fits, of which %d did not converge", fits, failed)
 
 
 if "snakemake" in globals():
@@ -71,8 +87,9 @@ if "snakemake" in globals():
         main(
             snakemake.input.answers,
             snakemake.input.states,
-            snakemake.output.scores,
+            snakemake.output.predictions,
+            (int(snakemake.wildcards.part), int(snakemake.wildcards.parts)),
             snakemake.params.tokens,
-            snakemake.params.probe,
+            snakemake.params.protocol,
             snakemake.threads,
         )

@@ -5,10 +5,10 @@ reported in one line that names the key, the value and what is allowed.
 """
 
 import copy
-import csv
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +19,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from llm_figures.errors import UserError
-from llm_figures.jsonl import json_rows
+from llm_figures.protocol import KEY_TOKENS, TOKENS
+from llm_figures.question_files import column_problems, dataset_source, question_files
 from llm_figures.shapes import check_folder, check_shape, shape_of
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
@@ -40,8 +41,7 @@ def check_config(
     """
     schema = _read_yaml(schema_folder / "config.schema.yaml")
     config = validated(config, schema, "config")
-    if config["dataset"]["path"] is not None:
-        config["dataset"]["path"] = str(Path(config["dataset"]["path"]).expanduser())
+    _resolve(config)
     listed = _read_yaml(models_file) or {}
     sources = {**listed, **config["model_sources"]}
     if config["model"] not in sources:
@@ -53,13 +53,34 @@ def check_config(
     models = _read_yaml(schema_folder / "models.schema.yaml")
     name = config["model"]
     entry = validated({name: sources[name]}, models, str(where))[name]
-    problems = [*_figure_problems(config), *_dataset_problems(config["dataset"])]
+    problems = [
+        *_figure_problems(config),
+        *_dataset_problems(config["dataset"]),
+        *_exact_answer_problems(config["exact_answer"]),
+    ]
     shape = _known_shape(name, entry, results / name / "model.json")
     if problems:
         raise UserError("\n".join(problems))
     if shape:
         check_shape(config["figures"], shape)
     return config, entry
+
+
+def _resolve(config: dict) -> None:
+    """Replace what stands for something else: the probe's tokens, where questions come from."""
+    dataset = config["dataset"]
+    dataset["source"] = dataset_source(dataset)
+    if dataset["source"] == "path":
+        for key in ("path", "hold_out"):
+            if dataset[key] is not None:
+                dataset[key] = str(Path(dataset[key]).expanduser())
+    probe_auc = config["figures"]["probe_auc"]
+    if probe_auc["tokens"] is None:
+        probe_auc["tokens"] = list(TOKENS[config["probe"]["preset"]])
+    curves, tokens = config["figures"]["probe_curves"], probe_auc["tokens"]
+    if curves["tokens"] is None:
+        key = [token for token in KEY_TOKENS if token in tokens]
+        curves["tokens"] = key or tokens[: len(KEY_TOKENS)]
 
 
 def validated(values: dict, schema: dict, where: str) -> dict:
@@ -110,58 +131,52 @@ def _figure_problems(config: dict):
                 f"config: figures.probe_auc.highlight.tokens: {missing[0]!r} is not among the "
                 f"figure's tokens: {', '.join(probe['tokens'])}"
             )
+    for token in config["figures"]["probe_curves"]["tokens"]:
+        if token not in probe["tokens"]:
+            yield (
+                f"config: figures.probe_curves.tokens: {token!r} is not among the tokens of "
+                f"probe_auc: {', '.join(probe['tokens'])}"
+            )
     for name in FIGURES:
         limits = config["figures"][name].get("limits")
         if isinstance(limits, list) and not limits[0] < limits[1]:
             yield f"config: figures.{name}.limits: {limits}: the first must be below the second"
 
 
-def _dataset_problems(dataset: dict):
-    if dataset["path"] is None:
+def _exact_answer_problems(options: dict) -> Iterator[str]:
+    if options["method"] == "regex":
+        if options["pattern"] is None:
+            yield "config: exact_answer.pattern: missing; method regex needs one"
+            return
+        try:
+            re.compile(options["pattern"])
+        except re.error as error:
+            yield f"config: exact_answer.pattern: {options['pattern']!r}: {error}"
+
+
+def _dataset_problems(dataset: dict) -> Iterator[str]:
+    source = dataset["source"]
+    if dataset["answer"] is None and dataset["label"] is None:
+        yield (
+            "config: dataset.answer: null without dataset.label; name the column of right answers, "
+            "or that of labels"
+        )
+    if source == "facts":
+        for key in ("id", "group", "frame", "label", "hold_out", "revision", "file"):
+            if dataset[key] is not None:
+                yield (
+                    f"config: dataset.{key}: {dataset[key]!r}; only for questions of your own "
+                    "(dataset.path, or dataset.repo)"
+                )
         return
-    path = Path(dataset["path"])
-    if not path.is_file():
-        yield f"config: dataset.path: {dataset['path']}: no such file"
-        return
-    try:
-        columns = dataset_columns(path)
-    except UserError as error:
-        yield str(error)
-        return
-    for key in ("question", "answer", "group", "frame"):
-        if dataset[key] is not None and dataset[key] not in columns:
-            yield (
-                f"config: dataset.{key}: {path} has no column {dataset[key]!r}; "
-                f"it has: {', '.join(columns)}"
-            )
-
-
-def dataset_columns(path: Path) -> list[str]:
-    """Column names of a CSV, JSONL or Parquet file, reading no more than its beginning.
-
-    Raises:
-        UserError: an empty or damaged file, or another kind.
-    """
-    kind = path.suffix.lower()
-    where = f"config: dataset.path: {path}"
-    try:
-        if kind == ".csv":
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                columns = next(csv.reader(file), [])
-        elif kind == ".jsonl":
-            columns = list(next(json_rows(path), {}))
-        elif kind == ".parquet":
-            import pyarrow.parquet as pq
-
-            columns = pq.read_schema(path).names
-        else:
-            raise UserError(f"{where}: unknown kind {kind!r}; allowed: .csv, .jsonl, .parquet")
-    except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{where}: cannot be read: {reason}") from None
-    if not columns:
-        raise UserError(f"{where}: is empty")
-    return columns
+    needed = ("path",) if source == "path" else ("repo", "revision", "file")
+    missing = [key for key in needed if dataset[key] is None]
+    for key in missing:
+        yield f"config: dataset.{key}: missing; source: {source} needs {', '.join(needed)}"
+    if source == "path" and not missing:
+        held_out = () if dataset["hold_out"] is None else question_files(dataset, held_out=True)
+        for file in (*question_files(dataset), *held_out):
+            yield from column_problems(dataset, file)
 
 
 def _read_yaml(path: Path) -> Any:
@@ -240,7 +255,8 @@ def _explained(error: ValidationError) -> str:
             kinds = " or ".join(_types(error.schema))
             return f"{at}{shown} is not of type {kinds}{_also(error.schema)}"
         case "enum":
-            return f"{at}{shown}; allowed: {', '.join(str(item) for item in rule)}"
+            allowed = ", ".join("null" if item is None else str(item) for item in rule)
+            return f"{at}{shown}; allowed: {allowed}"
         case "const":
             return f"{at}{shown}; allowed: {json.dumps(rule)}"
         case "minimum" | "exclusiveMinimum":

@@ -71,6 +71,21 @@ def colour_map(palette: str) -> Colormap:
     return colours.with_extremes(bad="0.85")
 
 
+def colour_list(palette: str, count: int) -> list:
+    """`count` colours of a palette known to seaborn, for lines.
+
+    Raises:
+        UserError: an unknown palette.
+    """
+    try:
+        return sns.color_palette(palette, count)
+    except ValueError:
+        raise UserError(
+            f"config: palette: {palette!r} is not known; allowed: a palette of seaborn or "
+            "matplotlib such as colorblind, deep, Set2"
+        ) from None
+
+
 def heatmap(values, ax, *, cmap: Colormap, limits: Sequence[float], **options):
     """A seaborn heatmap without seams between its cells; returns the mesh for a colour bar."""
     sns.heatmap(values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options)

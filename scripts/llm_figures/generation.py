@@ -1,13 +1,13 @@
-"""Greedy answers to many questions: batched by length, the shared prompt computed once."""
+"""Answers to many questions: batched by length, the shared prompt computed once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.errors import UserError
 from llm_figures.prefix import PrefixCache, shared_prefix
 
 
@@ -18,6 +18,7 @@ class Generation:
     index: which prompt it answers.
     prompt_ids, answer_ids: token ids; the stop is not part of the answer.
     text: the answer's text; starts, ends: the characters [start, end) of each answer token.
+    log_probabilities: natural log of what the model gave each answer token, before any temperature.
     """
 
     index: int
@@ -26,28 +27,35 @@ class Generation:
     text: str
     starts: list[int]
     ends: list[int]
+    log_probabilities: list[float]
 
 
-def tokenize_prompts(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    longest: int | None,
-    max_new_tokens: int,
-) -> list[list[int]]:
-    """Token ids of every prompt, with the special tokens the tokenizer itself adds.
+@dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen.
 
-    Raises:
-        UserError: a prompt and its answer are longer than the model's context (`longest`).
+    temperature: 0 takes the likeliest token; above 0 samples from the softmax of logits /
+    temperature, cut to the likeliest tokens that together have probability `top_p` (Holtzman et
+    al. 2020, nucleus sampling).
+    seed: with a prompt's key it fixes that prompt's draws, whatever the batch it is in.
     """
-    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-    for index, prompt in enumerate(ids):
-        if longest and len(prompt) + max_new_tokens > longest:
-            raise UserError(
-                f"dataset: the prompt of question {index + 1} has {len(prompt)} tokens and its "
-                f"answer up to {max_new_tokens}; the model takes {longest}: "
-                f"{prompts[index][-80:]!r}; shorten or remove it"
-            )
-    return ids
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def choose(self, logits: torch.Tensor, draws: Sequence[np.random.Generator]) -> torch.Tensor:
+        """Next tokens [batch, 1] for logits [batch, vocabulary]; draws: one generator per row."""
+        if self.temperature == 0:
+            return logits.argmax(dim=-1, keepdim=True)
+        probabilities = torch.softmax(logits.double().cpu() / self.temperature, dim=-1)
+        likeliest, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+        total = likeliest.cumsum(dim=-1)
+        # The nucleus is the shortest head that reaches top_p.
+        mass = torch.where(total - likeliest < self.top_p, total, 0).amax(dim=-1, keepdim=True)
+        at = torch.tensor([[draw.random()] for draw in draws], dtype=torch.float64) * mass
+        chosen = torch.searchsorted(total, at, right=True).clamp_max(total.shape[-1] - 1)
+        return tokens.gather(-1, chosen).to(logits.device)
 
 
 @torch.inference_mode()
@@ -56,33 +64,49 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompt_ids: Sequence[Sequence[int]],
     *,
-    stop: str,
+    stop: Sequence[str],
     max_new_tokens: int,
     batch_size: int,
+    decoding: Decoding = Decoding(),
+    keys: Sequence[int] | None = None,
 ) -> Iterator[list[Generation]]:
-    """Yield greedy answers batch by batch; batches hold prompts of equal length, so no padding.
+    """Yield answers batch by batch; batches hold prompts of equal length, so no padding.
 
-    An answer ends before `stop`, at the end-of-sequence token, or after `max_new_tokens`.
+    An answer ends before any string of `stop`, at the model's end of text, or after
+    `max_new_tokens`. keys: one number per prompt, for sampling (see `Decoding`); by default its
+    place in `prompt_ids`.
     """
     if not prompt_ids:
         return
     prefix = shared_prefix(prompt_ids)
     cache = PrefixCache(model, prefix)
     ends = _end_ids(model, tokenizer)
+
+    def finished(ids: list[int]) -> bool:
+        if ids[-1] in ends:
+            return True
+        text = tokenizer.decode(ids) if stop else ""
+        return any(string in text for string in stop)
+
     for batch in equal_lengths(prompt_ids, batch_size):
         suffixes = torch.tensor(
             [prompt_ids[index][len(prefix) :] for index in batch], device=model.device
         )
-        answers = _greedy(
+        draws = [
+            np.random.default_rng([decoding.seed, keys[index] if keys is not None else index])
+            for index in batch
+        ]
+        answers = _continuations(
             model,
             suffixes,
             cache.for_batch(len(batch)),
-            lambda ids: ids[-1] in ends or stop in tokenizer.decode(ids),
+            lambda logits, rows, draws=draws: decoding.choose(logits, [draws[row] for row in rows]),
+            finished,
             max_new_tokens,
         )
         yield [
-            _generation(tokenizer, index, list(prompt_ids[index]), ids, ends, stop)
-            for index, ids in zip(batch, answers, strict=True)
+            _generation(tokenizer, index, list(prompt_ids[index]), ids, logs, ends, stop)
+            for index, (ids, logs) in zip(batch, answers, strict=True)
         ]
 
 
@@ -101,22 +125,27 @@ def equal_lengths(sequences: Sequence[Sequence[int]], batch_size: int) -> list[l
     ]
 
 
-def _greedy(model, suffixes, cache, is_finished, max_new_tokens) -> list[list[int]]:
-    """Greedy continuations of `suffixes` [batch, tokens] on top of `cache`.
+def _continuations(
+    model, suffixes, cache, choose, is_finished, max_new_tokens
+) -> list[tuple[list[int], list[float]]]:
+    """Tokens that follow each of `suffixes` [batch, tokens] on top of `cache`, and their log
+    probabilities.
 
     Finished sequences leave the batch, so the rest does not wait on their account.
     """
-    answers: list[list[int]] = [[] for _ in suffixes]
+    answers: list[tuple[list[int], list[float]]] = [([], []) for _ in suffixes]
     running = list(range(len(suffixes)))
     ids = suffixes
     for _ in range(max_new_tokens):
         logits = model(
             input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits
-        ids = logits[:, -1].argmax(dim=-1, keepdim=True)
-        for row, token in zip(running, ids[:, 0].tolist(), strict=True):
-            answers[row].append(token)
-        keep = [at for at, row in enumerate(running) if not is_finished(answers[row])]
+        ).logits[:, -1]
+        ids = choose(logits, running)
+        logs = logits.gather(-1, ids)[:, 0].float() - logits.float().logsumexp(dim=-1)
+        for row, token, log in zip(running, ids[:, 0].tolist(), logs.tolist(), strict=True):
+            answers[row][0].append(token)
+            answers[row][1].append(log)
+        keep = [at for at, row in enumerate(running) if not is_finished(answers[row][0])]
         if not keep:
             break
         if len(keep) < len(running):
@@ -133,7 +162,7 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[
     return {end for end in [*ends, tokenizer.eos_token_id] if end is not None}
 
 
-def _generation(tokenizer, index, prompt_ids, ids, ends, stop) -> Generation:
+def _generation(tokenizer, index, prompt_ids, ids, logs, ends, stop) -> Generation:
     """Cut an answer at its stop and find the characters of each token.
 
     The offsets come from decoding the ids that were generated, never from tokenizing the text
@@ -144,8 +173,8 @@ def _generation(tokenizer, index, prompt_ids, ids, ends, stop) -> Generation:
     text = tokenizer.decode(ids)
     offsets = [len(_common(tokenizer.decode(ids[:count]), text)) for count in range(len(ids) + 1)]
     offsets[-1] = len(text)
-    if (cut := text.find(stop)) >= 0:
-        text = text[:cut]
+    cuts = [cut for string in stop if (cut := text.find(string)) >= 0]
+    text = text[: min(cuts, default=len(text))]
     # A token that ends inside a character covers the character it begins.
     spans = [
         (start, min(max(end, start + 1), len(text)))
@@ -159,6 +188,7 @@ def _generation(tokenizer, index, prompt_ids, ids, ends, stop) -> Generation:
         text=text,
         starts=[start for start, _ in spans],
         ends=[end for _, end in spans],
+        log_probabilities=logs[: len(spans)],
     )
 
 

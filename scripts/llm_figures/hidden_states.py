@@ -1,41 +1,57 @@
-"""The residual stream at the named tokens of every answer, for the embeddings and every layer."""
+"""Hidden states at the named tokens of every answer, for the embeddings and every layer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from llm_figures.errors import UserError
 from llm_figures.hidden_states_file import layer_column
 from llm_figures.models import decoder, decoder_layers
 from llm_figures.prefix import PrefixCache, shared_prefix
 
+# What the families call the parts of a block.
+PARTS = {
+    "attention": ("self_attn", "attention", "attn", "self_attention"),
+    "mlp": ("mlp", "feed_forward", "block_sparse_moe"),
+}
+
 
 @torch.inference_mode()
-def residual_stream(
+def hidden_states(
     model: PreTrainedModel,
     question_ids: Sequence[int],
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
     positions: Sequence[Mapping[str, int]],
     *,
+    site: str = "residual",
     batch_size: int,
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
     """Yield the columns of `hidden_states_file.hidden_states_schema` batch by batch.
 
     prompts, answers: token ids of each question's prompt and generated answer.
     positions: {named token: position in prompt + answer} of each question.
+    site: "residual" (the stream after each block), or the output of each block's "attention" or
+    "mlp" before it is added to the stream.
 
     The prompts' shared beginning is computed once. Batches are padded on the right, where causal
-    attention keeps the padding out of every position that is read.
+    attention keeps the padding out of every position that is read. What is held at a time is one
+    batch, whatever the number of questions.
+
+    Raises:
+        UserError: a state that is not finite; a block whose part is not found.
     """
     if not prompts:
         return
+    layers = decoder_layers(model)
+    watched = [block if site == "residual" else _part(model, block, site) for block in layers]
     sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     prefix = shared_prefix(prompts)
     cache = PrefixCache(model, prefix)
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
-    layers = decoder_layers(model)
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         longest = len(sequences[batch[-1]])
@@ -58,35 +74,67 @@ def residual_stream(
             # states [batch, tokens, hidden] -> [named tokens, hidden]
             found[layer] = states[at[0], at[1]].float().cpu().numpy()
 
-        handles = [
-            layers[0].register_forward_pre_hook(
-                lambda module, args, kwargs, keep=keep: keep(0, _states(args, kwargs)),
-                with_kwargs=True,
-            ),
-            *(
-                block.register_forward_hook(
-                    lambda module, args, output, layer=layer, keep=keep: keep(
-                        layer, output[0] if isinstance(output, tuple) else output
-                    )
-                )
-                for layer, block in enumerate(layers, start=1)
-            ),
-        ]
-        try:
+        with _hooked(layers[0], watched, keep):
             decoder(model)(
                 input_ids=ids, past_key_values=cache.for_batch(len(batch)), use_cache=True
             )
-        finally:
-            for handle in handles:
-                handle.remove()
-        yield {
+        columns = {
             "question_id": [question_ids[batch[row]] for row in rows],
             "token": names,
             "position": [place + len(prefix) for place in places],
-            **{layer_column(layer): states for layer, states in found.items()},
         }
+        for layer, states in found.items():
+            _check_finite(layer, states, columns, model.dtype)
+        yield columns | {layer_column(layer): states for layer, states in found.items()}
 
 
-def _states(args, kwargs) -> torch.Tensor:
-    """The residual stream among a block's arguments."""
-    return args[0] if args else kwargs["hidden_states"]
+@contextmanager
+def _hooked(
+    first: torch.nn.Module,
+    watched: Sequence[torch.nn.Module],
+    keep: Callable[[int, torch.Tensor], None],
+) -> Iterator[None]:
+    """Call keep(layer, states [batch, tokens, hidden]) during a forward pass; undone at the end.
+
+    Layer 0 is what enters the block `first`, layer n what the n-th of `watched` gives.
+    """
+    handles = [
+        first.register_forward_pre_hook(
+            lambda module, args, kwargs: keep(0, args[0] if args else kwargs["hidden_states"]),
+            with_kwargs=True,
+        ),
+        *(
+            module.register_forward_hook(
+                lambda module, args, output, layer=layer: keep(
+                    layer, output[0] if isinstance(output, tuple) else output
+                )
+            )
+            for layer, module in enumerate(watched, start=1)
+        ),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _part(model: PreTrainedModel, block: torch.nn.Module, site: str) -> torch.nn.Module:
+    for name in PARTS[site]:
+        if isinstance(part := getattr(block, name, None), torch.nn.Module):
+            return part
+    raise UserError(
+        f"config: probe.site: {site}: the blocks of models of type {model.config.model_type} have "
+        "no such part under a known name; use residual"
+    )
+
+
+def _check_finite(layer: int, states: np.ndarray, columns: dict, dtype: torch.dtype) -> None:
+    finite = np.isfinite(states).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise UserError(
+            f"layer {layer} gives values that are not finite at {columns['token'][row]} of "
+            f"question {columns['question_id'][row]}, computed in {str(dtype).split('.')[-1]}; "
+            "set dtype to bfloat16 or float32, or check the weights"
+        )

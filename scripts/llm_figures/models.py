@@ -76,6 +76,11 @@ def load_model(
     return model.to(place).eval(), tokenizer
 
 
+def context_length(model: PreTrainedModel) -> int | None:
+    """Tokens the model takes at most; None where its config does not say."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
 def decoder(model: PreTrainedModel) -> torch.nn.Module:
     """The model without its language-model head."""
     return model.get_decoder()

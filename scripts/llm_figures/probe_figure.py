@@ -1,15 +1,46 @@
-"""The layer × token heatmap of how well a probe detects a wrong answer."""
+"""How well a probe detects a wrong answer: the layer × token heatmap, and curves with intervals."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from llm_figures.drawing import colour_bar, colour_map, heatmap, tick_step
+from llm_figures.drawing import colour_bar, colour_list, colour_map, heatmap, tick_step
+from llm_figures.protocol import OUTPUT_BASELINES
 from llm_figures.shapes import check_shape
 
-LABELS = {"auc": "AUC", "accuracy": "Accuracy"}
+LABELS = {
+    "auc": "AUC",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "average_precision": "Average precision",
+}
+SITES = {
+    "residual": "the residual stream",
+    "attention": "the attention output of each block",
+    "mlp": "the MLP output of each block",
+}
+# In the order in which captions and legends name them.
+CONTROLS = {
+    "embeddings": "embeddings, same token",
+    "shuffled_within_group": "labels shuffled within group",
+    "group_only": "group alone",
+    "shuffled_labels": "labels shuffled",
+    "answer_log_probability": "mean log-probability of the answer",
+    "exact_answer_log_probability": "mean log-probability of the exact answer",
+    "p_true": "p(true)",
+}
+GREYS = ("0.15", "0.35", "0.55")
+DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
+# These three, where a cell does not beat them, explain it without the model having judged anything.
+EXPLANATIONS = {
+    "embeddings": "the token itself, as its embedding shows",
+    "shuffled_within_group": "the group of the question, as labels shuffled within group show",
+    "group_only": "the group of the question alone",
+}
 
 
 def highlighted_layers(layers: list[int | str], depth: int) -> tuple[int, int]:
@@ -75,31 +106,170 @@ def draw_probe(scores: pd.DataFrame, options: dict) -> Figure:
     return fig
 
 
-def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
-    """What the probe is, the best cell, its controls, and the cells without a score."""
-    chosen = scores[(scores["metric"] == options["metric"])]
-    shown = chosen[(chosen["control"] == "none") & chosen["token"].isin(options["tokens"])]
-    shuffled = chosen[chosen["control"] == "shuffled_labels"]
-    name = LABELS[options["metric"]]
-    empty = shown.loc[shown["mean"].isna(), "token"].unique()
-    low, high = options["limits"]
-    missing = f" Too few answers for a score (grey): {', '.join(empty)}." if len(empty) else ""
-    scored = shown.dropna(subset="mean")
-    finding = ""
-    if len(scored):
-        best = scored.loc[scored["mean"].idxmax()]
-        embedding = shown[(shown["layer"] == 0) & (shown["token"] == best["token"])].iloc[0]
-        finding = (
-            f" {best['folds']} cross-validation folds by question. Best cell: layer "
-            f"{best['layer']}, {best['token']}: {best['mean']:.3f} [{best['ci_low']:.3f}, "
-            f"{best['ci_high']:.3f}]. The same token in the embeddings, which know no context: "
-            f"{embedding['mean']:.3f}. Trained on shuffled labels, the cells average "
-            f"{shuffled['mean'].mean():.3f}."
-        )
-    fits = chosen.drop_duplicates(["layer", "token"])["unconverged"].sum()
-    warning = f" {fits} fits did not converge." if fits else ""
-    return (
-        f"{name} of a linear probe on the residual stream of {model} that detects a wrong answer, "
-        f"by layer (0 is the embeddings) and token.{finding}{missing}{warning} Colours span "
-        f"{low:g} to {high:g}; lower values take the lightest.\n"
+def draw_curves(scores: pd.DataFrame, options: dict) -> Figure:
+    """One panel per token: the metric by layer with its 95% band, controls dashed or dotted.
+
+    Dashed are probes that should fail, dotted the output's own confidence.
+    """
+    tokens, metric = options["tokens"], options["metric"]
+    shown = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
+    beside = [control for control in CONTROLS if (shown["control"] == control).any()]
+    fitted = [control for control in beside if control not in OUTPUT_BASELINES]
+    colour, *colours = colour_list(options["palette"], 1 + len(fitted))
+    looks = {
+        control: {"color": colour, "linestyle": "--"}
+        for control, colour in zip(fitted, colours, strict=True)
+    } | {
+        control: {"color": grey, "linestyle": dots}
+        for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
+    }
+    columns = min(len(tokens), 4)
+    rows = -(-len(tokens) // columns)
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(2.2 * columns + 0.6, 2.3 * rows + 0.9),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
+    for ax, token in zip(axes.flat, tokens, strict=False):
+        panel = shown[shown["token"] == token].sort_values("layer")
+        probe = panel[panel["control"] == "none"]
+        ax.fill_between(
+            probe["layer"], probe["ci_low"], probe["ci_high"], color=colour, alpha=0.25, lw=0
+        )
+        lines = {"x": "layer", "y": "mean", "ax": ax, "errorbar": None}
+        sns.lineplot(probe, **lines, color=colour, lw=1.6, label="probe")
+        for control in beside:
+            sns.lineplot(
+                panel[panel["control"] == control],
+                **lines,
+                **looks[control],
+                lw=1.0,
+                label=CONTROLS[control],
+            )
+        ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
+        ax.get_legend().remove()
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.margins(x=0.01)
+    for ax in axes.flat[len(tokens) :]:
+        ax.set_visible(False)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small")
+    return fig
+
+
+def curves_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """What the bands and the dashed lines are."""
+    return (
+        f"{LABELS[options['metric']]} by layer (0 is the embeddings) of a linear probe on "
+        f"{SITES[options['protocol']['site']]} of {model} that detects a wrong answer, one panel "
+        f"per token. Bands: {_interval_kind(options['protocol'])}. Dashed: probes without the "
+        "signal, on the same splits. Dotted: the confidence of the output itself.\n"
+    )
+
+
+def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """What the probe is, the best cell, its controls, what explains it, and what is missing."""
+    protocol = options["protocol"]
+    chosen = scores[
+        (scores["metric"] == options["metric"]) & scores["token"].isin(options["tokens"])
+    ]
+    shown = chosen[chosen["control"] == "none"]
+    low, high = options["limits"]
+    parts = [
+        f"{LABELS[options['metric']]} of a linear probe on {SITES[protocol['site']]} of {model} "
+        "that detects a wrong answer, by layer (0 is the embeddings) and token.",
+        _method(protocol),
+        _counts(shown),
+    ]
+    scored = shown.dropna(subset="mean")
+    if len(scored):
+        parts += _finding(chosen, scored)
+    if fits := int(chosen["unconverged"].sum()):
+        parts.append(f"{fits} fits did not converge.")
+    parts.append(f"Colours span {low:g} to {high:g}; lower values take the lightest.")
+    return " ".join(part for part in parts if part) + "\n"
+
+
+def _method(protocol: dict) -> str:
+    scaled = (
+        "features standardised on the training examples"
+        if protocol["standardise"]
+        else ("features as they are")
+    )
+    fitted = {
+        "newton": "fitted to convergence",
+        "lbfgs": "fitted by at most 100 steps of L-BFGS",
+    }[protocol["solver"]]
+    C = {"auto": "1 / hidden size", "cv": "chosen inside the training examples"}
+    split = {
+        "folds": f"{protocol['folds']} folds by question"
+        + (f", {protocol['repeats']} times" if protocol["repeats"] > 1 else ""),
+        "single": "one random split, a fifth tested",
+        "hold_out": "fitted on all other questions, tested on the held-out ones",
+    }[protocol["split"]]
+    penalty = C.get(protocol["C"], f"{protocol['C']}")
+    return (
+        f"Logistic regression, {scaled}, C {penalty}, {fitted}; {split}; "
+        f"{_interval_kind(protocol)} in brackets."
+    )
+
+
+def _interval_kind(protocol: dict) -> str:
+    if protocol["split"] == "folds":
+        return "95% intervals over folds (Nadeau & Bengio 2003)"
+    return "95% bootstrap intervals over the tested answers"
+
+
+def _counts(shown: pd.DataFrame) -> str:
+    """How many answers the cells rest on, with the tokens that rest on fewer."""
+    counts = shown.drop_duplicates("token").set_index("token")["n"]
+    most = counts.max()
+    fewer = ", ".join(f"{token} on {count:,}" for token, count in counts.items() if count < most)
+    empty = shown.loc[shown["mean"].isna(), "token"].unique()
+    missing = f" Too few answers for a score (grey): {', '.join(empty)}." if len(empty) else ""
+    return f"Cells rest on {most:,} answers{f' ({fewer})' if fewer else ''}.{missing}"
+
+
+def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
+    """The best cell with its controls, and how many cells no control explains."""
+    best = scored.loc[scored["mean"].idxmax()]
+    at = (chosen["layer"] == best["layer"]) & (chosen["token"] == best["token"])
+    beside = chosen[at].set_index("control")
+    parts = [
+        f"Best cell: layer {best['layer']}, {best['token']}: {best['mean']:.3f} "
+        f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}]."
+    ]
+    listed = [
+        f"{name} {beside.loc[control, 'mean']:.3f}"
+        for control, name in CONTROLS.items()
+        if control in beside.index
+    ]
+    parts.append(f"Beside it: {', '.join(listed)}.")
+    reasons = [
+        reason
+        for control, reason in EXPLANATIONS.items()
+        if control in beside.index and not beside.loc[control, "gain_low"] > 0
+    ]
+    parts.append(
+        f"The best cell is explained by {' and by '.join(reasons)}: the interval of its gain over "
+        "that control includes zero."
+        if reasons
+        else "No control explains the best cell: the intervals of its gains exclude zero."
+    )
+    for control, name in (
+        ("embeddings", "the embeddings"),
+        ("shuffled_within_group", "labels shuffled within group"),
+    ):
+        rows = chosen[(chosen["control"] == control) & chosen["gain"].notna()]
+        if control == "embeddings":
+            rows = rows[rows["layer"] > 0]
+        if len(rows):
+            parts.append(
+                f"{(rows['gain_low'] > 0).sum()} of {len(rows)} cells are above {name} in this "
+                "sense."
+            )
+    return parts

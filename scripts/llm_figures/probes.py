@@ -1,36 +1,89 @@
-"""Linear probes that detect wrong answers, fitted to convergence and scored on held-out questions.
+"""Linear probes that detect wrong answers, fitted on some questions and scored on others.
 
-The probe is L2-regularised logistic regression on features standardised with the training fold's
-mean and deviation, the label 1 for a wrong answer. It is fitted by Newton's method in the sample
-space (Rasmussen & Williams 2006, algorithm 3.1, with an unpenalised intercept): with up to a few
-thousand examples this is faster than working on the features, and it converges in about five steps
-where a first-order solver stops early on raw hidden states.
+The probe is L2-regularised logistic regression, the label 1 for a wrong answer. `newton` fits it by
+Newton's method in the sample space (Rasmussen & Williams 2006, algorithm 3.1, with an unpenalised
+intercept): with up to a few thousand examples this is faster than working on the features, and it
+converges in about five steps where a first-order solver stops early on raw hidden states. `lbfgs`
+is sklearn's LogisticRegression with its default 100 iterations, to compare with the published one.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed, parallel_config
 from scipy.linalg.lapack import spotrf, spotrs
-from scipy.stats import rankdata
-from scipy.stats import t as student_t
 from threadpoolctl import threadpool_limits
 
 from llm_figures.errors import UserError
+from llm_figures.labels import FEWEST_OF_A_LABEL
+from llm_figures.metrics import metrics
 
-# A cell with fewer answers of either label is left empty: five folds would hold four each.
-FEWEST_OF_A_LABEL = 20
 # Largest entry of the gradient, in units of one example's residual, at which a fit has converged.
 TOLERANCE = 1e-6
+# What `C: cv` chooses from, times 1 / hidden size, by AUC in this many folds of the training fold.
+C_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
+INNER_FOLDS = 3
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a logistic regression on standardised features has learned, in dual form.
+class Split:
+    """One division of the questions; train, test: [questions], True for those inside."""
 
-    dual: [train], the regression's weights are C · Zᵀ dual for standardised training rows Z.
+    repeat: int
+    fold: int
+    train: np.ndarray
+    test: np.ndarray
+
+
+def splits(
+    labels: np.ndarray, twins: Sequence[int], held_out: np.ndarray, protocol: Mapping
+) -> list[Split]:
+    """The divisions of a protocol's `split`.
+
+    twins: [questions], equal for questions that are the same but for spelling. held_out:
+    [questions], True for those of the hold-out file.
+
+    folds: twins share a fold, so that no question is trained and tested on, and labels are balanced
+    over the folds. single: a random fifth is tested, without regard to labels or twins, as
+    published. hold_out: the held-out questions are tested.
+    """
+    seed = protocol["seed"]
+    match protocol["split"]:
+        case "hold_out":
+            return [Split(0, 0, ~held_out, held_out)]
+        case "single":
+            from sklearn.model_selection import train_test_split
+
+            _, tested = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=seed)
+            test = np.isin(np.arange(len(labels)), tested)
+            return [Split(0, 0, ~test, test)]
+    found = []
+    for repeat in range(protocol["repeats"]):
+        folds = assign_folds(labels, twins, folds=protocol["folds"], seed=seed + repeat)
+        found += [Split(repeat, fold, folds != fold, folds == fold) for fold in np.unique(folds)]
+    return found
+
+
+def assign_folds(labels: np.ndarray, twins: Sequence[int], *, folds: int, seed: int) -> np.ndarray:
+    """[examples]: the fold in which each example is tested; twins share one."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    assigned = np.empty(len(labels), dtype=np.int64)
+    for fold, (_, test) in enumerate(splitter.split(labels, labels, twins)):
+        assigned[test] = fold
+    return assigned
+
+
+@dataclass(frozen=True)
+class DualFit:
+    """What a logistic regression has learned, in dual form.
+
+    dual: [train], the regression's weights are C · Zᵀ dual for training rows Z.
     """
 
     dual: np.ndarray
@@ -38,70 +91,109 @@ class Probe:
     converged: bool
 
 
-def fit_dual(kernel: np.ndarray, labels: np.ndarray, max_steps: int = 200) -> Probe:
-    """Minimise ½‖w‖² + C Σ log-loss over weights and an unpenalised intercept.
+class DualSolver:
+    """Minimises ½‖w‖² + C Σ weight · log-loss over weights w and an unpenalised intercept.
 
-    kernel: [train, train], C · Z Zᵀ for standardised rows Z.
-    labels: [train], 0 or 1, both present.
-
-    At the optimum the dual equals the residual, labels − probability, and sums to zero.
+    Made once for a kernel and used for several labels of the same rows, such as a control's, which
+    then share what does not depend on the labels.
     """
-    single = np.asarray(kernel, dtype=np.float32)
-    kernel = single.astype(np.float64)
-    count = len(labels)
-    dual = np.zeros(count)
-    rate = labels.mean()
-    intercept = float(np.log(rate / (1 - rate)))
-    image = np.zeros(count)  # kernel @ dual
 
-    def loss(dual, image, intercept):
-        scores = image + intercept
-        return dual @ image / 2 + np.logaddexp(0, scores).sum() - labels @ scores
+    def __init__(self, kernel: np.ndarray):
+        """kernel: [train, train], C · Z Zᵀ for training rows Z."""
+        self._single = np.asarray(kernel, dtype=np.float32)
+        self._kernel = self._single.astype(np.float64)
+        self._first: tuple[np.ndarray, _Factor] | None = None
 
-    current, left, factor = loss(dual, image, intercept), np.inf, None
-    for _ in range(max_steps):
-        probability = 1 / (1 + np.exp(-(image + intercept)))
-        residual = labels - probability
-        before, left = left, max(np.abs(dual - residual).max(), abs(residual.sum()))
-        if left <= TOLERANCE:
-            return Probe(dual, intercept, True)
-        # A factor costs as much as ten solves: keep it while each step with it gains a digit or so.
-        # It only steers the step, so single precision does; the gradient above is exact.
-        if factor is None or left > before / 4:
-            weight = np.maximum(probability * (1 - probability), 1e-12)
-            root = np.sqrt(weight)
-            narrow = root.astype(np.float32)
-            system = narrow[:, None] * single * narrow
-            system.flat[:: count + 1] += 1
-            factor, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
-            if failed:
-                break
-            shift = _solve(factor, root, kernel, weight)
-        # Solving for the step, not for the new point, keeps the factor's rounding in proportion
-        # to what is left to do.
-        free = _solve(factor, root, kernel, residual - dual)
-        step_intercept = (free.sum() + dual.sum()) / shift.sum()
-        step = free - shift * step_intercept
-        step_image = kernel @ step
-        length = 1.0
-        while True:
-            trial = (
-                dual + length * step,
-                image + length * step_image,
-                intercept + length * step_intercept,
-            )
-            value = loss(*trial)
-            if value <= current + 1e-12 * abs(current) or length < 1e-6:
-                break
-            length /= 2
-        dual, image, intercept = trial
-        current = value
-    return Probe(dual, intercept, False)
+    def fit(
+        self, labels: np.ndarray, weights: np.ndarray | None = None, max_steps: int = 200
+    ) -> DualFit:
+        """labels: [train], 0 or 1, both present. weights: [train], of each example; by default 1.
+
+        At the optimum the dual equals weight · (label − probability), and sums to zero.
+        """
+        kernel, count = self._kernel, len(labels)
+        weights = np.ones(count) if weights is None else weights
+        dual = np.zeros(count)
+        rate = np.average(labels, weights=weights)
+        intercept = float(np.log(rate / (1 - rate)))
+        image = np.zeros(count)  # kernel @ dual
+
+        def loss(dual, image, intercept):
+            scores = image + intercept
+            return dual @ image / 2 + weights @ (np.logaddexp(0, scores) - labels * scores)
+
+        current, left, factor = loss(dual, image, intercept), np.inf, None
+        for _ in range(max_steps):
+            probability = 1 / (1 + np.exp(-(image + intercept)))
+            residual = weights * (labels - probability)
+            before, left = left, max(np.abs(dual - residual).max(), abs(residual.sum()))
+            if left <= TOLERANCE:
+                return DualFit(dual, intercept, True)
+            # A factor costs as much as ten solves: keep it while each step with it gains a digit or
+            # so. It only steers the step, so single precision does; the gradient above is exact.
+            if factor is None or left > before / 4:
+                factor = self._factor(weights * probability * (1 - probability), not dual.any())
+                if factor is None:
+                    break
+            # Solving for the step, not for the new point, keeps the factor's rounding in proportion
+            # to what is left to do.
+            free = factor.solve(kernel, residual - dual)
+            step_intercept = (free.sum() + dual.sum()) / factor.shift.sum()
+            step = free - factor.shift * step_intercept
+            step_image = kernel @ step
+            length = 1.0
+            while True:
+                trial = (
+                    dual + length * step,
+                    image + length * step_image,
+                    intercept + length * step_intercept,
+                )
+                value = loss(*trial)
+                if value <= current + 1e-12 * abs(current) or length < 1e-6:
+                    break
+                length /= 2
+            dual, image, intercept = trial
+            current = value
+        return DualFit(dual, intercept, False)
+
+    def _factor(self, curvature: np.ndarray, first: bool) -> "_Factor | None":
+        """The factor at a point; that of the start is the same for labels of the same rate."""
+        curvature = np.maximum(curvature, 1e-12)
+        if first and self._first is not None and np.array_equal(self._first[0], curvature):
+            return self._first[1]
+        factor = _Factor.of(self._single, self._kernel, curvature)
+        if first and factor is not None:
+            self._first = (curvature, factor)
+        return factor
 
 
-def _solve(factor, root, kernel, right):
-    """(K + W⁻¹)⁻¹ W⁻¹ right, from the factor of I + W^½ K W^½; root is the diagonal of W^½."""
-    return right - root * spotrs(factor, root * (kernel @ right), lower=0)[0]
+@dataclass(frozen=True)
+class _Factor:
+    """Cholesky factor of I + W^½ K W^½ in single precision, for a diagonal W of curvatures.
+
+    root: the diagonal of W^½. shift: (K + W⁻¹)⁻¹ 1.
+    """
+
+    cholesky: np.ndarray
+    root: np.ndarray
+    shift: np.ndarray
+
+    @classmethod
+    def of(cls, single: np.ndarray, kernel: np.ndarray, curvature: np.ndarray) -> "_Factor | None":
+        root = np.sqrt(curvature)
+        narrow = root.astype(np.float32)
+        system = narrow[:, None] * single * narrow
+        system.flat[:: len(root) + 1] += 1
+        cholesky, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
+        if failed:
+            return None
+        factor = cls(cholesky, root, root)
+        return cls(cholesky, root, factor.solve(kernel, curvature))
+
+    def solve(self, kernel: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(K + W⁻¹)⁻¹ W⁻¹ right."""
+        inner = spotrs(self.cholesky, self.root * (kernel @ right), lower=0)[0]
+        return right - self.root * inner
 
 
 def standardised(states: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -110,164 +202,272 @@ def standardised(states: np.ndarray, train: np.ndarray) -> np.ndarray:
     A feature that does not vary in training beyond float32's precision carries nothing and is 0:
     dividing by its rounding error would make a signal of noise.
     """
-    states = states.astype(np.float64)
-    mean = states[train].mean(axis=0)
-    deviation = states[train].std(axis=0)
+    taught = states[train].astype(np.float64)
+    mean, deviation = taught.mean(axis=0), taught.std(axis=0)
     varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-30)
     scale = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
-    return ((states - mean) * scale).astype(np.float32)
+    # The mean goes first, in double precision where it is large beside the deviation.
+    rows = states - mean
+    rows *= scale
+    return rows.astype(np.float32)
 
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve, ties counting half (the Mann–Whitney statistic)."""
-    positive = labels == 1
-    wins = rankdata(scores)[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
-    return float(wins / (positive.sum() * (~positive).sum()))
+@dataclass(frozen=True)
+class Fitted:
+    """scores: [test], the logit of a wrong answer. C: the penalty that was used."""
+
+    scores: np.ndarray
+    converged: bool
+    C: float
 
 
-def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Share of examples on the right side of probability one half."""
-    return float(((scores > 0) == (labels == 1)).mean())
+class Learner:
+    """One cell's training and test examples, ready to be fitted to several labels.
 
-
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"auc": auc, "accuracy": accuracy}
-
-
-def assign_folds(
-    labels: np.ndarray, questions: Sequence[str], *, folds: int, repeats: int, seed: int
-) -> np.ndarray:
-    """[repeats, examples]: the fold in which each example is tested.
-
-    Equal questions share a fold, so that no question is trained and tested on; labels are
-    balanced over the folds.
+    states: [examples, features]; train, test: [examples]; twins: [examples], for `C: cv`.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = pd.factorize(pd.Series(questions, dtype=object))[0]
-    assigned = np.empty((repeats, len(labels)), dtype=np.int64)
-    for repeat in range(repeats):
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
-        for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
-            assigned[repeat, test] = fold
-    return assigned
+    def __init__(
+        self,
+        states: np.ndarray,
+        train: np.ndarray,
+        test: np.ndarray,
+        protocol: Mapping,
+        twins: np.ndarray,
+    ):
+        self._protocol, self._train, self._twins = protocol, train, twins
+        self._states = states
+        rows = (
+            standardised(states, train)
+            if protocol["standardise"]
+            else states.astype(np.float32, copy=False)
+        )
+        self._train_rows = rows[train]
+        # Identical inputs must score exactly equal: matrix products differ in the last bits from
+        # row to row, and a ranking metric would rank that noise. So each distinct row is scored
+        # once.
+        _, first, self._same = np.unique(
+            _rows_as_bytes(states[test]), return_index=True, return_inverse=True
+        )
+        self._test_rows = rows[test][first]
+        self._solvers: dict[float, DualSolver] = {}
+        if protocol["solver"] == "newton":
+            self._kernel = self._train_rows @ self._train_rows.T
+            self._to_train = self._test_rows @ self._train_rows.T
 
+    def fit(self, labels: np.ndarray, C: float | None = None) -> Fitted:
+        """labels: [train], 0 or 1, both present. C: by default the protocol's."""
+        C = self._penalty(labels) if C is None else C
+        weights = None
+        if self._protocol["class_weight"] == "balanced":
+            weights = (len(labels) / (2 * np.bincount(labels)))[labels]
+        if self._protocol["solver"] == "lbfgs":
+            scores, converged = self._lbfgs(labels, C)
+        else:
+            scores, converged = self._newton(labels, weights, C)
+        return Fitted(scores[self._same], converged, C)
 
-def cross_validate(
-    states: np.ndarray,
-    labels: np.ndarray,
-    folds: np.ndarray,
-    *,
-    C: float,
-    seed: int,
-) -> pd.DataFrame:
-    """Probe one cell: one layer, one named token.
+    def _newton(self, labels, weights, C):
+        if C not in self._solvers:
+            self._solvers[C] = DualSolver(self._kernel * np.float32(C))
+        fit = self._solvers[C].fit(labels, weights)
+        return C * (self._to_train @ fit.dual) + fit.intercept, fit.converged
 
-    states: [examples, hidden]; labels: [examples], 1 for a wrong answer; folds: [repeats,
-    examples] as made by `assign_folds`; C: inverse strength of the L2 penalty.
+    def _lbfgs(self, labels, C):
+        from sklearn.linear_model import LogisticRegression
 
-    Returns one row per control × metric: control ("none", or "shuffled_labels" for a probe
-    trained on labels permuted within the training fold), metric, mean, ci_low, ci_high (95%),
-    n_train, n_test (per fold, on average), folds, unconverged. With fewer than
-    `FEWEST_OF_A_LABEL` answers of either label the numbers are NaN.
-    """
-    counts = np.bincount(labels, minlength=2)
-    values: dict[tuple[str, str], list[float]] = {
-        (control, metric): [] for control in ("none", "shuffled_labels") for metric in METRICS
-    }
-    sizes: list[tuple[int, int]] = []
-    unconverged = 0
-    # Identical inputs must score exactly equal: matrix products differ in the last bits from row
-    # to row, and a ranking metric would rank that noise. So each distinct row is scored once.
-    _, first, same = np.unique(_rows_as_bytes(states), return_index=True, return_inverse=True)
-    random = np.random.default_rng(seed)
-    for repeat in folds if counts.min() >= FEWEST_OF_A_LABEL else []:
-        for fold in np.unique(repeat):
-            train, test = repeat != fold, repeat == fold
-            if len(np.unique(labels[train])) < 2 or len(np.unique(labels[test])) < 2:
-                continue
-            rows = standardised(states, train)
-            to_train = C * (rows[first] @ rows[train].T)  # [distinct, train]
-            sizes.append((int(train.sum()), int(test.sum())))
-            for control in ("none", "shuffled_labels"):
-                taught = labels[train]
-                if control == "shuffled_labels":
-                    taught = random.permutation(taught)
-                probe = fit_dual(to_train[same[train]], taught)
-                unconverged += not probe.converged
-                scores = (to_train @ probe.dual + probe.intercept)[same[test]]
-                for metric, measure in METRICS.items():
-                    values[control, metric].append(measure(labels[test], scores))
-    n_train, n_test = np.mean(sizes, axis=0).round().astype(int) if sizes else (0, len(labels))
-    return pd.DataFrame(
-        [
-            (control, metric, *interval(found, n_train, n_test), n_train, n_test, len(found))
-            for (control, metric), found in values.items()
-        ],
-        columns=["control", "metric", "mean", "ci_low", "ci_high", "n_train", "n_test", "folds"],
-    ).assign(unconverged=unconverged)
-
-
-def interval(values: Sequence[float], n_train: int, n_test: int) -> tuple[float, float, float]:
-    """Mean over folds with a 95% interval (mean, low, high), clipped to [0, 1].
-
-    Folds share training examples, so their scores vary less than independent ones would; the
-    variance is corrected for it (Nadeau & Bengio 2003, eq. 9).
-    """
-    if len(values) < 2:
-        return (float("nan"),) * 3
-    mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
-    deviation = np.sqrt(variance * (1 / len(values) + n_test / n_train))
-    half = float(student_t.ppf(0.975, len(values) - 1) * deviation)
-    return mean, max(mean - half, 0.0), min(mean + half, 1.0)
-
-
-def probe_layer(
-    states: np.ndarray,
-    cells: pd.DataFrame,
-    tokens: Sequence[str],
-    *,
-    C: float,
-    seed: int,
-    threads: int,
-) -> pd.DataFrame:
-    """Probe every named token of one layer.
-
-    states: [rows, hidden]; cells: one row each, with columns token, label and fold_0, fold_1, …
-    (one per repeat).
-    Returns the rows of `cross_validate` with a column `token`.
-    """
-    fold_columns = [column for column in cells if column.startswith("fold_")]
-
-    def probe(token: str) -> pd.DataFrame:
-        chosen = (cells["token"] == token).to_numpy()
-        cell = cells[chosen]
-        return cross_validate(
-            states[chosen],
-            cell["label"].to_numpy(),
-            cell[fold_columns].to_numpy().T,
+        balanced = self._protocol["class_weight"] == "balanced"
+        regression = LogisticRegression(
             C=C,
-            seed=seed,
-        ).assign(token=token)
+            class_weight="balanced" if balanced else None,
+            random_state=self._protocol["seed"],
+        )
+        regression.fit(self._train_rows, labels)
+        scores = regression.decision_function(self._test_rows)
+        return scores, bool((regression.n_iter_ < regression.max_iter).all())
 
-    # One thread a cell beats several threads in one small factorisation.
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        return pd.concat(pool.map(probe, tokens), ignore_index=True)
+    def _penalty(self, labels: np.ndarray) -> float:
+        """The protocol's C; `cv` looks at the training examples alone."""
+        C = self._protocol["C"]
+        unit = 1 / self._states.shape[1]
+        if C == "auto":
+            return unit
+        if C != "cv":
+            return float(C)
+        states, twins = self._states[self._train], self._twins[self._train]
+        folds = assign_folds(labels, twins, folds=INNER_FOLDS, seed=self._protocol["seed"])
+        learners = [
+            (folds != fold, Learner(states, folds != fold, folds == fold, self._protocol, twins))
+            for fold in range(INNER_FOLDS)
+            if len(np.unique(labels[folds != fold])) == 2 == len(np.unique(labels[folds == fold]))
+        ]
+
+        def score(choice: float) -> float:
+            values = [
+                metrics(labels[~train], learner.fit(labels[train], choice).scores)["auc"][0]
+                for train, learner in learners
+            ]
+            return float(np.mean(values)) if values else 0.0
+
+        return max((unit * choice for choice in C_GRID), key=score)
 
 
-def check_labels(correct: np.ndarray, examples: Sequence[str]) -> None:
-    """Enough answers of either label to probe.
+@dataclass(frozen=True)
+class Cell:
+    """The examples of one named token: what is the same in every layer.
+
+    questions, labels, groups, twins: [examples]; questions are ids in ascending order, labels 1 for
+    a wrong answer, groups numbers.
+    splits: with masks [examples].
+    """
+
+    token: str
+    questions: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    twins: np.ndarray
+    splits: list[Split]
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are answers enough of either label for a score."""
+        return bool(np.bincount(self.labels, minlength=2).min() >= FEWEST_OF_A_LABEL)
+
+
+def probe_cell(
+    states: np.ndarray, cell: Cell, layer: int, protocol: Mapping
+) -> Iterator[pd.DataFrame]:
+    """Fit the probe and its controls in one cell, one frame per split and control.
+
+    states: [examples, features].
+
+    Columns: question_id, score (logit of a wrong answer), layer, token, control ("none" for the
+    probe itself), repeat, fold, n_train, converged, C. Of "shuffled_labels" the training labels are
+    permuted, of "shuffled_within_group" each group's among themselves. Splits without both labels
+    on both sides are left out, all of them where there are fewer than `FEWEST_OF_A_LABEL` answers
+    of either label.
+    """
+    for split in cell.splits if cell.enough else []:
+        train, test = split.train, split.test
+        if any(len(np.unique(cell.labels[side])) < 2 for side in (train, test)):
+            continue
+        learner = Learner(states, train, test, protocol, cell.twins)
+        for control in ("none", *protocol["controls"]):
+            # The shuffle is a cell's own, whatever job or thread it is fitted in.
+            place = [layer, split.repeat, split.fold, zlib.crc32(f"{cell.token}{control}".encode())]
+            random = np.random.default_rng([protocol["seed"], *place])
+            taught = cell.labels[train]
+            if control == "shuffled_labels":
+                taught = random.permutation(taught)
+            elif control == "shuffled_within_group":
+                taught = _shuffled_within(taught, cell.groups[train], random)
+            fitted = learner.fit(taught)
+            yield pd.DataFrame(
+                {
+                    "question_id": cell.questions[test],
+                    "score": fitted.scores.astype(np.float32),
+                    "layer": np.int16(layer),
+                    "token": cell.token,
+                    "control": control,
+                    "repeat": np.int16(split.repeat),
+                    "fold": np.int16(split.fold),
+                    "n_train": np.int32(train.sum()),
+                    "converged": fitted.converged,
+                    "C": np.float32(fitted.C),
+                }
+            )
+
+
+def probe_layers(
+    layers: Iterable[tuple[int, np.ndarray]],
+    rows: Sequence[np.ndarray],
+    cells: Sequence[Cell],
+    protocol: Mapping,
+    jobs: int,
+) -> Iterator[list[pd.DataFrame]]:
+    """`probe_cell` for every named token of every layer, in their order, one list per cell.
+
+    layers: (layer, states [rows, features]), taken as they are needed, so that about one layer is
+    held at a time. rows: for each cell, which rows of states are its examples. jobs: processes
+    that fit side by side, each on one core: threads would wait for one another between the small
+    steps of a fit.
 
     Raises:
-        UserError: fewer than `FEWEST_OF_A_LABEL` right or wrong answers.
+        UserError: states that are not finite numbers.
     """
-    right, wrong = int(correct.sum()), int((~correct).sum())
-    if min(right, wrong) < FEWEST_OF_A_LABEL:
-        shown = "; ".join(repr(example) for example in examples[:3])
+
+    def tasks():
+        for layer, states in layers:
+            _check_finite(layer, states)
+            for cell, at in zip(cells, rows, strict=True):
+                yield delayed(_probe_cell)(states[at], cell, layer, protocol)
+
+    with threadpool_limits(1), parallel_config(backend="loky", inner_max_num_threads=1):
+        yield from Parallel(jobs, return_as="generator", batch_size=1, max_nbytes=None)(tasks())
+
+
+def _probe_cell(states, cell, layer, protocol) -> list[pd.DataFrame]:
+    with warnings.catch_warnings(action="ignore"):  # what has not converged is counted instead
+        return list(probe_cell(states, cell, layer, protocol))
+
+
+def _check_finite(layer: int, states: np.ndarray) -> None:
+    finite = np.isfinite(states).all(axis=1)
+    if not finite.all():
         raise UserError(
-            f"dataset: {right} right and {wrong} wrong answers with a valid exact answer; the "
-            f"probe needs at least {FEWEST_OF_A_LABEL} of each. First answers: {shown}. Add "
-            "questions, or change the prompt"
+            f"hidden states of layer {layer} hold values that are not finite, the first in row "
+            f"{int(np.argmin(finite)) + 1} of the rows sorted by question and token; extract them "
+            "again with dtype: float32"
         )
+
+
+def make_cells(
+    keys: pd.DataFrame, answers: pd.DataFrame, tokens: Sequence[str], protocol: Mapping
+) -> tuple[list[Cell], list[np.ndarray]]:
+    """The cells of every layer, one per named token, and which rows of `keys` each rests on.
+
+    keys: question_id and token of every row of states. answers: the rows of forward/answers.parquet
+    with a valid exact answer.
+    """
+    answers = answers.sort_values("question_id", ignore_index=True)
+    labels = 1 - answers["correct"].to_numpy(int)  # a wrong answer is what the probe detects
+    twins = answers["twin"].to_numpy()
+    groups = pd.factorize(answers["group"].fillna(""))[0]
+    divisions = splits(labels, twins, answers["hold_out"].to_numpy(bool), protocol)
+    at = pd.Series(np.arange(len(answers)), index=answers["question_id"])
+    wanted = keys[keys["token"].isin(tokens)]
+    if protocol["short_answers"] == "complete":
+        has = wanted.groupby("question_id")["token"].nunique()
+        wanted = wanted[wanted["question_id"].map(has) == len(tokens)]
+    cells, rows = [], []
+    for token in tokens:
+        cell = wanted[wanted["token"] == token].sort_values("question_id")
+        inside = at[cell["question_id"]].to_numpy()
+        cells.append(
+            Cell(
+                token=token,
+                questions=cell["question_id"].to_numpy(np.int32),
+                labels=labels[inside],
+                groups=groups[inside],
+                twins=twins[inside],
+                splits=[
+                    replace(split, train=split.train[inside], test=split.test[inside])
+                    for split in divisions
+                ],
+            )
+        )
+        rows.append(cell.index.to_numpy())
+    return cells, rows
+
+
+def _shuffled_within(
+    labels: np.ndarray, groups: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    shuffled = labels.copy()
+    for group in np.unique(groups):
+        inside = np.flatnonzero(groups == group)
+        shuffled[inside] = random.permutation(labels[inside])
+    return shuffled
 
 
 def _rows_as_bytes(states: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_figures.errors import UserError
+from llm_figures.hub import hub_snapshot
 from llm_figures.job import log
 from llm_figures.shapes import check_folder, shape_of
 
@@ -87,26 +88,13 @@ def _check_folder(folder: Path, entry: dict, where: str) -> None:
 
 
 def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
-    from httpx2 import HTTPError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     where = f"model {name}: {entry['repo']} at revision {entry['revision']}"
     patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]
     if not entry["safetensors_only"]:
         patterns.append("*.bin")
     if entry["trust_remote_code"]:
         patterns.append("*.py")
-    try:
-        folder = Path(
-            snapshot_download(entry["repo"], revision=entry["revision"], allow_patterns=patterns)
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{where} cannot be fetched: {type(error).__name__}: {reason}; check the name, "
-            "the revision and the network, log in for a gated model, or use source: path"
-        ) from None
+    folder = hub_snapshot(entry["repo"], entry["revision"], patterns, where)
     _check_folder(folder, entry, where)
     return folder, {"source": "hub", "repo": entry["repo"], "revision": folder.name}
 

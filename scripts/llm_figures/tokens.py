@@ -1,5 +1,7 @@
 """The named tokens of an answer: where the probe looks."""
 
+from llm_figures.spans import overlapping
+
 # Positions counted from the start of the answer and around the exact answer (Orgad et al. 2025,
 # arXiv 2410.02707, section 3), then from the end of the answer.
 NAMED_TOKENS = (
@@ -25,11 +27,7 @@ def named_positions(
     All but `last_q`, the prompt's last token, lie inside the answer: a name that would fall outside
     (-8 of a six-token answer) is left out, never moved into the question.
     """
-    inside = [
-        index
-        for index, (start, end) in enumerate(zip(starts, ends, strict=True))
-        if start < span[1] and end > span[0]
-    ]
+    inside = overlapping(starts, ends, span)
     count = len(starts)
     offsets = {
         "first_answer": 0,

@@ -60,11 +60,21 @@ def test_the_default_config_agrees_with_the_schema(default_config, root):
         },
     }
     filled = validated(bare, schema, "config")
-    # The texts and the prompt are the project's own; everything else is a default of the schema.
+    # Texts and prompts are the project's own; everything else is a default of the schema.
     default_config["prompt"]["preamble"] = ""
+    default_config["exact_answer"]["prompt"] = filled["exact_answer"]["prompt"]
+    default_config["probe"]["p_true"]["prompt"] = filled["probe"]["p_true"]["prompt"]
     default_config["figures"]["module_map"]["texts"] = None
     default_config["figures"]["mean_qkv_tokens"]["over"] = "features"
-    assert filled == checked(default_config, root)[0]
+    whole = checked(default_config, root)[0]
+    # What stands for something else is resolved.
+    assert whole["dataset"].pop("source") == "facts"
+    assert filled["dataset"].pop("source") == "auto"
+    assert len(whole["figures"]["probe_auc"].pop("tokens")) == 14
+    assert filled["figures"]["probe_auc"].pop("tokens") is None
+    assert "last_q" in whole["figures"]["probe_curves"].pop("tokens")
+    assert filled["figures"]["probe_curves"].pop("tokens") is None
+    assert filled == whole
 
 
 def test_checking_twice_changes_nothing(default_config, root):
@@ -112,6 +122,14 @@ BAD = [
     ("prompt.template", "Q: ?", "prompt.template: 'Q: ?'; allowed:"),
     ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
     ("dataset.name", "trivia", "dataset.name: 'trivia'; allowed: facts"),
+    ("dataset.revision", "main", "dataset.revision: 'main'; allowed: Its pinned revision"),
+    ("exact_answer.method", "regex", "exact_answer.pattern: missing; method regex needs one"),
+    ("exact_answer.prompt", "{question}", "exact_answer.prompt: '{question}'; allowed: "),
+    ("probe.preset", "lax", "probe.preset: 'lax'; allowed: strict, published"),
+    ("probe.site", "head", "probe.site: 'head'; allowed: residual, attention, mlp, null"),
+    ("probe.C", "best", "probe.C: 'best'; allowed:"),
+    ("probe.p_true.prompt", "{question}?", "probe.p_true.prompt: '{question}?'; allowed:"),
+    ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
     ("style.dpi", 72, "style.dpi: 72; must be at least 200"),
 ]
 
@@ -148,6 +166,29 @@ def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         checked(config, root)
     assert "\n" not in str(caught.value)
+
+
+def test_a_bad_pattern_is_named(default_config, root):
+    default_config["exact_answer"].update(method="regex", pattern="(a")
+    with pytest.raises(UserError, match=r"exact_answer.pattern: '\(a': missing \)"):
+        checked(default_config, root)
+
+
+def test_the_curves_show_the_key_tokens_that_the_figure_has(default_config, root):
+    figures = default_config["figures"]
+    figures["probe_auc"].update(tokens=["-1", "-2", "last_q"], highlight=None)
+    whole, _ = checked(default_config, root)
+    assert whole["figures"]["probe_curves"]["tokens"] == ["last_q", "-1"]
+    figures["probe_auc"]["tokens"] = ["-2", "-3"]
+    whole, _ = checked(default_config, root)
+    assert whole["figures"]["probe_curves"]["tokens"] == ["-2", "-3"]
+
+
+def test_the_published_preset_brings_its_fifteen_tokens(default_config, root):
+    default_config["probe"]["preset"] = "published"
+    tokens = checked(default_config, root)[0]["figures"]["probe_auc"]["tokens"]
+    assert len(tokens) == 15
+    assert "exact_answer_after_last" in tokens
 
 
 def test_a_layer_or_head_outside_the_model_is_named(default_config):

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,15 @@ from llm_figures.config import validated
 from llm_figures.drawing import colour_map, drawing_style, save, tick_step
 from llm_figures.errors import UserError
 from llm_figures.module_figure import COLUMNS, draw_modules, module_caption
-from llm_figures.probe_figure import draw_probe, highlighted_layers, probe_caption
+from llm_figures.probe_figure import (
+    CONTROLS,
+    curves_caption,
+    draw_curves,
+    draw_probe,
+    highlighted_layers,
+    probe_caption,
+)
+from llm_figures.protocol import TOKENS, protocol
 
 SVG = "{http://www.w3.org/2000/svg}"
 STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 200}
@@ -140,22 +149,33 @@ def positions(root, wanted):
     return found
 
 
+PROTOCOL = {"protocol": protocol({"preset": "strict", "seed": 0}, hold_out=False)}
+
+
 def probe_scores(layers, tokens):
     random = np.random.default_rng(0)
     rows = [
         (layer, token, "auc", random.uniform(0.5, 1), control)
         for layer in range(layers)
         for token in tokens
-        for control in ("none", "shuffled_labels")
+        for control in ("none", *CONTROLS)
     ]
     table = pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
     return table.assign(
-        ci_low=table["mean"] - 0.1, ci_high=table["mean"] + 0.1, folds=5, unconverged=0
+        ci_low=table["mean"] - 0.1,
+        ci_high=table["mean"] + 0.1,
+        gain=0.2,
+        gain_low=0.1,
+        gain_high=0.3,
+        n=1000,
+        folds=5,
+        unconverged=0,
     )
 
 
 def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path):
     probe = options["probe_auc"]
+    probe["tokens"] = TOKENS["strict"]
     table = probe_scores(33, probe["tokens"])
     svg = drawn(draw_probe, table, probe, tmp_path)
     found = texts(svg)
@@ -197,7 +217,7 @@ def test_the_rectangle_scales_with_the_depth_or_is_given_in_layers():
 
 
 def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
-    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], "highlight": None}
+    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], "highlight": None, **PROTOCOL}
     table = probe_scores(4, ["last_q", "-1"])
     table.loc[table["token"] == "-1", "mean"] = np.nan
     svg = drawn(draw_probe, table, probe, tmp_path)
@@ -206,6 +226,52 @@ def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
     assert "Too few answers for a score (grey): -1." in probe_caption(table, "m", probe)
     table["mean"] = np.nan
     assert "Best cell" not in probe_caption(table, "m", probe)
+
+
+def test_the_caption_names_the_best_cell_and_what_explains_it(options):
+    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], **PROTOCOL}
+    table = probe_scores(4, ["last_q", "-1"]).assign(mean=0.6)
+    table.loc[table["token"] == "-1", "n"] = 900
+    best = (table["layer"] == 2) & (table["token"] == "last_q")
+    table.loc[best & (table["control"] == "none"), ["mean", "ci_low", "ci_high"]] = 0.9, 0.85, 0.95
+    table.loc[best & (table["control"] == "group_only"), "mean"] = 0.77
+    text = probe_caption(table, "m", probe)
+    assert "Best cell: layer 2, last_q: 0.900 [0.850, 0.950]." in text
+    assert "group alone 0.770" in text
+    assert "rest on 1,000 answers (-1 on 900)" in text
+    assert "No control explains the best cell" in text
+    assert "6 of 6 cells are above the embeddings" in text
+    assert "8 of 8 cells are above labels shuffled within group" in text
+    table.loc[best & (table["control"] == "group_only"), "gain_low"] = -0.01
+    explained = probe_caption(table, "m", probe)
+    assert "The best cell is explained by the group of the question alone:" in explained
+    # Without interval there is no evidence of a gain either.
+    table.loc[best & (table["control"] == "embeddings"), "gain_low"] = np.nan
+    assert "explained by the token itself" in probe_caption(table, "m", probe)
+
+
+@pytest.mark.parametrize("tokens", [["last_q"], TOKENS["strict"][:4], TOKENS["strict"][:6]])
+def test_the_curves_have_a_panel_per_token_with_band_and_controls(options, tmp_path, tokens):
+    curves = {**options["probe_curves"], "tokens": tokens, **PROTOCOL}
+    table = probe_scores(5, TOKENS["strict"])
+    fig = draw_curves(table, curves)
+    panels = [ax for ax in fig.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in panels] == tokens
+    for ax in panels:
+        lines = {line.get_label(): line for line in ax.get_lines()}
+        assert set(lines) == {"probe", *CONTROLS.values()}
+        shown = table[(table["token"] == ax.get_title()) & (table["control"] == "embeddings")]
+        np.testing.assert_allclose(
+            lines[CONTROLS["embeddings"]].get_ydata(), shown.sort_values("layer")["mean"]
+        )
+        assert lines["probe"].get_linestyle() == "-"
+        assert all(line.is_dashed() for label, line in lines.items() if label != "probe")
+        (band,) = ax.collections
+        assert band.get_paths()
+    svg = drawn(draw_curves, table, curves, tmp_path)
+    assert {*tokens, "probe", "p(true)", "Layer", "AUC"} <= set(texts(svg))
+    assert "Nadeau" in curves_caption(table, "m", curves)
+    plt.close("all")
 
 
 def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):

@@ -1,15 +1,17 @@
+import math
+
+import numpy as np
 import pytest
 import torch
 
 import tiny
-from llm_figures.errors import UserError
-from llm_figures.generation import _generation, equal_lengths, generate, tokenize_prompts
+from llm_figures.generation import Decoding, _generation, equal_lengths, generate
 from llm_figures.prefix import shared_prefix
 from llm_figures.tokens import named_positions
 
 PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
 QUESTIONS = ["one", "the lamp", "the lake", "a tree?", "what is the capital", "evening", "winter?"]
-SETTINGS = {"stop": "\n", "max_new_tokens": 7}
+SETTINGS = {"stop": ["\n"], "max_new_tokens": 7}
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral"])
@@ -23,12 +25,7 @@ def tokenizer():
 
 
 def prompts(tokenizer):
-    return tokenize_prompts(
-        tokenizer,
-        [f"{PREAMBLE}Q: {question}\nA:" for question in QUESTIONS],
-        longest=512,
-        max_new_tokens=7,
-    )
+    return [tokenizer(f"{PREAMBLE}Q: {question}\nA:")["input_ids"] for question in QUESTIONS]
 
 
 def answers(model, tokenizer, ids, **settings):
@@ -53,11 +50,62 @@ def test_answers_are_those_of_transformers_own_greedy_search(model, tokenizer):
         assert found[index].answer_ids == expected[: len(found[index].answer_ids)]
 
 
+def same(left, right):
+    """Equal answers, their log-probabilities but for rounding in batches of other sizes."""
+    assert left.keys() == right.keys()
+    for index, answer in left.items():
+        assert answer.answer_ids == right[index].answer_ids
+        assert answer.text == right[index].text
+        np.testing.assert_allclose(
+            answer.log_probabilities, right[index].log_probabilities, atol=1e-4
+        )
+
+
 def test_batch_size_changes_no_answer(model, tokenizer):
     ids = prompts(tokenizer)
-    assert answers(model, tokenizer, ids, batch_size=1) == answers(
-        model, tokenizer, ids, batch_size=64
+    same(answers(model, tokenizer, ids, batch_size=1), answers(model, tokenizer, ids, batch_size=9))
+
+
+def test_log_probabilities_are_those_of_a_plain_pass(model, tokenizer):
+    ids = prompts(tokenizer)
+    for index, answer in answers(model, tokenizer, ids, batch_size=4).items():
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids[index] + answer.answer_ids])).logits[0]
+        logs = torch.log_softmax(logits.double(), dim=-1)
+        at = range(len(ids[index]) - 1, len(ids[index]) + len(answer.answer_ids) - 1)
+        expected = [
+            logs[place, token].item() for place, token in zip(at, answer.answer_ids, strict=True)
+        ]
+        np.testing.assert_allclose(answer.log_probabilities, expected, atol=1e-4)
+
+
+def test_samples_repeat_with_their_seed_whatever_batch_or_shard_they_are_in(model, tokenizer):
+    ids = prompts(tokenizer)
+    warm = Decoding(temperature=1.0, top_p=0.95, seed=3)
+    first = answers(model, tokenizer, ids, batch_size=9, decoding=warm)
+    same(first, answers(model, tokenizer, ids, batch_size=2, decoding=warm))
+    alone = answers(model, tokenizer, ids[4:5], batch_size=1, decoding=warm, keys=[4])
+    assert alone[0].answer_ids == first[4].answer_ids
+    other = answers(model, tokenizer, ids, batch_size=9, decoding=Decoding(temperature=1.0, seed=4))
+    assert [answer.answer_ids for answer in first.values()] != [
+        answer.answer_ids for answer in other.values()
+    ]
+
+
+def test_sampling_follows_the_probabilities_of_the_nucleus():
+    probabilities = np.array([0.05, 0.5, 0.3, 0.15])
+    logits = torch.tensor([[math.log(p) for p in probabilities]]).repeat(4000, 1)
+    draws = [np.random.default_rng([0, key]) for key in range(4000)]
+    counts = np.bincount(Decoding(1.0).choose(logits, draws)[:, 0], minlength=4) / 4000
+    np.testing.assert_allclose(counts, probabilities, atol=0.03)
+    draws = [np.random.default_rng([1, key]) for key in range(4000)]
+    nucleus = Decoding(1.0, top_p=0.75).choose(logits, draws)[:, 0]
+    np.testing.assert_allclose(
+        np.bincount(nucleus, minlength=4) / 4000, [0, 0.625, 0.375, 0], atol=0.03
     )
+    cold = Decoding(0.1).choose(logits, [np.random.default_rng([2, k]) for k in range(4000)])
+    assert (cold == 1).float().mean() > 0.98
+    assert (Decoding().choose(logits, []) == 1).all()
 
 
 def test_token_offsets_cover_the_text(model, tokenizer):
@@ -71,26 +119,18 @@ def test_token_offsets_cover_the_text(model, tokenizer):
 
 def test_the_stop_is_no_part_of_the_answer(model, tokenizer):
     ids = prompts(tokenizer)
-    free = answers(model, tokenizer, ids, batch_size=4, stop="<never>")
+    free = answers(model, tokenizer, ids, batch_size=4, stop=["<never>"])
     longest = max(free.values(), key=lambda answer: len(answer.text))
     stop = longest.text[len(longest.text) // 2]
-    cut = answers(model, tokenizer, ids, batch_size=4, stop=stop)[longest.index]
+    cut = answers(model, tokenizer, ids, batch_size=4, stop=["<never>", stop])[longest.index]
     assert cut.text == longest.text.split(stop)[0]
     assert len(cut.answer_ids) < len(longest.answer_ids)
     assert cut.answer_ids == longest.answer_ids[: len(cut.answer_ids)]
 
 
-def test_a_prompt_longer_than_the_context_is_named(tokenizer):
-    with pytest.raises(UserError, match=r"question 2 has \d+ tokens .* the model takes 8"):
-        tokenize_prompts(tokenizer, ["a", "what is the capital of France, again?"], 8, 4)
-    assert tokenize_prompts(tokenizer, ["a"], longest=5, max_new_tokens=4)
-    with pytest.raises(UserError, match="question 1 has 1 tokens and its answer up to 5"):
-        tokenize_prompts(tokenizer, ["a"], longest=5, max_new_tokens=5)
-
-
 def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
     ids = tokenizer(" is Łódź.")["input_ids"]
-    answer = _generation(tokenizer, 0, [1], ids, set(), "\n")
+    answer = _generation(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
     assert len(answer.answer_ids) > len(answer.text) - 3  # every accented letter is two tokens
     positions = named_positions(0, answer.starts, answer.ends, (4, 8))
     first = positions["exact_answer_first"]

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import tiny
-from llm_figures.hidden_states import residual_stream
+from llm_figures.errors import UserError
+from llm_figures.hidden_states import hidden_states
 from llm_figures.hidden_states_file import hidden_states_schema, layer_column, layer_columns
 from llm_figures.tensors import read_table, read_tensors, tensor_file
 
@@ -23,7 +24,7 @@ def test_states_are_those_of_a_plain_pass(family, batch_size, tmp_path):
     model = tiny.model(family)
     path = tmp_path / "states.parquet"
     with tensor_file(path, hidden_states_schema(3, 32)) as file:
-        for batch in residual_stream(
+        for batch in hidden_states(
             model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, batch_size=batch_size
         ):
             file.write(batch)
@@ -62,8 +63,65 @@ def test_states_are_those_of_a_plain_pass(family, batch_size, tmp_path):
 def test_equal_tokens_have_equal_embeddings_to_the_bit():
     model = tiny.model()
     same = [[*PREFIX, 20], [*PREFIX, 22, 20], [*PREFIX, 23, 24, 20]]
-    batches = residual_stream(
+    batches = hidden_states(
         model, [0, 1, 2], same, ANSWERS, [{"last_q": len(ids) - 1} for ids in same], batch_size=3
     )
     embeddings = np.concatenate([batch["layer_00"] for batch in batches])
     assert (embeddings == embeddings[0]).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "neox"])
+@pytest.mark.parametrize("site", ["attention", "mlp"])
+def test_a_site_is_the_output_of_the_blocks_part(family, site):
+    model = tiny.model(family)
+    names = {"attention": ("self_attn", "attention"), "mlp": ("mlp",)}[site]
+    outputs = {}
+    for layer, block in enumerate(model.get_decoder().layers, start=1):
+        part = next(getattr(block, name) for name in names if hasattr(block, name))
+        part.register_forward_hook(
+            lambda module, args, output, layer=layer: outputs.__setitem__(
+                layer, output[0] if isinstance(output, tuple) else output
+            )
+        )
+    (found,) = hidden_states(model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site=site, batch_size=3)
+    for row, (question, token) in enumerate(zip(found["question_id"], found["token"], strict=True)):
+        with torch.inference_mode():
+            embedded = model(
+                torch.tensor([PROMPTS[question - 4] + ANSWERS[question - 4]]),
+                output_hidden_states=True,
+            ).hidden_states[0]
+        at = POSITIONS[question - 4][token]
+        for layer in range(1, 4):
+            np.testing.assert_allclose(
+                found[f"layer_0{layer}"][row], outputs[layer][0, at], rtol=1e-4, atol=1e-4
+            )
+        np.testing.assert_allclose(found["layer_00"][row], embedded[0, at], rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_stays_on_the_model():
+    model = tiny.model()
+    before = model(torch.tensor([PROMPTS[0]])).logits
+    list(hidden_states(model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site="mlp", batch_size=3))
+    assert torch.equal(before, model(torch.tensor([PROMPTS[0]])).logits)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_state_that_is_not_finite_is_named():
+    model = tiny.model()
+    with torch.no_grad():
+        model.get_decoder().layers[1].mlp.down_proj.weight[0, 0] = torch.inf
+    with pytest.raises(UserError, match=r"layer 2 .* not finite at .* of question 4, .*float32"):
+        list(hidden_states(model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], batch_size=3))
+
+
+def test_a_part_under_an_unknown_name_is_refused():
+    model = tiny.model()
+    for block in model.get_decoder().layers:
+        block.feed = block.mlp
+        del block.mlp
+    with pytest.raises(UserError, match=r"probe.site: mlp: .* llama have no such part"):
+        list(
+            hidden_states(
+                model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], site="mlp", batch_size=3
+            )
+        )

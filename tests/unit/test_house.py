@@ -13,11 +13,13 @@ from llm_figures.dependencies import local_imports
 TORCH_FREE = [
     "score_attention",
     "score_probes",
+    "collect_probe_scores",
     "score_modules",
     "judge_answers",
     "build_questions",
     "render_attention",
     "render_probe",
+    "render_probe_curves",
     "render_modules",
 ]
 

@@ -1,9 +1,6 @@
 import hashlib
 import json
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -118,45 +115,34 @@ def test_missing_shards_of_a_local_folder_are_named(tmp_path):
         prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path)
 
 
-def prepare_from_a_refusing_hub(home):
-    """What `prepare` prints in a process of its own, with the hub at a port that refuses.
-
-    The hub's address is read when its client is imported.
-    """
-    code = (
-        "from pathlib import Path; from llm_figures.sources import prepare;"
-        "from llm_figures.errors import UserError\n"
-        "entry = {'source': 'hub', 'repo': 'some/model', 'revision': '0' * 40,"
-        " 'trust_remote_code': False, 'safetensors_only': True}\n"
-        "try: print(prepare('far', entry, Path('cache'))['folder'])\n"
-        "except UserError as error: print(error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=home,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HF_HOME": str(home),
-            "HF_ENDPOINT": "http://127.0.0.1:9",
-            "PYTHONPATH": str(Path(__file__).parents[2] / "scripts"),
-        },
-    )
-    lines = done.stdout.splitlines()
-    assert len(lines) == 1, done.stderr
-    return lines[0]
+HUB = {
+    "source": "hub",
+    "repo": "some/model",
+    "revision": "0" * 40,
+    "trust_remote_code": False,
+    "safetensors_only": True,
+}
 
 
-def test_a_refused_connection_to_the_hub_is_one_clear_line(tmp_path):
-    line = prepare_from_a_refusing_hub(tmp_path)
-    assert line.startswith("model far: some/model at revision 000")
-    assert "cannot be fetched" in line
+@pytest.fixture
+def refusing_hub(tmp_path, monkeypatch):
+    """A hub that refuses connections, and the folder where its cache has the model's snapshot."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    return tmp_path / "models--some--model" / "snapshots" / HUB["revision"]
 
 
-def test_a_hub_model_in_the_cache_needs_no_connection(tmp_path):
-    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / ("0" * 40)
-    snapshot.parent.mkdir(parents=True)
-    tiny.save(snapshot)
-    assert prepare_from_a_refusing_hub(tmp_path) == str(snapshot)
+def test_a_refused_connection_to_the_hub_is_one_clear_line(refusing_hub, tmp_path):
+    with pytest.raises(UserError) as caught:
+        prepare("far", HUB, tmp_path)
+    line = str(caught.value)
+    assert line.startswith(f"model far: some/model at revision {HUB['revision']} cannot be fetched")
+    assert "refused" in line
+    assert "\n" not in line
+
+
+def test_a_hub_model_in_the_cache_needs_no_connection(refusing_hub, tmp_path):
+    refusing_hub.parent.mkdir(parents=True)
+    tiny.save(refusing_hub)
+    assert prepare("far", HUB, tmp_path)["folder"] == str(refusing_hub)

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_config
 from llm_figures.dependencies import local_imports
 from llm_figures.errors import UserError
+from llm_figures.protocol import protocols
 
 try:
     checked, MODEL_ENTRY = check_config(
@@ -26,6 +27,19 @@ RUNTIME = {"device": config["device"], "dtype": config["dtype"]}
 ALTERED_EVERYWHERE = [
     figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
 ]
+# What the model is asked; the texts of another style are not.
+UNUSED_TEXTS = {
+    "few_shot": {"system", "user"},
+    "completion": {"preamble", "system", "user"},
+    "chat": {"preamble", "template"},
+}
+PROMPT = {
+    key: value
+    for key, value in config["prompt"].items()
+    if key not in UNUSED_TEXTS[config["prompt"]["style"]]
+}
+# The probe as configured, and the presets as they are, by the name of their file of scores.
+PROTOCOLS = protocols(config)
 # Options that only the drawing reads; a change of them must not run a score again.
 DRAWING_OPTIONS = {"palette", "limits", "highlight"}
 
@@ -36,6 +50,10 @@ wildcard_constraints:
     figure="|".join(FIGURES),
     shard=r"\d+",
     shards=r"\d+",
+    part=r"\d+",
+    parts=r"\d+",
+    site="residual|attention|mlp",
+    protocol="|".join(PROTOCOLS),
 
 
 def code(script):
@@ -65,6 +83,18 @@ def shard_files(folder):
         shard=range(shards),
         shards=shards,
     )
+
+
+def states_of_protocol(wildcards):
+    """All shards of the hidden states that a protocol probes."""
+    site = PROTOCOLS[wildcards.protocol]["protocol"]["site"]
+    return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
+
+
+def question_files():
+    """The user's own files of questions; nothing for the built-in ones and the hub's."""
+    files = [config["dataset"]["path"], config["dataset"]["hold_out"]]
+    return [file for file in files if file and config["dataset"]["source"] == "path"]
 
 
 def score_options(figure):

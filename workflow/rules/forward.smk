@@ -22,10 +22,11 @@ rule extract_attention_states:
 
 rule build_questions:
     input:
-        dataset=config["dataset"]["path"] or [],
+        dataset=question_files(),
         code=code("build_questions"),
     output:
         questions="results/{model}/forward/questions.parquet",
+        left_out="results/{model}/forward/questions_left_out.parquet",
     log:
         "results/{model}/logs/build_questions.log",
     benchmark:
@@ -35,7 +36,7 @@ rule build_questions:
         "../../environment.yml"
     params:
         dataset=config["dataset"],
-        preamble=config["prompt"]["preamble"],
+        preamble=PROMPT.get("preamble", ""),
     script:
         "../../scripts/build_questions.py"
 
@@ -55,20 +56,47 @@ rule generate_answers:
         "../../environment.yml"
     threads: 8
     params:
-        prompt=config["prompt"],
+        prompt=PROMPT,
         batch_size=config["batch_size"],
         runtime=RUNTIME,
     script:
         "../../scripts/generate_answers.py"
 
 
+rule quote_answers:
+    input:
+        card="results/{model}/model.json",
+        questions="results/{model}/forward/questions.parquet",
+        generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+        code=code("quote_answers"),
+    output:
+        quotes="results/{model}/forward/quotes/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/quote_answers/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/quote_answers/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    params:
+        prompt={key: PROMPT.get(key) for key in ("style", "system")},
+        exact_answer={key: config["exact_answer"][key] for key in ("prompt", "max_new_tokens")},
+        batch_size=config["batch_size"],
+        runtime=RUNTIME,
+    script:
+        "../../scripts/quote_answers.py"
+
+
 rule judge_answers:
     input:
         questions="results/{model}/forward/questions.parquet",
+        left_out="results/{model}/forward/questions_left_out.parquet",
         generations=shard_files("generations"),
+        quotes=(shard_files("quotes") if config["exact_answer"]["method"] == "model" else []),
         code=code("judge_answers"),
     output:
         answers="results/{model}/forward/answers.parquet",
+        report="results/{model}/forward/answers.md",
     log:
         "results/{model}/logs/judge_answers.log",
     benchmark:
@@ -76,6 +104,10 @@ rule judge_answers:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        method=config["exact_answer"]["method"],
+        pattern=config["exact_answer"]["pattern"],
+        seed=config["dataset"]["seed"],
     script:
         "../../scripts/judge_answers.py"
 
@@ -86,11 +118,11 @@ rule extract_hidden_states:
         answers="results/{model}/forward/answers.parquet",
         code=code("extract_hidden_states"),
     output:
-        states="results/{model}/forward/hidden_states/{shard}-of-{shards}.parquet",
+        states="results/{model}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet",
     log:
-        "results/{model}/logs/extract_hidden_states/{shard}-of-{shards}.log",
+        "results/{model}/logs/extract_hidden_states/{site}/{shard}-of-{shards}.log",
     benchmark:
-        "results/{model}/benchmarks/extract_hidden_states/{shard}-of-{shards}.tsv"
+        "results/{model}/benchmarks/extract_hidden_states/{site}/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
     threads: 8
@@ -99,6 +131,29 @@ rule extract_hidden_states:
         runtime=RUNTIME,
     script:
         "../../scripts/extract_hidden_states.py"
+
+
+rule ask_p_true:
+    input:
+        card="results/{model}/model.json",
+        answers="results/{model}/forward/answers.parquet",
+        code=code("ask_p_true"),
+    output:
+        p_true="results/{model}/forward/p_true/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/ask_p_true/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/ask_p_true/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    params:
+        ask=config["probe"]["p_true"],
+        prompt={key: PROMPT.get(key) for key in ("style", "system")},
+        batch_size=config["batch_size"],
+        runtime=RUNTIME,
+    script:
+        "../../scripts/ask_p_true.py"
 
 
 rule measure_modules:

@@ -1,22 +1,50 @@
-# Linear probes on the hidden states.
+# Linear probes on the hidden states. {protocol} is "scores", as the config's probe section says, or
+# one of the presets, for comparison.
 
 
 rule score_probes:
     input:
         answers="results/{model}/forward/answers.parquet",
-        states=shard_files("hidden_states"),
+        states=states_of_protocol,
         code=code("score_probes"),
     output:
-        scores="results/{model}/probe/scores.parquet",
+        predictions="results/{model}/probe/predictions/{protocol}/{part}-of-{parts}.parquet",
     log:
-        "results/{model}/logs/score_probes.log",
+        "results/{model}/logs/score_probes/{protocol}/{part}-of-{parts}.log",
     benchmark:
-        "results/{model}/benchmarks/score_probes.tsv"
+        "results/{model}/benchmarks/score_probes/{protocol}/{part}-of-{parts}.tsv"
     conda:
         "../../environment.yml"
     threads: 8
     params:
-        tokens=config["figures"]["probe_auc"]["tokens"],
-        probe=config["probe"],
+        tokens=lambda wildcards: PROTOCOLS[wildcards.protocol]["tokens"],
+        protocol=lambda wildcards: PROTOCOLS[wildcards.protocol]["protocol"],
     script:
         "../../scripts/score_probes.py"
+
+
+rule collect_probe_scores:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        predictions=expand(
+            "results/{{model}}/probe/predictions/{{protocol}}/{part}-of-{parts}.parquet",
+            part=range(config["probe"]["jobs"]),
+            parts=config["probe"]["jobs"],
+        ),
+        p_true=shard_files("p_true") if config["probe"]["p_true"] else [],
+        states=states_of_protocol,
+        code=code("collect_probe_scores"),
+    output:
+        scores="results/{model}/probe/{protocol}.parquet",
+    log:
+        "results/{model}/logs/collect_probe_scores/{protocol}.log",
+    benchmark:
+        "results/{model}/benchmarks/collect_probe_scores/{protocol}.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        tokens=lambda wildcards: PROTOCOLS[wildcards.protocol]["tokens"],
+        protocol=lambda wildcards: PROTOCOLS[wildcards.protocol]["protocol"],
+    script:
+        "../../scripts/collect_probe_scores.py"

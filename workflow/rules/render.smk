@@ -39,10 +39,31 @@ rule render_probe:
     conda:
         "../../environment.yml"
     params:
-        options=config["figures"]["probe_auc"],
+        options=config["figures"]["probe_auc"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
         style=config["style"],
     script:
         "../../scripts/render_probe.py"
+
+
+rule render_probe_curves:
+    input:
+        scores="results/{model}/probe/scores.parquet",
+        code=code("render_probe_curves"),
+    output:
+        pictures=multiext("results/{model}/figures/probe_curves", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/probe_curves.caption.txt",
+    log:
+        "results/{model}/logs/render_probe_curves.log",
+    benchmark:
+        "results/{model}/benchmarks/render_probe_curves.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options=config["figures"]["probe_curves"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
+        style=config["style"],
+    script:
+        "../../scripts/render_probe_curves.py"
 
 
 rule render_modules:

@@ -1,0 +1,65 @@
+"""The model asked whether each of its own answers is true, for one shard of them."""
+
+import pyarrow as pa
+
+from llm_figures.job import job, log, progress
+from llm_figures.models import context_length, load_model
+from llm_figures.p_true import choice_tokens, p_true
+from llm_figures.prompts import fill, message_ids, too_long
+from llm_figures.tensors import read_frame, tensor_file
+
+SCHEMA = pa.schema([("question_id", pa.int64()), ("p_true", pa.float32())])
+
+
+def main(
+    card: str,
+    answers: str,
+    output: str,
+    shard: tuple[int, int],
+    ask: dict,
+    prompt: dict,
+    batch_size: int,
+    runtime: dict,
+) -> None:
+    index, count = shard
+    rows = read_frame(answers, ["question_id", "question", "answer", "exact_answer", "valid"])
+    rows = rows[rows["valid"] & (rows["question_id"] % count == index)]
+    model, tokenizer = load_model(card, **runtime)
+    texts = [
+        fill(
+            ask["prompt"],
+            question=row.question,
+            answer=row.answer.strip(),
+            exact_answer=row.exact_answer,
+        )
+        for row in rows.itertuples()
+    ]
+    longest = context_length(model)
+    asked = [
+        (key, ids)
+        for key, ids in zip(
+            rows["question_id"].tolist(), message_ids(tokenizer, prompt, texts), strict=True
+        )
+        if not too_long(ids, 1, longest)
+    ]
+    if len(asked) < len(rows):
+        log.info("%d answers are too long to be asked about", len(rows) - len(asked))
+    tokens = choice_tokens(tokenizer, [ask["if_true"], ask["if_false"]])
+    batches = p_true(model, [ids for _, ids in asked], *tokens, batch_size=batch_size)
+    with tensor_file(output, SCHEMA) as file:
+        for batch, shares in progress(batches, "answers", len(asked), lambda found: len(found[0])):
+            file.write({"question_id": [asked[at][0] for at in batch], "p_true": shares})
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.input.answers,
+            snakemake.output.p_true,
+            (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
+            snakemake.params.ask,
+            snakemake.params.prompt,
+            snakemake.params.batch_size,
+            {**snakemake.params.runtime, "threads": snakemake.threads},
+        )

@@ -1,0 +1,67 @@
+"""The probes' scores of single answers brought together into tidy scores with controls."""
+
+import pandas as pd
+
+from llm_figures.job import job, log
+from llm_figures.probe_scores import probe_scores
+from llm_figures.probes import make_cells
+from llm_figures.tensors import read_frame, write_frame
+
+
+def main(
+    answers: str,
+    predictions: list[str],
+    p_true: list[str],
+    states: list[str],
+    scores: str,
+    tokens: list[str],
+    protocol: dict,
+) -> None:
+    asked = read_frame(answers)
+    asked = asked[asked["valid"]]
+    if p_true:
+        told = pd.concat([read_frame(path) for path in p_true], ignore_index=True)
+        asked = asked.merge(told, on="question_id", how="left")
+    keys = pd.concat(
+        [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
+    )
+    cells, _ = make_cells(keys, asked, tokens, protocol)
+    found = pd.concat([read_frame(path) for path in predictions], ignore_index=True)
+    table = probe_scores(found, cells, asked, protocol)
+    _report(table)
+    write_frame(table, scores)
+
+
+def _report(table: pd.DataFrame) -> None:
+    shown = table[(table["control"] == "none") & (table["metric"] == "auc")]
+    empty = shown[shown["mean"].isna()]
+    if len(empty):
+        log.info("too few answers for a score at: %s", ", ".join(sorted(set(empty["token"]))))
+    if len(empty) == len(shown):
+        return
+    best = shown.loc[shown["mean"].idxmax()]
+    log.info(
+        "best cell: layer %d, %s: AUC %.3f [%.3f, %.3f]",
+        *(best["layer"], best["token"], best["mean"], best["ci_low"], best["ci_high"]),
+    )
+    beside = table[
+        (table["layer"] == best["layer"])
+        & (table["token"] == best["token"])
+        & (table["metric"] == "auc")
+        & (table["control"] != "none")
+    ]
+    for row in beside.itertuples():
+        log.info("  %s: %.3f [%.3f, %.3f]", row.control, row.mean, row.ci_low, row.ci_high)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.answers,
+            snakemake.input.predictions,
+            snakemake.input.p_true,
+            snakemake.input.states,
+            snakemake.output.scores,
+            snakemake.params.tokens,
+            snakemake.params.protocol,
+        )

@@ -1,0 +1,83 @@
+"""How well scores tell wrong answers (the positive class) from right ones, and how surely."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from scipy.stats import t as student_t
+
+METRICS = ("auc", "accuracy", "f1", "average_precision")
+
+
+def metrics(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Every metric of `METRICS`, each [draws].
+
+    labels: [examples], 1 for the positive class. scores: [examples], above 0 where the positive
+    class is the likelier. weights: [draws, examples], how often each example counts; by default one
+    draw in which each counts once.
+
+    AUC is the area under the ROC curve, ties counting half. Average precision is the sum over
+    thresholds of precision times the rise in recall. F1 is 0 where nothing is called positive. A
+    draw without one of the classes gives NaN.
+    """
+    if weights is None:
+        weights = np.ones((1, len(labels)))
+    order = np.argsort(-scores, kind="stable")
+    ranked, truth, weights = scores[order], labels[order] == 1, weights[:, order]
+    # Equal scores fall on the same side of every threshold: they are counted together.
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    positive = np.add.reduceat(weights * truth, starts, axis=1)
+    negative = np.add.reduceat(weights * ~truth, starts, axis=1)
+    above, false_above = positive.cumsum(axis=1), negative.cumsum(axis=1)
+    positives, negatives = above[:, -1], false_above[:, -1]
+    below = negatives[:, None] - false_above
+    called = ranked[starts] > 0
+    true_called, false_called = positive[:, called].sum(axis=1), negative[:, called].sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(above > 0, above / (above + false_above), 0.0)
+        values = {
+            "auc": (positive * (below + negative / 2)).sum(axis=1) / (positives * negatives),
+            "accuracy": (true_called + negatives - false_called) / (positives + negatives),
+            "f1": 2 * true_called / (true_called + false_called + positives),
+            "average_precision": (positive * precision).sum(axis=1) / positives,
+        }
+    both = (positives > 0) & (negatives > 0)
+    return {name: np.where(both, value, np.nan) for name, value in values.items()}
+
+
+def resamples(examples: int, draws: int, seed: int) -> np.ndarray:
+    """[1 + draws, examples]: each example once, then bootstrap resamples with replacement."""
+    random = np.random.default_rng(seed)
+    chance = np.full(examples, 1 / examples)
+    return np.vstack([np.ones(examples), random.multinomial(examples, chance, size=draws)])
+
+
+def fold_interval(
+    values: Sequence[float], n_train: float, n_test: float
+) -> tuple[float, float, float]:
+    """Mean over folds with a 95% interval: (mean, low, high).
+
+    Folds share training examples, so their scores vary less than independent ones would; the
+    variance is corrected for it (Nadeau & Bengio 2003, eq. 9).
+    """
+    if len(values) < 2:
+        return (float("nan"),) * 3
+    mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
+    deviation = np.sqrt(variance * (1 / len(values) + n_test / n_train))
+    half = _quantile(len(values) - 1) * float(deviation)
+    return mean, mean - half, mean + half
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    return float(student_t.ppf(0.975, freedom))
+
+
+def bootstrap_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """The value of the first draw, and the 2.5th and 97.5th percentile of the others."""
+    if not np.isfinite(values[1:]).any():
+        return (float("nan"),) * 3
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return float(values[0]), float(low), float(high)

@@ -1,0 +1,69 @@
+"""The model asked to quote the exact answer from each of its own answers, for one shard."""
+
+import pyarrow as pa
+
+from llm_figures.generation import generate
+from llm_figures.job import job, progress
+from llm_figures.models import context_length, load_model
+from llm_figures.prompts import fill, message_ids, too_long
+from llm_figures.tensors import read_frame, tensor_file
+
+SCHEMA = pa.schema([("question_id", pa.int64()), ("quote", pa.string())])
+
+
+def main(
+    card: str,
+    questions: str,
+    generations: str,
+    output: str,
+    prompt: dict,
+    exact_answer: dict,
+    batch_size: int,
+    runtime: dict,
+) -> None:
+    said = read_frame(generations, ["question_id", "answer"])
+    said = said[said["answer"].str.strip() != ""].sort_values("question_id")
+    said = said.merge(read_frame(questions, ["question_id", "question"]), on="question_id")
+    model, tokenizer = load_model(card, **runtime)
+    texts = [
+        fill(exact_answer["prompt"], question=row.question, answer=row.answer)
+        for row in said.itertuples()
+    ]
+    longest, most = context_length(model), exact_answer["max_new_tokens"]
+    rows = [
+        (key, ids)
+        for key, ids in zip(
+            said["question_id"].tolist(), message_ids(tokenizer, prompt, texts), strict=True
+        )
+        if not too_long(ids, most, longest)
+    ]
+    batches = generate(
+        model,
+        tokenizer,
+        [ids for _, ids in rows],
+        stop=["\n"],
+        max_new_tokens=most,
+        batch_size=batch_size,
+    )
+    with tensor_file(output, SCHEMA) as file:
+        for batch in progress(batches, "answers", total=len(rows), size=len):
+            file.write(
+                {
+                    "question_id": [rows[quote.index][0] for quote in batch],
+                    "quote": [quote.text.strip() for quote in batch],
+                }
+            )
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.input.questions,
+            snakemake.input.generations,
+            snakemake.output.quotes,
+            snakemake.params.prompt,
+            snakemake.params.exact_answer,
+            snakemake.params.batch_size,
+            {**snakemake.params.runtime, "threads": snakemake.threads},
+        )

@@ -1,0 +1,18 @@
+"""Draw the probe's scores by layer, with intervals and controls."""
+
+from llm_figures.drawing import render
+from llm_figures.job import job
+from llm_figures.probe_figure import curves_caption, draw_curves
+
+if "snakemake" in globals():
+    with job(snakemake):
+        render(
+            draw_curves,
+            curves_caption,
+            scores=snakemake.input.scores,
+            pictures=snakemake.output.pictures,
+            caption=snakemake.output.caption,
+            model=snakemake.wildcards.model,
+            options=snakemake.params.options,
+            style=snakemake.params.style,
+        )
