@@ -3,6 +3,7 @@
 #   snakemake figures                     all five (the default)
 #   snakemake scale_qkv                   one of them, and what it needs
 #   snakemake figures --config model=…    another model, beside the first
+#   snakemake probe_presets               the probe by our protocol and by the published one
 #
 # The flow is one way:
 #   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
@@ -58,6 +59,12 @@ rule probe_auc:
     input:
         picture("probe_auc"),
         picture("probe_curves"),
+    localrule: True
+
+
+rule probe_presets:
+    input:
+        picture("probe_presets"),
     localrule: True
 
 

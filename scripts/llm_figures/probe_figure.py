@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from llm_figures.drawing import colour_bar, colour_list, colour_map, heatmap, tick_step
-from llm_figures.protocol import OUTPUT_BASELINES
+from llm_figures.protocol import OUTPUT_BASELINES, TOKENS
 from llm_figures.shapes import check_shape
 
 LABELS = {
@@ -58,24 +58,12 @@ def draw_probe(scores: pd.DataFrame, options: dict) -> Figure:
     Cells without a score are grey.
     """
     tokens = options["tokens"]
-    shown = scores[(scores["metric"] == options["metric"]) & (scores["control"] == "none")]
-    values = shown.pivot(index="layer", columns="token", values="mean").reindex(columns=tokens)
+    values = _cells(scores, options["metric"], tokens)
     rows = len(values)
     fig, ax = plt.subplots(
         figsize=(0.42 * len(tokens) + 1.4, max(0.17 * rows, 2.2) + 1.3), layout="constrained"
     )
-    mesh = heatmap(
-        values,
-        ax,
-        cmap=colour_map(options["palette"]),
-        limits=options["limits"],
-        xticklabels=tokens,
-        yticklabels=False,
-    )
-    step = tick_step(rows)
-    ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
-    ax.tick_params(axis="y", rotation=0)
-    ax.set_xticks(ax.get_xticks(), labels=tokens, rotation=45, ha="right", rotation_mode="anchor")
+    mesh = _panel(values, ax, options["palette"], options["limits"])
     ax.set(xlabel="Token", ylabel="Layer")
     if highlight := options["highlight"]:
         check_shape({"probe_auc": options}, {"layers": rows - 1, "heads": None})
@@ -104,6 +92,95 @@ def draw_probe(scores: pd.DataFrame, options: dict) -> Figure:
         aspect=30,
     )
     return fig
+
+
+def draw_presets(scores: pd.DataFrame, options: dict) -> Figure:
+    """The presets side by side on one scale, and strict minus published.
+
+    scores: tidy scores with a further column preset. The tokens are those of both.
+    """
+    presets = ["strict", "published"]
+    parts = {preset: scores[scores["preset"] == preset] for preset in presets}
+    tokens = [
+        token
+        for token in TOKENS["strict"]
+        if all((parts[p]["token"] == token).any() for p in parts)
+    ]
+    values = {preset: _cells(part, options["metric"], tokens) for preset, part in parts.items()}
+    difference = values["strict"] - values["published"]
+    extent = float(np.nanmax(np.abs(difference.to_numpy()), initial=0.01))
+    rows = len(difference)
+    fig, axes = plt.subplots(
+        1,
+        3,
+        figsize=(3 * (0.3 * len(tokens) + 0.9) + 0.8, max(0.14 * rows, 2.2) + 1.4),
+        sharey=True,
+        layout="constrained",
+    )
+    for ax, preset in zip(axes, presets, strict=False):
+        mesh = _panel(values[preset], ax, options["palette"], options["limits"])
+        ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == presets[0] else "")
+    colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
+    mesh = _panel(difference, axes[2], "coolwarm", [-extent, extent])
+    axes[2].set(title="strict − published", xlabel="Token", ylabel="")
+    colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
+    return fig
+
+
+def presets_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """Both protocols, their best cells, and how they differ on average."""
+    chosen = scores[(scores["metric"] == options["metric"]) & (scores["control"] == "none")]
+    parts = [
+        f"{LABELS[options['metric']]} of linear probes on {model} that detect a wrong answer, by "
+        "two protocols on the same answers."
+    ]
+    for preset, rows in chosen.groupby("preset", sort=False):
+        setting = options["protocols"][preset]
+        best = rows.dropna(subset="mean").nlargest(1, "mean")
+        unconverged = int(rows["unconverged"].sum())
+        parts.append(
+            f"{preset.capitalize()}: {SITES[setting['site']]}. {_method(setting)}"
+            + "".join(
+                f" Best cell: layer {row.layer}, {row.token}: {row.mean:.3f} [{row.ci_low:.3f}, "
+                f"{row.ci_high:.3f}]."
+                for row in best.itertuples()
+            )
+            + (
+                f" {unconverged} of {int(rows['folds'].sum())} fits did not converge."
+                if unconverged
+                else ""
+            )
+        )
+    strict, published = (
+        chosen[chosen["preset"] == preset].set_index(["layer", "token"])["mean"]
+        for preset in ("strict", "published")
+    )
+    gap = (strict - published).dropna()
+    if len(gap):
+        parts.append(
+            f"Over the {len(gap)} cells of both, strict is higher by {gap.mean():.3f} on average "
+            f"(from {gap.min():.3f} to {gap.max():.3f})."
+        )
+    return " ".join(parts) + "\n"
+
+
+def _cells(scores: pd.DataFrame, metric: str, tokens: list[str]) -> pd.DataFrame:
+    """Means of the probe itself, one row per layer, one column per token."""
+    shown = scores[(scores["metric"] == metric) & (scores["control"] == "none")]
+    return shown.pivot(index="layer", columns="token", values="mean").reindex(columns=tokens)
+
+
+def _panel(values: pd.DataFrame, ax, palette: str, limits: list[float]):
+    """One heatmap with layers from 0 at the top; returns the mesh for a colour bar."""
+    tokens, rows = list(values.columns), len(values)
+    mesh = heatmap(
+        values, ax, cmap=colour_map(palette), limits=limits, xticklabels=tokens, yticklabels=False
+    )
+    step = tick_step(rows)
+    ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
+    ax.tick_params(axis="y", rotation=0)
+    ax.set_xticks(ax.get_xticks(), labels=tokens, rotation=45, ha="right", rotation_mode="anchor")
+    return mesh
 
 
 def draw_curves(scores: pd.DataFrame, options: dict) -> Figure:
@@ -260,6 +337,13 @@ def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
         if reasons
         else "No control explains the best cell: the intervals of its gains exclude zero."
     )
+    outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
+    if len(outputs):
+        strongest = outputs.loc[outputs["mean"].idxmax()]
+        parts.append(
+            f"Over the strongest of the output's own signs, {CONTROLS[strongest.name]}, it gains "
+            f"{strongest['gain']:.3f} [{strongest['gain_low']:.3f}, {strongest['gain_high']:.3f}]."
+        )
     for control, name in (
         ("embeddings", "the embeddings"),
         ("shuffled_within_group", "labels shuffled within group"),

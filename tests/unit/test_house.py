@@ -20,6 +20,8 @@ TORCH_FREE = [
     "render_attention",
     "render_probe",
     "render_probe_curves",
+    "render_probe_presets",
+    "compare_presets",
     "render_modules",
 ]
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import tiny
-from llm_figures.generation import generate, tokenize_prompts
+from llm_figures.generation import generate
 from llm_figures.tokens import NAMED_TOKENS
 
 pytestmark = pytest.mark.workflow
@@ -79,8 +79,8 @@ def questions(folder):
     for batch in generate(
         model,
         tokenizer,
-        tokenize_prompts(tokenizer, prompts, 512, 12),
-        stop="\n",
+        [tokenizer(prompt)["input_ids"] for prompt in prompts],
+        stop=["\n"],
         max_new_tokens=12,
         batch_size=64,
     ):
@@ -123,7 +123,7 @@ def project(made, tmp_path_factory, root):
 
 
 def test_all_five_figures_are_made(made):
-    for figure in FIGURES:
+    for figure in [*FIGURES, "probe_curves"]:
         for kind in ("pdf", "svg", "png", "caption.txt"):
             assert (made.results / "figures" / f"{figure}.{kind}").stat().st_size > 100
 
@@ -144,10 +144,11 @@ def test_files_have_the_columns_that_others_rely_on(made):
     )
     assert list(states.field("query").type.shape) == [4, longest, 12]
     assert list(states.field("key").type.shape) == [2, longest, 12]
-    assert {"question", "aliases", "group", "answer", "answer_ids", "correct", "valid"} <= set(
+    assert {"question", "aliases", "group", "answer", "answer_ids", "correct", "valid",
+            "exact_answer", "span_start", "problem", "hold_out"} <= set(
         columns("forward/answers.parquet")
-    )
-    hidden = "forward/hidden_states/0-of-1.parquet"
+    )  # fmt: skip
+    hidden = "forward/hidden_states/residual/0-of-1.parquet"
     assert columns(hidden)[3:] == [f"layer_{layer:02d}" for layer in range(4)]
     tokens = set(pq.read_table(made.results / hidden, columns=["token"])["token"].to_pylist())
     assert tokens == set(NAMED_TOKENS)
@@ -157,7 +158,14 @@ def test_files_have_the_columns_that_others_rely_on(made):
     assert sorted(cells["epsilon"].unique()) == [1e-10, 1e-3, 0.5]
     scores = pd.read_parquet(made.results / "probe/scores.parquet")
     assert {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n_train",
-            "n_test", "folds"} <= set(scores)  # fmt: skip
+            "n_test", "folds", "n", "gain", "unconverged"} <= set(scores)  # fmt: skip
+    assert set(scores["metric"]) == {"auc", "accuracy", "f1", "average_precision"}
+    assert set(scores["control"]) == {"none", "shuffled_labels", "shuffled_within_group",
+            "embeddings", "group_only", "answer_log_probability", "exact_answer_log_probability",
+            "p_true"}  # fmt: skip
+    report = (made.results / "forward/answers.md").read_text()
+    assert "questions asked: 120" in report
+    assert report.count("⟦") >= 10
     assert sorted(scores["layer"].unique()) == [0, 1, 2, 3]
     modules = pd.read_parquet(made.results / "modules/scores.parquet")
     assert len(modules) == 3 * 7
@@ -174,14 +182,14 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
         for path in (made.results / "benchmarks").rglob("*.tsv")
     }
     assert logs == benchmarks
-    assert len(logs) == 17
+    assert len(logs) == 20
     text = (made.results / "logs/score_attention/mean_qkv.log").read_text()
     assert re.search(r"layer \d+ \(the strongest sink\)", text)
     assert (
         "120 of 120 questions"
         in next((made.results / "logs/generate_answers").iterdir()).read_text()
     )
-    benchmark = (made.results / "benchmarks/score_probes.tsv").read_text()
+    benchmark = (made.results / "benchmarks/score_probes/scores/0-of-1.tsv").read_text()
     assert "max_rss" in benchmark
 
 
@@ -189,10 +197,22 @@ def test_a_repeat_has_nothing_to_do(made):
     assert made.planned() == {}
 
 
+COLLECT = {"collect_probe_scores": 1, "render_probe": 1, "render_probe_curves": 1}
+PROBE = {"extract_hidden_states": 1, "ask_p_true": 1, "score_probes": 1, **COLLECT}
+
+
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
-        ({"style__font_size": 10}, {"render_attention": 3, "render_probe": 1, "render_modules": 1}),
+        (
+            {"style__font_size": 10},
+            {
+                "render_attention": 3,
+                "render_probe": 1,
+                "render_probe_curves": 1,
+                "render_modules": 1,
+            },
+        ),
         ({"figures__probe_auc__palette": "Greens"}, {"render_probe": 1}),
         ({"figures__probe_auc__highlight": None}, {"render_probe": 1}),
         (
@@ -200,7 +220,14 @@ def test_a_repeat_has_nothing_to_do(made):
             {"score_attention": 1, "render_attention": 1},
         ),
         ({"figures__mean_qkv__layer": 1}, {"score_attention": 1, "render_attention": 1}),
-        ({"probe__C": 0.1}, {"score_probes": 1, "render_probe": 1}),
+        ({"probe__C": 0.1}, {"score_probes": 1, **COLLECT}),
+        ({"probe__site": "mlp"}, {"extract_hidden_states": 1, "score_probes": 1, **COLLECT}),
+        ({"probe__p_true": None}, COLLECT),
+        ({"probe__p_true__if_true": " yes"}, {"ask_p_true": 1, **COLLECT}),
+        ({"exact_answer__method": "line"}, {"judge_answers": 1, **PROBE}),
+        ({"exact_answer__method": "model"}, {"quote_answers": 1, "judge_answers": 1, **PROBE}),
+        ({"prompt__user": "{question}?"}, {}),
+        ({"prompt__max_new_tokens": 13}, {"generate_answers": 1, "judge_answers": 1, **PROBE}),
         (
             {"figures__module_map__texts": tiny.TEXTS},
             {"measure_modules": 1, "score_modules": 1, "render_modules": 1},
@@ -254,15 +281,102 @@ def test_scope_model_differs_from_scope_layer_but_not_in_the_first_layer(project
         assert bool(abs(found[0] - found[1]).max() < 1e-5) is same
 
 
+def test_a_lost_shard_is_all_that_is_made_again(project):
+    project.change(shards=3)
+    target = "results/tiny/probe/predictions/scores/0-of-1.parquet"
+    project.run(target)
+    (project.results / "forward/hidden_states/residual/1-of-3.parquet").unlink()
+    assert project.planned(target) == {"extract_hidden_states": 1, "score_probes": 1}
+
+
+def test_held_out_questions_of_another_file(project):
+    rows = (project.folder / "mine.jsonl").read_text().splitlines()
+    shared = json.loads(rows[0]) | {"ask": "  what IS 0 and 1"}
+    broken = json.loads(rows[1]) | {"gold": [None]}
+    train, test = rows[:60], [*rows[60:], json.dumps(shared), json.dumps(broken)]
+    (project.folder / "mine.jsonl").write_text("\n".join(train))
+    (project.folder / "test.jsonl").write_text("\n".join(test))
+    project.change(dataset__hold_out="test.jsonl")
+    project.run("probe_auc")
+    scores = pd.read_parquet(project.results / "probe/scores.parquet")
+    shown = scores[(scores["control"] == "none") & (scores["token"] == "last_q")]
+    answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    valid = answers[answers["valid"]]
+    assert (shown["n_train"] == (~valid["hold_out"]).sum()).all()
+    assert (shown["n_test"] == valid["hold_out"].sum()).all()
+    assert shown["ci_low"].notna().all()
+    left_out = pd.read_parquet(project.results / "forward/questions_left_out.parquet")
+    assert left_out["reason"].tolist() == [
+        "held out, but among the training questions too",
+        "no answer",
+    ]
+    assert left_out["source"].tolist() == ["test.jsonl"] * 2
+    assert "held-out ones" in (project.results / "figures/probe_auc.caption.txt").read_text()
+
+
+def test_both_presets_side_by_side(project):
+    project.run("probe_presets")
+    scores = pd.read_parquet(project.results / "probe/presets.parquet")
+    published = scores[(scores["preset"] == "published") & (scores["metric"] == "auc")]
+    assert published["token"].nunique() == 15
+    assert "shuffled_labels" not in set(published["control"])
+    assert (published.loc[published["control"] == "none", "folds"] == 1).all()
+    assert (project.results / "forward/hidden_states/mlp/0-of-1.parquet").exists()
+    # The configured probe is the strict one: it is not fitted again.
+    assert not (project.results / "probe/strict.parquet").exists()
+    assert (project.results / "figures/probe_presets.svg").stat().st_size > 1000
+
+
+def test_the_model_quotes_its_own_answers(project):
+    project.change(exact_answer__method="model", prompt__style="completion")
+    project.run("results/tiny/forward/answers.parquet")
+    answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    quotes = pd.read_parquet(project.results / "forward/quotes/0-of-1.parquet")
+    assert len(quotes) == (answers["answer"].str.strip() != "").sum()
+    for row in answers[answers["valid"]].itertuples():
+        assert row.exact_answer and row.exact_answer in row.answer
+    assert set(answers.loc[~answers["valid"], "problem"]) <= {
+        "the answer is empty",
+        "the model quoted nothing",
+        "the model's quote is not in its answer",
+    }
+
+
+def test_a_question_too_long_for_the_model_is_left_out_and_named(project):
+    rows = (project.folder / "mine.jsonl").read_text()
+    long = json.dumps({"ask": "What is " + "one and " * 300 + "two?", "gold": "3", "kind": 0})
+    (project.folder / "mine.jsonl").write_text(f"{rows}\n{long}")
+    project.run("probe_auc")
+    answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    assert len(answers) == 121
+    last = answers.iloc[-1]
+    assert not last["valid"]
+    assert "exceed the model's context of 512" in last["problem"]
+    assert "exceed the model's context of 512" in (
+        project.results / "forward/answers.md"
+    ).read_text().replace("\\", "")
+
+
+def test_without_groups_the_group_controls_are_left_out(project):
+    project.change(dataset__group=None)
+    _, output = project.run("probe_auc")
+    assert "the questions have no groups: no labels are shuffled within group" in output
+    controls = set(pd.read_parquet(project.results / "probe/scores.parquet")["control"])
+    assert controls == {"none", "shuffled_labels", "embeddings", "answer_log_probability",
+                        "exact_answer_log_probability", "p_true"}  # fmt: skip
+    caption = (project.results / "figures/probe_auc.caption.txt").read_text()
+    assert "within group" not in caption
+
+
 def test_another_models_files_are_not_made_from_this_models_weights(project):
     code, output = project.run("results/other/figures/module_map.svg", "-n", check=False)
     assert code != 0
     assert "MissingRuleException" in output
 
 
-def test_shards_give_the_same_scores(project):
+def test_shards_and_jobs_give_the_same_scores(project):
     before = pd.read_parquet(project.results / "probe/scores.parquet")
-    project.change(shards=3, batch_size=7)
+    project.change(shards=3, batch_size=7, probe__jobs=2)
     project.run("probe_auc")
     after = pd.read_parquet(project.results / "probe/scores.parquet")
     pd.testing.assert_frame_equal(before, after, atol=2e-3)
@@ -295,6 +409,8 @@ def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
     [
         ({"inputs": ["a"]}, "mean_qkv", "config: inputs[1]: 'a' is 1 token(s)"),
         ({"dataset__answer": "ask"}, "probe_auc", "dataset: 0 right and 120 wrong answers"),
+        ({"prompt__style": "chat"}, "probe_auc", "tokenizer has no chat template"),
+        ({"probe__p_true__if_true": " True or"}, "probe_auc", "begin with the same token"),
         ({"figures__module_map__palette": "Bleus"}, "module_map", "palette: 'Bleus' is not known"),
         ({"device": "cuda:99"}, "module_map", "config: device: 'cuda:99' cannot be used here"),
     ],

@@ -91,6 +91,12 @@ def states_of_protocol(wildcards):
     return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
 
 
+def scores_of_preset(preset):
+    """A preset's scores; the configured ones where they are the same."""
+    name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
+    return f"results/{{model}}/probe/{name}.parquet"
+
+
 def question_files():
     """The user's own files of questions; nothing for the built-in ones and the hub's."""
     files = [config["dataset"]["path"], config["dataset"]["hold_out"]]

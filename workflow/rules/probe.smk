@@ -48,3 +48,21 @@ rule collect_probe_scores:
         protocol=lambda wildcards: PROTOCOLS[wildcards.protocol]["protocol"],
     script:
         "../../scripts/collect_probe_scores.py"
+
+
+rule compare_presets:
+    input:
+        strict=scores_of_preset("strict"),
+        published=scores_of_preset("published"),
+        code=code("compare_presets"),
+    output:
+        scores="results/{model}/probe/presets.parquet",
+    log:
+        "results/{model}/logs/compare_presets.log",
+    benchmark:
+        "results/{model}/benchmarks/compare_presets.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    script:
+        "../../scripts/compare_presets.py"

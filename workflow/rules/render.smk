@@ -66,6 +66,34 @@ rule render_probe_curves:
         "../../scripts/render_probe_curves.py"
 
 
+rule render_probe_presets:
+    input:
+        scores="results/{model}/probe/presets.parquet",
+        code=code("render_probe_presets"),
+    output:
+        pictures=multiext("results/{model}/figures/probe_presets", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/probe_presets.caption.txt",
+    log:
+        "results/{model}/logs/render_probe_presets.log",
+    benchmark:
+        "results/{model}/benchmarks/render_probe_presets.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options={
+            key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")
+        }
+        | {
+            "protocols": {
+                preset: PROTOCOLS[preset]["protocol"] for preset in ("strict", "published")
+            }
+        },
+        style=config["style"],
+    script:
+        "../../scripts/render_probe_presets.py"
+
+
 rule render_modules:
     input:
         scores="results/{model}/modules/scores.parquet",
