@@ -35,16 +35,16 @@ def main(
         for row in rows.itertuples()
     ]
     longest = context_length(model)
+    begun, *tokens = choice_tokens(tokenizer, ask["if_true"], ask["if_false"])
     asked = [
-        (key, ids)
+        (key, ids + begun)
         for key, ids in zip(
             rows["question_id"].tolist(), message_ids(tokenizer, prompt, texts), strict=True
         )
-        if not too_long(ids, 1, longest)
+        if not too_long(ids + begun, 1, longest)
     ]
     if len(asked) < len(rows):
         log.info("%d answers are too long to be asked about", len(rows) - len(asked))
-    tokens = choice_tokens(tokenizer, [ask["if_true"], ask["if_false"]])
     batches = p_true(model, [ids for _, ids in asked], *tokens, batch_size=batch_size)
     with tensor_file(output, SCHEMA) as file:
         for batch, shares in progress(batches, "answers", len(asked), lambda found: len(found[0])):

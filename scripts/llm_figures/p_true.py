@@ -10,23 +10,23 @@ from llm_figures.generation import equal_lengths
 from llm_figures.prefix import PrefixCache, shared_prefix
 
 
-def choice_tokens(tokenizer: PreTrainedTokenizerBase, choices: Sequence[str]) -> list[int]:
-    """The first token of each choice.
+def choice_tokens(
+    tokenizer: PreTrainedTokenizerBase, true: str, false: str
+) -> tuple[list[int], int, int]:
+    """Where two answers part: the tokens they begin with alike, and the next one of each.
 
     Raises:
-        UserError: choices that begin with the same token cannot be told apart.
+        UserError: one is the beginning of the other.
     """
-    tokens = [
-        next(iter(tokenizer(choice, add_special_tokens=False)["input_ids"]), None)
-        for choice in choices
-    ]
-    if None in tokens or len(set(tokens)) < len(tokens):
-        shown = " and ".join(map(repr, choices))
-        raise UserError(
-            f"config: probe.p_true: {shown} begin with the same token for this model; "
-            "choose other words for if_true and if_false"
-        )
-    return tokens
+    texts = (true, false)
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    for at, (left, right) in enumerate(zip(*ids, strict=False)):
+        if left != right:
+            return ids[0][:at], left, right
+    raise UserError(
+        f"config: probe.p_true: {true!r} and {false!r} do not part for this model; choose other "
+        "words for if_true and if_false"
+    )
 
 
 @torch.inference_mode()

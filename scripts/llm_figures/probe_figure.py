@@ -352,8 +352,14 @@ def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
         if control == "embeddings":
             rows = rows[rows["layer"] > 0]
         if len(rows):
+            above = rows["gain_low"] > 0
+            never = [
+                token
+                for token, found in above.groupby(rows["token"], sort=False)
+                if not found.any()
+            ]
             parts.append(
-                f"{(rows['gain_low'] > 0).sum()} of {len(rows)} cells are above {name} in this "
-                "sense."
+                f"{above.sum()} of {len(rows)} cells are above {name} in this sense"
+                + (f", none at {', '.join(never)}." if never else ".")
             )
     return parts

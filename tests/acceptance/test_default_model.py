@@ -28,7 +28,9 @@ from llm_figures.tensors import read_table, tensor_file
 
 pytestmark = pytest.mark.acceptance
 
-FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
+FIGURES = [
+    "mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "probe_curves", "module_map",
+]  # fmt: skip
 EXACT = ["exact_answer_first", "exact_answer_last"]
 
 
@@ -166,6 +168,28 @@ def test_the_probe_finds_wrong_answers_where_the_literature_does(results):
     assert best.loc[0, "exact_answer_before_first"] < 0.85
     assert abs(shuffled.mean() - 0.5) < 0.05
     assert probe.notna().all()
+
+
+def test_the_controls_stand_below_the_probe_where_it_is_best(results):
+    scores = pd.read_parquet(results / "probe/scores.parquet")
+    scores = scores[scores["metric"] == "auc"].set_index(["control", "layer", "token"])
+    best = scores.loc["none", "mean"].idxmax()
+    gains = scores["gain_low"].unstack("control").loc[best]
+    for control in ("embeddings", "shuffled_within_group", "group_only", "shuffled_labels"):
+        assert gains[control] > 0, control
+    # The relation alone says a good deal: a probe is to be read against that.
+    assert scores.loc["group_only", "mean"].between(0.65, 0.8).all()
+    assert scores.loc["answer_log_probability", "mean"].between(0.7, 0.9).all()
+    caption = (results / "figures/probe_auc.caption.txt").read_text()
+    assert f"Best cell: layer {best[0]}, {best[1]}: " in caption
+    assert "No control explains the best cell" in caption
+
+
+def test_the_report_shows_ten_answers_with_their_span(results):
+    report = (results / "forward/answers.md").read_text()
+    assert report.count("### Question") >= 10
+    assert report.count("**⟦") >= 10
+    assert "| all | 1023 |" in report
 
 
 def test_the_module_map_covers_every_layer_and_projection(results):

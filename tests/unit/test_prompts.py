@@ -71,7 +71,8 @@ def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
     model = tiny.model()
     texts = ["Is it one? true or false?", "Is it the lamp? true or false?", "Is it? true or false?"]
     ids = message_ids(tokenizer, PROMPT, texts)
-    true, false = choice_tokens(tokenizer, [" yes", "no"])
+    begun, true, false = choice_tokens(tokenizer, " yes", "no")
+    assert begun == []
     found = {
         index: share
         for batch, shares in p_true(model, ids, true, false, batch_size=2)
@@ -84,6 +85,10 @@ def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
         assert found[index] == pytest.approx(expected, abs=1e-5)
 
 
-def test_choices_that_begin_alike_are_refused(tokenizer):
-    with pytest.raises(UserError, match=r"probe.p_true: ' yes' and ' yet' begin with the same"):
-        choice_tokens(tokenizer, [" yes", " yet"])
+def test_choices_are_compared_where_they_part(tokenizer):
+    begun, true, false = choice_tokens(tokenizer, " True", " Tale")
+    assert tokenizer.decode(begun) == " T"
+    assert tokenizer.decode([true]).startswith("r")
+    assert tokenizer.decode([false]).startswith("a")
+    with pytest.raises(UserError, match=r"probe.p_true: ' yes' and ' yes, it is' do not part"):
+        choice_tokens(tokenizer, " yes", " yes, it is")

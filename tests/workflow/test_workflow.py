@@ -285,7 +285,9 @@ def test_a_lost_shard_is_all_that_is_made_again(project):
     project.change(shards=3)
     target = "results/tiny/probe/predictions/scores/0-of-1.parquet"
     project.run(target)
+    # A run that was killed: one shard and what follows from it are not there.
     (project.results / "forward/hidden_states/residual/1-of-3.parquet").unlink()
+    (project.folder / target).unlink()
     assert project.planned(target) == {"extract_hidden_states": 1, "score_probes": 1}
 
 
@@ -320,7 +322,7 @@ def test_both_presets_side_by_side(project):
     published = scores[(scores["preset"] == "published") & (scores["metric"] == "auc")]
     assert published["token"].nunique() == 15
     assert "shuffled_labels" not in set(published["control"])
-    assert (published.loc[published["control"] == "none", "folds"] == 1).all()
+    assert set(published.loc[published["mean"].notna(), "folds"]) == {1}
     assert (project.results / "forward/hidden_states/mlp/0-of-1.parquet").exists()
     # The configured probe is the strict one: it is not fitted again.
     assert not (project.results / "probe/strict.parquet").exists()
@@ -334,7 +336,8 @@ def test_the_model_quotes_its_own_answers(project):
     quotes = pd.read_parquet(project.results / "forward/quotes/0-of-1.parquet")
     assert len(quotes) == (answers["answer"].str.strip() != "").sum()
     for row in answers[answers["valid"]].itertuples():
-        assert row.exact_answer and row.exact_answer in row.answer
+        assert row.exact_answer
+        assert row.exact_answer in row.answer
     assert set(answers.loc[~answers["valid"], "problem"]) <= {
         "the answer is empty",
         "the model quoted nothing",
@@ -410,7 +413,7 @@ def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
         ({"inputs": ["a"]}, "mean_qkv", "config: inputs[1]: 'a' is 1 token(s)"),
         ({"dataset__answer": "ask"}, "probe_auc", "dataset: 0 right and 120 wrong answers"),
         ({"prompt__style": "chat"}, "probe_auc", "tokenizer has no chat template"),
-        ({"probe__p_true__if_true": " True or"}, "probe_auc", "begin with the same token"),
+        ({"probe__p_true__if_true": " False or"}, "probe_auc", "do not part for this model"),
         ({"figures__module_map__palette": "Bleus"}, "module_map", "palette: 'Bleus' is not known"),
         ({"device": "cuda:99"}, "module_map", "config: device: 'cuda:99' cannot be used here"),
     ],
