@@ -10,22 +10,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import psutil  # Snakemake brings it
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+# The pipeline's rules take no more than eight.
+CORES = min(8, len(psutil.Process().cpu_affinity()))
 SEED = 0
 
 
 def run_apart(task: dict) -> dict:
     """Run one method in a process of its own: a row of costs. Its results stay in task["folder"].
 
+    other_load: how many of the cores it needed other programs kept busy meanwhile. Beside one busy
+    program the small steps of a model can take ten times as long, so costs under load are void.
+
     task: stage, method, folder, and the options of the command line.
     """
     folder = Path(task["folder"])
     folder.mkdir(parents=True, exist_ok=True)
+    start, others = time.time(), others_seconds()
     code = subprocess.run(
-        [sys.executable, sys.argv[0], "run", json.dumps(task | {"started": time.time()})],
+        [sys.executable, sys.argv[0], "run", json.dumps(task | {"started": start})],
         env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
         check=False,
     ).returncode
@@ -33,8 +39,18 @@ def run_apart(task: dict) -> dict:
         sys.exit(f"{task['stage']}, {task['method']}: killed; out of memory? lower --questions")
     if code:
         sys.exit(f"{task['stage']}, {task['method']}: failed, see above")
+    load = (others_seconds() - others) / (time.time() - start)
     cost = json.loads((folder / "cost.json").read_text())
+    cost["other_load"] = max(0.0, load - (psutil.cpu_count() - CORES))
     return {"benchmark": task["stage"], "method": task["method"]} | cost
+
+
+def others_seconds() -> float:
+    """CPU seconds that this machine has spent on other programs than this one and those it ran."""
+    spent = psutil.cpu_times()._asdict()
+    # Linux counts a guest's time as user's, too.
+    idle = sum(spent.get(name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice"))
+    return sum(spent.values()) - idle - sum(os.times()[:4])
 
 
 def measured(task: dict, work: Callable, items: Sequence, few: Sequence, questions: int):

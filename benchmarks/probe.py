@@ -38,10 +38,15 @@ METHODS = {
     "extraction": ["loop", "plain batches", "ours"],
     "probes": [*(f"{method} ({run})" for method in (DEFAULT, CONVERGED) for run in RUNS), "ours"],
 }
+COLUMNS = [
+    "benchmark", "method", "repeat", "seconds", "setup_seconds", "peak_mb", "questions",
+    "other_load",
+]  # fmt: skip
 # How far the methods may be apart before the comparison is called off.
 MOST_DIFFERING_ANSWERS = 0.01  # of all answers
 LARGEST_STATE_ERROR = 1e-3  # of the layer's largest value
 LARGEST_AUC_ERROR = 0.005  # of ours from sklearn's converged fit, identical inputs scored equal
+LARGEST_LOAD = 0.15  # of other programs, in cores
 
 
 def main() -> None:
@@ -59,13 +64,16 @@ def main() -> None:
                     rows.append(run_apart(task | vars(options)) | {"repeat": repeat})
             if stage in AGREEMENTS:
                 notes += AGREEMENTS[stage](folders)
-    costs = pd.DataFrame(rows)[
-        ["benchmark", "method", "repeat", "seconds", "setup_seconds", "peak_mb", "questions"]
-    ]
-    report = "\n\n".join([heading(options), cost_table(costs), *notes])
-    print(f"\n{report}")
+    costs = pd.DataFrame(rows)[COLUMNS]
     if options.output:
         costs.to_parquet(options.output, index=False)
+    report = "\n\n".join([heading(options), cost_table(costs), *notes])
+    print(f"\n{report}")
+    if (load := costs["other_load"].max()) > LARGEST_LOAD:
+        sys.exit(
+            f"\nother programs kept {load:.1f} cores busy during a run, which slows some methods "
+            "more than others: these times are void; run again with nothing beside"
+        )
     if options.write:
         write_report(report)
 
@@ -104,7 +112,7 @@ def same_answers(folders: dict[str, Path]) -> list[str]:
         count = sum(left != right for left, right in zip(ours, theirs, strict=True))
         if count > MOST_DIFFERING_ANSWERS * len(ours):
             sys.exit(f"generation: {count} of {len(ours)} answers differ between {method} and ours")
-        differing.append(f"{count} from {method}'s")
+        differing.append(f"{count} from the {method}")
     return [f"Generation: of {len(ours)} answers, ours differ in {' and '.join(differing)}."]
 
 
@@ -118,7 +126,7 @@ def same_states(folders: dict[str, Path]) -> list[str]:
                 f"extraction: {method} and ours differ by {error.max():.1e} of layer "
                 f"{int(error.argmax())}'s largest value"
             )
-        errors.append(f"{error.max():.0e} from {method}'s")
+        errors.append(f"{error.max():.0e} from the {method}")
     return [
         f"Extraction: our states differ by at most {' and '.join(errors)}, in units of the largest "
         f"value in the layer (`exact_answer_last` of {len(ours)} questions, every layer)."
@@ -132,7 +140,7 @@ def same_auc(folders: dict[str, Path]) -> list[str]:
         method: found.get(method, found.get(f"{method} (joblib)"))
         for method in (CONVERGED, "ours", DEFAULT)
     }
-    kinds = {"auc": "as they are", "auc_equal": "identical inputs equal", "auc_rounded": "rounded"}
+    kinds = {"auc": "As they are", "auc_equal": "Identical inputs equal", "auc_rounded": "Rounded"}
     reference, rows = found[CONVERGED], []
     for method, own in found.items():
         row = {
@@ -142,7 +150,7 @@ def same_auc(folders: dict[str, Path]) -> list[str]:
         }
         for column, name in kinds.items():
             apart = (own[column] - reference[column]).abs()
-            row[f"Scores {name}"] = f"{apart.mean():.5f}, {apart.max():.5f}"
+            row[name] = f"{apart.mean():.5f} ({apart.max():.5f})"
         rows.append(row)
     apart = (found["ours"]["auc_equal"] - reference["auc_equal"]).abs().max()
     if not apart <= LARGEST_AUC_ERROR:
@@ -151,22 +159,22 @@ def same_auc(folders: dict[str, Path]) -> list[str]:
     return [
         f"Probes: {len(reference)} cells (layers {layers}; {reference['token'].nunique()} tokens), "
         f"5 folds. The last columns say how far a cell's AUC is from that of `{CONVERGED}`, mean "
-        "and largest over the cells: with the scores as they are; with equal scores for answers "
-        "whose hidden states are the same, which rounding in matrix products otherwise ranks; and "
-        "with scores rounded to 4 decimals.",
+        "(largest) over the cells: with scores as they are, in which answers with the same hidden "
+        "states are ranked by rounding errors; with such answers' scores made equal, as ours are; "
+        "and with scores rounded to 4 decimals.",
         markdown(rows),
     ]
 
 
 def cost_table(costs: pd.DataFrame) -> str:
-    medians = costs.groupby(["benchmark", "method"], sort=False).median("repeat").reset_index()
+    medians = costs.groupby(["benchmark", "method"], sort=False, as_index=False).median()
     rows = []
     for stage, found in medians.groupby("benchmark", sort=False):
         # Of the ways to run the same fits the fastest is shown.
         fits = found["method"].str.replace(r" \(.*", "", regex=True)
         found = found.loc[found.groupby(fits, sort=False)["seconds"].idxmin()]
-        ours = found[found["method"] == "ours"] if stage in METHODS else found
-        ours = ours.iloc[0]
+        # The last method is ours; where all are, the smaller size is what others are compared to.
+        ours = found.iloc[-1 if stage in METHODS else 0]
         for row in found.itertuples():
             # What joblib's processes hold is not counted, so nothing is said of the probes' memory.
             memory = ("–", "–")
@@ -174,8 +182,9 @@ def cost_table(costs: pd.DataFrame) -> str:
                 memory = (f"{row.peak_mb:,.0f}", f"{row.peak_mb / ours.peak_mb:.2f}")
             rows.append(
                 {
-                    "Stage": f"{stage}, {row.questions:.0f} questions",
-                    "Method": row.method,
+                    "Stage": stage,
+                    "Method": row.method if stage in METHODS else "ours",
+                    "Questions": f"{row.questions:,.0f}",
                     "Seconds": f"{row.seconds:.1f}",
                     "× ours": f"{row.seconds / ours.seconds:.2f}",
                     "Set-up, s": f"{row.setup_seconds:.1f}",

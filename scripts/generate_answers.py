@@ -47,7 +47,7 @@ def main(
         stop=stop_strings(prompt),
         max_new_tokens=prompt["max_new_tokens"],
         batch_size=batch_size,
-        decoding=Decoding(prompt["temperature"], prompt["top_p"], prompt["seed"]),
+        decoding=Decoding(prompt["temperature"], prompt.get("top_p", 1.0), prompt.get("seed", 0)),
         keys=[key for key, _ in fitting],
     )
     tokens = 0

@@ -41,7 +41,8 @@ def main(
         model,
         tokenizer,
         [ids for _, ids in rows],
-        stop=["\n"],
+        # What the model says up to a new line, after any that it begins with.
+        stop=["\n"] if prompt["style"] != "chat" else [],
         max_new_tokens=most,
         batch_size=batch_size,
     )
@@ -50,7 +51,7 @@ def main(
             file.write(
                 {
                     "question_id": [rows[quote.index][0] for quote in batch],
-                    "quote": [quote.text.strip() for quote in batch],
+                    "quote": [quote.text.strip().split("\n")[0] for quote in batch],
                 }
             )
 

@@ -42,9 +42,11 @@ def main(
     asked = read_frame(answers)
     check_labels(asked, "forward/answers.md")
     asked = asked[asked["valid"]]
-    if asked["group"].nunique() < 2 and "shuffled_within_group" in protocol["controls"]:
+    within = "shuffled_within_group"
+    if asked["group"].fillna("").nunique() < 2 and within in protocol["controls"]:
         log.info("the questions have no groups: no labels are shuffled within group")
-        protocol = protocol | {"controls": ["shuffled_labels"]}
+        kept = [control for control in protocol["controls"] if control != within]
+        protocol = protocol | {"controls": kept}
     keys = pd.concat(
         [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
     )
@@ -59,8 +61,8 @@ def main(
         for layer in layers:
             # One layer's column at a time is what is held.
             column = columns[layer]
-            values = [read_tensors(read_table(path, [column]), column) for path in states]
-            yield layer, np.concatenate(values)[order]
+            parts = [read_tensors(read_table(path, [column]), column) for path in states]
+            yield layer, (np.concatenate(parts) if len(parts) > 1 else parts[0])[order]
 
     fits = failed = 0
     found = progress(

@@ -9,7 +9,7 @@ from llm_figures.tensors import tensor
 
 
 def layer_column(layer: int) -> str:
-    """Column of the residual stream after `layer` blocks; 0 is the embeddings."""
+    """Column of the states of block `layer`, counted from 1; 0 is the embeddings."""
     return f"layer_{layer:02d}"
 
 
@@ -17,7 +17,7 @@ def hidden_states_schema(layers: int, hidden_size: int) -> pa.Schema:
     """Schema of forward/hidden_states: one row per question × named token it has.
 
     `layers` blocks give layers + 1 columns: layer_00 is what enters the first block, layer_NN what
-    leaves block NN, before any final norm.
+    leaves block NN, before any final norm, or for another site what its attention or MLP gives.
     """
     return pa.schema(
         [

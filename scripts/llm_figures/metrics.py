@@ -47,11 +47,16 @@ def metrics(
     return {name: np.where(both, value, np.nan) for name, value in values.items()}
 
 
-def resamples(examples: int, draws: int, seed: int) -> np.ndarray:
-    """[1 + draws, examples]: each example once, then bootstrap resamples with replacement."""
+def resamples(twins: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """[1 + draws, examples]: each example once, then bootstrap resamples with replacement.
+
+    twins: [examples]; what is drawn are distinct questions, with all their examples.
+    """
     random = np.random.default_rng(seed)
-    chance = np.full(examples, 1 / examples)
-    return np.vstack([np.ones(examples), random.multinomial(examples, chance, size=draws)])
+    distinct, which = np.unique(twins, return_inverse=True)
+    chance = np.full(len(distinct), 1 / len(distinct))
+    drawn = random.multinomial(len(distinct), chance, size=draws)
+    return np.vstack([np.ones(len(distinct)), drawn])[:, which]
 
 
 def fold_interval(

@@ -33,6 +33,8 @@ CONTROLS = {
     "exact_answer_log_probability": "mean log-probability of the exact answer",
     "p_true": "p(true)",
 }
+# Those with fits of their own in every cell; the others are repeated from layer to layer.
+FITTED = ("none", "shuffled_labels", "shuffled_within_group")
 GREYS = ("0.15", "0.35", "0.55")
 DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
 # These three, where a cell does not beat them, explain it without the model having judged anything.
@@ -265,7 +267,7 @@ def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     scored = shown.dropna(subset="mean")
     if len(scored):
         parts += _finding(chosen, scored)
-    if fits := int(chosen["unconverged"].sum()):
+    if fits := int(chosen.loc[chosen["control"].isin(FITTED), "unconverged"].sum()):
         parts.append(f"{fits} fits did not converge.")
     parts.append(f"Colours span {low:g} to {high:g}; lower values take the lightest.")
     return " ".join(part for part in parts if part) + "\n"
@@ -318,7 +320,8 @@ def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
     beside = chosen[at].set_index("control")
     parts = [
         f"Best cell: layer {best['layer']}, {best['token']}: {best['mean']:.3f} "
-        f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}]."
+        f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}], the highest of {len(scored)}; intervals "
+        "are those of single cells."
     ]
     listed = [
         f"{name} {beside.loc[control, 'mean']:.3f}"

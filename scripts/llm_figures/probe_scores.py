@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from llm_figures.errors import UserError
 from llm_figures.metrics import METRICS, bootstrap_interval, fold_interval, metrics, resamples
 from llm_figures.probes import Cell, probe_cell
 from llm_figures.protocol import OUTPUT_BASELINES, PRESETS
@@ -36,8 +37,17 @@ def probe_scores(
     controls): the probe's score minus the control's, paired by fold or resample. n: answers in the
     cell; n_train, n_test: on average per fold; folds: how many; unconverged: fits of this probe
     that did not converge. Cells with too few answers are NaN.
+
+    Raises:
+        UserError: too few answers in every cell.
     """
-    layers = sorted(predictions["layer"].unique()) if len(predictions) else [0]
+    layers = sorted(predictions["layer"].unique())
+    if not layers:
+        counts = ", ".join(f"{cell.token} {len(cell.labels)}" for cell in cells)
+        raise UserError(
+            "dataset: no token has enough right and wrong answers for a score; answers by token: "
+            f"{counts}; add questions, or choose other tokens"
+        )
     groups = dict(tuple(predictions.groupby("token", observed=True)))
     baselines = _Baselines(answers, protocol)
     rows = []
@@ -81,7 +91,9 @@ class _Measure:
         for _, fold in frame.groupby(["repeat", "fold"]):
             at = np.searchsorted(self._cell.questions, fold["question_id"].to_numpy())
             labels = self._cell.labels[at]
-            weights = None if self._folds else resamples(len(labels), DRAWS, self._seed)
+            weights = None
+            if not self._folds:
+                weights = resamples(self._cell.twins[at], DRAWS, self._seed)
             values.append(metrics(labels, fold["score"].to_numpy(), weights))
         parts = frame.drop_duplicates(["repeat", "fold"])
         return {
@@ -150,7 +162,7 @@ class _Baselines:
         """{control: [examples, features]}"""
         answers = self._answers.loc[cell.questions]
         found = {}
-        if answers["group"].nunique() > 1:
+        if answers["group"].fillna("").nunique() > 1:
             found["group_only"] = pd.get_dummies(answers["group"].fillna("")).to_numpy(np.float32)
         for name in OUTPUT_BASELINES:
             if name in answers:

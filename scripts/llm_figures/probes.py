@@ -1,14 +1,15 @@
 """Linear probes that detect wrong answers, fitted on some questions and scored on others.
 
 The probe is L2-regularised logistic regression, the label 1 for a wrong answer. `newton` fits it by
-Newton's method in the sample space (Rasmussen & Williams 2006, algorithm 3.1, with an unpenalised
-intercept): with up to a few thousand examples this is faster than working on the features, and it
-converges in about five steps where a first-order solver stops early on raw hidden states. `lbfgs`
-is sklearn's LogisticRegression with its default 100 iterations, to compare with the published one.
+Newton's method to convergence, in the space of the features, or in that of the examples where there
+are fewer of these (Rasmussen & Williams 2006, algorithm 3.1, with an unpenalised intercept): about
+five steps, where a first-order solver stops early on raw hidden states. `lbfgs` is sklearn's
+LogisticRegression with its default 100 iterations, to compare with the published one.
 """
 
 import warnings
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,11 @@ from llm_figures.metrics import metrics
 
 # Largest entry of the gradient, in units of one example's residual, at which a fit has converged.
 TOLERANCE = 1e-6
+# A group with fewer training examples than this is shuffled together with the other small ones: in
+# a group of one, a shuffled label is the true one, and the control would be the probe itself.
+SMALLEST_GROUP = 20
+# Fewer tested answers of either label than this give no score where there is a single split.
+FEWEST_TESTED = 4
 # What `C: cv` chooses from, times 1 / hidden size, by AUC in this many folds of the training fold.
 C_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 INNER_FOLDS = 3
@@ -47,9 +53,9 @@ def splits(
     twins: [questions], equal for questions that are the same but for spelling. held_out:
     [questions], True for those of the hold-out file.
 
-    folds: twins share a fold, so that no question is trained and tested on, and labels are balanced
-    over the folds. single: a random fifth is tested, without regard to labels or twins, as
-    published. hold_out: the held-out questions are tested.
+    Twins always stand on one side. folds: labels are balanced over the folds. single: a random
+    fifth of the questions is tested, without regard to labels, as published. hold_out: the held-out
+    questions are tested.
     """
     seed = protocol["seed"]
     match protocol["split"]:
@@ -58,8 +64,8 @@ def splits(
         case "single":
             from sklearn.model_selection import train_test_split
 
-            _, tested = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=seed)
-            test = np.isin(np.arange(len(labels)), tested)
+            _, tested = train_test_split(np.unique(twins), test_size=0.2, random_state=seed)
+            test = np.isin(twins, tested)
             return [Split(0, 0, ~test, test)]
     found = []
     for repeat in range(protocol["repeats"]):
@@ -80,71 +86,72 @@ def assign_folds(labels: np.ndarray, twins: Sequence[int], *, folds: int, seed: 
 
 
 @dataclass(frozen=True)
-class DualFit:
-    """What a logistic regression has learned, in dual form.
+class Fit:
+    """A logistic regression: the logit of a row z is weights · z + intercept.
 
-    dual: [train], the regression's weights are C · Zᵀ dual for training rows Z.
+    weights: [features].
     """
 
-    dual: np.ndarray
+    weights: np.ndarray
     intercept: float
     converged: bool
 
 
-class DualSolver:
+class NewtonSolver(ABC):
     """Minimises ½‖w‖² + C Σ weight · log-loss over weights w and an unpenalised intercept.
 
-    Made once for a kernel and used for several labels of the same rows, such as a control's, which
-    then share what does not depend on the labels.
+    Made once for the rows of a training fold and used for several labels of them, such as a
+    control's, which then share what does not depend on the labels.
     """
 
-    def __init__(self, kernel: np.ndarray):
-        """kernel: [train, train], C · Z Zᵀ for training rows Z."""
-        self._single = np.asarray(kernel, dtype=np.float32)
-        self._kernel = self._single.astype(np.float64)
+    def __init__(self) -> None:
         self._first: tuple[np.ndarray, _Factor] | None = None
+
+    @staticmethod
+    def of(rows: np.ndarray, C: float) -> "NewtonSolver":
+        """The cheaper one for training rows [train, features]."""
+        return (_Primal if rows.shape[0] >= rows.shape[1] else _Dual)(rows, C)
 
     def fit(
         self, labels: np.ndarray, weights: np.ndarray | None = None, max_steps: int = 200
-    ) -> DualFit:
+    ) -> Fit:
         """labels: [train], 0 or 1, both present. weights: [train], of each example; by default 1.
 
-        At the optimum the dual equals weight · (label − probability), and sums to zero.
+        Converged when no entry of the gradient exceeds `TOLERANCE`, in units of what one example's
+        residual of one adds to it.
         """
-        kernel, count = self._kernel, len(labels)
-        weights = np.ones(count) if weights is None else weights
-        dual = np.zeros(count)
+        weights = np.ones(len(labels)) if weights is None else weights
         rate = np.average(labels, weights=weights)
         intercept = float(np.log(rate / (1 - rate)))
-        image = np.zeros(count)  # kernel @ dual
+        point = self._start()
+        image = np.zeros(len(labels))  # what the weights add to the logits
 
-        def loss(dual, image, intercept):
+        def loss(point, image, intercept):
             scores = image + intercept
-            return dual @ image / 2 + weights @ (np.logaddexp(0, scores) - labels * scores)
+            fit = weights @ (np.logaddexp(0, scores) - labels * scores)
+            return self._penalty(point, image) + fit
 
-        current, left, factor = loss(dual, image, intercept), np.inf, None
+        current, left, factor = loss(point, image, intercept), np.inf, None
         for _ in range(max_steps):
             probability = 1 / (1 + np.exp(-(image + intercept)))
             residual = weights * (labels - probability)
-            before, left = left, max(np.abs(dual - residual).max(), abs(residual.sum()))
+            gradient, largest = self._gradient(point, residual)
+            before, left = left, max(largest, abs(residual.sum()))
             if left <= TOLERANCE:
-                return DualFit(dual, intercept, True)
-            # A factor costs as much as ten solves: keep it while each step with it gains a digit or
-            # so. It only steers the step, so single precision does; the gradient above is exact.
+                return Fit(self._weights(point), intercept, True)
+            # A factor costs several solves: keep it while each step with it gains a digit or so. It
+            # only steers the step, so single precision does; the gradient above is exact.
             if factor is None or left > before / 4:
-                factor = self._factor(weights * probability * (1 - probability), not dual.any())
+                curvature = weights * probability * (1 - probability)
+                factor = self._factor(np.maximum(curvature, 1e-12), factor is None)
                 if factor is None:
                     break
-            # Solving for the step, not for the new point, keeps the factor's rounding in proportion
-            # to what is left to do.
-            free = factor.solve(kernel, residual - dual)
-            step_intercept = (free.sum() + dual.sum()) / factor.shift.sum()
-            step = free - factor.shift * step_intercept
-            step_image = kernel @ step
+            step, step_intercept = self._step(factor, point, gradient, residual)
+            step_image = self._image(step)
             length = 1.0
             while True:
                 trial = (
-                    dual + length * step,
+                    point + length * step,
                     image + length * step_image,
                     intercept + length * step_intercept,
                 )
@@ -152,48 +159,157 @@ class DualSolver:
                 if value <= current + 1e-12 * abs(current) or length < 1e-6:
                     break
                 length /= 2
-            dual, image, intercept = trial
+            point, image, intercept = trial
             current = value
-        return DualFit(dual, intercept, False)
+        return Fit(self._weights(point), intercept, False)
 
     def _factor(self, curvature: np.ndarray, first: bool) -> "_Factor | None":
         """The factor at a point; that of the start is the same for labels of the same rate."""
-        curvature = np.maximum(curvature, 1e-12)
         if first and self._first is not None and np.array_equal(self._first[0], curvature):
             return self._first[1]
-        factor = _Factor.of(self._single, self._kernel, curvature)
+        factor = self._factorised(curvature)
         if first and factor is not None:
             self._first = (curvature, factor)
         return factor
 
+    @abstractmethod
+    def _start(self) -> np.ndarray: ...
+
+    @abstractmethod
+    def _weights(self, point: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def _penalty(self, point: np.ndarray, image: np.ndarray) -> float:
+        """½‖w‖² / C."""
+
+    @abstractmethod
+    def _image(self, point: np.ndarray) -> np.ndarray: ...
+
+    @abstractmethod
+    def _gradient(self, point: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, float]:
+        """Minus the gradient over C, and its largest entry in units of one example's residual."""
+
+    @abstractmethod
+    def _factorised(self, curvature: np.ndarray) -> "_Factor | None": ...
+
+    @abstractmethod
+    def _step(
+        self, factor: "_Factor", point: np.ndarray, gradient: np.ndarray, residual: np.ndarray
+    ) -> tuple[np.ndarray, float]: ...
+
 
 @dataclass(frozen=True)
 class _Factor:
-    """Cholesky factor of I + W^½ K W^½ in single precision, for a diagonal W of curvatures.
+    """Cholesky factor of a Newton system in single precision, with what the intercept needs.
 
-    root: the diagonal of W^½. shift: (K + W⁻¹)⁻¹ 1.
+    curvature: [train]. shift: how the point answers to a change of the intercept.
     """
 
     cholesky: np.ndarray
-    root: np.ndarray
+    curvature: np.ndarray
     shift: np.ndarray
 
-    @classmethod
-    def of(cls, single: np.ndarray, kernel: np.ndarray, curvature: np.ndarray) -> "_Factor | None":
-        root = np.sqrt(curvature)
-        narrow = root.astype(np.float32)
-        system = narrow[:, None] * single * narrow
-        system.flat[:: len(root) + 1] += 1
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        return spotrs(self.cholesky, right, lower=0)[0]
+
+
+class _Primal(NewtonSolver):
+    """Over the weights themselves: a system of features × features."""
+
+    def __init__(self, rows: np.ndarray, C: float):
+        super().__init__()
+        self._single = rows
+        self._rows = rows.astype(np.float64)
+        self._C = C
+        # What one example adds to the gradient differs with the size of the features.
+        self._unit = np.maximum(np.sqrt(np.square(self._rows).mean(axis=0)), 1e-30)
+
+    def _start(self):
+        return np.zeros(self._rows.shape[1])
+
+    def _weights(self, point):
+        return point
+
+    def _penalty(self, point, image):
+        return point @ point / (2 * self._C)
+
+    def _image(self, point):
+        return self._rows @ point
+
+    def _gradient(self, point, residual):
+        gradient = residual @ self._rows - point / self._C
+        return gradient, float((np.abs(gradient) / self._unit).max())
+
+    def _factorised(self, curvature):
+        # [features, features]: Zᵀ W Z + 1 / C
+        scaled = np.sqrt(curvature).astype(np.float32)[:, None] * self._single
+        system = scaled.T @ scaled
+        system.flat[:: len(system) + 1] += np.float32(1 / self._C)
         cholesky, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
         if failed:
             return None
-        factor = cls(cholesky, root, root)
-        return cls(cholesky, root, factor.solve(kernel, curvature))
+        factor = _Factor(cholesky, curvature, curvature)
+        return replace(factor, shift=factor.solve(curvature @ self._rows))
 
-    def solve(self, kernel: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def _step(self, factor, point, gradient, residual):
+        # The intercept's column of the system is Zᵀ W 1, its corner 1ᵀ W 1.
+        column = factor.curvature @ self._rows
+        corner = factor.curvature.sum() - column @ factor.shift
+        free = factor.solve(gradient)
+        step_intercept = (residual.sum() - column @ free) / corner
+        return free - factor.shift * step_intercept, float(step_intercept)
+
+
+class _Dual(NewtonSolver):
+    """Over one number per example, w = C · Zᵀ dual: a system of train × train.
+
+    At the optimum the dual equals weight · (label − probability), and sums to zero.
+    """
+
+    def __init__(self, rows: np.ndarray, C: float):
+        super().__init__()
+        self._rows, self._C = rows, C
+        self._single = np.float32(C) * (rows @ rows.T)
+        self._kernel = self._single.astype(np.float64)
+
+    def _start(self):
+        return np.zeros(len(self._rows))
+
+    def _weights(self, point):
+        return self._C * (point @ self._rows)
+
+    def _penalty(self, point, image):
+        return point @ image / 2
+
+    def _image(self, point):
+        return self._kernel @ point
+
+    def _gradient(self, point, residual):
+        gradient = residual - point
+        return gradient, float(np.abs(gradient).max())
+
+    def _factorised(self, curvature):
+        # I + W^½ K W^½
+        root = np.sqrt(curvature).astype(np.float32)
+        system = root[:, None] * self._single * root
+        system.flat[:: len(system) + 1] += 1
+        cholesky, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
+        if failed:
+            return None
+        factor = _Factor(cholesky, curvature, curvature)
+        return replace(factor, shift=self._solved(factor, curvature))
+
+    def _solved(self, factor, right):
         """(K + W⁻¹)⁻¹ W⁻¹ right."""
-        inner = spotrs(self.cholesky, self.root * (kernel @ right), lower=0)[0]
-        return right - self.root * inner
+        root = np.sqrt(factor.curvature)
+        return right - root * factor.solve(root * (self._kernel @ right))
+
+    def _step(self, factor, point, gradient, residual):
+        # Solving for the step, not for the new point, keeps the factor's rounding in proportion to
+        # what is left to do.
+        free = self._solved(factor, gradient)
+        step_intercept = (free.sum() + point.sum()) / factor.shift.sum()
+        return free - factor.shift * step_intercept, float(step_intercept)
 
 
 def standardised(states: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -250,10 +366,7 @@ class Learner:
             _rows_as_bytes(states[test]), return_index=True, return_inverse=True
         )
         self._test_rows = rows[test][first]
-        self._solvers: dict[float, DualSolver] = {}
-        if protocol["solver"] == "newton":
-            self._kernel = self._train_rows @ self._train_rows.T
-            self._to_train = self._test_rows @ self._train_rows.T
+        self._solvers: dict[float, NewtonSolver] = {}
 
     def fit(self, labels: np.ndarray, C: float | None = None) -> Fitted:
         """labels: [train], 0 or 1, both present. C: by default the protocol's."""
@@ -269,9 +382,9 @@ class Learner:
 
     def _newton(self, labels, weights, C):
         if C not in self._solvers:
-            self._solvers[C] = DualSolver(self._kernel * np.float32(C))
+            self._solvers[C] = NewtonSolver.of(self._train_rows, C)
         fit = self._solvers[C].fit(labels, weights)
-        return C * (self._to_train @ fit.dual) + fit.intercept, fit.converged
+        return self._test_rows @ fit.weights + fit.intercept, fit.converged
 
     def _lbfgs(self, labels, C):
         from sklearn.linear_model import LogisticRegression
@@ -343,13 +456,16 @@ def probe_cell(
 
     Columns: question_id, score (logit of a wrong answer), layer, token, control ("none" for the
     probe itself), repeat, fold, n_train, converged, C. Of "shuffled_labels" the training labels are
-    permuted, of "shuffled_within_group" each group's among themselves. Splits without both labels
-    on both sides are left out, all of them where there are fewer than `FEWEST_OF_A_LABEL` answers
-    of either label.
+    permuted, of "shuffled_within_group" each group's among themselves (groups of less than
+    `SMALLEST_GROUP` training examples as one). Splits without both labels on both sides are left
+    out, and a single split with fewer than `FEWEST_TESTED` tested of either; all of them where
+    there are fewer than `FEWEST_OF_A_LABEL` answers of either label.
     """
     for split in cell.splits if cell.enough else []:
         train, test = split.train, split.test
-        if any(len(np.unique(cell.labels[side])) < 2 for side in (train, test)):
+        fewest = 1 if protocol["split"] == "folds" else FEWEST_TESTED
+        counts = [np.bincount(cell.labels[side], minlength=2).min() for side in (train, test)]
+        if min(counts) < fewest:
             continue
         learner = Learner(states, train, test, protocol, cell.twins)
         for control in ("none", *protocol["controls"]):
@@ -463,6 +579,8 @@ def make_cells(
 def _shuffled_within(
     labels: np.ndarray, groups: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
+    _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    groups = np.where(counts[which] < SMALLEST_GROUP, -1, which)
     shuffled = labels.copy()
     for group in np.unique(groups):
         inside = np.flatnonzero(groups == group)

@@ -4,6 +4,7 @@ Light enough for the reading of the Snakefile: whatever is heavy is imported whe
 """
 
 import csv
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -180,6 +181,7 @@ def _readable(path: Path, where: str) -> Iterator[None]:
 
 def _records(path: Path, where: str) -> Iterator[tuple[int, list[str]]]:
     """(line where it begins, cells) of every record of a CSV or TSV file, the header first."""
+    csv.field_size_limit(sys.maxsize)  # a cell may hold a long context
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(text_lines(path, where), delimiter=delimiter, strict=True)
     line = 1

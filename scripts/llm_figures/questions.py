@@ -107,11 +107,13 @@ def _file_rows(dataset: dict, file: QuestionFile) -> Iterator[dict]:
     cells = question_rows(file, list(dict.fromkeys(named.values())))
     for number, values in enumerate(cells, start=1):
         row: dict[str, Any] = dict.fromkeys(COLUMNS)
+        reason = None
         for key, column in named.items():
-            where = f"{file.where}: row {number}: column {column!r}"
-            read = _aliases if key == "answer" else _text
-            row[key] = read(values[column], where)
-        reason = _fault(row, named)
+            try:
+                row[key] = (_aliases if key == "answer" else _text)(values[column])
+            except _UnusableError as error:
+                reason = f"column {column!r} holds a {error}, not text or a number"
+        reason = reason or _fault(row, named)
         if "id" not in named:
             row["id"] = str(number)
         elif row["id"] is not None and rows_of.setdefault(row["id"], number) != number:
@@ -147,8 +149,16 @@ def _fault(row: dict, named: dict) -> str | None:
     return None
 
 
-def _text(value: Any, where: str) -> str | None:
-    """A cell as text without outer whitespace; None if nothing is in it."""
+class _UnusableError(Exception):
+    """A cell of a type that is no text; the type's name."""
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text without outer whitespace; None if nothing is in it.
+
+    Raises:
+        _UnusableError: a list, a dictionary or bytes.
+    """
     match value:
         case None:
             return None
@@ -159,11 +169,11 @@ def _text(value: Any, where: str) -> str | None:
         case float() if value.is_integer():
             return str(int(value))
         case list() | dict() | bytes():
-            raise UserError(f"{where} holds a {type(value).__name__}, not text or a number")
+            raise _UnusableError(type(value).__name__)
     return str(value).strip() or None
 
 
-def _aliases(value: Any, where: str) -> list[str] | None:
+def _aliases(value: Any) -> list[str] | None:
     """One answer or a list of them; the text of a JSON list counts as this list.
 
     None for what looks like a list and is no JSON: "['a', 'b']" is not meant as one answer.
@@ -174,7 +184,7 @@ def _aliases(value: Any, where: str) -> list[str] | None:
         except ValueError:
             return None
     values = value if isinstance(value, list) else [value]
-    return [text for text in (_text(item, where) for item in values) if text is not None]
+    return [text for text in (_text(item) for item in values) if text is not None]
 
 
 def _told(table: pd.DataFrame, preamble: str) -> pd.Series:

@@ -124,7 +124,11 @@ def is_correct(exact: str, aliases: Sequence[str]) -> bool:
     Scripts without spaces have no such words: there an alias counts wherever it stands.
     """
     words = normalised(exact)
-    return any(_contains(words, normalised(alias)) for alias in aliases)
+    return any(
+        # An alias without words, "+" or an emoji, counts where it stands.
+        _contains(words, part) if (part := normalised(alias)) else _stands(alias, exact)
+        for alias in aliases
+    )
 
 
 def normalised(text: str) -> list[str | Decimal]:
@@ -235,6 +239,10 @@ def _words(text: str) -> list[str]:
     text = re.sub(r"['’‘ʻʼ`]|(?<!\d)\.|\.(?!\d)", "", text)
     text = _UNSPACED_CHARACTER.sub(r" \g<0> ", text)
     return "".join(char if char.isalnum() or _is_mark(char) else " " for char in text).split()
+
+
+def _stands(alias: str, exact: str) -> bool:
+    return bool(alias.strip()) and alias.strip() in exact
 
 
 def _contains(words: list[str | Decimal], part: list[str | Decimal]) -> bool:

@@ -236,7 +236,7 @@ def test_the_caption_names_the_best_cell_and_what_explains_it(options):
     table.loc[best & (table["control"] == "none"), ["mean", "ci_low", "ci_high"]] = 0.9, 0.85, 0.95
     table.loc[best & (table["control"] == "group_only"), "mean"] = 0.77
     text = probe_caption(table, "m", probe)
-    assert "Best cell: layer 2, last_q: 0.900 [0.850, 0.950]." in text
+    assert "Best cell: layer 2, last_q: 0.900 [0.850, 0.950], the highest of 8;" in text
     assert "group alone 0.770" in text
     assert "rest on 1,000 answers (-1 on 900)" in text
     assert "No control explains the best cell" in text

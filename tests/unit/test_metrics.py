@@ -58,6 +58,15 @@ def test_the_interval_is_wider_than_that_of_independent_folds():
     assert np.isnan(fold_interval([0.5], 80, 20)).all()
 
 
+def test_examples_of_one_question_are_drawn_together():
+    """Fifty copies of an example say no more than one."""
+    labels, scores = np.arange(40) % 2, np.random.default_rng(3).normal(size=40)
+    once = metrics(labels, scores, resamples(np.arange(40), 500, 0))["auc"]
+    copies = [np.repeat(values, 50) for values in (labels, scores, np.arange(40))]
+    many = metrics(*copies[:2], resamples(copies[2], 500, 0))["auc"]
+    np.testing.assert_allclose(many, once, atol=1e-12)
+
+
 def test_the_bootstrap_interval_covers_as_often_as_it_says():
     """Accuracy of 60 answers of which 7 in 10 are called right: known by the binomial."""
     random, inside = np.random.default_rng(2), 0
@@ -65,7 +74,7 @@ def test_the_bootstrap_interval_covers_as_often_as_it_says():
         labels = np.arange(60) % 2
         right = random.random(60) < 0.7
         scores = np.where(right == (labels == 1), 1.0, -1.0)
-        values = metrics(labels, scores, resamples(60, 200, trial))["accuracy"]
+        values = metrics(labels, scores, resamples(np.arange(60), 200, trial))["accuracy"]
         mean, low, high = bootstrap_interval(values)
         assert mean == pytest.approx(right.mean())
         inside += low <= 0.7 <= high

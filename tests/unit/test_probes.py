@@ -8,7 +8,9 @@ from llm_figures.labels import check_labels
 from llm_figures.metrics import metrics
 from llm_figures.probe_scores import probe_scores
 from llm_figures.probes import (
-    DualSolver,
+    NewtonSolver,
+    _Dual,
+    _Primal,
     assign_folds,
     make_cells,
     probe_layers,
@@ -69,19 +71,20 @@ def means(scores, metric="auc", value="mean"):
     return scores[scores["metric"] == metric].set_index(["control", "layer", "token"])[value]
 
 
+@pytest.mark.parametrize("kind", [_Primal, _Dual])
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("penalty", [1.0, 0.01, 1 / HIDDEN])
-def test_the_fit_is_sklearns_converged_one(labels, penalty, balanced):
+def test_the_fit_is_sklearns_converged_one(labels, penalty, balanced, kind):
     states = noise(0)
     states[:, 0] += 2 * labels * states[:, 0].std()
     train = np.arange(COUNT) < 200
     rows = standardised(states, train)
     weights = (200 / (2 * np.bincount(labels[train])))[labels[train]] if balanced else None
-    solver = DualSolver(penalty * rows[train] @ rows[train].T)
+    solver = kind(rows[train], penalty)
     solver.fit(labels[train][::-1])  # other labels before must not matter
     fit = solver.fit(labels[train], weights)
     assert fit.converged
-    found = penalty * rows[~train] @ rows[train].T @ fit.dual + fit.intercept
+    found = rows[~train] @ fit.weights + fit.intercept
     reference = LogisticRegression(
         C=penalty, tol=1e-10, max_iter=10_000, class_weight="balanced" if balanced else None
     )
@@ -89,10 +92,16 @@ def test_the_fit_is_sklearns_converged_one(labels, penalty, balanced):
     np.testing.assert_allclose(found, reference.decision_function(rows[~train]), atol=1e-3)
 
 
-def test_separable_labels_converge_too(labels):
+@pytest.mark.parametrize("kind", [_Primal, _Dual])
+def test_separable_labels_converge_too(labels, kind):
     rows = standardised(noise(0), np.ones(COUNT, bool))
     rows[:, 0] = 10 * (2 * labels - 1)
-    assert DualSolver(rows @ rows.T).fit(labels).converged
+    assert kind(rows, 1.0).fit(labels).converged
+
+
+def test_more_features_than_examples_and_the_other_way_round_take_the_cheaper_system():
+    assert isinstance(NewtonSolver.of(np.zeros((10, 20), np.float32), 1.0), _Dual)
+    assert isinstance(NewtonSolver.of(np.zeros((20, 10), np.float32), 1.0), _Primal)
 
 
 def test_standardised_uses_the_training_rows_and_drops_what_does_not_vary():
@@ -161,6 +170,24 @@ def test_a_group_confound_is_exposed_by_the_controls():
         assert gain["shuffled_labels", 1, token] > 0
 
 
+@pytest.mark.parametrize("size", [1, 2, 300])
+def test_small_groups_are_shuffled_together(labels, size):
+    """A group of one would keep its label: the control would be the probe itself."""
+    group = (np.arange(COUNT) // size).astype(str)
+    scores = scored(planted(labels), answered(labels, group=group))
+    gain = means(scores, value="gain_low")
+    control = means(scores)["shuffled_within_group", 2, "exact_answer_last"]
+    assert 0.2 < control < 0.8
+    assert gain["shuffled_within_group", 2, "exact_answer_last"] > 0
+
+
+def test_no_group_is_a_group_of_its_own(labels):
+    """Right answers without a group, wrong ones with: the group alone says everything."""
+    group = np.where(labels == 1, "a", None)
+    auc = means(scored([noise(0, 3 * COUNT)], answered(labels, group=group)))
+    assert (auc["group_only"] == 1).all()
+
+
 def test_a_signal_within_groups_survives_the_group_controls(labels):
     group = np.where(np.arange(COUNT) % 2, "a", "b")
     scores = scored(planted(labels, strength=1.5), answered(labels, group=group))
@@ -200,8 +227,8 @@ def test_copies_of_an_input_tie_exactly(labels):
     for fold in range(5):
         train, test = folds != fold, folds == fold
         rows = standardised(noise(0)[which], train)
-        fit = DualSolver(rows[train] @ rows[train].T).fit(labels[train])
-        value = [(rows[which == kind][0] @ rows[train].T @ fit.dual).item() for kind in range(3)]
+        fit = NewtonSolver.of(rows[train], 1.0).fit(labels[train])
+        value = [(rows[which == kind][0] @ fit.weights).item() for kind in range(3)]
         expected.append(metrics(labels[test], np.array(value)[which[test]])["auc"][0])
     assert auc["none", 0, "-1"] == pytest.approx(np.mean(expected), abs=1e-12)
 
@@ -225,6 +252,8 @@ def test_splits_test_every_question_once_a_repeat_or_what_they_say(labels):
     assert all((split.train == ~split.test).all() for split in found)
     (single,) = splits(labels, twins, nobody, STRICT | {"split": "single"})
     assert single.test.sum() == COUNT / 5
+    (single,) = splits(labels, twins % 150, nobody, STRICT | {"split": "single"})
+    assert (single.test[:150] == single.test[150:]).all()
     held = np.arange(COUNT) >= 250
     (split,) = splits(labels, twins, held, protocol({"preset": "strict", "seed": 0}, True))
     assert (split.test == held).all()
@@ -241,6 +270,19 @@ def test_held_out_questions_are_scored_and_never_trained_on(labels):
     best = probe.loc[probe["mean"].idxmax()]
     assert (best["layer"], best["token"]) == (2, "exact_answer_last")
     assert best["ci_low"] < best["mean"] < best["ci_high"] <= 1
+
+
+def test_a_tested_side_with_hardly_a_wrong_answer_gives_no_score(labels):
+    labels[200:] = 0
+    labels[200:203] = 1
+    held = np.arange(COUNT) >= 200
+    chosen = protocol({"preset": "strict", "seed": 0}, hold_out=True)
+    answers = answered(labels).assign(hold_out=held)
+    with pytest.raises(UserError, match=r"no token has enough .* last_q 300, .* choose other"):
+        scored([noise(0, 3 * COUNT)], answers, chosen)
+    labels[203] = 1
+    auc = means(scored([noise(0, 3 * COUNT)], answered(labels).assign(hold_out=held), chosen))
+    assert auc.notna().all()
 
 
 def test_the_published_preset_is_sklearns_default_regression_on_raw_features(labels):

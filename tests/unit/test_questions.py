@@ -280,12 +280,14 @@ def test_ids_are_unique_within_a_file_but_not_between_files(tmp_path):
         (
             "d.jsonl",
             '{"question": "a?", "answer": {"value": "b"}}',
-            "dataset.path: {}: row 1: column 'answer' holds a dict, not text or a number",
+            "dataset.path: {}: no questions are left; 1 of 1 row(s): column 'answer' holds a dict, "
+            "not text or a number",
         ),
         (
             "e.jsonl",
             '{"question": ["a?"], "answer": "b"}',
-            "dataset.path: {}: row 1: column 'question' holds a list, not text or a number",
+            "dataset.path: {}: no questions are left; 1 of 1 row(s): column 'question' holds a "
+            "list, not text or a number",
         ),
     ],
 )
@@ -294,6 +296,19 @@ def test_a_file_without_questions_is_one_line(tmp_path, name, text, message):
     with pytest.raises(UserError) as caught:
         load(path)
     assert str(caught.value) == "config: " + message.format(path)
+
+
+def test_one_cell_of_another_type_costs_its_row_alone(tmp_path):
+    lines = '{"question": "a?", "answer": "b"}\n{"question": "c?", "answer": [["d"]]}\n'
+    questions, left_out = load(written(tmp_path / "a.jsonl", lines))
+    assert questions["question"].tolist() == ["a?"]
+    assert left_out["row"].tolist() == [2]
+    assert left_out["reason"].tolist() == ["column 'answer' holds a list, not text or a number"]
+
+
+def test_a_long_cell_is_read(tmp_path):
+    path = written(tmp_path / "a.csv", f"question,answer,context\nWho?,me,{'x' * 200_000}\n")
+    assert load(path)[0]["question"].tolist() == ["Who?"]
 
 
 def test_both_tables_keep_their_types_in_a_file(tmp_path):

@@ -125,6 +125,9 @@ def test_an_unknown_method_is_refused():
 @pytest.mark.parametrize(
     ("exact", "aliases", "expected"),
     [
+        ("+", ["+"], True),
+        ("the 😀 face", ["😀"], True),
+        ("+", ["-"], False),
         ("Brasilia", ["Brasília"], True),
         ("Łódź", ["Lodz"], True),
         ("the Fijian dollar", ["Dollar"], True),

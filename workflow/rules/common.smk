@@ -33,10 +33,11 @@ UNUSED_TEXTS = {
     "completion": {"preamble", "system", "user"},
     "chat": {"preamble", "template"},
 }
+UNUSED_SAMPLING = set() if config["prompt"]["temperature"] else {"top_p", "seed"}
 PROMPT = {
     key: value
     for key, value in config["prompt"].items()
-    if key not in UNUSED_TEXTS[config["prompt"]["style"]]
+    if key not in UNUSED_TEXTS[config["prompt"]["style"]] | UNUSED_SAMPLING
 }
 # The probe as configured, and the presets as they are, by the name of their file of scores.
 PROTOCOLS = protocols(config)
