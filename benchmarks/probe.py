@@ -86,7 +86,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=stages, default=stages, metavar="STAGE")
     parser.add_argument("--repeats", type=int, default=1, help="runs of every method")
     parser.add_argument("--layers", type=int, default=4, help="how many the probes are fitted in")
-    parser.add_argument("--memory-sizes", type=int, nargs=2, default=[250, 2000], metavar="COUNT")
+    parser.add_argument("--memory-sizes", type=int, nargs=2, default=[256, 2048], metavar="COUNT")
     parser.add_argument("--output", help="Parquet file for the cost of every run")
     parser.add_argument("--write", action="store_true", help="put the tables into README.md")
     return parser.parse_args()
