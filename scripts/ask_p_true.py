@@ -5,7 +5,7 @@ import pyarrow as pa
 from llm_figures.job import job, log, progress
 from llm_figures.models import context_length, load_model
 from llm_figures.p_true import choice_tokens, p_true
-from llm_figures.prompts import fill, message_ids, too_long
+from llm_figures.prompts import fill, plain_ids, too_long
 from llm_figures.tensors import read_frame, tensor_file
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("p_true", pa.float32())])
@@ -17,7 +17,6 @@ def main(
     output: str,
     shard: tuple[int, int],
     ask: dict,
-    prompt: dict,
     batch_size: int,
     runtime: dict,
 ) -> None:
@@ -38,9 +37,7 @@ def main(
     begun, *tokens = choice_tokens(tokenizer, ask["if_true"], ask["if_false"])
     asked = [
         (key, ids + begun)
-        for key, ids in zip(
-            rows["question_id"].tolist(), message_ids(tokenizer, prompt, texts), strict=True
-        )
+        for key, ids in zip(rows["question_id"].tolist(), plain_ids(tokenizer, texts), strict=True)
         if not too_long(ids + begun, 1, longest)
     ]
     if len(asked) < len(rows):
@@ -59,7 +56,6 @@ if "snakemake" in globals():
             snakemake.output.p_true,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.params.ask,
-            snakemake.params.prompt,
             snakemake.params.batch_size,
             {**snakemake.params.runtime, "threads": snakemake.threads},
         )

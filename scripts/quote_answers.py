@@ -5,7 +5,7 @@ import pyarrow as pa
 from llm_figures.generation import generate
 from llm_figures.job import job, progress
 from llm_figures.models import context_length, load_model
-from llm_figures.prompts import fill, message_ids, too_long
+from llm_figures.prompts import fill, plain_ids, too_long
 from llm_figures.tensors import read_frame, tensor_file
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("quote", pa.string())])
@@ -16,7 +16,6 @@ def main(
     questions: str,
     generations: str,
     output: str,
-    prompt: dict,
     exact_answer: dict,
     batch_size: int,
     runtime: dict,
@@ -32,17 +31,14 @@ def main(
     longest, most = context_length(model), exact_answer["max_new_tokens"]
     rows = [
         (key, ids)
-        for key, ids in zip(
-            said["question_id"].tolist(), message_ids(tokenizer, prompt, texts), strict=True
-        )
+        for key, ids in zip(said["question_id"].tolist(), plain_ids(tokenizer, texts), strict=True)
         if not too_long(ids, most, longest)
     ]
     batches = generate(
         model,
         tokenizer,
         [ids for _, ids in rows],
-        # What the model says up to a new line, after any that it begins with.
-        stop=["\n"] if prompt["style"] != "chat" else [],
+        stop=["\n"],
         max_new_tokens=most,
         batch_size=batch_size,
     )
@@ -51,7 +47,7 @@ def main(
             file.write(
                 {
                     "question_id": [rows[quote.index][0] for quote in batch],
-                    "quote": [quote.text.strip().split("\n")[0] for quote in batch],
+                    "quote": [quote.text.strip() for quote in batch],
                 }
             )
 
@@ -63,7 +59,6 @@ if "snakemake" in globals():
             snakemake.input.questions,
             snakemake.input.generations,
             snakemake.output.quotes,
-            snakemake.params.prompt,
             snakemake.params.exact_answer,
             snakemake.params.batch_size,
             {**snakemake.params.runtime, "threads": snakemake.threads},

@@ -16,31 +16,23 @@ def question_ids(
     Raises:
         UserError: `style: chat` with a tokenizer that has no chat template.
     """
-    texts = []
-    for question in questions:
-        match prompt["style"]:
-            case "few_shot":
-                text = prompt["preamble"] + fill(prompt["template"], question=question)
-            case "completion":
-                text = fill(prompt["template"], question=question)
-            case "chat":
-                text = fill(prompt["user"], question=question)
-        texts.append(text)
-    return message_ids(tokenizer, prompt, texts)
+    if prompt["style"] == "chat":
+        return _chat_ids(tokenizer, prompt, questions)
+    preamble = prompt["preamble"] if prompt["style"] == "few_shot" else ""
+    return plain_ids(
+        tokenizer,
+        [preamble + fill(prompt["template"], question=question) for question in questions],
+    )
 
 
-def message_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: Mapping, texts: Sequence[str]
+def plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that the model goes on from, with the tokenizer's own special tokens."""
+    return [tokenizer(text)["input_ids"] for text in texts]
+
+
+def _chat_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: Mapping, questions: Sequence[str]
 ) -> list[list[int]]:
-    """Token ids of texts that the model goes on from; under `style: chat` each is a user's message.
-
-    Plain text gets the special tokens the tokenizer itself adds, a chat those of its template.
-
-    Raises:
-        UserError: `style: chat` with a tokenizer that has no chat template.
-    """
-    if prompt["style"] != "chat":
-        return [tokenizer(text)["input_ids"] for text in texts]
     if not tokenizer.chat_template:
         raise UserError(
             "config: prompt.style: chat, but the model's tokenizer has no chat template; "
@@ -48,15 +40,16 @@ def message_ids(
         )
     system = [{"role": "system", "content": prompt["system"]}] if prompt["system"] else []
     return [
+        # The template brings its own special tokens.
         tokenizer(
             tokenizer.apply_chat_template(
-                [*system, {"role": "user", "content": text}],
+                [*system, {"role": "user", "content": fill(prompt["user"], question=question)}],
                 tokenize=False,
                 add_generation_prompt=True,
             ),
             add_special_tokens=False,
         )["input_ids"]
-        for text in texts
+        for question in questions
     ]
 
 

@@ -4,7 +4,7 @@ import torch
 import tiny
 from llm_figures.errors import UserError
 from llm_figures.p_true import choice_tokens, p_true
-from llm_figures.prompts import fill, message_ids, question_ids, stop_strings, too_long
+from llm_figures.prompts import fill, plain_ids, question_ids, stop_strings, too_long
 
 PROMPT = {
     "style": "few_shot",
@@ -46,7 +46,7 @@ def test_a_question_is_asked_in_its_style(tokenizer, changes, expected):
 def test_chat_without_a_template_is_one_clear_line(tokenizer):
     tokenizer.chat_template = None
     with pytest.raises(UserError, match=r"prompt.style: chat, but .* no chat template"):
-        message_ids(tokenizer, PROMPT | {"style": "chat"}, ["Who?"])
+        question_ids(tokenizer, PROMPT | {"style": "chat"}, ["Who?"])
 
 
 def test_stops():
@@ -70,7 +70,7 @@ def test_what_does_not_fit_the_context_says_so():
 def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
     model = tiny.model()
     texts = ["Is it one? true or false?", "Is it the lamp? true or false?", "Is it? true or false?"]
-    ids = message_ids(tokenizer, PROMPT, texts)
+    ids = plain_ids(tokenizer, texts)
     begun, true, false = choice_tokens(tokenizer, " yes", "no")
     assert begun == []
     found = {

@@ -79,7 +79,6 @@ rule quote_answers:
         "../../environment.yml"
     threads: 8
     params:
-        prompt={key: PROMPT.get(key) for key in ("style", "system")},
         exact_answer={key: config["exact_answer"][key] for key in ("prompt", "max_new_tokens")},
         batch_size=config["batch_size"],
         runtime=RUNTIME,
@@ -149,7 +148,6 @@ rule ask_p_true:
     threads: 8
     params:
         ask=config["probe"]["p_true"],
-        prompt={key: PROMPT.get(key) for key in ("style", "system")},
         batch_size=config["batch_size"],
         runtime=RUNTIME,
     script:
