@@ -6,11 +6,9 @@ from sklearn.linear_model import LogisticRegression
 from llm_figures.errors import UserError
 from llm_figures.labels import check_labels
 from llm_figures.metrics import metrics
+from llm_figures.newton import Dual, NewtonSolver, Primal
 from llm_figures.probe_scores import probe_scores
 from llm_figures.probes import (
-    NewtonSolver,
-    _Dual,
-    _Primal,
     assign_folds,
     make_cells,
     probe_layers,
@@ -71,7 +69,7 @@ def means(scores, metric="auc", value="mean"):
     return scores[scores["metric"] == metric].set_index(["control", "layer", "token"])[value]
 
 
-@pytest.mark.parametrize("kind", [_Primal, _Dual])
+@pytest.mark.parametrize("kind", [Primal, Dual])
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("penalty", [1.0, 0.01, 1 / HIDDEN])
 def test_the_fit_is_sklearns_converged_one(labels, penalty, balanced, kind):
@@ -92,7 +90,7 @@ def test_the_fit_is_sklearns_converged_one(labels, penalty, balanced, kind):
     np.testing.assert_allclose(found, reference.decision_function(rows[~train]), atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", [_Primal, _Dual])
+@pytest.mark.parametrize("kind", [Primal, Dual])
 def test_separable_labels_converge_too(labels, kind):
     rows = standardised(noise(0), np.ones(COUNT, bool))
     rows[:, 0] = 10 * (2 * labels - 1)
@@ -100,8 +98,8 @@ def test_separable_labels_converge_too(labels, kind):
 
 
 def test_more_features_than_examples_and_the_other_way_round_take_the_cheaper_system():
-    assert isinstance(NewtonSolver.of(np.zeros((10, 20), np.float32), 1.0), _Dual)
-    assert isinstance(NewtonSolver.of(np.zeros((20, 10), np.float32), 1.0), _Primal)
+    assert isinstance(NewtonSolver.of(np.zeros((10, 20), np.float32), 1.0), Dual)
+    assert isinstance(NewtonSolver.of(np.zeros((20, 10), np.float32), 1.0), Primal)
 
 
 def test_standardised_uses_the_training_rows_and_drops_what_does_not_vary():
