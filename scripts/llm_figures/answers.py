@@ -1,13 +1,12 @@
 """Generated answers with their exact answers and labels: rows of forward/answers.parquet."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from llm_figures.errors import UserError
-from llm_figures.spans import find_exact_answer, is_correct, overlapping
+from llm_figures.spans import check_pattern, find_exact_answer, is_correct, overlapping
 
 
 def judged_answers(
@@ -40,7 +39,7 @@ def judged_answers(
         UserError: a pattern that is no regular expression, a question that was never answered.
     """
     if method == "regex":
-        _check_pattern(pattern)
+        check_pattern(pattern)
     unanswered = questions[~questions["question_id"].isin(generations["question_id"])]
     if len(unanswered):
         raise UserError(
@@ -90,18 +89,6 @@ def judged_answers(
         )
     ]
     return answers.assign(**_log_probabilities(answers, spans))
-
-
-def _check_pattern(pattern: str | None) -> None:
-    if not pattern:
-        raise UserError("config: exact_answer.pattern: method regex needs one; give it")
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise UserError(
-            f"config: exact_answer.pattern: {pattern!r} is not a regular expression ({error}); "
-            "correct it"
-        ) from None
 
 
 def _log_probabilities(

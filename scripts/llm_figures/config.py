@@ -8,7 +8,6 @@ import copy
 import difflib
 import json
 import math
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from llm_figures.errors import UserError
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
 from llm_figures.shapes import check_folder, check_shape, shape_of
+from llm_figures.spans import check_pattern
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
@@ -145,13 +145,10 @@ def _figure_problems(config: dict):
 
 def _exact_answer_problems(options: dict) -> Iterator[str]:
     if options["method"] == "regex":
-        if options["pattern"] is None:
-            yield "config: exact_answer.pattern: missing; method regex needs one"
-            return
         try:
-            re.compile(options["pattern"])
-        except re.error as error:
-            yield f"config: exact_answer.pattern: {options['pattern']!r}: {error}"
+            check_pattern(options["pattern"])
+        except UserError as error:
+            yield str(error)
 
 
 def _dataset_problems(dataset: dict) -> Iterator[str]:

@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 
+from llm_figures.errors import UserError
+
 # A full stop ends a sentence unless it stands after an initial or one of these.
 _ABBREVIATIONS = "St|Mt|Ft|Dr|Mr|Mrs|Ms|No|Jr|Sr|vs"
 _AFTER_ABBREVIATION = re.compile(rf"\b(?:{_ABBREVIATIONS})\.$")
@@ -103,6 +105,23 @@ def find_exact_answer(
         case "model":
             return _of_quote(answer, quote)
     raise ValueError(f"exact answers: unknown method {method!r}")
+
+
+def check_pattern(pattern: str | None) -> None:
+    """That the config's `exact_answer.pattern` serves the method regex.
+
+    Raises:
+        UserError: it is missing, or no regular expression.
+    """
+    if not pattern:
+        raise UserError("config: exact_answer.pattern: method regex needs one; give it")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(
+            f"config: exact_answer.pattern: {pattern!r} is not a regular expression ({error}); "
+            "correct it"
+        ) from None
 
 
 def overlapping(starts: Sequence[int], ends: Sequence[int], span: tuple[int, int]) -> list[int]:

@@ -123,7 +123,7 @@ BAD = [
     ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
     ("dataset.name", "trivia", "dataset.name: 'trivia'; allowed: facts"),
     ("dataset.revision", "main", "dataset.revision: 'main'; allowed: Its pinned revision"),
-    ("exact_answer.method", "regex", "exact_answer.pattern: missing; method regex needs one"),
+    ("exact_answer.method", "regex", "exact_answer.pattern: method regex needs one; give it"),
     ("exact_answer.prompt", "{question}", "exact_answer.prompt: '{question}'; allowed: "),
     ("probe.preset", "lax", "probe.preset: 'lax'; allowed: strict, published"),
     ("probe.site", "head", "probe.site: 'head'; allowed: residual, attention, mlp, null"),
@@ -170,7 +170,9 @@ def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry
 
 def test_a_bad_pattern_is_named(default_config, root):
     default_config["exact_answer"].update(method="regex", pattern="(a")
-    with pytest.raises(UserError, match=r"exact_answer.pattern: '\(a': missing \)"):
+    with pytest.raises(
+        UserError, match=r"exact_answer.pattern: '\(a' is not a regular expression \(missing \)"
+    ):
         checked(default_config, root)
 
 
