@@ -3,6 +3,7 @@
 #   snakemake figures                     all five (the default)
 #   snakemake scale_qkv                   one of them, and what it needs
 #   snakemake figures --config model=…    another model, beside the first
+#   snakemake claims                      what was published about them, statement by statement
 #   snakemake probe_presets               the probe by our protocol and by the published one
 #
 # The flow is one way:
@@ -28,6 +29,7 @@ include: "workflow/rules/ablation.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/modules.smk"
 include: "workflow/rules/render.smk"
+include: "workflow/rules/claims.smk"
 
 
 rule figures:
@@ -71,4 +73,14 @@ rule probe_presets:
 rule module_map:
     input:
         picture("module_map"),
+    localrule: True
+
+
+rule claims:
+    input:
+        expand(
+            "results/{model}/{file}",
+            model=config["model"],
+            file=["claims.parquet", "claims.md", *(["claims/guarded.txt"] if GUARDED else [])],
+        ),
     localrule: True

@@ -44,6 +44,16 @@ class LayerStates:
         states = getattr(self, alteration.component).astype(np.float64)
         return replace(self, **{alteration.component: alteration(states)})
 
+    def head(self, head: int) -> "LayerStates":
+        """The same states of one query head alone, with the key-value head that it reads."""
+        group = len(self.query) // len(self.key)
+        return replace(
+            self,
+            query=self.query[head : head + 1],
+            key=self.key[head // group : head // group + 1],
+            sinks=None if self.sinks is None else self.sinks[head : head + 1],
+        )
+
     def weights(self) -> np.ndarray:
         """Causal attention weights [heads, tokens (query), tokens (key)], rows summing to 1.
 

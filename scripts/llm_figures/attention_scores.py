@@ -1,6 +1,6 @@
 """The tidy cells of an attention figure, from cached states alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,29 @@ def shown_head(options: dict, unaltered: Sequence[LayerStates], layer: int) -> i
     return None if head == "mean" else head
 
 
+def panel_maps(
+    options: dict,
+    unaltered: Sequence[LayerStates],
+    altered: dict[tuple[int, Alteration], LayerStates] | None,
+    layer: int,
+    head: int | None,
+) -> Iterator[tuple[int, int, int, Alteration, np.ndarray]]:
+    """The figure's panels with their maps: (row, column, input, alteration, [tokens, tokens]).
+
+    Arguments as in `attention_cells`; head None is the mean over heads.
+    """
+    by_input = {states.input: states for states in unaltered if states.layer == layer}
+    for row, column, index, alteration in panels(options, len(by_input)):
+        if altered is None:
+            states = by_input[index].altered(alteration)
+        else:
+            states = altered[index, alteration]
+        if head is None:
+            yield row, column, index, alteration, states.weights().mean(axis=0)
+        else:
+            yield row, column, index, alteration, states.head(head).weights()[0]
+
+
 def attention_cells(
     figure: str,
     options: dict,
@@ -57,15 +80,9 @@ def attention_cells(
     """
     layer = shown_layer(options, unaltered)
     head = shown_head(options, unaltered, layer)
-    by_input = {states.input: states for states in unaltered if states.layer == layer}
     frames = []
-    for row, column, index, alteration in panels(options, len(by_input)):
-        if altered is None:
-            states = by_input[index].altered(alteration)
-        else:
-            states = altered[index, alteration]
-        weights = states.weights()
-        shown = weights.mean(axis=0) if head is None else weights[head]
+    maps = panel_maps(options, unaltered, altered, layer, head)
+    for row, column, index, alteration, shown in maps:
         query, key = np.indices(shown.shape)
         frames.append(
             pd.DataFrame(

@@ -6,7 +6,8 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_config
+from llm_figures.claims import guarded
+from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_claims, check_config
 from llm_figures.dependencies import local_imports
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
@@ -17,6 +18,12 @@ try:
         Path(workflow.basedir) / "workflow" / "schemas",
         Path(workflow.basedir) / "config" / "models.yaml",
     )
+    CLAIMS = check_claims(
+        checked,
+        Path(workflow.basedir) / "workflow" / "schemas",
+        Path(workflow.basedir) / "config" / "claims.yaml",
+    )
+    GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
     sys.exit(f"\n{error}\n")
 config.clear()
@@ -92,6 +99,16 @@ def states_of_protocol(wildcards):
     return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
 
 
+def predictions_of(protocol):
+    """All parts of a protocol's predictions, with the model left open."""
+    parts = config["probe"]["jobs"]
+    return expand(
+        f"results/{{{{model}}}}/probe/predictions/{protocol}/{{part}}-of-{{parts}}.parquet",
+        part=range(parts),
+        parts=parts,
+    )
+
+
 def scores_of_preset(preset):
     """A preset's scores; the configured ones where they are the same."""
     name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
@@ -113,6 +130,11 @@ def score_options(figure):
         for key, value in sorted(options.items())
         if key not in DRAWING_OPTIONS and key not in unused
     }
+
+
+def claims_of(figure):
+    """The claims about one figure."""
+    return [claim for claim in CLAIMS if claim["figure"] == figure]
 
 
 def local_weights():
