@@ -4,6 +4,7 @@
 #   snakemake scale_qkv                   one of them, and what it needs
 #   snakemake figures --config model=…    another model, beside the first
 #   snakemake claims                      what was published about them, statement by statement
+#   snakemake choices                     which open choice reproduces the most of it
 #   snakemake probe_presets               the probe by our protocol and by the published one
 #
 # The flow is one way:
@@ -83,4 +84,11 @@ rule claims:
             model=config["model"],
             file=["claims.parquet", "claims.md", *(["claims/guarded.txt"] if GUARDED else [])],
         ),
+    localrule: True
+
+
+rule choices:
+    input:
+        picture("choices"),
+        expand("results/{model}/choices.md", model=config["model"]),
     localrule: True

@@ -103,3 +103,74 @@ rule guard_claims:
         guarded=GUARDED,
     script:
         "../../scripts/guard_claims.py"
+
+
+# Which choice reproduces it? A change in the shown layer alone needs no model; a change in every
+# layer is one short pass per text and change, whatever the number of layers and heads looked at.
+
+
+rule extract_choice_states:
+    input:
+        card="results/{model}/model.json",
+        states="results/{model}/forward/attention_states.parquet",
+        code=code("extract_choice_states"),
+    output:
+        states="results/{model}/forward/altered_states/choices.parquet",
+    log:
+        "results/{model}/logs/extract_choice_states.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_choice_states.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        inputs=config["inputs"],
+        # heads are chosen afterwards, from the cached states
+        choices={key: value for key, value in CHOICES.items() if key != "head"} | {"head": ["mean"]},
+        figures=CHOICE_FIGURES,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_choice_states.py"
+
+
+rule compare_choices:
+    input:
+        unpack(choice_states),
+        unaltered="results/{model}/forward/attention_states.parquet",
+        code=code("compare_choices"),
+    output:
+        choices="results/{model}/choices.parquet",
+        page="results/{model}/choices.md",
+    log:
+        "results/{model}/logs/compare_choices.log",
+    benchmark:
+        "results/{model}/benchmarks/compare_choices.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        claims=claims_of("mean_qkv") + claims_of("scale_qkv"),
+        choices=CHOICES,
+        figures=CHOICE_FIGURES,
+    script:
+        "../../scripts/compare_choices.py"
+
+
+rule render_choices:
+    input:
+        choices="results/{model}/choices.parquet",
+        code=code("render_choices"),
+    output:
+        pictures=multiext("results/{model}/figures/choices", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/choices.caption.txt",
+    log:
+        "results/{model}/logs/render_choices.log",
+    benchmark:
+        "results/{model}/benchmarks/render_choices.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options={"palette": config["choices"]["palette"]},
+        style=config["style"],
+    script:
+        "../../scripts/render_choices.py"

@@ -51,6 +51,13 @@ PROTOCOLS = protocols(config)
 # Options that only the drawing reads; a change of them must not run a score again.
 DRAWING_OPTIONS = {"palette", "limits", "highlight"}
 
+# What the choices are made of: combinations of them, and the options they share with the figures.
+CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
+CHOICE_FIGURES = {
+    figure: {key: config["figures"][figure][key] for key in ("components", "epsilon", "input")}
+    for figure in ("mean_qkv", "scale_qkv")
+}
+
 
 wildcard_constraints:
     # one model a run: the entry of models.yaml is this model's
@@ -150,4 +157,11 @@ def altered_states(wildcards):
     """Further states that a figure's cells need."""
     if wildcards.figure in ALTERED_EVERYWHERE:
         return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
+    return {}
+
+
+def choice_states(wildcards):
+    """Further states that the choices need."""
+    if "model" in CHOICES["scope"]:
+        return {"altered": "results/{model}/forward/altered_states/choices.parquet"}
     return {}
