@@ -4,12 +4,13 @@
 #   snakemake scale_qkv                   one of them, and what it needs
 #   snakemake figures --config model=…    another model, beside the first
 #   snakemake probe_presets               the probe by our protocol and by the published one
+#   snakemake verify                      whether every file is as the manifest says
 #
 # The flow is one way:
 #   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
 #   texts ─→ queries and keys ─→ attention cells ─→ mean_qkv, mean_qkv_tokens, scale_qkv
 #   texts ─→ module activity ─→ module scores ─→ module_map
-# Everything made lies in results/{model}/.
+# Everything made lies in results/{model}/, listed in its manifest.json.
 
 from pathlib import Path
 
@@ -28,12 +29,14 @@ include: "workflow/rules/ablation.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/modules.smk"
 include: "workflow/rules/render.smk"
+include: "workflow/rules/report.smk"
 
 
 rule figures:
     default_target: True
     input:
         [picture(figure) for figure in [*FIGURES, "probe_curves"]],
+        expand("results/{model}/manifest.json", model=config["model"]),
     localrule: True
 
 
