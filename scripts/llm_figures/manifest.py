@@ -44,7 +44,7 @@ def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequen
     makers = {name: rule for rule, names in stages.items() for name in names}
     present = result_files(folder) | {name for name in makers if (folder / name).is_file()}
     files = described(folder, present)
-    measured = {
+    known = {
         rule: stage(folder, rule, [name for name in names if name in files])
         for rule, names in stages.items()
     }
@@ -58,9 +58,7 @@ def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequen
             "platform": platform.platform(),
             "packages": packages(PROJECT),
         },
-        "stages": {
-            rule: facts for rule, facts in measured.items() if facts["jobs"] or stages[rule]
-        },
+        "stages": {rule: found for rule, found in known.items() if found["jobs"] or stages[rule]},
         "files": {name: {**facts, "made_by": makers.get(name)} for name, facts in files.items()},
     }
 

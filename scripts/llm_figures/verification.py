@@ -33,13 +33,21 @@ def verify(path: Path) -> int:
     )
     if not problems:
         return len(listed)
-    lines = [f"  {name}: {problem}" for name, problem in problems[:NAMED]]
+    lines = [
+        f"  {name}: {problem}" + (f" (made by {rule})" if (rule := _maker(listed, name)) else "")
+        for name, problem in problems[:NAMED]
+    ]
     if len(problems) > NAMED:
         lines.append(f"  and {len(problems) - NAMED} more")
     raise UserError(
-        f"{len(problems)} file(s) are not as {path} says ({len(listed)} listed); where that is "
-        "meant, remove it and run: snakemake figures\n" + "\n".join(lines)
+        f"{len(problems)} file(s) are not as {path} says ({len(listed)} listed); to make one "
+        "again: snakemake figures --forcerun RULE; where a change is meant, remove the manifest "
+        "and run: snakemake figures\n" + "\n".join(lines)
     )
+
+
+def _maker(listed: dict[str, dict], name: str) -> str | None:
+    return listed.get(name, {}).get("made_by")
 
 
 def _listed(path: Path) -> dict[str, dict]:
