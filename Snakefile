@@ -6,12 +6,13 @@
 #   snakemake claims                      what was published about them, statement by statement
 #   snakemake choices                     which open choice reproduces the most of it
 #   snakemake probe_presets               the probe by our protocol and by the published one
+#   snakemake verify                      whether every file is as the manifest says
 #
 # The flow is one way:
 #   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
 #   texts ─→ queries and keys ─→ attention cells ─→ mean_qkv, mean_qkv_tokens, scale_qkv
 #   texts ─→ module activity ─→ module scores ─→ module_map
-# Everything made lies in results/{model}/.
+# Everything made lies in results/{model}/, listed in its manifest.json.
 
 from pathlib import Path
 
@@ -31,12 +32,14 @@ include: "workflow/rules/probe.smk"
 include: "workflow/rules/modules.smk"
 include: "workflow/rules/render.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/report.smk"
 
 
 rule figures:
     default_target: True
     input:
         [picture(figure) for figure in [*FIGURES, "probe_curves"]],
+        expand("results/{model}/manifest.json", model=config["model"]),
     localrule: True
 
 

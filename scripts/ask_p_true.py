@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from llm_figures.job import job, log, progress
-from llm_figures.models import context_length, load_model
+from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.p_true import choice_tokens, p_true
 from llm_figures.prompts import fill, plain_ids, too_long
 from llm_figures.tensors import read_frame, tensor_file
@@ -43,7 +43,7 @@ def main(
     if len(asked) < len(rows):
         log.info("%d answers are too long to be asked about", len(rows) - len(asked))
     batches = p_true(model, [ids for _, ids in asked], *tokens, batch_size=batch_size)
-    with tensor_file(output, SCHEMA) as file:
+    with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
         for batch, shares in progress(batches, "answers", len(asked), lambda found: len(found[0])):
             file.write({"question_id": [asked[at][0] for at in batch], "p_true": shares})
 

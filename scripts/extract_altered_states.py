@@ -7,7 +7,7 @@ from llm_figures.attention import layer_states
 from llm_figures.attention_scores import check_stage, panels, shown_layer
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
-from llm_figures.models import decoder_layers, load_model
+from llm_figures.models import decoder_layers, load_model, runtime_facts
 from llm_figures.shapes import check_shape
 from llm_figures.tensors import read_table, write_tensors
 
@@ -37,7 +37,7 @@ def main(
             )
             yield state_rows(tokenizer, index, texts[index - 1], captured, longest, alteration)
 
-    write_tensors(output, passes())
+    write_tensors(output, passes(), runtime_facts(model))
 
 
 if "snakemake" in globals():

@@ -2,7 +2,7 @@
 
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
-from llm_figures.models import decoder_layers, load_model
+from llm_figures.models import decoder_layers, load_model, runtime_facts
 from llm_figures.tensors import write_tensors
 
 
@@ -17,7 +17,7 @@ def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:
             captured = capture_attention(model, ids, layers, rotation=True)
             yield state_rows(tokenizer, index, ids, captured, longest)
 
-    write_tensors(output, passes())
+    write_tensors(output, passes(), runtime_facts(model))
 
 
 if "snakemake" in globals():

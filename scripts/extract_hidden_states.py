@@ -4,7 +4,7 @@ from llm_figures.hidden_states import hidden_states
 from llm_figures.hidden_states_file import hidden_states_schema
 from llm_figures.job import job, progress
 from llm_figures.labels import check_labels
-from llm_figures.models import decoder_layers, load_model
+from llm_figures.models import decoder_layers, load_model, runtime_facts
 from llm_figures.tensors import read_frame, tensor_file
 from llm_figures.tokens import named_positions
 
@@ -44,7 +44,7 @@ def main(
     )
     schema = hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
     total = sum(map(len, positions))
-    with tensor_file(output, schema) as file:
+    with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(batches, "named tokens", total, lambda rows: len(rows["token"])):
             file.write(batch)
 

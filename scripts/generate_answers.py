@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from llm_figures.generation import Decoding, generate
 from llm_figures.job import job, log, progress
-from llm_figures.models import context_length, load_model
+from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.prompts import question_ids, stop_strings, too_long
 from llm_figures.tensors import read_frame, tensor_file
 
@@ -51,7 +51,7 @@ def main(
         keys=[key for key, _ in fitting],
     )
     tokens = 0
-    with tensor_file(output, SCHEMA) as file:
+    with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
         for batch in progress(batches, "questions", total=len(fitting), size=len):
             tokens += sum(len(answer.answer_ids) for answer in batch)
             file.write(

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from llm_figures.generation import generate
 from llm_figures.job import job, progress
-from llm_figures.models import context_length, load_model
+from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.prompts import fill, plain_ids, too_long
 from llm_figures.tensors import read_frame, tensor_file
 
@@ -42,7 +42,7 @@ def main(
         max_new_tokens=most,
         batch_size=batch_size,
     )
-    with tensor_file(output, SCHEMA) as file:
+    with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
         for batch in progress(batches, "answers", total=len(rows), size=len):
             file.write(
                 {

@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # CUDA's matrix products repeat to the bit only with a fixed workspace.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+import tokenizers
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -74,6 +75,28 @@ def load_model(
             f"or of another shape, for example {absent[0]}"
         )
     return model.to(place).eval(), tokenizer
+
+
+def runtime_facts(model: PreTrainedModel) -> dict:
+    """What a loaded model runs on: all that moves its numbers but its weights and inputs.
+
+    The same for two runs on one machine: no times, no names of hosts.
+    """
+    places = sorted({weights.device for weights in model.parameters()}, key=str)
+    return {
+        "device": "+".join(sorted({place.type for place in places})),
+        "device_names": [
+            torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
+            for place in places
+        ],
+        "dtype": "+".join(sorted({str(w.dtype).split(".")[1] for w in model.parameters()})),
+        "attention": model.config._attn_implementation,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+        "cuda": torch.version.cuda if places and places[0].type == "cuda" else None,
+    }
 
 
 def context_length(model: PreTrainedModel) -> int | None:

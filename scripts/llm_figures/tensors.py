@@ -5,6 +5,7 @@ at the end, so that a job that dies leaves nothing a later run could take for da
 """
 
 import glob
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llm_figures.errors import UserError
+
+# The key of a Parquet file's metadata under which it says what its numbers were computed on.
+FACTS = b"llm_figures"
 
 
 def tensor(shape: Sequence[int], dtype: str = "float32") -> pa.DataType:
@@ -56,8 +60,12 @@ class TensorWriter:
 
 
 @contextmanager
-def tensor_file(path: str | Path, schema: pa.Schema) -> Iterator[TensorWriter]:
+def tensor_file(
+    path: str | Path, schema: pa.Schema, facts: Mapping | None = None
+) -> Iterator[TensorWriter]:
     """Open a Parquet file for rows that come batch by batch (see `TensorWriter.write`).
+
+    facts: what the rows are computed on, kept in the file's metadata (see `read_facts`).
 
     Floats are split by byte before compression: lossless, and what a bfloat16 model left in
     float32 (two zero bytes) takes half the room.
@@ -68,6 +76,7 @@ def tensor_file(path: str | Path, schema: pa.Schema) -> Iterator[TensorWriter]:
         for field in schema
         if isinstance(field.type, pa.FixedShapeTensorType)
     ]
+    schema = _with_facts(schema, facts)
     with (
         whole_file(path) as partial,
         pq.ParquetWriter(
@@ -83,11 +92,16 @@ def tensor_file(path: str | Path, schema: pa.Schema) -> Iterator[TensorWriter]:
         yield TensorWriter(writer, schema)
 
 
-def write_tensors(path: str | Path, batches: Iterable[tuple[pa.Schema, dict]]) -> None:
-    """Write batches of rows as they come; the schema is that of the first, which must exist."""
+def write_tensors(
+    path: str | Path, batches: Iterable[tuple[pa.Schema, dict]], facts: Mapping | None = None
+) -> None:
+    """Write batches of rows as they come; the schema is that of the first, which must exist.
+
+    facts: see `tensor_file`.
+    """
     batches = iter(batches)
     schema, columns = next(batches)
-    with tensor_file(path, schema) as file:
+    with tensor_file(path, schema, facts) as file:
         file.write(columns)
         for _, columns in batches:
             file.write(columns)
@@ -113,22 +127,48 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
     Raises:
         UserError: the file is missing, truncated or not Parquet.
     """
-    try:
+    with _damage_named(path):
         return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} cannot be read ({reason}); remove it and run again") from None
 
 
-def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a tidy frame as Parquet, whole or not at all."""
+def read_facts(path: str | Path) -> dict | None:
+    """What a Parquet file's rows were computed on, as its writer said; None where it did not.
+
+    Raises:
+        UserError: the file is missing, truncated or not Parquet.
+    """
+    with _damage_named(path):
+        facts = (pq.read_schema(path).metadata or {}).get(FACTS)
+    return None if facts is None else json.loads(facts)
+
+
+def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = None) -> None:
+    """Write a tidy frame as Parquet, whole or not at all. facts: see `tensor_file`."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata(_with_facts(table.schema, facts).metadata)
     with whole_file(path) as partial:
-        frame.to_parquet(partial, index=False, compression="zstd")
+        pq.write_table(table, partial, compression="zstd")
 
 
 def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A tidy Parquet file as a frame (see `read_table`)."""
     return read_table(path, columns).to_pandas()
+
+
+def _with_facts(schema: pa.Schema, facts: Mapping | None) -> pa.Schema:
+    if facts is None:
+        return schema
+    written = json.dumps(facts, sort_keys=True).encode()
+    return schema.with_metadata({**(schema.metadata or {}), FACTS: written})
+
+
+@contextmanager
+def _damage_named(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} cannot be read ({reason}); remove it and run again") from None
 
 
 def _column(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array:

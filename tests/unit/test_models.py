@@ -1,11 +1,13 @@
 import json
+from importlib.metadata import version
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
 from llm_figures.errors import UserError
-from llm_figures.models import load_model
+from llm_figures.models import load_model, runtime_facts
 from llm_figures.sources import prepare
 
 
@@ -54,3 +56,22 @@ def test_a_folder_that_is_gone_says_how_to_prepare_it_again(folder):
     folder.rename(folder.with_name("elsewhere"))
     with pytest.raises(UserError, match="is gone .* --forcerun prepare_model"):
         load_model(folder.parent / "model.json")
+
+
+def test_the_facts_of_a_loaded_model_are_its_own(folder):
+    model, _ = load(folder)
+    assert runtime_facts(model) == {
+        "device": "cpu",
+        "device_names": ["cpu"],
+        "dtype": "float32",
+        "attention": "sdpa",
+        "threads": 1,
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "tokenizers": version("tokenizers"),
+        "cuda": None,
+    }
+    model.set_attn_implementation("eager")
+    model.lm_head.to(torch.bfloat16)
+    assert runtime_facts(model)["attention"] == "eager"
+    assert runtime_facts(model)["dtype"] == "bfloat16+float32"

@@ -1,10 +1,20 @@
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from llm_figures.errors import UserError
-from llm_figures.tensors import read_table, read_tensors, tensor, tensor_file
+from llm_figures.tensors import (
+    read_facts,
+    read_frame,
+    read_table,
+    read_tensors,
+    tensor,
+    tensor_file,
+    write_frame,
+    write_tensors,
+)
 
 SCHEMA = pa.schema([("name", pa.string()), ("states", tensor((2, 3)))])
 
@@ -64,3 +74,36 @@ def test_a_damaged_file_is_named_not_read(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=r"states\.parquet cannot be read.*remove it"):
         read_table(path)
+
+
+def test_facts_travel_with_the_rows_and_change_none_of_them(tmp_path):
+    facts = {"device": "cpu", "device_names": ["cpu"], "threads": 2, "cuda": None}
+    for name, given in (("plain", None), ("facts", facts)):
+        with tensor_file(tmp_path / f"{name}.parquet", SCHEMA, given) as file:
+            file.write(batch(0))
+        write_tensors(tmp_path / f"{name}-batches.parquet", [(SCHEMA, batch(0))], given)
+        frame = pd.DataFrame({"name": ["a", None], "value": [1.5, np.nan], "rows": [[1], [2, 3]]})
+        write_frame(frame, tmp_path / f"{name}-frame.parquet", given)
+    for kind in ("", "-batches", "-frame"):
+        plain, with_facts = (tmp_path / f"{name}{kind}.parquet" for name in ("plain", "facts"))
+        assert read_facts(plain) is None
+        assert read_facts(with_facts) == facts
+        # Equal tables, whatever their metadata; equal frames, whose index the metadata describes.
+        assert read_table(plain).equals(read_table(with_facts))
+        pd.testing.assert_frame_equal(read_frame(plain), read_frame(with_facts))
+    np.testing.assert_array_equal(
+        read_tensors(read_table(tmp_path / "facts.parquet"), "states"), batch(0)["states"]
+    )
+
+
+def test_the_same_facts_give_the_same_bytes(tmp_path):
+    for name, facts in (("one", {"a": 1, "b": 2}), ("two", {"b": 2, "a": 1})):
+        with tensor_file(tmp_path / name, SCHEMA, facts) as file:
+            file.write(batch(0))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_facts_of_a_damaged_file_are_refused(tmp_path):
+    (tmp_path / "states.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"states\.parquet cannot be read"):
+        read_facts(tmp_path / "states.parquet")

@@ -1,5 +1,6 @@
 """The workflow as a user runs it, on a tiny random model: real jobs, real files."""
 
+import hashlib
 import json
 import os
 import re
@@ -184,7 +185,7 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
         for path in (made.results / "benchmarks").rglob("*.tsv")
     }
     assert logs == benchmarks
-    assert len(logs) == 20
+    assert len(logs) == 21
     text = (made.results / "logs/score_attention/mean_qkv.log").read_text()
     assert re.search(r"layer \d+ \(the strongest sink\)", text)
     assert (
@@ -247,7 +248,8 @@ PROBE = {"extract_hidden_states": 1, "ask_p_true": 1, "score_probes": 1, **COLLE
 )
 def test_a_change_runs_what_it_changes_and_nothing_else(project, changes, jobs):
     project.change(**changes)
-    assert project.planned() == jobs
+    # The manifest holds the whole config.
+    assert project.planned() == {**jobs, "write_manifest": 1}
 
 
 def test_a_figure_is_a_target_of_its_own(project):
@@ -255,7 +257,55 @@ def test_a_figure_is_a_target_of_its_own(project):
     assert project.planned("scale_qkv") == {"render_attention": 1}
     project.run("scale_qkv")
     assert project.planned("scale_qkv") == {}
+    code, output = project.run("verify", check=False)
+    assert code == 1
+    named = re.findall(r"^  (figures/\S+): changed \(made by render_attention\)", output, re.M)
+    assert set(named) == {f"figures/scale_qkv.{kind}" for kind in ("pdf", "svg", "png")}
     assert project.planned("module_map") == {"render_modules": 1}
+
+
+def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(project):
+    written = json.loads((project.results / "manifest.json").read_text())
+    made = {
+        path.relative_to(project.results).as_posix(): path
+        for path in [*project.results.rglob("*.parquet"), *project.results.glob("figures/*")]
+    }
+    assert len(made) == 14 + 6 * 4
+    assert written["files"].keys() == made.keys() | {"forward/answers.md"}
+    for name, path in made.items():
+        assert written["files"][name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert written["files"][name]["bytes"] == path.stat().st_size
+    # A rule that report.smk does not name would leave its files without a maker.
+    logged = {path.name.removesuffix(".log") for path in (project.results / "logs").iterdir()}
+    assert written["stages"].keys() == logged - {"write_manifest"}
+    makers = {file["made_by"] for file in written["files"].values()}
+    assert makers == logged - {"write_manifest", "prepare_model"}
+    ran_on = {rule: stage["ran_on"] for rule, stage in written["stages"].items()
+              if "ran_on" in stage}  # fmt: skip
+    assert ran_on.keys() == {"extract_attention_states", "generate_answers",
+                             "extract_hidden_states", "ask_p_true", "measure_modules"}  # fmt: skip
+    assert {kind["attention"] for (kind,) in ran_on.values()} == {"sdpa"}
+    assert written["config"]["prompt"]["max_new_tokens"] == 12
+    weights = (project.folder / "tiny-model" / "model.safetensors").read_bytes()
+    assert written["model"]["weights"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
+    assert str(project.folder.parent.parent) not in json.dumps(written)
+
+    _, output = project.run("verify")
+    assert f"{len(made) + 1} files as results/tiny/manifest.json says" in output
+    path = project.results / "modules/scores.parquet"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    code, output = project.run("verify", check=False)
+    assert code == 1
+    assert "verify: error: 1 file(s) are not as results/tiny/manifest.json says" in output
+    assert "modules/scores.parquet: changed (made by score_modules)" in output
+    assert "Traceback" not in output
+    (project.results / "manifest.json").unlink()
+    code, output = project.run("verify", check=False)
+    assert code == 1
+    assert "results/tiny/manifest.json is missing; run: snakemake figures" in output
+    assert not (project.results / "manifest.json").exists()
 
 
 def test_a_touched_script_runs_nothing(project):

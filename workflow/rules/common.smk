@@ -165,3 +165,18 @@ def choice_states(wildcards):
     if "model" in CHOICES["scope"]:
         return {"altered": "results/{model}/forward/altered_states/choices.parquet"}
     return {}
+
+
+def pictures_and_caption(figure):
+    """The files of one figure, with the model left open."""
+    return expand(
+        "results/{{model}}/figures/{figure}.{format}",
+        figure=figure,
+        format=["pdf", "svg", "png", "caption.txt"],
+    )
+
+
+def stages_of_run(wildcards):
+    """{rule: its files, relative to the model's folder}, as the config asks for them."""
+    start = "results/{model}/"
+    return {rule: [file.removeprefix(start) for file in STAGES[rule]] for rule in STAGES}

@@ -1,0 +1,68 @@
+"""Whether a model's results are what its manifest says."""
+
+import json
+from pathlib import Path
+
+from llm_figures.checksums import described, result_files
+from llm_figures.errors import UserError
+
+# So many files are named; more are counted.
+NAMED = 20
+
+
+def verify(path: Path) -> int:
+    """Check the files beside the manifest `path` against it; the number of files listed.
+
+    Raises:
+        UserError: no manifest, none that can be read, or a line for every file that changed, is
+            missing, or is there without being listed.
+    """
+    listed = _listed(path)
+    folder = path.parent
+    here = {name for name in listed if (folder / name).is_file()}
+    # A file of another size needs no hashing.
+    same_size = [n for n in here if (folder / n).stat().st_size == listed[n]["bytes"]]
+    found = described(folder, same_size)
+    changed = {name for name in here if found.get(name, {}).get("sha256") != listed[name]["sha256"]}
+    problems = sorted(
+        [
+            *((name, "changed") for name in changed),
+            *((name, "missing") for name in listed.keys() - here),
+            *((name, "not in the manifest") for name in result_files(folder) - listed.keys()),
+        ]
+    )
+    if not problems:
+        return len(listed)
+    lines = [
+        f"  {name}: {problem}" + (f" (made by {rule})" if (rule := _maker(listed, name)) else "")
+        for name, problem in problems[:NAMED]
+    ]
+    if len(problems) > NAMED:
+        lines.append(f"  and {len(problems) - NAMED} more")
+    raise UserError(
+        f"{len(problems)} file(s) are not as {path} says ({len(listed)} listed); to make one "
+        "again: snakemake figures --forcerun RULE; where a change is meant, remove the manifest "
+        "and run: snakemake figures\n" + "\n".join(lines)
+    )
+
+
+def _maker(listed: dict[str, dict], name: str) -> str | None:
+    return listed.get(name, {}).get("made_by")
+
+
+def _listed(path: Path) -> dict[str, dict]:
+    """{file: {bytes, sha256}} as the manifest says."""
+    again = "run: snakemake figures"
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {again}") from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} cannot be read ({reason}); remove it and {again}") from None
+    files = written.get("files") if isinstance(written, dict) else None
+    if not isinstance(files, dict) or not all(
+        isinstance(facts, dict) and {"bytes", "sha256"} <= facts.keys() for facts in files.values()
+    ):
+        raise UserError(f"{path} lists no files; remove it and {again}")
+    return files

@@ -1,0 +1,27 @@
+"""What the run's files are and what made them, written last."""
+
+import json
+from pathlib import Path
+
+from llm_figures.job import job, log
+from llm_figures.manifest import manifest
+from llm_figures.tensors import whole_file
+
+
+def main(card: str, output: str, config: dict, stages: dict[str, list[str]]) -> None:
+    described = json.loads(Path(card).read_text(encoding="utf-8"))
+    content = manifest(Path(output).parent, described, config, stages)
+    with whole_file(output) as partial:
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+    log.info("%d files listed", len(content["files"]))
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.output.manifest,
+            snakemake.params.config,
+            snakemake.params.stages,
+        )

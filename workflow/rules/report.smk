@@ -1,0 +1,79 @@
+# Provenance: what was made, of what and on what, written last.
+
+SITE = PROTOCOLS["scores"]["protocol"]["site"]
+# Every rule of the figures and the files it makes for them; a new rule is added here. The manifest
+# sorts files, times and devices by it, and leaves what is not named here to earlier settings.
+STAGES = {
+    "prepare_model": [],
+    "extract_attention_states": ["results/{model}/forward/attention_states.parquet"],
+    "extract_altered_states": [
+        f"results/{{model}}/forward/altered_states/{figure}.parquet"
+        for figure in ALTERED_EVERYWHERE
+    ],
+    "build_questions": [
+        "results/{model}/forward/questions.parquet",
+        "results/{model}/forward/questions_left_out.parquet",
+    ],
+    "generate_answers": shard_files("generations"),
+    "quote_answers": shard_files("quotes") if config["exact_answer"]["method"] == "model" else [],
+    "judge_answers": [
+        "results/{model}/forward/answers.parquet",
+        "results/{model}/forward/answers.md",
+    ],
+    "extract_hidden_states": shard_files(f"hidden_states/{SITE}"),
+    "ask_p_true": shard_files("p_true") if config["probe"]["p_true"] else [],
+    "measure_modules": ["results/{model}/forward/module_activity.parquet"],
+    "score_attention": [
+        f"results/{{model}}/attention/{figure}.parquet" for figure in ATTENTION_FIGURES
+    ],
+    "score_probes": expand(
+        "results/{{model}}/probe/predictions/scores/{part}-of-{parts}.parquet",
+        part=range(config["probe"]["jobs"]),
+        parts=config["probe"]["jobs"],
+    ),
+    "collect_probe_scores": ["results/{model}/probe/scores.parquet"],
+    "score_modules": ["results/{model}/modules/scores.parquet"],
+    "render_attention": [
+        file for figure in ATTENTION_FIGURES for file in pictures_and_caption(figure)
+    ],
+    "render_probe": pictures_and_caption("probe_auc"),
+    "render_probe_curves": pictures_and_caption("probe_curves"),
+    "render_modules": pictures_and_caption("module_map"),
+}
+# What is made last of all: the manifest waits for the files of these rules. It does not wait for
+# what lies before them, so that hidden states may be deleted and a figure still be drawn anew.
+LAST = ["render_attention", "render_probe", "render_probe_curves", "render_modules"]
+
+
+rule write_manifest:
+    input:
+        card="results/{model}/model.json",
+        last=[file for rule in LAST for file in STAGES[rule]],
+        code=code("write_manifest"),
+    output:
+        manifest="results/{model}/manifest.json",
+    log:
+        "results/{model}/logs/write_manifest.log",
+    benchmark:
+        "results/{model}/benchmarks/write_manifest.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        config=config,
+        stages=stages_of_run,
+    script:
+        "../../scripts/write_manifest.py"
+
+
+# Makes nothing and asks for nothing: whatever is missing or stale stays so, and is named.
+rule verify:
+    log:
+        expand("results/{model}/logs/verify.log", model=config["model"]),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        manifest=expand("results/{model}/manifest.json", model=config["model"])[0],
+    script:
+        "../../scripts/verify.py"
