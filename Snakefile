@@ -7,6 +7,8 @@
 #   snakemake choices                     which open choice reproduces the most of it
 #   snakemake probe_presets               the probe by our protocol and by the published one
 #   snakemake verify                      whether every file is as the manifest says
+
+#   snakemake compare                     the run's models (and result_folders) side by side
 #
 # The flow is one way:
 #   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
@@ -33,13 +35,14 @@ include: "workflow/rules/modules.smk"
 include: "workflow/rules/render.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/compare.smk"
 
 
 rule figures:
     default_target: True
     input:
         [picture(figure) for figure in [*FIGURES, "probe_curves"]],
-        expand("results/{model}/manifest.json", model=config["model"]),
+        of_models("manifest.json"),
     localrule: True
 
 
@@ -82,16 +85,18 @@ rule module_map:
 
 rule claims:
     input:
-        expand(
-            "results/{model}/{file}",
-            model=config["model"],
-            file=["claims.parquet", "claims.md", *(["claims/guarded.txt"] if GUARDED else [])],
-        ),
+        of_models("claims.parquet", "claims.md", *(["claims/guarded.txt"] if GUARDED else [])),
     localrule: True
 
 
 rule choices:
     input:
         picture("choices"),
-        expand("results/{model}/choices.md", model=config["model"]),
+        of_models("choices.md"),
+    localrule: True
+
+
+rule compare:
+    input:
+        comparisons,
     localrule: True

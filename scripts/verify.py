@@ -1,15 +1,25 @@
 """Whether every file is as the manifest says."""
 
-from pathlib import Path
-
+from llm_figures.errors import UserError
 from llm_figures.job import job, log
 from llm_figures.verification import verify
 
 
-def main(manifest: str) -> None:
-    log.info("%d files as %s says", verify(Path(manifest)), manifest)
+def main(manifests: list[str]) -> None:
+    problems = []
+    for manifest in manifests:
+        try:
+            listed, since = verify(manifest)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        log.info("%d files as %s says", listed, manifest)
+        for name in since:
+            log.info("  %s: made since, not in the manifest", name)
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(snakemake.params.manifest)
+        main(snakemake.params.manifests)

@@ -1,8 +1,11 @@
 """The 3 × 3 attention heatmaps: mean_qkv, mean_qkv_tokens, scale_qkv."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from llm_figures.drawing import colour_bar, colour_map, heatmap, styled_title
@@ -37,11 +40,27 @@ def figure_title(options: dict) -> str:
     return title.replace(f"{star}Query{star}, {star}Key{star} and {star}Value{star}", listed)
 
 
-def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
-    """Draw the grid from the tidy cells of one attention figure.
+def attention_panel(panel: pd.DataFrame, ax, cmap: Colormap, limits: Sequence[float]):
+    """One map from its tidy cells, without title or ticks; returns the mesh for a colour bar.
 
-    Rows of a panel are query positions from the top, columns key positions from the left.
+    Rows are query positions from the top, columns key positions from the left.
     """
+    weights = panel.pivot(index="query_position", columns="key_position", values="weight")
+    mesh = heatmap(
+        weights,
+        ax,
+        cmap=cmap,
+        limits=limits,
+        square=True,
+        xticklabels=False,
+        yticklabels=False,
+    )
+    ax.set(xlabel="", ylabel="")
+    return mesh
+
+
+def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
+    """Draw the grid from the tidy cells of one attention figure."""
     cmap = colour_map(options["palette"])
     rows, columns = cells["panel_row"].max() + 1, cells["panel_column"].max() + 1
     size = plt.rcParams["font.size"]
@@ -55,17 +74,7 @@ def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
     fig.get_layout_engine().set(rect=(0, 0.4 / (3.05 * rows + 0.4), 1, 1), wspace=0.03, hspace=0.03)
     for (row, column), panel in cells.groupby(["panel_row", "panel_column"]):
         ax = axes[row, column]
-        weights = panel.pivot(index="query_position", columns="key_position", values="weight")
-        mesh = heatmap(
-            weights,
-            ax,
-            cmap=cmap,
-            limits=options["limits"],
-            square=True,
-            xticklabels=False,
-            yticklabels=False,
-        )
-        ax.set(xlabel="", ylabel="")
+        mesh = attention_panel(panel, ax, cmap, options["limits"])
         styled_title(
             ax,
             panel_title(panel.iloc[0]),

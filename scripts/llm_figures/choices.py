@@ -44,7 +44,7 @@ def combinations(choices: Mapping, figures: Mapping) -> Iterator[dict]:
 
 
 def chosen_layer(layer: int | str, unaltered: Sequence[LayerStates]) -> int:
-    """The number of a layer given as a number, auto (the strongest sink) or a share of the depth."""
+    """A layer's number, from a number, auto (the strongest sink) or a share of the depth."""
     if layer == "auto":
         return strongest_layer(unaltered)
     if isinstance(layer, int):

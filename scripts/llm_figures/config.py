@@ -22,6 +22,7 @@ from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
+from llm_figures.result_folders import folder_path, folder_problems
 from llm_figures.shapes import check_folder, check_shape, shape_of
 from llm_figures.spans import check_pattern
 
@@ -31,12 +32,13 @@ FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
 
 def check_config(
     config: dict, schema_folder: Path, models_file: Path, results: Path = Path("results")
-) -> tuple[dict, dict]:
+) -> tuple[dict, dict[str, dict]]:
     """Fill in defaults and check everything that is known before a job.
 
-    results: where an earlier run may have left the model's card, which tells its shape.
+    results: where an earlier run may have left the models' cards, which tell their shapes.
 
-    Returns the whole config and the entry of its model, both with defaults.
+    Returns the whole config and the entries of the run's models by name, in the config's order;
+    both with defaults.
 
     Raises:
         UserError: all problems found, one line each.
@@ -44,28 +46,60 @@ def check_config(
     schema = _read_yaml(schema_folder / "config.schema.yaml")
     config = validated(config, schema, "config")
     _resolve(config)
-    listed = _read_yaml(models_file) or {}
-    sources = {**listed, **config["model_sources"]}
-    if config["model"] not in sources:
-        raise UserError(
-            f"config: model: {config['model']!r} is neither in {models_file} nor in "
-            f"model_sources; known: {', '.join(sorted(sources))}"
-        )
-    where = "config: model_sources" if config["model"] in config["model_sources"] else models_file
-    models = _read_yaml(schema_folder / "models.schema.yaml")
-    name = config["model"]
-    entry = validated({name: sources[name]}, models, str(where))[name]
+    entries = _entries(config, models_file, _read_yaml(schema_folder / "models.schema.yaml"))
     problems = [
+        *_models_problems(config),
         *_figure_problems(config),
         *_dataset_problems(config["dataset"]),
         *_exact_answer_problems(config["exact_answer"]),
     ]
-    shape = _known_shape(name, entry, results / name / "model.json")
+    shapes = {
+        name: _known_shape(name, entry, results / name / "model.json")
+        for name, entry in entries.items()
+    }
     if problems:
         raise UserError("\n".join(problems))
-    if shape:
-        check_shape(config["figures"], shape)
-    return config, entry
+    for name, shape in shapes.items():
+        if shape is None:
+            continue
+        try:
+            check_shape(config["figures"], shape)
+        except UserError as error:
+            raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
+    return config, entries
+
+
+def _entries(config: dict, models_file: Path, schema: dict) -> dict[str, dict]:
+    """The entry of every model of the run, by name."""
+    listed = _read_yaml(models_file) or {}
+    sources = {**listed, **config["model_sources"]}
+    several = config["models"] is not None
+    names = config["models"] if several else [config["model"]]
+    unknown = [
+        f"config: {f'models[{place}]' if several else 'model'}: {name!r} is neither in "
+        f"{models_file} nor in model_sources; known: {', '.join(sorted(sources))}"
+        for place, name in enumerate(names, start=1)
+        if name not in sources
+    ]
+    if unknown:
+        raise UserError("\n".join(unknown))
+    entries = {}
+    for name in names:
+        where = "config: model_sources" if name in config["model_sources"] else str(models_file)
+        entries[name] = validated({name: sources[name]}, schema, where)[name]
+    return entries
+
+
+def _models_problems(config: dict) -> Iterator[str]:
+    models, folders = config["models"], config["result_folders"]
+    if models == [] and not folders:
+        yield "config: models: []; name at least one, or null to take model"
+    if models and len(models) > 1 and config["dataset"]["label"] is not None:
+        yield (
+            f"config: dataset.label: {config['dataset']['label']!r} holds judgements of one "
+            "model's answers; run the models one at a time, each with its own"
+        )
+    yield from folder_problems(folders, [config["model"]] if models is None else models)
 
 
 def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict]:
@@ -81,6 +115,7 @@ def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict
 
 def _resolve(config: dict) -> None:
     """Replace what stands for something else: the probe's tokens, where questions come from."""
+    config["result_folders"] = [folder_path(folder) for folder in config["result_folders"]]
     dataset = config["dataset"]
     dataset["source"] = dataset_source(dataset)
     if dataset["source"] == "path":
@@ -278,6 +313,9 @@ def _explained(error: ValidationError) -> str:
             return f"{at}{shown} has {len(value)} entries or characters; at least {rule}"
         case "maxItems":
             return f"{at}{len(value)} entries; at most {rule}"
+        case "uniqueItems":
+            twice = next(item for item in value if value.count(item) > 1)
+            return f"{at}{twice!r} stands there more than once"
         case "pattern" if rule == r"\S":
             return f"{at}{shown} is an empty text"
         case "pattern":

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -24,24 +25,42 @@ def colour_limits(values: np.ndarray, limits: str | list[float]) -> tuple[float,
 
 def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
     """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order."""
-    shown = scores[scores["metric"] == options["metric"]]
-    values = shown.pivot(index="layer", columns="module", values="value")
-    values = values[[name for name in COLUMNS if name in values]]
+    values = module_values(scores, options["metric"])
     limits = colour_limits(values.to_numpy(), options["limits"])
     rows, columns = values.shape
     fig, ax = plt.subplots(
         figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
     )
+    mesh = module_panel(
+        values, ax, colour_map(options["palette"]), limits, max(1, tick_step(rows) // 2)
+    )
+    ax.set(xlabel="", ylabel="Layer")
+    module_bar(fig, mesh, values.to_numpy(), limits, options["metric"], ax=ax, pad=0.03)
+    return fig
+
+
+def module_values(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The metric's values, one row per layer, one column per module in `COLUMNS`' order."""
+    shown = scores[scores["metric"] == metric]
+    values = shown.pivot(index="layer", columns="module", values="value")
+    return values[[name for name in COLUMNS if name in values]]
+
+
+def module_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):
+    """One heatmap with layer 0 at the bottom and every `step`th layer labelled.
+
+    values: as from `module_values`. Returns the mesh for a colour bar.
+    """
+    rows = len(values)
     mesh = heatmap(
         values,
         ax,
-        cmap=colour_map(options["palette"]),
+        cmap=cmap,
         limits=limits,
         xticklabels=list(values.columns),
         yticklabels=False,
     )
     ax.invert_yaxis()
-    step = max(1, tick_step(rows) // 2)
     ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
     ax.tick_params(axis="y", rotation=0)
     ax.set_xticks(
@@ -51,22 +70,26 @@ def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
         ha="right",
         rotation_mode="anchor",
     )
-    ax.set(xlabel="", ylabel="Layer")
+    return mesh
+
+
+def module_bar(
+    fig: Figure, mesh, values: np.ndarray, limits: tuple[float, float], metric: str, **place
+):
+    """The colour bar of a module map; points at its ends say that values lie beyond them."""
     below, above = np.nanmin(values) < limits[0], np.nanmax(values) > limits[1]
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     bar = colour_bar(
         fig,
         mesh,
-        LABELS[options["metric"]],
-        ax=ax,
-        pad=0.03,
+        LABELS[metric],
         aspect=30,
-        # points at the ends say that values lie beyond them
         extend=extend.get((bool(below), bool(above)), "neither"),
+        **place,
     )
     bar.locator = MaxNLocator(nbins=4)
     bar.update_ticks()
-    return fig
+    return bar
 
 
 def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:

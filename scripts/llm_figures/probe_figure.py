@@ -60,40 +60,49 @@ def draw_probe(scores: pd.DataFrame, options: dict) -> Figure:
     Cells without a score are grey.
     """
     tokens = options["tokens"]
-    values = _cells(scores, options["metric"], tokens)
+    values = probe_values(scores, options["metric"], tokens)
     rows = len(values)
     fig, ax = plt.subplots(
         figsize=(0.42 * len(tokens) + 1.4, max(0.17 * rows, 2.2) + 1.3), layout="constrained"
     )
-    mesh = _panel(values, ax, options["palette"], options["limits"])
+    mesh = probe_panel(values, ax, options["palette"], options["limits"], tick_step(rows))
     ax.set(xlabel="Token", ylabel="Layer")
-    if highlight := options["highlight"]:
+    if options["highlight"]:
         check_shape({"probe_auc": options}, {"layers": rows - 1, "heads": None})
-        first, last = highlighted_layers(highlight["layers"], rows - 1)
-        left, right = sorted(tokens.index(token) for token in highlight["tokens"])
-        ax.add_patch(
-            Rectangle(
-                (left, first),
-                right - left + 1,
-                last - first + 1,
-                fill=False,
-                edgecolor="black",
-                linewidth=1.8,
-                gid="highlight",
-                clip_on=False,
-            )
+        draw_highlight(ax, options["highlight"], tokens, rows - 1)
+    probe_bar(fig, mesh, options, ax=ax, pad=0.02)
+    return fig
+
+
+def draw_highlight(ax, highlight: dict, tokens: list[str], depth: int) -> None:
+    """The black rectangle on a panel of these tokens; depth: the model's layers."""
+    first, last = highlighted_layers(highlight["layers"], depth)
+    left, right = sorted(tokens.index(token) for token in highlight["tokens"])
+    ax.add_patch(
+        Rectangle(
+            (left, first),
+            right - left + 1,
+            last - first + 1,
+            fill=False,
+            edgecolor="black",
+            linewidth=1.8,
+            gid="highlight",
+            clip_on=False,
         )
+    )
+
+
+def probe_bar(fig: Figure, mesh, options: dict, **place):
+    """The colour bar of a metric, between the options' limits."""
     low, high = options["limits"]
-    colour_bar(
+    return colour_bar(
         fig,
         mesh,
         LABELS[options["metric"]],
         ticks=np.round(np.linspace(low, high, 6), 10),
-        ax=ax,
-        pad=0.02,
         aspect=30,
+        **place,
     )
-    return fig
 
 
 def draw_presets(scores: pd.DataFrame, options: dict) -> Figure:
@@ -108,7 +117,9 @@ def draw_presets(scores: pd.DataFrame, options: dict) -> Figure:
         for token in TOKENS["strict"]
         if all((parts[p]["token"] == token).any() for p in parts)
     ]
-    values = {preset: _cells(part, options["metric"], tokens) for preset, part in parts.items()}
+    values = {
+        preset: probe_values(part, options["metric"], tokens) for preset, part in parts.items()
+    }
     difference = values["strict"] - values["published"]
     extent = float(np.nanmax(np.abs(difference.to_numpy()), initial=0.01))
     rows = len(difference)
@@ -120,10 +131,12 @@ def draw_presets(scores: pd.DataFrame, options: dict) -> Figure:
         layout="constrained",
     )
     for ax, preset in zip(axes, presets, strict=False):
-        mesh = _panel(values[preset], ax, options["palette"], options["limits"])
+        mesh = probe_panel(
+            values[preset], ax, options["palette"], options["limits"], tick_step(rows)
+        )
         ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == presets[0] else "")
     colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
-    mesh = _panel(difference, axes[2], "coolwarm", [-extent, extent])
+    mesh = probe_panel(difference, axes[2], "coolwarm", [-extent, extent], tick_step(rows))
     axes[2].set(title="strict − published", xlabel="Token", ylabel="")
     colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
     return fig
@@ -166,19 +179,21 @@ def presets_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     return " ".join(parts) + "\n"
 
 
-def _cells(scores: pd.DataFrame, metric: str, tokens: list[str]) -> pd.DataFrame:
+def probe_values(scores: pd.DataFrame, metric: str, tokens: list[str]) -> pd.DataFrame:
     """Means of the probe itself, one row per layer, one column per token."""
     shown = scores[(scores["metric"] == metric) & (scores["control"] == "none")]
     return shown.pivot(index="layer", columns="token", values="mean").reindex(columns=tokens)
 
 
-def _panel(values: pd.DataFrame, ax, palette: str, limits: list[float]):
-    """One heatmap with layers from 0 at the top; returns the mesh for a colour bar."""
+def probe_panel(values: pd.DataFrame, ax, palette: str, limits: list[float], step: int):
+    """One heatmap with layers from 0 at the top and every `step`th layer labelled.
+
+    values: as from `probe_values`. Returns the mesh for a colour bar.
+    """
     tokens, rows = list(values.columns), len(values)
     mesh = heatmap(
         values, ax, cmap=colour_map(palette), limits=limits, xticklabels=tokens, yticklabels=False
     )
-    step = tick_step(rows)
     ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
     ax.tick_params(axis="y", rotation=0)
     ax.set_xticks(ax.get_xticks(), labels=tokens, rotation=45, ha="right", rotation_mode="anchor")

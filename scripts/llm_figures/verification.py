@@ -10,13 +10,16 @@ from llm_figures.errors import UserError
 NAMED = 20
 
 
-def verify(path: Path) -> int:
-    """Check the files beside the manifest `path` against it; the number of files listed.
+def verify(path: str | Path) -> tuple[int, list[str]]:
+    """Check the files beside the manifest `path` against it.
+
+    Returns the number of files listed, and those made since by other targets, which it cannot list.
 
     Raises:
-        UserError: no manifest, none that can be read, or a line for every file that changed, is
-            missing, or is there without being listed.
+        UserError: no manifest, none that can be read, or a line for every file that changed or is
+            missing.
     """
+    path = Path(path)
     listed = _listed(path)
     folder = path.parent
     here = {name for name in listed if (folder / name).is_file()}
@@ -28,11 +31,10 @@ def verify(path: Path) -> int:
         [
             *((name, "changed") for name in changed),
             *((name, "missing") for name in listed.keys() - here),
-            *((name, "not in the manifest") for name in result_files(folder) - listed.keys()),
         ]
     )
     if not problems:
-        return len(listed)
+        return len(listed), sorted(result_files(folder) - listed.keys())
     lines = [
         f"  {name}: {problem}" + (f" (made by {rule})" if (rule := _maker(listed, name)) else "")
         for name, problem in problems[:NAMED]

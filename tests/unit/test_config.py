@@ -229,3 +229,76 @@ def test_datasets_are_checked_by_their_columns(default_config, root, tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(UserError, match=message):
             checked(changed(config, "dataset.path", str(tmp_path / name)), root)
+
+
+def test_models_take_the_place_of_model_in_their_order(default_config, root, tmp_path):
+    folders = {}
+    for name, layers in (("a", 8), ("b", 4)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(f'{{"num_hidden_layers": {layers}}}')
+        folders[name] = {"source": "path", "path": str(folder)}
+    _, entries = checked(default_config, root)
+    assert list(entries) == ["smollm2-135m"]
+    config = {**default_config, "model_sources": folders, "models": ["b", "smollm2-135m", "a"]}
+    whole, entries = checked(config, root)
+    assert list(entries) == ["b", "smollm2-135m", "a"]
+    assert entries["b"]["path"] == str(tmp_path / "b")
+    assert entries["a"]["safetensors_only"] is True
+    assert checked(whole, root) == (whole, entries)
+    # The shape of each is checked, and the model named.
+    config = changed(config, "figures.mean_qkv.layer", 5)
+    with pytest.raises(UserError, match=r"mean_qkv.layer: 5 is outside .* 0 to 3 \(model b\)$"):
+        checked(config, root)
+    checked({**config, "models": ["a"]}, root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"models": ["smollm2-135m"] * 2}, ["models: 'smollm2-135m' stands there more than once"]),
+        (
+            {"models": ["x", "smollm2-135m", "y"]},
+            ["models[1]: 'x' is neither in", "models[3]: 'y' is neither in"],
+        ),
+        ({"models": "a,b"}, ["models: 'a,b' is not of type array or null (Several models"]),
+        ({"models": ["../a"]}, ["models[1]: '../a'; allowed: "]),
+        ({"models": []}, ["models: []; name at least one"]),
+        ({"result_folders": ["gone"]}, ["result_folders[1]: gone: no such folder"]),
+        ({"result_folders": ["."]}, ["result_folders[1]: .: none of model.json, claims.parquet"]),
+        ({"result_folders": ["smollm2-135m"]}, ["smollm2-135m is the name of a model of this run"]),
+        (
+            {"models": ["smollm2-135m", "b"], "dataset": {"label": "right"}},
+            ["dataset.label: 'right' holds judgements of one model's answers"],
+        ),
+    ],
+    ids=str,
+)
+def test_bad_lists_of_models_and_folders_are_one_line_each(
+    default_config, root, tmp_path, monkeypatch, changes, lines
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smollm2-135m").mkdir()
+    (tmp_path / "smollm2-135m" / "model.json").write_text("{}")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "mine.csv").write_text("question,answer,right\n")
+    sources = {"b": {"source": "path", "path": "model"}}
+    dataset = {**default_config["dataset"], **changes.get("dataset", {})}
+    if "dataset" in changes:
+        dataset["path"] = "mine.csv"
+    config = {**default_config, "model_sources": sources, **changes, "dataset": dataset}
+    with pytest.raises(UserError) as caught:
+        checked(config, root)
+    found = str(caught.value).splitlines()
+    assert len(found) == len(lines), found
+    for line, wanted in zip(found, lines, strict=True):
+        assert line.startswith("config: ")
+        assert wanted in line
+
+
+def test_result_folders_are_written_as_paths_of_the_workflow(default_config, root, tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "claims.parquet").touch()
+    config = {**default_config, "result_folders": [f"{tmp_path}/./big/"]}
+    assert checked(config, root)[0]["result_folders"] == [f"{tmp_path}/big"]

@@ -30,6 +30,8 @@ TORCH_FREE = [
     "guard_claims",
     "write_manifest",
     "verify",
+    "compare_claims",
+    "render_comparison",
 ]
 
 
@@ -99,7 +101,18 @@ def test_declared_code_is_what_python_imports(root):
 
 
 @pytest.mark.parametrize(
-    "rule_file", ["models", "forward", "ablation", "probe", "modules", "render", "report"]
+    "rule_file",
+    [
+        "models",
+        "forward",
+        "ablation",
+        "probe",
+        "modules",
+        "render",
+        "claims",
+        "compare",
+        "report",
+    ],  # fmt: skip
 )
 def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
     text = (root / "workflow" / "rules" / f"{rule_file}.smk").read_text()

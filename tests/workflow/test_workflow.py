@@ -557,3 +557,60 @@ def test_a_truncated_intermediate_is_named(project):
     assert code != 0
     assert "attention/mean_qkv.parquet cannot be read" in output
     assert "Traceback" not in output
+
+
+def test_two_models_and_a_folder_side_by_side(project):
+    """Every figure of a run's models, and the comparison with results made elsewhere."""
+    alone, output = project.run("compare", check=False)
+    assert alone != 0
+    assert len([line for line in output.splitlines() if "needs at least two models: tiny" in line])
+    assert "Traceback" not in output
+    assert "Exception" not in output
+
+    before = {path: path.stat().st_mtime_ns for path in project.results.rglob("*.parquet")}
+    tiny.save(project.folder / "other-model", seed=1, num_hidden_layers=2)
+    elsewhere = project.folder / "elsewhere" / "big"
+    shutil.copytree(project.results / "modules", elsewhere / "modules")
+    project.change(
+        models=["tiny", "other"],
+        model_sources__other={"source": "path", "path": "other-model"},
+        result_folders=["elsewhere/big/"],
+    )
+    # Synthetic claims where no rule makes them.
+    for name in ("tiny", "other"):
+        path = project.folder / "results" / name / "claims.parquet"
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            pd.DataFrame(
+                {"model": [name], "figure": ["mean_qkv"], "claim": ["c"], "statement": ["So."]}
+                | {"statistic": ["D"], "comparison": [">="], "threshold": [0.5], "value": [0.7]}
+                | {"verdict": ["reproduced"]}
+            ).to_parquet(path)
+    compared = project.folder / "results" / "_models"
+    targets = [f"results/_models/figures/{figure}.png" for figure in ("mean_qkv", "module_map")]
+    project.run(*targets, "results/_models/claims.md")
+    pictures = {path.name for path in (compared / "figures").iterdir()}
+    kinds = ("pdf", "svg", "png", "caption.txt")
+    assert pictures == {f"{name}.{kind}" for name in ("mean_qkv", "module_map") for kind in kinds}
+    svg = (compared / "figures/module_map.svg").read_text()
+    assert all(f">{name}</text>" in svg for name in ("tiny", "other", "big"))
+    caption = (compared / "figures/mean_qkv.caption.txt").read_text()
+    assert "tiny, layer" in caption
+    assert "other, layer" in caption
+    missing = "elsewhere/big/attention/mean_qkv.parquet"
+    assert caption.endswith(f"\nLeft out: {missing} is missing.\n")
+    claims = pd.read_parquet(compared / "claims.parquet")
+    assert list(claims["model"].unique()) == ["tiny", "other"]
+    assert "elsewhere/big/claims.parquet is missing" in (compared / "claims.md").read_text()
+    # The other model has layers of its own, and the first one's results were not touched.
+    other = pd.read_parquet(project.folder / "results/other/modules/scores.parquet")
+    assert set(other["layer"]) == {0, 1}
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    # A further model in the folder joins what can now be compared.
+    assert project.planned(*targets) == {}
+    shutil.copytree(project.results / "attention", elsewhere / "attention")
+    assert project.planned(*targets) == {"render_comparison": 1}
+    # All figures of both: only the second's remain.
+    planned = project.planned("figures")
+    assert planned["render_probe"] == 1
+    assert "measure_modules" not in planned

@@ -11,9 +11,12 @@ from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_claims, check_c
 from llm_figures.dependencies import local_imports
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
+from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
+from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
 
 try:
-    checked, MODEL_ENTRY = check_config(
+    # the entries of the run's models, by name
+    checked, MODELS = check_config(
         config,
         Path(workflow.basedir) / "workflow" / "schemas",
         Path(workflow.basedir) / "config" / "models.yaml",
@@ -50,7 +53,6 @@ PROMPT = {
 PROTOCOLS = protocols(config)
 # Options that only the drawing reads; a change of them must not run a score again.
 DRAWING_OPTIONS = {"palette", "limits", "highlight"}
-
 # What the choices are made of: combinations of them, and the options they share with the figures.
 CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
 CHOICE_FIGURES = {
@@ -60,8 +62,8 @@ CHOICE_FIGURES = {
 
 
 wildcard_constraints:
-    # one model a run: the entry of models.yaml is this model's
-    model=re.escape(config["model"]),
+    # the run's models alone: another's files are not made from their weights; (?!) matches nothing
+    model="|".join(map(re.escape, MODELS)) or "(?!)",
     figure="|".join(FIGURES),
     shard=r"\d+",
     shards=r"\d+",
@@ -81,13 +83,18 @@ def code(script):
 
 
 def picture(figure):
-    """The files of one figure of the configured model."""
+    """The files of one figure of every model of the run."""
     return expand(
         "results/{model}/figures/{figure}.{format}",
-        model=config["model"],
+        model=MODELS,
         figure=figure,
         format=["pdf", "svg", "png"],
     )
+
+
+def of_models(*files):
+    """Files of every model of the run, relative to its folder."""
+    return expand("results/{model}/{file}", model=MODELS, file=files)
 
 
 def shard_files(folder):
@@ -144,11 +151,12 @@ def claims_of(figure):
     return [claim for claim in CLAIMS if claim["figure"] == figure]
 
 
-def local_weights():
+def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
-    if MODEL_ENTRY["source"] != "path":
+    entry = MODELS[wildcards.model]
+    if entry["source"] != "path":
         return []
-    folder = Path(MODEL_ENTRY["path"]).expanduser()
+    folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
     return sorted(str(file) for kind in kinds for file in folder.glob(kind))
 
@@ -180,3 +188,41 @@ def stages_of_run(wildcards):
     """{rule: its files, relative to the model's folder}, as the config asks for them."""
     start = "results/{model}/"
     return {rule: [file.removeprefix(start) for file in STAGES[rule]] for rule in STAGES}
+
+
+def compared_files(file, target):
+    """A file of every model that is compared, for an output that needs two of them."""
+    found, missing = compared(list(MODELS), config["result_folders"], file)
+    if problem := comparison_problem(found, missing, target):
+        sys.exit(problem)
+    return list(found.values())
+
+
+def compared_models(file):
+    """The names of the models that have a file, in the order of their files."""
+    return list(compared(list(MODELS), config["result_folders"], file)[0])
+
+
+def compared_missing(file):
+    """The files that folders lack."""
+    return compared(list(MODELS), config["result_folders"], file)[1]
+
+
+def comparisons(wildcards):
+    """The comparisons for which there are two models; a line for each of the others."""
+    files = {f"results/_models/{CLAIMS_FILE}": CLAIMS_FILE} | {
+        f"results/_models/figures/{figure}.pdf": file for figure, file in SCORES.items()
+    }
+    made, problems, lacking = [], [], []
+    for target, file in files.items():
+        found, missing = compared(list(MODELS), config["result_folders"], file)
+        if problem := comparison_problem(found, missing, target):
+            problems.append(problem)
+            lacking += missing
+        else:
+            made.append(target)
+    if not made:
+        sys.exit(comparison_problem(list(MODELS), lacking, "compare"))
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    return made

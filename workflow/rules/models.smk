@@ -3,7 +3,7 @@
 
 rule prepare_model:
     input:
-        weights=local_weights(),
+        weights=local_weights,
         code=code("prepare_model"),
     output:
         card="results/{model}/model.json",
@@ -15,6 +15,6 @@ rule prepare_model:
     conda:
         "../../environment.yml"
     params:
-        entry=MODEL_ENTRY,
+        entry=lambda wildcards: MODELS[wildcards.model],
     script:
         "../../scripts/prepare_model.py"

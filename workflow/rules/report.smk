@@ -39,10 +39,26 @@ STAGES = {
     "render_probe": pictures_and_caption("probe_auc"),
     "render_probe_curves": pictures_and_caption("probe_curves"),
     "render_modules": pictures_and_caption("module_map"),
+    "check_attention_claims": [
+        f"results/{{model}}/claims/{figure}.parquet" for figure in ATTENTION_FIGURES
+    ],
+    "check_probe_claims": ["results/{model}/claims/probe_auc.parquet"],
+    "check_module_claims": ["results/{model}/claims/module_map.parquet"],
+    "collect_claims": ["results/{model}/claims.parquet", "results/{model}/claims.md"],
+    # of targets of their own: listed where they are there
+    "extract_choice_states": ["results/{model}/forward/altered_states/choices.parquet"],
+    "compare_choices": ["results/{model}/choices.parquet", "results/{model}/choices.md"],
+    "render_choices": pictures_and_caption("choices"),
 }
 # What is made last of all: the manifest waits for the files of these rules. It does not wait for
 # what lies before them, so that hidden states may be deleted and a figure still be drawn anew.
-LAST = ["render_attention", "render_probe", "render_probe_curves", "render_modules"]
+LAST = [
+    "render_attention",
+    "render_probe",
+    "render_probe_curves",
+    "render_modules",
+    "collect_claims",
+]
 
 
 rule write_manifest:
@@ -69,11 +85,11 @@ rule write_manifest:
 # Makes nothing and asks for nothing: whatever is missing or stale stays so, and is named.
 rule verify:
     log:
-        expand("results/{model}/logs/verify.log", model=config["model"]),
+        "results/_models/logs/verify.log",
     localrule: True
     conda:
         "../../environment.yml"
     params:
-        manifest=expand("results/{model}/manifest.json", model=config["model"])[0],
+        manifests=of_models("manifest.json"),
     script:
         "../../scripts/verify.py"

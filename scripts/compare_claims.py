@@ -1,0 +1,27 @@
+"""The claims of several models in one file, and as a table for people."""
+
+from collections.abc import Sequence
+
+from llm_figures.claims_comparison import claims_table, stacked_claims, unusable_claims
+from llm_figures.comparing import usable_tables
+from llm_figures.job import job
+from llm_figures.tensors import whole_file, write_frame
+
+
+def main(models: dict[str, str], missing: Sequence[str], claims: str, table: str) -> None:
+    """models: files of claims by name. missing: those that a folder lacks."""
+    tables, left_out = usable_tables(models, missing, unusable_claims, "claims")
+    whole = stacked_claims(tables)
+    write_frame(whole, claims)
+    with whole_file(table) as partial:
+        partial.write_text(claims_table(whole, left_out), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            dict(zip(snakemake.params.names, snakemake.input.tables, strict=True)),
+            snakemake.params.missing,
+            snakemake.output.claims,
+            snakemake.output.table,
+        )

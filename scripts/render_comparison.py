@@ -1,0 +1,46 @@
+"""Draw one figure of several models on one scale."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from llm_figures.comparing import usable_tables
+from llm_figures.comparison_figure import comparison_caption, draw_comparison, unusable
+from llm_figures.drawing import drawing_style, save
+from llm_figures.job import job
+from llm_figures.tensors import whole_file
+
+
+def main(
+    figure: str,
+    models: dict[str, str],
+    missing: Sequence[str],
+    pictures: Sequence[str],
+    caption: str,
+    *,
+    folders: Sequence[str],
+    options: dict,
+    style: dict,
+) -> None:
+    """models: files of scores by name. missing: those that a folder lacks."""
+    tables, left_out = usable_tables(
+        models, missing, partial(unusable, figure, options=options), figure
+    )
+    with drawing_style(**style):
+        save(draw_comparison(figure, tables, options), pictures)
+        text = comparison_caption(figure, tables, options, folders, left_out)
+    with whole_file(caption) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.wildcards.figure,
+            dict(zip(snakemake.params.names, snakemake.input.tables, strict=True)),
+            snakemake.params.missing,
+            snakemake.output.pictures,
+            snakemake.output.caption,
+            folders=snakemake.params.folders,
+            options=snakemake.params.options,
+            style=snakemake.params.style,
+        )

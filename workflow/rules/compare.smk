@@ -1,0 +1,53 @@
+# The run's models and the result folders side by side. The models' files are made; the folders' are
+# taken as they lie there, and one that is missing leaves its model out.
+
+
+rule compare_claims:
+    input:
+        tables=lambda wildcards: compared_files(CLAIMS_FILE, "results/_models/claims.md"),
+        code=code("compare_claims"),
+    output:
+        claims="results/_models/claims.parquet",
+        table="results/_models/claims.md",
+    log:
+        "results/_models/logs/compare_claims.log",
+    benchmark:
+        "results/_models/benchmarks/compare_claims.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        names=lambda wildcards: compared_models(CLAIMS_FILE),
+        missing=lambda wildcards: compared_missing(CLAIMS_FILE),
+    script:
+        "../../scripts/compare_claims.py"
+
+
+rule render_comparison:
+    input:
+        tables=lambda wildcards: compared_files(
+            SCORES[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
+        ),
+        code=code("render_comparison"),
+    output:
+        pictures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
+        caption="results/_models/figures/{figure}.caption.txt",
+    log:
+        "results/_models/logs/render_comparison/{figure}.log",
+    benchmark:
+        "results/_models/benchmarks/render_comparison/{figure}.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        names=lambda wildcards: compared_models(SCORES[wildcards.figure]),
+        missing=lambda wildcards: compared_missing(SCORES[wildcards.figure]),
+        folders=[folder_name(folder) for folder in config["result_folders"]],
+        options=lambda wildcards: {
+            key: value
+            for key, value in config["figures"][wildcards.figure].items()
+            if key != "texts"
+        },
+        style=config["style"],
+    script:
+        "../../scripts/render_comparison.py"
