@@ -40,6 +40,7 @@ def folder(tmp_path):
     benchmark(folder, "generate_answers/1-of-2", 0.25, "-")
     benchmark(folder, "generate_answers/0-of-1", 1000, "1000")
     benchmark(folder, "quote_answers/0-of-2", 1000, "1000")
+    benchmark(folder, "ask_p_true/gone", 2, "NA")
     benchmark(folder, "prepare_model", 3, "7")
     (folder / "figures").mkdir()
     (folder / "figures" / "one.svg").write_text("<svg/>")
@@ -86,7 +87,8 @@ def test_stages_sum_their_own_jobs_and_list_every_device(folder):
                 {"device": "B", "files": ["forward/generations/1-of-2.parquet"]},
             ],
         },
-        "ask_p_true": {"jobs": 0, "seconds": 0, "max_memory_mb": None},
+        # Measured, though its file was deleted since.
+        "ask_p_true": {"jobs": 1, "seconds": 2, "max_memory_mb": None},
         "render_modules": {"jobs": 0, "seconds": 0, "max_memory_mb": None},
     }
 

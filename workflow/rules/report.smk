@@ -48,7 +48,7 @@ LAST = ["render_attention", "render_probe", "render_probe_curves", "render_modul
 rule write_manifest:
     input:
         card="results/{model}/model.json",
-        last=[file for rule in LAST for file in STAGES[rule]],
+        last=[file for name in LAST for file in STAGES[name]],
         code=code("write_manifest"),
     output:
         manifest="results/{model}/manifest.json",
