@@ -3,6 +3,8 @@
 #   snakemake figures                     all five (the default)
 #   snakemake scale_qkv                   one of them, and what it needs
 #   snakemake figures --config model=…    another model, beside the first
+#   snakemake claims                      what was published about them, statement by statement
+#   snakemake choices                     which open choice reproduces the most of it
 #   snakemake probe_presets               the probe by our protocol and by the published one
 #   snakemake verify                      whether every file is as the manifest says
 #
@@ -29,6 +31,7 @@ include: "workflow/rules/ablation.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/modules.smk"
 include: "workflow/rules/render.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -74,4 +77,21 @@ rule probe_presets:
 rule module_map:
     input:
         picture("module_map"),
+    localrule: True
+
+
+rule claims:
+    input:
+        expand(
+            "results/{model}/{file}",
+            model=config["model"],
+            file=["claims.parquet", "claims.md", *(["claims/guarded.txt"] if GUARDED else [])],
+        ),
+    localrule: True
+
+
+rule choices:
+    input:
+        picture("choices"),
+        expand("results/{model}/choices.md", model=config["model"]),
     localrule: True

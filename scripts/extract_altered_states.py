@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from llm_figures.attention import layer_states
-from llm_figures.attention_scores import panels, shown_layer
+from llm_figures.attention_scores import check_stage, panels, shown_layer
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
 from llm_figures.models import decoder_layers, load_model, runtime_facts
@@ -22,7 +22,9 @@ def main(
     runtime: dict,
 ) -> None:
     check_shape({figure: options}, json.loads(Path(card).read_text(encoding="utf-8")))
-    layer = shown_layer(options, [states for _, states in layer_states(read_table(unaltered))])
+    before = [states for _, states in layer_states(read_table(unaltered))]
+    check_stage(figure, options, before)
+    layer = shown_layer(options, before)
     model, tokenizer = load_model(card, **runtime)
     texts = tokenize_texts(tokenizer, inputs)
     longest = max(len(ids) for ids in texts)

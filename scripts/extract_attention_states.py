@@ -1,4 +1,4 @@
-"""Cache every layer's queries and keys of every input, unaltered."""
+"""Cache every layer's queries and keys of every input, unaltered, and how they were rotated."""
 
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
@@ -14,7 +14,7 @@ def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:
 
     def passes():
         for index, ids in enumerate(progress(texts, "inputs"), start=1):
-            captured = capture_attention(model, ids, layers)
+            captured = capture_attention(model, ids, layers, rotation=True)
             yield state_rows(tokenizer, index, ids, captured, longest)
 
     write_tensors(output, passes(), runtime_facts(model))

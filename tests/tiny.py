@@ -6,12 +6,19 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
+    DeepseekV3Config,
     Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
     LlamaConfig,
     MistralConfig,
+    PhiConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 TEXTS = [
@@ -68,6 +75,44 @@ def config(family: str = "llama", **changes):
             }
         ),
         "neox": lambda: GPTNeoXConfig(**{**SIZES, **changes}),
+        # rotary embedding of half the features, the others joined to them outside of it
+        "phi": lambda: PhiConfig(**{**SIZES, **changes}),
+        # interleaved: a feature's partner is its neighbour
+        "cohere": lambda: CohereConfig(**{**SIZES, "num_key_value_heads": 2, **changes}),
+        # two frequencies, by layer
+        "gemma3": lambda: Gemma3TextConfig(
+            **{
+                **SIZES,
+                **GROUPED,
+                "sliding_window": 5,
+                "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+                **changes,
+            }
+        ),
+        # YaRN, sinks
+        "gpt_oss": lambda: GptOssConfig(
+            **{**SIZES, **GROUPED, "num_local_experts": 2, "num_experts_per_tok": 1, **changes}
+        ),
+        # no rotary embedding in the last layer
+        "smollm3": lambda: SmolLM3Config(
+            **{**SIZES, "num_key_value_heads": 2, "no_rope_layers": [1, 1, 0], **changes}
+        ),
+        # learned positions
+        "gpt2": lambda: GPT2Config(**{**SIZES, **changes}),
+        # rotary embedding of the last features, in a layout of its own
+        "deepseek": lambda: DeepseekV3Config(
+            **{
+                **SIZES,
+                "num_key_value_heads": 4,
+                "q_lora_rank": 8,
+                "kv_lora_rank": 8,
+                "qk_rope_head_dim": 4,
+                "qk_nope_head_dim": 8,
+                "v_head_dim": 8,
+                "first_k_dense_replace": 3,
+                **changes,
+            }
+        ),
     }
     return kinds[family]()
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from llm_figures.errors import UserError
 from llm_figures.operations import Alteration
+from llm_figures.rotation import Rotation
 from llm_figures.tensors import read_tensors, tensor
 
 
@@ -25,6 +26,8 @@ class LayerStates:
     softcap: s -> softcap * tanh(s / softcap) on scores (Gemma 2); None is none.
     sinks: [heads], logits of an extra column that only takes weight away (GPT-OSS); or None.
     tokens: the text's tokens, as strings.
+    rotation: how the query and key were rotated; None where the model has no rotary embedding or
+        its own is not known.
     """
 
     input: int
@@ -36,13 +39,35 @@ class LayerStates:
     softcap: float | None = None
     sinks: np.ndarray | None = None
     tokens: list[str] = field(default_factory=list)
+    rotation: Rotation | None = None
 
     def altered(self, alteration: Alteration | None) -> "LayerStates":
-        """The same states with `alteration` made; Value plays no part in its own layer's map."""
+        """The same states with `alteration` made; Value plays no part in its own layer's map.
+
+        A change before rotary embedding undoes the rotation, alters, and rotates again.
+
+        Raises:
+            UserError: a change before rotary embedding where that is not known.
+        """
         if alteration is None or alteration.component == "value":
             return self
         states = getattr(self, alteration.component).astype(np.float64)
-        return replace(self, **{alteration.component: alteration(states)})
+        if not alteration.unrotates:
+            return replace(self, **{alteration.component: alteration(states)})
+        if self.rotation is None:
+            raise UserError(f"stage: before_rotary: {unknown_rotation(self.layer)}")
+        changed = self.rotation.apply(alteration(self.rotation.undo(states)))
+        return replace(self, **{alteration.component: changed})
+
+    def head(self, head: int) -> "LayerStates":
+        """The same states of one query head alone, with the key-value head that it reads."""
+        group = len(self.query) // len(self.key)
+        return replace(
+            self,
+            query=self.query[head : head + 1],
+            key=self.key[head // group : head // group + 1],
+            sinks=None if self.sinks is None else self.sinks[head : head + 1],
+        )
 
     def weights(self) -> np.ndarray:
         """Causal attention weights [heads, tokens (query), tokens (key)], rows summing to 1.
@@ -70,11 +95,20 @@ class LayerStates:
         return weights[..., : len(position)]
 
 
+def unknown_rotation(layer: int) -> str:
+    """Why a change before rotary embedding is refused in a layer, and what to do."""
+    return (
+        f"layer {layer} of this model has no rotary embedding that can be observed; take "
+        "after_rotary (without rotary embedding the two are the same)"
+    )
+
+
 def attention_states_schema(query_shape, key_shape) -> pa.Schema:
     """Schema of forward/attention_states.parquet: one row per input × layer.
 
     Texts differ in length and a tensor column has one shape, so rows are padded with NaN to the
-    longest text; `tokens` tells the true length.
+    longest text; `tokens` tells the true length. `rotation_*` are those of `Rotation`, padded
+    likewise, and null where that is None.
     """
     return pa.schema(
         [
@@ -84,6 +118,7 @@ def attention_states_schema(query_shape, key_shape) -> pa.Schema:
             ("operation", pa.string()),
             ("over", pa.string()),
             ("epsilon", pa.float64()),
+            ("stage", pa.string()),
             ("tokens", pa.list_(pa.string())),
             ("token_ids", pa.list_(pa.int64())),
             ("scaling", pa.float64()),
@@ -93,14 +128,18 @@ def attention_states_schema(query_shape, key_shape) -> pa.Schema:
             ("sinks", pa.list_(pa.float32())),
             ("query", tensor(query_shape)),
             ("key", tensor(key_shape)),
+            ("rotation_own", tensor(query_shape[1:])),
+            ("rotation_other", tensor(query_shape[1:])),
+            ("rotation_partner", pa.list_(pa.int32())),
         ]
     )
 
 
 def layer_states(table: pa.Table) -> list[tuple[Alteration | None, LayerStates]]:
     """The rows of an attention states table, each with the alteration of its forward pass."""
-    query, key = read_tensors(table, "query"), read_tensors(table, "key")
-    rows = table.drop_columns(["query", "key"]).to_pylist()
+    tensors = ["query", "key", "rotation_own", "rotation_other"]
+    query, key, own, other = (read_tensors(table, column) for column in tensors)
+    rows = table.drop_columns(tensors).to_pylist()
     found = []
     for index, row in enumerate(rows):
         length = len(row["tokens"])
@@ -114,6 +153,11 @@ def layer_states(table: pa.Table) -> list[tuple[Alteration | None, LayerStates]]
             softcap=row["softcap"],
             sinks=None if row["sinks"] is None else np.array(row["sinks"]),
             tokens=row["tokens"],
+            rotation=None
+            if row["rotation_partner"] is None
+            else Rotation(
+                own[index, :length], other[index, :length], np.array(row["rotation_partner"])
+            ),
         )
         if not (np.isfinite(states.query).all() and np.isfinite(states.key).all()):
             raise UserError(
@@ -123,7 +167,12 @@ def layer_states(table: pa.Table) -> list[tuple[Alteration | None, LayerStates]]
         made = (
             None
             if row["component"] is None
-            else Alteration(row["component"], row["operation"], row["over"], row["epsilon"])
+            else Alteration(
+                **{
+                    name: row[name]
+                    for name in ("component", "operation", "over", "epsilon", "stage")
+                }
+            )
         )
         found.append((made, states))
     return found

@@ -101,7 +101,7 @@ def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
 
 
 def attention_caption(cells: pd.DataFrame, model: str, options: dict) -> str:
-    """Model, layer, head, operation and scope of an attention figure."""
+    """Model, layer, head, operation, stage and scope of an attention figure."""
     first = cells.iloc[0]
     why = ", where the unaltered model's sink is strongest" if options["layer"] == "auto" else ""
     head = "averaged over its heads" if first["head"] == "mean" else f"head {first['head']}"
@@ -111,10 +111,11 @@ def attention_caption(cells: pd.DataFrame, model: str, options: dict) -> str:
         if options["operation"] == "mean"
         else "multiplied by ε"
     )
+    stage = "after" if options["stage"] == "after_rotary" else "before"
     where = "in this layer alone" if options["scope"] == "layer" else "in every layer"
     low, high = options["limits"]
     return (
-        f"Attention weights of {model}, layer {first['layer']} (from 0){why}, {head}. Query, Key "
-        f"or Value, after rotary embedding, is {made}, {where}. Rows are query positions from the "
-        f"top, columns key positions. Colours span {low:g} to {high:g}.\n"
+        f"Attention weights of {model}, layer {first['layer']} (from 0){why}, {head}. Query or Key "
+        f"({stage} rotary embedding) or Value is {made}, {where}. Rows are query positions from "
+        f"the top, columns key positions. Colours span {low:g} to {high:g}.\n"
     )

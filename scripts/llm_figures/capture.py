@@ -38,12 +38,15 @@ def capture_attention(
     ids: Sequence[int],
     layers: Collection[int],
     alterations: dict[int, Alteration] | None = None,
+    rotation: bool = False,
 ) -> dict[int, Captured]:
     """Queries and keys of `layers` in one pass over one text, `alterations` made in it.
 
+    rotation: also find how they were rotated.
+
     One text a pass: nothing is padded, so no position attends to what is not there.
     """
-    with tap(model, layers, alterations) as captured:
+    with tap(model, layers, alterations, rotation) as captured:
         decoder(model)(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False)
     return captured
 
@@ -67,6 +70,7 @@ def state_rows(
             "operation": alteration and alteration.operation,
             "over": alteration and alteration.over,
             "epsilon": alteration and alteration.epsilon,
+            "stage": alteration and alteration.stage,
             "tokens": tokens,
             "token_ids": list(ids),
             "scaling": float(state.scaling),
@@ -76,7 +80,16 @@ def state_rows(
             "sinks": None if state.sinks is None else state.sinks.flatten().tolist(),
             "query": _padded(state.query[0].numpy(), longest),
             "key": _padded(state.key[0].numpy(), longest),
+            "rotation_own": None,
+            "rotation_other": None,
+            "rotation_partner": None,
         }
+        if state.rotation is not None:
+            row |= {
+                "rotation_own": _padded(state.rotation.own, longest),
+                "rotation_other": _padded(state.rotation.other, longest),
+                "rotation_partner": state.rotation.partner.tolist(),
+            }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
     schema = attention_states_schema(columns["query"][0].shape, columns["key"][0].shape)
@@ -84,6 +97,6 @@ def state_rows(
 
 
 def _padded(states: np.ndarray, longest: int) -> np.ndarray:
-    """[heads, tokens, head_dim] -> [heads, longest, head_dim], NaN beyond the text."""
-    missing = longest - states.shape[1]
-    return np.pad(states, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
+    """[..., tokens, head_dim] -> [..., longest, head_dim], NaN beyond the text."""
+    missing = [(0, 0)] * (states.ndim - 2) + [(0, longest - states.shape[-2]), (0, 0)]
+    return np.pad(states, missing, constant_values=np.nan)

@@ -8,6 +8,7 @@ import copy
 import difflib
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
@@ -64,6 +66,17 @@ def check_config(
     if shape:
         check_shape(config["figures"], shape)
     return config, entry
+
+
+def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict]:
+    """All claims of the run, one per figure × claim: the built-in file's and `claims.files`'.
+
+    Raises:
+        UserError: all problems of the first file that has any, one line each.
+    """
+    schema = _read_yaml(schema_folder / "claims.schema.yaml")
+    files = [Path(file).expanduser() for file in config["claims"]["files"]]
+    return read_claims([Path(os.path.relpath(built_in)), *files], schema, validated)
 
 
 def _resolve(config: dict) -> None:

@@ -24,27 +24,50 @@ def metrics(
     """
     if weights is None:
         weights = np.ones((1, len(labels)))
-    order = np.argsort(-scores, kind="stable")
-    ranked, truth, weights = scores[order], labels[order] == 1, weights[:, order]
-    # Equal scores fall on the same side of every threshold: they are counted together.
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    positive = np.add.reduceat(weights * truth, starts, axis=1)
-    negative = np.add.reduceat(weights * ~truth, starts, axis=1)
+    ranked, positive, negative, starts = _counted(labels, scores, weights)
     above, false_above = positive.cumsum(axis=1), negative.cumsum(axis=1)
     positives, negatives = above[:, -1], false_above[:, -1]
-    below = negatives[:, None] - false_above
     called = ranked[starts] > 0
     true_called, false_called = positive[:, called].sum(axis=1), negative[:, called].sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(above > 0, above / (above + false_above), 0.0)
         values = {
-            "auc": (positive * (below + negative / 2)).sum(axis=1) / (positives * negatives),
+            "auc": _area(positive, negative),
             "accuracy": (true_called + negatives - false_called) / (positives + negatives),
             "f1": 2 * true_called / (true_called + false_called + positives),
             "average_precision": (positive * precision).sum(axis=1) / positives,
         }
     both = (positives > 0) & (negatives > 0)
     return {name: np.where(both, value, np.nan) for name, value in values.items()}
+
+
+def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`metrics` of the AUC alone: [draws]."""
+    _, positive, negative, _ = _counted(labels, scores, weights)
+    return _area(positive, negative)
+
+
+def _counted(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Scores from the highest, the weights of both classes [draws, distinct scores], and where each
+    distinct score starts. Equal scores fall on the same side of every threshold: they are counted
+    together."""
+    order = np.argsort(-scores, kind="stable")
+    ranked, truth, weights = scores[order], labels[order] == 1, weights[:, order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    positive = np.add.reduceat(weights * truth, starts, axis=1)
+    negative = np.add.reduceat(weights * ~truth, starts, axis=1)
+    return ranked, positive, negative, starts
+
+
+def _area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, ties counting half; NaN without one of the classes."""
+    false_above = negative.cumsum(axis=1)
+    below = false_above[:, -1:] - false_above
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, (positive * (below + negative / 2)).sum(axis=1) / pairs, np.nan)
 
 
 def resamples(twins: np.ndarray, draws: int, seed: int) -> np.ndarray:

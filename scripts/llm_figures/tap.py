@@ -8,7 +8,7 @@ altered pass straight through.
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -16,8 +16,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from llm_figures.attention import unknown_rotation
 from llm_figures.errors import UserError
 from llm_figures.operations import Alteration
+from llm_figures.rotary import RotaryCall, find_rotation, fits, observed_rotary, same_arguments
+from llm_figures.rotation import Rotation
 
 NAME = "llm_figures_tap"
 
@@ -27,7 +30,7 @@ class Captured:
     """Queries and keys of one layer in one forward pass, after any alteration, on the CPU.
 
     query: [batch, heads, tokens, head_dim]; key: [batch, key-value heads, tokens, head_dim].
-    window, softcap, sinks: see `attention.LayerStates`.
+    window, softcap, sinks, rotation: see `attention.LayerStates`.
     """
 
     query: torch.Tensor
@@ -36,6 +39,7 @@ class Captured:
     window: int | None
     softcap: float | None
     sinks: torch.Tensor | None
+    rotation: Rotation | None = None
 
 
 @dataclass
@@ -43,8 +47,14 @@ class _Tap:
     implementation: str
     capture: frozenset[int]
     alterations: Mapping[int, Alteration]
+    rotation: bool
     captured: dict[int, Captured] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
+    rotary_call: RotaryCall | None = None  # the last, until an attention function took it
+    rotations: list[tuple[tuple, Rotation]] = field(default_factory=list)
+
+    def note(self, call: RotaryCall) -> None:
+        self.rotary_call = call
 
 
 _active: _Tap | None = None
@@ -55,23 +65,29 @@ def tap(
     model: PreTrainedModel,
     capture: Collection[int] = (),
     alterations: Mapping[int, Alteration] | None = None,
+    rotation: bool = False,
 ) -> Iterator[dict[int, Captured]]:
     """Capture and alter attention in forward passes of `model` inside the block.
 
     capture: layers whose queries and keys are kept; the yielded dict holds the last pass's.
-    alterations: {layer: alteration} made before the layer's attention is computed.
+    alterations: {layer: alteration} made before the layer's attention is computed; those before
+        rotary embedding on the states that the layer's rotary function got, which then rotates
+        what was made of them.
+    rotation: also find how the captured queries and keys were rotated.
 
     The model is afterwards what it was before, also after an exception.
 
     Raises:
         UserError: at the end of the block, if a forward pass reached no attention of a layer that
-            was asked for: the architecture bypasses the attention interface.
+            was asked for: the architecture bypasses the attention interface. In the pass, if a
+            change before rotary embedding meets a layer whose rotary embedding is not known.
     """
     global _active
     if _active is not None:
         raise RuntimeError("taps do not nest")
     before = model.config._attn_implementation
-    state = _Tap(before, frozenset(capture), dict(alterations or {}))
+    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation)
+    needed = rotation or any(made.unrotates for made in state.alterations.values())
     AttentionInterface.register(NAME, _attention)
     # Without a mask function of the same name transformers passes no mask and causality is lost.
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS[before])
@@ -80,7 +96,8 @@ def tap(
     try:
         if model.config._attn_implementation != NAME:
             raise _bypassed(model)
-        yield state.captured
+        with observed_rotary(model, state.note) if needed else nullcontext():
+            yield state.captured
         if missing := (state.capture | set(state.alterations)) - state.seen:
             raise _bypassed(model, missing)
     finally:
@@ -110,8 +127,14 @@ def _attention(
         raise RuntimeError(f"attention implementation {NAME} used outside its block")
     layer = module.layer_idx
     state.seen.add(layer)
+    call, state.rotary_call = state.rotary_call, None
+    rotation = None
+    if state.rotation and layer in state.capture:
+        rotation = _rotation(state, call, query, key)
     if (alteration := state.alterations.get(layer)) is not None:
-        if alteration.component == "query":
+        if alteration.unrotates:
+            query, key = _altered_before_rotary(alteration, call, query, key, layer)
+        elif alteration.component == "query":
             query = alteration(query)
         elif alteration.component == "key":
             key = alteration(key)
@@ -126,10 +149,42 @@ def _attention(
             window=options.get("sliding_window"),
             softcap=options.get("softcap"),
             sinks=None if sinks is None else sinks.detach().float().cpu(),
+            rotation=rotation,
         )
     return _original(module, state.implementation)(
         module, query, key, value, attention_mask, **options
     )
+
+
+def _rotation(
+    state: _Tap, call: RotaryCall | None, query: torch.Tensor, key: torch.Tensor
+) -> Rotation | None:
+    """How the layer's queries and keys were rotated; found once for layers that share it."""
+    if call is None:
+        return None
+    arguments = call.arguments
+    for known, rotation in state.rotations:
+        if same_arguments(known, arguments) and fits(rotation, call, query, key):
+            return rotation
+    if (rotation := find_rotation(call, query, key)) is not None:
+        state.rotations.append((arguments, rotation))
+    return rotation
+
+
+def _altered_before_rotary(
+    alteration: Alteration,
+    call: RotaryCall | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    layer: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Query and key of a layer whose states were altered before the model's rotary function."""
+    states = None if call is None else call.unrotated(query, key)
+    if states is None:
+        raise UserError(f"stage: before_rotary: {unknown_rotation(layer)}")
+    if alteration.component == "query":
+        return call.rotate(alteration(states[0]), states[1])
+    return call.rotate(states[0], alteration(states[1]))
 
 
 def _original(module: torch.nn.Module, implementation: str) -> Callable:

@@ -6,6 +6,7 @@ at the end, so that a job that dies leaves nothing a later run could take for da
 
 import glob
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,10 @@ class TensorWriter:
         self._schema = schema
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
-        """Append rows: {column: values}; tensor columns as arrays [rows, *shape]."""
+        """Append rows: {column: values}; tensor columns as arrays [rows, *shape].
+
+        None among a tensor column's values is a null.
+        """
         arrays = [_column(columns[field.name], field.type) for field in self._schema]
         self._writer.write_table(pa.table(arrays, schema=self._schema))
 
@@ -104,11 +108,17 @@ def write_tensors(
 
 
 def read_tensors(table: pa.Table, column: str) -> np.ndarray:
-    """A tensor column as one array [rows, *shape]."""
+    """A tensor column of floats as one array [rows, *shape]; a null is NaN throughout."""
     array = table.column(column).combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # a table without rows has no chunk to combine
         return np.empty((0, *array.type.shape), array.type.value_type.to_pandas_dtype())
-    return array.to_numpy_ndarray()
+    if not array.null_count:
+        return array.to_numpy_ndarray()
+    shape = array.type.shape
+    known = array.is_valid().to_numpy(zero_copy_only=False)
+    found = np.full((len(array), *shape), np.nan, array.type.value_type.to_pandas_dtype())
+    found[known] = array.storage.flatten().to_numpy().reshape(-1, *shape)  # flat: without nulls
+    return found
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -164,7 +174,17 @@ def _damage_named(path: str | Path) -> Iterator[None]:
 def _column(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array:
     if not isinstance(kind, pa.FixedShapeTensorType):
         return pa.array(values, type=kind)
+    missing = np.array([value is None for value in values])
+    if missing.any():
+        nothing = np.zeros(kind.shape, kind.value_type.to_pandas_dtype())
+        values = [nothing if value is None else value for value in values]
     array = np.ascontiguousarray(values, dtype=kind.value_type.to_pandas_dtype())
     if array.shape[1:] != tuple(kind.shape):
         raise ValueError(f"tensor of shape {array.shape[1:]}, column holds {tuple(kind.shape)}")
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(array).cast(kind)
+    filled = pa.FixedShapeTensorArray.from_numpy_ndarray(array).cast(kind)
+    if not missing.any():
+        return filled
+    storage = pa.FixedSizeListArray.from_arrays(
+        filled.storage.values, math.prod(kind.shape), mask=pa.array(missing)
+    )
+    return pa.ExtensionArray.from_storage(kind, storage)

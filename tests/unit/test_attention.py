@@ -90,7 +90,7 @@ def test_auto_picks_the_planted_layer_and_head():
 
 
 MEAN = {"operation": "mean", "over": "features", "components": ["query", "key", "value"]}
-SHOWN = {"scope": "layer", "layer": "auto", "head": "mean"}
+SHOWN = {"scope": "layer", "stage": "after_rotary", "layer": "auto", "head": "mean"}
 
 
 def test_cells_are_tidy_and_hold_the_altered_weights():

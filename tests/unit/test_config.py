@@ -94,6 +94,11 @@ BAD = [
     ("figures.scale_qkv.epsilons", [1], "figures.scale_qkv: unknown key 'epsilons'"),
     ("figures.scale_qkv.epsilon", ["abc"], "figures.scale_qkv.epsilon[1]: 'abc' is not of type"),
     ("figures.scale_qkv.epsilon", [float("nan")], "epsilon[1]: nan is not a finite number"),
+    (
+        "figures.mean_qkv.stage",
+        "rotary",
+        "figures.mean_qkv.stage: 'rotary'; allowed: after_rotary, before_rotary",
+    ),
     ("figures.scale_qkv.epsilon", [], "figures.scale_qkv.epsilon: [] has 0 entries"),
     ("figures.scale_qkv.input", 4, "figures.scale_qkv.input: 4; there are 3 inputs"),
     ("figures.mean_qkv.operation", "median", "'median'; allowed: mean, scale"),

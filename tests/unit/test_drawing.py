@@ -321,6 +321,9 @@ def test_captions_say_what_the_picture_cannot(options):
     caption = attention_caption(table, "tiny", options["mean_qkv"])
     for part in ("tiny", "layer 0", "sink is strongest", "head dimension", "in this layer alone"):
         assert part in caption
+    assert "Query or Key (after rotary embedding) or Value" in caption
+    before = options["mean_qkv"] | {"stage": "before_rotary"}
+    assert "(before rotary embedding)" in attention_caption(table, "tiny", before)
 
 
 @pytest.mark.parametrize(

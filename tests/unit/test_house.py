@@ -23,6 +23,11 @@ TORCH_FREE = [
     "render_probe_presets",
     "compare_presets",
     "render_modules",
+    "check_attention_claims",
+    "check_probe_claims",
+    "check_module_claims",
+    "collect_claims",
+    "guard_claims",
     "write_manifest",
     "verify",
 ]

@@ -37,6 +37,20 @@ def test_tensors_come_back_in_row_groups_as_they_were_written(tmp_path):
     assert read_tensors(table.slice(0, 0), "states").shape == (0, 2, 3)
 
 
+def test_a_null_tensor_comes_back_as_nan(tmp_path):
+    path = tmp_path / "states.parquet"
+    states = [np.full((2, 3), 1.0), None, np.arange(6.0).reshape(2, 3)]
+    with tensor_file(path, SCHEMA) as file:
+        file.write({"name": ["a", "b", "c"], "states": states})
+        file.write({"name": ["d"], "states": [None]})
+    table = read_table(path)
+    assert table["states"].null_count == 2
+    nothing = np.full((2, 3), np.nan)
+    expected = [states[0], nothing, states[2], nothing]
+    np.testing.assert_array_equal(read_tensors(table, "states"), expected)
+    np.testing.assert_array_equal(read_tensors(table.slice(1, 2), "states"), expected[1:3])
+
+
 def test_a_writer_that_dies_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError), tensor_file(tmp_path / "states.parquet", SCHEMA) as file:
         file.write(batch(0))

@@ -133,9 +133,10 @@ def test_files_have_the_columns_that_others_rely_on(made):
     def columns(path):
         return pq.read_schema(made.results / path).names
 
-    assert {"input", "layer", "query", "key", "scaling", "mask", "tokens"} <= set(
+    assert {"input", "layer", "query", "key", "scaling", "mask", "tokens", "stage", "rotation_own",
+            "rotation_other", "rotation_partner"} <= set(
         columns("forward/attention_states.parquet")
-    )
+    )  # fmt: skip
     states = pq.read_schema(made.results / "forward/attention_states.parquet")
     longest = max(
         map(
@@ -154,8 +155,9 @@ def test_files_have_the_columns_that_others_rely_on(made):
     tokens = set(pq.read_table(made.results / hidden, columns=["token"])["token"].to_pylist())
     assert tokens == set(NAMED_TOKENS)
     cells = pd.read_parquet(made.results / "attention/scale_qkv.parquet")
-    assert {"figure", "panel_row", "panel_column", "component", "epsilon", "scope", "layer",
-            "head", "query_position", "key_position", "weight"} <= set(cells)  # fmt: skip
+    assert {"figure", "panel_row", "panel_column", "component", "epsilon", "scope",
+            "stage", "layer", "head", "query_position", "key_position", "weight"
+            } <= set(cells)  # fmt: skip
     assert sorted(cells["epsilon"].unique()) == [1e-10, 1e-3, 0.5]
     scores = pd.read_parquet(made.results / "probe/scores.parquet")
     assert {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n_train",
@@ -236,6 +238,10 @@ PROBE = {"extract_hidden_states": 1, "ask_p_true": 1, "score_probes": 1, **COLLE
         (
             {"figures__mean_qkv__scope": "model"},
             {"extract_altered_states": 1, "score_attention": 1, "render_attention": 1},
+        ),
+        (
+            {"figures__mean_qkv__stage": "before_rotary"},
+            {"score_attention": 1, "render_attention": 1},
         ),
     ],
     ids=str,
@@ -329,6 +335,43 @@ def test_scope_model_differs_from_scope_layer_but_not_in_the_first_layer(project
             cells = pd.read_parquet(project.results / "attention/mean_qkv.parquet")
             found.append(cells["weight"].to_numpy())
         assert bool(abs(found[0] - found[1]).max() < 1e-5) is same
+
+
+def test_a_change_before_rotary_embedding_is_the_same_from_the_cache_and_in_a_pass(project):
+    found = {}
+    for stage in ("after_rotary", "before_rotary"):
+        for scope in ("layer", "model"):
+            project.change(
+                figures__mean_qkv_tokens__layer=0,
+                figures__mean_qkv_tokens__stage=stage,
+                figures__mean_qkv_tokens__scope=scope,
+            )
+            project.run("mean_qkv_tokens")
+            cells = pd.read_parquet(project.results / "attention/mean_qkv_tokens.parquet")
+            assert cells["stage"].unique() == [stage]
+            found[stage, scope] = cells["weight"].to_numpy()
+    # In the first layer, what was changed in the others does not show.
+    assert abs(found["before_rotary", "layer"] - found["before_rotary", "model"]).max() < 1e-5
+    assert abs(found["before_rotary", "layer"] - found["after_rotary", "layer"]).max() > 0.01
+    caption = (project.results / "figures/mean_qkv_tokens.caption.txt").read_text()
+    assert "before rotary embedding" in caption
+    altered = pq.read_table(project.results / "forward/altered_states/mean_qkv_tokens.parquet")
+    assert set(altered["stage"].to_pylist()) == {"before_rotary"}
+
+
+def test_a_model_without_rotary_embedding_is_refused_before_it(project):
+    tiny.save(project.folder / "learned", family="gpt2")
+    project.change(
+        model="learned",
+        model_sources__learned={"source": "path", "path": "learned"},
+        figures__mean_qkv__stage="before_rotary",
+    )
+    for scope in ("layer", "model"):
+        project.change(figures__mean_qkv__scope=scope)
+        code, output = project.run("mean_qkv", check=False)
+        assert code != 0
+        assert "config: figures.mean_qkv.stage: before_rotary: layer " in output
+        assert "Traceback" not in output
 
 
 def test_a_lost_shard_is_all_that_is_made_again(project):

@@ -6,7 +6,8 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_config
+from llm_figures.claims import guarded
+from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_claims, check_config
 from llm_figures.dependencies import local_imports
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
@@ -17,6 +18,12 @@ try:
         Path(workflow.basedir) / "workflow" / "schemas",
         Path(workflow.basedir) / "config" / "models.yaml",
     )
+    CLAIMS = check_claims(
+        checked,
+        Path(workflow.basedir) / "workflow" / "schemas",
+        Path(workflow.basedir) / "config" / "claims.yaml",
+    )
+    GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
     sys.exit(f"\n{error}\n")
 config.clear()
@@ -43,6 +50,13 @@ PROMPT = {
 PROTOCOLS = protocols(config)
 # Options that only the drawing reads; a change of them must not run a score again.
 DRAWING_OPTIONS = {"palette", "limits", "highlight"}
+
+# What the choices are made of: combinations of them, and the options they share with the figures.
+CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
+CHOICE_FIGURES = {
+    figure: {key: config["figures"][figure][key] for key in ("components", "epsilon", "input")}
+    for figure in ("mean_qkv", "scale_qkv")
+}
 
 
 wildcard_constraints:
@@ -92,6 +106,16 @@ def states_of_protocol(wildcards):
     return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
 
 
+def predictions_of(protocol):
+    """All parts of a protocol's predictions, with the model left open."""
+    parts = config["probe"]["jobs"]
+    return expand(
+        f"results/{{{{model}}}}/probe/predictions/{protocol}/{{part}}-of-{{parts}}.parquet",
+        part=range(parts),
+        parts=parts,
+    )
+
+
 def scores_of_preset(preset):
     """A preset's scores; the configured ones where they are the same."""
     name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
@@ -115,6 +139,11 @@ def score_options(figure):
     }
 
 
+def claims_of(figure):
+    """The claims about one figure."""
+    return [claim for claim in CLAIMS if claim["figure"] == figure]
+
+
 def local_weights():
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
     if MODEL_ENTRY["source"] != "path":
@@ -128,6 +157,13 @@ def altered_states(wildcards):
     """Further states that a figure's cells need."""
     if wildcards.figure in ALTERED_EVERYWHERE:
         return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
+    return {}
+
+
+def choice_states(wildcards):
+    """Further states that the choices need."""
+    if "model" in CHOICES["scope"]:
+        return {"altered": "results/{model}/forward/altered_states/choices.parquet"}
     return {}
 
 

@@ -26,10 +26,8 @@ rule score_probes:
 rule collect_probe_scores:
     input:
         answers="results/{model}/forward/answers.parquet",
-        predictions=expand(
-            "results/{{model}}/probe/predictions/{{protocol}}/{part}-of-{parts}.parquet",
-            part=range(config["probe"]["jobs"]),
-            parts=config["probe"]["jobs"],
+        predictions=lambda wildcards: expand(
+            predictions_of(wildcards.protocol), model=wildcards.model
         ),
         p_true=shard_files("p_true") if config["probe"]["p_true"] else [],
         states=states_of_protocol,

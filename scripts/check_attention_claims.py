@@ -1,0 +1,39 @@
+"""The claims about one attention figure, evaluated."""
+
+from llm_figures.attention import layer_states
+from llm_figures.attention_claims import attention_claims
+from llm_figures.claims_page import log_verdicts
+from llm_figures.job import job, log
+from llm_figures.tensors import read_frame, read_table, write_frame
+
+
+def main(
+    model: str,
+    claims: list[dict],
+    cells: str,
+    unaltered: str,
+    altered: str | None,
+    output: str,
+    options: dict,
+) -> None:
+    before = [states for _, states in layer_states(read_table(unaltered))]
+    after = None
+    if altered:
+        rows = layer_states(read_table(altered))
+        after = {(states.input, made): states for made, states in rows}
+    found = attention_claims(model, claims, read_frame(cells), options, before, after)
+    log_verdicts(log, found)
+    write_frame(found, output)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.wildcards.model,
+            snakemake.params.claims,
+            snakemake.input.cells,
+            snakemake.input.unaltered,
+            snakemake.input.get("altered"),
+            snakemake.output.claims,
+            snakemake.params.options,
+        )

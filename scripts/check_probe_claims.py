@@ -1,0 +1,38 @@
+"""The claims about the probe figure, evaluated."""
+
+import pandas as pd
+
+from llm_figures.claims_page import log_verdicts
+from llm_figures.job import job, log
+from llm_figures.probe_claims import probe_claims
+from llm_figures.tensors import read_frame, write_frame
+
+
+def main(
+    model: str,
+    claims: list[dict],
+    answers: str,
+    scores: str,
+    predictions: list[str],
+    output: str,
+    seed: int,
+) -> None:
+    asked = read_frame(answers, ["question_id", "twin", "correct", "valid"])
+    columns = ["layer", "token", "control", "repeat", "fold", "question_id", "score"]
+    told = pd.concat([read_frame(path, columns) for path in predictions], ignore_index=True)
+    found = probe_claims(model, claims, read_frame(scores), told, asked[asked["valid"]], seed)
+    log_verdicts(log, found)
+    write_frame(found, output)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.wildcards.model,
+            snakemake.params.claims,
+            snakemake.input.answers,
+            snakemake.input.scores,
+            snakemake.input.predictions,
+            snakemake.output.claims,
+            snakemake.params.seed,
+        )

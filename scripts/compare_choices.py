@@ -1,0 +1,48 @@
+"""The claims of the attention figures over the open choices, as a table and a page."""
+
+from llm_figures.attention import layer_states
+from llm_figures.choices import choice_rows, summary
+from llm_figures.choices_page import choices_page, made, place
+from llm_figures.job import job, log
+from llm_figures.tensors import read_table, whole_file, write_frame
+
+
+def main(
+    unaltered: str,
+    altered: str | None,
+    table: str,
+    page: str,
+    model: str,
+    claims: list[dict],
+    choices: dict,
+    figures: dict,
+) -> None:
+    before = [states for _, states in layer_states(read_table(unaltered))]
+    after = {}
+    if altered:
+        for alteration, states in layer_states(read_table(altered)):
+            after[states.layer, states.input, alteration] = states
+    rows = choice_rows(claims, choices, figures, before, after)
+    for operation, part in summary(rows).groupby("operation", sort=False):
+        best = part.iloc[0]
+        log.info(
+            "%s: at most %d of %d reproduced: %s; %s",
+            *(operation, best["reproduced"], best["applicable"], made(best), place(best)),
+        )
+    write_frame(rows, table)
+    with whole_file(page) as partial:
+        partial.write_text(choices_page(rows, model), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.unaltered,
+            snakemake.input.get("altered"),
+            snakemake.output.choices,
+            snakemake.output.page,
+            snakemake.wildcards.model,
+            snakemake.params.claims,
+            snakemake.params.choices,
+            snakemake.params.figures,
+        )

@@ -1,0 +1,48 @@
+"""Cache the shown layers' queries and keys of every pass that the choices owe to the model."""
+
+from llm_figures.attention import layer_states
+from llm_figures.capture import capture_attention, state_rows, tokenize_texts
+from llm_figures.choices import passes
+from llm_figures.job import job, log, progress
+from llm_figures.models import decoder_layers, load_model, runtime_facts
+from llm_figures.tensors import read_table, write_tensors
+
+
+def main(
+    card: str,
+    unaltered: str,
+    output: str,
+    inputs: list[str],
+    choices: dict,
+    figures: dict,
+    runtime: dict,
+) -> None:
+    before = [states for _, states in layer_states(read_table(unaltered))]
+    layers, owed = passes(choices, figures, before)
+    model, tokenizer = load_model(card, **runtime)
+    texts = tokenize_texts(tokenizer, inputs)
+    longest = max(len(ids) for ids in texts)
+    everywhere = range(len(decoder_layers(model)))
+    log.info("%d passes, layers %s", len(owed), ", ".join(map(str, layers)))
+
+    def made():
+        for index, alteration in progress(owed, "passes"):
+            captured = capture_attention(
+                model, texts[index - 1], layers, dict.fromkeys(everywhere, alteration)
+            )
+            yield state_rows(tokenizer, index, texts[index - 1], captured, longest, alteration)
+
+    write_tensors(output, made(), runtime_facts(model))
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.input.states,
+            snakemake.output.states,
+            snakemake.params.inputs,
+            snakemake.params.choices,
+            snakemake.params.figures,
+            {**snakemake.params.runtime, "threads": snakemake.threads},
+        )

@@ -1,0 +1,120 @@
+"""Claims for people: the page claims.md, lines for the log, and the guard."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from llm_figures.claims import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
+from llm_figures.errors import UserError
+
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE)
+SYMBOLS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_APPLICABLE: "–"}
+_INTRODUCTION = """\
+What readers of the published figures state about them, checked against the numbers behind ours.
+A verdict is a finding about this model. Thresholds come from the statements, see
+config/claims.yaml; where a claim is about several panels, columns or regions, the value is the
+worst of them. The range after a value is its spread over the inputs or texts, or the middle 95% of
+bootstrap resamples of the questions; *n/m* counts those in which the claim holds, then the heads
+in which it holds by itself."""
+
+
+def number(value: float) -> str:
+    """Three decimals at most, more only for what they would hide."""
+    if value == 0 or abs(value) >= 0.0005:
+        return f"{value:.3f}".rstrip("0").rstrip(".").replace("-", "−")
+    return f"{value:.0e}".replace("-", "−").replace("e−0", "e−")
+
+
+def threshold_text(row) -> str:
+    """≥ 0.9, or 13 to 17."""
+    if row.comparison == "within":
+        return f"{number(row.threshold)} to {number(row.threshold_high)}"
+    sign = {">=": "≥", "<=": "≤"}.get(row.comparison, row.comparison)
+    return f"{sign} {number(row.threshold)}"
+
+
+def counts(claims: pd.DataFrame) -> dict[str, int]:
+    """{verdict: how many}, every verdict named."""
+    found = claims["verdict"].value_counts()
+    return {verdict: int(found.get(verdict, 0)) for verdict in VERDICTS}
+
+
+def claims_page(claims: pd.DataFrame, model: str) -> str:
+    """Markdown: counts by figure, then a table for every figure.
+
+    claims: as from `claim_evaluation.claim_rows`.
+    """
+    sections = [f"# Claims: {model}", _INTRODUCTION, _overview(claims)]
+    for figure, part in claims.groupby("figure", sort=False):
+        sections += [f"## {figure}", _table(part)]
+        if notes := [f"- {row.claim}: {row.note}" for row in part.itertuples() if _is(row.note)]:
+            sections += ["Notes:", "\n".join(notes)]
+    return "\n\n".join(sections) + "\n"
+
+
+def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
+    """One line per guarded claim, each reproduced.
+
+    guarded: "figure/claim".
+
+    Raises:
+        UserError: one line per guarded claim that is not.
+    """
+    names = claims["figure"] + "/" + claims["claim"]
+    chosen = claims[names.isin(guarded)]
+    failed = [
+        f"claims.fail_on: {row.figure}/{row.claim}: {row.verdict} "
+        + (f"({row.reason})" if _is(row.reason) else f"({_value(row)}, {threshold_text(row)})")
+        + f"; see {where}"
+        for row in chosen.itertuples()
+        if row.verdict != REPRODUCED
+    ]
+    if failed:
+        raise UserError("\n".join(failed))
+    return "".join(f"{row.figure}/{row.claim}: reproduced\n" for row in chosen.itertuples())
+
+
+def _overview(claims: pd.DataFrame) -> str:
+    lines = [f"| figure | {' | '.join(VERDICTS)} |", "|---|" + "---:|" * len(VERDICTS)]
+    for figure, part in claims.groupby("figure", sort=False):
+        lines.append(f"| {figure} | {' | '.join(map(str, counts(part).values()))} |")
+    return "\n".join(lines)
+
+
+def _table(claims: pd.DataFrame) -> str:
+    lines = [
+        "| | claim | statement | value | asked | statistic | source |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in claims.itertuples():
+        value = row.reason if _is(row.reason) else _value(row)
+        cells = [
+            f"{SYMBOLS[row.verdict]} {row.verdict}", row.claim, row.statement, value,
+            threshold_text(row), row.statistic, row.source,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines)
+
+
+def _value(row) -> str:
+    text = number(row.value)
+    if _is(row.low):
+        text += f" [{number(row.low)}, {number(row.high)}]"
+    if _is(row.units) and row.units > 1:
+        text += f", {row.held}/{row.units}"
+    if _is(row.heads):
+        text += f", heads {row.held_heads}/{row.heads}"
+    return text
+
+
+def _is(value: object) -> bool:
+    return not pd.isna(value)
+
+
+def log_verdicts(log, claims: pd.DataFrame) -> None:
+    """How many of each verdict, and every claim in a line, into the job's log."""
+    for row in claims.itertuples():
+        value = row.reason if _is(row.reason) else f"{_value(row)}, asked {threshold_text(row)}"
+        log.debug("%s: %s: %s", row.claim, row.verdict, value)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts(claims).items() if count)
+    log.info("%s: %s", claims["figure"].iloc[0] if len(claims) else "no claim", told)

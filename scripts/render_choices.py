@@ -1,0 +1,18 @@
+"""Draw the choices."""
+
+from llm_figures.choices_figure import choices_caption, draw_choices
+from llm_figures.drawing import render
+from llm_figures.job import job
+
+if "snakemake" in globals():
+    with job(snakemake):
+        render(
+            draw_choices,
+            choices_caption,
+            scores=snakemake.input.choices,
+            pictures=snakemake.output.pictures,
+            caption=snakemake.output.caption,
+            model=snakemake.wildcards.model,
+            options=snakemake.params.options,
+            style=snakemake.params.style,
+        )

@@ -1,0 +1,176 @@
+# What was published about each figure, checked against the numbers behind it.
+
+
+rule check_attention_claims:
+    input:
+        unpack(altered_states),
+        cells="results/{model}/attention/{figure}.parquet",
+        unaltered="results/{model}/forward/attention_states.parquet",
+        code=code("check_attention_claims"),
+    output:
+        claims="results/{model}/claims/{figure}.parquet",
+    log:
+        "results/{model}/logs/check_attention_claims/{figure}.log",
+    benchmark:
+        "results/{model}/benchmarks/check_attention_claims/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(ATTENTION_FIGURES),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        claims=lambda wildcards: claims_of(wildcards.figure),
+        options=lambda wildcards: score_options(wildcards.figure),
+    script:
+        "../../scripts/check_attention_claims.py"
+
+
+rule check_probe_claims:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        scores="results/{model}/probe/scores.parquet",
+        predictions=predictions_of("scores"),
+        code=code("check_probe_claims"),
+    output:
+        claims="results/{model}/claims/probe_auc.parquet",
+    log:
+        "results/{model}/logs/check_probe_claims.log",
+    benchmark:
+        "results/{model}/benchmarks/check_probe_claims.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        claims=claims_of("probe_auc"),
+        seed=config["probe"]["seed"],
+    script:
+        "../../scripts/check_probe_claims.py"
+
+
+rule check_module_claims:
+    input:
+        scores="results/{model}/modules/scores.parquet",
+        activity="results/{model}/forward/module_activity.parquet",
+        code=code("check_module_claims"),
+    output:
+        claims="results/{model}/claims/module_map.parquet",
+    log:
+        "results/{model}/logs/check_module_claims.log",
+    benchmark:
+        "results/{model}/benchmarks/check_module_claims.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        claims=claims_of("module_map"),
+        metric=config["figures"]["module_map"]["metric"],
+    script:
+        "../../scripts/check_module_claims.py"
+
+
+rule collect_claims:
+    input:
+        claims=expand("results/{{model}}/claims/{figure}.parquet", figure=FIGURES),
+        code=code("collect_claims"),
+    output:
+        claims="results/{model}/claims.parquet",
+        page="results/{model}/claims.md",
+    log:
+        "results/{model}/logs/collect_claims.log",
+    benchmark:
+        "results/{model}/benchmarks/collect_claims.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    script:
+        "../../scripts/collect_claims.py"
+
+
+rule guard_claims:
+    input:
+        claims="results/{model}/claims.parquet",
+        code=code("guard_claims"),
+    output:
+        "results/{model}/claims/guarded.txt",
+    log:
+        "results/{model}/logs/guard_claims.log",
+    benchmark:
+        "results/{model}/benchmarks/guard_claims.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        guarded=GUARDED,
+    script:
+        "../../scripts/guard_claims.py"
+
+
+# Which choice reproduces it? A change in the shown layer alone needs no model; a change in every
+# layer is one short pass per text and change, whatever the number of layers and heads looked at.
+
+
+rule extract_choice_states:
+    input:
+        card="results/{model}/model.json",
+        states="results/{model}/forward/attention_states.parquet",
+        code=code("extract_choice_states"),
+    output:
+        states="results/{model}/forward/altered_states/choices.parquet",
+    log:
+        "results/{model}/logs/extract_choice_states.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_choice_states.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        inputs=config["inputs"],
+        # heads are chosen afterwards, from the cached states
+        choices={key: value for key, value in CHOICES.items() if key != "head"} | {"head": ["mean"]},
+        figures=CHOICE_FIGURES,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_choice_states.py"
+
+
+rule compare_choices:
+    input:
+        unpack(choice_states),
+        unaltered="results/{model}/forward/attention_states.parquet",
+        code=code("compare_choices"),
+    output:
+        choices="results/{model}/choices.parquet",
+        page="results/{model}/choices.md",
+    log:
+        "results/{model}/logs/compare_choices.log",
+    benchmark:
+        "results/{model}/benchmarks/compare_choices.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        claims=claims_of("mean_qkv") + claims_of("scale_qkv"),
+        choices=CHOICES,
+        figures=CHOICE_FIGURES,
+    script:
+        "../../scripts/compare_choices.py"
+
+
+rule render_choices:
+    input:
+        choices="results/{model}/choices.parquet",
+        code=code("render_choices"),
+    output:
+        pictures=multiext("results/{model}/figures/choices", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/choices.caption.txt",
+    log:
+        "results/{model}/logs/render_choices.log",
+    benchmark:
+        "results/{model}/benchmarks/render_choices.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        options={"palette": config["choices"]["palette"]},
+        style=config["style"],
+    script:
+        "../../scripts/render_choices.py"
