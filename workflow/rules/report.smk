@@ -2,8 +2,8 @@
 
 SITE = PROTOCOLS["scores"]["protocol"]["site"]
 # Every rule that the manifest waits for and the files it makes; a new one is added here. The
-# manifest sorts files, times and devices by it. A file of a rule not named here may be of an earlier
-# setting, or of another target: it is listed without a maker.
+# manifest sorts files, times and devices by it. A file of a rule not named here may be of an
+# earlier setting, or of another target: it is listed without a maker.
 STAGES = {
     "prepare_model": [],
     "extract_attention_states": ["results/{model}/forward/attention_states.parquet"],
@@ -41,8 +41,8 @@ STAGES = {
     "render_probe_curves": pictures_and_caption("probe_curves"),
     "render_modules": pictures_and_caption("module_map"),
 }
-# The ends of the flow, which the manifest waits for. What lies before them is no input of it, so that
-# hidden states may be deleted and a figure still be drawn anew.
+# The ends of the flow, which the manifest waits for. What lies before them is no input of it, so
+# that hidden states may be deleted and a figure still be drawn anew.
 LAST = ["render_attention", "render_probe", "render_probe_curves", "render_modules"]
 
 
