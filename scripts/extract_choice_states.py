@@ -4,7 +4,7 @@ from llm_figures.attention import layer_states
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.choices import passes
 from llm_figures.job import job, log, progress
-from llm_figures.models import decoder_layers, load_model
+from llm_figures.models import decoder_layers, load_model, runtime_facts
 from llm_figures.tensors import read_table, write_tensors
 
 
@@ -32,7 +32,7 @@ def main(
             )
             yield state_rows(tokenizer, index, texts[index - 1], captured, longest, alteration)
 
-    write_tensors(output, made())
+    write_tensors(output, made(), runtime_facts(model))
 
 
 if "snakemake" in globals():

@@ -44,10 +44,7 @@ def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequen
     makers = {name: rule for rule, names in stages.items() for name in names}
     present = result_files(folder) | {name for name in makers if (folder / name).is_file()}
     files = described(folder, present)
-    known = {
-        rule: stage(folder, rule, [name for name in names if name in files])
-        for rule, names in stages.items()
-    }
+    known = {rule: stage(folder, rule, names) for rule, names in stages.items()}
     return {
         "format": FORMAT,
         "model": {key: value for key, value in card.items() if key != "folder"},
@@ -64,7 +61,7 @@ def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequen
 
 
 def stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
-    """What is known of the jobs of one rule that made the files `names`.
+    """What is known of the jobs of one rule that made the files `names`, be they deleted since.
 
     jobs: how many were measured; seconds: their sum; max_memory_mb: resident memory (MB) of the
     largest, null where no job ran long enough to be measured. ran_on: where the rule runs the
@@ -73,7 +70,7 @@ def stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
     jobs = _benchmarks(folder, rule, names)
     memory = [job["max_rss"] for job in jobs if job["max_rss"] is not None]
     kinds: list[dict] = []
-    for name in sorted(names):
+    for name in sorted(name for name in names if (folder / name).is_file()):
         facts = read_facts(folder / name) if name.endswith(".parquet") else None
         if facts is None:
             continue
@@ -96,14 +93,14 @@ def project(folder: Path) -> dict:
     uncommitted_changes: whether a tracked file differs from the commit. Both are null without git,
     or where the folder is no part of the repository around it.
     """
-    described = _pyproject(folder)
+    named = _pyproject(folder)
     commit = changes = None
     if _git(folder, "ls-files", "--error-unmatch", "Snakefile") is not None:
         commit = _git(folder, "rev-parse", "HEAD")
         changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
     return {
-        "name": described["name"],
-        "version": described["version"],
+        "name": named["name"],
+        "version": named["version"],
         "commit": commit,
         "uncommitted_changes": None if commit is None or changes is None else bool(changes),
     }

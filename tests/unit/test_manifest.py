@@ -40,6 +40,7 @@ def folder(tmp_path):
     benchmark(folder, "generate_answers/1-of-2", 0.25, "-")
     benchmark(folder, "generate_answers/0-of-1", 1000, "1000")
     benchmark(folder, "quote_answers/0-of-2", 1000, "1000")
+    benchmark(folder, "ask_p_true/gone", 2, "NA")
     benchmark(folder, "prepare_model", 3, "7")
     (folder / "figures").mkdir()
     (folder / "figures" / "one.svg").write_text("<svg/>")
@@ -86,7 +87,8 @@ def test_stages_sum_their_own_jobs_and_list_every_device(folder):
                 {"device": "B", "files": ["forward/generations/1-of-2.parquet"]},
             ],
         },
-        "ask_p_true": {"jobs": 0, "seconds": 0, "max_memory_mb": None},
+        # Measured, though its file was deleted since.
+        "ask_p_true": {"jobs": 1, "seconds": 2, "max_memory_mb": None},
         "render_modules": {"jobs": 0, "seconds": 0, "max_memory_mb": None},
     }
 
@@ -158,33 +160,39 @@ def test_the_commit_is_the_workflows_own_and_changes_show(tmp_path, monkeypatch)
 
 
 def test_verify_counts_the_files_that_are_as_listed(folder):
-    assert verify(folder / "manifest.json") == 4
+    assert verify(folder / "manifest.json") == (4, [])
 
 
-def test_verify_names_what_changed_is_missing_or_new(folder):
+def test_verify_names_what_changed_or_is_missing(folder):
     (folder / "figures" / "one.svg").write_text("<sVg/>")  # of the same size
     (folder / "forward" / "generations" / "0-of-1.parquet").unlink()
     with (folder / "forward" / "generations" / "0-of-2.parquet").open("ab") as file:
         file.write(b"x")
-    (folder / "figures" / "two.png").write_bytes(b"png")
+    (folder / "figures" / "two.png").write_bytes(b"png")  # another target's, made since
     (folder / "notes.txt").write_text("none of our business")
     with pytest.raises(UserError) as caught:
         verify(folder / "manifest.json")
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith(f"4 file(s) are not as {folder / 'manifest.json'} says (4 listed); ")
+    assert first.startswith(f"3 file(s) are not as {folder / 'manifest.json'} says (4 listed); ")
     assert lines == [
         "  figures/one.svg: changed (made by render_modules)",
-        "  figures/two.png: not in the manifest",
         "  forward/generations/0-of-1.parquet: missing",
         "  forward/generations/0-of-2.parquet: changed (made by generate_answers)",
     ]
 
 
-def test_verify_counts_what_it_does_not_name(folder):
-    for number in range(NAMED + 5):
-        (folder / "figures" / f"{number}.png").write_bytes(b"png")
+def test_verify_tells_what_was_made_since(folder):
+    (folder / "figures" / "choices.png").write_bytes(b"png")
+    (folder / "choices.parquet").write_bytes(b"parquet")
+    (folder / "notes.txt").write_text("none of our business")
+    assert verify(folder / "manifest.json") == (4, ["choices.parquet", "figures/choices.png"])
+
+
+def test_verify_counts_what_it_does_not_name(tmp_path):
+    files = {f"figures/{number}.png": {"bytes": 1, "sha256": "0"} for number in range(NAMED + 5)}
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": files}))
     with pytest.raises(UserError) as caught:
-        verify(folder / "manifest.json")
+        verify(tmp_path / "manifest.json")
     _, *lines, last = str(caught.value).splitlines()
     assert len(lines) == NAMED
     assert last == "  and 5 more"

@@ -94,6 +94,13 @@ def test_a_local_folder_is_described_as_it_is(tmp_path):
     assert (card["layers"], card["heads"], card["hidden_size"]) == (3, 4, 32)
     weights = (folder / "model.safetensors").read_bytes()
     assert card["weights"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    assert prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path) == card
+    trusted = {**LOCAL, "path": str(folder), "safetensors_only": False}
+    assert prepare("mine", trusted, tmp_path)["weights"] == {
+        **card["weights"],
+        "pytorch_model.bin": hashlib.sha256(b"pickle").hexdigest(),
+    }
 
 
 def test_folders_without_config_or_safetensors_are_refused(tmp_path):

@@ -187,7 +187,7 @@ def pictures_and_caption(figure):
 def stages_of_run(wildcards):
     """{rule: its files, relative to the model's folder}, as the config asks for them."""
     start = "results/{model}/"
-    return {rule: [file.removeprefix(start) for file in STAGES[rule]] for rule in STAGES}
+    return {name: [file.removeprefix(start) for file in STAGES[name]] for name in STAGES}
 
 
 def compared_files(file, target):

@@ -1,8 +1,9 @@
 # Provenance: what was made, of what and on what, written last.
 
 SITE = PROTOCOLS["scores"]["protocol"]["site"]
-# Every rule of the figures and the files it makes for them; a new rule is added here. The manifest
-# sorts files, times and devices by it, and leaves what is not named here to earlier settings.
+# Every rule that the manifest waits for and the files it makes; a new one is added here. The
+# manifest sorts files, times and devices by it. A file of a rule not named here may be of an
+# earlier setting, or of another target: it is listed without a maker.
 STAGES = {
     "prepare_model": [],
     "extract_attention_states": ["results/{model}/forward/attention_states.parquet"],
@@ -45,10 +46,6 @@ STAGES = {
     "check_probe_claims": ["results/{model}/claims/probe_auc.parquet"],
     "check_module_claims": ["results/{model}/claims/module_map.parquet"],
     "collect_claims": ["results/{model}/claims.parquet", "results/{model}/claims.md"],
-    # of targets of their own: listed where they are there
-    "extract_choice_states": ["results/{model}/forward/altered_states/choices.parquet"],
-    "compare_choices": ["results/{model}/choices.parquet", "results/{model}/choices.md"],
-    "render_choices": pictures_and_caption("choices"),
 }
 # What is made last of all: the manifest waits for the files of these rules. It does not wait for
 # what lies before them, so that hidden states may be deleted and a figure still be drawn anew.
@@ -64,7 +61,7 @@ LAST = [
 rule write_manifest:
     input:
         card="results/{model}/model.json",
-        last=[file for rule in LAST for file in STAGES[rule]],
+        last=[file for name in LAST for file in STAGES[name]],
         code=code("write_manifest"),
     output:
         manifest="results/{model}/manifest.json",
