@@ -4,6 +4,7 @@
 #   snakemake scale_qkv                   one of them, and what it needs
 #   snakemake figures --config model=…    another model, beside the first
 #   snakemake probe_presets               the probe by our protocol and by the published one
+#   snakemake report                      figures, claims and provenance on one page
 #
 # The flow is one way:
 #   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
@@ -28,6 +29,7 @@ include: "workflow/rules/ablation.smk"
 include: "workflow/rules/probe.smk"
 include: "workflow/rules/modules.smk"
 include: "workflow/rules/render.smk"
+include: "workflow/rules/report.smk"
 
 
 rule figures:
@@ -71,4 +73,10 @@ rule probe_presets:
 rule module_map:
     input:
         picture("module_map"),
+    localrule: True
+
+
+rule report:
+    input:
+        expand("results/{model}/report.html", model=config["model"]),
     localrule: True

@@ -61,6 +61,7 @@ def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
             ax,
             cmap=cmap,
             limits=options["limits"],
+            title=panel_title(panel.iloc[0]).replace("*", ""),
             square=True,
             xticklabels=False,
             yticklabels=False,

@@ -120,11 +120,12 @@ def draw_presets(scores: pd.DataFrame, options: dict) -> Figure:
         layout="constrained",
     )
     for ax, preset in zip(axes, presets, strict=False):
-        mesh = _panel(values[preset], ax, options["palette"], options["limits"])
+        mesh = _panel(values[preset], ax, options["palette"], options["limits"], title=preset)
         ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == presets[0] else "")
     colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
-    mesh = _panel(difference, axes[2], "coolwarm", [-extent, extent])
-    axes[2].set(title="strict − published", xlabel="Token", ylabel="")
+    title = "strict − published"
+    mesh = _panel(difference, axes[2], "coolwarm", [-extent, extent], title=title)
+    axes[2].set(title=title, xlabel="Token", ylabel="")
     colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
     return fig
 
@@ -172,11 +173,17 @@ def _cells(scores: pd.DataFrame, metric: str, tokens: list[str]) -> pd.DataFrame
     return shown.pivot(index="layer", columns="token", values="mean").reindex(columns=tokens)
 
 
-def _panel(values: pd.DataFrame, ax, palette: str, limits: list[float]):
+def _panel(values: pd.DataFrame, ax, palette: str, limits: list[float], title: str = ""):
     """One heatmap with layers from 0 at the top; returns the mesh for a colour bar."""
     tokens, rows = list(values.columns), len(values)
     mesh = heatmap(
-        values, ax, cmap=colour_map(palette), limits=limits, xticklabels=tokens, yticklabels=False
+        values,
+        ax,
+        cmap=colour_map(palette),
+        limits=limits,
+        title=title,
+        xticklabels=tokens,
+        yticklabels=False,
     )
     step = tick_step(rows)
     ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
