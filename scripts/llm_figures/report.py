@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 import yaml
 from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
 from llm_figures.errors import UserError
 from llm_figures.probe_figure import CONTROLS, EXPLANATIONS, LABELS
@@ -82,6 +81,8 @@ def report_page(
 ) -> str:
     """The page.
 
+    Styles and script are put into it unescaped: they are ours. All else is escaped.
+
     sections: in their order. claims: rows of claims.parquet. template: the texts of
     report.html.j2, report.css and report.js. choices: picture and rows of choices.parquet.
 
@@ -118,7 +119,7 @@ def report_page(
         )
     every = [row for part in parts for row in part["claims"]]
     css, js = template["report.css"], template["report.js"]
-    return environment.get_template("page").render(
+    page = environment.get_template("page").render(
         model=model,
         sections=parts,
         counts=verdict_counts(every),
@@ -130,11 +131,12 @@ def report_page(
             "rows": combination_rows(choices[1].frame),
         },
         provenance=provenance(manifest),
-        css=Markup(css),
-        js=Markup(js),
+        css=css,
+        js=js,
         css_hash=_source_hash(css),
         js_hash=_source_hash(js),
     )
+    return page.lstrip()
 
 
 def claim_rows(claims: pd.DataFrame) -> list[dict]:

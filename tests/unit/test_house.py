@@ -23,6 +23,7 @@ TORCH_FREE = [
     "render_probe_presets",
     "compare_presets",
     "render_modules",
+    "build_report",
 ]
 
 
@@ -92,7 +93,7 @@ def test_declared_code_is_what_python_imports(root):
 
 
 @pytest.mark.parametrize(
-    "rule_file", ["models", "forward", "ablation", "probe", "modules", "render"]
+    "rule_file", ["models", "forward", "ablation", "probe", "modules", "render", "report"]
 )
 def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
     text = (root / "workflow" / "rules" / f"{rule_file}.smk").read_text()

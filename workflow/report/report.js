@@ -77,13 +77,14 @@
   // --- cells of the heatmaps
   const tooltip = document.querySelector(".tooltip");
   let active = null; // the picture whose cell is told
+  let follow = null; // puts the tooltip beside that cell again; null where it is at the pointer
 
   const named = (axis, label) =>
     /^-?\d+$/.test(label) ? `${axis.replaceAll("_", " ")} ${label}` : label;
 
   function written(value) {
     if (value === null) return "no value";
-    return value === 0 ? "0" : value.toPrecision(3);
+    return value === 0 ? "0" : value.toPrecision(4); // all that is noted: none is rounded twice
   }
 
   function described(panels, panel, row, column) {
@@ -143,12 +144,14 @@
       const text = described(panels, panel, row, column);
       if (tooltip.textContent !== text) tooltip.textContent = text;
       tooltip.hidden = false;
-      if (point) {
-        place(...point);
-      } else {
-        const frame = picture.getBoundingClientRect();
-        place(frame.left + (x + width) * frame.width, frame.top + y * frame.height);
-      }
+      follow = point
+        ? null
+        : () => {
+            const frame = picture.getBoundingClientRect();
+            place(frame.left + (x + width) * frame.width, frame.top + y * frame.height);
+          };
+      if (point) place(...point);
+      else follow();
     }
 
     function point(event) {
@@ -220,5 +223,6 @@
   document.addEventListener("click", (event) => {
     if (active && !active.contains(event.target)) hide();
   });
-  document.addEventListener("scroll", hide, { passive: true, capture: true });
+  const scrolled = () => (follow && active ? follow() : hide());
+  document.addEventListener("scroll", scrolled, { passive: true, capture: true });
 })();
