@@ -230,6 +230,29 @@ def test_the_pointer_reads_a_cell(page, results):
     assert tooltip.text == "layer 0 · last_q: no value"
 
 
+def test_the_frame_of_cells_is_the_picture_itself_even_where_it_is_tall(page):
+    def gap():
+        return page.execute_script(
+            """
+            const picture = document.querySelector("#module_map-picture");
+            const [a, b] = [picture, picture.firstElementChild].map((e) =>
+              e.getBoundingClientRect());
+            const sides = ["left", "top", "width", "height"];
+            return [...sides.map((side) => a[side] - b[side]), b.height];
+            """
+        )
+
+    *gaps, height = gap()
+    assert gaps == pytest.approx([0, 0, 0, 0], abs=0.1)
+    page.execute_script(
+        "document.querySelector('#module_map-picture img').style.maxHeight = '150px';"
+    )
+    *gaps, limited = gap()
+    assert limited == pytest.approx(150, abs=0.1)
+    assert height > 200
+    assert gaps == pytest.approx([0, 0, 0, 0], abs=0.1)
+
+
 def test_a_cell_of_one_panel_among_many(page, results):
     panels = panels_of(results, "mean_qkv")
     point(page, "mean_qkv", panels[5], 6, 3)

@@ -327,7 +327,7 @@ def test_the_middle_of_a_noted_cell_has_the_colour_of_its_value(figure, argument
                 expected = cmap(np.nan if value is None else norm(value))
                 np.testing.assert_allclose(pixel, 255 * np.array(expected[:3]), atol=4)
                 seen.add(tuple(pixel))
-        # its corners, to the pixel: inside is a cell's colour, outside the frame's black and white
+        # just outside its edges there is paper
         row, column = int(top * height), int(left * width)
         assert (np.abs(pixels[row - 4, column + 4] - 255) < 30).all()
         assert (np.abs(pixels[row + 4, column - 4] - 255) < 30).all()
