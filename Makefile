@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A stamp inside the environment, so an interrupted installation is never taken for whole.
 READY := $(VENV)/ready
 
-.PHONY: figures test check unit workflow acceptance format environment clean
+.PHONY: figures test check unit browser workflow acceptance format environment clean
 
 figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
@@ -19,7 +19,7 @@ $(READY): requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-test: check unit workflow acceptance
+test: check unit browser workflow acceptance
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -28,7 +28,10 @@ check: $(READY)
 	$(BIN)/snakemake --lint
 
 unit: $(READY)
-	$(BIN)/pytest -m "not workflow and not acceptance"
+	$(BIN)/pytest -m "not workflow and not acceptance and not browser"
+
+browser: $(READY)
+	$(BIN)/pytest -m browser
 
 workflow: $(READY)
 	$(BIN)/pytest -m workflow

@@ -6,9 +6,9 @@
 #   snakemake claims                      what was published about them, statement by statement
 #   snakemake choices                     which open choice reproduces the most of it
 #   snakemake probe_presets               the probe by our protocol and by the published one
-#   snakemake verify                      whether every file is as the manifest says
-
 #   snakemake compare                     the run's models (and result_folders) side by side
+#   snakemake verify                      whether every file is as the manifest says
+#   snakemake report                      figures, claims and provenance on one page
 #
 # The flow is one way:
 #   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
@@ -99,4 +99,10 @@ rule choices:
 rule compare:
     input:
         comparisons,
+    localrule: True
+
+
+rule report:
+    input:
+        of_models("report.html"),
     localrule: True

@@ -12,6 +12,7 @@ if "snakemake" in globals():
             scores=snakemake.input.scores,
             pictures=snakemake.output.pictures,
             caption=snakemake.output.caption,
+            panels=snakemake.output.panels,
             model=snakemake.wildcards.model,
             options=snakemake.params.options,
             style=snakemake.params.style,

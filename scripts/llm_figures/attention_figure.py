@@ -51,6 +51,7 @@ def attention_panel(panel: pd.DataFrame, ax, cmap: Colormap, limits: Sequence[fl
         ax,
         cmap=cmap,
         limits=limits,
+        title=panel_title(panel.iloc[0]).replace("*", ""),
         square=True,
         xticklabels=False,
         yticklabels=False,

@@ -1,5 +1,6 @@
 """What all figures share: style, titles with italics, colour bars, and deterministic files."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,17 +11,21 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
+from matplotlib.transforms import Bbox
 
 from llm_figures.errors import UserError
 from llm_figures.tensors import read_frame, whole_file
 
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
+# A picture of more cells names them in its panels without their values.
+MOST_CELLS = 100_000
 
 
 @contextmanager
@@ -86,8 +91,15 @@ def colour_list(palette: str, count: int) -> list:
         ) from None
 
 
-def heatmap(values, ax, *, cmap: Colormap, limits: Sequence[float], **options):
-    """A seaborn heatmap without seams between its cells; returns the mesh for a colour bar."""
+def heatmap(
+    values: pd.DataFrame, ax, *, cmap: Colormap, limits: Sequence[float], title: str = "", **options
+):
+    """A seaborn heatmap without seams between its cells; returns the mesh for a colour bar.
+
+    values: rows from the first drawn to the last, with named index and columns. title: what tells
+    this panel from the others of the figure; `save` notes it with the panel's place and values.
+    """
+    ax.panel = (title, values)
     sns.heatmap(values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options)
     mesh = ax.collections[0]
     mesh.set_edgecolor("face")
@@ -141,20 +153,82 @@ def tick_step(rows: int) -> int:
     return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= 18 * step), 50)
 
 
-def save(fig: Figure, paths: Sequence[str | Path]) -> None:
-    """Write the figure in the format of every path's suffix: pdf, svg or png."""
+def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = None) -> None:
+    """Write the figure in the format of every path's suffix: pdf, svg or png.
+
+    panels: JSON file for `panel_notes`, the place and values of every heatmap in these pictures.
+    """
     nothing = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "svg": {"Date": None, "Creator": None},
         "png": {"Software": None},
     }
+    box = _ink(fig)
     for path in map(Path, paths):
         kind = path.suffix.removeprefix(".")
         with whole_file(path) as partial:
-            fig.savefig(
-                partial, format=kind, metadata=nothing[kind], bbox_inches="tight", pad_inches=0.08
-            )
+            fig.savefig(partial, format=kind, metadata=nothing[kind], bbox_inches=box)
+    if panels is not None:
+        with whole_file(panels) as partial:
+            text = json.dumps(panel_notes(fig, box), ensure_ascii=False, separators=(",", ":"))
+            partial.write_text(text, encoding="utf-8")
     plt.close(fig)
+
+
+def _ink(fig: Figure) -> Bbox:
+    """What is cut out for a picture, in inches: all ink and a margin.
+
+    One box for all formats, as a raster image at the saved resolution has it: left to itself each
+    format measures its text a little differently, and a place in one would not be that in another.
+    """
+    dpi = fig.dpi
+    fig.set_dpi(plt.rcParams["savefig.dpi"])
+    fig.draw_without_rendering()
+    box = fig.get_tightbbox().padded(0.08)
+    fig.set_dpi(dpi)
+    return box
+
+
+def panel_notes(fig: Figure, box: Bbox) -> dict:
+    """Where the heatmaps lie in the saved picture, and what they show, for the report's pointer.
+
+    box: what was cut out for the picture, in inches. Call it after the last format was written,
+    which settles the layout.
+
+    Returns {"values": whether values are noted (up to `MOST_CELLS` cells), "panels": one each of
+    {title, box: [left, top, right, bottom] in fractions of the picture from its top left corner,
+    row_axis, column_axis, rows, columns: labels from the top and from the left, values: [rows,
+    columns] with 4 significant digits, null where there is none, or null for all}}.
+    """
+    panels = [(ax, *ax.panel) for ax in fig.axes if hasattr(ax, "panel")]
+    noted = sum(values.size for *_, values in panels) <= MOST_CELLS
+    found = []
+    for ax, title, values in panels:
+        # A cell is one unit of the axes; an inverted axis shows the frame from its other end.
+        rows, columns = values.shape
+        corners = ax.transData.transform([(0, 0), (columns, rows)]) / fig.dpi
+        (x0, y0), (x1, y1) = corners
+        shown = values.iloc[:: 1 if y0 > y1 else -1, :: 1 if x0 < x1 else -1]
+        left, right = ((x - box.x0) / box.width for x in sorted((x0, x1)))
+        top, bottom = ((box.y1 - y) / box.height for y in sorted((y0, y1), reverse=True))
+        found.append(
+            {
+                "title": title,
+                "box": [round(edge, 6) for edge in (left, top, right, bottom)],
+                "row_axis": str(shown.index.name or "row"),
+                "column_axis": str(shown.columns.name or "column"),
+                "rows": [str(label) for label in shown.index],
+                "columns": [str(label) for label in shown.columns],
+                "values": [[_rounded(value) for value in row] for row in shown.to_numpy()]
+                if noted
+                else None,
+            }
+        )
+    return {"values": noted, "panels": found}
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
 def render(
@@ -167,13 +241,16 @@ def render(
     model: str,
     options: dict,
     style: dict,
+    panels: str | None = None,
 ) -> None:
     """Draw one figure from its tidy scores and write its pictures and its caption.
+
+    panels: where the places and values of its heatmaps are noted.
 
     draw: (scores, options) -> figure. describe: (scores, model, options) -> caption.
     """
     table = read_frame(scores)
     with drawing_style(**style):
-        save(draw(table, options), pictures)
+        save(draw(table, options), pictures, panels)
     with whole_file(caption) as partial:
         partial.write_text(describe(table, model, options), encoding="utf-8")

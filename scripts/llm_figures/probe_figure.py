@@ -132,12 +132,13 @@ def draw_presets(scores: pd.DataFrame, options: dict) -> Figure:
     )
     for ax, preset in zip(axes, presets, strict=False):
         mesh = probe_panel(
-            values[preset], ax, options["palette"], options["limits"], tick_step(rows)
+            values[preset], ax, options["palette"], options["limits"], tick_step(rows), preset
         )
         ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == presets[0] else "")
     colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
-    mesh = probe_panel(difference, axes[2], "coolwarm", [-extent, extent], tick_step(rows))
-    axes[2].set(title="strict − published", xlabel="Token", ylabel="")
+    title = "strict − published"
+    mesh = probe_panel(difference, axes[2], "coolwarm", [-extent, extent], tick_step(rows), title)
+    axes[2].set(title=title, xlabel="Token", ylabel="")
     colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
     return fig
 
@@ -185,14 +186,23 @@ def probe_values(scores: pd.DataFrame, metric: str, tokens: list[str]) -> pd.Dat
     return shown.pivot(index="layer", columns="token", values="mean").reindex(columns=tokens)
 
 
-def probe_panel(values: pd.DataFrame, ax, palette: str, limits: list[float], step: int):
+def probe_panel(
+    values: pd.DataFrame, ax, palette: str, limits: list[float], step: int, title: str = ""
+):
     """One heatmap with layers from 0 at the top and every `step`th layer labelled.
 
-    values: as from `probe_values`. Returns the mesh for a colour bar.
+    values: as from `probe_values`. title: what tells it from other panels of the figure. Returns
+    the mesh for a colour bar.
     """
     tokens, rows = list(values.columns), len(values)
     mesh = heatmap(
-        values, ax, cmap=colour_map(palette), limits=limits, xticklabels=tokens, yticklabels=False
+        values,
+        ax,
+        cmap=colour_map(palette),
+        limits=limits,
+        title=title,
+        xticklabels=tokens,
+        yticklabels=False,
     )
     ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
     ax.tick_params(axis="y", rotation=0)

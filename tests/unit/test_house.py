@@ -32,6 +32,7 @@ TORCH_FREE = [
     "verify",
     "compare_claims",
     "render_comparison",
+    "build_report",
 ]
 
 

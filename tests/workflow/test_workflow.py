@@ -127,6 +127,9 @@ def test_all_five_figures_are_made(made):
     for figure in [*FIGURES, "probe_curves"]:
         for kind in ("pdf", "svg", "png", "caption.txt"):
             assert (made.results / "figures" / f"{figure}.{kind}").stat().st_size > 100
+    for figure in FIGURES:
+        notes = json.loads((made.results / "figures" / f"{figure}.panels.json").read_text())
+        assert notes["panels"][0]["values"]
 
 
 def test_files_have_the_columns_that_others_rely_on(made):

@@ -226,3 +226,38 @@ def comparisons(wildcards):
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     return made
+
+
+def template(*files):
+    """Files that the report is made from, relative to the working directory, as `code`."""
+    folder = Path(workflow.basedir) / "workflow" / "report"
+    return [os.path.relpath(folder / file) for file in files]
+
+
+def report_figures():
+    """All files of the figures that the report shows; the curves have no heatmap to point at."""
+    kinds = ["pdf", "svg", "png", "caption.txt"]
+    return [
+        f"results/{{model}}/figures/{figure}.{kind}"
+        for figure in [*FIGURES, "probe_curves"]
+        for kind in [*kinds, *(["panels.json"] if figure != "probe_curves" else [])]
+    ]
+
+
+def report_options():
+    """What the report reads of the figures' options: their titles' words, the probe's best cell."""
+    read = {figure: ("operation", "over", "components") for figure in ATTENTION_FIGURES}
+    read["probe_auc"] = ("metric", "tokens")
+    return {
+        figure: {key: config["figures"][figure][key] for key in keys}
+        for figure, keys in read.items()
+    }
+
+
+def files_of_choices(wildcards):
+    """The comparison of choices, table and picture."""
+    kinds = ["pdf", "svg", "png", "caption.txt"]
+    return {
+        "choices": "results/{model}/choices.parquet",
+        "choice_figures": [f"results/{{model}}/figures/choices.{kind}" for kind in kinds],
+    }

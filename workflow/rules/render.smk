@@ -8,6 +8,7 @@ rule render_attention:
     output:
         pictures=multiext("results/{model}/figures/{figure}", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/{figure}.caption.txt",
+        panels="results/{model}/figures/{figure}.panels.json",
     log:
         "results/{model}/logs/render_attention/{figure}.log",
     benchmark:
@@ -31,6 +32,7 @@ rule render_probe:
     output:
         pictures=multiext("results/{model}/figures/probe_auc", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/probe_auc.caption.txt",
+        panels="results/{model}/figures/probe_auc.panels.json",
     log:
         "results/{model}/logs/render_probe.log",
     benchmark:
@@ -73,6 +75,7 @@ rule render_probe_presets:
     output:
         pictures=multiext("results/{model}/figures/probe_presets", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/probe_presets.caption.txt",
+        panels="results/{model}/figures/probe_presets.panels.json",
     log:
         "results/{model}/logs/render_probe_presets.log",
     benchmark:
@@ -101,6 +104,7 @@ rule render_modules:
     output:
         pictures=multiext("results/{model}/figures/module_map", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/module_map.caption.txt",
+        panels="results/{model}/figures/module_map.panels.json",
     log:
         "results/{model}/logs/render_modules.log",
     benchmark:

@@ -1,0 +1,110 @@
+"""Put a model's figures, claims and provenance on one HTML page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llm_figures.attention_figure import figure_title
+from llm_figures.config import ATTENTION_FIGURES
+from llm_figures.errors import UserError
+from llm_figures.job import job, log
+from llm_figures.report import Data, Picture, Section, probe_controls, read_manifest, report_page
+from llm_figures.tensors import read_frame, whole_file
+
+TITLES = {
+    "probe_auc": "How Well a Linear Probe Detects a Wrong Answer",
+    "module_map": "How Strongly Each Projection Acts on Its Inputs",
+}
+
+
+def main(
+    *,
+    model: str,
+    figures: Sequence[str],
+    data: Mapping[str, str],
+    claims: str,
+    manifest: str,
+    template: Sequence[str],
+    report: str,
+    options: Mapping[str, dict],
+    choices: str | None = None,
+) -> None:
+    """Build the page.
+
+    figures: every file of the figures (pdf, svg, png, caption.txt, panels.json), figure.kind each.
+    data: by figure, in the order of the page. options: the config's, by figure.
+    """
+    pictures = {}
+    for path in map(Path, figures):
+        name, kind = path.name.split(".", 1)
+        pictures.setdefault(name, {})[kind] = path
+    sections = []
+    for figure, path in data.items():
+        table = _data(path)
+        probe = figure == "probe_auc"
+        sections.append(
+            Section(
+                _picture(figure, pictures[figure]),
+                figure_title(options[figure]).replace("*", "")
+                if figure in ATTENTION_FIGURES
+                else TITLES[figure],
+                table,
+                beside=[_picture("probe_curves", pictures["probe_curves"])] if probe else [],
+                controls=probe_controls(
+                    table.frame, options[figure]["metric"], options[figure]["tokens"]
+                )
+                if probe
+                else None,
+            )
+        )
+    page = report_page(
+        model,
+        sections,
+        read_frame(claims),
+        read_manifest(Path(manifest).read_text(encoding="utf-8"), manifest),
+        {Path(file).name: Path(file).read_text(encoding="utf-8") for file in template},
+        (_picture("choices", pictures["choices"]), _data(choices)) if choices else None,
+    )
+    with whole_file(report) as partial:
+        partial.write_text(page, encoding="utf-8")
+    log.info("%s: %.1f MB", report, len(page.encode()) / 1e6)
+
+
+def _picture(name: str, files: Mapping[str, Path]) -> Picture:
+    panels = files.get("panels.json")
+    return Picture(
+        name,
+        {kind: files[kind].read_bytes() for kind in ("pdf", "svg", "png")},
+        files["caption.txt"].read_text(encoding="utf-8"),
+        _panels(panels) if panels else None,
+    )
+
+
+def _panels(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); remove it and run again") from None
+
+
+def _data(path: str) -> Data:
+    return Data(path, Path(path).read_bytes(), read_frame(path))
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            model=snakemake.wildcards.model,
+            figures=[*snakemake.input.figures, *snakemake.input.get("choice_figures", [])],
+            data={
+                **dict(zip(ATTENTION_FIGURES, snakemake.input.attention, strict=True)),
+                "probe_auc": snakemake.input.probe,
+                "module_map": snakemake.input.modules,
+            },
+            claims=snakemake.input.claims,
+            manifest=snakemake.input.manifest,
+            template=snakemake.input.template,
+            report=snakemake.output.report,
+            options=snakemake.params.options,
+            choices=snakemake.input.get("choices"),
+        )

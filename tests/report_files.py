@@ -1,0 +1,233 @@
+"""Everything a report is made from, drawn for real from invented scores."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from llm_figures.attention import LayerStates
+from llm_figures.attention_figure import attention_caption, draw_attention
+from llm_figures.attention_scores import attention_cells
+from llm_figures.config import ATTENTION_FIGURES, validated
+from llm_figures.drawing import render
+from llm_figures.module_figure import COLUMNS, draw_modules, module_caption
+from llm_figures.probe_figure import (
+    CONTROLS,
+    curves_caption,
+    draw_curves,
+    draw_probe,
+    probe_caption,
+)
+from llm_figures.protocol import protocol
+
+MODEL = "tiny"
+TOKENS = ["last_q", "exact_answer_last", "-1"]
+LAYERS = 5
+STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 100}
+HOSTILE = '<script>alert("1")</script> & w < 0.5'
+PROTOCOL = {"protocol": protocol({"preset": "strict", "seed": 0}, hold_out=False)}
+KINDS = ("pdf", "svg", "png")
+
+
+def probe_scores() -> pd.DataFrame:
+    """Scores of five layers and three tokens, of which one cell is empty; best at layer 2, -1."""
+    random = np.random.default_rng(0)
+    rows = [
+        (layer, token, metric, random.uniform(0.5, 0.8), control)
+        for layer in range(LAYERS)
+        for token in TOKENS
+        for metric in ("auc", "f1")
+        for control in ("none", *CONTROLS)
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
+    probe = table["control"] == "none"
+    best = (table["layer"] == 2) & (table["token"] == "-1")
+    table.loc[probe & best, "mean"] = 0.87654
+    table.loc[probe & (table["layer"] == 0) & (table["token"] == "last_q"), "mean"] = np.nan
+    table = table.assign(
+        ci_low=table["mean"] - 0.1,
+        ci_high=table["mean"] + 0.1,
+        gain=0.2,
+        gain_low=0.1,
+        gain_high=0.3,
+        n=1000,
+        folds=5,
+        unconverged=0,
+    )
+    table.loc[best & (table["control"] == "group_only"), "gain_low"] = -0.01
+    return table
+
+
+def module_scores() -> pd.DataFrame:
+    """Scores of six layers and all modules."""
+    random = np.random.default_rng(1)
+    rows = [
+        (layer, module, "operation_strength", random.uniform(0.02, 0.1))
+        for layer in range(6)
+        for module in COLUMNS
+    ]
+    return pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
+
+
+def cells(figure: str, options: dict) -> pd.DataFrame:
+    """Attention cells of three inputs of seven tokens."""
+    random = np.random.default_rng(2)
+    states = [
+        LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
+        for index in (1, 2, 3)
+    ]
+    return attention_cells(figure, options, states)
+
+
+def claims() -> pd.DataFrame:
+    """Three claims about each figure, one of each verdict, with values that sort otherwise."""
+    rows = []
+    for n, figure in enumerate((*ATTENTION_FIGURES, "probe_auc", "module_map")):
+        attention = figure in ATTENTION_FIGURES
+        rows += [
+            {
+                "claim": "first",
+                "statement": f"The first claim about {figure}, in many words. " * 3,
+                "source": "Figure 2",
+                "comparison": ">=",
+                "threshold": 0.5,
+                "value": 0.8 + n / 100,
+                "low": 0.75,
+                "high": 0.9,
+                "spread": "range over 3 inputs",
+                "units": 3,
+                "held": 2,
+                "heads": 9 if attention else None,
+                "held_heads": 7 if attention else None,
+                "verdict": "reproduced",
+            },
+            {
+                "claim": "second",
+                "statement": HOSTILE,
+                "comparison": "within",
+                "threshold": 0.1,
+                "threshold_high": 0.25,
+                "value": 0.02,
+                "low": -0.01,
+                "high": 0.03,
+                "verdict": "not reproduced",
+            },
+            {
+                "claim": "third",
+                "statement": "What this model cannot tell.",
+                "source": "Section 4",
+                "comparison": "<",
+                "threshold": 1e-3,
+                "verdict": "not applicable",
+                "reason": "the model has a single layer",
+            },
+        ]
+        for row in rows[-3:]:
+            row.update(model=MODEL, figure=figure, statistic="distance")
+    columns = ["model", "figure", "claim", "statement", "source", "statistic", "comparison",
+               "threshold", "threshold_high", "value", "low", "high", "spread", "units", "held",
+               "heads", "held_heads", "verdict", "reason"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def choices() -> pd.DataFrame:
+    """Three combinations: of four claims the last reproduces most."""
+    combinations = [
+        ("mean", "features", "after_rotary", "layer", 1, "auto", "mean", "mean", "ynyn"),
+        ("mean", "tokens", "before_rotary", "layer", 0, "0", "1", "auto", "nnn-"),
+        ("scale", None, "after_rotary", "model", 1, "auto", "mean", "mean", "yyy-"),
+    ]
+    words = {"y": "reproduced", "n": "not reproduced", "-": "not applicable"}
+    columns = ["operation", "over", "stage", "scope", "layer", "layer_choice", "head",
+               "head_choice", "claim", "value", "verdict"]  # fmt: skip
+    rows = [
+        (*keys, f"claim_{n}", 0.5, words[verdict])
+        for *keys, verdicts in combinations
+        for n, verdict in enumerate(verdicts)
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+MANIFEST = {
+    "version": "0.1.0",
+    "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": True},
+    "model": {
+        "name": MODEL,
+        "revision": "abc",
+        "weights": {"model.safetensors": "ab" * 32},
+        "entry": {"file_sha256": "cd" * 32},
+    },
+    "config": {"model": MODEL, "dataset": {"source": "path", "path": "mine.csv"}},
+    "packages": {"torch": "2.0", "numpy": "2.1"},
+    "platform": "Linux x86_64",
+    "runtime": [{"device": "cpu", "dtype": "float32"}],
+    "stages": [
+        {"rule": "generate_answers", "seconds": 75.2, "max_rss_mb": 1900.0, "jobs": 2},
+        {"rule": "score_modules", "seconds": 0.4, "max_rss_mb": 40.0, "jobs": 1},
+    ],
+    "files": [{"path": "probe/scores.parquet", "sha256": "ef" * 32, "bytes": 12}],
+}
+
+
+def figure_options(root: Path) -> dict:
+    """The default config's options of the figures."""
+    config = yaml.safe_load((root / "config" / "config.yaml").read_text())
+    schema = yaml.safe_load((root / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    return validated(config, schema, "config")["figures"]
+
+
+def make(folder: Path, root: Path) -> dict:
+    """Draw the figures, write the tables below `folder`; the arguments of `build_report.main`."""
+    figures = figure_options(root)
+    probe = {**figures["probe_auc"], "tokens": TOKENS, "highlight": None, **PROTOCOL}
+    curves = {**figures["probe_curves"], "tokens": TOKENS, **PROTOCOL}
+    tables = {name: cells(name, figures[name]) for name in ATTENTION_FIGURES}
+    tables |= {"probe_auc": probe_scores(), "module_map": module_scores()}
+    drawn = {
+        **{name: (draw_attention, attention_caption, figures[name]) for name in ATTENTION_FIGURES},
+        "probe_auc": (draw_probe, probe_caption, probe),
+        "module_map": (draw_modules, module_caption, figures["module_map"]),
+        "probe_curves": (draw_curves, curves_caption, curves),
+    }
+    data, files = {}, []
+    for name, (draw, describe, options) in drawn.items():
+        if name in tables:
+            data[name] = str(folder / f"{name}.parquet")
+            tables[name].to_parquet(data[name], index=False)
+        made = [str(folder / f"{name}.{kind}") for kind in (*KINDS, "caption.txt")]
+        panels = str(folder / f"{name}.panels.json") if name != "probe_curves" else None
+        render(
+            draw,
+            describe,
+            scores=data.get(name, data.get("probe_auc")),
+            pictures=made[:3],
+            caption=made[3],
+            model=MODEL,
+            options=options,
+            style=STYLE,
+            panels=panels,
+        )
+        files += [*made, *([panels] if panels else [])]
+    claims().to_parquet(folder / "claims.parquet", index=False)
+    choices().to_parquet(folder / "choices.parquet", index=False)
+    for kind in (*KINDS, "caption.txt"):
+        copy = folder / f"choices.{kind}"
+        copy.write_bytes((folder / f"probe_curves.{kind}").read_bytes())
+        files.append(str(copy))
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+    return {
+        "model": MODEL,
+        "figures": files,
+        "data": data,
+        "claims": str(folder / "claims.parquet"),
+        "manifest": str(folder / "manifest.json"),
+        "template": [
+            str(root / "workflow" / "report" / f"report.{kind}")
+            for kind in ("html.j2", "css", "js")
+        ],
+        "report": str(folder / "report.html"),
+        "options": {**figures, "probe_auc": probe},
+        "choices": str(folder / "choices.parquet"),
+    }

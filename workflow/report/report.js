@@ -1,0 +1,228 @@
+"use strict";
+// Filters and sorts the tables and tells the cell under the pointer. Without it all is shown.
+(() => {
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  document.documentElement.classList.add("scripted");
+
+  // --- filter
+  const filter = document.querySelector(".filter");
+  const search = filter.querySelector("input");
+  const buttons = all("button", filter);
+  const rows = all(".claims tbody tr");
+
+  function applyFilter() {
+    const verdict = buttons.find((b) => b.getAttribute("aria-pressed") === "true").dataset.verdict;
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden =
+        (verdict !== "" && row.dataset.verdict !== verdict) || !words.every((w) => text.includes(w));
+      shown += !row.hidden;
+    }
+    for (const table of all(".claims")) {
+      const none = all("tbody tr", table).every((row) => row.hidden);
+      table.hidden = none;
+      table.nextElementSibling.hidden = !none;
+    }
+    filter.querySelector("output").textContent = `${shown} of ${rows.length} claims shown`;
+  }
+
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      applyFilter();
+    });
+  }
+  search.addEventListener("input", applyFilter);
+  filter.addEventListener("submit", (event) => event.preventDefault());
+  filter.hidden = false;
+  applyFilter();
+
+  // --- sorting; rows without a value stay last
+  const keyOf = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.key ?? cell.textContent.trim();
+  };
+
+  function sortBy(table, column) {
+    const head = table.tHead.rows[0].cells[column];
+    const down = head.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    const keyed = [...body.rows].map((row) => [keyOf(row, column), row]);
+    const numeric = keyed.every(([key]) => key === "" || Number.isFinite(Number(key)));
+    const compare = numeric
+      ? (a, b) => Number(a) - Number(b)
+      : (a, b) => a.localeCompare(b, "en", { numeric: true });
+    keyed.sort(([a], [b]) => {
+      if (a === "" || b === "") return (a === "") - (b === "");
+      return down ? compare(b, a) : compare(a, b);
+    });
+    body.append(...keyed.map(([, row]) => row));
+  }
+
+  for (const table of all(".sortable")) {
+    all("th button", table).forEach((button, column) => {
+      button.addEventListener("click", () => sortBy(table, column));
+    });
+  }
+
+  // --- the PNG stands in the page once, as the picture itself
+  for (const link of all("a[data-picture]")) {
+    link.href = document.getElementById(link.dataset.picture).querySelector("img").src;
+  }
+
+  // --- cells of the heatmaps
+  const tooltip = document.querySelector(".tooltip");
+  let active = null; // the picture whose cell is told
+  let follow = null; // puts the tooltip beside that cell again; null where it is at the pointer
+
+  const named = (axis, label) =>
+    /^-?\d+$/.test(label) ? `${axis.replaceAll("_", " ")} ${label}` : label;
+
+  function written(value) {
+    if (value === null) return "no value";
+    return value === 0 ? "0" : value.toPrecision(4); // all that is noted: none is rounded twice
+  }
+
+  function described(panels, panel, row, column) {
+    const row_label = named(panel.row_axis, panel.rows[row]);
+    const column_label = named(panel.column_axis, panel.columns[column]);
+    const value = panel.values ? `: ${written(panel.values[row][column])}` : "";
+    const title = panels.length > 1 && panel.title ? `${panel.title}\n` : "";
+    return `${title}${row_label} · ${column_label}${value}`;
+  }
+
+  function hide() {
+    tooltip.hidden = true;
+    if (active) active.querySelector(".cell").hidden = true;
+    active = null;
+  }
+
+  /** Put the tooltip beside the point (in pixels of the window), inside the window. */
+  function place(x, y) {
+    const { width, height } = tooltip.getBoundingClientRect();
+    const right = document.documentElement.clientWidth - width - 4;
+    const left = Math.max(4, Math.min(x + 14, right));
+    const above = y - height - 14;
+    tooltip.style.left = `${left}px`;
+    tooltip.style.top = `${above >= 4 ? above : y + 20}px`;
+  }
+
+  function equip(picture) {
+    const source = document.getElementById(`${picture.dataset.figure}-panels`);
+    if (!source) return;
+    const { panels } = JSON.parse(source.textContent);
+    if (!panels.length) return;
+    const outline = document.createElement("div");
+    outline.className = "cell";
+    outline.hidden = true;
+    picture.append(outline);
+    picture.tabIndex = 0;
+    picture.setAttribute("role", "application");
+    picture.setAttribute("aria-roledescription", "heatmap");
+    picture.setAttribute("aria-label", `Cells of ${picture.dataset.figure}; arrow keys read them`);
+    picture.closest("figure").querySelector(".hint").hidden = false;
+    let at = null; // [panel, row, column], the cell last told
+
+    function show(panel, row, column, point) {
+      if (active !== picture) hide();
+      active = picture;
+      at = [panel, row, column];
+      const [left, top, right, bottom] = panel.box;
+      const width = (right - left) / panel.columns.length;
+      const height = (bottom - top) / panel.rows.length;
+      const x = left + column * width;
+      const y = top + row * height;
+      outline.style.left = `${100 * x}%`;
+      outline.style.top = `${100 * y}%`;
+      outline.style.width = `${100 * width}%`;
+      outline.style.height = `${100 * height}%`;
+      outline.hidden = false;
+      const text = described(panels, panel, row, column);
+      if (tooltip.textContent !== text) tooltip.textContent = text;
+      tooltip.hidden = false;
+      follow = point
+        ? null
+        : () => {
+            const frame = picture.getBoundingClientRect();
+            place(frame.left + (x + width) * frame.width, frame.top + y * frame.height);
+          };
+      if (point) place(...point);
+      else follow();
+    }
+
+    function point(event) {
+      const frame = picture.getBoundingClientRect();
+      const x = (event.clientX - frame.left) / frame.width;
+      const y = (event.clientY - frame.top) / frame.height;
+      for (const panel of panels) {
+        const [left, top, right, bottom] = panel.box;
+        if (x >= left && x < right && y >= top && y < bottom) {
+          const row = Math.floor(((y - top) / (bottom - top)) * panel.rows.length);
+          const column = Math.floor(((x - left) / (right - left)) * panel.columns.length);
+          show(panel, row, column, [event.clientX, event.clientY]);
+          return;
+        }
+      }
+      hide();
+    }
+
+    /** The panel that begins where this one ends in the direction, or none. */
+    function neighbour(panel, across, step) {
+      const [near, far] = across ? [0, 2] : [1, 3];
+      const [low, high] = across ? [1, 3] : [0, 2];
+      const beyond = panels.filter(
+        (other) =>
+          other.box[low] < panel.box[high] &&
+          other.box[high] > panel.box[low] &&
+          (step > 0 ? other.box[near] >= panel.box[far] : other.box[far] <= panel.box[near]),
+      );
+      beyond.sort((a, b) => step * (a.box[near] - b.box[near]));
+      return beyond[0];
+    }
+
+    const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    picture.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") hide();
+      const step = steps[event.key];
+      if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      if (!at) return show(panels[0], 0, 0);
+      let [panel, row, column] = at;
+      if (active === picture) {
+        row += step[0];
+        column += step[1];
+      }
+      const [rows, columns] = [panel.rows.length, panel.columns.length];
+      if (row < 0 || row >= rows || column < 0 || column >= columns) {
+        const across = step[1] !== 0;
+        const next = neighbour(panel, across, across ? step[1] : step[0]);
+        if (!next) return show(...at);
+        panel = next;
+        row = row < 0 ? next.rows.length - 1 : row >= rows ? 0 : row;
+        column = column < 0 ? next.columns.length - 1 : column >= columns ? 0 : column;
+        row = Math.min(row, next.rows.length - 1);
+        column = Math.min(column, next.columns.length - 1);
+      }
+      show(panel, row, column);
+    });
+    picture.addEventListener("pointermove", (event) => {
+      if (event.pointerType !== "touch") point(event);
+    });
+    picture.addEventListener("click", point);
+    picture.addEventListener("pointerleave", (event) => {
+      if (event.pointerType !== "touch" && active === picture) hide();
+    });
+    picture.addEventListener("blur", hide);
+  }
+
+  all(".picture").forEach(equip);
+  document.addEventListener("click", (event) => {
+    if (active && !active.contains(event.target)) hide();
+  });
+  const scrolled = () => (follow && active ? follow() : hide());
+  document.addEventListener("scroll", scrolled, { passive: true, capture: true });
+})();
