@@ -97,7 +97,7 @@ def test_declared_code_is_what_python_imports(root):
 
 
 @pytest.mark.parametrize(
-    "rule_file", ["models", "forward", "ablation", "probe", "modules", "render"]
+    "rule_file", ["models", "forward", "ablation", "probe", "modules", "render", "claims"]
 )
 def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
     text = (root / "workflow" / "rules" / f"{rule_file}.smk").read_text()
