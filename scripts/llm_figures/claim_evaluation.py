@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from llm_figures import claim_statistics
-from llm_figures.claim_statistics import NotApplicableError, Region, spearman
+from llm_figures.claim_statistics import NotApplicableError, Region, difference, spearman
 from llm_figures.claims import (
     NOT_APPLICABLE,
     NOT_REPRODUCED,
@@ -90,7 +90,7 @@ def measure_maps(claim: Mapping, maps: Maps) -> list[tuple[object, float]]:
     if "minus" in claim:
         partner = claim["minus"]
         values = [
-            (p.input, statistic(maps[p]) - statistic(maps[_partner(p, partner, maps)]))
+            (p.input, difference(statistic(maps[p]), statistic(maps[_partner(p, partner, maps)])))
             for p in chosen
         ]
     else:
@@ -141,7 +141,10 @@ def _across(
     if not pairs:
         raise NotApplicableError(f"the figure has one {key}; the claim compares several")
     return [
-        ((getattr(one, key), getattr(other, key)), statistic(maps[one], maps[other]))
+        (
+            (one.input, other.input) if key == "input" else one.input,
+            statistic(maps[one], maps[other]),
+        )
         for one, other in pairs
     ]
 
@@ -207,14 +210,7 @@ class Table:
             raise NotApplicableError(
                 f"none of the figure's {len(self.layers)} layers lies in {first} to {last}{of}"
             )
-        wanted = cells.get("columns", ["*"])
-        columns: list[int] = []
-        for pattern in wanted if isinstance(wanted, list) else [wanted]:
-            found = [i for i, name in enumerate(self.columns) if fnmatchcase(name, pattern)]
-            if not found:
-                raise NotApplicableError(f"the figure has no column {pattern}")
-            columns += [column for column in found if column not in columns]
-        at = np.ix_(inside, columns)
+        at = np.ix_(inside, [list(self.columns).index(name) for name in self.names(cells)])
         return Region(
             self.values[at],
             rows[inside],
@@ -224,14 +220,19 @@ class Table:
         )
 
     def names(self, cells: Mapping) -> list[str]:
-        """The columns that `cells` names, one by one."""
+        """The columns that `cells` names, one by one.
+
+        Raises:
+            NotApplicableError: no such column.
+        """
         wanted = cells.get("columns", ["*"])
-        return [
-            name
-            for pattern in (wanted if isinstance(wanted, list) else [wanted])
-            for name in self.columns
-            if fnmatchcase(name, pattern)
-        ]
+        names: list[str] = []
+        for pattern in wanted if isinstance(wanted, list) else [wanted]:
+            found = [name for name in self.columns if fnmatchcase(name, pattern)]
+            if not found:
+                raise NotApplicableError(f"the figure has no column {pattern}")
+            names += [name for name in found if name not in names]
+        return names
 
 
 def measure_table(claim: Mapping, tables: Mapping[str, Table]) -> list[tuple[object, float]]:
@@ -254,15 +255,17 @@ def _table_values(claim: Mapping, region: Mapping, tables, statistic) -> Iterabl
     regions: list[Mapping] = [region]
     if claim.get("each") == "column":
         regions = [{**region, "columns": name} for name in table.names(region)]
-        if not regions:
-            raise NotApplicableError(f"the figure has no column {region['columns']}")
     for part in regions:
         here = table.region(part, published)
         if partner is None:
             yield statistic(here)
             continue
-        there = _table(tables, partner).region({**part, **partner}, published)
-        yield statistic(here, there) if "versus" in claim else statistic(here) - statistic(there)
+        other = {**part, **partner}
+        there = _table(tables, other).region(other, published)
+        if "versus" in claim:
+            yield statistic(here, there)
+        else:
+            yield difference(statistic(here), statistic(there))
 
 
 def _table(tables: Mapping[str, Table], region: Mapping) -> Table:
@@ -322,7 +325,9 @@ def _statistic(claim: Mapping) -> Callable[..., float]:
 
 
 def worst_of(claim: Mapping, measured: Sequence[tuple[object, float]]) -> float:
-    """The value that speaks for all of them."""
+    """The value that speaks for all of them; NaN where one of them is."""
+    if not np.isfinite([value for _, value in measured]).all():
+        return float("nan")
     return worst([value for _, value in measured], claim["comparison"], thresholds(claim))
 
 
@@ -361,18 +366,17 @@ def assess(
             raise NotApplicableError("the statistic is not a number here")
     except NotApplicableError as reason:
         return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
-    true = holds(value, claim["comparison"], limits)
-    row["value"] = value
+    told: dict = {"value": value}
     if (found := spread()) is not None and (values := _finite(found.values)):
-        row |= _described(claim, found, values)
-        if claim["certain"] and "low" in row:
-            ends = (row["low"], row["high"])
-            true = all(holds(end, claim["comparison"], limits) for end in ends)
-    elif claim["certain"]:
-        return row | {
-            "verdict": NOT_APPLICABLE,
-            "reason": "the claim is about an interval, which these data do not give",
-        }
+        told |= _described(claim, found, values)
+    true = holds(value, claim["comparison"], limits)
+    if claim["certain"]:
+        if "low" not in told:
+            reason = "the claim is about an interval, which these data do not give"
+            return row | {"verdict": NOT_APPLICABLE, "reason": reason}
+        ends = (told["low"], told["high"])
+        true = all(holds(end, claim["comparison"], limits) for end in ends)
+    row |= told
     if each := _finite(heads()):
         row["heads"] = len(each)
         row["held_heads"] = sum(holds(v, claim["comparison"], limits) for v in each)
@@ -384,13 +388,12 @@ def _described(claim: Mapping, spread: Spread, values: list[float]) -> dict:
     row = {
         "units": len(values),
         "held": sum(holds(value, claim["comparison"], limits) for value in values),
-        "spread": spread.what,
     }
     if len(values) > 1:
         ends = (
             np.percentile(values, [2.5, 97.5]) if spread.percentiles else (min(values), max(values))
         )
-        row |= {"low": float(ends[0]), "high": float(ends[1])}
+        row |= {"low": float(ends[0]), "high": float(ends[1]), "spread": spread.what}
     return row
 
 

@@ -17,11 +17,28 @@ class NotApplicableError(Exception):
     """A claim that cannot be evaluated on this figure, and why."""
 
 
+# Values this close, in parts of the largest, are one: sums of the same numbers in another order.
+ROUNDING = 1e-12
+
+
+def difference(a: float, b: float) -> float:
+    """a − b, and 0 where they differ by rounding alone."""
+    return a - b if abs(a - b) > ROUNDING * max(abs(a), abs(b)) else 0.0
+
+
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation, ties sharing their mean rank; 0 where one of them does not vary."""
+    return _pearson(_ranks(a), _ranks(b), constant=0.0)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata  # scipy.stats takes a second to import
 
-    return _pearson(rankdata(a), rankdata(b), constant=0.0)
+    order = np.argsort(values)
+    rising = np.diff(values[order], prepend=values[order[0]])
+    distinct = np.empty(len(values), dtype=int)
+    distinct[order] = (rising > ROUNDING * np.abs(values).max()).cumsum()
+    return rankdata(distinct)
 
 
 def _pearson(a: np.ndarray, b: np.ndarray, constant: float = np.nan) -> float:

@@ -69,6 +69,8 @@ STATISTICS: dict[str, tuple[str, tuple[str, ...], str]] = {
 # What a claim may say about which numbers it is on, by kind of figure.
 _MAP_KEYS = ("panels", "minus", "versus", "across", "along")
 _TABLE_KEYS = ("cells", "minus", "versus", "each")
+_MAP_PARTNER = ("input", "component", "epsilon")
+_TABLE_PARTNER = ("columns", "layers", "control")
 
 
 def read_claims(files: Sequence[str | Path], schema: dict, check) -> list[dict]:
@@ -158,6 +160,8 @@ def _read(file: str) -> Any:
         return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"config: claims.files: {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: not a text in UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file}: {' '.join(str(error).split())[:200]}") from None
 
@@ -177,9 +181,14 @@ def _problems(claim: Mapping):
         yield f"statistic: {name!r}; for this figure: {', '.join(sorted(fitting))}"
         return
     kind, options, _ = statistic
-    for key in {*_MAP_KEYS, *_TABLE_KEYS} - set(_MAP_KEYS if attention else _TABLE_KEYS):
-        if key in claim:
+    for key in (*_MAP_KEYS, *_TABLE_KEYS):
+        if key in claim and key not in (_MAP_KEYS if attention else _TABLE_KEYS):
             yield f"{key}: not for {claim['figures'][0]}"
+    fields = _MAP_PARTNER if attention else _TABLE_PARTNER
+    for key in ("minus", "versus"):
+        for field in claim.get(key, {}):
+            if field not in fields:
+                yield f"{key}.{field}: not for {claim['figures'][0]}; allowed: {', '.join(fields)}"
     if sorted(claim["options"]) != sorted(options):
         needed = ", ".join(options) or "no options"
         yield f"options: {name} takes {needed}, not {', '.join(claim['options']) or 'none'}"
@@ -191,6 +200,8 @@ def _problems(claim: Mapping):
         yield f"{partners[0]}: {name} is of one, not of two; minus gives a difference"
     if pair and "minus" in claim:
         yield f"minus: {name} compares two already; use versus"
+    if pair and "along" in claim:
+        yield f"along: {name} compares two; a trend is one of single panels"
     two = isinstance(claim["threshold"], list)
     if two != (claim["comparison"] == "within"):
         yield "threshold: two numbers for within, one for any other comparison"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -141,3 +143,23 @@ def test_scale_panels_are_components_by_epsilon():
     tail = cells[(cells["component"] == "query") & (cells["epsilon"] == 1e-3)]
     map_ = tail["weight"].to_numpy().reshape(TOKENS, TOKENS)
     assert distance_to_uniform(map_) < 0.01
+
+
+@pytest.mark.parametrize("sinks", [None, np.array([0.5, -1.0, 2.0, 0.0])])
+def test_a_head_by_itself_has_the_weights_that_it_has_among_the_others(sinks):
+    """Four query heads read two key-value heads."""
+    every = replace(states(sink=1.0), sinks=sinks, window=5, softcap=4.0)
+    for head in range(4):
+        alone = every.head(head)
+        assert alone.query.shape == alone.key.shape == (1, TOKENS, 6)
+        np.testing.assert_allclose(alone.weights()[0], every.weights()[head], atol=1e-15)
+    assert np.abs(every.weights()[0] - every.weights()[1]).max() > 0.05
+
+
+@pytest.mark.parametrize("component", ["query", "key"])
+def test_a_head_by_itself_can_be_altered(component):
+    made = Alteration(component, "mean", over="features")
+    for head in range(4):
+        np.testing.assert_allclose(
+            states().head(head).altered(made).weights()[0], states().altered(made).weights()[head]
+        )

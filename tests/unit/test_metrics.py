@@ -4,6 +4,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 
 from llm_figures.metrics import (
     METRICS,
+    auc,
     bootstrap_interval,
     fold_interval,
     metrics,
@@ -79,3 +80,21 @@ def test_the_bootstrap_interval_covers_as_often_as_it_says():
         assert mean == pytest.approx(right.mean())
         inside += low <= 0.7 <= high
     assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_the_auc_alone_is_that_among_the_metrics():
+    random = np.random.default_rng(4)
+    labels, scores = np.arange(40) % 2, random.normal(size=40).round(1)
+    weights = random.integers(0, 3, size=(20, 40)).astype(float)
+    weights[0] = labels  # a draw without one of the classes
+    weights[1] = 0
+    found = auc(labels, scores, weights)
+    np.testing.assert_array_equal(found, metrics(labels, scores, weights)["auc"])
+    assert np.isnan(found[:2]).all()
+    assert np.isfinite(found[2:]).all()
+    assert auc(np.ones(3, int), np.arange(3.0), np.ones((1, 3))) == pytest.approx(
+        [np.nan], nan_ok=True
+    )
+    # 3 above 1 and beside 1: one pair won, one tied, the second counted twice
+    by_hand = auc(np.array([0, 0, 1]), np.array([1.0, 3.0, 3.0]), np.array([[1.0, 2.0, 1.0]]))
+    assert by_hand == pytest.approx([(1 + 2 / 2) / 3])

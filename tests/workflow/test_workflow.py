@@ -617,3 +617,73 @@ def test_two_models_and_a_folder_side_by_side(project):
     planned = project.planned("figures")
     assert planned["render_probe"] == 1
     assert "measure_modules" not in planned
+
+
+def test_claims_are_checked_added_and_guarded(project):
+    claims = project.results / "claims.parquet"
+    project.run("claims")
+    built_in = yaml.safe_load((project.root / "config" / "claims.yaml").read_text())["claims"]
+    found = pd.read_parquet(claims)
+    assert list(zip(found["figure"], found["claim"], strict=True)) == [
+        (figure, claim["id"])
+        for figure in FIGURES
+        for claim in built_in
+        if figure in claim["figures"]
+    ]
+    verdicts = found.set_index(["figure", "claim"])["verdict"]
+    assert set(verdicts) == {"reproduced", "not reproduced", "not applicable"}
+    assert verdicts["mean_qkv", "mean-causal"] == "reproduced"
+    # three layers stand for layers 0, 15.5 and 31 of 32
+    assert verdicts["probe_auc", "probe-layer-30"] == "not applicable"
+    assert (found["value"].notna() == (found["verdict"] != "not applicable")).all()
+    assert (found["reason"].notna() == found["value"].isna()).all()
+    attention = found[found["figure"].isin(FIGURES[:3])]
+    assert set(attention["heads"].dropna()) == {4}
+    sure = found[found["claim"] == "probe-exact-beats-question"].iloc[0]
+    assert sure["low"] <= sure["value"] <= sure["high"]
+    page = (project.results / "claims.md").read_text()
+    for figure, claim in verdicts.index:
+        assert f"## {figure}\n" in page
+        assert f" | {claim} | " in page
+    assert project.planned("claims") == {}
+
+    mine = {"id": "mine", "figures": ["module_map"], "statement": "One is on top.",
+            "source": "my notes", "statistic": "largest", "comparison": ">=", "threshold": 1}  # fmt: skip
+    (project.folder / "mine.yaml").write_text(yaml.safe_dump({"claims": [mine]}))
+    project.change(claims__files=["mine.yaml"])
+    assert project.planned("claims") == {"check_module_claims": 1, "collect_claims": 1, "claims": 1}
+    project.run("claims")
+    after = pd.read_parquet(claims).set_index(["figure", "claim"])
+    assert after.loc[("module_map", "mine"), ["verdict", "value"]].tolist() == ["reproduced", 1]
+    pd.testing.assert_series_equal(after["verdict"].drop(("module_map", "mine")), verdicts)
+
+    project.change(claims__fail_on=["mean_qkv/mean-causal", "mine"])
+    assert project.planned("claims") == {"guard_claims": 1, "claims": 1}
+    project.run("claims")
+    written = claims.stat().st_mtime_ns
+    broken = "/".join(verdicts[verdicts == "not reproduced"].index[0])
+    project.change(claims__fail_on=["mine", broken, "probe-layer-30"])
+    code, output = project.run("claims", check=False)
+    assert code != 0
+    assert "Traceback" not in output
+    lines = {line for line in output.splitlines() if line.strip().startswith("claims.fail_on")}
+    assert len(lines) == 2, output
+    assert any(f"{broken}: not reproduced" in line for line in lines)
+    assert any("probe_auc/probe-layer-30: not applicable" in line for line in lines)
+    assert claims.stat().st_mtime_ns == written
+    assert not (project.results / "claims" / "guarded.txt").exists()
+
+
+def test_a_mistake_in_a_file_of_claims_ends_before_any_job_in_one_line(project):
+    (project.folder / "mine.yaml").write_text("claims: [{id: mine}]")
+    for changes, message in (
+        ({"claims__files": ["mine.yaml"]}, "mine.yaml: claims[1]: missing key(s): figures,"),
+        ({"claims__files": ["gone.yaml"]}, "config: claims.files: gone.yaml: No such file"),
+        ({"claims__files": [], "claims__fail_on": ["nothing"]}, "claims.fail_on: 'nothing' names"),
+    ):
+        project.change(**changes)
+        code, output = project.run("claims", check=False)
+        assert code != 0
+        assert len([line for line in output.splitlines() if message in line]) == 1, output
+        assert "Traceback" not in output
+        assert "rule " not in output
