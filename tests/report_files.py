@@ -10,6 +10,7 @@ import yaml
 from llm_figures.attention import LayerStates
 from llm_figures.attention_figure import attention_caption, draw_attention
 from llm_figures.attention_scores import attention_cells
+from llm_figures.claim_evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.config import ATTENTION_FIGURES, validated
 from llm_figures.drawing import render
 from llm_figures.module_figure import COLUMNS, draw_modules, module_caption
@@ -126,9 +127,7 @@ def claims() -> pd.DataFrame:
         ]
         for row in rows[-3:]:
             row.update(model=MODEL, figure=figure, statistic="distance")
-    columns = ["model", "figure", "claim", "statement", "source", "statistic", "comparison",
-               "threshold", "threshold_high", "value", "low", "high", "spread", "units", "held",
-               "heads", "held_heads", "verdict", "reason"]  # fmt: skip
+    columns = list(COLUMNS_OF_CLAIMS)
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -150,9 +149,15 @@ def choices() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+RUN_ON = {"device": "cpu", "dtype": "float32", "cuda": None}
 MANIFEST = {
-    "version": "0.1.0",
-    "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": True},
+    "format": 1,
+    "project": {
+        "name": "llm-figures",
+        "version": "0.1.0",
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "uncommitted_changes": True,
+    },
     "model": {
         "name": MODEL,
         "revision": "abc",
@@ -160,14 +165,27 @@ MANIFEST = {
         "entry": {"file_sha256": "cd" * 32},
     },
     "config": {"model": MODEL, "dataset": {"source": "path", "path": "mine.csv"}},
-    "packages": {"torch": "2.0", "numpy": "2.1"},
-    "platform": "Linux x86_64",
-    "runtime": [{"device": "cpu", "dtype": "float32"}],
-    "stages": [
-        {"rule": "generate_answers", "seconds": 75.2, "max_rss_mb": 1900.0, "jobs": 2},
-        {"rule": "score_modules", "seconds": 0.4, "max_rss_mb": 40.0, "jobs": 1},
-    ],
-    "files": [{"path": "probe/scores.parquet", "sha256": "ef" * 32, "bytes": 12}],
+    "written_with": {
+        "python": "3.11.7",
+        "platform": "Linux x86_64",
+        "packages": {"torch": "2.0", "numpy": "2.1"},
+    },
+    "stages": {
+        "generate_answers": {
+            "jobs": 2,
+            "seconds": 75.2,
+            "max_memory_mb": 1900.0,
+            "ran_on": [{**RUN_ON, "files": ["forward/generations/0-of-1.parquet"]}],
+        },
+        "score_modules": {"jobs": 1, "seconds": 0.4, "max_memory_mb": 40.0},
+    },
+    "files": {
+        "probe/scores.parquet": {
+            "sha256": "ef" * 32,
+            "bytes": 12,
+            "made_by": "collect_probe_scores",
+        }
+    },
 }
 
 

@@ -159,6 +159,8 @@ def claim_rows(claims: pd.DataFrame) -> list[dict]:
                 "symbol": VERDICTS[claim["verdict"]],
                 "statement": claim["statement"],
                 "source": _given(claim["source"]),
+                "note": _given(claim["note"]),
+                "statistic": claim["statistic"].replace("_", " "),
                 "reason": _given(claim["reason"]),
                 "value": number(claim["value"]),
                 "value_key": _given(claim["value"]),
@@ -255,45 +257,60 @@ def provenance(manifest: dict) -> dict:
     """
     model = manifest.get("model") or {}
     config = manifest.get("config") or {}
-    git = manifest.get("git") or {}
-    commit = git.get("commit")
-    code = " ".join(
-        str(part)
-        for part in (
-            manifest.get("version"),
-            commit and f"(commit {commit[:12]}{', changed since' if git.get('dirty') else ''})",
-        )
-        if part
-    )
+    project = manifest.get("project") or {}
+    written = manifest.get("written_with") or {}
+    stages = manifest.get("stages") or {}
     facts = [
-        ("Model", model.get("name") or config.get("model")),
+        ("Model", model.get("name")),
         ("Revision", model.get("revision")),
         ("Quantization", model.get("quantization")),
-        ("Data set", _dataset(manifest.get("dataset") or config.get("dataset"))),
-        *(("Run on", _flat(run)) for run in manifest.get("runtime") or []),
-        ("Platform", _flat(manifest.get("platform"))),
-        ("Code", code),
+        ("Data set", _dataset(config.get("dataset"))),
+        *(("Run on", text) for text in _ran_on(stages)),
+        ("Written with", " ".join(str(written[k]) for k in ("python", "platform") if k in written)),
+        ("Code", _code(project)),
     ]
-    stages = [
+    rows = [
         {
-            "rule": stage.get("rule"),
+            "rule": rule,
             "jobs": stage.get("jobs"),
             "seconds": _given(stage.get("seconds")),
             "time": duration(stage.get("seconds")),
-            "max_rss_mb": _given(stage.get("max_rss_mb")),
-            "memory": memory(stage.get("max_rss_mb")),
+            "memory_key": _given(stage.get("max_memory_mb")),
+            "memory": memory(stage.get("max_memory_mb")),
         }
-        for stage in manifest.get("stages") or []
+        for rule, stage in stages.items()
     ]
     return {
         "facts": [(name, text) for name, text in facts if text],
         "hashes": _hashes(model),
         "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False) if config else "",
-        "packages": sorted((manifest.get("packages") or {}).items(), key=lambda p: p[0].lower()),
-        "stages": stages,
-        "total": duration(sum(stage["seconds"] or 0 for stage in stages)) if stages else "",
-        "files": manifest.get("files") or [],
+        "packages": sorted((written.get("packages") or {}).items(), key=lambda p: p[0].lower()),
+        "stages": rows,
+        "total": duration(sum(row["seconds"] or 0 for row in rows)) if rows else "",
+        "files": [{"path": path, **known} for path, known in (manifest.get("files") or {}).items()],
     }
+
+
+def _ran_on(stages: Mapping[str, dict]) -> list[str]:
+    """What stages ran the model on, each kind once, with its stages where they differ."""
+    kinds: dict[str, list[str]] = {}
+    for rule, stage in stages.items():
+        for kind in stage.get("ran_on") or []:
+            text = _flat({key: value for key, value in kind.items() if key != "files"})
+            if rule not in kinds.setdefault(text, []):
+                kinds[text].append(rule)
+    if len(kinds) == 1:
+        return list(kinds)
+    return [f"{text} ({', '.join(rules)})" for text, rules in kinds.items()]
+
+
+def _code(project: dict) -> str:
+    """llm-figures 0.1.0 (commit 0123456789ab, with uncommitted changes)"""
+    text = " ".join(str(project[key]) for key in ("name", "version") if project.get(key))
+    if commit := project.get("commit"):
+        changes = ", with uncommitted changes" if project.get("uncommitted_changes") else ""
+        text += f" (commit {commit[:12]}{changes})"
+    return text
 
 
 def number(value: float | None) -> str:

@@ -264,8 +264,8 @@ def test_the_manifest_is_read_as_far_as_it_goes():
         "Revision": "abc",
         "Data set": "mine.csv",
         "Run on": "device cpu, dtype float32",
-        "Platform": "Linux x86_64",
-        "Code": "0.1.0 (commit 0123456789ab, changed since)",
+        "Written with": "3.11.7 Linux x86_64",
+        "Code": "llm-figures 0.1.0 (commit 0123456789ab, with uncommitted changes)",
     }
     assert found["hashes"] == [("model.safetensors", "ab" * 32)]
     assert found["packages"] == [("numpy", "2.1"), ("torch", "2.0")]
@@ -274,6 +274,12 @@ def test_the_manifest_is_read_as_far_as_it_goes():
         ("0.4 s", "40 MB"),
     ]
     assert found["total"] == "1 min 16 s"
+    other = {"jobs": 1, "ran_on": [{**report_files.RUN_ON, "device": "cuda", "files": []}]}
+    mixed = {**report_files.MANIFEST["stages"], "measure_modules": other}
+    assert [text for name, text in report.provenance({"stages": mixed})["facts"]] == [
+        "device cpu, dtype float32 (generate_answers)",
+        "device cuda, dtype float32 (measure_modules)",
+    ]
     nothing = report.provenance({})
     assert not any(nothing.values())
 

@@ -647,8 +647,8 @@ def test_claims_are_checked_added_and_guarded(project):
         assert f" | {claim} | " in page
     assert project.planned("claims") == {}
 
-    mine = {"id": "mine", "figures": ["module_map"], "statement": "One is on top.",
-            "source": "my notes", "statistic": "largest", "comparison": ">=", "threshold": 1}  # fmt: skip
+    mine = {"id": "mine", "figures": ["module_map"], "statement": "One is on top."}
+    mine |= {"source": "my notes", "statistic": "largest", "comparison": ">=", "threshold": 1}
     (project.folder / "mine.yaml").write_text(yaml.safe_dump({"claims": [mine]}))
     project.change(claims__files=["mine.yaml"])
     assert project.planned("claims") == {"check_module_claims": 1, "collect_claims": 1, "claims": 1}
