@@ -57,6 +57,8 @@ CASES = [
     ("column_trend", [MIXED], {}, -1.5 / sqrt(4.5 * 5)),
     ("column_trend", [SINK], {}, -3 / sqrt(3 * 5)),
     ("column_trend", [SELF], {}, 1),
+    # 0.3, 0.45, 0.5: the first row's weight, 1 by causality, does not count
+    ("column_trend", [np.array([[1, 0, 0], [0.3, 0.7, 0], [0.3, 0.2, 0.5]])], {}, 1),
     ("diagonal", [MIXED], {}, 0.7 / 3),
     ("diagonal", [SELF], {}, 1),
     ("diagonal_trend", [MIXED], {}, -1.5 / sqrt(4.5 * 5)),

@@ -206,11 +206,11 @@ def test_a_region_is_found_by_relative_depth():
 
 
 def test_every_layer_belongs_to_one_part_of_a_split_of_the_depth():
-    for layers in (2, 16, 28, 30, 31, 32, 80):
+    for layers in (2, 3, 16, 28, 30, 31, 32, 80):  # of 3, the middle one lies between 15 and 16
         table = Table(["a"], range(layers), np.zeros((layers, 1)))
-        parts = [(0, 10), (11, 31)]
-        rows = [table.region({"layers": part}, {"layers": 32}).rows for part in parts]
-        assert sum(map(len, rows)) == layers
+        for parts in [(0, 10), (11, 31)], [(0, 15), (16, 31)]:
+            rows = [table.region({"layers": part}, {"layers": 32}).rows for part in parts]
+            assert sum(map(len, rows)) == layers
 
 
 def test_each_column_by_itself_or_all_together():
@@ -494,7 +494,7 @@ def probed(columns, folds=2, twins=None):
             scores.append({"layer": layer, "token": token, "metric": "auc", "control": "none",
                            "mean": mean, "ci_low": mean, "ci_high": mean})  # fmt: skip
     predictions = pd.concat(told).sample(frac=1, random_state=0)
-    return pd.DataFrame(scores), predictions, answers
+    return pd.DataFrame(scores), predictions, answers.sample(frac=1, random_state=1)
 
 
 def separated(distance, seed):

@@ -1,6 +1,7 @@
 """The workflow as a user runs it, on a tiny random model: real jobs, real files."""
 
 import hashlib
+import html
 import json
 import os
 import re
@@ -579,19 +580,9 @@ def test_two_models_and_a_folder_side_by_side(project):
         model_sources__other={"source": "path", "path": "other-model"},
         result_folders=["elsewhere/big/"],
     )
-    # Synthetic claims where no rule makes them.
-    for name in ("tiny", "other"):
-        path = project.folder / "results" / name / "claims.parquet"
-        path.parent.mkdir(exist_ok=True)
-        if not path.exists():
-            pd.DataFrame(
-                {"model": [name], "figure": ["mean_qkv"], "claim": ["c"], "statement": ["So."]}
-                | {"statistic": ["D"], "comparison": [">="], "threshold": [0.5], "value": [0.7]}
-                | {"verdict": ["reproduced"]}
-            ).to_parquet(path)
     compared = project.folder / "results" / "_models"
     targets = [f"results/_models/figures/{figure}.png" for figure in ("mean_qkv", "module_map")]
-    project.run(*targets, "results/_models/claims.md")
+    project.run(*targets)
     pictures = {path.name for path in (compared / "figures").iterdir()}
     kinds = ("pdf", "svg", "png", "caption.txt")
     assert pictures == {f"{name}.{kind}" for name in ("mean_qkv", "module_map") for kind in kinds}
@@ -602,9 +593,6 @@ def test_two_models_and_a_folder_side_by_side(project):
     assert "other, layer" in caption
     missing = "elsewhere/big/attention/mean_qkv.parquet"
     assert caption.endswith(f"\nLeft out: {missing} is missing.\n")
-    claims = pd.read_parquet(compared / "claims.parquet")
-    assert list(claims["model"].unique()) == ["tiny", "other"]
-    assert "elsewhere/big/claims.parquet is missing" in (compared / "claims.md").read_text()
     # The other model has layers of its own, and the first one's results were not touched.
     other = pd.read_parquet(project.folder / "results/other/modules/scores.parquet")
     assert set(other["layer"]) == {0, 1}
@@ -613,10 +601,34 @@ def test_two_models_and_a_folder_side_by_side(project):
     assert project.planned(*targets) == {}
     shutil.copytree(project.results / "attention", elsewhere / "attention")
     assert project.planned(*targets) == {"render_comparison": 1}
-    # All figures of both: only the second's remain.
-    planned = project.planned("figures")
-    assert planned["render_probe"] == 1
-    assert "measure_modules" not in planned
+    # All of both: of the first only its claims were missing.
+    project.run("compare")
+    assert {path.stem for path in (compared / "figures").glob("*.png")} == set(FIGURES)
+    claims = pd.read_parquet(compared / "claims.parquet")
+    assert list(claims["model"].unique()) == ["tiny", "other"]
+    assert len(set(claims["figure"])) == 5
+    assert "elsewhere/big/claims.parquet is missing" in (compared / "claims.md").read_text()
+    assert project.planned("compare") == {}
+
+
+def test_choices_and_the_report_that_shows_them(project):
+    project.run("report")
+    page = (project.results / "report.html").read_text()
+    for name in (*FIGURES, "choices", "provenance"):
+        assert f'id="{name}"' in page
+    claims = pd.read_parquet(project.results / "claims.parquet")
+    assert all(html.escape(text, quote=False) in page for text in claims["statement"].head(20))
+    choices = pd.read_parquet(project.results / "choices.parquet")
+    keys = ["operation", "over", "stage", "scope", "layer_choice", "head_choice"]
+    combinations = choices[keys].drop_duplicates()
+    # over × stage × scope × layer × head for the mean, without over for the scale
+    assert combinations["operation"].value_counts().to_dict() == {"mean": 64, "scale": 32}
+    # A factor commutes with the rotation, so before and after it are one.
+    scaled = choices[choices["operation"] == "scale"].set_index([*keys, "layer", "head", "claim"])
+    before, after = (scaled.xs(stage, level="stage") for stage in ("before_rotary", "after_rotary"))
+    pd.testing.assert_series_equal(before["verdict"], after["verdict"])
+    assert "| 0 of 32 |" in (project.results / "choices.md").read_text()
+    assert project.planned("report") == {}
 
 
 def test_claims_are_checked_added_and_guarded(project):
@@ -633,7 +645,7 @@ def test_claims_are_checked_added_and_guarded(project):
     verdicts = found.set_index(["figure", "claim"])["verdict"]
     assert set(verdicts) == {"reproduced", "not reproduced", "not applicable"}
     assert verdicts["mean_qkv", "mean-causal"] == "reproduced"
-    # three layers stand for layers 0, 15.5 and 31 of 32
+    # the embeddings and three layers stand for layers 0, 10.3, 20.7 and 31 of 32
     assert verdicts["probe_auc", "probe-layer-30"] == "not applicable"
     assert (found["value"].notna() == (found["verdict"] != "not applicable")).all()
     assert (found["reason"].notna() == found["value"].isna()).all()
@@ -666,7 +678,7 @@ def test_claims_are_checked_added_and_guarded(project):
     code, output = project.run("claims", check=False)
     assert code != 0
     assert "Traceback" not in output
-    lines = {line for line in output.splitlines() if line.strip().startswith("claims.fail_on")}
+    lines = set(re.findall(r"claims\.fail_on: .*", output))
     assert len(lines) == 2, output
     assert any(f"{broken}: not reproduced" in line for line in lines)
     assert any("probe_auc/probe-layer-30: not applicable" in line for line in lines)
