@@ -15,7 +15,9 @@ from llm_figures.errors import UserError
 
 ATTENTION = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"
-COMPARISONS = (">=", "<=", ">", "<", "within")
+# Beside the word: colour alone tells nothing to many readers and on paper.
+SYMBOLS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_APPLICABLE: "–"}
+COMPARISONS = {">=": "≥", "<=": "≤", ">": ">", "<": "<", "within": "within"}
 
 # name: (of what, its options, what it is). Kinds: "map" is one attention map, "maps" a pair of
 # them; "table" is a region of a layer × column table, "tables" a pair of them.

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-SYMBOLS = {"reproduced": "✓", "not reproduced": "✗", "not applicable": "–"}
+from llm_figures.claims import COMPARISONS, SYMBOLS
+from llm_figures.claims_page import number
+
 # What makes two rows the same claim, so that their verdicts may stand in one row.
-KEY = ["figure", "claim", "statement"]
-NEEDED = {*KEY, "statistic", "comparison", "threshold", "value", "verdict"}
+KEY = ["figure", "claim"]
+NEEDED = {*KEY, "statement", "statistic", "comparison", "threshold", "value", "verdict"}
 
 
 def unusable_claims(table: pd.DataFrame) -> str | None:
@@ -31,8 +33,8 @@ def stacked_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def claims_table(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
     """Markdown: counts per model, then one row per claim and one column per model.
 
-    claims: as from `stacked_claims`. A claim whose statement differs between models has a row for
-    each statement; one whose test differs is named below the table.
+    claims: as from `stacked_claims`. A claim whose test differs between models is named below the
+    table; of statements that differ in words, the first model's is shown.
     """
     models = list(claims["model"].unique())
     lines = ["# Claims across models", ""]
@@ -46,10 +48,10 @@ def claims_table(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
         _row(["---"] * (3 + len(models))),
     ]
     notes = []
-    for (figure, claim, statement), rows in claims.groupby(KEY, sort=False):
+    for (figure, claim), rows in claims.groupby(KEY, sort=False):
         verdicts = rows.set_index("model")
         shown = [_verdict(verdicts, model) for model in models]
-        lines.append(_row([figure, claim, statement, *shown]))
+        lines.append(_row([figure, claim, rows["statement"].iloc[0], *shown]))
         tests = {model: _test(verdicts.loc[[model]].iloc[0]) for model in verdicts.index}
         if len(set(tests.values())) > 1:
             listed = "; ".join(f"{model}: {test}" for model, test in tests.items())
@@ -73,7 +75,7 @@ def _verdict(verdicts: pd.DataFrame, model: str) -> str:
     if model not in verdicts.index:
         return ""
     row = verdicts.loc[[model]].iloc[0]
-    value = "" if pd.isna(row["value"]) else f" ({row['value']:.4g})"
+    value = "" if pd.isna(row["value"]) else f" ({number(row['value'])})"
     return f"{SYMBOLS.get(row['verdict'], '')} {row['verdict']}{value}".strip()
 
 
@@ -83,7 +85,7 @@ def _test(row: pd.Series) -> str:
     high = row.get("threshold_high")
     if high is not None and not pd.isna(high):
         threshold += f" to {high:g}"
-    return f"{row['statistic']} {row['comparison']} {threshold}".strip()
+    return f"{row['statistic']} {COMPARISONS[row['comparison']]} {threshold}".strip()
 
 
 def _row(cells: Sequence) -> str:

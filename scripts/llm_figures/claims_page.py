@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from llm_figures.claims import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
+from llm_figures.claims import COMPARISONS, REPRODUCED, SYMBOLS
 from llm_figures.errors import UserError
 
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE)
-SYMBOLS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_APPLICABLE: "–"}
 _INTRODUCTION = """\
 What readers of the published figures state about them, checked against the numbers behind ours.
 A verdict is a finding about this model. Thresholds come from the statements, see
@@ -29,14 +27,13 @@ def threshold_text(row) -> str:
     """≥ 0.9, or 13 to 17."""
     if row.comparison == "within":
         return f"{number(row.threshold)} to {number(row.threshold_high)}"
-    sign = {">=": "≥", "<=": "≤"}.get(row.comparison, row.comparison)
-    return f"{sign} {number(row.threshold)}"
+    return f"{COMPARISONS[row.comparison]} {number(row.threshold)}"
 
 
 def counts(claims: pd.DataFrame) -> dict[str, int]:
     """{verdict: how many}, every verdict named."""
     found = claims["verdict"].value_counts()
-    return {verdict: int(found.get(verdict, 0)) for verdict in VERDICTS}
+    return {verdict: int(found.get(verdict, 0)) for verdict in SYMBOLS}
 
 
 def claims_page(claims: pd.DataFrame, model: str) -> str:
@@ -75,7 +72,7 @@ def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
 
 
 def _overview(claims: pd.DataFrame) -> str:
-    lines = [f"| figure | {' | '.join(VERDICTS)} |", "|---|" + "---:|" * len(VERDICTS)]
+    lines = [f"| figure | {' | '.join(SYMBOLS)} |", "|---|" + "---:|" * len(SYMBOLS)]
     for figure, part in claims.groupby("figure", sort=False):
         lines.append(f"| {figure} | {' | '.join(map(str, counts(part).values()))} |")
     return "\n".join(lines)

@@ -17,12 +17,10 @@ import pandas as pd
 import yaml
 from jinja2 import DictLoader, Environment, StrictUndefined
 
+from llm_figures.claims import COMPARISONS, SYMBOLS
 from llm_figures.errors import UserError
 from llm_figures.probe_figure import CONTROLS, EXPLANATIONS, LABELS
 
-# The symbol beside the word: colour alone tells nothing to many readers and on paper.
-VERDICTS = {"reproduced": "✓", "not reproduced": "✗", "not applicable": "–"}
-COMPARISONS = {">=": "≥", "<=": "≤", ">": ">", "<": "<"}
 MOST_DATA = 5_000_000  # bytes of one data file that is put into the page
 PLAIN_CSV = 1_000_000  # bytes of a CSV that is put there as it is; a larger one is gzipped
 TYPES = {
@@ -123,7 +121,7 @@ def report_page(
         model=model,
         sections=parts,
         counts=verdict_counts(every),
-        symbols=VERDICTS,
+        symbols=SYMBOLS,
         choices=choices
         and {
             "picture": _shown(choices[0], model),
@@ -156,7 +154,7 @@ def claim_rows(claims: pd.DataFrame) -> list[dict]:
                 "figure": claim["figure"],
                 "claim": claim["claim"],
                 "verdict": claim["verdict"],
-                "symbol": VERDICTS[claim["verdict"]],
+                "symbol": SYMBOLS[claim["verdict"]],
                 "statement": claim["statement"],
                 "source": _given(claim["source"]),
                 "note": _given(claim["note"]),
@@ -180,7 +178,7 @@ def claim_rows(claims: pd.DataFrame) -> list[dict]:
 
 def verdict_counts(rows: Sequence[dict]) -> dict[str, int]:
     """{verdict: number of claims}, all three."""
-    return {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in VERDICTS}
+    return {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in SYMBOLS}
 
 
 def probe_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> dict | None:

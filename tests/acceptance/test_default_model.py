@@ -5,6 +5,8 @@ causal map. The bounds were written after one run had been seen; they leave wide
 against regressions. They are no claims about the published figures.
 """
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +31,7 @@ from llm_figures.tensors import read_table, tensor_file
 pytestmark = pytest.mark.acceptance
 
 FIGURES = [
-    "mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "probe_curves", "module_map",
+    "mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "probe_curves", "module_map", "choices",
 ]  # fmt: skip
 EXACT = ["exact_answer_first", "exact_answer_last"]
 
@@ -37,9 +39,9 @@ EXACT = ["exact_answer_first", "exact_answer_last"]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, root) -> Path:
     folder = tmp_path_factory.mktemp("default")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "figures"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
     done = subprocess.run(
-        command,
+        [*command, "report"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -199,3 +201,45 @@ def test_the_module_map_covers_every_layer_and_projection(results):
     # Between a tenth and ten times what a random direction gives.
     width = np.where(values.columns == "mlp. down", 1536, 576)
     assert (values * np.sqrt(width)).stack().between(0.1, 10).all()
+
+
+def test_the_verdicts_are_those_of_the_readme(results, root):
+    claims = pd.read_parquet(results / "claims.parquet")
+    found = pd.crosstab(claims["figure"], claims["verdict"])
+    table = re.findall(
+        r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$",
+        (root / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(table) == 5
+    for figure, total, reproduced, not_reproduced in table:
+        row = found.loc[figure]
+        assert row.sum() == int(total) == int(reproduced) + int(not_reproduced)
+        # Answers, and with them a score at the edge of its threshold, may differ by the machine.
+        room = 2 if figure == "probe_auc" else 0
+        assert abs(row["reproduced"] - int(reproduced)) <= room, figure
+
+
+def test_over_features_in_the_shown_layer_alone_reproduces_the_most(results):
+    choices = pd.read_parquet(results / "choices.parquet")
+    keys = ["over", "stage", "scope", "layer_choice", "head_choice"]
+    mean = choices[choices["operation"] == "mean"]
+    counts = (mean["verdict"] == "reproduced").groupby([mean[key] for key in keys]).sum()
+    best = counts[counts == counts.max()].reset_index()
+    assert set(best["over"]) == {"features"}
+    assert set(best["scope"]) == {"layer"}
+
+
+def test_every_file_is_as_the_manifest_says(results, root):
+    manifest = json.loads((results / "manifest.json").read_text())
+    ran_on = manifest["stages"]["generate_answers"]["ran_on"]
+    assert [kind["dtype"] for kind in ran_on] == ["float32"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "verify"],
+        cwd=results.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(manifest['files'])} files as" in done.stderr

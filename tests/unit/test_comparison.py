@@ -343,10 +343,9 @@ def test_the_table_has_a_row_per_claim_and_a_column_per_model():
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == "| figure | claim | statement | one | two |"
     assert rows[2:] == [
-        "| mean_qkv | uniform | Of uniform \\| so "
-        "| ✓ reproduced (0.1235) | ✓ reproduced (0.1235) |",
-        "| mean_qkv | sink | Of sink \\| so | ✗ not reproduced (0.1235) | ✓ reproduced (0.1235) |",
-        "| probe_auc | middle | Of middle \\| so | – not applicable | ✓ reproduced (0.1235) |",
+        "| mean_qkv | uniform | Of uniform \\| so | ✓ reproduced (0.123) | ✓ reproduced (0.123) |",
+        "| mean_qkv | sink | Of sink \\| so | ✗ not reproduced (0.123) | ✓ reproduced (0.123) |",
+        "| probe_auc | middle | Of middle \\| so | – not applicable | ✓ reproduced (0.123) |",
     ]
     assert "- left out: folder/claims.parquet is missing" in text
     assert "differently" not in text
@@ -357,8 +356,12 @@ def test_claims_that_differ_between_models_are_told_apart():
     other = claims("y", ALL, threshold=0.9)
     other.loc[2, "statement"] = "Another statement"
     text = claims_table(stacked_claims({"one": claims("x", ALL), "two": other}))
-    assert "mean_qkv, sink is tested differently: one: D >= 0.5; two: D >= 0.9" in text
-    assert "| probe_auc | middle | Another statement |  | – not applicable |" in text
+    assert "mean_qkv, sink is tested differently: one: D ≥ 0.5; two: D ≥ 0.9" in text
+    assert "Another statement" not in text
+    assert "| probe_auc | middle | Of middle \\| so | – not applicable | – not applicable |" in text
+    more = pd.concat([other, other.head(1).assign(claim="new")])
+    text = claims_table(stacked_claims({"one": claims("x", ALL), "two": more}))
+    assert "| mean_qkv | new | Of uniform \\| so |  | ✓ reproduced (0.123) |" in text
     assert "An empty cell" in text
 
 

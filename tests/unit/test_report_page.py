@@ -123,7 +123,7 @@ def test_every_figure_is_there_with_its_claims_and_caption(page, text, arguments
         (folder / f"{name}.caption.txt").read_text().strip() for name in shown
     ]
     rows = [attributes for attributes, _ in page.of("tr") if "data-verdict" in attributes]
-    assert [row["data-verdict"] for row in rows] == [*report.VERDICTS] * 5
+    assert [row["data-verdict"] for row in rows] == [*report.SYMBOLS] * 5
     assert "5 reproduced, 5 not reproduced, 5 not applicable." in text
     assert "<title>tiny: figures and claims</title>" in text
     assert '<html lang="en">' in text
