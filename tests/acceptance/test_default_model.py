@@ -31,7 +31,8 @@ from llm_figures.tensors import read_table, tensor_file
 pytestmark = pytest.mark.acceptance
 
 FIGURES = [
-    "mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "probe_curves", "module_map", "choices",
+    "mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "probe_curves", "module_map",
+    "choices",
 ]  # fmt: skip
 EXACT = ["exact_answer_first", "exact_answer_last"]
 
