@@ -16,10 +16,16 @@ bootstrap resamples of the questions; *n/m* counts those in which the claim hold
 in which it holds by itself."""
 
 
-def number(value: float) -> str:
-    """Three decimals at most, more only for what they would hide."""
+def number(value: float, threshold: float | None = None) -> str:
+    """Three decimals at most, more only for what they would hide.
+
+    threshold: what the value is compared with; 0.8996 does not become 0.9 beside it.
+    """
     if value == 0 or abs(value) >= 0.0005:
-        return f"{value:.3f}".rstrip("0").rstrip(".").replace("-", "−")
+        decimals = 3
+        while decimals < 6 and value != threshold == round(value, decimals):
+            decimals += 1
+        return f"{value:.{decimals}f}".rstrip("0").rstrip(".").replace("-", "−")
     return f"{value:.0e}".replace("-", "−").replace("e−0", "e−")
 
 
@@ -94,7 +100,7 @@ def _table(claims: pd.DataFrame) -> str:
 
 
 def _value(row) -> str:
-    text = number(row.value)
+    text = number(row.value, row.threshold)
     if _is(row.low):
         text += f" [{number(row.low)}, {number(row.high)}]"
     if _is(row.units) and row.units > 1:

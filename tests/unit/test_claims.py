@@ -695,3 +695,9 @@ def test_the_guard_names_each_claim_that_fails():
         "claims.fail_on: module_map/three: not applicable (the figure has no column x); see "
         "here/claims.parquet",
     ]
+
+
+def test_a_value_below_its_threshold_does_not_look_like_it():
+    assert number(0.8996, 0.9) == "0.8996"
+    assert number(0.9, 0.9) == "0.9"
+    assert number(0.8996, 0.5) == "0.9"
