@@ -8,7 +8,7 @@ import tomllib
 import pytest
 import yaml
 
-from llm_figures.dependencies import local_imports
+from llm_figures.dependencies import code_versions, local_imports
 
 TORCH_FREE = [
     "score_attention",
@@ -79,6 +79,30 @@ def test_imports_are_followed_through_modules_and_functions(tmp_path):
     assert found == ["script.py", *(f"package/{n}.py" for n in ("__init__", "one", "three", "two"))]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("x = 1\n", "# why\nx  =  (1)\n\n\n", True),
+        ('def f():\n    "Old."\n    return 1\n', 'def f():\n    """New."""\n    return 1\n', True),
+        ('"Old."\nx = 1\n', "x = 1\n", True),
+        ("x = 1\n", "x = 2\n", False),
+        ("def f():\n    return 'a'\n", "def f():\n    return 'b'\n", False),
+        ("x = 'a'\n", "x = 'b'\n", False),
+    ],
+)
+def test_a_digest_is_of_what_the_code_does(tmp_path, before, after, same):
+    found = []
+    for number, text in enumerate((before, after)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "helper.py").write_text(text)
+        (folder / "script.py").write_text("import helper\n")
+        found.append(code_versions(folder / "script.py"))
+    assert [line.split()[0] for line in found[0]] == ["script.py", "helper.py"]
+    assert found[0][0] == found[1][0]
+    assert (found[0] == found[1]) is same
+
+
 def test_declared_code_is_what_python_imports(root):
     """For every script: the local modules that an import loads are among those declared."""
     for script in sorted((root / "scripts").glob("*.py")):
@@ -123,7 +147,7 @@ def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
         if name == "verify":  # makes nothing, so nothing of it can be out of date
             continue
         assert f"scripts/{name}.py" in body
-        assert f'code=code("{name}")' in body
+        assert f'*code("{name}")' in body
         assert f"logs/{name}" in body
         assert f"benchmarks/{name}" in body
 

@@ -6,7 +6,6 @@ rule extract_altered_states:
     input:
         card="results/{model}/model.json",
         states="results/{model}/forward/attention_states.parquet",
-        code=code("extract_altered_states"),
     output:
         states="results/{model}/forward/altered_states/{figure}.parquet",
     log:
@@ -16,6 +15,7 @@ rule extract_altered_states:
     conda:
         "../../environment.yml"
     params:
+        *code("extract_altered_states"),
         inputs=config["inputs"],
         # the head is chosen afterwards, from the cached states
         options=lambda wildcards: {
@@ -30,7 +30,6 @@ rule score_attention:
     input:
         unpack(altered_states),
         unaltered="results/{model}/forward/attention_states.parquet",
-        code=code("score_attention"),
     output:
         cells="results/{model}/attention/{figure}.parquet",
     log:
@@ -43,6 +42,7 @@ rule score_attention:
     conda:
         "../../environment.yml"
     params:
+        *code("score_attention"),
         options=lambda wildcards: score_options(wildcards.figure),
     script:
         "../../scripts/score_attention.py"

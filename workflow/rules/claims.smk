@@ -6,7 +6,6 @@ rule check_attention_claims:
         unpack(altered_states),
         cells="results/{model}/attention/{figure}.parquet",
         unaltered="results/{model}/forward/attention_states.parquet",
-        code=code("check_attention_claims"),
     output:
         claims="results/{model}/claims/{figure}.parquet",
     log:
@@ -19,6 +18,7 @@ rule check_attention_claims:
     conda:
         "../../environment.yml"
     params:
+        *code("check_attention_claims"),
         claims=lambda wildcards: claims_of(wildcards.figure),
         options=lambda wildcards: score_options(wildcards.figure),
     script:
@@ -30,7 +30,6 @@ rule check_probe_claims:
         answers="results/{model}/forward/answers.parquet",
         scores="results/{model}/probe/scores.parquet",
         predictions=predictions_of("scores"),
-        code=code("check_probe_claims"),
     output:
         claims="results/{model}/claims/probe_auc.parquet",
     log:
@@ -41,6 +40,7 @@ rule check_probe_claims:
     conda:
         "../../environment.yml"
     params:
+        *code("check_probe_claims"),
         claims=claims_of("probe_auc"),
         seed=config["probe"]["seed"],
     script:
@@ -51,7 +51,6 @@ rule check_module_claims:
     input:
         scores="results/{model}/modules/scores.parquet",
         activity="results/{model}/forward/module_activity.parquet",
-        code=code("check_module_claims"),
     output:
         claims="results/{model}/claims/module_map.parquet",
     log:
@@ -62,6 +61,7 @@ rule check_module_claims:
     conda:
         "../../environment.yml"
     params:
+        *code("check_module_claims"),
         claims=claims_of("module_map"),
         metric=config["figures"]["module_map"]["metric"],
     script:
@@ -71,7 +71,6 @@ rule check_module_claims:
 rule collect_claims:
     input:
         claims=expand("results/{{model}}/claims/{figure}.parquet", figure=FIGURES),
-        code=code("collect_claims"),
     output:
         claims="results/{model}/claims.parquet",
         page="results/{model}/claims.md",
@@ -82,6 +81,8 @@ rule collect_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        *code("collect_claims"),
     script:
         "../../scripts/collect_claims.py"
 
@@ -89,7 +90,6 @@ rule collect_claims:
 rule guard_claims:
     input:
         claims="results/{model}/claims.parquet",
-        code=code("guard_claims"),
     output:
         "results/{model}/claims/guarded.txt",
     log:
@@ -100,6 +100,7 @@ rule guard_claims:
     conda:
         "../../environment.yml"
     params:
+        *code("guard_claims"),
         guarded=GUARDED,
     script:
         "../../scripts/guard_claims.py"
@@ -113,7 +114,6 @@ rule extract_choice_states:
     input:
         card="results/{model}/model.json",
         states="results/{model}/forward/attention_states.parquet",
-        code=code("extract_choice_states"),
     output:
         states="results/{model}/forward/altered_states/choices.parquet",
     log:
@@ -123,6 +123,7 @@ rule extract_choice_states:
     conda:
         "../../environment.yml"
     params:
+        *code("extract_choice_states"),
         inputs=config["inputs"],
         # heads are chosen afterwards, from the cached states
         choices={key: value for key, value in CHOICES.items() if key != "head"} | {"head": ["mean"]},
@@ -136,7 +137,6 @@ rule compare_choices:
     input:
         unpack(choice_states),
         unaltered="results/{model}/forward/attention_states.parquet",
-        code=code("compare_choices"),
     output:
         choices="results/{model}/choices.parquet",
         page="results/{model}/choices.md",
@@ -148,6 +148,7 @@ rule compare_choices:
     conda:
         "../../environment.yml"
     params:
+        *code("compare_choices"),
         claims=claims_of("mean_qkv") + claims_of("scale_qkv"),
         choices=CHOICES,
         figures=CHOICE_FIGURES,
@@ -158,7 +159,6 @@ rule compare_choices:
 rule render_choices:
     input:
         choices="results/{model}/choices.parquet",
-        code=code("render_choices"),
     output:
         pictures=multiext("results/{model}/figures/choices", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/choices.caption.txt",
@@ -170,6 +170,7 @@ rule render_choices:
     conda:
         "../../environment.yml"
     params:
+        *code("render_choices"),
         options={"palette": config["choices"]["palette"]},
         style=config["style"],
     script:

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from llm_figures.claims import guarded
 from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_claims, check_config
-from llm_figures.dependencies import local_imports
+from llm_figures.dependencies import code_versions
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
@@ -74,12 +74,11 @@ wildcard_constraints:
 
 
 def code(script):
-    """The script and what it imports, relative to the working directory, as inputs of its rule.
+    """Digests of the script and of what it imports, as params of its rule.
 
-    Snakemake compares them by checksum, so an edit runs the rule again and a touch does not.
+    Snakemake compares each by itself, and its reason for a job names the file that changed.
     """
-    path = Path(workflow.basedir) / "scripts" / f"{script}.py"
-    return [os.path.relpath(file) for file in local_imports(path)]
+    return code_versions(Path(workflow.basedir) / "scripts" / f"{script}.py")
 
 
 def picture(figure):
@@ -229,7 +228,7 @@ def comparisons(wildcards):
 
 
 def template(*files):
-    """Files that the report is made from, relative to the working directory, as `code`."""
+    """Files that the report is made from, relative to the working directory."""
     folder = Path(workflow.basedir) / "workflow" / "report"
     return [os.path.relpath(folder / file) for file in files]
 

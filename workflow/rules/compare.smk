@@ -5,7 +5,6 @@
 rule compare_claims:
     input:
         tables=lambda wildcards: compared_files(CLAIMS_FILE, "results/_models/claims.md"),
-        code=code("compare_claims"),
     output:
         claims="results/_models/claims.parquet",
         table="results/_models/claims.md",
@@ -17,6 +16,7 @@ rule compare_claims:
     conda:
         "../../environment.yml"
     params:
+        *code("compare_claims"),
         names=lambda wildcards: compared_models(CLAIMS_FILE),
         missing=lambda wildcards: compared_missing(CLAIMS_FILE),
     script:
@@ -28,7 +28,6 @@ rule render_comparison:
         tables=lambda wildcards: compared_files(
             SCORES[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
         ),
-        code=code("render_comparison"),
     output:
         pictures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
         caption="results/_models/figures/{figure}.caption.txt",
@@ -40,6 +39,7 @@ rule render_comparison:
     conda:
         "../../environment.yml"
     params:
+        *code("render_comparison"),
         names=lambda wildcards: compared_models(SCORES[wildcards.figure]),
         missing=lambda wildcards: compared_missing(SCORES[wildcards.figure]),
         folders=[folder_name(folder) for folder in config["result_folders"]],

@@ -4,7 +4,6 @@
 rule extract_attention_states:
     input:
         card="results/{model}/model.json",
-        code=code("extract_attention_states"),
     output:
         states="results/{model}/forward/attention_states.parquet",
     log:
@@ -14,6 +13,7 @@ rule extract_attention_states:
     conda:
         "../../environment.yml"
     params:
+        *code("extract_attention_states"),
         inputs=config["inputs"],
         runtime=RUNTIME,
     script:
@@ -23,7 +23,6 @@ rule extract_attention_states:
 rule build_questions:
     input:
         dataset=question_files(),
-        code=code("build_questions"),
     output:
         questions="results/{model}/forward/questions.parquet",
         left_out="results/{model}/forward/questions_left_out.parquet",
@@ -35,6 +34,7 @@ rule build_questions:
     conda:
         "../../environment.yml"
     params:
+        *code("build_questions"),
         dataset=config["dataset"],
         preamble=PROMPT.get("preamble", ""),
     script:
@@ -45,7 +45,6 @@ rule generate_answers:
     input:
         card="results/{model}/model.json",
         questions="results/{model}/forward/questions.parquet",
-        code=code("generate_answers"),
     output:
         generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
     log:
@@ -56,6 +55,7 @@ rule generate_answers:
         "../../environment.yml"
     threads: 8
     params:
+        *code("generate_answers"),
         prompt=PROMPT,
         batch_size=config["batch_size"],
         runtime=RUNTIME,
@@ -68,7 +68,6 @@ rule quote_answers:
         card="results/{model}/model.json",
         questions="results/{model}/forward/questions.parquet",
         generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
-        code=code("quote_answers"),
     output:
         quotes="results/{model}/forward/quotes/{shard}-of-{shards}.parquet",
     log:
@@ -79,6 +78,7 @@ rule quote_answers:
         "../../environment.yml"
     threads: 8
     params:
+        *code("quote_answers"),
         exact_answer={key: config["exact_answer"][key] for key in ("prompt", "max_new_tokens")},
         batch_size=config["batch_size"],
         runtime=RUNTIME,
@@ -92,7 +92,6 @@ rule judge_answers:
         left_out="results/{model}/forward/questions_left_out.parquet",
         generations=shard_files("generations"),
         quotes=(shard_files("quotes") if config["exact_answer"]["method"] == "model" else []),
-        code=code("judge_answers"),
     output:
         answers="results/{model}/forward/answers.parquet",
         report="results/{model}/forward/answers.md",
@@ -104,6 +103,7 @@ rule judge_answers:
     conda:
         "../../environment.yml"
     params:
+        *code("judge_answers"),
         method=config["exact_answer"]["method"],
         pattern=config["exact_answer"]["pattern"],
         seed=config["dataset"]["seed"],
@@ -115,7 +115,6 @@ rule extract_hidden_states:
     input:
         card="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
-        code=code("extract_hidden_states"),
     output:
         states="results/{model}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet",
     log:
@@ -126,6 +125,7 @@ rule extract_hidden_states:
         "../../environment.yml"
     threads: 8
     params:
+        *code("extract_hidden_states"),
         batch_size=config["batch_size"],
         runtime=RUNTIME,
     script:
@@ -136,7 +136,6 @@ rule ask_p_true:
     input:
         card="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
-        code=code("ask_p_true"),
     output:
         p_true="results/{model}/forward/p_true/{shard}-of-{shards}.parquet",
     log:
@@ -147,6 +146,7 @@ rule ask_p_true:
         "../../environment.yml"
     threads: 8
     params:
+        *code("ask_p_true"),
         ask=config["probe"]["p_true"],
         batch_size=config["batch_size"],
         runtime=RUNTIME,
@@ -157,7 +157,6 @@ rule ask_p_true:
 rule measure_modules:
     input:
         card="results/{model}/model.json",
-        code=code("measure_modules"),
     output:
         activity="results/{model}/forward/module_activity.parquet",
     log:
@@ -167,6 +166,7 @@ rule measure_modules:
     conda:
         "../../environment.yml"
     params:
+        *code("measure_modules"),
         texts=config["figures"]["module_map"]["texts"] or config["inputs"],
         key="figures.module_map.texts" if config["figures"]["module_map"]["texts"] else "inputs",
         runtime=RUNTIME,

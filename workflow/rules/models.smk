@@ -4,7 +4,6 @@
 rule prepare_model:
     input:
         weights=local_weights,
-        code=code("prepare_model"),
     output:
         card="results/{model}/model.json",
     log:
@@ -15,6 +14,7 @@ rule prepare_model:
     conda:
         "../../environment.yml"
     params:
+        *code("prepare_model"),
         entry=lambda wildcards: MODELS[wildcards.model],
     script:
         "../../scripts/prepare_model.py"

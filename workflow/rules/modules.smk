@@ -4,7 +4,6 @@
 rule score_modules:
     input:
         activity="results/{model}/forward/module_activity.parquet",
-        code=code("score_modules"),
     output:
         scores="results/{model}/modules/scores.parquet",
     log:
@@ -14,5 +13,7 @@ rule score_modules:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        *code("score_modules"),
     script:
         "../../scripts/score_modules.py"

@@ -6,7 +6,6 @@ rule score_probes:
     input:
         answers="results/{model}/forward/answers.parquet",
         states=states_of_protocol,
-        code=code("score_probes"),
     output:
         predictions="results/{model}/probe/predictions/{protocol}/{part}-of-{parts}.parquet",
     log:
@@ -17,6 +16,7 @@ rule score_probes:
         "../../environment.yml"
     threads: 8
     params:
+        *code("score_probes"),
         tokens=lambda wildcards: PROTOCOLS[wildcards.protocol]["tokens"],
         protocol=lambda wildcards: PROTOCOLS[wildcards.protocol]["protocol"],
     script:
@@ -31,7 +31,6 @@ rule collect_probe_scores:
         ),
         p_true=shard_files("p_true") if config["probe"]["p_true"] else [],
         states=states_of_protocol,
-        code=code("collect_probe_scores"),
     output:
         scores="results/{model}/probe/{protocol}.parquet",
     log:
@@ -42,6 +41,7 @@ rule collect_probe_scores:
     conda:
         "../../environment.yml"
     params:
+        *code("collect_probe_scores"),
         tokens=lambda wildcards: PROTOCOLS[wildcards.protocol]["tokens"],
         protocol=lambda wildcards: PROTOCOLS[wildcards.protocol]["protocol"],
     script:
@@ -52,7 +52,6 @@ rule compare_presets:
     input:
         strict=scores_of_preset("strict"),
         published=scores_of_preset("published"),
-        code=code("compare_presets"),
     output:
         scores="results/{model}/probe/presets.parquet",
     log:
@@ -62,5 +61,7 @@ rule compare_presets:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        *code("compare_presets"),
     script:
         "../../scripts/compare_presets.py"

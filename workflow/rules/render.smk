@@ -4,7 +4,6 @@
 rule render_attention:
     input:
         cells="results/{model}/attention/{figure}.parquet",
-        code=code("render_attention"),
     output:
         pictures=multiext("results/{model}/figures/{figure}", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/{figure}.caption.txt",
@@ -19,6 +18,7 @@ rule render_attention:
     conda:
         "../../environment.yml"
     params:
+        *code("render_attention"),
         options=lambda wildcards: config["figures"][wildcards.figure],
         style=config["style"],
     script:
@@ -28,7 +28,6 @@ rule render_attention:
 rule render_probe:
     input:
         scores="results/{model}/probe/scores.parquet",
-        code=code("render_probe"),
     output:
         pictures=multiext("results/{model}/figures/probe_auc", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/probe_auc.caption.txt",
@@ -41,6 +40,7 @@ rule render_probe:
     conda:
         "../../environment.yml"
     params:
+        *code("render_probe"),
         options=config["figures"]["probe_auc"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
         style=config["style"],
     script:
@@ -50,7 +50,6 @@ rule render_probe:
 rule render_probe_curves:
     input:
         scores="results/{model}/probe/scores.parquet",
-        code=code("render_probe_curves"),
     output:
         pictures=multiext("results/{model}/figures/probe_curves", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/probe_curves.caption.txt",
@@ -62,6 +61,7 @@ rule render_probe_curves:
     conda:
         "../../environment.yml"
     params:
+        *code("render_probe_curves"),
         options=config["figures"]["probe_curves"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
         style=config["style"],
     script:
@@ -71,7 +71,6 @@ rule render_probe_curves:
 rule render_probe_presets:
     input:
         scores="results/{model}/probe/presets.parquet",
-        code=code("render_probe_presets"),
     output:
         pictures=multiext("results/{model}/figures/probe_presets", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/probe_presets.caption.txt",
@@ -84,6 +83,7 @@ rule render_probe_presets:
     conda:
         "../../environment.yml"
     params:
+        *code("render_probe_presets"),
         options={
             key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")
         }
@@ -100,7 +100,6 @@ rule render_probe_presets:
 rule render_modules:
     input:
         scores="results/{model}/modules/scores.parquet",
-        code=code("render_modules"),
     output:
         pictures=multiext("results/{model}/figures/module_map", ".pdf", ".svg", ".png"),
         caption="results/{model}/figures/module_map.caption.txt",
@@ -113,6 +112,7 @@ rule render_modules:
     conda:
         "../../environment.yml"
     params:
+        *code("render_modules"),
         options={
             key: value for key, value in config["figures"]["module_map"].items() if key != "texts"
         },

@@ -62,7 +62,6 @@ rule write_manifest:
     input:
         card="results/{model}/model.json",
         last=[file for name in LAST for file in STAGES[name]],
-        code=code("write_manifest"),
     output:
         manifest="results/{model}/manifest.json",
     log:
@@ -73,6 +72,7 @@ rule write_manifest:
     conda:
         "../../environment.yml"
     params:
+        *code("write_manifest"),
         config=config,
         stages=stages_of_run,
     script:
@@ -103,7 +103,6 @@ rule build_report:
         claims="results/{model}/claims.parquet",
         manifest="results/{model}/manifest.json",
         template=template("report.html.j2", "report.css", "report.js"),
-        code=code("build_report"),
     output:
         report="results/{model}/report.html",
     log:
@@ -114,6 +113,7 @@ rule build_report:
     conda:
         "../../environment.yml"
     params:
+        *code("build_report"),
         options=report_options(),
     script:
         "../../scripts/build_report.py"
