@@ -32,7 +32,8 @@ except UserError as error:
 config.clear()
 config.update(checked)
 
-# What every forward pass depends on beside its model; threads are added by the job.
+# What every forward pass depends on beside its model; threads are added by the job. The batch size
+# is no param: scripts read it from the config, for a smaller one must not lose finished shards.
 RUNTIME = {"device": config["device"], "dtype": config["dtype"]}
 ALTERED_EVERYWHERE = [
     figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"

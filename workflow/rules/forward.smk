@@ -57,7 +57,6 @@ rule generate_answers:
     params:
         *code("generate_answers"),
         prompt=PROMPT,
-        batch_size=config["batch_size"],
         runtime=RUNTIME,
     script:
         "../../scripts/generate_answers.py"
@@ -80,7 +79,6 @@ rule quote_answers:
     params:
         *code("quote_answers"),
         exact_answer={key: config["exact_answer"][key] for key in ("prompt", "max_new_tokens")},
-        batch_size=config["batch_size"],
         runtime=RUNTIME,
     script:
         "../../scripts/quote_answers.py"
@@ -126,7 +124,6 @@ rule extract_hidden_states:
     threads: 8
     params:
         *code("extract_hidden_states"),
-        batch_size=config["batch_size"],
         runtime=RUNTIME,
     script:
         "../../scripts/extract_hidden_states.py"
@@ -148,7 +145,6 @@ rule ask_p_true:
     params:
         *code("ask_p_true"),
         ask=config["probe"]["p_true"],
-        batch_size=config["batch_size"],
         runtime=RUNTIME,
     script:
         "../../scripts/ask_p_true.py"
