@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llm_figures.errors import UserError
+from llm_figures.seal import check_seal, sealed
 
 # The key of a Parquet file's metadata under which it says what its numbers were computed on.
 FACTS = b"llm_figures"
@@ -79,10 +80,9 @@ def tensor_file(
     schema = _with_facts(schema, facts)
     with (
         whole_file(path) as partial,
-        pq.ParquetWriter(
+        sealed(
             partial,
             schema,
-            compression="zstd",
             compression_level=1,
             use_dictionary=plain,
             use_byte_stream_split=tensors,
@@ -122,13 +122,14 @@ def read_tensors(table: pa.Table, column: str) -> np.ndarray:
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file as an Arrow table; a damaged file is named, not read as data.
+    """A Parquet file of ours as an Arrow table; a damaged file is named, not read as data.
 
     Raises:
-        UserError: the file is missing, truncated or not Parquet.
+        UserError: the file is missing, truncated, not Parquet, not ours, or not as it was made.
     """
     with _damage_named(path):
-        return pq.read_table(path, columns=columns)
+        check_seal(path)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
 def read_facts(path: str | Path) -> dict | None:
@@ -142,12 +143,19 @@ def read_facts(path: str | Path) -> dict | None:
     return None if facts is None else json.loads(facts)
 
 
+@contextmanager
+def frames_file(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a tidy Parquet file for tables that come one by one; whole or not at all."""
+    with whole_file(path) as partial, sealed(partial, schema) as writer:
+        yield writer
+
+
 def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = None) -> None:
     """Write a tidy frame as Parquet, whole or not at all. facts: see `tensor_file`."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(_with_facts(table.schema, facts).metadata)
-    with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    with frames_file(path, table.schema) as file:
+        file.write_table(table)
 
 
 def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
