@@ -1,6 +1,5 @@
 """Loading a prepared model, and what other stages must know of it."""
 
-import json
 import os
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from transformers import (
 )
 
 from llm_figures.errors import UserError
+from llm_figures.shapes import read_card
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
@@ -38,7 +38,7 @@ def load_model(
     Raises:
         UserError: the folder is gone, the device is missing, the weights do not load.
     """
-    card = json.loads(Path(card_path).read_text())
+    card = read_card(card_path)
     folder = Path(card["folder"])
     if not (folder / "config.json").is_file():
         raise UserError(

@@ -1,8 +1,24 @@
 """What is known of a model without loading it, and what the config must agree on with it."""
 
+import json
 from pathlib import Path
 
 from llm_figures.errors import UserError
+
+
+def read_card(path: str | Path) -> dict:
+    """What `prepare_model` wrote of a model: its folder, shape, source and the weights' sha256.
+
+    Raises:
+        UserError: the card is missing, empty or damaged.
+    """
+    try:
+        card = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(card, dict):
+            raise ValueError("no object in it")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
+    return card
 
 
 def shape_of(config: dict) -> dict:

@@ -8,6 +8,7 @@ import pytest
 
 from llm_figures import seal
 from llm_figures.errors import UserError
+from llm_figures.shapes import read_card
 from llm_figures.tensors import (
     read_facts,
     read_frame,
@@ -137,3 +138,11 @@ def test_two_writings_are_the_same_bytes(tmp_path):
         write_frame(pd.DataFrame({"x": np.arange(1000) / 7}), tmp_path / name)
         found.append((tmp_path / name).read_bytes())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
+def test_a_damaged_card_is_named(tmp_path, text):
+    path = tmp_path / "model.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"model\.json cannot be read .*remove it and run again"):
+        read_card(path)
