@@ -80,7 +80,7 @@ def load_model(
 def runtime_facts(model: PreTrainedModel) -> dict:
     """What a loaded model runs on: all that moves its numbers but its weights and inputs.
 
-    The same for two runs on one machine: no times, no names of hosts.
+    The same for two runs on one machine: no times, no names of hosts, no number of threads.
     """
     places = sorted({weights.device for weights in model.parameters()}, key=str)
     return {
@@ -91,7 +91,6 @@ def runtime_facts(model: PreTrainedModel) -> dict:
         ],
         "dtype": "+".join(sorted({str(w.dtype).split(".")[1] for w in model.parameters()})),
         "attention": model.config._attn_implementation,
-        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__,

@@ -1,4 +1,4 @@
-"""Tensors in Parquet: Arrow's fixed-shape tensors, written in row groups as they come.
+"""Tensors in Parquet: Arrow's fixed-shape tensors, written as they come, a row group at a time.
 
 A file appears under its name only when it is whole: rows go to a neighbour first, which is renamed
 at the end, so that a job that dies leaves nothing a later run could take for data.
@@ -22,6 +22,8 @@ from llm_figures.seal import check_seal, sealed
 
 # The key of a Parquet file's metadata under which it says what its numbers were computed on.
 FACTS = b"llm_figures"
+# Of one row group, before compression.
+ROW_GROUP_BYTES = 64_000_000
 
 
 def tensor(shape: Sequence[int], dtype: str = "float32") -> pa.DataType:
@@ -45,11 +47,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 class TensorWriter:
-    """Writes rows whose columns may be tensors; one call of `write`, one row group."""
+    """Writes rows whose columns may be tensors, in row groups of one size.
+
+    What is held at a time is one row group. Its size depends on the columns alone: the same rows
+    give the same bytes, in whatever batches they come.
+    """
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
         self._writer = writer
         self._schema = schema
+        self._rows_of_group = max(1, ROW_GROUP_BYTES // _bytes_of_row(schema))
+        self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
         """Append rows: {column: values}; tensor columns as arrays [rows, *shape].
@@ -57,7 +65,19 @@ class TensorWriter:
         None among a tensor column's values is a null.
         """
         arrays = [_column(columns[field.name], field.type) for field in self._schema]
-        self._writer.write_table(pa.table(arrays, schema=self._schema))
+        self._waiting.append(pa.table(arrays, schema=self._schema))
+        while sum(map(len, self._waiting)) >= self._rows_of_group:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write what waits for the last row group."""
+        if sum(map(len, self._waiting)):
+            self._write_group()
+
+    def _write_group(self) -> None:
+        together = pa.concat_tables(self._waiting).combine_chunks()
+        self._writer.write_table(together.slice(0, self._rows_of_group))
+        self._waiting = [together.slice(self._rows_of_group)]
 
 
 @contextmanager
@@ -89,7 +109,9 @@ def tensor_file(
             write_statistics=False,
         ) as writer,
     ):
-        yield TensorWriter(writer, schema)
+        rows = TensorWriter(writer, schema)
+        yield rows
+        rows.close()
 
 
 def write_tensors(
@@ -161,6 +183,16 @@ def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = N
 def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A tidy Parquet file as a frame (see `read_table`)."""
     return read_table(path, columns).to_pandas()
+
+
+def _bytes_of_row(schema: pa.Schema) -> int:
+    """Bytes of a row, a column that is no tensor taken for 64."""
+    return sum(
+        math.prod(field.type.shape) * field.type.value_type.bit_width // 8
+        if isinstance(field.type, pa.FixedShapeTensorType)
+        else 64
+        for field in schema
+    )
 
 
 def _with_facts(schema: pa.Schema, facts: Mapping | None) -> pa.Schema:

@@ -65,7 +65,6 @@ def test_the_facts_of_a_loaded_model_are_its_own(folder):
         "device_names": ["cpu"],
         "dtype": "float32",
         "attention": "sdpa",
-        "threads": 1,
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "tokenizers": version("tokenizers"),
