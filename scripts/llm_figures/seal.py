@@ -104,8 +104,8 @@ def _data_end(metadata: pq.FileMetaData) -> int:
         row_group = metadata.row_group(group)
         for column in range(row_group.num_columns):
             chunk = row_group.column(column)
-            start = chunk.data_page_offset
-            if chunk.has_dictionary_page:
-                start = min(start, chunk.dictionary_page_offset)
+            # without rows there is no data page, and its offset is 0
+            offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+            start = min((offset for offset in offsets if offset), default=0)
             end = max(end, start + chunk.total_compressed_size)
     return end

@@ -46,6 +46,16 @@ def test_what_is_as_it_was_made_is_read(frame, tensors):
     assert (read_tensors(read_table(tensors, ["b"]), "b") == -STATES).all()
 
 
+def test_a_file_without_rows_is_read(tmp_path):
+    schema = pa.schema([("key", pa.int32()), ("a", tensor((3,)))])
+    with tensor_file(tmp_path / "tensors", schema):
+        pass
+    assert len(read_table(tmp_path / "tensors")) == 0
+    for columns in ({"a": pd.Series([], dtype=str), "b": pd.Series([], dtype=int)}, {}):
+        write_frame(pd.DataFrame(columns), tmp_path / "frame")
+        assert len(read_frame(tmp_path / "frame")) == 0
+
+
 def edited_with_pandas(path):
     table = pd.read_parquet(path)
     table.loc[0, "mean"] = 0.99
