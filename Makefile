@@ -5,10 +5,18 @@ BIN := $(VENV)/bin
 # A stamp inside the environment, so an interrupted installation is never taken for whole.
 READY := $(VENV)/ready
 
-.PHONY: figures test check unit browser workflow acceptance format environment clean
+.PHONY: figures reproduce test check unit browser workflow acceptance format environment clean
 
 figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
+
+# Twice from nothing, the second time on one core, in other batches and shards: the same bytes?
+RUNS := results/_reproduce
+reproduce: $(READY)
+	rm -rf $(RUNS)
+	$(BIN)/snakemake figures --directory $(RUNS)/first $(ARGS)
+	$(BIN)/snakemake figures --directory $(RUNS)/second --cores 1 --config batch_size=16 shards=2 $(ARGS)
+	PYTHONPATH=scripts $(BIN)/python -m llm_figures.reproduction $(RUNS)/first/results $(RUNS)/second/results
 
 environment: $(READY)
 

@@ -1,6 +1,5 @@
 """Cache the shown layer's queries and keys of passes with the change in every layer."""
 
-
 from llm_figures.attention import layer_states
 from llm_figures.attention_scores import check_stage, panels, shown_layer
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts

@@ -175,13 +175,10 @@ def choice_states(wildcards):
     return {}
 
 
-def pictures_and_caption(figure):
-    """The files of one figure, with the model left open."""
-    return expand(
-        "results/{{model}}/figures/{figure}.{format}",
-        figure=figure,
-        format=["pdf", "svg", "png", "caption.txt"],
-    )
+def files_of_figure(figure):
+    """The files of one figure, with the model left open; the curves have no panels of cells."""
+    kinds = ["pdf", "svg", "png", "caption.txt", *(["panels.json"] if figure in FIGURES else [])]
+    return [f"results/{{model}}/figures/{figure}.{kind}" for kind in kinds]
 
 
 def stages_of_run(wildcards):
@@ -235,13 +232,8 @@ def template(*files):
 
 
 def report_figures():
-    """All files of the figures that the report shows; the curves have no heatmap to point at."""
-    kinds = ["pdf", "svg", "png", "caption.txt"]
-    return [
-        f"results/{{model}}/figures/{figure}.{kind}"
-        for figure in [*FIGURES, "probe_curves"]
-        for kind in [*kinds, *(["panels.json"] if figure != "probe_curves" else [])]
-    ]
+    """All files of the figures that the report shows."""
+    return [file for figure in [*FIGURES, "probe_curves"] for file in files_of_figure(figure)]
 
 
 def report_options():

@@ -34,12 +34,10 @@ STAGES = {
     ),
     "collect_probe_scores": ["results/{model}/probe/scores.parquet"],
     "score_modules": ["results/{model}/modules/scores.parquet"],
-    "render_attention": [
-        file for figure in ATTENTION_FIGURES for file in pictures_and_caption(figure)
-    ],
-    "render_probe": pictures_and_caption("probe_auc"),
-    "render_probe_curves": pictures_and_caption("probe_curves"),
-    "render_modules": pictures_and_caption("module_map"),
+    "render_attention": [file for figure in ATTENTION_FIGURES for file in files_of_figure(figure)],
+    "render_probe": files_of_figure("probe_auc"),
+    "render_probe_curves": files_of_figure("probe_curves"),
+    "render_modules": files_of_figure("module_map"),
     "check_attention_claims": [
         f"results/{{model}}/claims/{figure}.parquet" for figure in ATTENTION_FIGURES
     ],
