@@ -153,8 +153,11 @@ def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
         try:
             known = json.loads(card.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None  # not prepared yet: the job that first meets the model checks
-        return known if known.get("entry") == entry else None
+            known = {}
+        if known.get("entry") == {key: entry[key] for key in entry if key != "shape"}:
+            return known
+        # not prepared yet: without a stated shape the job that first meets the model checks
+        return entry.get("shape")
     folder = Path(entry["path"]).expanduser()
     check_folder(folder, f"config: model {name}: path: {entry['path']}")
     config_file = folder / "config.json"
