@@ -49,6 +49,7 @@ def check_config(
     entries = _entries(config, models_file, _read_yaml(schema_folder / "models.schema.yaml"))
     problems = [
         *_models_problems(config),
+        *_device_problems(config),
         *_figure_problems(config),
         *_dataset_problems(config["dataset"]),
         *_exact_answer_problems(config["exact_answer"]),
@@ -100,6 +101,14 @@ def _models_problems(config: dict) -> Iterator[str]:
             "model's answers; run the models one at a time, each with its own"
         )
     yield from folder_problems(folders, [config["model"]] if models is None else models)
+
+
+def _device_problems(config: dict) -> Iterator[str]:
+    if config["device_map"] is not None and config["device"] not in ("auto", "cuda"):
+        yield (
+            f"config: device_map: {config['device_map']} spreads the model over all GPUs, but "
+            f"device is {config['device']}; set device to auto, or device_map to null"
+        )
 
 
 def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict]:
