@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm_figures.protocol import OUTPUT_BASELINES
 from llm_figures.shapes import count_parameters, shape_of
 from llm_figures.tokens import NAMED_TOKENS
 
@@ -36,6 +35,7 @@ UNKNOWN = {
     "vocabulary": 152064,
     "dtype": "bfloat16",
 }
+ASSUMED = "assumed, as no size is known"
 FACTS = 1023  # the built-in questions
 UNKNOWN_QUESTIONS = 10_000
 QUESTION_BYTES = {"facts": 60, "unknown": 400}
@@ -51,6 +51,7 @@ TEXT_STAGES = (
     "extract_altered_states",
     "extract_choice_states",
 )
+PREDICTION_STAGES = ("collect_probe_scores", "check_probe_claims", "write_manifest", "build_report")
 
 # Rates, operations or bytes a second. A device map's GPUs work one after the other.
 CPU_RATE = 50e9  # a thread
@@ -70,6 +71,7 @@ TAPPED = {
 }
 START = 15  # seconds until Python and torch are up
 LENGTHS = 24  # prompts of equal length share a batch; so many batches are not full
+SHORTEST = 10  # minutes that a job asks for at least
 BASE_MB = 450  # Python, torch and the tokenizer
 CUDA_MB = 2500  # and CUDA's libraries
 WORKER_MB = 300  # Python, NumPy, pandas
@@ -163,7 +165,7 @@ def model_shape(name: str, entry: Mapping, results: Path = Path("results")) -> S
     known, origin = _known_shape(name, entry, results)
     values = {key: known.get(key) for key in (*UNKNOWN, "parameters")}
     if not (values["layers"] and values["hidden_size"]):
-        values, origin = dict(UNKNOWN), "assumed, as no size is known"
+        values, origin = dict(UNKNOWN), ASSUMED
     hidden = values["hidden_size"]
     heads = values["heads"] = values["heads"] or max(1, hidden // 128)
     values["head_dim"] = values["head_dim"] or max(1, hidden // heads)
@@ -330,13 +332,14 @@ def gpus_needed(shape: Shape, work: Work) -> int:
 
 def gpu_bytes(shape: Shape, work: Work) -> float:
     """GPU memory of the weights and the largest batch, all devices together."""
-    size = _bytes_per_parameter(shape, work, True)
+    size = parameter_bytes(shape, work, True)
     return shape.parameters * size + max(
         _batch_bytes(shape, prompts, work.batch_size, size) for prompts in work.prompts.values()
     )
 
 
-def _bytes_per_parameter(shape: Shape, work: Work, on_gpu: bool) -> int:
+def parameter_bytes(shape: Shape, work: Work, on_gpu: bool) -> int:
+    """Bytes of one parameter as it is loaded."""
     if work.dtype != "auto":
         return BYTES[work.dtype]
     return BYTES.get(shape.dtype, 4) if on_gpu else 4
@@ -372,7 +375,7 @@ def estimate(
     elif stage == "prepare_model":
         need = _prepare_model(shape)
     else:
-        need = _local(shape, work)
+        need = _local(stage, shape, work)
     return Need(
         math.ceil(need.memory_mb * 1.5 ** (attempt - 1)),
         math.ceil(need.disk_mb),
@@ -384,7 +387,7 @@ def estimate(
 def _model_in_memory(shape: Shape, work: Work, gpus: int) -> tuple[float, float]:
     """Host memory, MB, and seconds until the model is ready."""
     seconds = START + shape.checkpoint / STORAGE
-    weights = shape.parameters * _bytes_per_parameter(shape, work, gpus > 0)
+    weights = shape.parameters * parameter_bytes(shape, work, gpus > 0)
     if not gpus:
         # cast while it is read: the checkpoint's own pages count until they are dropped
         read = shape.checkpoint if weights != shape.checkpoint else 0
@@ -396,7 +399,7 @@ def _model_in_memory(shape: Shape, work: Work, gpus: int) -> tuple[float, float]
 
 def _forward_seconds(shape: Shape, work: Work, gpus: int, threads: int, tokens: float) -> float:
     """Seconds for `tokens` that go through the layers together."""
-    size = _bytes_per_parameter(shape, work, gpus > 0)
+    size = parameter_bytes(shape, work, gpus > 0)
     rate = GPU_RATE[size] if gpus else CPU_RATE * threads
     return tokens * 2 * (shape.parameters - shape.vocabulary * shape.hidden_size) / rate
 
@@ -406,7 +409,7 @@ def _questions_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need
     prompts = work.prompts[stage]
     questions = math.ceil(work.questions / work.shards)
     batch = min(work.batch_size, questions)
-    size = _bytes_per_parameter(shape, work, gpus > 0)
+    size = parameter_bytes(shape, work, gpus > 0)
     memory, seconds = _model_in_memory(shape, work, gpus)
     if not gpus:
         memory += _batch_bytes(shape, prompts, batch, size) / MB
@@ -435,7 +438,7 @@ def _questions_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need
 def _texts_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
     gpus = gpus_needed(shape, work)
     texts = work.map_texts if stage == "measure_modules" else work.texts
-    size = _bytes_per_parameter(shape, work, gpus > 0)
+    size = parameter_bytes(shape, work, gpus > 0)
     memory, seconds = _model_in_memory(shape, work, gpus)
     together = sum(texts) if stage == "measure_modules" else max(texts)
     if not gpus:
@@ -485,14 +488,15 @@ def _prepare_model(shape: Shape) -> Need:
     return Need(math.ceil(BASE_MB + 3 * size / MB), math.ceil(1.5 * size / MB), seconds / 60)
 
 
-def _local(shape: Shape, work: Work) -> Need:
-    """The cheap rules: they hold at most the tested answers of one protocol."""
+def _local(stage: str, shape: Shape, work: Work) -> Need:
+    """The small rules; those of the probe hold its predictions or bootstrap its scores."""
+    if stage not in PREDICTION_STAGES:
+        return Need(600, 10, 0.25)
     rows = max(
         (shape.layers + 1) * probe.tokens * probe.labels * work.questions
         for probe in work.probes.values()
     )
-    rows += work.questions * len(OUTPUT_BASELINES)
-    return Need(math.ceil(600 + rows * 160 / MB), 50, 1 + rows / 5e6)
+    return Need(math.ceil(500 + rows * 160 / MB), 10, 0.25 + rows / 5e6)
 
 
 def request(need: Need) -> dict[str, int | None]:
@@ -500,6 +504,6 @@ def request(need: Need) -> dict[str, int | None]:
     return {
         "mem_mb": max(500, math.ceil(need.memory_mb / 100) * 100),
         "disk_mb": max(10, need.disk_mb),
-        "runtime": max(10, math.ceil(need.minutes)),
+        "runtime": max(SHORTEST, math.ceil(need.minutes)),
         "gpu": need.gpus or None,
     }

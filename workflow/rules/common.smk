@@ -1,5 +1,6 @@
 # What the other rules share: the checked config, and where things lie.
 
+import json
 import os
 import re
 import sys
@@ -52,6 +53,8 @@ PROMPT = {
 }
 # The probe as configured, and the presets as they are, by the name of their file of scores.
 PROTOCOLS = protocols(config)
+# Cores of a node, where the run has none of its own, as on a cluster.
+PLANNED_CORES = 64
 # What jobs will need follows from it; filled when the first job asks.
 ESTIMATED = {}
 # Options that only the drawing reads; a change of them must not run a score again.
@@ -113,6 +116,19 @@ def needs(stage):
         return asked
 
     return {resource: need(resource) for resource in ("mem_mb", "disk_mb", "runtime", "gpu")}
+
+
+def same_arguments():
+    """Arguments of a dry run with this run's Snakefile, folder and config."""
+    settings = workflow.config_settings
+    files = [str(file) for file in settings.configfiles]
+    keys = [f"{key}={json.dumps(value)}" for key, value in settings.config.items()]
+    return [
+        *("--snakefile", workflow.main_snakefile, "--directory", os.getcwd()),
+        *("--cores", str(workflow.resource_settings.cores or PLANNED_CORES)),
+        *(["--configfile", *files] if files else []),
+        *(["--config", *keys] if keys else []),
+    ]
 
 
 def picture(figure):
