@@ -5,6 +5,7 @@ import pyarrow as pa
 from llm_figures.job import job, log, progress
 from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.p_true import choice_tokens, p_true
+from llm_figures.prefix import shared_prefix
 from llm_figures.prompts import fill, plain_ids, too_long
 from llm_figures.tensors import read_frame, tensor_file
 
@@ -22,7 +23,7 @@ def main(
 ) -> None:
     index, count = shard
     rows = read_frame(answers, ["question_id", "question", "answer", "exact_answer", "valid"])
-    rows = rows[rows["valid"] & (rows["question_id"] % count == index)]
+    rows = rows[rows["valid"]]
     model, tokenizer = load_model(card, **runtime)
     texts = [
         fill(
@@ -42,7 +43,12 @@ def main(
     ]
     if len(asked) < len(rows):
         log.info("%d answers are too long to be asked about", len(rows) - len(asked))
-    batches = p_true(model, [ids for _, ids in asked], *tokens, batch_size=batch_size)
+    # of all shards: what is computed once must not depend on their number
+    prefix = shared_prefix([ids for _, ids in asked]) if asked else []
+    asked = [(key, ids) for key, ids in asked if key % count == index]
+    batches = p_true(
+        model, [ids for _, ids in asked], *tokens, batch_size=batch_size, prefix=prefix
+    )
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
         for batch, shares in progress(batches, "answers", len(asked), lambda found: len(found[0])):
             file.write({"question_id": [asked[at][0] for at in batch], "p_true": shares})

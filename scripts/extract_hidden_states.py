@@ -5,6 +5,7 @@ from llm_figures.hidden_states_file import hidden_states_schema
 from llm_figures.job import job, progress
 from llm_figures.labels import check_labels
 from llm_figures.models import decoder_layers, load_model, runtime_facts
+from llm_figures.prefix import shared_prefix
 from llm_figures.tensors import read_frame, tensor_file
 from llm_figures.tokens import named_positions
 
@@ -22,7 +23,10 @@ def main(
     rows = read_frame(answers)
     # Before the model is loaded: where there is nothing to probe, nothing is computed.
     check_labels(rows, "forward/answers.md")
-    rows = rows[rows["valid"] & (rows["question_id"] % count == index)]
+    rows = rows[rows["valid"]]
+    # of all shards: what is computed once must not depend on their number
+    prefix = shared_prefix(rows["prompt_ids"].map(list).tolist())
+    rows = rows[rows["question_id"] % count == index]
     positions = [
         named_positions(
             len(row.prompt_ids),
@@ -41,6 +45,7 @@ def main(
         positions,
         site=site,
         batch_size=batch_size,
+        prefix=prefix,
     )
     schema = hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
     total = sum(map(len, positions))

@@ -5,6 +5,7 @@ import pyarrow as pa
 from llm_figures.generation import Decoding, generate
 from llm_figures.job import job, log, progress
 from llm_figures.models import context_length, load_model, runtime_facts
+from llm_figures.prefix import shared_prefix
 from llm_figures.prompts import question_ids, stop_strings, too_long
 from llm_figures.tensors import read_frame, tensor_file
 
@@ -33,12 +34,17 @@ def main(
 ) -> None:
     index, count = shard
     asked = read_frame(questions, ["question_id", "question"])
-    asked = asked[asked["question_id"] % count == index]
     model, tokenizer = load_model(card, **runtime)
     ids = question_ids(tokenizer, prompt, asked["question"].tolist())
     longest = context_length(model)
     problems = [too_long(prompt_ids, prompt["max_new_tokens"], longest) for prompt_ids in ids]
-    rows = list(zip(asked["question_id"].tolist(), ids, problems, strict=True))
+    # of all shards: what is computed once must not depend on their number
+    prefix = shared_prefix(ids)
+    rows = [
+        row
+        for row in zip(asked["question_id"].tolist(), ids, problems, strict=True)
+        if row[0] % count == index
+    ]
     fitting = [(key, prompt_ids) for key, prompt_ids, problem in rows if not problem]
     batches = generate(
         model,
@@ -49,6 +55,7 @@ def main(
         batch_size=batch_size,
         decoding=Decoding(prompt["temperature"], prompt.get("top_p", 1.0), prompt.get("seed", 0)),
         keys=[key for key, _ in fitting],
+        prefix=prefix,
     )
     tokens = 0
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:

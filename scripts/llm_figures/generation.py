@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.batches import halved_on_demand
+from llm_figures.batches import filled, halved_on_demand, of_one_key
 from llm_figures.models import input_device
 from llm_figures.prefix import PrefixCache, shared_prefix
 
@@ -71,18 +71,21 @@ def generate(
     batch_size: int,
     decoding: Decoding = Decoding(),
     keys: Sequence[int] | None = None,
+    prefix: Sequence[int] | None = None,
 ) -> Iterator[list[Generation]]:
     """Yield answers batch by batch; batches hold prompts of equal length, so no padding.
 
     An answer ends before any string of `stop`, at the model's end of text, or after
     `max_new_tokens`. Where CUDA runs out of memory, batches are halved. keys: one number per
-    prompt, for sampling (see `Decoding`); by default its place in `prompt_ids`.
+    prompt, for sampling (see `Decoding`); by default its place in `prompt_ids`. prefix: tokens with
+    which every prompt begins, computed once; by default all that they share.
     """
     if not prompt_ids:
         return
-    prefix = shared_prefix(prompt_ids)
+    prefix = shared_prefix(prompt_ids) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
     ends = _end_ids(model, tokenizer)
+    place = input_device(model)
 
     def finished(ids: list[int]) -> bool:
         if ids[-1] in ends:
@@ -92,7 +95,7 @@ def generate(
 
     def answers(batch: list[int]) -> list[tuple[list[int], list[float]]]:
         suffixes = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in batch], device=input_device(model)
+            [prompt_ids[index][len(prefix) :] for index in filled(batch, place)], device=place
         )
         draws = [
             np.random.default_rng([decoding.seed, keys[index] if keys is not None else index])
@@ -101,7 +104,8 @@ def generate(
         return _continuations(
             model,
             suffixes,
-            cache.for_batch(len(batch)),
+            cache.for_batch(len(suffixes)),
+            len(batch),
             lambda logits, rows: decoding.choose(logits, [draws[row] for row in rows]),
             finished,
             max_new_tokens,
@@ -119,31 +123,26 @@ def equal_lengths(sequences: Sequence[Sequence[int]], batch_size: int) -> list[l
 
     Sequences that begin alike are neighbours: their answers tend to be of one length, too.
     """
-    lengths: dict[int, list[int]] = {}
-    for index in sorted(range(len(sequences)), key=lambda index: sequences[index]):
-        lengths.setdefault(len(sequences[index]), []).append(index)
-    return [
-        indices[start : start + batch_size]
-        for _, indices in sorted(lengths.items())
-        for start in range(0, len(indices), batch_size)
-    ]
+    order = sorted(range(len(sequences)), key=lambda index: sequences[index])
+    batches = of_one_key([len(sequences[index]) for index in order], batch_size)
+    return [[order[at] for at in batch] for batch in batches]
 
 
 def _continuations(
-    model, suffixes, cache, choose, is_finished, max_new_tokens
+    model, suffixes, cache, count, choose, is_finished, max_new_tokens
 ) -> list[tuple[list[int], list[float]]]:
-    """Tokens that follow each of `suffixes` [batch, tokens] on top of `cache`, and their log
-    probabilities.
+    """Tokens that follow each of the first `count` of `suffixes` [batch, tokens] on top of `cache`,
+    and their log probabilities; the others fill the batch up.
 
     Finished sequences leave the batch, so the rest does not wait on their account.
     """
-    answers: list[tuple[list[int], list[float]]] = [([], []) for _ in suffixes]
-    running = list(range(len(suffixes)))
+    answers: list[tuple[list[int], list[float]]] = [([], []) for _ in range(count)]
+    running = list(range(count))
     ids = suffixes
     for _ in range(max_new_tokens):
         logits = model(
             input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits[:, -1]
+        ).logits[: len(running), -1]
         ids = choose(logits, running)
         logs = logits.gather(-1, ids)[:, 0].float() - logits.float().logsumexp(dim=-1)
         for row, token, log in zip(running, ids[:, 0].tolist(), logs.tolist(), strict=True):
@@ -152,11 +151,13 @@ def _continuations(
         keep = [at for at, row in enumerate(running) if not is_finished(answers[row][0])]
         if not keep:
             break
+        rows = torch.tensor(
+            filled(keep, ids.device)
+        )  # on the CPU: layers may be on several devices
         if len(keep) < len(running):
-            rows = torch.tensor(keep)  # on the CPU: the layers may be on several devices
             cache.batch_select_indices(rows)
-            ids = ids[rows]
             running = [running[at] for at in keep]
+        ids = ids[rows]
     return answers
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from llm_figures.batches import halved_on_demand
+from llm_figures.batches import halved_on_demand, of_one_key, padded_length
 from llm_figures.errors import UserError
 from llm_figures.hidden_states_file import layer_column
-from llm_figures.models import decoder, decoder_layers, input_device
+from llm_figures.models import context_length, decoder, decoder_layers, input_device
 from llm_figures.prefix import PrefixCache, shared_prefix
 
 # What the families call the parts of a block.
@@ -30,6 +30,7 @@ def hidden_states(
     *,
     site: str = "residual",
     batch_size: int,
+    prefix: Sequence[int] | None = None,
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
     """Yield the columns of `hidden_states_file.hidden_states_schema` batch by batch.
 
@@ -38,7 +39,9 @@ def hidden_states(
     site: "residual" (the stream after each block), or the output of each block's "attention" or
     "mlp" before it is added to the stream.
 
-    The prompts' shared beginning is computed once. Batches are padded on the right, where causal
+    prefix: tokens with which every prompt begins, computed once; by default all that they share.
+
+    Batches are padded on the right, where causal
     attention keeps the padding out of every position that is read. What is held at a time is one
     batch, whatever the number of questions; where CUDA runs out of memory, batches are halved.
 
@@ -50,12 +53,13 @@ def hidden_states(
     layers = decoder_layers(model)
     watched = [block if site == "residual" else _part(model, block, site) for block in layers]
     sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    prefix = shared_prefix(prompts)
+    prefix = shared_prefix(prompts) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
-    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
+    room = context_length(model)
+    widths = [padded_length(len(sequence), room) for sequence in sequences]
 
     def states_of(batch: list[int]) -> tuple[dict[str, list], dict[int, np.ndarray]]:
-        longest = len(sequences[batch[-1]])
+        longest = widths[batch[0]]
         ids = torch.tensor(
             [
                 sequences[index][len(prefix) :] + [0] * (longest - len(sequences[index]))
@@ -86,8 +90,7 @@ def hidden_states(
         }
         return columns, found
 
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    for _, (columns, found) in halved_on_demand(batches, states_of):
+    for _, (columns, found) in halved_on_demand(of_one_key(widths, batch_size), states_of):
         for layer, states in found.items():
             _check_finite(layer, states, columns, model.dtype)
         yield columns | {layer_column(layer): states for layer, states in found.items()}

@@ -7,6 +7,8 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # CUDA's matrix products repeat to the bit only with a fixed workspace.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# The CPU's repeat to the bit whatever the number of threads only in this mode.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 import tokenizers
 import torch

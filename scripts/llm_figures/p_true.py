@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.batches import halved_on_demand
+from llm_figures.batches import filled, halved_on_demand
 from llm_figures.errors import UserError
 from llm_figures.generation import equal_lengths
 from llm_figures.models import input_device
@@ -39,23 +39,28 @@ def p_true(
     false_token: int,
     *,
     batch_size: int,
+    prefix: Sequence[int] | None = None,
 ) -> Iterator[tuple[list[int], list[float]]]:
-    """Yield indices of prompts and P(true) / (P(true) + P(false)) of the next token, by batch."""
+    """Yield indices of prompts and P(true) / (P(true) + P(false)) of the next token, by batch.
+
+    prefix: tokens with which every prompt begins, computed once; by default all that they share.
+    """
     if not prompt_ids:
         return
-    prefix = shared_prefix(prompt_ids)
+    prefix = shared_prefix(prompt_ids) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
+    place = input_device(model)
 
     def shares(batch: list[int]) -> list[float]:
         ids = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in batch], device=input_device(model)
+            [prompt_ids[index][len(prefix) :] for index in filled(batch, place)], device=place
         )
         logits = model(
             input_ids=ids,
-            past_key_values=cache.for_batch(len(batch)),
+            past_key_values=cache.for_batch(len(ids)),
             use_cache=True,
             logits_to_keep=1,
-        ).logits[:, -1]
+        ).logits[: len(batch), -1]
         return torch.sigmoid(
             logits[:, true_token].float() - logits[:, false_token].float()
         ).tolist()

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from llm_figures.batches import KERNEL_ROWS
 from llm_figures.models import decoder, input_device
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> list[int]:
-    """The longest common beginning, short of the last token of the shortest sequence."""
+    """The longest common beginning, short of the last token of the shortest sequence.
+
+    In whole fours of tokens (see `batches`).
+    """
     longest = min(len(sequence) for sequence in sequences) - 1
     first = sequences[0]
     length = 0
     while length < longest and all(sequence[length] == first[length] for sequence in sequences):
         length += 1
-    return list(first[:length])
+    return list(first[: length - length % KERNEL_ROWS])
 
 
 class PrefixCache:

@@ -145,5 +145,6 @@ def test_no_questions_give_no_batches(model, tokenizer):
 def test_batches_hold_one_length_and_the_prefix_leaves_a_token():
     sequences = [[1, 2, 3], [1, 2], [1, 2, 4], [1, 2, 5]]
     assert equal_lengths(sequences, 2) == [[1], [0, 2], [3]]
-    assert shared_prefix(sequences) == [1]
-    assert shared_prefix([[1, 2], [1, 2]]) == [1]
+    assert shared_prefix([[1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 4, 5, 7]]) == [1, 2, 3, 4]
+    assert shared_prefix([[1, 2, 3, 4], [1, 2, 3, 4, 5]]) == []
+    assert shared_prefix([[1, 2, 3, 4, 5]] * 2) == [1, 2, 3, 4]
