@@ -133,6 +133,14 @@ def test_the_listed_sizes_give_the_listed_parameters(root):
         assert counted({**shape, "tied": tied}) + biases == shape["parameters"], name
 
 
+def test_a_layer_outside_a_model_is_named_before_its_download(root, default_config):
+    figures = default_config["figures"]
+    figures = figures | {"mean_qkv": figures["mean_qkv"] | {"layer": 32}}
+    asked(root, default_config, figures=figures, model=BIG)
+    with pytest.raises(UserError, match=r"figures.mean_qkv.layer: 32 is outside .* 0 to 31"):
+        asked(root, default_config, figures=figures, model="mistral-7b-instruct")
+
+
 def test_where_a_models_size_is_known_from(tmp_path):
     folder = tiny.save(tmp_path / "model")
     parameters = sum(weight.numel() for weight in tiny.model().parameters())

@@ -91,3 +91,13 @@ def test_only_what_is_not_made_is_to_run(tmp_path, root):
     _, jobs, _ = snakemake(tmp_path, root, "figures", "--dry-run", *run)
     assert jobs.count("mem_mb=") == to_run
     assert "gpu=" not in jobs
+    # another estimate runs nothing again
+    overlay["model_sources"]["tiny"]["shape"] = {
+        **{"parameters": 10**10, "layers": 3, "hidden_size": 32, "heads": 4},
+        **{"vocabulary": 384, "intermediate_size": 48},
+    }
+    overlay |= {"gpus": 2, "gpu_memory_gb": 40}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(overlay))
+    _, jobs, _ = snakemake(tmp_path, root, "figures", "--dry-run", *run)
+    assert jobs.count("mem_mb=") == to_run
+    assert "gpu=2" in jobs
