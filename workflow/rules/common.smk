@@ -6,32 +6,44 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from llm_figures.bundle import FURTHER, read_bundle
 from llm_figures.claims import guarded
-from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_claims, check_config
-from llm_figures.dependencies import code_versions
+from llm_figures.config import (
+    ATTENTION_FIGURES,
+    FIGURES,
+    check_claims,
+    check_config,
+    check_redraw,
+)
+from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
 
+SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 try:
-    # the entries of the run's models, by name
-    checked, MODELS = check_config(
-        config,
-        Path(workflow.basedir) / "workflow" / "schemas",
-        Path(workflow.basedir) / "config" / "models.yaml",
-    )
-    CLAIMS = check_claims(
-        checked,
-        Path(workflow.basedir) / "workflow" / "schemas",
-        Path(workflow.basedir) / "config" / "claims.yaml",
-    )
-    GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
+    # The archive that figures are drawn from, if they are, and options set otherwise than in it.
+    BUNDLE, CHANGED = read_bundle(str(config["bundle"])) if config.get("bundle") else None, []
+    if BUNDLE:
+        # Its config takes the place of the default one; the command line's is laid over it.
+        given = workflow.config_settings.overwrite_config
+        checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
+        MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {}}, [], []
+    else:
+        # the entries of the run's models, by name
+        checked, MODELS = check_config(
+            config, SCHEMAS, Path(workflow.basedir) / "config" / "models.yaml"
+        )
+        CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
+        GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
     sys.exit(f"\n{error}\n")
 config.clear()
 config.update(checked)
 
+# What pictures are drawn with: {library: version}.
+LIBRARIES = drawing_versions()
 # What every forward pass depends on beside its model; threads are added by the job.
 RUNTIME = {"device": config["device"], "dtype": config["dtype"]}
 ALTERED_EVERYWHERE = [
@@ -79,6 +91,11 @@ def code(script):
     Snakemake compares each by itself, and its reason for a job names the file that changed.
     """
     return code_versions(Path(workflow.basedir) / "scripts" / f"{script}.py")
+
+
+def shown_name(wildcards):
+    """What captions call the model; the folder of an archive's is named after its file."""
+    return BUNDLE.model if BUNDLE else wildcards.model
 
 
 def picture(figure):
@@ -260,3 +277,25 @@ def files_of_choices(wildcards):
         "choices": "results/{model}/choices.parquet",
         "choice_figures": [f"results/{{model}}/figures/choices.{kind}" for kind in kinds],
     }
+
+
+def bundled_files(wildcards):
+    """What goes into a model's archive: the tidy scores, figures, claims, and further ones there.
+
+    A further figure is taken if its scores were ever made, and is brought up to date.
+    """
+    start = f"results/{wildcards.model}/"
+    figures = [*FIGURES, "probe_curves"]
+    files = [*SCORES.values(), CLAIMS_FILE, "claims.md"]
+    for figure, scores in FURTHER.items():
+        if Path(start, scores).is_file():
+            figures.append(figure)
+            files.append(scores)
+    if "choices" in figures:
+        files.append("choices.md")
+    for figure in figures:
+        kinds = ["pdf", "svg", "png", "caption.txt"]
+        if figure not in ("probe_curves", "choices"):  # these have no heatmap to point at
+            kinds.append("panels.json")
+        files += [f"figures/{figure}.{kind}" for kind in kinds]
+    return [start + file for file in files]

@@ -1,4 +1,5 @@
-# Pictures and captions, from tidy scores alone: no torch, no model.
+# Pictures and captions, from tidy scores alone: no torch, no model. Drawn with other versions of
+# the libraries they could look otherwise, so these count.
 
 
 rule render_attention:
@@ -19,6 +20,8 @@ rule render_attention:
         "../../environment.yml"
     params:
         *code("render_attention"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options=lambda wildcards: config["figures"][wildcards.figure],
         style=config["style"],
     script:
@@ -41,6 +44,8 @@ rule render_probe:
         "../../environment.yml"
     params:
         *code("render_probe"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options=config["figures"]["probe_auc"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
         style=config["style"],
     script:
@@ -62,6 +67,8 @@ rule render_probe_curves:
         "../../environment.yml"
     params:
         *code("render_probe_curves"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options=config["figures"]["probe_curves"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
         style=config["style"],
     script:
@@ -84,6 +91,8 @@ rule render_probe_presets:
         "../../environment.yml"
     params:
         *code("render_probe_presets"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options={
             key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")
         }
@@ -113,9 +122,34 @@ rule render_modules:
         "../../environment.yml"
     params:
         *code("render_modules"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options={
             key: value for key, value in config["figures"]["module_map"].items() if key != "texts"
         },
         style=config["style"],
     script:
         "../../scripts/render_modules.py"
+
+
+rule render_choices:
+    input:
+        choices="results/{model}/choices.parquet",
+    output:
+        pictures=multiext("results/{model}/figures/choices", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/choices.caption.txt",
+    log:
+        "results/{model}/logs/render_choices.log",
+    benchmark:
+        "results/{model}/benchmarks/render_choices.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        *code("render_choices"),
+        model=shown_name,
+        libraries=LIBRARIES,
+        options={"palette": config["choices"]["palette"]},
+        style=config["style"],
+    script:
+        "../../scripts/render_choices.py"
