@@ -121,5 +121,5 @@ rule report:
 
 rule bundle:
     input:
-        expand("results/{model}/{model}.bundle.zip", model=MODELS),
+        archives(),
     localrule: True

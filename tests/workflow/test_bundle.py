@@ -57,9 +57,9 @@ class Reader(Project):
         assert not check or done.returncode == 0, done.stdout
         return done.returncode, done.stdout
 
-    def refuses(self, message, *arguments):
+    def refuses(self, message, target="figures"):
         """The run ends before any job, in one line that says so."""
-        code, output = self.run("figures", *arguments, check=False)
+        code, output = self.run(target, check=False)
         assert code != 0
         assert len([line for line in output.splitlines() if message in line]) == 1, output
         assert "Traceback" not in output
@@ -149,6 +149,14 @@ def test_a_figure_from_an_archive_is_drawn_with_other_colours(reader):
     assert line.endswith(": mean_qkv.pdf, mean_qkv.png, mean_qkv.svg")
 
 
+def test_other_versions_of_the_libraries_draw_anew(reader):
+    with (reader.folder / "blocked" / "sitecustomize.py").open("a") as file:
+        file.write("import zlib\nzlib.ZLIB_RUNTIME_VERSION = 'another'\n")
+    drawn = {"render_probe", "render_probe_curves", "render_modules", "render_choices"}
+    expected = {"render_attention": 3, **dict.fromkeys(drawn, 1), "check_redraw": 1}
+    assert reader.planned() == expected
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -161,6 +169,18 @@ def test_a_figure_from_an_archive_is_drawn_with_other_colours(reader):
 def test_what_an_archive_cannot_show_is_refused(reader, changes, message):
     reader.change(**changes)
     reader.refuses(message)
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("report", "report.html"),
+        ("probe_presets", "probe_presets"),
+        ("bundle", "another archive"),
+    ],
+)
+def test_what_needs_the_model_is_refused(reader, target, what):
+    reader.refuses(f"{what} is not in tiny.bundle.zip and needs the model", target)
 
 
 def test_a_damaged_archive_is_named_before_any_job(reader):

@@ -98,8 +98,19 @@ def shown_name(wildcards):
     return BUNDLE.model if BUNDLE else wildcards.model
 
 
+def needs_model(what):
+    """A target's input where the archive that figures are drawn from does not hold `what`."""
+
+    def stop(wildcards):
+        sys.exit(f"{what} is not in {BUNDLE.path} and needs the model; run it without bundle")
+
+    return stop
+
+
 def picture(figure):
     """The files of one figure of every model of the run."""
+    if BUNDLE and figure in FURTHER and figure not in BUNDLE.further:
+        return needs_model(figure)
     return expand(
         "results/{model}/figures/{figure}.{format}",
         model=MODELS,
@@ -110,6 +121,8 @@ def picture(figure):
 
 def of_models(*files):
     """Files of every model of the run, relative to its folder."""
+    if BUNDLE and (lacking := {*files} - {*BUNDLE.others, "redraw.json"}):
+        return needs_model(" and ".join(sorted(lacking)))
     return expand("results/{model}/{file}", model=MODELS, file=files)
 
 
@@ -277,6 +290,13 @@ def files_of_choices(wildcards):
         "choices": "results/{model}/choices.parquet",
         "choice_figures": [f"results/{{model}}/figures/choices.{kind}" for kind in kinds],
     }
+
+
+def archives():
+    """The archive of every model of the run."""
+    if BUNDLE:
+        return needs_model("another archive")
+    return expand("results/{model}/{model}.bundle.zip", model=MODELS)
 
 
 def bundled_files(wildcards):
