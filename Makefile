@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # with an environment of its own where there is no other.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures test check unit browser workflow acceptance format environment clean
+.PHONY: figures reproduce test check unit browser workflow acceptance format environment clean
 
 ifdef BUNDLE
 ifneq ($(filter --config -C,$(ARGS)),)
@@ -21,6 +21,14 @@ else
 figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
 endif
+
+# Twice from nothing, the second time on one core, in other batches and shards: the same bytes?
+RUNS := results/_reproduce
+reproduce: $(READY)
+	rm -rf $(RUNS)
+	$(BIN)/snakemake figures --directory $(RUNS)/first $(ARGS)
+	$(BIN)/snakemake figures --directory $(RUNS)/second --cores 1 --config batch_size=16 shards=2 $(ARGS)
+	PYTHONPATH=scripts $(BIN)/python -m llm_figures.reproduction $(RUNS)/first/results $(RUNS)/second/results
 
 environment: $(READY)
 

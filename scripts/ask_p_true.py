@@ -56,6 +56,6 @@ if "snakemake" in globals():
             snakemake.output.p_true,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.params.ask,
-            snakemake.params.batch_size,
+            snakemake.config["batch_size"],
             {**snakemake.params.runtime, "threads": snakemake.threads},
         )

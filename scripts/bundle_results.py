@@ -9,6 +9,7 @@ from llm_figures.bundle import CONFIG, pack, portable
 from llm_figures.checksums import sha256
 from llm_figures.errors import UserError
 from llm_figures.job import job, log
+from llm_figures.shapes import read_card
 from llm_figures.tensors import whole_file
 from llm_figures.verification import listed_files
 
@@ -25,7 +26,7 @@ def main(
                 f"{folder / name} is not as {manifest} says; write it anew with: "
                 "snakemake bundle --forcerun write_manifest"
             )
-    described = json.loads(Path(card).read_text(encoding="utf-8"))
+    described = read_card(card)
     written = portable(json.loads(Path(manifest).read_text(encoding="utf-8")))
     texts = {
         "model.json": _json(

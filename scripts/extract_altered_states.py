@@ -1,14 +1,11 @@
 """Cache the shown layer's queries and keys of passes with the change in every layer."""
 
-import json
-from pathlib import Path
-
 from llm_figures.attention import layer_states
 from llm_figures.attention_scores import check_stage, panels, shown_layer
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
 from llm_figures.models import decoder_layers, load_model, runtime_facts
-from llm_figures.shapes import check_shape
+from llm_figures.shapes import check_shape, read_card
 from llm_figures.tensors import read_table, write_tensors
 
 
@@ -21,7 +18,7 @@ def main(
     options: dict,
     runtime: dict,
 ) -> None:
-    check_shape({figure: options}, json.loads(Path(card).read_text(encoding="utf-8")))
+    check_shape({figure: options}, read_card(card))
     before = [states for _, states in layer_states(read_table(unaltered))]
     check_stage(figure, options, before)
     layer = shown_layer(options, before)

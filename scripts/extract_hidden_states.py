@@ -57,6 +57,6 @@ if "snakemake" in globals():
             snakemake.output.states,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.wildcards.site,
-            snakemake.params.batch_size,
+            snakemake.config["batch_size"],
             {**snakemake.params.runtime, "threads": snakemake.threads},
         )

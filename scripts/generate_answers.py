@@ -86,6 +86,6 @@ if "snakemake" in globals():
             snakemake.output.generations,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.params.prompt,
-            snakemake.params.batch_size,
+            snakemake.config["batch_size"],
             {**snakemake.params.runtime, "threads": snakemake.threads},
         )

@@ -60,6 +60,6 @@ if "snakemake" in globals():
             snakemake.input.generations,
             snakemake.output.quotes,
             snakemake.params.exact_answer,
-            snakemake.params.batch_size,
+            snakemake.config["batch_size"],
             {**snakemake.params.runtime, "threads": snakemake.threads},
         )

@@ -6,13 +6,12 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from llm_figures.hidden_states_file import layer_columns
 from llm_figures.job import job, log, progress
 from llm_figures.labels import check_labels
 from llm_figures.probes import make_cells, probe_layers
-from llm_figures.tensors import read_frame, read_table, read_tensors, whole_file
+from llm_figures.tensors import frames_file, read_frame, read_table, read_tensors
 
 SCHEMA = pa.schema(
     [
@@ -70,17 +69,14 @@ def main(
         "cells",
         total=len(layers) * len(cells),
     )
-    with (
-        whole_file(predictions) as partial,
-        pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
-    ):
+    with frames_file(predictions, SCHEMA) as file:
         while layer := list(islice(found, len(cells))):
             frames = [frame for cell in layer for frame in cell]
             fits += len(frames)
             failed += sum(not frame["converged"].all() for frame in frames)
             if frames:
                 together = pd.concat(frames, ignore_index=True)
-                writer.write_table(pa.Table.from_pandas(together, SCHEMA, preserve_index=False))
+                file.write_table(pa.Table.from_pandas(together, SCHEMA, preserve_index=False))
     log.info("%d fits, of which %d did not converge", fits, failed)
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from llm_figures.job import job, log
 from llm_figures.manifest import manifest
+from llm_figures.shapes import read_card
 from llm_figures.tensors import whole_file
 
 
 def main(card: str, output: str, config: dict, stages: dict[str, list[str]]) -> None:
-    described = json.loads(Path(card).read_text(encoding="utf-8"))
+    described = read_card(card)
     content = manifest(Path(output).parent, described, config, stages)
     with whole_file(output) as partial:
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)

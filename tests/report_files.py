@@ -22,6 +22,7 @@ from llm_figures.probe_figure import (
     probe_caption,
 )
 from llm_figures.protocol import protocol
+from llm_figures.tensors import write_frame
 
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]
@@ -213,7 +214,7 @@ def make(folder: Path, root: Path) -> dict:
     for name, (draw, describe, options) in drawn.items():
         if name in tables:
             data[name] = str(folder / f"{name}.parquet")
-            tables[name].to_parquet(data[name], index=False)
+            write_frame(tables[name], data[name])
         made = [str(folder / f"{name}.{kind}") for kind in (*KINDS, "caption.txt")]
         panels = str(folder / f"{name}.panels.json") if name != "probe_curves" else None
         render(
@@ -228,8 +229,8 @@ def make(folder: Path, root: Path) -> dict:
             panels=panels,
         )
         files += [*made, *([panels] if panels else [])]
-    claims().to_parquet(folder / "claims.parquet", index=False)
-    choices().to_parquet(folder / "choices.parquet", index=False)
+    write_frame(claims(), folder / "claims.parquet")
+    write_frame(choices(), folder / "choices.parquet")
     for kind in (*KINDS, "caption.txt"):
         copy = folder / f"choices.{kind}"
         copy.write_bytes((folder / f"probe_curves.{kind}").read_bytes())

@@ -1,4 +1,4 @@
-"""Tensors in Parquet: Arrow's fixed-shape tensors, written in row groups as they come.
+"""Tensors in Parquet: Arrow's fixed-shape tensors, written as they come, a row group at a time.
 
 A file appears under its name only when it is whole: rows go to a neighbour first, which is renamed
 at the end, so that a job that dies leaves nothing a later run could take for data.
@@ -18,9 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llm_figures.errors import UserError
+from llm_figures.seal import check_seal, sealed
 
 # The key of a Parquet file's metadata under which it says what its numbers were computed on.
 FACTS = b"llm_figures"
+# Of one row group, before compression.
+ROW_GROUP_BYTES = 64_000_000
 
 
 def tensor(shape: Sequence[int], dtype: str = "float32") -> pa.DataType:
@@ -44,11 +47,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 class TensorWriter:
-    """Writes rows whose columns may be tensors; one call of `write`, one row group."""
+    """Writes rows whose columns may be tensors, in row groups of one size.
+
+    What is held at a time is one row group. Its size depends on the columns alone: the same rows
+    give the same bytes, in whatever batches they come.
+    """
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
         self._writer = writer
         self._schema = schema
+        self._rows_of_group = max(1, ROW_GROUP_BYTES // _bytes_of_row(schema))
+        self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
         """Append rows: {column: values}; tensor columns as arrays [rows, *shape].
@@ -56,7 +65,19 @@ class TensorWriter:
         None among a tensor column's values is a null.
         """
         arrays = [_column(columns[field.name], field.type) for field in self._schema]
-        self._writer.write_table(pa.table(arrays, schema=self._schema))
+        self._waiting.append(pa.table(arrays, schema=self._schema))
+        while sum(map(len, self._waiting)) >= self._rows_of_group:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write what waits for the last row group."""
+        if sum(map(len, self._waiting)):
+            self._write_group()
+
+    def _write_group(self) -> None:
+        together = pa.concat_tables(self._waiting).combine_chunks()
+        self._writer.write_table(together.slice(0, self._rows_of_group))
+        self._waiting = [together.slice(self._rows_of_group)]
 
 
 @contextmanager
@@ -79,17 +100,18 @@ def tensor_file(
     schema = _with_facts(schema, facts)
     with (
         whole_file(path) as partial,
-        pq.ParquetWriter(
+        sealed(
             partial,
             schema,
-            compression="zstd",
             compression_level=1,
             use_dictionary=plain,
             use_byte_stream_split=tensors,
             write_statistics=False,
         ) as writer,
     ):
-        yield TensorWriter(writer, schema)
+        rows = TensorWriter(writer, schema)
+        yield rows
+        rows.close()
 
 
 def write_tensors(
@@ -122,13 +144,14 @@ def read_tensors(table: pa.Table, column: str) -> np.ndarray:
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file as an Arrow table; a damaged file is named, not read as data.
+    """A Parquet file of ours as an Arrow table; a damaged file is named, not read as data.
 
     Raises:
-        UserError: the file is missing, truncated or not Parquet.
+        UserError: the file is missing, truncated, not Parquet, not ours, or not as it was made.
     """
     with _damage_named(path):
-        return pq.read_table(path, columns=columns)
+        check_seal(path)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
 def read_facts(path: str | Path) -> dict | None:
@@ -142,17 +165,34 @@ def read_facts(path: str | Path) -> dict | None:
     return None if facts is None else json.loads(facts)
 
 
+@contextmanager
+def frames_file(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a tidy Parquet file for tables that come one by one; whole or not at all."""
+    with whole_file(path) as partial, sealed(partial, schema) as writer:
+        yield writer
+
+
 def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = None) -> None:
     """Write a tidy frame as Parquet, whole or not at all. facts: see `tensor_file`."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(_with_facts(table.schema, facts).metadata)
-    with whole_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    with frames_file(path, table.schema) as file:
+        file.write_table(table)
 
 
 def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A tidy Parquet file as a frame (see `read_table`)."""
     return read_table(path, columns).to_pandas()
+
+
+def _bytes_of_row(schema: pa.Schema) -> int:
+    """Bytes of a row, a column that is no tensor taken for 64."""
+    return sum(
+        math.prod(field.type.shape) * field.type.value_type.bit_width // 8
+        if isinstance(field.type, pa.FixedShapeTensorType)
+        else 64
+        for field in schema
+    )
 
 
 def _with_facts(schema: pa.Schema, facts: Mapping | None) -> pa.Schema:

@@ -27,7 +27,7 @@ from llm_figures.errors import UserError
 from llm_figures.module_figure import COLUMNS
 from llm_figures.protocol import TOKENS
 from llm_figures.result_folders import compared, comparison_problem, folder_problems
-from llm_figures.tensors import read_frame
+from llm_figures.tensors import read_frame, write_frame
 
 LONG = "Some-Model-3.1-70B-Instruct-with_a_very.long-name-v2"
 
@@ -280,9 +280,9 @@ def test_scores_that_cannot_be_drawn_say_why(options):  # noqa: F811
 
 def test_the_script_leaves_out_what_cannot_be_drawn_and_needs_two(options, tmp_path):  # noqa: F811
     paths = {name: str(tmp_path / f"{name}.parquet") for name in ("a", "b", "c")}
-    module_scores(3).to_parquet(paths["a"])
-    module_scores(4).to_parquet(paths["b"])
-    module_scores(4).drop(columns="value").to_parquet(paths["c"])
+    write_frame(module_scores(3), paths["a"])
+    write_frame(module_scores(4), paths["b"])
+    write_frame(module_scores(4).drop(columns="value"), paths["c"])
     common = {"folders": ["c"], "options": options["module_map"], "style": STYLE}
     picture, caption = tmp_path / "out.svg", tmp_path / "out.txt"
     render_comparison.main("module_map", paths, [], [picture], caption, **common)
@@ -367,9 +367,9 @@ def test_claims_that_differ_between_models_are_told_apart():
 
 def test_the_claims_script_writes_both_files_and_names_what_it_leaves_out(tmp_path):
     paths = {name: str(tmp_path / f"{name}.parquet") for name in ("a", "b", "c")}
-    claims("x", ALL).to_parquet(paths["a"])
-    claims("y", ALL).to_parquet(paths["b"])
-    claims("z", ALL).drop(columns="verdict").to_parquet(paths["c"])
+    write_frame(claims("x", ALL), paths["a"])
+    write_frame(claims("y", ALL), paths["b"])
+    write_frame(claims("z", ALL).drop(columns="verdict"), paths["c"])
     out, table = tmp_path / "out.parquet", tmp_path / "out.md"
     compare_claims.main(paths, ["d/claims.parquet"], str(out), str(table))
     assert set(read_frame(out)["model"]) == {"a", "b"}

@@ -21,6 +21,7 @@ from llm_figures import drawing, report
 from llm_figures.errors import UserError
 from llm_figures.module_figure import colour_limits
 from llm_figures.probe_figure import draw_probe
+from llm_figures.tensors import write_frame
 
 FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 
@@ -185,7 +186,7 @@ def test_notes_of_panels_cannot_end_their_script(arguments, tmp_path):
 def test_what_is_missing_leaves_its_part_out(arguments, tmp_path):
     figures = [path for path in arguments["figures"] if "panels" not in path]
     claims = pd.read_parquet(arguments["claims"]).query("figure != 'scale_qkv'")
-    claims.to_parquet(tmp_path / "claims.parquet")
+    write_frame(claims, tmp_path / "claims.parquet")
     (tmp_path / "manifest.json").write_text("{}")
     text = built(
         arguments,
@@ -207,7 +208,7 @@ def test_what_is_missing_leaves_its_part_out(arguments, tmp_path):
 def test_a_claim_without_a_section_is_refused(arguments, tmp_path):
     claims = pd.read_parquet(arguments["claims"])
     claims.loc[0, "figure"] = "other"
-    claims.to_parquet(tmp_path / "claims.parquet")
+    write_frame(claims, tmp_path / "claims.parquet")
     with pytest.raises(UserError, match="'other', which the report does not show"):
         built(arguments, tmp_path, claims=str(tmp_path / "claims.parquet"))
 

@@ -23,18 +23,40 @@ def batch(start):
     return {"name": ["a", None], "states": np.arange(12.0).reshape(2, 2, 3) + start}
 
 
-def test_tensors_come_back_in_row_groups_as_they_were_written(tmp_path):
+def test_tensors_come_back_as_they_were_written(tmp_path):
     path = tmp_path / "states.parquet"
     with tensor_file(path, SCHEMA) as file:
         file.write(batch(0))
         file.write(batch(100))
         assert not path.exists()
-    assert pq.ParquetFile(path).num_row_groups == 2
+    assert pq.ParquetFile(path).num_row_groups == 1
     table = read_table(path)
     assert table.schema.field("states").type.extension_name == "arrow.fixed_shape_tensor"
     expected = np.concatenate([batch(0)["states"], batch(100)["states"]])
     np.testing.assert_array_equal(read_tensors(table, "states"), expected)
     assert read_tensors(table.slice(0, 0), "states").shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100])
+def test_the_same_rows_give_the_same_bytes_in_whatever_batches(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("llm_figures.tensors.ROW_GROUP_BYTES", 30 * (4 * 6 + 64 + 64))
+    schema = pa.schema([("key", pa.int64()), ("name", pa.string()), ("state", tensor((2, 3)))])
+    states = np.random.default_rng(0).normal(size=(100, 2, 3)).astype(np.float32)
+    found = []
+    for number, step in enumerate((size, 33)):
+        path = tmp_path / f"{number}.parquet"
+        with tensor_file(path, schema) as file:
+            for start in range(0, 100, step):
+                rows = range(start, min(start + step, 100))
+                names = [f"name {row % 4}" for row in rows]
+                file.write({"key": rows, "name": names, "state": states[rows.start : rows.stop]})
+        groups = pq.read_metadata(path)
+        assert [groups.row_group(n).num_rows for n in range(4)] == [30, 30, 30, 10]
+        table = read_table(path)
+        assert table["key"].to_pylist() == list(range(100))
+        assert (read_tensors(table, "state") == states).all()
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
 
 
 def test_a_null_tensor_comes_back_as_nan(tmp_path):

@@ -9,7 +9,8 @@ import zipfile
 
 import pandas as pd
 import pytest
-from test_workflow import FIGURES, Project, made  # noqa: F401 (a fixture)
+
+from project import FIGURES, Project
 
 pytestmark = pytest.mark.workflow
 
@@ -67,10 +68,17 @@ class Reader(Project):
 
 
 @pytest.fixture(scope="module")
-def archive(made):  # noqa: F811
-    made.run("choices")
-    made.run("bundle")
-    return made.results / "tiny.bundle.zip"
+def author(made, tmp_path_factory):
+    """The finished project, with choices and an archive."""
+    project = made.copy(tmp_path_factory.mktemp("author"))
+    project.run("choices")
+    project.run("bundle")
+    return project
+
+
+@pytest.fixture(scope="module")
+def archive(author):
+    return author.results / "tiny.bundle.zip"
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,7 @@ def reader(drawn, tmp_path, root):
     return Reader(tmp_path, root, tmp_path / drawn[0].archive.name)
 
 
-def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(made, archive):  # noqa: F811
+def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(author, archive):
     with zipfile.ZipFile(archive) as packed:
         content = {name: packed.read(name) for name in packed.namelist()}
     kinds = ("pdf", "svg", "png", "caption.txt")
@@ -109,19 +117,19 @@ def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(made, archive)
     assert "forward/attention_states.parquet" in contents["left_out"]
     # Nothing of the machine that made it.
     for name in texts:
-        assert str(made.folder).encode() not in content[name]
+        assert str(author.folder).encode() not in content[name]
         assert b"/home/" not in content[name]
         assert b"/root/" not in content[name]
     first = archive.read_bytes()
-    assert made.planned("bundle") == {}
-    made.run("bundle", "--forcerun", "bundle_results")
+    assert author.planned("bundle") == {}
+    author.run("bundle", "--forcerun", "bundle_results")
     assert archive.read_bytes() == first
 
 
-def test_figures_are_drawn_from_an_archive_byte_for_byte(made, drawn):  # noqa: F811
+def test_figures_are_drawn_from_an_archive_byte_for_byte(author, drawn):
     reader, output = drawn
     assert "33 files equal those of tiny.bundle.zip, byte for byte" in output
-    originals = {path.name: path.read_bytes() for path in (made.results / "figures").iterdir()}
+    originals = {path.name: path.read_bytes() for path in (author.results / "figures").iterdir()}
     again = {path.name: path.read_bytes() for path in (reader.results / "figures").iterdir()}
     assert again == originals
     record = json.loads((reader.results / "redraw.json").read_text())
@@ -129,9 +137,9 @@ def test_figures_are_drawn_from_an_archive_byte_for_byte(made, drawn):  # noqa: 
     assert record["different"] == record["changed_options"] == []
     assert record["drawn_with"] == record["bundle_drawn_with"]
     assert record["drawn_with"]["matplotlib"]
-    # Beside results of one's own, and nothing else made.
+    # Beside results of one's own, and nothing else author.
     assert [path.name for path in (reader.folder / "results").iterdir()] == ["tiny.bundle"]
-    claims = pd.read_parquet(made.results / "claims.parquet")
+    claims = pd.read_parquet(author.results / "claims.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(reader.results / "claims.parquet"), claims)
     assert reader.planned() == {}
     # The same figures from the config in the archive laid over it, which holds all its options.
@@ -191,12 +199,12 @@ def test_a_damaged_archive_is_named_before_any_job(reader):
     reader.refuses("tiny.bundle.zip: no such file")
 
 
-def test_the_run_of_the_model_needs_no_network(made):  # noqa: F811
+def test_the_run_of_the_model_needs_no_network(project):
     """The model's folder and the environment are there: nothing is asked of the network.
 
-    From the folder to two figures; the last test, since it makes them again.
+    From the folder to two figures, all made again.
     """
-    blocked = made.folder / "blocked"
+    blocked = project.folder / "blocked"
     blocked.mkdir()
     (blocked / "sitecustomize.py").write_text(NO_NETWORK)
     environment = {**os.environ, "PYTHONPATH": str(blocked)}
@@ -209,8 +217,8 @@ def test_the_run_of_the_model_needs_no_network(made):  # noqa: F811
     )
     assert "the network is refused" in refused.stderr
     done = subprocess.run(
-        made.command("module_map", "mean_qkv", "--forceall"),
-        cwd=made.folder,
+        project.command("module_map", "mean_qkv", "--forceall"),
+        cwd=project.folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

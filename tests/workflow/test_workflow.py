@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pandas as pd
@@ -17,111 +16,10 @@ import pytest
 import yaml
 
 import tiny
-from llm_figures.generation import generate
 from llm_figures.tokens import NAMED_TOKENS
+from project import FIGURES
 
 pytestmark = pytest.mark.workflow
-
-FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
-TEMPLATE = "Q: {question}\nA:"
-PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
-
-
-class Project:
-    """A working directory with a config overlay, from which Snakemake runs the workflow."""
-
-    def __init__(self, folder, root, overlay):
-        self.folder, self.root, self.overlay = folder, root, overlay
-        self.results = folder / "results" / "tiny"
-
-    def change(self, **changes):
-        """Lay `changes` (keys with __ between levels) over the project's config."""
-        for key, value in changes.items():
-            *path, last = key.split("__")
-            place = self.overlay
-            for part in path:
-                place = place.setdefault(part, {})
-            place[last] = value
-
-    def command(self, *arguments):
-        (self.folder / "overlay.yaml").write_text(yaml.safe_dump(self.overlay, allow_unicode=True))
-        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")]
-        return [*snakemake, "--configfile", "overlay.yaml", "--cores", "2", *arguments]
-
-    def run(self, *arguments, check=True):
-        """Snakemake's return code and all it printed."""
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert not check or done.returncode == 0, done.stdout
-        return done.returncode, done.stdout
-
-    def planned(self, *arguments):
-        """{rule: number of jobs} that a run would start."""
-        _, output = self.run("--dry-run", *arguments)
-        table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.DOTALL | re.MULTILINE)
-        if table is None:
-            assert "Nothing to be done" in output
-            return {}
-        rows = (line.split() for line in table[1].splitlines())
-        return {rule: int(count) for rule, count in rows if rule not in ("figures", *FIGURES)}
-
-
-def questions(folder):
-    """Questions whose gold answer is, for every other one, what the tiny model says."""
-    model, tokenizer = tiny.model(), tiny.tokenizer()
-    asked = [f"What is {n} and {n + 1}?" for n in range(120)]
-    prompts = [PREAMBLE + TEMPLATE.replace("{question}", question) for question in asked]
-    said = {}
-    for batch in generate(
-        model,
-        tokenizer,
-        [tokenizer(prompt)["input_ids"] for prompt in prompts],
-        stop=["\n"],
-        max_new_tokens=12,
-        batch_size=64,
-    ):
-        said.update((answer.index, answer.text) for answer in batch)
-    rows = [
-        {"ask": question, "gold": [said[n], "x"] if n % 2 else ["not this one"], "kind": n % 3}
-        for n, question in enumerate(asked)
-    ]
-    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, root):
-    """A project with all five figures made."""
-    folder = tmp_path_factory.mktemp("project")
-    tiny.save(folder / "tiny-model")
-    questions(folder)
-    overlay = {
-        "model": "tiny",
-        "model_sources": {"tiny": {"source": "path", "path": "tiny-model"}},
-        "inputs": tiny.TEXTS[1:],
-        "dataset": {"path": "mine.jsonl", "question": "ask", "answer": "gold", "group": "kind"},
-        "prompt": {"preamble": PREAMBLE, "template": TEMPLATE, "max_new_tokens": 12},
-        "figures": {"scale_qkv": {"epsilon": [0.5, "1e-3", 1e-10]}, "module_map": {"texts": None}},
-    }
-    project = Project(folder, root, overlay)
-    project.run()
-    return project
-
-
-@pytest.fixture
-def project(made, tmp_path_factory, root):
-    """A copy of the finished project, free to be changed.
-
-    It lies as deep as the original, so that the code's relative paths are the same.
-    """
-    folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(made.folder, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
-    return Project(folder, root, json.loads(json.dumps(made.overlay)))
 
 
 def test_all_five_figures_are_made(made):
@@ -189,7 +87,7 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
         for path in (made.results / "benchmarks").rglob("*.tsv")
     }
     assert logs == benchmarks
-    assert len(logs) == 21
+    assert len(logs) == 27
     text = (made.results / "logs/score_attention/mean_qkv.log").read_text()
     assert re.search(r"layer \d+ \(the strongest sink\)", text)
     assert (
@@ -200,62 +98,6 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
     assert "max_rss" in benchmark
 
 
-def test_a_repeat_has_nothing_to_do(made):
-    assert made.planned() == {}
-
-
-COLLECT = {"collect_probe_scores": 1, "render_probe": 1, "render_probe_curves": 1}
-PROBE = {"extract_hidden_states": 1, "ask_p_true": 1, "score_probes": 1, **COLLECT}
-
-
-@pytest.mark.parametrize(
-    ("changes", "jobs"),
-    [
-        (
-            {"style__font_size": 10},
-            {
-                "render_attention": 3,
-                "render_probe": 1,
-                "render_probe_curves": 1,
-                "render_modules": 1,
-            },
-        ),
-        ({"figures__probe_auc__palette": "Greens"}, {"render_probe": 1}),
-        ({"figures__probe_auc__highlight": None}, {"render_probe": 1}),
-        (
-            {"figures__scale_qkv__epsilon": [0.5, 0.1]},
-            {"score_attention": 1, "render_attention": 1},
-        ),
-        ({"figures__mean_qkv__layer": 1}, {"score_attention": 1, "render_attention": 1}),
-        ({"probe__C": 0.1}, {"score_probes": 1, **COLLECT}),
-        ({"probe__site": "mlp"}, {"extract_hidden_states": 1, "score_probes": 1, **COLLECT}),
-        ({"probe__p_true": None}, COLLECT),
-        ({"probe__p_true__if_true": " yes"}, {"ask_p_true": 1, **COLLECT}),
-        ({"exact_answer__method": "line"}, {"judge_answers": 1, **PROBE}),
-        ({"exact_answer__method": "model"}, {"quote_answers": 1, "judge_answers": 1, **PROBE}),
-        ({"prompt__user": "{question}?"}, {}),
-        ({"prompt__max_new_tokens": 13}, {"generate_answers": 1, "judge_answers": 1, **PROBE}),
-        (
-            {"figures__module_map__texts": tiny.TEXTS},
-            {"measure_modules": 1, "score_modules": 1, "render_modules": 1},
-        ),
-        (
-            {"figures__mean_qkv__scope": "model"},
-            {"extract_altered_states": 1, "score_attention": 1, "render_attention": 1},
-        ),
-        (
-            {"figures__mean_qkv__stage": "before_rotary"},
-            {"score_attention": 1, "render_attention": 1},
-        ),
-    ],
-    ids=str,
-)
-def test_a_change_runs_what_it_changes_and_nothing_else(project, changes, jobs):
-    project.change(**changes)
-    # The manifest holds the whole config.
-    assert project.planned() == {**jobs, "write_manifest": 1}
-
-
 def test_a_figure_is_a_target_of_its_own(project):
     project.change(style__font_size=10)
     assert project.planned("scale_qkv") == {"render_attention": 1}
@@ -264,7 +106,8 @@ def test_a_figure_is_a_target_of_its_own(project):
     code, output = project.run("verify", check=False)
     assert code == 1
     named = re.findall(r"^  (figures/\S+): changed \(made by render_attention\)", output, re.M)
-    assert set(named) == {f"figures/scale_qkv.{kind}" for kind in ("pdf", "svg", "png")}
+    kinds = ("pdf", "svg", "png", "panels.json")
+    assert set(named) == {f"figures/scale_qkv.{kind}" for kind in kinds}
     assert project.planned("module_map") == {"render_modules": 1}
 
 
@@ -274,8 +117,10 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
         path.relative_to(project.results).as_posix(): path
         for path in [*project.results.rglob("*.parquet"), *project.results.glob("figures/*")]
     }
-    assert len(made) == 14 + 6 * 4
-    assert written["files"].keys() == made.keys() | {"forward/answers.md"}
+    # Parquet files; three formats and a caption of six figures; the cells of five
+    assert len(made) == 20 + 6 * 4 + 5
+    pages = {"forward/answers.md", "claims.md"}
+    assert written["files"].keys() == made.keys() | pages
     for name, path in made.items():
         assert written["files"][name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert written["files"][name]["bytes"] == path.stat().st_size
@@ -295,7 +140,7 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
     assert str(project.folder.parent.parent) not in json.dumps(written)
 
     _, output = project.run("verify")
-    assert f"{len(made) + 1} files as results/tiny/manifest.json says" in output
+    assert f"{len(made) + 2} files as results/tiny/manifest.json says" in output
     path = project.results / "modules/scores.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -310,12 +155,6 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
     assert code == 1
     assert "results/tiny/manifest.json is missing; run: snakemake figures" in output
     assert not (project.results / "manifest.json").exists()
-
-
-def test_a_touched_script_runs_nothing(project):
-    for path in (project.root / "scripts").rglob("*.py"):
-        os.utime(path)
-    assert project.planned() == {}
 
 
 def test_another_model_lives_beside_the_first(project):
@@ -472,14 +311,6 @@ def test_another_models_files_are_not_made_from_this_models_weights(project):
     code, output = project.run("results/other/figures/module_map.svg", "-n", check=False)
     assert code != 0
     assert "MissingRuleException" in output
-
-
-def test_shards_and_jobs_give_the_same_scores(project):
-    before = pd.read_parquet(project.results / "probe/scores.parquet")
-    project.change(shards=3, batch_size=7, probe__jobs=2)
-    project.run("probe_auc")
-    after = pd.read_parquet(project.results / "probe/scores.parquet")
-    pd.testing.assert_frame_equal(before, after, atol=2e-3)
 
 
 @pytest.mark.parametrize(

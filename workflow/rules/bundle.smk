@@ -15,6 +15,9 @@ rule bundle_results:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("bundle_results")
+    resources:
+        **needs("bundle_results"),
     params:
         *code("bundle_results"),
         config=config,

@@ -1,5 +1,6 @@
 # What the other rules share: the checked config, and where things lie.
 
+import json
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ from llm_figures.config import (
 from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
+from llm_figures.resources import estimate, model_shape, request, threads_needed, workload
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
 
@@ -29,7 +31,7 @@ try:
         # Its config takes the place of the default one; the command line's is laid over it.
         given = workflow.config_settings.overwrite_config
         checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
-        MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {}}, [], []
+        MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {"source": "bundle"}}, [], []
     else:
         # the entries of the run's models, by name
         checked, MODELS = check_config(
@@ -44,8 +46,9 @@ config.update(checked)
 
 # What pictures are drawn with: {library: version}.
 LIBRARIES = drawing_versions()
-# What every forward pass depends on beside its model; threads are added by the job.
-RUNTIME = {"device": config["device"], "dtype": config["dtype"]}
+# What every forward pass depends on beside its model; threads are added by the job. The batch size
+# is no param: scripts read it from the config, for a smaller one must not lose finished shards.
+RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
 ALTERED_EVERYWHERE = [
     figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
 ]
@@ -63,6 +66,10 @@ PROMPT = {
 }
 # The probe as configured, and the presets as they are, by the name of their file of scores.
 PROTOCOLS = protocols(config)
+# Cores of a node, where the run has none of its own, as on a cluster.
+PLANNED_CORES = 64
+# What jobs will need follows from it; filled when the first job asks.
+ESTIMATED = {}
 # Options that only the drawing reads; a change of them must not run a score again.
 DRAWING_OPTIONS = {"palette", "limits", "highlight"}
 # What the choices are made of: combinations of them, and the options they share with the figures.
@@ -105,6 +112,50 @@ def needs_model(what):
         sys.exit(f"{what} is not in {BUNDLE.path} and needs the model; run it without bundle")
 
     return stop
+
+
+def sizes(wildcards):
+    """The model's shape and what the run asks of it, looked up once."""
+    name = wildcards.get("model", next(iter(MODELS), None))
+    if "work" not in ESTIMATED:
+        ESTIMATED["work"] = workload(config, PROTOCOLS)
+    if name not in ESTIMATED:
+        ESTIMATED[name] = model_shape(name, MODELS.get(name, {"source": "path", "path": ""}))
+    return ESTIMATED[name], ESTIMATED["work"]
+
+
+def cores(stage):
+    """The threads of a rule, as a function of its job."""
+    return lambda wildcards: threads_needed(stage, sizes(wildcards)[0])
+
+
+def needs(stage):
+    """The resources of a rule, as functions of its job, the model's size and the attempt.
+
+    Nothing runs again because of them; a local run is bounded by its cores alone.
+    """
+
+    def need(resource):
+        def asked(wildcards, attempt, threads):
+            protocol = wildcards.get("protocol", "scores")
+            return request(estimate(stage, *sizes(wildcards), attempt, threads, protocol))[resource]
+
+        return asked
+
+    return {resource: need(resource) for resource in ("mem_mb", "disk_mb", "runtime", "gpu")}
+
+
+def same_arguments():
+    """Arguments of a dry run with this run's Snakefile, folder and config."""
+    settings = workflow.config_settings
+    files = [str(file) for file in settings.configfiles]
+    keys = [f"{key}={json.dumps(value)}" for key, value in settings.config.items()]
+    return [
+        *("--snakefile", workflow.main_snakefile, "--directory", os.getcwd()),
+        *("--cores", str(workflow.resource_settings.cores or PLANNED_CORES)),
+        *(["--configfile", *files] if files else []),
+        *(["--config", *keys] if keys else []),
+    ]
 
 
 def picture(figure):
@@ -204,13 +255,10 @@ def choice_states(wildcards):
     return {}
 
 
-def pictures_and_caption(figure):
-    """The files of one figure, with the model left open."""
-    return expand(
-        "results/{{model}}/figures/{figure}.{format}",
-        figure=figure,
-        format=["pdf", "svg", "png", "caption.txt"],
-    )
+def files_of_figure(figure):
+    """The files of one figure, with the model left open; the curves have no panels of cells."""
+    kinds = ["pdf", "svg", "png", "caption.txt", *(["panels.json"] if figure in FIGURES else [])]
+    return [f"results/{{model}}/figures/{figure}.{kind}" for kind in kinds]
 
 
 def stages_of_run(wildcards):
@@ -264,13 +312,8 @@ def template(*files):
 
 
 def report_figures():
-    """All files of the figures that the report shows; the curves have no heatmap to point at."""
-    kinds = ["pdf", "svg", "png", "caption.txt"]
-    return [
-        f"results/{{model}}/figures/{figure}.{kind}"
-        for figure in [*FIGURES, "probe_curves"]
-        for kind in [*kinds, *(["panels.json"] if figure != "probe_curves" else [])]
-    ]
+    """All files of the figures that the report shows."""
+    return [file for figure in [*FIGURES, "probe_curves"] for file in files_of_figure(figure)]
 
 
 def report_options():

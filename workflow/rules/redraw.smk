@@ -14,6 +14,9 @@ rule unpack_bundle:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("unpack_bundle")
+    resources:
+        **needs("unpack_bundle"),
     params:
         *code("unpack_bundle"),
         # an archive put in another's place may be older than it
@@ -35,6 +38,9 @@ rule check_redraw:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("check_redraw")
+    resources:
+        **needs("check_redraw"),
     params:
         *code("check_redraw"),
         sha256=BUNDLE.sha256,

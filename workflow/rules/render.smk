@@ -18,6 +18,9 @@ rule render_attention:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_attention")
+    resources:
+        **needs("render_attention"),
     params:
         *code("render_attention"),
         model=shown_name,
@@ -42,6 +45,9 @@ rule render_probe:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_probe")
+    resources:
+        **needs("render_probe"),
     params:
         *code("render_probe"),
         model=shown_name,
@@ -65,6 +71,9 @@ rule render_probe_curves:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_probe_curves")
+    resources:
+        **needs("render_probe_curves"),
     params:
         *code("render_probe_curves"),
         model=shown_name,
@@ -89,6 +98,9 @@ rule render_probe_presets:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_probe_presets")
+    resources:
+        **needs("render_probe_presets"),
     params:
         *code("render_probe_presets"),
         model=shown_name,
@@ -120,6 +132,9 @@ rule render_modules:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_modules")
+    resources:
+        **needs("render_modules"),
     params:
         *code("render_modules"),
         model=shown_name,
@@ -145,6 +160,9 @@ rule render_choices:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_choices")
+    resources:
+        **needs("render_choices"),
     params:
         *code("render_choices"),
         model=shown_name,

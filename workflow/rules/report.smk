@@ -34,12 +34,10 @@ STAGES = {
     ),
     "collect_probe_scores": ["results/{model}/probe/scores.parquet"],
     "score_modules": ["results/{model}/modules/scores.parquet"],
-    "render_attention": [
-        file for figure in ATTENTION_FIGURES for file in pictures_and_caption(figure)
-    ],
-    "render_probe": pictures_and_caption("probe_auc"),
-    "render_probe_curves": pictures_and_caption("probe_curves"),
-    "render_modules": pictures_and_caption("module_map"),
+    "render_attention": [file for figure in ATTENTION_FIGURES for file in files_of_figure(figure)],
+    "render_probe": files_of_figure("probe_auc"),
+    "render_probe_curves": files_of_figure("probe_curves"),
+    "render_modules": files_of_figure("module_map"),
     "check_attention_claims": [
         f"results/{{model}}/claims/{figure}.parquet" for figure in ATTENTION_FIGURES
     ],
@@ -71,6 +69,9 @@ rule write_manifest:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("write_manifest")
+    resources:
+        **needs("write_manifest"),
     params:
         *code("write_manifest"),
         config=config,
@@ -86,6 +87,9 @@ rule verify:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("verify")
+    resources:
+        **needs("verify"),
     params:
         manifests=of_models("manifest.json"),
     script:
@@ -112,6 +116,9 @@ rule build_report:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("build_report")
+    resources:
+        **needs("build_report"),
     params:
         *code("build_report"),
         options=report_options(),

@@ -1,0 +1,116 @@
+"""A working directory from which the workflow is run as a user runs it, on a tiny random model."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import yaml
+
+import tiny
+from llm_figures.generation import generate
+
+FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
+TEMPLATE = "Q: {question}\nA:"
+PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
+OVERLAY = {
+    "model": "tiny",
+    "model_sources": {"tiny": {"source": "path", "path": "tiny-model"}},
+    "inputs": tiny.TEXTS[1:],
+    "dataset": {"path": "mine.jsonl", "question": "ask", "answer": "gold", "group": "kind"},
+    "prompt": {"preamble": PREAMBLE, "template": TEMPLATE, "max_new_tokens": 12},
+    "figures": {"scale_qkv": {"epsilon": [0.5, "1e-3", 1e-10]}, "module_map": {"texts": None}},
+}
+
+
+class Project:
+    """A working directory with a config overlay, from which Snakemake runs the workflow."""
+
+    def __init__(self, folder, root, overlay):
+        self.folder, self.root, self.overlay = folder, root, overlay
+        self.results = folder / "results" / "tiny"
+
+    def change(self, **changes):
+        """Lay `changes` (keys with __ between levels) over the project's config."""
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            place = self.overlay
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = value
+
+    def command(self, *arguments):
+        (self.folder / "overlay.yaml").write_text(yaml.safe_dump(self.overlay, allow_unicode=True))
+        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")]
+        return [*snakemake, "--configfile", "overlay.yaml", "--cores", "2", *arguments]
+
+    def run(self, *arguments, check=True):
+        """Snakemake's return code and all it printed."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done.returncode, done.stdout
+
+    def planned(self, *arguments):
+        """{rule: number of jobs} that a run would start."""
+        _, output = self.run("--dry-run", *arguments)
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.DOTALL | re.MULTILINE)
+        if table is None:
+            assert "Nothing to be done" in output
+            return {}
+        rows = (line.split() for line in table[1].splitlines())
+        return {rule: int(count) for rule, count in rows if rule not in ("figures", *FIGURES)}
+
+    def copy(self, folder):
+        """The same project in another folder, its files as old as they were."""
+        shutil.copytree(self.folder, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
+        return Project(folder, self.root, json.loads(json.dumps(self.overlay)))
+
+    def own_code(self):
+        """Let the project run code of its own, which may be edited; its folder is returned."""
+        code = self.folder / "code"
+        for part in ("Snakefile", "pyproject.toml", "scripts", "workflow", "config", "profiles"):
+            source, target = self.root / part, code / part
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        self.root = code
+        return code
+
+
+def questions(folder):
+    """Questions whose gold answer is, for every other one, what the tiny model says."""
+    model, tokenizer = tiny.model(), tiny.tokenizer()
+    asked = [f"What is {n} and {n + 1}?" for n in range(120)]
+    prompts = [PREAMBLE + TEMPLATE.replace("{question}", question) for question in asked]
+    said = {}
+    for batch in generate(
+        model,
+        tokenizer,
+        [tokenizer(prompt)["input_ids"] for prompt in prompts],
+        stop=["\n"],
+        max_new_tokens=12,
+        batch_size=64,
+    ):
+        said.update((answer.index, answer.text) for answer in batch)
+    rows = [
+        {"ask": question, "gold": [said[n], "x"] if n % 2 else ["not this one"], "kind": n % 3}
+        for n, question in enumerate(asked)
+    ]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def tiny_project(folder, root):
+    """A project of the tiny model and 120 questions, with nothing made yet."""
+    tiny.save(folder / "tiny-model")
+    questions(folder)
+    return Project(folder, root, json.loads(json.dumps(OVERLAY)))
