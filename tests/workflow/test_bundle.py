@@ -137,7 +137,7 @@ def test_figures_are_drawn_from_an_archive_byte_for_byte(author, drawn):
     assert record["different"] == record["changed_options"] == []
     assert record["drawn_with"] == record["bundle_drawn_with"]
     assert record["drawn_with"]["matplotlib"]
-    # Beside results of one's own, and nothing else author.
+    # Beside results of one's own, and nothing else made.
     assert [path.name for path in (reader.folder / "results").iterdir()] == ["tiny.bundle"]
     claims = pd.read_parquet(author.results / "claims.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(reader.results / "claims.parquet"), claims)
