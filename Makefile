@@ -5,10 +5,22 @@ BIN := $(VENV)/bin
 # A stamp inside the environment, so an interrupted installation is never taken for whole.
 READY := $(VENV)/ready
 
+# Drawing from an archive, make figures BUNDLE=file, needs neither torch nor a model, and makes do
+# with an environment of its own where there is no other.
+DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
+
 .PHONY: figures reproduce test check unit browser workflow acceptance format environment clean
 
+ifdef BUNDLE
+ifneq ($(filter --config -C,$(ARGS)),)
+$(error with BUNDLE, settings come from a file: make figures BUNDLE=$(BUNDLE) ARGS='--configfile mine.yaml')
+endif
+figures: $(DRAWING)/ready
+	$(DRAWING)/bin/snakemake figures --config 'bundle=$(BUNDLE)' $(ARGS)
+else
 figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
+endif
 
 # Twice from nothing, the second time on one core, in other batches and shards: the same bytes?
 RUNS := results/_reproduce
@@ -20,11 +32,14 @@ reproduce: $(READY)
 
 environment: $(READY)
 
-$(READY): requirements.txt
+$(READY): requirements.txt requirements-figures.txt
+.venv-figures/ready: requirements-figures.txt
+
+$(READY) .venv-figures/ready:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "llm-figures needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 test: check unit browser workflow acceptance
@@ -53,4 +68,4 @@ format: $(READY)
 	$(BIN)/snakefmt Snakefile workflow
 
 clean:
-	rm -rf $(VENV) .snakemake results/*/
+	rm -rf $(VENV) .venv-figures .snakemake results/*/

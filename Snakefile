@@ -10,6 +10,8 @@
 #   snakemake plan                        what would run, and its memory, disk and time
 #   snakemake verify                      whether every file is as the manifest says
 #   snakemake report                      figures, claims and provenance on one page
+#   snakemake bundle                      what the figures are drawn from, as one archive
+#   snakemake figures --config bundle=…   the figures drawn from such an archive, without a model
 #
 # The flow is one way:
 #   questions ─→ answers ─→ hidden states ─→ probe scores ─→ probe_auc
@@ -28,23 +30,32 @@ configfile: Path(workflow.basedir) / "config" / "config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/models.smk"
-include: "workflow/rules/forward.smk"
-include: "workflow/rules/ablation.smk"
-include: "workflow/rules/probe.smk"
-include: "workflow/rules/modules.smk"
 include: "workflow/rules/render.smk"
-include: "workflow/rules/claims.smk"
-include: "workflow/rules/report.smk"
-include: "workflow/rules/compare.smk"
-include: "workflow/rules/plan.smk"
+
+
+if BUNDLE:
+
+    include: "workflow/rules/redraw.smk"
+
+else:
+
+    include: "workflow/rules/models.smk"
+    include: "workflow/rules/forward.smk"
+    include: "workflow/rules/ablation.smk"
+    include: "workflow/rules/probe.smk"
+    include: "workflow/rules/modules.smk"
+    include: "workflow/rules/claims.smk"
+    include: "workflow/rules/report.smk"
+    include: "workflow/rules/compare.smk"
+    include: "workflow/rules/bundle.smk"
+    include: "workflow/rules/plan.smk"
 
 
 rule figures:
     default_target: True
     input:
         [picture(figure) for figure in [*FIGURES, "probe_curves"]],
-        of_models("manifest.json"),
+        of_models("redraw.json" if BUNDLE else "manifest.json"),
     localrule: True
 
 
@@ -107,4 +118,10 @@ rule compare:
 rule report:
     input:
         of_models("report.html"),
+    localrule: True
+
+
+rule bundle:
+    input:
+        archives(),
     localrule: True

@@ -12,7 +12,7 @@ if "snakemake" in globals():
             scores=snakemake.input.choices,
             pictures=snakemake.output.pictures,
             caption=snakemake.output.caption,
-            model=snakemake.wildcards.model,
+            model=snakemake.params.model,
             options=snakemake.params.options,
             style=snakemake.params.style,
         )

@@ -13,7 +13,7 @@ if "snakemake" in globals():
             pictures=snakemake.output.pictures,
             caption=snakemake.output.caption,
             panels=snakemake.output.panels,
-            model=snakemake.wildcards.model,
+            model=snakemake.params.model,
             options=snakemake.params.options,
             style=snakemake.params.style,
         )

@@ -9,6 +9,7 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from llm_figures.bundle import portable
 from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
 from llm_figures.protocol import KEY_TOKENS, TOKENS
@@ -28,6 +30,11 @@ from llm_figures.spans import check_pattern
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
+# Options that can be set anew where figures are drawn from an archive: the scores stay as they are.
+REDRAWN = (
+    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|highlight)(\..*)?"
+    r"|probe_auc\.metric|probe_curves\.(metric|tokens))"
+)
 
 
 def check_config(
@@ -68,6 +75,58 @@ def check_config(
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return config, entries
+
+
+def check_redraw(
+    written: dict, given: dict, schema_folder: Path, archive: str
+) -> tuple[dict, list[str]]:
+    """The config to draw with from an archive: the archive's own with `given` laid over it.
+
+    Neither model nor questions are there to be checked, and what the scores were made with cannot
+    be set otherwise. archive: its path, for messages.
+
+    Returns the whole config and the keys that differ from the archive's.
+
+    Raises:
+        UserError: all problems found, one line each.
+    """
+    schema = _read_yaml(schema_folder / "config.schema.yaml")
+    before = validated(written, schema, f"{archive}: config.yaml")
+    _resolve(before)
+    before = portable(before)
+    config = validated(_laid_over(before, given), schema, "config")
+    _resolve(config)
+    config = portable(config) | {"bundle": None}
+    changed = list(_differences(before, config))
+    problems = list(_figure_problems(config))
+    refused = [key for key in changed if not re.fullmatch(REDRAWN, key)]
+    if refused:
+        problems.append(
+            f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
+            "only style, palette, limits, highlight, the probe figures' metric and the tokens of "
+            "probe_curves can be set otherwise"
+        )
+    if problems:
+        raise UserError("\n".join(problems))
+    return config, changed
+
+
+def _laid_over(value: Any, over: Any) -> Any:
+    """`over` laid over `value`, key by key, as Snakemake does with config files."""
+    if not isinstance(value, dict) or not isinstance(over, dict):
+        return copy.deepcopy(over)
+    joined = {key: _laid_over(value[key], over[key]) for key in value.keys() & over.keys()}
+    return {**value, **over, **joined}
+
+
+def _differences(value: Any, other: Any, key: str = "") -> Iterator[str]:
+    """Keys, with dots between levels, under which two configs differ."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        for name in sorted(value.keys() | other.keys(), key=str):
+            where = f"{key}.{name}".removeprefix(".")
+            yield from _differences(value.get(name), other.get(name), where)
+    elif value != other:
+        yield key
 
 
 def _entries(config: dict, models_file: Path, schema: dict) -> dict[str, dict]:

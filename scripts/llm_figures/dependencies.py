@@ -1,13 +1,40 @@
 """What a script depends on: its transitive local imports, by what they do.
 
 Snakemake sees a changed script but not a changed module that it imports. Every rule therefore
-carries a digest of each of these files among its params, which Snakemake compares.
+carries a digest of each of these files among its params, which Snakemake compares. Nor does it
+see other versions of the libraries, which the rules that draw carry in the same way.
 """
 
 import ast
 import hashlib
+import platform
+import zlib
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+# What the bytes of a picture depend on, beside what draws it.
+DRAWING = (
+    "matplotlib",
+    "seaborn",
+    "pandas",
+    "numpy",
+    "pillow",
+    "contourpy",
+    "fonttools",
+    "kiwisolver",
+)
+
+
+def drawing_versions() -> dict[str, str | None]:
+    """{library: version} that pictures are drawn with here, Python and zlib among them."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in DRAWING:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
 
 
 def code_versions(script: Path) -> list[str]:

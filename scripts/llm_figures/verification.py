@@ -20,7 +20,7 @@ def verify(path: str | Path) -> tuple[int, list[str]]:
             missing.
     """
     path = Path(path)
-    listed = _listed(path)
+    listed = listed_files(path)
     folder = path.parent
     here = {name for name in listed if (folder / name).is_file()}
     # A file of another size needs no hashing.
@@ -52,8 +52,12 @@ def _maker(listed: dict[str, dict], name: str) -> str | None:
     return listed.get(name, {}).get("made_by")
 
 
-def _listed(path: Path) -> dict[str, dict]:
-    """{file: {bytes, sha256}} as the manifest says."""
+def listed_files(path: Path) -> dict[str, dict]:
+    """{file: {bytes, sha256, made_by}} as the manifest says.
+
+    Raises:
+        UserError: no manifest, or none that can be read.
+    """
     again = "run: snakemake figures"
     try:
         written = json.loads(path.read_text(encoding="utf-8"))

@@ -37,11 +37,27 @@ TORCH_FREE = [
     "compare_claims",
     "render_comparison",
     "build_report",
+    "bundle_results",
+    "unpack_bundle",
+    "check_redraw",
+    "render_choices",
 ]
 
 
 def pins(lines):
     return dict(line.strip().split("==") for line in lines if re.match(r"\s*[\w.-]+==", line))
+
+
+def locked_pins(file):
+    """Pins of a requirements file and of those it includes."""
+    lines = file.read_text().splitlines()
+    included = [line.split()[1] for line in lines if line.startswith("--requirement ")]
+    found = pins(lines)
+    for name in included:
+        more = locked_pins(file.parent / name)
+        assert not found.keys() & more.keys(), "pinned twice"
+        found |= more
+    return found
 
 
 def normal(name):
@@ -53,7 +69,7 @@ def test_requirements_conda_and_pyproject_are_in_step(root):
     direct = pins(project["dependencies"] + project["optional-dependencies"]["test"])
     environment = yaml.safe_load((root / "environment.yml").read_text())["dependencies"]
     conda = pins(next(item for item in environment if isinstance(item, dict))["pip"])
-    locked = pins((root / "requirements.txt").read_text().splitlines())
+    locked = locked_pins(root / "requirements.txt")
     locked = {normal(name): version for name, version in locked.items()}
     assert {normal(name): version for name, version in conda.items()} == locked
     for name, version in direct.items():
@@ -64,8 +80,32 @@ def test_requirements_conda_and_pyproject_are_in_step(root):
 def test_what_is_installed_is_what_is_pinned(root):
     from importlib.metadata import version
 
-    for name, pinned in pins((root / "requirements.txt").read_text().splitlines()).items():
+    for name, pinned in locked_pins(root / "requirements.txt").items():
         assert version(name).split("+")[0] == pinned, name
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-figures.txt"])
+def test_what_the_pinned_packages_need_is_pinned_too(root, file):
+    """Each file by itself: pip finds nothing to choose."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    locked = locked_pins(root / file)
+    known = {normal(name) for name in locked}
+    for name in locked:
+        for needed in map(Requirement, requires(name) or []):
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                # NVIDIA's libraries and triton, at the versions that torch pins itself
+                of_torch = normal(name) == "torch" and "==" in str(needed.specifier)
+                assert normal(needed.name) in known or of_torch, f"{needed} of {name}"
+
+
+def test_drawing_needs_no_torch(root):
+    locked = {normal(name) for name in locked_pins(root / "requirements-figures.txt")}
+    heavy = {"torch", "transformers", "tokenizers", "safetensors", "accelerate", "scikit-learn"}
+    assert not locked & heavy
+    assert {"snakemake", "matplotlib", "seaborn", "pandas", "pyarrow"} <= locked
 
 
 def test_imports_are_followed_through_modules_and_functions(tmp_path):
@@ -142,6 +182,8 @@ def test_declared_code_is_what_python_imports(root):
         "compare",
         "report",
         "plan",
+        "bundle",
+        "redraw",
     ],
 )
 def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):

@@ -175,27 +175,3 @@ rule compare_choices:
         figures=CHOICE_FIGURES,
     script:
         "../../scripts/compare_choices.py"
-
-
-rule render_choices:
-    input:
-        choices="results/{model}/choices.parquet",
-    output:
-        pictures=multiext("results/{model}/figures/choices", ".pdf", ".svg", ".png"),
-        caption="results/{model}/figures/choices.caption.txt",
-    log:
-        "results/{model}/logs/render_choices.log",
-    benchmark:
-        "results/{model}/benchmarks/render_choices.tsv"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: cores("render_choices")
-    resources:
-        **needs("render_choices"),
-    params:
-        *code("render_choices"),
-        options={"palette": config["choices"]["palette"]},
-        style=config["style"],
-    script:
-        "../../scripts/render_choices.py"

@@ -7,33 +7,45 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from llm_figures.bundle import FURTHER, read_bundle
 from llm_figures.claims import guarded
-from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_claims, check_config
-from llm_figures.dependencies import code_versions
+from llm_figures.config import (
+    ATTENTION_FIGURES,
+    FIGURES,
+    check_claims,
+    check_config,
+    check_redraw,
+)
+from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
 from llm_figures.resources import estimate, model_shape, request, threads_needed, workload
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
 
+SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 try:
-    # the entries of the run's models, by name
-    checked, MODELS = check_config(
-        config,
-        Path(workflow.basedir) / "workflow" / "schemas",
-        Path(workflow.basedir) / "config" / "models.yaml",
-    )
-    CLAIMS = check_claims(
-        checked,
-        Path(workflow.basedir) / "workflow" / "schemas",
-        Path(workflow.basedir) / "config" / "claims.yaml",
-    )
-    GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
+    # The archive that figures are drawn from, if they are, and options set otherwise than in it.
+    BUNDLE, CHANGED = read_bundle(str(config["bundle"])) if config.get("bundle") else None, []
+    if BUNDLE:
+        # Its config takes the place of the default one; the command line's is laid over it.
+        given = workflow.config_settings.overwrite_config
+        checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
+        MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {"source": "bundle"}}, [], []
+    else:
+        # the entries of the run's models, by name
+        checked, MODELS = check_config(
+            config, SCHEMAS, Path(workflow.basedir) / "config" / "models.yaml"
+        )
+        CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
+        GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
     sys.exit(f"\n{error}\n")
 config.clear()
 config.update(checked)
 
+# What pictures are drawn with: {library: version}.
+LIBRARIES = drawing_versions()
 # What every forward pass depends on beside its model; threads are added by the job. The batch size
 # is no param: scripts read it from the config, for a smaller one must not lose finished shards.
 RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
@@ -88,6 +100,20 @@ def code(script):
     return code_versions(Path(workflow.basedir) / "scripts" / f"{script}.py")
 
 
+def shown_name(wildcards):
+    """What captions call the model; the folder of an archive's is named after its file."""
+    return BUNDLE.model if BUNDLE else wildcards.model
+
+
+def needs_model(what):
+    """A target's input where the archive that figures are drawn from does not hold `what`."""
+
+    def stop(wildcards):
+        sys.exit(f"{what} is not in {BUNDLE.path} and needs the model; run it without bundle")
+
+    return stop
+
+
 def sizes(wildcards):
     """The model's shape and what the run asks of it, looked up once."""
     name = wildcards.get("model", next(iter(MODELS), None))
@@ -134,6 +160,8 @@ def same_arguments():
 
 def picture(figure):
     """The files of one figure of every model of the run."""
+    if BUNDLE and figure in FURTHER and figure not in BUNDLE.further:
+        return needs_model(figure)
     return expand(
         "results/{model}/figures/{figure}.{format}",
         model=MODELS,
@@ -144,6 +172,8 @@ def picture(figure):
 
 def of_models(*files):
     """Files of every model of the run, relative to its folder."""
+    if BUNDLE and (lacking := {*files} - {*BUNDLE.others, "redraw.json"}):
+        return needs_model(" and ".join(sorted(lacking)))
     return expand("results/{model}/{file}", model=MODELS, file=files)
 
 
@@ -303,3 +333,32 @@ def files_of_choices(wildcards):
         "choices": "results/{model}/choices.parquet",
         "choice_figures": [f"results/{{model}}/figures/choices.{kind}" for kind in kinds],
     }
+
+
+def archives():
+    """The archive of every model of the run."""
+    if BUNDLE:
+        return needs_model("another archive")
+    return expand("results/{model}/{model}.bundle.zip", model=MODELS)
+
+
+def bundled_files(wildcards):
+    """What goes into a model's archive: the tidy scores, figures, claims, and further ones there.
+
+    A further figure is taken if its scores were ever made, and is brought up to date.
+    """
+    start = f"results/{wildcards.model}/"
+    figures = [*FIGURES, "probe_curves"]
+    files = [*SCORES.values(), CLAIMS_FILE, "claims.md"]
+    for figure, scores in FURTHER.items():
+        if Path(start, scores).is_file():
+            figures.append(figure)
+            files.append(scores)
+    if "choices" in figures:
+        files.append("choices.md")
+    for figure in figures:
+        kinds = ["pdf", "svg", "png", "caption.txt"]
+        if figure not in ("probe_curves", "choices"):  # these have no heatmap to point at
+            kinds.append("panels.json")
+        files += [f"figures/{figure}.{kind}" for kind in kinds]
+    return [start + file for file in files]

@@ -1,4 +1,5 @@
-# Pictures and captions, from tidy scores alone: no torch, no model.
+# Pictures and captions, from tidy scores alone: no torch, no model. Drawn with other versions of
+# the libraries they could look otherwise, so these count.
 
 
 rule render_attention:
@@ -22,6 +23,8 @@ rule render_attention:
         **needs("render_attention"),
     params:
         *code("render_attention"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options=lambda wildcards: config["figures"][wildcards.figure],
         style=config["style"],
     script:
@@ -47,6 +50,8 @@ rule render_probe:
         **needs("render_probe"),
     params:
         *code("render_probe"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options=config["figures"]["probe_auc"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
         style=config["style"],
     script:
@@ -71,6 +76,8 @@ rule render_probe_curves:
         **needs("render_probe_curves"),
     params:
         *code("render_probe_curves"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options=config["figures"]["probe_curves"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
         style=config["style"],
     script:
@@ -96,6 +103,8 @@ rule render_probe_presets:
         **needs("render_probe_presets"),
     params:
         *code("render_probe_presets"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options={
             key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")
         }
@@ -128,9 +137,37 @@ rule render_modules:
         **needs("render_modules"),
     params:
         *code("render_modules"),
+        model=shown_name,
+        libraries=LIBRARIES,
         options={
             key: value for key, value in config["figures"]["module_map"].items() if key != "texts"
         },
         style=config["style"],
     script:
         "../../scripts/render_modules.py"
+
+
+rule render_choices:
+    input:
+        choices="results/{model}/choices.parquet",
+    output:
+        pictures=multiext("results/{model}/figures/choices", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/choices.caption.txt",
+    log:
+        "results/{model}/logs/render_choices.log",
+    benchmark:
+        "results/{model}/benchmarks/render_choices.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("render_choices")
+    resources:
+        **needs("render_choices"),
+    params:
+        *code("render_choices"),
+        model=shown_name,
+        libraries=LIBRARIES,
+        options={"palette": config["choices"]["palette"]},
+        style=config["style"],
+    script:
+        "../../scripts/render_choices.py"

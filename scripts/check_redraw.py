@@ -1,0 +1,29 @@
+"""Whether the figures drawn from an archive are those in it, byte for byte."""
+
+import json
+from pathlib import Path
+
+from llm_figures.bundle import read_bundle, redraw_verdict
+from llm_figures.checksums import sha256
+from llm_figures.job import job, log
+from llm_figures.tensors import whole_file
+
+
+def main(bundle: str, figures: list[str], output: str, libraries: dict, changed: list[str]) -> None:
+    drawn = {path.name: sha256(path) for path in map(Path, figures)}
+    record, line = redraw_verdict(read_bundle(bundle), drawn, libraries, changed)
+    with whole_file(output) as partial:
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+    log.info("%s", line)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.bundle,
+            list(snakemake.input.figures),
+            snakemake.output.record,
+            snakemake.params.libraries,
+            snakemake.params.changed,
+        )

@@ -1,0 +1,23 @@
+"""Lay out what an archive holds beside its pictures."""
+
+from pathlib import Path
+
+from llm_figures.bundle import read_members
+from llm_figures.job import job
+from llm_figures.tensors import whole_file
+
+
+def main(bundle: str, folder: Path, files: list[str]) -> None:
+    members = read_members(bundle)
+    for file in map(Path, files):
+        with whole_file(file) as partial:
+            partial.write_bytes(members[file.relative_to(folder).as_posix()])
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.bundle,
+            Path("results", snakemake.wildcards.model),
+            list(snakemake.output),
+        )

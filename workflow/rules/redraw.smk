@@ -1,0 +1,50 @@
+# Figures from an archive in the place of a model: what it holds is laid out, the rules that draw do
+# the rest, and the pictures are compared with those in it.
+
+
+rule unpack_bundle:
+    input:
+        bundle=BUNDLE.path,
+    output:
+        expand("results/{{model}}/{file}", file=BUNDLE.others),
+    log:
+        "results/{model}/logs/unpack_bundle.log",
+    benchmark:
+        "results/{model}/benchmarks/unpack_bundle.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("unpack_bundle")
+    resources:
+        **needs("unpack_bundle"),
+    params:
+        *code("unpack_bundle"),
+        # an archive put in another's place may be older than it
+        sha256=BUNDLE.sha256,
+    script:
+        "../../scripts/unpack_bundle.py"
+
+
+rule check_redraw:
+    input:
+        bundle=BUNDLE.path,
+        figures=expand("results/{{model}}/figures/{file}", file=BUNDLE.figures),
+    output:
+        record="results/{model}/redraw.json",
+    log:
+        "results/{model}/logs/check_redraw.log",
+    benchmark:
+        "results/{model}/benchmarks/check_redraw.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("check_redraw")
+    resources:
+        **needs("check_redraw"),
+    params:
+        *code("check_redraw"),
+        sha256=BUNDLE.sha256,
+        libraries=LIBRARIES,
+        changed=CHANGED,
+    script:
+        "../../scripts/check_redraw.py"
