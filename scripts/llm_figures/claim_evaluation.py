@@ -16,6 +16,7 @@ from llm_figures.claims import (
     NOT_REPRODUCED,
     REPRODUCED,
     holds,
+    listed,
     thresholds,
     worst,
 )
@@ -88,10 +89,10 @@ def measure_maps(claim: Mapping, maps: Maps) -> list[tuple[object, float]]:
         partner = claim["versus"]
         return [(p.input, statistic(maps[p], maps[_partner(p, partner, maps)])) for p in chosen]
     if "minus" in claim:
-        partner = claim["minus"]
         values = [
             (p.input, difference(statistic(maps[p]), statistic(maps[_partner(p, partner, maps)])))
             for p in chosen
+            for partner in listed(claim, "minus")
         ]
     else:
         values = [(p.input, statistic(maps[p])) for p in chosen]
@@ -242,8 +243,7 @@ def measure_table(claim: Mapping, tables: Mapping[str, Table]) -> list[tuple[obj
     """
     statistic = _statistic(claim)
     values: list[tuple[object, float]] = []
-    cells = claim.get("cells", {})
-    for region in cells if isinstance(cells, list) else [cells]:
+    for region in listed(claim, "cells") or [{}]:
         values += [(None, value) for value in _table_values(claim, region, tables, statistic)]
     return values
 
@@ -251,21 +251,21 @@ def measure_table(claim: Mapping, tables: Mapping[str, Table]) -> list[tuple[obj
 def _table_values(claim: Mapping, region: Mapping, tables, statistic) -> Iterable[float]:
     published = claim["published"]
     table = _table(tables, region)
-    partner = claim.get("versus", claim.get("minus"))
+    partners = [*listed(claim, "versus"), *listed(claim, "minus")]
     regions: list[Mapping] = [region]
     if claim.get("each") == "column":
         regions = [{**region, "columns": name} for name in table.names(region)]
     for part in regions:
         here = table.region(part, published)
-        if partner is None:
+        if not partners:
             yield statistic(here)
-            continue
-        other = {**part, **partner}
-        there = _table(tables, other).region(other, published)
-        if "versus" in claim:
-            yield statistic(here, there)
-        else:
-            yield difference(statistic(here), statistic(there))
+        for partner in partners:
+            other = {**part, **partner}
+            there = _table(tables, other).region(other, published)
+            if "versus" in claim:
+                yield statistic(here, there)
+            else:
+                yield difference(statistic(here), statistic(there))
 
 
 def _table(tables: Mapping[str, Table], region: Mapping) -> Table:

@@ -157,6 +157,12 @@ def thresholds(claim: Mapping) -> tuple[float, ...]:
     return tuple(threshold) if isinstance(threshold, list) else (threshold,)
 
 
+def listed(claim: Mapping, key: str) -> list[Mapping]:
+    """What a key of a claim names, one or several; nothing where it is not there."""
+    value = claim.get(key, [])
+    return list(value) if isinstance(value, list) else [value]
+
+
 def _read(file: str) -> Any:
     try:
         return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
@@ -188,7 +194,7 @@ def _problems(claim: Mapping):
             yield f"{key}: not for {claim['figures'][0]}"
     fields = _MAP_PARTNER if attention else _TABLE_PARTNER
     for key in ("minus", "versus"):
-        for field in claim.get(key, {}):
+        for field in dict.fromkeys(field for partner in listed(claim, key) for field in partner):
             if field not in fields:
                 yield f"{key}.{field}: not for {claim['figures'][0]}; allowed: {', '.join(fields)}"
     if sorted(claim["options"]) != sorted(options):

@@ -208,6 +208,10 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
         ({**TABLE, "cells": [{"columns": "x"}, {"layers": [1]}]},
          r"claims\[1\]\.cells\[2\]\.layers: \[1\] has 1 entries or characters; at least 2"),
         ({"minus": {}}, r"claims\[1\]\.minus: \{\} .*"),
+        ({"minus": []}, r"claims\[1\]\.minus: \[\] .*"),
+        ({"minus": [{"input": 1}, {"layers": [0, 1]}]}, r"mine: minus.layers: not for mean_qkv; .*"),
+        ({**TABLE, "minus": [{"colums": "x"}]},
+         r"claims\[1\]\.minus\[1\]: unknown key 'colums'; did you mean columns\? .*"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_and_claim(root, tmp_path, changes, problem):

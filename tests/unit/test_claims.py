@@ -113,6 +113,15 @@ def test_a_contrary_figure_does_not_reproduce_the_claim(name):
     assert NOT_REPRODUCED in found.values(), "no figure of tests/planted.py contradicts it"
 
 
+@pytest.mark.parametrize("shape", [planted.RISE, planted.RISE[::-1]], ids=["rising", "falling"])
+def test_higher_in_the_middle_is_higher_than_on_both_sides(shape):
+    """A curve that rises throughout has a middle above its lower layers alone."""
+    scores = planted.probe_figure(dict.fromkeys(planted.TOKENS, shape))
+    row = assessed(BY_NAME["probe_auc/probe-end-middle"], scores)
+    assert row["verdict"] == NOT_REPRODUCED
+    assert row["value"] < -0.1
+
+
 def test_rows_that_sum_to_one_have_no_overall_weight_to_compare():
     """Why three claims about overall weights can only follow the length of the text."""
     for name in ("mean-input-2-weaker", "mean-input-3-weaker", "mean-inputs-fall"):
@@ -241,6 +250,22 @@ def test_a_partner_has_what_it_does_not_name_from_the_region():
     shuffled = {"columns": "a", "control": "shuffled_labels"}
     assert value(shuffled, minus={"layers": [0, 0]}) == pytest.approx(0.07 - 0.05)
     assert value(shuffled, minus={"control": "none"}) == pytest.approx(-0.63)
+
+
+def test_of_several_partners_the_worst_counts():
+    tables = {"none": Table(["a"], range(3), np.array([[0.2], [0.6], [0.5]]))}
+    about = claim("average", figure="probe_auc", cells={"layers": [1, 1]},
+                  minus=[{"layers": [0, 0]}, {"layers": [2, 2]}])  # fmt: skip
+    values = [value for _, value in measure_table(about, tables)]
+    assert values == pytest.approx([0.4, 0.1])
+    assert attempt(about, measure_table, tables) == pytest.approx(0.1)
+    shapes = (planted.sink, planted.itself, planted.uniform_causal)
+    maps = maps_of(planted.mean_figure(*shapes))
+    other = claim("sink_strength", panels={"component": "query", "input": 1},
+                  minus=[{"component": "key"}, {"component": "value"}])  # fmt: skip
+    uniform = planted.uniform_causal(15)[1:, 0].mean()
+    values = [value for _, value in measure_maps(other, maps)]
+    assert values == pytest.approx([0.95, 0.95 - uniform])
 
 
 def test_places_on_the_colour_scale():
