@@ -197,6 +197,7 @@ class Table:
             all of them by default.
         published: `layers`, how many the published figure had; layers are then its layers, and a
             layer of ours belongs to that of the same relative depth. Else they are the model's own.
+            `columns`, see `names`.
 
         Raises:
             NotApplicableError: no such column, no such layer.
@@ -211,7 +212,7 @@ class Table:
             raise NotApplicableError(
                 f"none of the figure's {len(self.layers)} layers lies in {first} to {last}{of}"
             )
-        at = np.ix_(inside, [list(self.columns).index(name) for name in self.names(cells)])
+        at = np.ix_(inside, [list(self.columns).index(name) for name in self.names(cells, published)])
         return Region(
             self.values[at],
             rows[inside],
@@ -220,19 +221,25 @@ class Table:
             None if self.high is None else self.high[at],
         )
 
-    def names(self, cells: Mapping) -> list[str]:
+    def names(self, cells: Mapping, published: Mapping) -> list[str]:
         """The columns that `cells` names, one by one.
+
+        published: `columns`, those of the published figure. Patterns stand for them, whatever
+            columns ours has; else for our own.
 
         Raises:
             NotApplicableError: no such column.
         """
-        wanted = cells.get("columns", ["*"])
+        if "columns" not in cells:
+            return list(self.columns)
         names: list[str] = []
-        for pattern in wanted if isinstance(wanted, list) else [wanted]:
-            found = [name for name in self.columns if fnmatchcase(name, pattern)]
-            if not found:
-                raise NotApplicableError(f"the figure has no column {pattern}")
-            names += [name for name in found if name not in names]
+        for pattern in listed(cells, "columns"):
+            known = published.get("columns", self.columns)
+            found = [name for name in known if fnmatchcase(name, pattern)]
+            for name in found or [pattern]:
+                if name not in self.columns:
+                    raise NotApplicableError(f"the figure has no column {name}")
+            names += [name for name in found or [pattern] if name not in names]
         return names
 
 
@@ -254,7 +261,7 @@ def _table_values(claim: Mapping, region: Mapping, tables, statistic) -> Iterabl
     partners = [*listed(claim, "versus"), *listed(claim, "minus")]
     regions: list[Mapping] = [region]
     if claim.get("each") == "column":
-        regions = [{**region, "columns": name} for name in table.names(region)]
+        regions = [{**region, "columns": name} for name in table.names(region, published)]
     for part in regions:
         here = table.region(part, published)
         if not partners:

@@ -157,8 +157,8 @@ def thresholds(claim: Mapping) -> tuple[float, ...]:
     return tuple(threshold) if isinstance(threshold, list) else (threshold,)
 
 
-def listed(claim: Mapping, key: str) -> list[Mapping]:
-    """What a key of a claim names, one or several; nothing where it is not there."""
+def listed(claim: Mapping, key: str) -> list:
+    """What a key of a claim, or of a part of it, names: one or several; nothing without it."""
     value = claim.get(key, [])
     return list(value) if isinstance(value, list) else [value]
 

@@ -24,6 +24,7 @@ from llm_figures.claim_evaluation import (
     measure_table,
     table_of,
 )
+from llm_figures.claim_statistics import NotApplicableError
 from llm_figures.claims import ATTENTION, NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims_page import claims_page, counts, guard, number
 from llm_figures.config import check_claims
@@ -352,7 +353,7 @@ def unscored(figure, *tokens):
          "the figure has no column mlp. gate"),
         ("probe_auc/probe-end-level",
          without(planted.PROBE_AS_DESCRIBED, "token", *planted.TOKENS[6:]),
-         "the figure has no column -?"),
+         "the figure has no column -8"),
         ("probe_auc/probe-first-answer-late",
          without(planted.PROBE_AS_DESCRIBED, "token", "second_answer"),
          "the figure has no column second_answer"),
@@ -386,8 +387,40 @@ def test_a_column_without_some_of_its_scores_is_judged_by_the_rest():
     scores = planted.PROBE_AS_DESCRIBED.copy()
     scores.loc[scores["layer"].isin([6, 7]), "mean"] = np.nan
     assert assessed(BY_NAME["probe_auc/probe-last-q-late"], scores)["verdict"] == REPRODUCED
-    few = without(planted.PROBE_AS_DESCRIBED, "token", "-8")
-    assert assessed(BY_NAME["probe_auc/probe-end-level"], few)["verdict"] == REPRODUCED
+
+
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("probe_auc/")])
+def test_the_tokens_that_a_run_has_change_no_verdict(name):
+    """A missing one leaves a claim as it is or not applicable; a further one leaves it."""
+    rng = np.random.default_rng(0)
+    scores = planted.probe_figure(
+        {token: values + rng.normal(0, 0.01, 32) for token, values in planted.PROBE_COLUMNS.items()}
+    )
+    whole = assessed(BY_NAME[name], scores)
+    for token in planted.TOKENS:
+        row = assessed(BY_NAME[name], without(scores, "token", token))
+        if row["verdict"] == NOT_APPLICABLE:
+            assert row["reason"] == f"the figure has no column {token}"
+        else:
+            assert row["value"] == whole["value"]
+    further = scores.query("token == '-1' and control == 'none'").assign(mean=0.02)
+    further = further.assign(token="exact_answer_after_last")
+    row = assessed(BY_NAME[name], pd.concat([scores, further]))
+    assert (row["verdict"], row["value"]) == (whole["verdict"], whole["value"])
+
+
+def test_patterns_stand_for_published_columns_and_else_for_the_figures_own():
+    table = Table(["-1", "-2", "x"], range(2), np.zeros((2, 3)))
+    assert table.names({}, {"columns": ["-1"]}) == ["-1", "-2", "x"]
+    assert table.names({"columns": "-?"}, {}) == ["-1", "-2"]
+    assert table.names({"columns": ["*", "-2"]}, {"columns": ["x", "-2"]}) == ["x", "-2"]
+    assert table.names({"columns": "-1"}, {"columns": ["x", "-2"]}) == ["-1"]
+    for cells, published, missing in (
+        ({"columns": "-?"}, {"columns": ["-1", "-3"]}, "-3"),
+        ({"columns": "y*"}, {}, r"y\*"),
+    ):
+        with pytest.raises(NotApplicableError, match=f"no column {missing}$"):
+            table.names(cells, published)
 
 
 def test_one_panel_that_is_no_number_is_not_passed_over():
