@@ -54,20 +54,20 @@ def warm_everywhere(tokens: int) -> np.ndarray:
 
 
 def fading(tokens: int, blur: float = 0.0) -> np.ndarray:
-    """A warm corner: rows 2 to 8 look at the first token, later ones at the first few.
+    """A warm corner: rows 2 to 7 look at the first token, later ones at the first few.
 
     blur: how much of the uniform causal map is mixed in.
     """
     weights = np.zeros((tokens, tokens))
     weights[0, 0] = 1
     for row in range(1, tokens):
-        if row < 8:
+        if row < 7:
             weights[row, row] = 0.041 - 0.001 * row
             weights[row, 0] = 1 - weights[row, row] - 0.002 * row
             weights[row, 1] += 0.002 * row
         else:
             place = np.arange(1, row + 1)
-            weights[row, 0] = 0.199 - 0.002 * (row - 8)
+            weights[row, 0] = 0.199 - 0.002 * (row - 7)
             share = np.exp(-((place / 6) ** 2))
             weights[row, 1 : row + 1] = (1 - weights[row, 0]) * share / share.sum()
     return (1 - blur) * weights + blur * uniform_causal(tokens)
@@ -154,7 +154,7 @@ def states(index: int, maps: Sequence[np.ndarray]) -> LayerStates:
     return LayerStates(index, 0, scores, np.eye(tokens)[None], scaling=1.0)
 
 
-MEAN_AS_DESCRIBED = mean_figure(fading, blurred, sink, tokens=(15, 16, 17))
+MEAN_AS_DESCRIBED = mean_figure(fading, blurred, sink, tokens=(13, 15, 17))
 MEAN_CONTRARY = {
     "uniform": mean_figure(uniform_causal),
     "sink": mean_figure(sink),

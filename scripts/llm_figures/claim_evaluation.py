@@ -212,7 +212,8 @@ class Table:
             raise NotApplicableError(
                 f"none of the figure's {len(self.layers)} layers lies in {first} to {last}{of}"
             )
-        at = np.ix_(inside, [list(self.columns).index(name) for name in self.names(cells, published)])
+        names = self.names(cells, published)
+        at = np.ix_(inside, [list(self.columns).index(name) for name in names])
         return Region(
             self.values[at],
             rows[inside],

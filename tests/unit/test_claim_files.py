@@ -92,6 +92,33 @@ def test_a_threshold_of_the_built_in_file_says_what_its_statement_says(built_in)
     assert checked == 10
 
 
+RULES = {
+    r"slightly": {0.01, -0.01},
+    r"far more": {0.3},
+    r"\bfew\b": {0.1},
+    r"no diagonal": {0.1},
+    r"for most tokens": {0.5},
+    r"lie in the top left corner|spread over the map": {0.9},
+    r"nothing is left but": {0.01},
+    r"predominantly|mostly": {0.75},
+    r"consistently": {0.95},
+    r"nearly identical": {0.95},
+    r"similar to Query": {0.9},
+    r"primarily": {0.5},
+    r"almost exclusively|solid stripe": {0.9},
+    r"very low weights": {0.05},
+}
+
+
+@pytest.mark.parametrize("words", RULES)
+def test_the_same_words_have_the_same_threshold(built_in, words):
+    """The rules at the top of the file, word by word."""
+    found = [claim for claim in built_in if re.search(words, claim["statement"])]
+    assert found
+    for claim in found:
+        assert {claim["threshold"]} <= RULES[words], claim["id"]
+
+
 @pytest.mark.parametrize(
     ("value", "comparison", "threshold", "true"),
     [

@@ -123,6 +123,23 @@ def test_higher_in_the_middle_is_higher_than_on_both_sides(shape):
     assert row["value"] < -0.1
 
 
+def test_layer_30_is_at_0_6_to_0_7_and_no_lower():
+    for value, verdict in ((0.5, NOT_REPRODUCED), (0.65, REPRODUCED), (0.8, NOT_REPRODUCED)):
+        scores = planted.probe_figure(dict.fromkeys(planted.TOKENS, value))
+        assert assessed(BY_NAME["probe_auc/probe-layer-30"], scores)["verdict"] == verdict
+    half = dict(zip(planted.TOKENS, [0.65] * 7 + [0.8] * 7, strict=True))
+    row = assessed(BY_NAME["probe_auc/probe-layer-30"], planted.probe_figure(half))
+    assert (row["value"], row["verdict"]) == (0.5, NOT_REPRODUCED)
+
+
+def test_slightly_weaker_is_weaker_by_a_hundredth():
+    for name, others in (("mean-input-2-weaker", (15, 14)), ("mean-input-3-weaker", (16, 15))):
+        about = BY_NAME[f"mean_qkv/{name}"]
+        for tokens, verdict in (((13, 15, 17), REPRODUCED), ((14, *others), NOT_REPRODUCED)):
+            data = planted.mean_figure(planted.sink, tokens=tokens)
+            assert assessed(about, data)["verdict"] == verdict, (name, tokens)
+
+
 def test_rows_that_sum_to_one_have_no_overall_weight_to_compare():
     """Why three claims about overall weights can only follow the length of the text."""
     for name in ("mean-input-2-weaker", "mean-input-3-weaker", "mean-inputs-fall"):
