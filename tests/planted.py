@@ -18,6 +18,8 @@ MODULES = ["attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "
 
 # Attention maps: functions of the number of tokens.
 
+Shape = Callable[[int], np.ndarray]
+
 
 def sink(tokens: int, strength: float = 0.95) -> np.ndarray:
     """Every later row looks at the first token, and at one token elsewhere."""
@@ -54,20 +56,20 @@ def warm_everywhere(tokens: int) -> np.ndarray:
 
 
 def fading(tokens: int, blur: float = 0.0) -> np.ndarray:
-    """A warm corner: rows 2 to 7 look at the first token, later ones at the first few.
+    """A warm corner: rows 2 to 8 look at the first token, later ones at the first few.
 
     blur: how much of the uniform causal map is mixed in.
     """
     weights = np.zeros((tokens, tokens))
     weights[0, 0] = 1
     for row in range(1, tokens):
-        if row < 7:
+        if row < 8:
             weights[row, row] = 0.041 - 0.001 * row
             weights[row, 0] = 1 - weights[row, row] - 0.002 * row
             weights[row, 1] += 0.002 * row
         else:
             place = np.arange(1, row + 1)
-            weights[row, 0] = 0.199 - 0.002 * (row - 7)
+            weights[row, 0] = 0.199 - 0.002 * (row - 8)
             share = np.exp(-((place / 6) ** 2))
             weights[row, 1 : row + 1] = (1 - weights[row, 0]) * share / share.sum()
     return (1 - blur) * weights + blur * uniform_causal(tokens)
@@ -75,6 +77,11 @@ def fading(tokens: int, blur: float = 0.0) -> np.ndarray:
 
 def blurred(tokens: int) -> np.ndarray:
     return fading(tokens, blur=0.03)
+
+
+def weakening(shape: Shape) -> list[Shape]:
+    """The shape for three inputs, ever weaker: no softmax's, whose rows sum to one."""
+    return [lambda tokens, part=part: part * shape(tokens) for part in (1, 0.97, 0.93)]
 
 
 def strips(tokens: int, first: float = 0.5) -> np.ndarray:
@@ -88,9 +95,6 @@ def nearly_uniform(tokens: int) -> np.ndarray:
     weights = uniform_causal(tokens)
     weights[8, : 8 + 1] = [0.2, *[0.1] * 8]
     return weights
-
-
-Shape = Callable[[int], np.ndarray]
 
 
 def mean_figure(
@@ -154,7 +158,7 @@ def states(index: int, maps: Sequence[np.ndarray]) -> LayerStates:
     return LayerStates(index, 0, scores, np.eye(tokens)[None], scaling=1.0)
 
 
-MEAN_AS_DESCRIBED = mean_figure(fading, blurred, sink, tokens=(13, 15, 17))
+MEAN_AS_DESCRIBED = mean_figure(weakening(fading), weakening(blurred), sink, tokens=(15, 16, 17))
 MEAN_CONTRARY = {
     "uniform": mean_figure(uniform_causal),
     "sink": mean_figure(sink),
