@@ -241,7 +241,8 @@ def test_across_takes_every_pair_that_differs_in_that_alone():
 
 def test_maps_come_back_from_tidy_cells():
     maps = maps_of(planted.MEAN_AS_DESCRIBED)
-    np.testing.assert_array_equal(maps[Panel(3, "key", "mean")], 0.93 * planted.blurred(17))
+    np.testing.assert_array_equal(maps[Panel(1, "key", "mean")], planted.blurred(15))
+    np.testing.assert_array_equal(maps[Panel(3, "value", "mean")], planted.sink(17))
     assert maps_of(planted.MEAN_CONTRARY["wide"])[Panel(1, "key", "mean")].shape == (15, 30)
 
 
