@@ -93,6 +93,11 @@ BAD = [
     ("modle", "x", "unknown key 'modle'; did you mean model?"),
     ("figures.scale_qkv.epsilons", [1], "figures.scale_qkv: unknown key 'epsilons'"),
     ("figures.scale_qkv.epsilon", ["abc"], "figures.scale_qkv.epsilon[1]: 'abc' is not of type"),
+    (
+        "figures.scale_qkv.epsilon",
+        ["1e-3", 0.5, 0.001],
+        "figures.scale_qkv.epsilon: 0.001 stands there more than once",
+    ),
     ("figures.scale_qkv.epsilon", [float("nan")], "epsilon[1]: nan is not a finite number"),
     (
         "figures.mean_qkv.stage",
