@@ -23,7 +23,7 @@ from llm_figures.errors import UserError
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
 from llm_figures.result_folders import folder_path, folder_problems
-from llm_figures.shapes import check_folder, check_shape, shape_of
+from llm_figures.shapes import check_choices, check_folder, check_shape, shape_of
 from llm_figures.spans import check_pattern
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
@@ -64,6 +64,7 @@ def check_config(
             continue
         try:
             check_shape(config["figures"], shape)
+            check_choices(config["choices"], shape)
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return config, entries
@@ -169,7 +170,9 @@ def _figure_problems(config: dict):
     count = len(config["inputs"])
     for name in ATTENTION_FIGURES:
         options = config["figures"][name]
-        if options["operation"] == "scale" and options["input"] > count:
+        # The choices scale the input of scale_qkv, whatever that figure itself does.
+        used = options["operation"] == "scale" or name == "scale_qkv"
+        if used and options["input"] > count:
             yield f"config: figures.{name}.input: {options['input']}; there are {count} inputs"
     probe = config["figures"]["probe_auc"]
     if probe["highlight"]:
@@ -258,6 +261,8 @@ def _filled(value: Any, schema: Any, root: dict) -> Any:
     elif isinstance(value, str) and "number" in _types(schema):
         with suppress(ValueError):
             value = float(value)
+    elif isinstance(value, float) and value.is_integer() and "integer" in _types(schema):
+        value = int(value)  # 5.0 is an integer to the schema
     return value
 
 
