@@ -27,6 +27,10 @@ def main(
             after[states.layer, states.input, alteration] = states
     rows = choice_rows(claims, choices, figures, before, after)
     for operation, part in summary(rows).groupby("operation", sort=False):
+        part = part[part["applicable"] > 0]
+        if not len(part):
+            log.info("%s: no statement applies to any combination", operation)
+            continue
         best = part.iloc[0]
         log.info(
             "%s: at most %d of %d reproduced: %s; %s",
