@@ -447,6 +447,19 @@ def test_two_models_and_a_folder_side_by_side(project):
     assert project.planned("compare") == {}
 
 
+def test_a_guard_waits_for_the_claims_of_all_models(project):
+    project.change(
+        models=["tiny", "other"],
+        model_sources__other={"source": "path", "path": "other-model"},
+        claims__fail_on=["mean_qkv/mean-causal"],
+    )
+    tiny.save(project.folder / "other-model", seed=1, num_hidden_layers=2)
+    # Asked for one model's guard, the run makes the other's claims, too.
+    planned = project.planned("results/tiny/claims/guarded.txt")
+    assert planned["guard_claims"] == 1
+    assert planned["collect_claims"] == 2
+
+
 def test_choices_and_the_report_that_shows_them(project):
     project.run("report")
     page = (project.results / "report.html").read_text()
