@@ -167,13 +167,28 @@ def listed(claim: Mapping, key: str) -> list:
 
 def _read(file: str) -> Any:
     try:
-        return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        if _holds_itself(content):
+            raise UserError(f"{file}: an alias (*name) stands for what it is part of")
+        return content
     except OSError as error:
         raise UserError(f"config: claims.files: {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{file}: not a text in UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file}: {' '.join(str(error).split())[:200]}") from None
+    except ValueError as error:  # no such day, or a number of thousands of digits
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{file}: a date or number cannot be read ({reason}); quote it") from None
+    except RecursionError:
+        raise UserError(f"{file}: nested too deeply") from None
+
+
+def _holds_itself(value: Any, around: tuple[int, ...] = ()) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return id(value) in around or any(_holds_itself(part, (*around, id(value))) for part in parts)
 
 
 def _problems(claim: Mapping):
@@ -199,9 +214,10 @@ def _problems(claim: Mapping):
         for field in dict.fromkeys(field for partner in listed(claim, key) for field in partner):
             if field not in fields:
                 yield f"{key}.{field}: not for {claim['figures'][0]}; allowed: {', '.join(fields)}"
-    if sorted(claim["options"]) != sorted(options):
+    given = list(map(str, claim["options"]))
+    if sorted(given) != sorted(options):
         needed = ", ".join(options) or "no options"
-        yield f"options: {name} takes {needed}, not {', '.join(claim['options']) or 'none'}"
+        yield f"options: {name} takes {needed}, not {', '.join(given) or 'none'}"
     pair = kind in ("maps", "tables")
     partners = [key for key in ("versus", "across") if key in claim]
     if pair and len(partners) != 1:

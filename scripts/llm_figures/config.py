@@ -9,6 +9,7 @@ import difflib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
-from llm_figures.result_folders import folder_path, folder_problems
+from llm_figures.result_folders import at_home, folder_path, folder_problems
 from llm_figures.shapes import check_choices, check_folder, check_shape, shape_of
 from llm_figures.spans import check_pattern
 
@@ -110,7 +111,7 @@ def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict
         UserError: all problems of the first file that has any, one line each.
     """
     schema = _read_yaml(schema_folder / "claims.schema.yaml")
-    files = [Path(file).expanduser() for file in config["claims"]["files"]]
+    files = [at_home(file) for file in config["claims"]["files"]]
     return read_claims([Path(os.path.relpath(built_in)), *files], schema, validated)
 
 
@@ -122,7 +123,7 @@ def _resolve(config: dict) -> None:
     if dataset["source"] == "path":
         for key in ("path", "hold_out"):
             if dataset[key] is not None:
-                dataset[key] = str(Path(dataset[key]).expanduser())
+                dataset[key] = at_home(dataset[key])
     probe_auc = config["figures"]["probe_auc"]
     if probe_auc["tokens"] is None:
         probe_auc["tokens"] = list(TOKENS[config["probe"]["preset"]])
@@ -156,7 +157,7 @@ def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
         except (OSError, ValueError):
             return None  # not prepared yet: the job that first meets the model checks
         return known if known.get("entry") == entry else None
-    folder = Path(entry["path"]).expanduser()
+    folder = Path(at_home(entry["path"]))
     check_folder(folder, f"config: model {name}: path: {entry['path']}")
     config_file = folder / "config.json"
     try:
@@ -275,6 +276,8 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
             yield from _not_finite(part, f"{key}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{key}: {value} is not a finite number"
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        yield f"{key}: an integer of {len(str(value))} digits is too large"
 
 
 def _types(schema: dict) -> list[str]:

@@ -192,6 +192,12 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
         ({"options": {"above": 0.1}}, r"mine: options: sink_strength takes no options, not above"),
         ({"statistic": "share_elsewhere", "options": {"over": 0.1}},
          r"mine: options: share_elsewhere takes above, not over"),
+        ({"statistic": "share_elsewhere", "options": {1: 2}},
+         r"mine: options: share_elsewhere takes above, not 1"),
+        ({"statistic": "share_elsewhere", "options": {1: 2, "above": 3}},
+         r"mine: options: share_elsewhere takes above, not 1, above"),
+        ({"threshold": int("9" * 400)},
+         r"claims\[1\]\.threshold: an integer of 400 digits is too large"),
         ({"threshold": [0.1, 0.2]},
          r"mine: threshold: two numbers for within, one for any other comparison"),
         ({"comparison": "within"},
@@ -273,6 +279,14 @@ def test_every_mistake_of_a_file_is_told_at_once(root, tmp_path):
         (b"claims: [", "{path}: while parsing a flow node .*"),
         (b"claims: []\nname: caf\xe9\n", "{path}: not a text in UTF-8"),
         (b"", r"{path}: None is not of type object.*"),
+        (
+            b"claims: [{source: 2024-02-30}]",
+            r"{path}: a date or number cannot be read \(day .*\); quote it",
+        ),
+        (b"claims: " + b"9" * 5000, r"{path}: a date or number cannot be read \(.*\); quote it"),
+        (b"&x\nclaims: [*x]", r"{path}: an alias \(\*name\) stands for what it is part of"),
+        (b"claims: &a [*a]", r"{path}: an alias \(\*name\) stands for what it is part of"),
+        (b"[" * 3000, "{path}: nested too deeply"),
         (b"- 1", r"{path}: \[1\] is not of type object.*"),
         (b"published: {mean_qkv: {}}", r"{path}: missing key\(s\): claims"),
         (b"claims: []\nclaim: []", r"{path}: unknown key 'claim'; did you mean claims\? .*"),
@@ -286,6 +300,11 @@ def test_a_file_that_is_none_is_one_line(root, tmp_path, content, problem):
         read(root, path)
     (line,) = str(told.value).splitlines()
     assert re.fullmatch(problem.replace("{path}", re.escape(str(path))), line), line
+
+
+def test_a_home_of_nobody_is_no_file(root):
+    with pytest.raises(UserError, match=r"claims.files: ~nosuchuser/x.yaml: No such file"):
+        read(root, "~nosuchuser/x.yaml")
 
 
 def test_a_folder_is_no_file(root, tmp_path):

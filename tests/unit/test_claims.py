@@ -798,7 +798,29 @@ def test_the_guard_names_each_claim_that_fails():
     ]
 
 
+def test_a_threshold_is_shown_as_the_claim_says_it():
+    rows = claim_rows(
+        [
+            told(threshold=0.9999, value=0.99985, verdict=NOT_REPRODUCED),
+            told(comparison="within", threshold=-1.00004, threshold_high=1e-10, value=0.0),
+        ]
+    )
+    page = claims_page(rows, "m")
+    assert "| 0.99985 | ≥ 0.9999 | mean |" in page
+    assert "| 0 | −1.00004 to 1e−10 | mean |" in page
+    with pytest.raises(UserError, match=r"not reproduced \(0\.99985, ≥ 0\.9999\)"):
+        guard(rows.head(1), ["mean_qkv/one"], "here")
+
+
+def test_line_breaks_do_not_split_a_row():
+    page = claims_page(claim_rows([told(statement="It is\nso.\n", note="Why:\n\nso.")]), "m")
+    assert "| one | It is so. | 0.75 |" in page
+    assert "- one: Why: so." in page
+
+
 def test_a_value_below_its_threshold_does_not_look_like_it():
     assert number(0.8996, 0.9) == "0.8996"
     assert number(0.9, 0.9) == "0.9"
     assert number(0.8996, 0.5) == "0.9"
+    assert number(16.9996, 13.0, 17.0) == "16.9996"
+    assert number(2.4e-4, 2e-4) == "2.4e−4"

@@ -133,6 +133,8 @@ BAD = [
     ("probe.folds", 1, "probe.folds: 1; must be at least 2"),
     ("prompt.template", "Q: ?", "prompt.template: 'Q: ?'; allowed:"),
     ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
+    ("dataset.path", "~nosuchuser/a.csv", "dataset.path: ~nosuchuser/a.csv: no such file"),
+    ("result_folders", ["~nosuchuser"], "result_folders[1]: ~nosuchuser: no such folder"),
     ("dataset.name", "trivia", "dataset.name: 'trivia'; allowed: facts"),
     ("dataset.revision", "main", "dataset.revision: 'main'; allowed: Its pinned revision"),
     ("exact_answer.method", "regex", "exact_answer.pattern: method regex needs one; give it"),
