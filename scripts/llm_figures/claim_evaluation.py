@@ -1,6 +1,7 @@
 """Claims evaluated on the numbers behind a figure: value, spread and verdict."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -32,6 +33,7 @@ COLUMNS = {
     "comparison": "string",
     "threshold": "float64",
     "threshold_high": "float64",
+    "test": "string",
     "value": "float64",
     "low": "float64",
     "high": "float64",
@@ -367,6 +369,7 @@ def assess(
         "note": claim.get("note"),
         "threshold": limits[0],
         "threshold_high": limits[1] if len(limits) == 2 else None,
+        "test": _test(claim),
     }
     try:
         value = worst_of(claim, measure())
@@ -389,6 +392,13 @@ def assess(
         row["heads"] = len(each)
         row["held_heads"] = sum(holds(v, claim["comparison"], limits) for v in each)
     return row | {"verdict": REPRODUCED if true else NOT_REPRODUCED}
+
+
+def _test(claim: Mapping) -> str:
+    """Everything that the verdict depends on but the numbers, as JSON: equal tests, equal texts."""
+    told = ("figure", "id", "statement", "source", "note")
+    tested = {key: value for key, value in claim.items() if key not in told}
+    return json.dumps(tested, sort_keys=True, ensure_ascii=False)
 
 
 def _described(claim: Mapping, spread: Spread, values: list[float]) -> dict:

@@ -753,6 +753,19 @@ def test_the_table_has_the_columns_that_others_rely_on():
     assert claim_rows([]).dtypes.equals(TOLD.dtypes)
 
 
+def test_a_row_holds_its_test_but_not_its_words():
+    def test(**changes):
+        about = claim("average", figure="probe_auc", cells={"columns": "a"}) | changes
+        return assess("m", about, lambda: [(None, 0.6)])["test"]
+
+    first = test()
+    assert test(statement="Otherwise.", source="there", note="So.", id="other") == first
+    assert test(options={}, cells={"columns": "a"}) == first
+    different = [test(cells={"columns": "b"}), test(threshold=0.6), test(certain=True),
+                 test(published={"layers": 32}), test(each="column")]  # fmt: skip
+    assert len({first, *different}) == 6
+
+
 def test_the_page_counts_and_spells_every_verdict():
     page = claims_page(TOLD, "m").splitlines()
     assert page[0] == "# Claims: m"
