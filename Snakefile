@@ -54,6 +54,7 @@ else:
 rule figures:
     default_target: True
     input:
+        some_model,
         [picture(figure) for figure in [*FIGURES, "probe_curves"]],
         of_models("redraw.json" if BUNDLE else "manifest.json"),
     localrule: True
@@ -61,24 +62,28 @@ rule figures:
 
 rule mean_qkv:
     input:
+        some_model,
         picture("mean_qkv"),
     localrule: True
 
 
 rule mean_qkv_tokens:
     input:
+        some_model,
         picture("mean_qkv_tokens"),
     localrule: True
 
 
 rule scale_qkv:
     input:
+        some_model,
         picture("scale_qkv"),
     localrule: True
 
 
 rule probe_auc:
     input:
+        some_model,
         picture("probe_auc"),
         picture("probe_curves"),
     localrule: True
@@ -86,24 +91,28 @@ rule probe_auc:
 
 rule probe_presets:
     input:
+        some_model,
         picture("probe_presets"),
     localrule: True
 
 
 rule module_map:
     input:
+        some_model,
         picture("module_map"),
     localrule: True
 
 
 rule claims:
     input:
+        some_model,
         of_models("claims.parquet", "claims.md", *(["claims/guarded.txt"] if GUARDED else [])),
     localrule: True
 
 
 rule choices:
     input:
+        some_model,
         picture("choices"),
         of_models("choices.md"),
     localrule: True
@@ -117,6 +126,7 @@ rule compare:
 
 rule report:
     input:
+        some_model,
         of_models("report.html"),
     localrule: True
 

@@ -1,10 +1,12 @@
 """Cache the shown layers' queries and keys of every pass that the choices owe to the model."""
 
 from llm_figures.attention import layer_states
+from llm_figures.attention_scores import shape_of_states
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.choices import passes
 from llm_figures.job import job, log, progress
 from llm_figures.models import decoder_layers, load_model, runtime_facts
+from llm_figures.shapes import check_choices
 from llm_figures.tensors import read_table, write_tensors
 
 
@@ -18,6 +20,7 @@ def main(
     runtime: dict,
 ) -> None:
     before = [states for _, states in layer_states(read_table(unaltered))]
+    check_choices(choices, shape_of_states(before))
     layers, owed = passes(choices, figures, before)
     model, tokenizer = load_model(card, **runtime)
     texts = tokenize_texts(tokenizer, inputs)

@@ -1,7 +1,7 @@
 """The tidy cells of one attention figure."""
 
 from llm_figures.attention import distance_to_uniform, layer_states, sink_strength
-from llm_figures.attention_scores import attention_cells, shown_head, shown_layer
+from llm_figures.attention_scores import attention_cells, shape_of_states, shown_head, shown_layer
 from llm_figures.job import job, log
 from llm_figures.shapes import check_shape
 from llm_figures.tensors import read_table, write_frame
@@ -9,8 +9,7 @@ from llm_figures.tensors import read_table, write_frame
 
 def main(unaltered: str, altered: str | None, cells: str, figure: str, options: dict) -> None:
     before = [states for _, states in layer_states(read_table(unaltered))]
-    shape = {"layers": 1 + max(s.layer for s in before), "heads": len(before[0].query)}
-    check_shape({figure: options}, shape)
+    check_shape({figure: options}, shape_of_states(before))
     layer = shown_layer(options, before)
     head = shown_head(options, before, layer)
     shown = [states.weights() for states in before if states.layer == layer]

@@ -14,8 +14,8 @@ def main(manifests: list[str]) -> None:
             problems.append(str(error))
             continue
         log.info("%d files as %s says", listed, manifest)
-        for name in since:
-            log.info("  %s: made since, not in the manifest", name)
+        for name, what in since.items():
+            log.info("  %s: %s, not of the manifest's run", name, what)
     if problems:
         raise UserError("\n".join(problems))
 

@@ -18,6 +18,8 @@ MODULES = ["attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "
 
 # Attention maps: functions of the number of tokens.
 
+Shape = Callable[[int], np.ndarray]
+
 
 def sink(tokens: int, strength: float = 0.95) -> np.ndarray:
     """Every later row looks at the first token, and at one token elsewhere."""
@@ -77,6 +79,15 @@ def blurred(tokens: int) -> np.ndarray:
     return fading(tokens, blur=0.03)
 
 
+def weakening(shape: Shape) -> list[Shape]:
+    """The shape for three inputs, ever weaker off the first column: no softmax's rows."""
+
+    def weakened(part: float) -> Shape:
+        return lambda tokens: shape(tokens) * np.where(np.arange(tokens) > 0, part, 1)
+
+    return [weakened(part) for part in (1, 0.92, 0.83)]
+
+
 def strips(tokens: int, first: float = 0.5) -> np.ndarray:
     """The first column and the diagonal stand out."""
     weights = first * sink(tokens, 1.0) + 0.3 * itself(tokens)
@@ -88,9 +99,6 @@ def nearly_uniform(tokens: int) -> np.ndarray:
     weights = uniform_causal(tokens)
     weights[8, : 8 + 1] = [0.2, *[0.1] * 8]
     return weights
-
-
-Shape = Callable[[int], np.ndarray]
 
 
 def mean_figure(
@@ -154,7 +162,7 @@ def states(index: int, maps: Sequence[np.ndarray]) -> LayerStates:
     return LayerStates(index, 0, scores, np.eye(tokens)[None], scaling=1.0)
 
 
-MEAN_AS_DESCRIBED = mean_figure(fading, blurred, sink, tokens=(15, 16, 17))
+MEAN_AS_DESCRIBED = mean_figure(weakening(fading), weakening(blurred), sink, tokens=(15, 16, 17))
 MEAN_CONTRARY = {
     "uniform": mean_figure(uniform_causal),
     "sink": mean_figure(sink),

@@ -40,6 +40,11 @@ def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Alteration]]
     ]
 
 
+def shape_of_states(states: Sequence[LayerStates]) -> dict[str, int]:
+    """The model's number of layers and of heads, from the states of every layer."""
+    return {"layers": 1 + max(state.layer for state in states), "heads": len(states[0].query)}
+
+
 def shown_layer(options: dict, unaltered: Sequence[LayerStates]) -> int:
     """The layer of the options; `auto` is the one with the strongest sink, unaltered."""
     layer = options["layer"]

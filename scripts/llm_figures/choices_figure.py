@@ -17,7 +17,7 @@ def draw_choices(rows: pd.DataFrame, options: dict) -> Figure:
 
     rows: as from `choices.choice_rows`. options: palette. A cell's number is how many statements
     its combination reproduces, its colour the share of those that apply; the most of a block is
-    framed.
+    framed. Where nothing applies there is no number, and no frame if nowhere does.
     """
     counted = summary(rows)
     counted["change"] = [made(row) for row in counted.to_dict("records")]
@@ -31,7 +31,10 @@ def draw_choices(rows: pd.DataFrame, options: dict) -> Figure:
     fig, axes = plt.subplots(
         len(blocks),
         1,
-        figsize=(0.62 * columns + 4.4, 0.34 * sum(heights) + 0.75 * len(blocks) + 0.8),
+        figsize=(
+            0.62 * max(columns, 4) + 4.4,
+            0.34 * max(sum(heights), 6) + 0.75 * len(blocks) + 0.8,
+        ),
         height_ratios=heights,
         squeeze=False,
         layout="constrained",
@@ -43,19 +46,23 @@ def draw_choices(rows: pd.DataFrame, options: dict) -> Figure:
             ax,
             cmap=cmap,
             limits=(0.0, 1.0),
-            annot=grid.fillna(0).astype(int).astype(str).where(grid.notna(), "–"),
+            annot=grid.fillna(0).astype(int).astype(str),
             fmt="",
             xticklabels=labels,
             yticklabels=list(grid.index),
         )
-        ax.set_title(
-            f"{FIGURES[operation]}: statements reproduced, of {int(np.nanmax(total.to_numpy()))}",
-            loc="left",
-        )
+        applies = bool(grid.notna().to_numpy().any())
+        told = "no statement applies"
+        if applies:
+            told = f"statements reproduced, of {int(np.nanmax(total.to_numpy()))}"
+        ax.set_title(f"{FIGURES[operation]}: {told}", loc="left")
         ax.set(xlabel="", ylabel="")
         ax.tick_params(axis="x", rotation=0)
         ax.tick_params(axis="y", rotation=0)
-        for row, column in np.argwhere(grid.to_numpy() == np.nanmax(grid.to_numpy())):
+        for row, column in np.argwhere(grid.isna().to_numpy()):
+            ax.text(column + 0.5, row + 0.5, "–", ha="center", va="center")
+        most = np.nanmax(grid.to_numpy()) if applies else np.nan
+        for row, column in np.argwhere(grid.to_numpy() == most):
             ax.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", lw=1.2))
     axes[-1, 0].set_xlabel("Shown: layer (from 0) and head")
     colour_bar(
@@ -96,6 +103,10 @@ def choices_caption(rows: pd.DataFrame, model: str, options: dict) -> str:
         "strongest."
     )
     for operation, part in summary(rows).groupby("operation", sort=False):
+        part = part[part["applicable"] > 0]
+        if not len(part):
+            text += f" No statement about {FIGURES[operation]} applies."
+            continue
         best = part[part["reproduced"] == part["reproduced"].max()]
         changes = list(dict.fromkeys(made(row) for row in best.to_dict("records")))
         text += (

@@ -46,7 +46,12 @@ def choices_page(rows: pd.DataFrame, model: str) -> str:
     ]
     for operation, part in rows.groupby("operation", sort=False):
         counted = summary(part)
-        sections += [f"## {FIGURES[operation]}", _best(counted), *_by_statement(part)]
+        sections.append(f"## {FIGURES[operation]}")
+        if (counted["applicable"] > 0).any():
+            sections += [_best(counted), *_by_statement(part)]
+        else:
+            reasons = "; ".join(part["reason"].dropna().unique())
+            sections.append(f"No statement applies to any combination: {reasons}.")
     return "\n\n".join(sections) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Claims evaluated on the numbers behind a figure: value, spread and verdict."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from llm_figures.claims import (
     NOT_REPRODUCED,
     REPRODUCED,
     holds,
+    listed,
     thresholds,
     worst,
 )
@@ -31,6 +33,7 @@ COLUMNS = {
     "comparison": "string",
     "threshold": "float64",
     "threshold_high": "float64",
+    "test": "string",
     "value": "float64",
     "low": "float64",
     "high": "float64",
@@ -88,10 +91,10 @@ def measure_maps(claim: Mapping, maps: Maps) -> list[tuple[object, float]]:
         partner = claim["versus"]
         return [(p.input, statistic(maps[p], maps[_partner(p, partner, maps)])) for p in chosen]
     if "minus" in claim:
-        partner = claim["minus"]
         values = [
             (p.input, difference(statistic(maps[p]), statistic(maps[_partner(p, partner, maps)])))
             for p in chosen
+            for partner in listed(claim, "minus")
         ]
     else:
         values = [(p.input, statistic(maps[p])) for p in chosen]
@@ -196,6 +199,7 @@ class Table:
             all of them by default.
         published: `layers`, how many the published figure had; layers are then its layers, and a
             layer of ours belongs to that of the same relative depth. Else they are the model's own.
+            `columns`, see `names`.
 
         Raises:
             NotApplicableError: no such column, no such layer.
@@ -210,7 +214,8 @@ class Table:
             raise NotApplicableError(
                 f"none of the figure's {len(self.layers)} layers lies in {first} to {last}{of}"
             )
-        at = np.ix_(inside, [list(self.columns).index(name) for name in self.names(cells)])
+        names = self.names(cells, published)
+        at = np.ix_(inside, [list(self.columns).index(name) for name in names])
         return Region(
             self.values[at],
             rows[inside],
@@ -219,19 +224,25 @@ class Table:
             None if self.high is None else self.high[at],
         )
 
-    def names(self, cells: Mapping) -> list[str]:
+    def names(self, cells: Mapping, published: Mapping) -> list[str]:
         """The columns that `cells` names, one by one.
+
+        published: `columns`, those of the published figure. Patterns stand for them, whatever
+            columns ours has; else for our own.
 
         Raises:
             NotApplicableError: no such column.
         """
-        wanted = cells.get("columns", ["*"])
+        if "columns" not in cells:
+            return list(self.columns)
         names: list[str] = []
-        for pattern in wanted if isinstance(wanted, list) else [wanted]:
-            found = [name for name in self.columns if fnmatchcase(name, pattern)]
-            if not found:
-                raise NotApplicableError(f"the figure has no column {pattern}")
-            names += [name for name in found if name not in names]
+        for pattern in listed(cells, "columns"):
+            known = published.get("columns", self.columns)
+            found = [name for name in known if fnmatchcase(name, pattern)]
+            for name in found or [pattern]:
+                if name not in self.columns:
+                    raise NotApplicableError(f"the figure has no column {name}")
+            names += [name for name in found or [pattern] if name not in names]
         return names
 
 
@@ -242,8 +253,7 @@ def measure_table(claim: Mapping, tables: Mapping[str, Table]) -> list[tuple[obj
     """
     statistic = _statistic(claim)
     values: list[tuple[object, float]] = []
-    cells = claim.get("cells", {})
-    for region in cells if isinstance(cells, list) else [cells]:
+    for region in listed(claim, "cells") or [{}]:
         values += [(None, value) for value in _table_values(claim, region, tables, statistic)]
     return values
 
@@ -251,21 +261,21 @@ def measure_table(claim: Mapping, tables: Mapping[str, Table]) -> list[tuple[obj
 def _table_values(claim: Mapping, region: Mapping, tables, statistic) -> Iterable[float]:
     published = claim["published"]
     table = _table(tables, region)
-    partner = claim.get("versus", claim.get("minus"))
+    partners = [*listed(claim, "versus"), *listed(claim, "minus")]
     regions: list[Mapping] = [region]
     if claim.get("each") == "column":
-        regions = [{**region, "columns": name} for name in table.names(region)]
+        regions = [{**region, "columns": name} for name in table.names(region, published)]
     for part in regions:
         here = table.region(part, published)
-        if partner is None:
+        if not partners:
             yield statistic(here)
-            continue
-        other = {**part, **partner}
-        there = _table(tables, other).region(other, published)
-        if "versus" in claim:
-            yield statistic(here, there)
-        else:
-            yield difference(statistic(here), statistic(there))
+        for partner in partners:
+            other = {**part, **partner}
+            there = _table(tables, other).region(other, published)
+            if "versus" in claim:
+                yield statistic(here, there)
+            else:
+                yield difference(statistic(here), statistic(there))
 
 
 def _table(tables: Mapping[str, Table], region: Mapping) -> Table:
@@ -359,6 +369,7 @@ def assess(
         "note": claim.get("note"),
         "threshold": limits[0],
         "threshold_high": limits[1] if len(limits) == 2 else None,
+        "test": _test(claim),
     }
     try:
         value = worst_of(claim, measure())
@@ -381,6 +392,13 @@ def assess(
         row["heads"] = len(each)
         row["held_heads"] = sum(holds(v, claim["comparison"], limits) for v in each)
     return row | {"verdict": REPRODUCED if true else NOT_REPRODUCED}
+
+
+def _test(claim: Mapping) -> str:
+    """Everything that the verdict depends on but the numbers, as JSON: equal tests, equal texts."""
+    told = ("figure", "id", "statement", "source", "note")
+    tested = {key: value for key, value in claim.items() if key not in told}
+    return json.dumps(tested, sort_keys=True, ensure_ascii=False)
 
 
 def _described(claim: Mapping, spread: Spread, values: list[float]) -> dict:

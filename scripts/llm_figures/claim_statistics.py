@@ -112,6 +112,11 @@ def mean(weights):
     return float(weights.mean())
 
 
+def visible_mean(weights):
+    """2 / (tokens + 1) whatever a causal map; masked cells have no weight to speak of."""
+    return float(weights[np.tril_indices(len(weights), m=weights.shape[1])].mean())
+
+
 def entropy(weights):
     logs = np.log(np.where(weights > 0, weights, 1.0))
     return float(-(weights * logs).sum(axis=1).mean())
@@ -240,6 +245,11 @@ def share_at_least(region, level):
 
 def share_at_most(region, level):
     return float((_cells(region) <= level).mean())
+
+
+def share_within(region, low, high):
+    cells = _cells(region)
+    return float(((low <= cells) & (cells <= high)).mean())
 
 
 def distance_from(region, level):

@@ -36,6 +36,7 @@ STATISTICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "distance_to_uniform": ("map", (), "D: mean |A − U| over the lower triangle"),
     "median": ("map", (), "median weight of all cells"),
     "mean": ("map", (), "mean weight of all cells"),
+    "visible_mean": ("map", (), "mean weight of the lower triangle"),
     "entropy": ("map", (), "mean entropy of the rows, in nats"),
     "lower_right": ("map", (), "mean weight of the lower right quarter"),
     "above_diagonal": ("map", (), "largest weight above the diagonal"),
@@ -57,6 +58,7 @@ STATISTICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "range": ("table", (), "largest minus smallest cell"),
     "share_at_least": ("table", ("level",), "share of cells of at least the level"),
     "share_at_most": ("table", ("level",), "share of cells of at most the level"),
+    "share_within": ("table", ("low", "high"), "share of cells from low to high, both included"),
     "distance_from": ("table", ("level",), "distance of the cells' mean from the level"),
     "peak_layer": ("table", (), "layer of the highest mean over columns"),
     "steepest_rise": ("table", (), "layer of the largest rise from the layer before"),
@@ -157,15 +159,36 @@ def thresholds(claim: Mapping) -> tuple[float, ...]:
     return tuple(threshold) if isinstance(threshold, list) else (threshold,)
 
 
+def listed(claim: Mapping, key: str) -> list:
+    """What a key of a claim, or of a part of it, names: one or several; nothing without it."""
+    value = claim.get(key, [])
+    return list(value) if isinstance(value, list) else [value]
+
+
 def _read(file: str) -> Any:
     try:
-        return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        if _holds_itself(content):
+            raise UserError(f"{file}: an alias (*name) stands for what it is part of")
+        return content
     except OSError as error:
         raise UserError(f"config: claims.files: {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{file}: not a text in UTF-8") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file}: {' '.join(str(error).split())[:200]}") from None
+    except ValueError as error:  # no such day, or a number of thousands of digits
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{file}: a date or number cannot be read ({reason}); quote it") from None
+    except RecursionError:
+        raise UserError(f"{file}: nested too deeply") from None
+
+
+def _holds_itself(value: Any, around: tuple[int, ...] = ()) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return id(value) in around or any(_holds_itself(part, (*around, id(value))) for part in parts)
 
 
 def _problems(claim: Mapping):
@@ -188,12 +211,13 @@ def _problems(claim: Mapping):
             yield f"{key}: not for {claim['figures'][0]}"
     fields = _MAP_PARTNER if attention else _TABLE_PARTNER
     for key in ("minus", "versus"):
-        for field in claim.get(key, {}):
+        for field in dict.fromkeys(field for partner in listed(claim, key) for field in partner):
             if field not in fields:
                 yield f"{key}.{field}: not for {claim['figures'][0]}; allowed: {', '.join(fields)}"
-    if sorted(claim["options"]) != sorted(options):
+    given = list(map(str, claim["options"]))
+    if sorted(given) != sorted(options):
         needed = ", ".join(options) or "no options"
-        yield f"options: {name} takes {needed}, not {', '.join(claim['options']) or 'none'}"
+        yield f"options: {name} takes {needed}, not {', '.join(given) or 'none'}"
     pair = kind in ("maps", "tables")
     partners = [key for key in ("versus", "across") if key in claim]
     if pair and len(partners) != 1:

@@ -1,5 +1,6 @@
 """The claims of several models in one table."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -52,7 +53,7 @@ def claims_table(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
         verdicts = rows.set_index("model")
         shown = [_verdict(verdicts, model) for model in models]
         lines.append(_row([figure, claim, rows["statement"].iloc[0], *shown]))
-        tests = {model: _test(verdicts.loc[[model]].iloc[0]) for model in verdicts.index}
+        tests = _tests(verdicts)
         if len(set(tests.values())) > 1:
             listed = "; ".join(f"{model}: {test}" for model, test in tests.items())
             notes.append(f"- {_cell(f'{figure}, {claim}')} is tested differently: {_cell(listed)}")
@@ -77,6 +78,35 @@ def _verdict(verdicts: pd.DataFrame, model: str) -> str:
     row = verdicts.loc[[model]].iloc[0]
     value = "" if pd.isna(row["value"]) else f" ({number(row['value'])})"
     return f"{SYMBOLS.get(row['verdict'], '')} {row['verdict']}{value}".strip()
+
+
+def _tests(verdicts: pd.DataFrame) -> dict[str, str]:
+    """Each model's test of one claim in one line, with the parts in which they differ.
+
+    verdicts: the claim's rows by model. A table made before `test` was a column says of its claims
+    only the statistic and the threshold.
+    """
+    rows = {model: verdicts.loc[[model]].iloc[0] for model in verdicts.index}
+    parts = {
+        model: {} if pd.isna(row.get("test")) else json.loads(row["test"])
+        for model, row in rows.items()
+    }
+    known = [part for part in parts.values() if part]
+    shown = {"statistic", "comparison", "threshold"}
+    differing = [
+        key
+        for key in sorted({key for part in known for key in part} - shown)
+        if any(part.get(key) != known[0].get(key) for part in known)
+    ]
+    lines = {}
+    for model, row in rows.items():
+        more = [
+            f"{key} {json.dumps(parts[model].get(key), ensure_ascii=False)}"
+            for key in differing
+            if parts[model]
+        ]
+        lines[model] = ", ".join([_test(row), *more])
+    return lines
 
 
 def _test(row: pd.Series) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from llm_figures.claims import COMPARISONS, REPRODUCED, SYMBOLS
@@ -16,24 +17,34 @@ bootstrap resamples of the questions; *n/m* counts those in which the claim hold
 in which it holds by itself."""
 
 
-def number(value: float, threshold: float | None = None) -> str:
+def number(value: float, *thresholds: float) -> str:
     """Three decimals at most, more only for what they would hide.
 
-    threshold: what the value is compared with; 0.8996 does not become 0.9 beside it.
+    thresholds: what the value is compared with; 0.8996 does not become 0.9 beside it, nor 0.99985
+        become 1 beside 0.9999.
     """
-    if value == 0 or abs(value) >= 0.0005:
-        decimals = 3
-        while decimals < 6 and value != threshold == round(value, decimals):
-            decimals += 1
-        return f"{value:.{decimals}f}".rstrip("0").rstrip(".").replace("-", "−")
-    return f"{value:.0e}".replace("-", "−").replace("e−0", "e−")
+    form, digits = ("f", 3) if value == 0 or abs(value) >= 0.0005 else ("e", 0)
+    while digits < 12 and any(
+        np.sign(float(f"{value:.{digits}{form}}") - threshold) != np.sign(value - threshold)
+        for threshold in thresholds
+        if not pd.isna(threshold)
+    ):
+        digits += 1
+    text = f"{value:.{digits}{form}}"
+    if form == "f":
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("-", "−").replace("e−0", "e−")
 
 
 def threshold_text(row) -> str:
-    """≥ 0.9, or 13 to 17."""
-    if row.comparison == "within":
-        return f"{number(row.threshold)} to {number(row.threshold_high)}"
-    return f"{COMPARISONS[row.comparison]} {number(row.threshold)}"
+    """≥ 0.9, or 13 to 17: as the claim says it, not rounded."""
+    low, high = (
+        f"{end:.12g}".replace("-", "−").replace("e−0", "e−")
+        for end in (row.threshold, row.threshold_high)
+    )
+    return (
+        f"{low} to {high}" if row.comparison == "within" else f"{COMPARISONS[row.comparison]} {low}"
+    )
 
 
 def counts(claims: pd.DataFrame) -> dict[str, int]:
@@ -50,7 +61,9 @@ def claims_page(claims: pd.DataFrame, model: str) -> str:
     sections = [f"# Claims: {model}", _INTRODUCTION, _overview(claims)]
     for figure, part in claims.groupby("figure", sort=False):
         sections += [f"## {figure}", _table(part)]
-        if notes := [f"- {row.claim}: {row.note}" for row in part.itertuples() if _is(row.note)]:
+        if notes := [
+            f"- {row.claim}: {_cell(row.note)}" for row in part.itertuples() if _is(row.note)
+        ]:
             sections += ["Notes:", "\n".join(notes)]
     return "\n\n".join(sections) + "\n"
 
@@ -95,12 +108,17 @@ def _table(claims: pd.DataFrame) -> str:
             f"{SYMBOLS[row.verdict]} {row.verdict}", row.claim, row.statement, value,
             threshold_text(row), row.statistic, row.source,
         ]  # fmt: skip
-        lines.append(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return "\n".join(lines)
 
 
+def _cell(content: object) -> str:
+    """One line, whatever line breaks a statement has."""
+    return " ".join(str(content).split()).replace("|", "\\|")
+
+
 def _value(row) -> str:
-    text = number(row.value, row.threshold)
+    text = number(row.value, row.threshold, row.threshold_high)
     if _is(row.low):
         text += f" [{number(row.low)}, {number(row.high)}]"
     if _is(row.units) and row.units > 1:

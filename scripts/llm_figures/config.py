@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +25,8 @@ from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
-from llm_figures.result_folders import folder_path, folder_problems
-from llm_figures.shapes import check_folder, check_shape, shape_of
+from llm_figures.result_folders import at_home, folder_path, folder_problems
+from llm_figures.shapes import check_choices, check_folder, check_shape, shape_of
 from llm_figures.spans import check_pattern
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
@@ -72,6 +73,7 @@ def check_config(
             continue
         try:
             check_shape(config["figures"], shape)
+            check_choices(config["choices"], shape)
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return config, entries
@@ -177,7 +179,7 @@ def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict
         UserError: all problems of the first file that has any, one line each.
     """
     schema = _read_yaml(schema_folder / "claims.schema.yaml")
-    files = [Path(file).expanduser() for file in config["claims"]["files"]]
+    files = [at_home(file) for file in config["claims"]["files"]]
     return read_claims([Path(os.path.relpath(built_in)), *files], schema, validated)
 
 
@@ -189,7 +191,7 @@ def _resolve(config: dict) -> None:
     if dataset["source"] == "path":
         for key in ("path", "hold_out"):
             if dataset[key] is not None:
-                dataset[key] = str(Path(dataset[key]).expanduser())
+                dataset[key] = at_home(dataset[key])
     probe_auc = config["figures"]["probe_auc"]
     if probe_auc["tokens"] is None:
         probe_auc["tokens"] = list(TOKENS[config["probe"]["preset"]])
@@ -226,7 +228,7 @@ def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
             return known
         # not prepared yet: without a stated shape the job that first meets the model checks
         return entry.get("shape")
-    folder = Path(entry["path"]).expanduser()
+    folder = Path(at_home(entry["path"]))
     check_folder(folder, f"config: model {name}: path: {entry['path']}")
     config_file = folder / "config.json"
     try:
@@ -240,7 +242,9 @@ def _figure_problems(config: dict):
     count = len(config["inputs"])
     for name in ATTENTION_FIGURES:
         options = config["figures"][name]
-        if options["operation"] == "scale" and options["input"] > count:
+        # The choices scale the input of scale_qkv, whatever that figure itself does.
+        used = options["operation"] == "scale" or name == "scale_qkv"
+        if used and options["input"] > count:
             yield f"config: figures.{name}.input: {options['input']}; there are {count} inputs"
     probe = config["figures"]["probe_auc"]
     if probe["highlight"]:
@@ -329,6 +333,8 @@ def _filled(value: Any, schema: Any, root: dict) -> Any:
     elif isinstance(value, str) and "number" in _types(schema):
         with suppress(ValueError):
             value = float(value)
+    elif isinstance(value, float) and value.is_integer() and "integer" in _types(schema):
+        value = int(value)  # 5.0 is an integer to the schema
     return value
 
 
@@ -341,6 +347,8 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
             yield from _not_finite(part, f"{key}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"{key}: {value} is not a finite number"
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        yield f"{key}: an integer of {len(str(value))} digits is too large"
 
 
 def _types(schema: dict) -> list[str]:

@@ -14,6 +14,7 @@ from llm_figures.claim_evaluation import (
     measure_table,
     table_of,
 )
+from llm_figures.claims import listed
 from llm_figures.metrics import auc, resamples
 
 DRAWS = 500
@@ -102,6 +103,4 @@ def _mean(folds: np.ndarray) -> np.ndarray:
 
 
 def _regions(claim: Mapping) -> list[Mapping]:
-    cells = claim.get("cells", {})
-    partners = [claim[key] for key in ("minus", "versus") if key in claim]
-    return [*(cells if isinstance(cells, list) else [cells]), *partners]
+    return [*(listed(claim, "cells") or [{}]), *listed(claim, "minus"), *listed(claim, "versus")]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from llm_figures.errors import UserError
 from llm_figures.jsonl import json_rows, text_lines
+from llm_figures.result_folders import at_home
 
 KINDS = (".csv", ".jsonl", ".parquet", ".tsv")
 # Keys of the config's `dataset` that name a column.
@@ -58,7 +59,7 @@ def question_files(dataset: dict, held_out: bool = False) -> list[QuestionFile]:
     """
     if dataset_source(dataset) == "path":
         key = "hold_out" if held_out else "path"
-        path = Path(dataset[key]).expanduser()
+        path = Path(at_home(dataset[key]))
         return [QuestionFile(path, path.name, str(path), key)]
 
     from llm_figures.hub import hub_files

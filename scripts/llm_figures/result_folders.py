@@ -20,9 +20,14 @@ CLAIMS = "claims.parquet"
 KNOWN = ("model.json", CLAIMS, *SCORES.values())
 
 
+def at_home(path: str) -> str:
+    """The path with a leading ~ replaced; that of an unknown user stays, and is then missing."""
+    return os.path.expanduser(path)  # noqa: PTH111 (Path.expanduser raises RuntimeError)
+
+
 def folder_path(folder: str) -> str:
     """The folder as Snakemake likes paths: no ~, no ./ and no / at the end."""
-    return os.path.normpath(Path(folder).expanduser())
+    return os.path.normpath(at_home(folder))
 
 
 def folder_name(folder: str) -> str:

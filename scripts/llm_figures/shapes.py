@@ -97,6 +97,24 @@ def check_shape(figures: dict, shape: dict) -> None:
                 )
 
 
+def check_choices(choices: dict, shape: dict) -> None:
+    """Check the layers and heads of the choices against a model's number of them.
+
+    shape: as in `check_shape`.
+
+    Raises:
+        UserError: a layer or head outside the model.
+    """
+    for what in ("layer", "head"):
+        count = shape[f"{what}s"]
+        for place, value in enumerate(choices[what], start=1):
+            if isinstance(value, int) and count is not None and value >= count:
+                raise UserError(
+                    f"config: choices.{what}[{place}]: {value} is outside the model, which has "
+                    f"{what}s 0 to {count - 1}"
+                )
+
+
 def check_folder(folder: Path, where: str) -> None:
     """A folder that looks like a transformers model.
 

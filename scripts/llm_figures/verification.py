@@ -10,14 +10,18 @@ from llm_figures.errors import UserError
 NAMED = 20
 
 
-def verify(path: str | Path) -> tuple[int, list[str]]:
+def verify(path: str | Path) -> tuple[int, dict[str, str]]:
     """Check the files beside the manifest `path` against it.
 
-    Returns the number of files listed, and those made since by other targets, which it cannot list.
+    A file without a maker is not of the manifest's run: another target, or a later setting, may
+    make it anew or remove it without a new manifest.
+
+    Returns the number of files that are as listed, and what became of others that are not of the
+    run: {file: "made since", "made anew since" or "removed since"}.
 
     Raises:
-        UserError: no manifest, none that can be read, or a line for every file that changed or is
-            missing.
+        UserError: no manifest, none that can be read, or a line for every file of the run that
+            changed or is missing.
     """
     path = Path(path)
     listed = listed_files(path)
@@ -33,10 +37,15 @@ def verify(path: str | Path) -> tuple[int, list[str]]:
             *((name, "missing") for name in listed.keys() - here),
         ]
     )
+    others = {name: problem for name, problem in problems if not listed[name].get("made_by")}
+    problems = [(name, problem) for name, problem in problems if name not in others]
     if not problems:
-        return len(listed), sorted(result_files(folder) - listed.keys())
+        words = {"changed": "made anew since", "missing": "removed since"}
+        since = {name: words[problem] for name, problem in others.items()}
+        since |= dict.fromkeys(result_files(folder) - listed.keys(), "made since")
+        return len(listed) - len(others), dict(sorted(since.items()))
     lines = [
-        f"  {name}: {problem}" + (f" (made by {rule})" if (rule := _maker(listed, name)) else "")
+        f"  {name}: {problem} (made by {listed[name]['made_by']})"
         for name, problem in problems[:NAMED]
     ]
     if len(problems) > NAMED:
@@ -46,10 +55,6 @@ def verify(path: str | Path) -> tuple[int, list[str]]:
         "again: snakemake figures --forcerun RULE; where a change is meant, remove the manifest "
         "and run: snakemake figures\n" + "\n".join(lines)
     )
-
-
-def _maker(listed: dict[str, dict], name: str) -> str | None:
-    return listed.get(name, {}).get("made_by")
 
 
 def listed_files(path: Path) -> dict[str, dict]:

@@ -92,6 +92,33 @@ def test_a_threshold_of_the_built_in_file_says_what_its_statement_says(built_in)
     assert checked == 10
 
 
+RULES = {
+    r"slightly": {0.01, -0.01},
+    r"far more": {0.3},
+    r"\bfew\b": {0.1},
+    r"no diagonal": {0.1},
+    r"for most tokens": {0.5},
+    r"lie in the top left corner|spread over the map": {0.9},
+    r"nothing is left but": {0.01},
+    r"predominantly|mostly": {0.75},
+    r"consistently": {0.95},
+    r"nearly identical": {0.95},
+    r"similar to Query": {0.9},
+    r"primarily": {0.5},
+    r"almost exclusively|solid stripe": {0.9},
+    r"very low weights": {0.05},
+}
+
+
+@pytest.mark.parametrize("words", RULES)
+def test_the_same_words_have_the_same_threshold(built_in, words):
+    """The rules at the top of the file, word by word."""
+    found = [claim for claim in built_in if re.search(words, claim["statement"])]
+    assert found
+    for claim in found:
+        assert {claim["threshold"]} <= RULES[words], claim["id"]
+
+
 @pytest.mark.parametrize(
     ("value", "comparison", "threshold", "true"),
     [
@@ -165,6 +192,12 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
         ({"options": {"above": 0.1}}, r"mine: options: sink_strength takes no options, not above"),
         ({"statistic": "share_elsewhere", "options": {"over": 0.1}},
          r"mine: options: share_elsewhere takes above, not over"),
+        ({"statistic": "share_elsewhere", "options": {1: 2}},
+         r"mine: options: share_elsewhere takes above, not 1"),
+        ({"statistic": "share_elsewhere", "options": {1: 2, "above": 3}},
+         r"mine: options: share_elsewhere takes above, not 1, above"),
+        ({"threshold": int("9" * 400)},
+         r"claims\[1\]\.threshold: an integer of 400 digits is too large"),
         ({"threshold": [0.1, 0.2]},
          r"mine: threshold: two numbers for within, one for any other comparison"),
         ({"comparison": "within"},
@@ -208,6 +241,11 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
         ({**TABLE, "cells": [{"columns": "x"}, {"layers": [1]}]},
          r"claims\[1\]\.cells\[2\]\.layers: \[1\] has 1 entries or characters; at least 2"),
         ({"minus": {}}, r"claims\[1\]\.minus: \{\} .*"),
+        ({"minus": []}, r"claims\[1\]\.minus: \[\] .*"),
+        ({"minus": [{"input": 1}, {"layers": [0, 1]}]},
+         r"mine: minus.layers: not for mean_qkv; .*"),
+        ({**TABLE, "minus": [{"colums": "x"}]},
+         r"claims\[1\]\.minus\[1\]: unknown key 'colums'; did you mean columns\? .*"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_and_claim(root, tmp_path, changes, problem):
@@ -241,6 +279,14 @@ def test_every_mistake_of_a_file_is_told_at_once(root, tmp_path):
         (b"claims: [", "{path}: while parsing a flow node .*"),
         (b"claims: []\nname: caf\xe9\n", "{path}: not a text in UTF-8"),
         (b"", r"{path}: None is not of type object.*"),
+        (
+            b"claims: [{source: 2024-02-30}]",
+            r"{path}: a date or number cannot be read \(day .*\); quote it",
+        ),
+        (b"claims: " + b"9" * 5000, r"{path}: a date or number cannot be read \(.*\); quote it"),
+        (b"&x\nclaims: [*x]", r"{path}: an alias \(\*name\) stands for what it is part of"),
+        (b"claims: &a [*a]", r"{path}: an alias \(\*name\) stands for what it is part of"),
+        (b"[" * 3000, "{path}: nested too deeply"),
         (b"- 1", r"{path}: \[1\] is not of type object.*"),
         (b"published: {mean_qkv: {}}", r"{path}: missing key\(s\): claims"),
         (b"claims: []\nclaim: []", r"{path}: unknown key 'claim'; did you mean claims\? .*"),
@@ -254,6 +300,11 @@ def test_a_file_that_is_none_is_one_line(root, tmp_path, content, problem):
         read(root, path)
     (line,) = str(told.value).splitlines()
     assert re.fullmatch(problem.replace("{path}", re.escape(str(path))), line), line
+
+
+def test_a_home_of_nobody_is_no_file(root):
+    with pytest.raises(UserError, match=r"claims.files: ~nosuchuser/x.yaml: No such file"):
+        read(root, "~nosuchuser/x.yaml")
 
 
 def test_a_folder_is_no_file(root, tmp_path):

@@ -24,6 +24,7 @@ from llm_figures.claim_evaluation import (
     measure_table,
     table_of,
 )
+from llm_figures.claim_statistics import NotApplicableError
 from llm_figures.claims import ATTENTION, NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims_page import claims_page, counts, guard, number
 from llm_figures.config import check_claims
@@ -113,6 +114,32 @@ def test_a_contrary_figure_does_not_reproduce_the_claim(name):
     assert NOT_REPRODUCED in found.values(), "no figure of tests/planted.py contradicts it"
 
 
+@pytest.mark.parametrize("shape", [planted.RISE, planted.RISE[::-1]], ids=["rising", "falling"])
+def test_higher_in_the_middle_is_higher_than_on_both_sides(shape):
+    """A curve that rises throughout has a middle above its lower layers alone."""
+    scores = planted.probe_figure(dict.fromkeys(planted.TOKENS, shape))
+    row = assessed(BY_NAME["probe_auc/probe-end-middle"], scores)
+    assert row["verdict"] == NOT_REPRODUCED
+    assert row["value"] < -0.1
+
+
+def test_layer_30_is_at_0_6_to_0_7_and_no_lower():
+    for value, verdict in ((0.5, NOT_REPRODUCED), (0.65, REPRODUCED), (0.8, NOT_REPRODUCED)):
+        scores = planted.probe_figure(dict.fromkeys(planted.TOKENS, value))
+        assert assessed(BY_NAME["probe_auc/probe-layer-30"], scores)["verdict"] == verdict
+    half = dict(zip(planted.TOKENS, [0.65] * 7 + [0.8] * 7, strict=True))
+    row = assessed(BY_NAME["probe_auc/probe-layer-30"], planted.probe_figure(half))
+    assert (row["value"], row["verdict"]) == (0.5, NOT_REPRODUCED)
+
+
+def test_slightly_weaker_is_weaker_by_a_hundredth():
+    for name, others in (("mean-input-2-weaker", (15, 14)), ("mean-input-3-weaker", (16, 15))):
+        about = BY_NAME[f"mean_qkv/{name}"]
+        for tokens, verdict in (((13, 15, 17), REPRODUCED), ((14, *others), NOT_REPRODUCED)):
+            data = planted.mean_figure(planted.sink, tokens=tokens)
+            assert assessed(about, data)["verdict"] == verdict, (name, tokens)
+
+
 def test_rows_that_sum_to_one_have_no_overall_weight_to_compare():
     """Why three claims about overall weights can only follow the length of the text."""
     for name in ("mean-input-2-weaker", "mean-input-3-weaker", "mean-inputs-fall"):
@@ -120,6 +147,32 @@ def test_rows_that_sum_to_one_have_no_overall_weight_to_compare():
         for shape in (planted.sink, planted.fading, planted.strips):
             row = assessed(about, planted.mean_figure([shape, planted.itself, planted.blurred]))
             assert (row["value"], row["verdict"]) == (0, NOT_REPRODUCED)
+
+
+def test_further_values_of_epsilon_change_no_verdict():
+    """Ties among them, or steps the published figure had not, are no matter of its statements."""
+    shapes = [planted.strips, planted.nearly_uniform, planted.uniform_causal]
+    further = dict.fromkeys([0.9, 0.7, 1e-6, 1e-8], planted.uniform_causal)
+    more = planted.cells(
+        {
+            (1, component, "scale", epsilon): shape(15)
+            for component in planted.COMPONENTS
+            for epsilon, shape in {**dict(zip(planted.EPSILONS, shapes, strict=True)),
+                                   **further}.items()
+        }
+    )  # fmt: skip
+    for name in ("scale-concentrates", "scale-towards-uniform"):
+        about = BY_NAME[f"scale_qkv/{name}"]
+        assert assessed(about, more)["verdict"] == REPRODUCED
+        turned = more.assign(epsilon=more["epsilon"].replace({0.5: 1e-10, 1e-10: 0.5}))
+        assert assessed(about, turned)["verdict"] == NOT_REPRODUCED
+
+
+def test_a_trend_needs_three_values():
+    about = claim("mean", "<=", -0.9, along="input")
+    row = assessed(about, ONE_INPUT)
+    assert row["verdict"] == NOT_APPLICABLE
+    assert row["reason"] == "a trend needs three values of input; the figure has 1"
 
 
 # What a claim says of several parts.
@@ -188,7 +241,8 @@ def test_across_takes_every_pair_that_differs_in_that_alone():
 
 def test_maps_come_back_from_tidy_cells():
     maps = maps_of(planted.MEAN_AS_DESCRIBED)
-    np.testing.assert_array_equal(maps[Panel(3, "key", "mean")], planted.blurred(17))
+    np.testing.assert_array_equal(maps[Panel(1, "key", "mean")], planted.blurred(15))
+    np.testing.assert_array_equal(maps[Panel(3, "value", "mean")], planted.sink(17))
     assert maps_of(planted.MEAN_CONTRARY["wide"])[Panel(1, "key", "mean")].shape == (15, 30)
 
 
@@ -243,6 +297,22 @@ def test_a_partner_has_what_it_does_not_name_from_the_region():
     assert value(shuffled, minus={"control": "none"}) == pytest.approx(-0.63)
 
 
+def test_of_several_partners_the_worst_counts():
+    tables = {"none": Table(["a"], range(3), np.array([[0.2], [0.6], [0.5]]))}
+    about = claim("average", figure="probe_auc", cells={"layers": [1, 1]},
+                  minus=[{"layers": [0, 0]}, {"layers": [2, 2]}])  # fmt: skip
+    values = [value for _, value in measure_table(about, tables)]
+    assert values == pytest.approx([0.4, 0.1])
+    assert attempt(about, measure_table, tables) == pytest.approx(0.1)
+    shapes = (planted.sink, planted.itself, planted.uniform_causal)
+    maps = maps_of(planted.mean_figure(*shapes))
+    other = claim("sink_strength", panels={"component": "query", "input": 1},
+                  minus=[{"component": "key"}, {"component": "value"}])  # fmt: skip
+    uniform = planted.uniform_causal(15)[1:, 0].mean()
+    values = [value for _, value in measure_maps(other, maps)]
+    assert values == pytest.approx([0.95, 0.95 - uniform])
+
+
 def test_places_on_the_colour_scale():
     values = np.arange(101.0).reshape(101, 1)
     places = colour_positions(values)
@@ -288,21 +358,20 @@ def unscored(figure, *tokens):
         ("scale_qkv/scale-tiny-sharper", planted.SCALE_AS_DESCRIBED.query("epsilon < 1e-5"),
          "the figure has no panel of epsilon 0.001 to compare with"),
         ("scale_qkv/scale-concentrates", TWO_EPSILONS,
-         "a trend needs three values of epsilon; the figure has 2"),
+         "the figure has no panel of epsilon 1e-10"),
         ("scale_qkv/scale-value-constant", planted.SCALE_AS_DESCRIBED.query("epsilon == 0.5"),
          "the figure has one epsilon; the claim compares several"),
         ("mean_qkv/mean-inputs-alike", ONE_INPUT,
          "the figure has one input; the claim compares several"),
         ("mean_qkv/mean-input-2-weaker", ONE_INPUT, "the figure has no panel of input 2"),
-        ("mean_qkv/mean-inputs-fall", ONE_INPUT,
-         "a trend needs three values of input; the figure has 1"),
+        ("mean_qkv/mean-inputs-fall", ONE_INPUT, "the figure has no panel of input 2"),
         ("mean_qkv/mean-inputs-alike", planted.mean_figure(planted.looks_ahead),
          "one of two maps to be correlated is constant"),
         ("module_map/module-gate-blue", without(planted.MODULE_AS_DESCRIBED, "module", "mlp. gate"),
          "the figure has no column mlp. gate"),
         ("probe_auc/probe-end-level",
          without(planted.PROBE_AS_DESCRIBED, "token", *planted.TOKENS[6:]),
-         "the figure has no column -?"),
+         "the figure has no column -8"),
         ("probe_auc/probe-first-answer-late",
          without(planted.PROBE_AS_DESCRIBED, "token", "second_answer"),
          "the figure has no column second_answer"),
@@ -336,8 +405,40 @@ def test_a_column_without_some_of_its_scores_is_judged_by_the_rest():
     scores = planted.PROBE_AS_DESCRIBED.copy()
     scores.loc[scores["layer"].isin([6, 7]), "mean"] = np.nan
     assert assessed(BY_NAME["probe_auc/probe-last-q-late"], scores)["verdict"] == REPRODUCED
-    few = without(planted.PROBE_AS_DESCRIBED, "token", "-8")
-    assert assessed(BY_NAME["probe_auc/probe-end-level"], few)["verdict"] == REPRODUCED
+
+
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("probe_auc/")])
+def test_the_tokens_that_a_run_has_change_no_verdict(name):
+    """A missing one leaves a claim as it is or not applicable; a further one leaves it."""
+    rng = np.random.default_rng(0)
+    scores = planted.probe_figure(
+        {token: values + rng.normal(0, 0.01, 32) for token, values in planted.PROBE_COLUMNS.items()}
+    )
+    whole = assessed(BY_NAME[name], scores)
+    for token in planted.TOKENS:
+        row = assessed(BY_NAME[name], without(scores, "token", token))
+        if row["verdict"] == NOT_APPLICABLE:
+            assert row["reason"] == f"the figure has no column {token}"
+        else:
+            assert row["value"] == whole["value"]
+    further = scores.query("token == '-1' and control == 'none'").assign(mean=0.02)
+    further = further.assign(token="exact_answer_after_last")
+    row = assessed(BY_NAME[name], pd.concat([scores, further]))
+    assert (row["verdict"], row["value"]) == (whole["verdict"], whole["value"])
+
+
+def test_patterns_stand_for_published_columns_and_else_for_the_figures_own():
+    table = Table(["-1", "-2", "x"], range(2), np.zeros((2, 3)))
+    assert table.names({}, {"columns": ["-1"]}) == ["-1", "-2", "x"]
+    assert table.names({"columns": "-?"}, {}) == ["-1", "-2"]
+    assert table.names({"columns": ["*", "-2"]}, {"columns": ["x", "-2"]}) == ["x", "-2"]
+    assert table.names({"columns": "-1"}, {"columns": ["x", "-2"]}) == ["-1"]
+    for cells, published, missing in (
+        ({"columns": "-?"}, {"columns": ["-1", "-3"]}, "-3"),
+        ({"columns": "y*"}, {}, r"y\*"),
+    ):
+        with pytest.raises(NotApplicableError, match=f"no column {missing}$"):
+            table.names(cells, published)
 
 
 def test_one_panel_that_is_no_number_is_not_passed_over():
@@ -652,6 +753,19 @@ def test_the_table_has_the_columns_that_others_rely_on():
     assert claim_rows([]).dtypes.equals(TOLD.dtypes)
 
 
+def test_a_row_holds_its_test_but_not_its_words():
+    def test(**changes):
+        about = claim("average", figure="probe_auc", cells={"columns": "a"}) | changes
+        return assess("m", about, lambda: [(None, 0.6)])["test"]
+
+    first = test()
+    assert test(statement="Otherwise.", source="there", note="So.", id="other") == first
+    assert test(options={}, cells={"columns": "a"}) == first
+    different = [test(cells={"columns": "b"}), test(threshold=0.6), test(certain=True),
+                 test(published={"layers": 32}), test(each="column")]  # fmt: skip
+    assert len({first, *different}) == 6
+
+
 def test_the_page_counts_and_spells_every_verdict():
     page = claims_page(TOLD, "m").splitlines()
     assert page[0] == "# Claims: m"
@@ -697,7 +811,29 @@ def test_the_guard_names_each_claim_that_fails():
     ]
 
 
+def test_a_threshold_is_shown_as_the_claim_says_it():
+    rows = claim_rows(
+        [
+            told(threshold=0.9999, value=0.99985, verdict=NOT_REPRODUCED),
+            told(comparison="within", threshold=-1.00004, threshold_high=1e-10, value=0.0),
+        ]
+    )
+    page = claims_page(rows, "m")
+    assert "| 0.99985 | ≥ 0.9999 | mean |" in page
+    assert "| 0 | −1.00004 to 1e−10 | mean |" in page
+    with pytest.raises(UserError, match=r"not reproduced \(0\.99985, ≥ 0\.9999\)"):
+        guard(rows.head(1), ["mean_qkv/one"], "here")
+
+
+def test_line_breaks_do_not_split_a_row():
+    page = claims_page(claim_rows([told(statement="It is\nso.\n", note="Why:\n\nso.")]), "m")
+    assert "| one | It is so. | 0.75 |" in page
+    assert "- one: Why: so." in page
+
+
 def test_a_value_below_its_threshold_does_not_look_like_it():
     assert number(0.8996, 0.9) == "0.8996"
     assert number(0.9, 0.9) == "0.9"
     assert number(0.8996, 0.5) == "0.9"
+    assert number(16.9996, 13.0, 17.0) == "16.9996"
+    assert number(2.4e-4, 2e-4) == "2.4e−4"

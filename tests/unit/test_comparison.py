@@ -1,6 +1,7 @@
 """Several models side by side: which are compared, what they share, what stands in the table."""
 
 import itertools
+import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -363,6 +364,25 @@ def test_claims_that_differ_between_models_are_told_apart():
     text = claims_table(stacked_claims({"one": claims("x", ALL), "two": more}))
     assert "| mean_qkv | new | Of uniform \\| so |  | ✓ reproduced (0.123) |" in text
     assert "An empty cell" in text
+
+
+def test_the_same_claim_of_another_region_is_told_apart():
+    def tested(region, **keys):
+        return json.dumps({"statistic": "D", "threshold": 0.5, "cells": region, **keys})
+
+    one = claims("x", ALL, test=tested({"layers": [0, 4]}))
+    other = claims("y", ALL, test=[tested({"layers": [0, 4]}), tested({"layers": [0, 9]}),
+                                   tested({"layers": [0, 4]}, certain=True)])  # fmt: skip
+    text = claims_table(stacked_claims({"one": one, "two": other}))
+    assert "uniform is tested differently" not in text
+    assert (
+        'mean_qkv, sink is tested differently: one: D ≥ 0.5, cells {"layers": [0, 4]}; '
+        'two: D ≥ 0.5, cells {"layers": [0, 9]}'
+    ) in text
+    assert "probe_auc, middle is tested differently: one: D ≥ 0.5, certain null; two: D" in text
+    # A table of an earlier version does not say what region it is of.
+    text = claims_table(stacked_claims({"one": one, "two": claims("y", ALL)}))
+    assert "tested differently" not in text
 
 
 def test_the_claims_script_writes_both_files_and_names_what_it_leaves_out(tmp_path):

@@ -6,7 +6,7 @@ import yaml
 
 from llm_figures.config import FIGURES, check_config, validated
 from llm_figures.errors import UserError
-from llm_figures.shapes import check_shape
+from llm_figures.shapes import check_choices, check_shape
 
 
 def checked(config, root):
@@ -93,6 +93,11 @@ BAD = [
     ("modle", "x", "unknown key 'modle'; did you mean model?"),
     ("figures.scale_qkv.epsilons", [1], "figures.scale_qkv: unknown key 'epsilons'"),
     ("figures.scale_qkv.epsilon", ["abc"], "figures.scale_qkv.epsilon[1]: 'abc' is not of type"),
+    (
+        "figures.scale_qkv.epsilon",
+        ["1e-3", 0.5, 0.001],
+        "figures.scale_qkv.epsilon: 0.001 stands there more than once",
+    ),
     ("figures.scale_qkv.epsilon", [float("nan")], "epsilon[1]: nan is not a finite number"),
     (
         "figures.mean_qkv.stage",
@@ -101,6 +106,8 @@ BAD = [
     ),
     ("figures.scale_qkv.epsilon", [], "figures.scale_qkv.epsilon: [] has 0 entries"),
     ("figures.scale_qkv.input", 4, "figures.scale_qkv.input: 4; there are 3 inputs"),
+    ("figures.scale_qkv", {"operation": "mean", "input": 4}, "figures.scale_qkv.input: 4; there"),
+    ("choices.layer", ["center"], "choices.layer[1]: 'center'; allowed:"),
     ("figures.mean_qkv.operation", "median", "'median'; allowed: mean, scale"),
     ("figures.mean_qkv.components", ["queery"], "'queery'; allowed: query, key, value"),
     ("figures.mean_qkv.over", "heads", "'heads'; allowed: features, tokens"),
@@ -126,6 +133,8 @@ BAD = [
     ("probe.folds", 1, "probe.folds: 1; must be at least 2"),
     ("prompt.template", "Q: ?", "prompt.template: 'Q: ?'; allowed:"),
     ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
+    ("dataset.path", "~nosuchuser/a.csv", "dataset.path: ~nosuchuser/a.csv: no such file"),
+    ("result_folders", ["~nosuchuser"], "result_folders[1]: ~nosuchuser: no such folder"),
     ("dataset.name", "trivia", "dataset.name: 'trivia'; allowed: facts"),
     ("dataset.revision", "main", "dataset.revision: 'main'; allowed: Its pinned revision"),
     ("exact_answer.method", "regex", "exact_answer.pattern: method regex needs one; give it"),
@@ -209,6 +218,26 @@ def test_a_layer_or_head_outside_the_model_is_named(default_config):
         figures = changed(default_config["figures"], key, value)
         with pytest.raises(UserError, match=message):
             check_shape(figures, shape)
+
+
+def test_a_choice_outside_the_model_is_named(default_config, root, tmp_path):
+    choices = checked(default_config, root)[0]["choices"]
+    shape = {"layers": 4, "heads": 2}
+    check_choices(choices, shape)
+    check_choices(choices | {"layer": [0, 3, "auto"], "head": [1, "mean"]}, shape)
+    with pytest.raises(UserError) as caught:
+        check_choices(choices | {"layer": [0, 4]}, shape)
+    assert str(caught.value) == (
+        "config: choices.layer[2]: 4 is outside the model, which has layers 0 to 3"
+    )
+    with pytest.raises(UserError, match=r"^config: choices.head\[1\]: 2 is .* has heads 0 to 1$"):
+        check_choices(choices | {"head": [2]}, shape)
+    # Known before any job where the model is a folder.
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 4, "num_attention_heads": 2}')
+    mine = {"mine": {"source": "path", "path": str(tmp_path)}}
+    config = {**default_config, "model": "mine", "model_sources": mine, "choices": {"layer": [9.0]}}
+    with pytest.raises(UserError, match=r"^config: choices.layer\[1\]: 9 is outside the model"):
+        checked(config, root)
 
 
 def test_datasets_are_checked_by_their_columns(default_config, root, tmp_path):

@@ -160,12 +160,12 @@ def test_the_commit_is_the_workflows_own_and_changes_show(tmp_path, monkeypatch)
 
 
 def test_verify_counts_the_files_that_are_as_listed(folder):
-    assert verify(folder / "manifest.json") == (4, [])
+    assert verify(folder / "manifest.json") == (4, {})
 
 
 def test_verify_names_what_changed_or_is_missing(folder):
     (folder / "figures" / "one.svg").write_text("<sVg/>")  # of the same size
-    (folder / "forward" / "generations" / "0-of-1.parquet").unlink()
+    (folder / "forward" / "generations" / "1-of-2.parquet").unlink()
     with (folder / "forward" / "generations" / "0-of-2.parquet").open("ab") as file:
         file.write(b"x")
     (folder / "figures" / "two.png").write_bytes(b"png")  # another target's, made since
@@ -176,8 +176,8 @@ def test_verify_names_what_changed_or_is_missing(folder):
     assert first.startswith(f"3 file(s) are not as {folder / 'manifest.json'} says (4 listed); ")
     assert lines == [
         "  figures/one.svg: changed (made by render_modules)",
-        "  forward/generations/0-of-1.parquet: missing",
         "  forward/generations/0-of-2.parquet: changed (made by generate_answers)",
+        "  forward/generations/1-of-2.parquet: missing (made by generate_answers)",
     ]
 
 
@@ -185,11 +185,40 @@ def test_verify_tells_what_was_made_since(folder):
     (folder / "figures" / "choices.png").write_bytes(b"png")
     (folder / "choices.parquet").write_bytes(b"parquet")
     (folder / "notes.txt").write_text("none of our business")
-    assert verify(folder / "manifest.json") == (4, ["choices.parquet", "figures/choices.png"])
+    assert verify(folder / "manifest.json") == (
+        4,
+        {"choices.parquet": "made since", "figures/choices.png": "made since"},
+    )
+
+
+def test_verify_lets_other_targets_make_their_files_anew(folder):
+    """They lie there when the manifest is written, which does not wait for them."""
+    for name in ("choices.parquet", "altered.parquet"):
+        write_frame(pd.DataFrame({"a": [1]}), folder / name)
+    write(folder)
+    assert verify(folder / "manifest.json") == (6, {})
+    write_frame(pd.DataFrame({"a": [2]}), folder / "choices.parquet")
+    (folder / "altered.parquet").unlink()
+    (folder / "forward" / "generations" / "0-of-1.parquet").unlink()  # of an earlier setting
+    assert verify(folder / "manifest.json") == (
+        3,
+        {
+            "altered.parquet": "removed since",
+            "choices.parquet": "made anew since",
+            "forward/generations/0-of-1.parquet": "removed since",
+        },
+    )
+    (folder / "figures" / "one.svg").write_text("other")
+    with pytest.raises(UserError) as caught:
+        verify(folder / "manifest.json")
+    assert str(caught.value).splitlines()[1:] == [
+        "  figures/one.svg: changed (made by render_modules)"
+    ]
 
 
 def test_verify_counts_what_it_does_not_name(tmp_path):
-    files = {f"figures/{number}.png": {"bytes": 1, "sha256": "0"} for number in range(NAMED + 5)}
+    facts = {"bytes": 1, "sha256": "0", "made_by": "render_modules"}
+    files = {f"figures/{number}.png": facts for number in range(NAMED + 5)}
     (tmp_path / "manifest.json").write_text(json.dumps({"files": files}))
     with pytest.raises(UserError) as caught:
         verify(tmp_path / "manifest.json")

@@ -17,7 +17,7 @@ import yaml
 
 import tiny
 from llm_figures.tokens import NAMED_TOKENS
-from project import FIGURES
+from project import FIGURES, Project
 
 pytestmark = pytest.mark.workflow
 
@@ -440,6 +440,34 @@ def test_two_models_and_a_folder_side_by_side(project):
     assert len(set(claims["figure"])) == 5
     assert "elsewhere/big/claims.parquet is missing" in (compared / "claims.md").read_text()
     assert project.planned("compare") == {}
+
+
+@pytest.mark.parametrize("target", ["figures", "claims", "report", "choices", "verify", "compare"])
+def test_without_a_model_a_target_says_so(tmp_path, root, target):
+    """models: [] is for comparing folders alone; with one of them there is nothing to compare."""
+    (tmp_path / "big" / "modules").mkdir(parents=True)
+    (tmp_path / "big" / "modules" / "scores.parquet").touch()
+    alone = Project(tmp_path, root, {"models": [], "result_folders": ["big"]})
+    code, output = alone.run("--dry-run", target, check=False)
+    assert code != 0
+    assert "Traceback" not in output
+    wanted = "config: models: []: no model to work on; only compare takes folders alone"
+    if target == "compare":
+        wanted = "compare needs at least two models: big (missing: big/claims.parquet, "
+    assert len([line for line in output.splitlines() if line.startswith(wanted)]) == 1, output
+
+
+def test_a_guard_waits_for_the_claims_of_all_models(project):
+    project.change(
+        models=["tiny", "other"],
+        model_sources__other={"source": "path", "path": "other-model"},
+        claims__fail_on=["mean_qkv/mean-causal"],
+    )
+    tiny.save(project.folder / "other-model", seed=1, num_hidden_layers=2)
+    # Asked for one model's guard, the run makes the other's claims, too.
+    planned = project.planned("results/tiny/claims/guarded.txt")
+    assert planned["guard_claims"] == 1
+    assert planned["collect_claims"] == 2
 
 
 def test_choices_and_the_report_that_shows_them(project):

@@ -102,6 +102,8 @@ rule collect_claims:
 rule guard_claims:
     input:
         claims="results/{model}/claims.parquet",
+        # a guard that fails ends the run: not before every model's claims are there
+        every=of_models("claims.parquet", "claims.md"),
     output:
         "results/{model}/claims/guarded.txt",
     log:

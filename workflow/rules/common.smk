@@ -158,6 +158,13 @@ def same_arguments():
     ]
 
 
+def some_model(wildcards):
+    """No file; ends a run that asks for models' files without having a model."""
+    if not MODELS:
+        sys.exit("config: models: []: no model to work on; only compare takes folders alone")
+    return []
+
+
 def picture(figure):
     """The files of one figure of every model of the run."""
     if BUNDLE and figure in FURTHER and figure not in BUNDLE.further:
@@ -290,16 +297,20 @@ def comparisons(wildcards):
     files = {f"results/_models/{CLAIMS_FILE}": CLAIMS_FILE} | {
         f"results/_models/figures/{figure}.pdf": file for figure, file in SCORES.items()
     }
-    made, problems, lacking = [], [], []
+    made, problems, found_in, lacking = [], [], {}, []
     for target, file in files.items():
         found, missing = compared(list(MODELS), config["result_folders"], file)
         if problem := comparison_problem(found, missing, target):
             problems.append(problem)
+            found_in |= found
             lacking += missing
         else:
             made.append(target)
     if not made:
-        sys.exit(comparison_problem(list(MODELS), lacking, "compare"))
+        some = list(found_in)
+        if len(some) > 1:  # each has something, but nothing is in two of them
+            sys.exit(f"compare: no file is there of two models: {', '.join(lacking)} missing")
+        sys.exit(comparison_problem(some, lacking, "compare"))
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     return made

@@ -82,6 +82,8 @@ rule write_manifest:
 
 # Makes nothing and asks for nothing: whatever is missing or stale stays so, and is named.
 rule verify:
+    input:
+        some_model,
     log:
         "results/_models/logs/verify.log",
     localrule: True
