@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # A stamp inside the environment, so an interrupted installation is never taken for whole.
 READY := $(VENV)/ready
 
-.PHONY: figures reproduce test check unit browser workflow acceptance format environment clean
+.PHONY: figures reproduce test check unit browser workflow acceptance slurm format environment clean
 
 figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
@@ -27,7 +27,7 @@ $(READY): requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-test: check unit browser workflow acceptance
+test: check unit browser workflow acceptance slurm
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -36,7 +36,7 @@ check: $(READY)
 	$(BIN)/snakemake --lint
 
 unit: $(READY)
-	$(BIN)/pytest -m "not workflow and not acceptance and not browser"
+	$(BIN)/pytest -m "not workflow and not acceptance and not browser and not slurm"
 
 browser: $(READY)
 	$(BIN)/pytest -m browser
@@ -46,6 +46,12 @@ workflow: $(READY)
 
 acceptance: $(READY)
 	$(BIN)/pytest -m acceptance
+
+# Skipped where Slurm is not installed; compares with what `acceptance` left, or makes it.
+slurm: $(READY)
+	$(BIN)/pytest -m slurm
+
+acceptance slurm: export LLM_FIGURES_DEFAULT_RUN := $(CURDIR)/results/_acceptance
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -18,10 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 COMMANDS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo"]
-# Each attempt to allocate memory beyond the job's is seen within this many seconds.
+# A job beyond its memory is seen within this many seconds.
 WATCHED_EVERY = 1
-# More memory than this is not offered to jobs.
-RESERVE_MB = 1024
 
 CONFIG = """
 ClusterName=test
@@ -56,10 +54,12 @@ EnforcePartLimits=ALL
 SchedulerParameters=sched_interval=1,batch_sched_delay=0
 MinJobAge=3600
 ReturnToService=2
+# The node has what is said below, whatever the machine has.
+SlurmdParameters=config_overrides
 KillWait=2
 SlurmctldTimeout=30
 SlurmdTimeout=30
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -87,22 +87,18 @@ class Cluster:
         return done.stdout
 
     def jobs(self, *states: str) -> dict[str, str]:
-        """{id: rule} of the jobs in these states, all by default."""
-        # The plugin writes the rule, and its wildcards, into the comment.
-        told = self.call(
-            "squeue", "--noheader", f"--states={','.join(states) or 'all'}", "--format=%i|%k"
-        )
-        rows = (line.split("|") for line in told.splitlines())
-        return {number: _rule(comment) for number, comment in rows}
+        """{id: rule and wildcards} of the jobs in these states, of all that ever were by default.
 
-    def states(self) -> dict[str, str]:
-        """{id: state} of every job since the cluster was started, if not too long ago."""
-        told = self.call("squeue", "--noheader", "--states=all", "--format=%i|%T")
+        The plugin writes rule and wildcards into a job's comment.
+        """
+        asked = f"--states={','.join(states) or 'all'}"
+        told = self.call("squeue", "--noheader", asked, "--format=%i|%k")
         return dict(line.split("|") for line in told.splitlines())
 
-    def idle(self) -> bool:
-        """Whether no job runs or waits."""
-        return not self.call("squeue", "--noheader")
+    def states(self) -> dict[str, str]:
+        """{id: state} of all jobs that ever were."""
+        told = self.call("squeue", "--noheader", "--states=all", "--format=%i|%T")
+        return dict(line.split("|") for line in told.splitlines())
 
 
 def missing() -> list[str]:
@@ -111,17 +107,17 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def cluster(cpus: int = 2) -> Iterator[Cluster]:
+def cluster(cpus: int = 2, memory_mb: int = 1_000_000) -> Iterator[Cluster]:
     """Start a cluster of one node, yield it when it takes jobs, and stop it, whatever happened.
 
-    cpus: as many as the node pretends to have.
+    cpus, memory_mb: what the node pretends to have. A job is held to what it asked for.
     """
     # munged demands that others may pass through the folder of its socket, which pytest's forbid.
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     folder.chmod(0o755)
     daemons: list[subprocess.Popen] = []
     try:
-        _configure(folder, cpus)
+        _configure(folder, cpus, memory_mb)
         found = Cluster(folder)
         daemons.append(
             _start(
@@ -142,8 +138,7 @@ def cluster(cpus: int = 2) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _configure(folder: Path, cpus: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+def _configure(folder: Path, cpus: int, memory_mb: int) -> None:
     settings = {
         "folder": folder,
         "host": socket.gethostname().split(".")[0],
@@ -152,7 +147,7 @@ def _configure(folder: Path, cpus: int) -> None:
         "node_port": _free_port(),
         "watched": WATCHED_EVERY,
         "cpus": cpus,
-        "memory": memory - RESERVE_MB,
+        "memory_mb": memory_mb,
     }
     (folder / "slurm.conf").write_text(CONFIG.format(**settings))
     key = folder / "munge.key"
@@ -234,7 +229,3 @@ def _free_port() -> int:
 def _path() -> str:
     """The search path, and where Debian keeps daemons."""
     return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
-
-def _rule(comment: str) -> str:
-    return comment.removeprefix("rule_").split("_wildcards_")[0]
