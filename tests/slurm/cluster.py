@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 COMMANDS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo"]
+# The node pretends to have four; Slurm asks of them no more than four files.
+GPU = "a100"
 # A job beyond its memory is seen within this many seconds.
 WATCHED_EVERY = 1
 
@@ -59,7 +61,8 @@ SlurmdParameters=config_overrides
 KillWait=2
 SlurmctldTimeout=30
 SlurmdTimeout=30
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory_mb} Gres={gpus} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -148,8 +151,12 @@ def _configure(folder: Path, cpus: int, memory_mb: int) -> None:
         "watched": WATCHED_EVERY,
         "cpus": cpus,
         "memory_mb": memory_mb,
+        "gpus": f"gpu:{GPU}:4",
     }
     (folder / "slurm.conf").write_text(CONFIG.format(**settings))
+    (folder / "gres.conf").write_text(f"Name=gpu Type={GPU} File={folder}/gpu[0-3]\n")
+    for number in range(4):
+        (folder / f"gpu{number}").touch()
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(128))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cluster import GPU
 from snakemake.settings.types import SharedFSUsage
 from submitted import finished, profile_options, submissions
 
@@ -114,14 +115,19 @@ def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(local, projec
     assert project.planned(ANSWERS) == {}
 
 
-def test_a_job_beyond_its_memory_gets_more(local, project):
-    memory = "measure_modules:mem_mb=200 if attempt == 1 else 4000"
+def test_a_job_beyond_its_memory_gets_more_on_the_gpus_it_asked_for(local, project):
+    resources = ["mem_mb=200 if attempt == 1 else 4000", "gpu=2", f"gpu_model={GPU}"]
     _, printed = project.run(
-        "--set-resources", memory, "--", "results/tiny/forward/module_activity.parquet"
+        *("--set-resources", *(f"measure_modules:{resource}" for resource in resources)),
+        *("--", "results/tiny/forward/module_activity.parquet"),
     )
     assert submissions(printed) == {"measure_modules/tiny": 2}
     (log,) = project.folder.glob("results/_slurm/rule_measure_modules/tiny/*.log")
     assert "exceeded memory limit" in log.read_text()
+    last = max(project.cluster.states(), key=int)
+    told = project.cluster.call("scontrol", "show", "job", last)
+    assert f"gres/gpu:{GPU}=2" in told or f"gpu:{GPU}:2" in told
+    assert "MinMemoryNode=4000M" in told
     assert differing(local, project) == {}
 
 
