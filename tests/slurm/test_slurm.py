@@ -1,5 +1,6 @@
 """The workflow on a real Slurm of one node: the figures of a local run, and what a cluster does."""
 
+import json
 import os
 import re
 import signal
@@ -133,17 +134,17 @@ def test_a_job_beyond_its_memory_gets_more_on_the_gpus_it_asked_for(local, proje
 
 def test_a_node_that_does_not_see_the_model_says_so_in_one_line(project):
     project.run("results/tiny/model.json")
-    model = project.folder / "tiny-model"
-    model.rename(project.folder / "on-the-head-node-only")
-    code, printed = project.run(
-        *("--retries", "0", "--rerun-triggers", "mtime"),
-        *("--", "results/tiny/forward/module_activity.parquet"),
-        check=False,
-    )
+    card = project.results / "model.json"
+    elsewhere = "/only/on/the/head/node"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"folder": elsewhere}))
+    target = "results/tiny/forward/module_activity.parquet"
+    code, printed = project.run("--retries", "0", "--", target, check=False)
     assert code != 0
-    lines = [line for line in printed.splitlines() if f"model folder {model} is not on" in line]
-    assert len(lines) == 1, printed
+    told = (project.results / "logs/measure_modules.log").read_text()
+    lines = [line for line in told.splitlines() if f"model folder {elsewhere} is not on" in line]
+    assert len(lines) == 1, told
     assert "XDG_CACHE_HOME" in lines[0]
+    assert lines[0] in printed  # as the log of a failed job
     assert "Traceback" not in printed
 
 
