@@ -7,6 +7,7 @@
 #   snakemake choices                     which open choice reproduces the most of it
 #   snakemake probe_presets               the probe by our protocol and by the published one
 #   snakemake compare                     the run's models (and result_folders) side by side
+#   snakemake plan                        what would run, and its memory, disk and time
 #   snakemake verify                      whether every file is as the manifest says
 #   snakemake report                      figures, claims and provenance on one page
 #
@@ -36,6 +37,7 @@ include: "workflow/rules/render.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/plan.smk"
 
 
 rule figures:

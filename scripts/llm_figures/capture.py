@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.attention import attention_states_schema
 from llm_figures.errors import UserError
-from llm_figures.models import decoder
+from llm_figures.models import decoder, input_device
 from llm_figures.operations import Alteration
 from llm_figures.tap import Captured, tap
 
@@ -47,7 +47,8 @@ def capture_attention(
     One text a pass: nothing is padded, so no position attends to what is not there.
     """
     with tap(model, layers, alterations, rotation) as captured:
-        decoder(model)(input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False)
+        sequence = torch.tensor([list(ids)], device=input_device(model))
+        decoder(model)(input_ids=sequence, use_cache=False)
     return captured
 
 

@@ -49,6 +49,7 @@ def check_config(
     entries = _entries(config, models_file, _read_yaml(schema_folder / "models.schema.yaml"))
     problems = [
         *_models_problems(config),
+        *_device_problems(config),
         *_figure_problems(config),
         *_dataset_problems(config["dataset"]),
         *_exact_answer_problems(config["exact_answer"]),
@@ -102,6 +103,14 @@ def _models_problems(config: dict) -> Iterator[str]:
     yield from folder_problems(folders, [config["model"]] if models is None else models)
 
 
+def _device_problems(config: dict) -> Iterator[str]:
+    if config["device_map"] is not None and config["device"] not in ("auto", "cuda"):
+        yield (
+            f"config: device_map: {config['device_map']} spreads the model over all GPUs, but "
+            f"device is {config['device']}; set device to auto, or device_map to null"
+        )
+
+
 def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict]:
     """All claims of the run, one per figure × claim: the built-in file's and `claims.files`'.
 
@@ -153,8 +162,11 @@ def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
         try:
             known = json.loads(card.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None  # not prepared yet: the job that first meets the model checks
-        return known if known.get("entry") == entry else None
+            known = {}
+        if known.get("entry") == {key: entry[key] for key in entry if key != "shape"}:
+            return known
+        # not prepared yet: without a stated shape the job that first meets the model checks
+        return entry.get("shape")
     folder = Path(entry["path"]).expanduser()
     check_folder(folder, f"config: model {name}: path: {entry['path']}")
     config_file = folder / "config.json"

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llm_figures.batches import halved_on_demand
+from llm_figures.models import input_device
 from llm_figures.prefix import PrefixCache, shared_prefix
 
 
@@ -73,8 +75,8 @@ def generate(
     """Yield answers batch by batch; batches hold prompts of equal length, so no padding.
 
     An answer ends before any string of `stop`, at the model's end of text, or after
-    `max_new_tokens`. keys: one number per prompt, for sampling (see `Decoding`); by default its
-    place in `prompt_ids`.
+    `max_new_tokens`. Where CUDA runs out of memory, batches are halved. keys: one number per
+    prompt, for sampling (see `Decoding`); by default its place in `prompt_ids`.
     """
     if not prompt_ids:
         return
@@ -88,25 +90,27 @@ def generate(
         text = tokenizer.decode(ids) if stop else ""
         return any(string in text for string in stop)
 
-    for batch in equal_lengths(prompt_ids, batch_size):
+    def answers(batch: list[int]) -> list[tuple[list[int], list[float]]]:
         suffixes = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in batch], device=model.device
+            [prompt_ids[index][len(prefix) :] for index in batch], device=input_device(model)
         )
         draws = [
             np.random.default_rng([decoding.seed, keys[index] if keys is not None else index])
             for index in batch
         ]
-        answers = _continuations(
+        return _continuations(
             model,
             suffixes,
             cache.for_batch(len(batch)),
-            lambda logits, rows, draws=draws: decoding.choose(logits, [draws[row] for row in rows]),
+            lambda logits, rows: decoding.choose(logits, [draws[row] for row in rows]),
             finished,
             max_new_tokens,
         )
+
+    for batch, said in halved_on_demand(equal_lengths(prompt_ids, batch_size), answers):
         yield [
             _generation(tokenizer, index, list(prompt_ids[index]), ids, logs, ends, stop)
-            for index, (ids, logs) in zip(batch, answers, strict=True)
+            for index, (ids, logs) in zip(batch, said, strict=True)
         ]
 
 
@@ -149,7 +153,7 @@ def _continuations(
         if not keep:
             break
         if len(keep) < len(running):
-            rows = torch.tensor(keep, device=ids.device)
+            rows = torch.tensor(keep)  # on the CPU: the layers may be on several devices
             cache.batch_select_indices(rows)
             ids = ids[rows]
             running = [running[at] for at in keep]

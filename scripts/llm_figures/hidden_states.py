@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from llm_figures.batches import halved_on_demand
 from llm_figures.errors import UserError
 from llm_figures.hidden_states_file import layer_column
-from llm_figures.models import decoder, decoder_layers
+from llm_figures.models import decoder, decoder_layers, input_device
 from llm_figures.prefix import PrefixCache, shared_prefix
 
 # What the families call the parts of a block.
@@ -39,7 +40,7 @@ def hidden_states(
 
     The prompts' shared beginning is computed once. Batches are padded on the right, where causal
     attention keeps the padding out of every position that is read. What is held at a time is one
-    batch, whatever the number of questions.
+    batch, whatever the number of questions; where CUDA runs out of memory, batches are halved.
 
     Raises:
         UserError: a state that is not finite; a block whose part is not found.
@@ -52,15 +53,15 @@ def hidden_states(
     prefix = shared_prefix(prompts)
     cache = PrefixCache(model, prefix)
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+
+    def states_of(batch: list[int]) -> tuple[dict[str, list], dict[int, np.ndarray]]:
         longest = len(sequences[batch[-1]])
         ids = torch.tensor(
             [
                 sequences[index][len(prefix) :] + [0] * (longest - len(sequences[index]))
                 for index in batch
             ],
-            device=model.device,
+            device=input_device(model),
         )
         rows, names, places = [], [], []
         for row, index in enumerate(batch):
@@ -70,9 +71,9 @@ def hidden_states(
                 places.append(position - len(prefix))
         found: dict[int, np.ndarray] = {}
 
-        def keep(layer, states, at=(rows, places), found=found):
+        def keep(layer, states):
             # states [batch, tokens, hidden] -> [named tokens, hidden]
-            found[layer] = states[at[0], at[1]].float().cpu().numpy()
+            found[layer] = states[rows, places].float().cpu().numpy()
 
         with _hooked(layers[0], watched, keep):
             decoder(model)(
@@ -83,6 +84,10 @@ def hidden_states(
             "token": names,
             "position": [place + len(prefix) for place in places],
         }
+        return columns, found
+
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for _, (columns, found) in halved_on_demand(batches, states_of):
         for layer, states in found.items():
             _check_finite(layer, states, columns, model.dtype)
         yield columns | {layer_column(layer): states for layer, states in found.items()}

@@ -46,6 +46,14 @@ def job(snakemake) -> Iterator[None]:
     except Exception as error:
         handler.stream.write(traceback.format_exc())
         summary = " ".join(str(error).split())[:300]
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, not imported for it
+            log.error(
+                "error: CUDA out of memory; spread the model over several GPUs (device_map: auto), "
+                "or use a larger one (%s; traceback in %s)",
+                summary,
+                path,
+            )
+            sys.exit(1)
         log.error("failed: %s: %s (traceback in %s)", type(error).__name__, summary, path)
         sys.exit(1)
 

@@ -14,6 +14,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -28,16 +29,22 @@ transformers.utils.logging.set_verbosity_error()
 
 
 def load_model(
-    card_path: str | Path, device: str = "auto", dtype: str = "auto", threads: int | None = None
+    card_path: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    device_map: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the model described by a `model.json`, ready for inference.
 
     device: "auto" (CUDA, else Apple's mps, else CPU) or a torch device.
     dtype: "auto" (float32 on the CPU, the checkpoint's own elsewhere) or a torch dtype's name.
     threads: torch threads, so that jobs side by side do not fight over the cores.
+    device_map: how the model is spread over the GPUs, see `spread`; None keeps it on one device.
 
     Raises:
-        UserError: the folder is not there, the device is missing, the weights do not load.
+        UserError: the folder is not there, the device is missing, the weights do not load or do
+            not fit.
     """
     card = read_card(card_path)
     folder = Path(card["folder"])
@@ -54,19 +61,28 @@ def load_model(
     # Every buffer is written before it is read here; filling them first would double the time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     place = _device(device)
+    known = {"local_files_only": True, "trust_remote_code": card["trust_remote_code"]}
     try:
+        where = {}
+        if device_map is not None:
+            where["device_map"] = spread(folder, _dtype(dtype, place), device_map, known, place)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, by name
             dtype=_dtype(dtype, place),
-            local_files_only=True,
-            trust_remote_code=card["trust_remote_code"],
             use_safetensors=card["safetensors_only"],
+            **known,
+            **where,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=card["trust_remote_code"]
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **known)
+        if not where:
+            model.to(place)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"CUDA out of memory with the weights of the model in {folder} alone; spread it over "
+            "several GPUs (device_map: auto), set dtype: bfloat16, or use a larger GPU"
+        ) from None
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the model in {folder} does not load: {reason}") from error
@@ -77,7 +93,62 @@ def load_model(
             f"the weights in {folder} do not fit its config.json: {len(absent)} tensor(s) missing "
             f"or of another shape, for example {absent[0]}"
         )
-    return model.to(place).eval(), tokenizer
+    return model.eval(), tokenizer
+
+
+def spread(
+    folder: Path,
+    dtype: torch.dtype | str,
+    device_map: str,
+    known: dict,
+    place: torch.device,
+    room: dict[int, int] | None = None,
+) -> dict[str, int | str]:
+    """{part of the model: its GPU}, for from_pretrained; a block is never divided.
+
+    device_map: auto or balanced fill the GPUs alike, sequential one after the other.
+    known: further arguments of transformers' loaders.
+    room: bytes of each GPU; by default nine tenths of what is free.
+
+    Raises:
+        UserError: no GPU, or too little room: nothing is put on the CPU or on disk.
+    """
+    from accelerate import infer_auto_device_map
+    from accelerate.utils import get_balanced_memory, get_max_memory
+
+    if place.type != "cuda":
+        raise UserError(
+            f"config: device_map: {device_map}: there is no GPU here to spread the model over; "
+            "run on a node with GPUs, or set device_map to null"
+        )
+    if room is None:
+        room = {gpu: free * 9 // 10 for gpu, free in get_max_memory().items() if gpu != "cpu"}
+    config = AutoConfig.from_pretrained(folder, **known)
+    with torch.device("meta"):  # sizes without weights
+        model = AutoModelForCausalLM.from_config(
+            config,
+            dtype=getattr(config, "dtype", None) if dtype == "auto" else dtype,
+            trust_remote_code=known["trust_remote_code"],
+        )
+    model.tie_weights()
+    blocks = [type(decoder_layers(model)[0]).__name__]
+    if device_map != "sequential":
+        room = get_balanced_memory(model, room, no_split_module_classes=blocks)
+    places = infer_auto_device_map(model, room, no_split_module_classes=blocks)
+    outside = [part or "all of it" for part, gpu in places.items() if gpu in ("cpu", "disk")]
+    if outside:
+        shown = ", ".join(outside[:3]) + (f" and {len(outside) - 3} more" * (len(outside) > 3))
+        raise UserError(
+            f"config: device_map: {device_map}: the model in {folder} does not fit the "
+            f"{len(room)} GPU(s) here, {shown} would be off them; ask for more or larger GPUs "
+            "(gpus), or set dtype: bfloat16"
+        )
+    return places
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where token ids go: to the embeddings, wherever the rest of the model is."""
+    return model.get_input_embeddings().weight.device
 
 
 def runtime_facts(model: PreTrainedModel) -> dict:

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llm_figures.batches import halved_on_demand
 from llm_figures.errors import UserError
 from llm_figures.generation import equal_lengths
+from llm_figures.models import input_device
 from llm_figures.prefix import PrefixCache, shared_prefix
 
 
@@ -43,9 +45,10 @@ def p_true(
         return
     prefix = shared_prefix(prompt_ids)
     cache = PrefixCache(model, prefix)
-    for batch in equal_lengths(prompt_ids, batch_size):
+
+    def shares(batch: list[int]) -> list[float]:
         ids = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in batch], device=model.device
+            [prompt_ids[index][len(prefix) :] for index in batch], device=input_device(model)
         )
         logits = model(
             input_ids=ids,
@@ -53,5 +56,8 @@ def p_true(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        share = torch.sigmoid(logits[:, true_token].float() - logits[:, false_token].float())
-        yield batch, share.tolist()
+        return torch.sigmoid(
+            logits[:, true_token].float() - logits[:, false_token].float()
+        ).tolist()
+
+    yield from halved_on_demand(equal_lengths(prompt_ids, batch_size), shares)

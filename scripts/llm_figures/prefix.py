@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from llm_figures.models import decoder
+from llm_figures.models import decoder, input_device
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> list[int]:
@@ -28,7 +28,7 @@ class PrefixCache:
         self._model = model
         self._cache = DynamicCache(config=model.config)
         if prefix:
-            ids = torch.tensor([list(prefix)], device=model.device)
+            ids = torch.tensor([list(prefix)], device=input_device(model))
             decoder(model)(input_ids=ids, past_key_values=self._cache, use_cache=True)
 
     def for_batch(self, size: int) -> DynamicCache:

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llm_figures.errors import UserError
-from llm_figures.models import decoder, decoder_layers
+from llm_figures.models import decoder, decoder_layers, input_device
 
 # Column of the figure -> path of the projection inside a decoder block.
 PROJECTIONS = {
@@ -36,7 +36,7 @@ def module_activity(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> p
     """
     longest = max(len(text) for text in texts)
     ids = torch.tensor(
-        [[*text, *[0] * (longest - len(text))] for text in texts], device=model.device
+        [[*text, *[0] * (longest - len(text))] for text in texts], device=input_device(model)
     )
     real = torch.tensor([[at < len(text) for at in range(longest)] for text in texts])
     text_index, position = (index.numpy() for index in real.nonzero(as_tuple=True))

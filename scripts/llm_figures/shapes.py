@@ -1,6 +1,7 @@
 """What is known of a model without loading it, and what the config must agree on with it."""
 
 import json
+import math
 from pathlib import Path
 
 from llm_figures.errors import UserError
@@ -22,16 +23,53 @@ def read_card(path: str | Path) -> dict:
 
 
 def shape_of(config: dict) -> dict:
-    """Layers, heads and hidden size from a model's config.json, whatever the family calls them."""
-    names = {
+    """A model's sizes from its config.json, whatever the family calls them; None where unknown.
+
+    layers, heads, hidden_size, key_value_heads, head_dim, intermediate_size (of one expert),
+    experts, vocabulary, tied (input and output embeddings are one), dtype of the checkpoint.
+    """
+    names: dict[str, tuple[str, ...]] = {
         "layers": ("num_hidden_layers", "n_layer"),
         "heads": ("num_attention_heads", "n_head"),
         "hidden_size": ("hidden_size", "n_embd"),
+        "key_value_heads": ("num_key_value_heads", "num_attention_heads", "n_head"),
+        "head_dim": ("head_dim",),
+        "intermediate_size": ("moe_intermediate_size", "intermediate_size", "n_inner"),
+        "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
+        "vocabulary": ("vocab_size",),
+        "tied": ("tie_word_embeddings",),
+        "dtype": ("dtype", "torch_dtype"),
     }
-    return {
-        what: next((config[key] for key in keys if key in config), None)
+    shape = {
+        what: next((config[key] for key in keys if config.get(key) is not None), None)
         for what, keys in names.items()
     }
+    if shape["head_dim"] is None and shape["heads"] and shape["hidden_size"]:
+        shape["head_dim"] = shape["hidden_size"] // shape["heads"]
+    return shape
+
+
+def count_parameters(folder: Path) -> int | None:
+    """Parameters in a folder's safetensors files, from their headers; None without such files."""
+    index = folder / "model.safetensors.index.json"
+    files = sorted(folder.glob("*.safetensors"))
+    if index.is_file():
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [folder / name for name in sorted(set(named))]
+    count = 0
+    try:
+        for file in files:
+            with file.open("rb") as opened:
+                length = int.from_bytes(opened.read(8), "little")
+                header = json.loads(opened.read(length))
+            count += sum(
+                math.prod(tensor["shape"])
+                for name, tensor in header.items()
+                if name != "__metadata__"
+            )
+    except (OSError, ValueError, KeyError, MemoryError):
+        return None  # damaged: the job that loads the weights says so
+    return count or None
 
 
 def check_shape(figures: dict, shape: dict) -> None:

@@ -18,7 +18,7 @@ from llm_figures.checksums import sha256
 from llm_figures.errors import UserError
 from llm_figures.hub import hub_snapshot
 from llm_figures.job import log
-from llm_figures.shapes import check_folder, shape_of
+from llm_figures.shapes import check_folder, count_parameters, shape_of
 
 WEIGHTS = "*.safetensors"
 # In a converted model's folder: the sha256 of what the conversion wrote.
@@ -61,6 +61,7 @@ def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
         "safetensors_only": entry["safetensors_only"],
         "model_type": config.get("model_type"),
         **shape_of(config),
+        "parameters": count_parameters(folder),
         "weights": {path.name: sha256(path) for path in weights},
     }
 

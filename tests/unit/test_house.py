@@ -9,7 +9,10 @@ import pytest
 import yaml
 
 from llm_figures.dependencies import code_versions, local_imports
+from llm_figures.resources import QUESTION_STAGES, TEXT_STAGES
 
+# Rules whose jobs go to a compute node.
+NODE_STAGES = (*QUESTION_STAGES, *TEXT_STAGES, "score_probes")
 TORCH_FREE = [
     "score_attention",
     "score_probes",
@@ -30,6 +33,7 @@ TORCH_FREE = [
     "guard_claims",
     "write_manifest",
     "verify",
+    "plan",
     "compare_claims",
     "render_comparison",
     "build_report",
@@ -137,6 +141,7 @@ def test_declared_code_is_what_python_imports(root):
         "claims",
         "compare",
         "report",
+        "plan",
     ],
 )
 def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
@@ -144,9 +149,13 @@ def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
     rules = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
     assert rules
     for name, body in zip(rules[::2], rules[1::2], strict=True):
-        if name == "verify":  # makes nothing, so nothing of it can be out of date
-            continue
         assert f"scripts/{name}.py" in body
+        assert f'threads: cores("{name}")' in body
+        assert f'**needs("{name}")' in body
+        # what is not on the head node has an estimate of its own
+        assert ("localrule: True" in body) is (name not in NODE_STAGES)
+        if name in ("verify", "plan"):  # make nothing, so nothing of them can be out of date
+            continue
         assert f'*code("{name}")' in body
         assert f"logs/{name}" in body
         assert f"benchmarks/{name}" in body

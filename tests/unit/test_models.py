@@ -3,11 +3,17 @@ from importlib.metadata import version
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from safetensors.torch import load_file, save_file
 
 import tiny
+from llm_figures.capture import capture_attention
 from llm_figures.errors import UserError
-from llm_figures.models import load_model, runtime_facts
+from llm_figures.generation import generate
+from llm_figures.hidden_states import hidden_states
+from llm_figures.models import input_device, load_model, runtime_facts, spread
+from llm_figures.operations import Alteration
+from llm_figures.projections import module_activity
 from llm_figures.sources import prepare
 
 
@@ -16,11 +22,11 @@ def folder(tmp_path):
     return tiny.save(tmp_path / "model")
 
 
-def load(folder):
+def load(folder, **options):
     entry = {"path": str(folder), "source": "path"}
     card = prepare("mine", {**entry, "trust_remote_code": False, "safetensors_only": True})
     (folder.parent / "model.json").write_text(json.dumps(card))
-    return load_model(folder.parent / "model.json", threads=1)
+    return load_model(folder.parent / "model.json", threads=1, **options)
 
 
 def test_a_prepared_model_loads_as_it_was_saved(folder):
@@ -76,3 +82,64 @@ def test_the_facts_of_a_loaded_model_are_its_own(folder):
     model.lm_head.to(torch.bfloat16)
     assert runtime_facts(model)["attention"] == "eager"
     assert runtime_facts(model)["dtype"] == "bfloat16+float32"
+
+
+CUDA = torch.device("cuda")  # named, never used
+KNOWN = {"local_files_only": True, "trust_remote_code": False}
+
+
+def test_a_device_map_needs_gpus(folder):
+    with pytest.raises(UserError, match=r"^config: device_map: auto: there is no GPU here"):
+        load(folder, device="cpu", device_map="auto")
+
+
+@pytest.mark.parametrize("kind", ["auto", "balanced", "sequential"])
+def test_every_block_is_whole_on_one_gpu(folder, kind):
+    changed = tiny.model(num_hidden_layers=12)
+    changed.save_pretrained(folder)
+    size = 4 * sum(weights.numel() for weights in changed.parameters())
+    places = spread(folder, torch.float32, kind, KNOWN, CUDA, {0: size, 1: size, 2: size})
+    assert set(places.values()) <= {0, 1, 2}
+    for name, _ in changed.named_parameters():
+        within = [part for part in places if f"{name}.".startswith(f"{part}.")]
+        assert len(within) == 1, name
+    assert not [part for part in places if part.startswith("model.layers.") and part.count(".") > 2]
+    blocks = {gpu for part, gpu in places.items() if part.startswith("model.layers")}
+    assert (blocks == {0}) if kind == "sequential" else (len(blocks) > 1)
+
+
+def test_too_little_room_is_refused_and_named(folder):
+    small = {0: 60_000, 1: 60_000}
+    with pytest.raises(UserError, match=r"does not fit the 2 GPU\(s\) here, .* would be off them"):
+        spread(folder, torch.float32, "auto", KNOWN, CUDA, small)
+    with pytest.raises(UserError, match=r"model\.layers.* would be off them"):
+        spread(folder, torch.float32, "sequential", KNOWN, CUDA, {0: 180_000, 1: 1000})
+
+
+def test_every_stage_runs_on_a_dispatched_model():
+    """Accelerate's hooks between the parts, as on several GPUs, here all on the CPU."""
+    names = ["embed_tokens", "norm", "rotary_emb", *(f"layers.{layer}" for layer in range(3))]
+    where = {f"model.{name}": "cpu" for name in names} | {"lm_head": "cpu"}
+    found = []
+    for model in (
+        tiny.model(),
+        dispatch_model(tiny.model(), where, main_device="cpu", force_hooks=True),
+    ):
+        assert input_device(model) == torch.device("cpu")
+        prompts = [[5, 6, 7, 8], [5, 6, 9, 3], [5, 6, 7, 8, 9]]
+        said = generate(model, tiny.tokenizer(), prompts, stop=[], max_new_tokens=4, batch_size=2)
+        states = hidden_states(
+            model, [0, 1, 2], prompts, [[1], [2], [3]], [{"last_q": 3}] * 3, batch_size=2
+        )
+        altered = {layer: Alteration("key", "mean", "tokens") for layer in range(3)}
+        seen = capture_attention(model, prompts[2], range(3), altered, rotation=True)
+        found.append(
+            (
+                [answer for batch in said for answer in batch],
+                [batch["layer_03"].tolist() for batch in states],
+                [(state.query.tolist(), state.rotation.own.tolist()) for state in seen.values()],
+                module_activity(model, prompts).to_dict("list"),
+            )
+        )
+    assert hasattr(model.model.layers[0], "_hf_hook")
+    assert found[0] == found[1]

@@ -14,6 +14,9 @@ rule extract_altered_states:
         "results/{model}/benchmarks/extract_altered_states/{figure}.tsv"
     conda:
         "../../environment.yml"
+    threads: cores("extract_altered_states")
+    resources:
+        **needs("extract_altered_states"),
     params:
         *code("extract_altered_states"),
         inputs=config["inputs"],
@@ -41,6 +44,9 @@ rule score_attention:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("score_attention")
+    resources:
+        **needs("score_attention"),
     params:
         *code("score_attention"),
         options=lambda wildcards: score_options(wildcards.figure),

@@ -17,6 +17,9 @@ rule check_attention_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("check_attention_claims")
+    resources:
+        **needs("check_attention_claims"),
     params:
         *code("check_attention_claims"),
         claims=lambda wildcards: claims_of(wildcards.figure),
@@ -39,6 +42,9 @@ rule check_probe_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("check_probe_claims")
+    resources:
+        **needs("check_probe_claims"),
     params:
         *code("check_probe_claims"),
         claims=claims_of("probe_auc"),
@@ -60,6 +66,9 @@ rule check_module_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("check_module_claims")
+    resources:
+        **needs("check_module_claims"),
     params:
         *code("check_module_claims"),
         claims=claims_of("module_map"),
@@ -81,6 +90,9 @@ rule collect_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("collect_claims")
+    resources:
+        **needs("collect_claims"),
     params:
         *code("collect_claims"),
     script:
@@ -99,6 +111,9 @@ rule guard_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("guard_claims")
+    resources:
+        **needs("guard_claims"),
     params:
         *code("guard_claims"),
         guarded=GUARDED,
@@ -122,6 +137,9 @@ rule extract_choice_states:
         "results/{model}/benchmarks/extract_choice_states.tsv"
     conda:
         "../../environment.yml"
+    threads: cores("extract_choice_states")
+    resources:
+        **needs("extract_choice_states"),
     params:
         *code("extract_choice_states"),
         inputs=config["inputs"],
@@ -147,6 +165,9 @@ rule compare_choices:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("compare_choices")
+    resources:
+        **needs("compare_choices"),
     params:
         *code("compare_choices"),
         claims=claims_of("mean_qkv") + claims_of("scale_qkv"),
@@ -169,6 +190,9 @@ rule render_choices:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_choices")
+    resources:
+        **needs("render_choices"),
     params:
         *code("render_choices"),
         options={"palette": config["choices"]["palette"]},

@@ -1,5 +1,6 @@
 # What the other rules share: the checked config, and where things lie.
 
+import json
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ from llm_figures.config import ATTENTION_FIGURES, FIGURES, check_claims, check_c
 from llm_figures.dependencies import code_versions
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
+from llm_figures.resources import estimate, model_shape, request, threads_needed, workload
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
 
@@ -34,7 +36,7 @@ config.update(checked)
 
 # What every forward pass depends on beside its model; threads are added by the job. The batch size
 # is no param: scripts read it from the config, for a smaller one must not lose finished shards.
-RUNTIME = {"device": config["device"], "dtype": config["dtype"]}
+RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
 ALTERED_EVERYWHERE = [
     figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
 ]
@@ -52,6 +54,10 @@ PROMPT = {
 }
 # The probe as configured, and the presets as they are, by the name of their file of scores.
 PROTOCOLS = protocols(config)
+# Cores of a node, where the run has none of its own, as on a cluster.
+PLANNED_CORES = 64
+# What jobs will need follows from it; filled when the first job asks.
+ESTIMATED = {}
 # Options that only the drawing reads; a change of them must not run a score again.
 DRAWING_OPTIONS = {"palette", "limits", "highlight"}
 # What the choices are made of: combinations of them, and the options they share with the figures.
@@ -80,6 +86,50 @@ def code(script):
     Snakemake compares each by itself, and its reason for a job names the file that changed.
     """
     return code_versions(Path(workflow.basedir) / "scripts" / f"{script}.py")
+
+
+def sizes(wildcards):
+    """The model's shape and what the run asks of it, looked up once."""
+    name = wildcards.get("model", next(iter(MODELS), None))
+    if "work" not in ESTIMATED:
+        ESTIMATED["work"] = workload(config, PROTOCOLS)
+    if name not in ESTIMATED:
+        ESTIMATED[name] = model_shape(name, MODELS.get(name, {"source": "path", "path": ""}))
+    return ESTIMATED[name], ESTIMATED["work"]
+
+
+def cores(stage):
+    """The threads of a rule, as a function of its job."""
+    return lambda wildcards: threads_needed(stage, sizes(wildcards)[0])
+
+
+def needs(stage):
+    """The resources of a rule, as functions of its job, the model's size and the attempt.
+
+    Nothing runs again because of them; a local run is bounded by its cores alone.
+    """
+
+    def need(resource):
+        def asked(wildcards, attempt, threads):
+            protocol = wildcards.get("protocol", "scores")
+            return request(estimate(stage, *sizes(wildcards), attempt, threads, protocol))[resource]
+
+        return asked
+
+    return {resource: need(resource) for resource in ("mem_mb", "disk_mb", "runtime", "gpu")}
+
+
+def same_arguments():
+    """Arguments of a dry run with this run's Snakefile, folder and config."""
+    settings = workflow.config_settings
+    files = [str(file) for file in settings.configfiles]
+    keys = [f"{key}={json.dumps(value)}" for key, value in settings.config.items()]
+    return [
+        *("--snakefile", workflow.main_snakefile, "--directory", os.getcwd()),
+        *("--cores", str(workflow.resource_settings.cores or PLANNED_CORES)),
+        *(["--configfile", *files] if files else []),
+        *(["--config", *keys] if keys else []),
+    ]
 
 
 def picture(figure):

@@ -15,6 +15,9 @@ rule compare_claims:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("compare_claims")
+    resources:
+        **needs("compare_claims"),
     params:
         *code("compare_claims"),
         names=lambda wildcards: compared_models(CLAIMS_FILE),
@@ -38,6 +41,9 @@ rule render_comparison:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_comparison")
+    resources:
+        **needs("render_comparison"),
     params:
         *code("render_comparison"),
         names=lambda wildcards: compared_models(SCORES[wildcards.figure]),

@@ -12,6 +12,9 @@ rule extract_attention_states:
         "results/{model}/benchmarks/extract_attention_states.tsv"
     conda:
         "../../environment.yml"
+    threads: cores("extract_attention_states")
+    resources:
+        **needs("extract_attention_states"),
     params:
         *code("extract_attention_states"),
         inputs=config["inputs"],
@@ -33,6 +36,9 @@ rule build_questions:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("build_questions")
+    resources:
+        **needs("build_questions"),
     params:
         *code("build_questions"),
         dataset=config["dataset"],
@@ -53,7 +59,9 @@ rule generate_answers:
         "results/{model}/benchmarks/generate_answers/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
-    threads: 8
+    threads: cores("generate_answers")
+    resources:
+        **needs("generate_answers"),
     params:
         *code("generate_answers"),
         prompt=PROMPT,
@@ -75,7 +83,9 @@ rule quote_answers:
         "results/{model}/benchmarks/quote_answers/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
-    threads: 8
+    threads: cores("quote_answers")
+    resources:
+        **needs("quote_answers"),
     params:
         *code("quote_answers"),
         exact_answer={key: config["exact_answer"][key] for key in ("prompt", "max_new_tokens")},
@@ -100,6 +110,9 @@ rule judge_answers:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("judge_answers")
+    resources:
+        **needs("judge_answers"),
     params:
         *code("judge_answers"),
         method=config["exact_answer"]["method"],
@@ -121,7 +134,9 @@ rule extract_hidden_states:
         "results/{model}/benchmarks/extract_hidden_states/{site}/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
-    threads: 8
+    threads: cores("extract_hidden_states")
+    resources:
+        **needs("extract_hidden_states"),
     params:
         *code("extract_hidden_states"),
         runtime=RUNTIME,
@@ -141,7 +156,9 @@ rule ask_p_true:
         "results/{model}/benchmarks/ask_p_true/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
-    threads: 8
+    threads: cores("ask_p_true")
+    resources:
+        **needs("ask_p_true"),
     params:
         *code("ask_p_true"),
         ask=config["probe"]["p_true"],
@@ -161,6 +178,9 @@ rule measure_modules:
         "results/{model}/benchmarks/measure_modules.tsv"
     conda:
         "../../environment.yml"
+    threads: cores("measure_modules")
+    resources:
+        **needs("measure_modules"),
     params:
         *code("measure_modules"),
         texts=config["figures"]["module_map"]["texts"] or config["inputs"],

@@ -13,8 +13,14 @@ rule prepare_model:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("prepare_model")
+    resources:
+        **needs("prepare_model"),
     params:
         *code("prepare_model"),
-        entry=lambda wildcards: MODELS[wildcards.model],
+        # the shape is for estimates before the download, not part of what is prepared
+        entry=lambda wildcards: {
+            key: value for key, value in MODELS[wildcards.model].items() if key != "shape"
+        },
     script:
         "../../scripts/prepare_model.py"

@@ -13,6 +13,9 @@ rule score_modules:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("score_modules")
+    resources:
+        **needs("score_modules"),
     params:
         *code("score_modules"),
     script:

@@ -14,7 +14,9 @@ rule score_probes:
         "results/{model}/benchmarks/score_probes/{protocol}/{part}-of-{parts}.tsv"
     conda:
         "../../environment.yml"
-    threads: 8
+    threads: cores("score_probes")
+    resources:
+        **needs("score_probes"),
     params:
         *code("score_probes"),
         tokens=lambda wildcards: PROTOCOLS[wildcards.protocol]["tokens"],
@@ -40,6 +42,9 @@ rule collect_probe_scores:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("collect_probe_scores")
+    resources:
+        **needs("collect_probe_scores"),
     params:
         *code("collect_probe_scores"),
         tokens=lambda wildcards: PROTOCOLS[wildcards.protocol]["tokens"],
@@ -61,6 +66,9 @@ rule compare_presets:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("compare_presets")
+    resources:
+        **needs("compare_presets"),
     params:
         *code("compare_presets"),
     script:

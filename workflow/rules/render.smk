@@ -17,6 +17,9 @@ rule render_attention:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_attention")
+    resources:
+        **needs("render_attention"),
     params:
         *code("render_attention"),
         options=lambda wildcards: config["figures"][wildcards.figure],
@@ -39,6 +42,9 @@ rule render_probe:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_probe")
+    resources:
+        **needs("render_probe"),
     params:
         *code("render_probe"),
         options=config["figures"]["probe_auc"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
@@ -60,6 +66,9 @@ rule render_probe_curves:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_probe_curves")
+    resources:
+        **needs("render_probe_curves"),
     params:
         *code("render_probe_curves"),
         options=config["figures"]["probe_curves"] | {"protocol": PROTOCOLS["scores"]["protocol"]},
@@ -82,6 +91,9 @@ rule render_probe_presets:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_probe_presets")
+    resources:
+        **needs("render_probe_presets"),
     params:
         *code("render_probe_presets"),
         options={
@@ -111,6 +123,9 @@ rule render_modules:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("render_modules")
+    resources:
+        **needs("render_modules"),
     params:
         *code("render_modules"),
         options={

@@ -69,6 +69,9 @@ rule write_manifest:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("write_manifest")
+    resources:
+        **needs("write_manifest"),
     params:
         *code("write_manifest"),
         config=config,
@@ -84,6 +87,9 @@ rule verify:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("verify")
+    resources:
+        **needs("verify"),
     params:
         manifests=of_models("manifest.json"),
     script:
@@ -110,6 +116,9 @@ rule build_report:
     localrule: True
     conda:
         "../../environment.yml"
+    threads: cores("build_report")
+    resources:
+        **needs("build_report"),
     params:
         *code("build_report"),
         options=report_options(),

@@ -1,0 +1,509 @@
+"""What a job will need: memory, disk, minutes and GPUs, from the model's size and the data.
+
+Estimates are upper bounds from first principles (weights, key-value cache, activations, floating-
+point operations), with rates set so that no stage of the default model, measured on two CPU cores,
+needs more than is asked for it, nor less than a quarter. Light enough for the reading of the
+Snakefile.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llm_figures.shapes import count_parameters, shape_of
+from llm_figures.tokens import NAMED_TOKENS
+
+MB = 2**20
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Models above this go to a GPU where `gpus` is auto.
+GPU_PARAMETERS = 1_000_000_000
+# A GPU's memory that weights and activations may fill; the rest is the driver's and lost in gaps.
+GPU_SHARE = 0.9
+# Layers are not divided, so several GPUs are not filled alike.
+UNEVEN = 1.05
+# Assumed where nothing is known: of the model, and of a dataset that is not on this machine yet.
+UNKNOWN = {
+    "layers": 40,
+    "hidden_size": 5120,
+    "heads": 40,
+    "key_value_heads": 40,
+    "head_dim": 128,
+    "intermediate_size": 13824,
+    "vocabulary": 152064,
+    "dtype": "bfloat16",
+}
+ASSUMED = "assumed, as no size is known"
+FACTS = 1023  # the built-in questions
+UNKNOWN_QUESTIONS = 10_000
+QUESTION_BYTES = {"facts": 60, "unknown": 400}
+BYTES_PER_TOKEN = 3.5  # of English text; other scripts take more tokens
+# Rows of a text file are counted in its first so many bytes.
+SAMPLE = 8 * MB
+
+# Stages that load the model: for all questions, or for a few texts.
+QUESTION_STAGES = ("generate_answers", "quote_answers", "extract_hidden_states", "ask_p_true")
+TEXT_STAGES = (
+    "extract_attention_states",
+    "measure_modules",
+    "extract_altered_states",
+    "extract_choice_states",
+)
+PREDICTION_STAGES = ("collect_probe_scores", "check_probe_claims", "write_manifest", "build_report")
+
+# Rates, operations or bytes a second. A device map's GPUs work one after the other.
+CPU_RATE = 50e9  # a thread
+GPU_RATE = {4: 10e12, 2: 50e12}  # by bytes per parameter
+CPU_BANDWIDTH, GPU_BANDWIDTH = 10e9, 0.8e12  # weights read once for every generated token
+STORAGE = 0.25e9  # a checkpoint read by a job
+WRITING = 0.1e9  # hidden states, compressed
+DOWNLOAD = 0.02e9
+HASHING = 0.5e9
+PROBE_RATE = 40e9  # a thread, Newton steps in blocks
+STEP = 0.5e-3  # seconds a layer takes at least
+# and where attention is tapped: rotary embedding is found, or undone for a change before it
+TAPPED = {
+    "extract_attention_states": 0.05,
+    "extract_altered_states": 0.005,
+    "extract_choice_states": 0.005,
+}
+START = 15  # seconds until Python and torch are up
+LENGTHS = 24  # prompts of equal length share a batch; so many batches are not full
+SHORTEST = 10  # minutes that a job asks for at least
+BASE_MB = 450  # Python, torch and the tokenizer
+CUDA_MB = 2500  # and CUDA's libraries
+WORKER_MB = 300  # Python, NumPy, pandas
+
+
+class Need(NamedTuple):
+    """What one job needs; memory is the host's, gpus what it asks for."""
+
+    memory_mb: int
+    disk_mb: int
+    minutes: float
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's size; see `shapes.shape_of`. origin: where it is known from."""
+
+    parameters: int
+    layers: int
+    hidden_size: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocabulary: int
+    dtype: str
+    source: str
+    origin: str
+
+    @property
+    def checkpoint(self) -> int:
+        """Bytes of the weights on disk."""
+        return self.parameters * BYTES.get(self.dtype, 4)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Tokens of one row of a batch: shared by all, its own, and generated."""
+
+    shared: int
+    own: int
+    new: int
+
+    @property
+    def all(self) -> int:
+        return self.shared + self.own + self.new
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probes of one layer: tokens × divisions × labels, of a solver."""
+
+    tokens: int
+    divisions: int
+    labels: int
+    solver: str
+    share: float  # of the questions that are fitted on
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run asks of a model.
+
+    prompts: by stage. texts: tokens of each text of the attention figures; map_texts: of the module
+    map. changes: passes over one text with an alteration. origin: how the questions were counted.
+    """
+
+    questions: int
+    origin: str
+    shards: int
+    batch_size: int
+    prompts: Mapping[str, Prompts]
+    texts: tuple[int, ...]
+    map_texts: tuple[int, ...]
+    changes: Mapping[str, int]
+    probes: Mapping[str, Probe]
+    probe_jobs: int
+    device: str = "auto"
+    dtype: str = "auto"
+    device_map: str | None = None
+    gpus: int | str = "auto"
+    gpu_memory_gb: float = 80
+
+
+def model_shape(name: str, entry: Mapping, results: Path = Path("results")) -> Shape:
+    """The size of a model of models.yaml: from its card, its folder, its entry, or assumed.
+
+    results: where an earlier run may have left the model's card.
+    """
+    known, origin = _known_shape(name, entry, results)
+    values = {key: known.get(key) for key in (*UNKNOWN, "parameters")}
+    if not (values["layers"] and values["hidden_size"]):
+        values, origin = dict(UNKNOWN), ASSUMED
+    hidden = values["hidden_size"]
+    heads = values["heads"] = values["heads"] or max(1, hidden // 128)
+    values["head_dim"] = values["head_dim"] or max(1, hidden // heads)
+    values["key_value_heads"] = values["key_value_heads"] or heads
+    values["intermediate_size"] = values["intermediate_size"] or 4 * hidden
+    values["vocabulary"] = values["vocabulary"] or UNKNOWN["vocabulary"]
+    if values["dtype"] not in BYTES:
+        values["dtype"] = "float32"
+    values["parameters"] = values.get("parameters") or counted(
+        {**known, **{key: value for key, value in values.items() if key != "parameters"}}
+    )
+    return Shape(**values, source=entry["source"], origin=origin)
+
+
+def _known_shape(name: str, entry: Mapping, results: Path) -> tuple[dict, str]:
+    card = results / name / "model.json"
+    stated = {key: value for key, value in entry.items() if key != "shape"}
+    made = _json(card)
+    if made.get("entry") == stated and made.get("parameters"):
+        return made, str(card)
+    if entry["source"] == "path":
+        folder = Path(entry["path"]).expanduser()
+        config = _json(folder / "config.json")
+        if config:
+            shape = shape_of(config.get("text_config", config))
+            return shape | {"parameters": count_parameters(folder)}, str(folder / "config.json")
+    return dict(entry.get("shape", {})), "shape in the model's entry"
+
+
+def counted(shape: Mapping) -> int:
+    """Parameters of a decoder with gated feed-forward parts, from its sizes."""
+    hidden, width = shape["hidden_size"], shape["head_dim"]
+    attention = 2 * hidden * width * (shape["heads"] + shape["key_value_heads"])
+    feed_forward = 3 * hidden * shape["intermediate_size"] * (shape.get("experts") or 1)
+    embeddings = shape["vocabulary"] * hidden * (1 if shape.get("tied") else 2)
+    return embeddings + hidden + shape["layers"] * (attention + feed_forward + 2 * hidden)
+
+
+def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
+    """What the checked config asks of each model; reads the beginning of files of questions."""
+    questions, bytes_each, origin = count_questions(config["dataset"])
+    prompt, ask = config["prompt"], config["probe"]["p_true"]
+    quote = config["exact_answer"]
+    question = _tokens(bytes_each)
+    shared = {
+        "few_shot": _tokens(prompt["preamble"]),
+        "completion": 0,
+        "chat": _tokens(prompt["system"] or "") + 30,  # the template's own tokens
+    }[prompt["style"]]
+    frame = prompt["user"] if prompt["style"] == "chat" else prompt["template"]
+    own, new = question + _tokens(frame), prompt["max_new_tokens"]
+    prompts = {
+        "generate_answers": Prompts(shared, own, new),
+        "extract_hidden_states": Prompts(shared, own + new, 0),
+        "quote_answers": _asked(quote["prompt"], question + new, quote["max_new_tokens"]),
+    }
+    if ask:
+        prompts["ask_p_true"] = _asked(ask["prompt"], question + new // 2, 0)
+    figures, choices = config["figures"], config["choices"]
+    inputs = tuple(_tokens(text) for text in config["inputs"])
+    texts = figures["module_map"]["texts"] or config["inputs"]
+    epsilon = len(figures["scale_qkv"].get("epsilon", []))
+    choice_passes = len(choices["stage"]) * (3 * len(choices["over"]) * len(inputs) + 3 * epsilon)
+    return Work(
+        questions=questions,
+        origin=origin,
+        shards=config["shards"],
+        batch_size=config["batch_size"],
+        prompts=prompts,
+        texts=inputs,
+        map_texts=tuple(_tokens(text) for text in texts),
+        changes={"extract_altered_states": 3 * len(inputs), "extract_choice_states": choice_passes},
+        probes={name: _probe(asked) for name, asked in protocols.items()},
+        probe_jobs=config["probe"]["jobs"],
+        **{key: config[key] for key in ("device", "dtype", "device_map", "gpus", "gpu_memory_gb")},
+    )
+
+
+def _asked(prompt: str, filled: int, new: int) -> Prompts:
+    """A prompt of solved examples: all before the last empty line is taken for shared."""
+    shared, _, own = prompt.rpartition("\n\n")
+    return Prompts(_tokens(shared), _tokens(own) + filled, new)
+
+
+def _probe(asked: Mapping) -> Probe:
+    protocol = asked["protocol"]
+    labels = 1 + len(protocol["controls"])
+    if protocol["C"] == "cv":
+        labels *= 16  # five strengths in three inner folds, and the last fit
+    folds = protocol["folds"]
+    return Probe(
+        tokens=len(asked["tokens"]),
+        divisions=folds * protocol["repeats"] if protocol["split"] == "folds" else 1,
+        labels=labels,
+        solver=protocol["solver"],
+        share=1 - 1 / folds if protocol["split"] == "folds" else 1,
+    )
+
+
+def count_questions(dataset: Mapping) -> tuple[int, float, str]:
+    """Questions of the config's dataset, bytes of one, and how that is known; no download."""
+    limit = dataset["limit"]
+    if dataset["source"] == "facts":
+        count, size, origin = FACTS, float(QUESTION_BYTES["facts"]), "built-in facts"
+    elif dataset["source"] == "path":
+        count, size, origin = _count_rows(Path(dataset["path"]).expanduser())
+        if dataset["hold_out"]:
+            held_out, _, _ = _count_rows(Path(dataset["hold_out"]).expanduser())
+            return min(count, limit or count) + held_out, size, f"{origin}, hold_out"
+    else:
+        count, size, origin = UNKNOWN_QUESTIONS, float(QUESTION_BYTES["unknown"]), "assumed"
+    if limit and limit < count:
+        return limit, size, "dataset.limit"
+    return count, size, origin
+
+
+def _count_rows(path: Path) -> tuple[int, float, str]:
+    unknown = float(QUESTION_BYTES["unknown"])
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            return max(1, pq.read_metadata(path).num_rows), unknown, f"rows of {path.name}"
+        with path.open("rb") as file:
+            begin = file.read(SAMPLE)
+        lines, size = begin.count(b"\n") + 1, path.stat().st_size
+    except (OSError, ValueError):
+        return UNKNOWN_QUESTIONS, unknown, "assumed"
+    count = math.ceil(lines * size / max(1, len(begin)))
+    return max(1, count), min(len(begin) / lines, 8000), f"lines of {path.name}"
+
+
+def _tokens(text: str | float) -> int:
+    size = len(text.encode()) if isinstance(text, str) else text
+    return math.ceil(size / BYTES_PER_TOKEN)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def threads_needed(stage: str, shape: Shape) -> int:
+    """CPU cores of a job: many for a stage that goes through all questions, or a large model."""
+    if stage in TEXT_STAGES:
+        return 8 if shape.parameters > GPU_PARAMETERS else 1
+    return 8 if stage in (*QUESTION_STAGES, "score_probes") else 1
+
+
+def gpus_needed(shape: Shape, work: Work) -> int:
+    """GPUs that a job asks for so that the model and a batch fit; 0 for a job on the CPU."""
+    if work.device in ("cpu", "mps"):
+        return 0
+    if work.gpus != "auto":
+        return int(work.gpus)
+    if shape.parameters <= GPU_PARAMETERS:
+        return 0
+    full = gpu_bytes(shape, work) / (work.gpu_memory_gb * 1e9 * GPU_SHARE)
+    return math.ceil(full if full <= 1 else full * UNEVEN)
+
+
+def gpu_bytes(shape: Shape, work: Work) -> float:
+    """GPU memory of the weights and the largest batch, all devices together."""
+    size = parameter_bytes(shape, work, True)
+    return shape.parameters * size + max(
+        _batch_bytes(shape, prompts, work.batch_size, size) for prompts in work.prompts.values()
+    )
+
+
+def parameter_bytes(shape: Shape, work: Work, on_gpu: bool) -> int:
+    """Bytes of one parameter as it is loaded."""
+    if work.dtype != "auto":
+        return BYTES[work.dtype]
+    return BYTES.get(shape.dtype, 4) if on_gpu else 4
+
+
+def _batch_bytes(shape: Shape, prompts: Prompts, batch: int, size: int) -> float:
+    """Key-value cache (twice: it is copied as it grows), activations and logits of a batch."""
+    cache = prompts.all * 2 * shape.layers * shape.key_value_heads * shape.head_dim * size
+    activations = prompts.own * (8 * shape.hidden_size + 3 * shape.intermediate_size) * size
+    logits = shape.vocabulary * (size + 8)
+    return batch * (2 * cache + activations + logits)
+
+
+def estimate(
+    stage: str,
+    shape: Shape,
+    work: Work,
+    attempt: int = 1,
+    threads: int = 8,
+    protocol: str = "scores",
+) -> Need:
+    """What one job of `stage` (a rule's name) needs, as an upper bound.
+
+    attempt: from 1; each further one has half as much memory again, and twice the time.
+    threads: CPU cores of the job. protocol: which probes, of score_probes.
+    """
+    if stage in QUESTION_STAGES:
+        need = _questions_stage(stage, shape, work, threads)
+    elif stage in TEXT_STAGES:
+        need = _texts_stage(stage, shape, work, threads)
+    elif stage == "score_probes":
+        need = _score_probes(shape, work, threads, work.probes[protocol])
+    elif stage == "prepare_model":
+        need = _prepare_model(shape)
+    else:
+        need = _local(stage, shape, work)
+    return Need(
+        math.ceil(need.memory_mb * 1.5 ** (attempt - 1)),
+        math.ceil(need.disk_mb),
+        need.minutes * 2 ** (attempt - 1),
+        need.gpus,
+    )
+
+
+def _model_in_memory(shape: Shape, work: Work, gpus: int) -> tuple[float, float]:
+    """Host memory, MB, and seconds until the model is ready."""
+    seconds = START + shape.checkpoint / STORAGE
+    weights = shape.parameters * parameter_bytes(shape, work, gpus > 0)
+    if not gpus:
+        # cast while it is read: the checkpoint's own pages count until they are dropped
+        read = shape.checkpoint if weights != shape.checkpoint else 0
+        return BASE_MB + (1.1 * weights + read) / MB, seconds
+    # With a device map the weights pass through the host piece by piece.
+    through = min(weights, max(10e9, weights / 4)) if work.device_map else weights
+    return BASE_MB + CUDA_MB + through / MB, seconds
+
+
+def _forward_seconds(shape: Shape, work: Work, gpus: int, threads: int, tokens: float) -> float:
+    """Seconds for `tokens` that go through the layers together."""
+    size = parameter_bytes(shape, work, gpus > 0)
+    rate = GPU_RATE[size] if gpus else CPU_RATE * threads
+    return tokens * 2 * (shape.parameters - shape.vocabulary * shape.hidden_size) / rate
+
+
+def _questions_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
+    gpus = gpus_needed(shape, work)
+    prompts = work.prompts[stage]
+    questions = math.ceil(work.questions / work.shards)
+    batch = min(work.batch_size, questions)
+    size = parameter_bytes(shape, work, gpus > 0)
+    memory, seconds = _model_in_memory(shape, work, gpus)
+    if not gpus:
+        memory += _batch_bytes(shape, prompts, batch, size) / MB
+    batches = math.ceil(questions / batch) + min(questions, LENGTHS)
+    seconds += _forward_seconds(
+        shape, work, gpus, threads, questions * prompts.own + prompts.shared
+    )
+    seconds += batches * shape.layers * STEP
+    if prompts.new:
+        # Each new token of a batch reads all weights once, or computes, whichever is slower.
+        rate = GPU_RATE[size] if gpus else CPU_RATE * threads
+        computed = questions * prompts.new * 2 * shape.parameters / rate
+        steps = batches * prompts.new
+        weights = shape.parameters * size
+        read = steps * weights / (GPU_BANDWIDTH if gpus else CPU_BANDWIDTH)
+        seconds += max(computed, read) + steps * shape.layers * STEP
+    written = questions * 4096.0
+    if stage == "extract_hidden_states":
+        state = (shape.layers + 1) * shape.hidden_size * 4 * len(NAMED_TOKENS)
+        written = questions * state
+        seconds += written / WRITING
+        memory += 2 * batch * state / MB
+    return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
+
+
+def _texts_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
+    gpus = gpus_needed(shape, work)
+    texts = work.map_texts if stage == "measure_modules" else work.texts
+    size = parameter_bytes(shape, work, gpus > 0)
+    memory, seconds = _model_in_memory(shape, work, gpus)
+    together = sum(texts) if stage == "measure_modules" else max(texts)
+    if not gpus:
+        memory += _batch_bytes(shape, Prompts(0, together, 0), 1, size) / MB
+    passes = work.changes.get(stage, len(texts))
+    seconds += _forward_seconds(shape, work, gpus, threads, passes * together)
+    seconds += passes * shape.layers * TAPPED.get(stage, STEP)
+    if stage == "measure_modules":
+        written = sum(texts) * shape.layers * 7 * 48
+    else:
+        layers = shape.layers if stage == "extract_attention_states" else 5
+        heads = 2 * shape.heads + shape.key_value_heads  # queries, keys, rotations
+        written = passes * layers * heads * max(texts) * shape.head_dim * 4
+    memory += 2 * written / MB
+    return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
+
+
+def _score_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:
+    questions, hidden = work.questions, shape.hidden_size
+    layers = math.ceil((shape.layers + 1) / work.probe_jobs)
+    # one layer's column, its rows put in order and those of the tokens handed out
+    column = questions * len(NAMED_TOKENS) * hidden * 4
+    fitted = questions * probe.share
+    side = min(fitted, hidden)
+    worker = (6 * fitted * hidden + 4 * side * side) * 4
+    memory = BASE_MB + 3 * column / MB + threads * (WORKER_MB + worker / MB)
+    if probe.solver == "newton":
+        one = 4 * fitted * side * side + 2 * fitted * fitted * hidden * (side < hidden)
+        seconds = one / PROBE_RATE
+    else:
+        seconds = 100 * 4 * fitted * hidden / 1e9 + 0.01  # bound by memory, not by arithmetic
+    fits = layers * probe.tokens * probe.divisions * probe.labels
+    seconds = START + fits * seconds / threads + layers * 2 * column / STORAGE
+    rows = fits * questions / max(1, probe.divisions)
+    return Need(math.ceil(memory), math.ceil(rows * 16 / MB), seconds / 60)
+
+
+def _prepare_model(shape: Shape) -> Need:
+    size = shape.checkpoint
+    seconds = START + size / HASHING
+    if shape.source == "path":
+        return Need(600, 1, seconds / 60)
+    seconds += size / DOWNLOAD
+    if shape.source == "hub":
+        return Need(600, math.ceil(size / MB), seconds / 60)
+    # a GGUF file, which holds less than the checkpoint, is made into one
+    return Need(math.ceil(BASE_MB + 3 * size / MB), math.ceil(1.5 * size / MB), seconds / 60)
+
+
+def _local(stage: str, shape: Shape, work: Work) -> Need:
+    """The small rules; those of the probe hold its predictions or bootstrap its scores."""
+    if stage not in PREDICTION_STAGES:
+        return Need(600, 10, 0.25)
+    rows = max(
+        (shape.layers + 1) * probe.tokens * probe.labels * work.questions
+        for probe in work.probes.values()
+    )
+    return Need(math.ceil(500 + rows * 160 / MB), 10, 0.25 + rows / 5e6)
+
+
+def request(need: Need) -> dict[str, int | None]:
+    """The resources of a Snakemake rule; nothing is asked of GPUs where none is needed."""
+    return {
+        "mem_mb": max(500, math.ceil(need.memory_mb / 100) * 100),
+        "disk_mb": max(10, need.disk_mb),
+        "runtime": max(SHORTEST, math.ceil(need.minutes)),
+        "gpu": need.gpus or None,
+    }
