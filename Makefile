@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # with an environment of its own where there is no other.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures reproduce test check unit browser workflow acceptance format environment clean
+.PHONY: figures reproduce test check unit browser workflow acceptance slurm format environment clean
 
 ifdef BUNDLE
 ifneq ($(filter --config -C,$(ARGS)),)
@@ -42,7 +42,7 @@ $(READY) .venv-figures/ready:
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-test: check unit browser workflow acceptance
+test: check unit browser workflow acceptance slurm
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -51,7 +51,7 @@ check: $(READY)
 	$(BIN)/snakemake --lint
 
 unit: $(READY)
-	$(BIN)/pytest -m "not workflow and not acceptance and not browser"
+	$(BIN)/pytest -m "not workflow and not acceptance and not browser and not slurm"
 
 browser: $(READY)
 	$(BIN)/pytest -m browser
@@ -61,6 +61,12 @@ workflow: $(READY)
 
 acceptance: $(READY)
 	$(BIN)/pytest -m acceptance
+
+# Skipped where Slurm is not installed; compares with what `acceptance` left, or makes it.
+slurm: $(READY)
+	$(BIN)/pytest -m slurm
+
+acceptance slurm: export LLM_FIGURES_DEFAULT_RUN := $(CURDIR)/results/_acceptance
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """Loading a prepared model, and what other stages must know of it."""
 
 import os
+import socket
 from pathlib import Path
 
 # Weights and tokenizer are on disk by now: a job on a node without network must not look further.
@@ -44,14 +45,17 @@ def load_model(
     device_map: how the model is spread over the GPUs, see `spread`; None keeps it on one device.
 
     Raises:
-        UserError: the folder is gone, the device is missing, the weights do not load or do not fit.
+        UserError: the folder is not there, the device is missing, the weights do not load or do
+            not fit.
     """
     card = read_card(card_path)
     folder = Path(card["folder"])
     if not (folder / "config.json").is_file():
         raise UserError(
-            f"model folder {folder} is gone (named in {card_path}); "
-            f"prepare it again with: snakemake figures --forcerun prepare_model"
+            f"model folder {folder} is not on {socket.gethostname()} (named in {card_path}); if it "
+            "is gone, prepare it again with: snakemake figures --forcerun prepare_model; on a "
+            "cluster it must lie where every node sees it: set XDG_CACHE_HOME to a shared folder "
+            "before that"
         )
     if threads:
         torch.set_num_threads(threads)

@@ -6,7 +6,9 @@ against regressions. They are no claims about the published figures.
 """
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +41,13 @@ EXACT = ["exact_answer_first", "exact_answer_last"]
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, root) -> Path:
-    folder = tmp_path_factory.mktemp("default")
+    # Kept where one is named, so that the tests on Slurm have a run to compare theirs with.
+    if kept := os.environ.get("LLM_FIGURES_DEFAULT_RUN"):
+        folder = Path(kept)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    else:
+        folder = tmp_path_factory.mktemp("default")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
     done = subprocess.run(
         [*command, "report"],

@@ -57,11 +57,13 @@ def test_damaged_weights_are_one_clear_line(folder):
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_gone_says_how_to_prepare_it_again(folder):
+def test_a_folder_that_is_gone_or_not_shared_says_what_to_do(folder):
     load(folder)
     folder.rename(folder.with_name("elsewhere"))
-    with pytest.raises(UserError, match="is gone .* --forcerun prepare_model"):
+    with pytest.raises(UserError, match="is gone, .* --forcerun prepare_model") as caught:
         load_model(folder.parent / "model.json")
+    assert "XDG_CACHE_HOME" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_facts_of_a_loaded_model_are_its_own(folder):
