@@ -73,6 +73,8 @@ START = 15  # seconds until Python and torch are up
 LENGTHS = 24  # prompts of equal length share a batch; so many batches are not full
 SHORTEST = 10  # minutes that a job asks for at least
 BASE_MB = 450  # Python, torch and the tokenizer
+# Snakemake on the node: a cluster counts its two processes, of 190 MB, as part of the job.
+SNAKEMAKE_MB = 400
 CUDA_MB = 2500  # and CUDA's libraries
 WORKER_MB = 300  # Python, NumPy, pandas
 
@@ -500,9 +502,12 @@ def _local(stage: str, shape: Shape, work: Work) -> Need:
 
 
 def request(need: Need) -> dict[str, int | None]:
-    """The resources of a Snakemake rule; nothing is asked of GPUs where none is needed."""
+    """The resources of a Snakemake rule; nothing is asked of GPUs where none is needed.
+
+    Memory is that of the script and of the Snakemake that starts it.
+    """
     return {
-        "mem_mb": max(500, math.ceil(need.memory_mb / 100) * 100),
+        "mem_mb": math.ceil((max(500, need.memory_mb) + SNAKEMAKE_MB) / 100) * 100,
         "disk_mb": max(10, need.disk_mb),
         "runtime": max(SHORTEST, math.ceil(need.minutes)),
         "gpu": need.gpus or None,
