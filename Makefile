@@ -11,10 +11,12 @@ DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
 .PHONY: figures reproduce test check unit browser workflow acceptance slurm format environment clean
 
-ifdef BUNDLE
-ifneq ($(filter --config -C,$(ARGS)),)
-$(error with BUNDLE, settings come from a file: make figures BUNDLE=$(BUNDLE) ARGS='--configfile mine.yaml')
+# Snakemake takes the last --config alone, and these two give one of their own.
+ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(MAKECMDGOALS)))),)
+$(error with BUNDLE and reproduce, settings come from a file: ARGS='--configfile mine.yaml')
 endif
+
+ifdef BUNDLE
 figures: $(DRAWING)/ready
 	$(DRAWING)/bin/snakemake figures --config 'bundle=$(BUNDLE)' $(ARGS)
 else
