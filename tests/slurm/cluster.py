@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 COMMANDS = ["munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo"]
@@ -200,6 +200,12 @@ def _stop(found: Cluster, daemons: list[subprocess.Popen]) -> None:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
+    # Without cgroups a cancelled job may leave a process behind; it still bears the cluster's folder.
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            process = int(environment.parent.name)
+            if process != os.getpid() and f"{found.folder}/".encode() in environment.read_bytes():
+                os.kill(process, signal.SIGKILL)
 
 
 def _told(found: Cluster, *command: str) -> str:
