@@ -200,7 +200,7 @@ def _stop(found: Cluster, daemons: list[subprocess.Popen]) -> None:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-    # Without cgroups a cancelled job may leave a process behind; it still bears the cluster's folder.
+    # Without cgroups a cancelled job may leave a process behind, known by the folder it was given.
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             process = int(environment.parent.name)
