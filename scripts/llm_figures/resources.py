@@ -71,7 +71,11 @@ TAPPED = {
 }
 START = 15  # seconds until Python and torch are up
 LENGTHS = 24  # prompts of equal length share a batch; so many batches are not full
-SHORTEST = 10  # minutes that a job asks for at least
+SHORTEST = 30  # minutes that a job asks for at least
+SMALLEST_MB = 500
+# What each further attempt has of the last one's.
+MORE_MEMORY = 1.5
+MORE_TIME = 2
 BASE_MB = 450  # Python, torch and the tokenizer
 # Snakemake on the node: a cluster counts its two processes, of 190 MB, as part of the job.
 SNAKEMAKE_MB = 400
@@ -379,9 +383,9 @@ def estimate(
     else:
         need = _local(stage, shape, work)
     return Need(
-        math.ceil(need.memory_mb * 1.5 ** (attempt - 1)),
+        math.ceil(need.memory_mb * MORE_MEMORY ** (attempt - 1)),
         math.ceil(need.disk_mb),
-        need.minutes * 2 ** (attempt - 1),
+        need.minutes * MORE_TIME ** (attempt - 1),
         need.gpus,
     )
 
@@ -501,14 +505,16 @@ def _local(stage: str, shape: Shape, work: Work) -> Need:
     return Need(math.ceil(500 + rows * 160 / MB), 10, 0.25 + rows / 5e6)
 
 
-def request(need: Need) -> dict[str, int | None]:
+def request(need: Need, attempt: int = 1) -> dict[str, int | None]:
     """The resources of a Snakemake rule; nothing is asked of GPUs where none is needed.
 
+    need: what `estimate` says of this attempt; the least that is asked for grows as it does.
     Memory is that of the script and of the Snakemake that starts it.
     """
+    memory = max(SMALLEST_MB * MORE_MEMORY ** (attempt - 1), need.memory_mb) + SNAKEMAKE_MB
     return {
-        "mem_mb": math.ceil((max(500, need.memory_mb) + SNAKEMAKE_MB) / 100) * 100,
+        "mem_mb": math.ceil(memory / 100) * 100,
         "disk_mb": max(10, need.disk_mb),
-        "runtime": max(SHORTEST, math.ceil(need.minutes)),
+        "runtime": max(SHORTEST * MORE_TIME ** (attempt - 1), math.ceil(need.minutes)),
         "gpu": need.gpus or None,
     }

@@ -138,7 +138,8 @@ def needs(stage):
     def need(resource):
         def asked(wildcards, attempt, threads):
             protocol = wildcards.get("protocol", "scores")
-            return request(estimate(stage, *sizes(wildcards), attempt, threads, protocol))[resource]
+            need = estimate(stage, *sizes(wildcards), attempt, threads, protocol)
+            return request(need, attempt)[resource]
 
         return asked
 
