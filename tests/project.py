@@ -14,6 +14,8 @@ from llm_figures.generation import generate
 FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 TEMPLATE = "Q: {question}\nA:"
 PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
+# A second model, for tests that need two.
+OTHER_MODEL = {"seed": 1, "num_hidden_layers": 2}
 OVERLAY = {
     "model": "tiny",
     "model_sources": {"tiny": {"source": "path", "path": "tiny-model"}},
@@ -88,9 +90,25 @@ class Project:
 
 
 def questions(folder):
-    """Questions whose gold answer is, for every other one, what the tiny model says."""
-    model, tokenizer = tiny.model(), tiny.tokenizer()
+    """Questions whose gold answers are, for every other one, what the two tiny models say."""
     asked = [f"What is {n} and {n + 1}?" for n in range(120)]
+    said = [answers(tiny.model(**changes), asked) for changes in ({}, OTHER_MODEL)]
+    rows = [
+        {
+            "ask": question,
+            "gold": [*(answer for answer in aliases if answer.strip()), "x"]
+            if n % 2
+            else ["not this one"],
+            "kind": n % 3,
+        }
+        for n, (question, *aliases) in enumerate(zip(asked, *said, strict=True))
+    ]
+    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def answers(model, asked):
+    """What a tiny model answers to each question."""
+    tokenizer = tiny.tokenizer()
     prompts = [PREAMBLE + TEMPLATE.replace("{question}", question) for question in asked]
     said = {}
     for batch in generate(
@@ -102,11 +120,7 @@ def questions(folder):
         batch_size=64,
     ):
         said.update((answer.index, answer.text) for answer in batch)
-    rows = [
-        {"ask": question, "gold": [said[n], "x"] if n % 2 else ["not this one"], "kind": n % 3}
-        for n, question in enumerate(asked)
-    ]
-    (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return [said[n] for n in range(len(asked))]
 
 
 def tiny_project(folder, root):
