@@ -17,7 +17,7 @@ import yaml
 
 import tiny
 from llm_figures.tokens import NAMED_TOKENS
-from project import FIGURES, Project
+from project import FIGURES, OTHER_MODEL, Project
 
 pytestmark = pytest.mark.workflow
 
