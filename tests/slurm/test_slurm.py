@@ -41,12 +41,25 @@ def differing(local, project):
     }
 
 
-def running(project, rule):
-    """The id and shard of a running job of the rule."""
-    for number, comment in project.cluster.jobs("running").items():
+def in_state(project, state, rule):
+    """The id and shard of a job of the rule in this state."""
+    for number, comment in project.cluster.jobs(state).items():
         if found := re.fullmatch(rf"rule_{rule}_wildcards_tiny_(\d)_2", comment):
             return number, found[1]
     return None
+
+
+def second_shard_running(project, head, rule):
+    """The id and shard of a running job whose neighbour the head has seen finish.
+
+    The node has room for one at a time; the second is held back until the head has looked.
+    """
+    project.wait_for(head, lambda: in_state(project, "running", rule))
+    number, _ = project.wait_for(head, lambda: in_state(project, "pending", rule))
+    project.cluster.call("scontrol", "hold", number)
+    project.wait_for(head, lambda: finished(project.printed(), rule))
+    project.cluster.call("scontrol", "release", number)
+    return project.wait_for(head, lambda: in_state(project, "running", rule))
 
 
 def test_the_profile_states_what_it_assumes_of_the_file_system(root):
@@ -77,8 +90,7 @@ def test_the_five_figures_are_those_of_a_local_run_to_the_byte(local, project):
 
 def test_a_cancelled_job_is_run_again_and_no_other(local, project):
     head = project.start(ANSWERS)
-    project.wait_for(head, lambda: finished(project.printed(), "generate_answers"))
-    number, shard = project.wait_for(head, lambda: running(project, "generate_answers"))
+    number, shard = second_shard_running(project, head, "generate_answers")
     done = project.results / f"forward/generations/{1 - int(shard)}-of-2.parquet"
     written = done.stat().st_mtime_ns
     project.cluster.call("scancel", number)
@@ -94,8 +106,7 @@ def test_a_cancelled_job_is_run_again_and_no_other(local, project):
 
 def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(local, project):
     head = project.start(ANSWERS)
-    project.wait_for(head, lambda: finished(project.printed(), "generate_answers"))
-    orphan, shard = project.wait_for(head, lambda: running(project, "generate_answers"))
+    orphan, shard = second_shard_running(project, head, "generate_answers")
     head.send_signal(signal.SIGKILL)
     head.wait()
     done = project.results / f"forward/generations/{1 - int(shard)}-of-2.parquet"
