@@ -1,5 +1,6 @@
 """P(true): the model asked whether its own answer is true (Kadavath et al. 2022, section 3)."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -61,8 +62,8 @@ def p_true(
             use_cache=True,
             logits_to_keep=1,
         ).logits[: len(batch), -1]
-        return torch.sigmoid(
-            logits[:, true_token].float() - logits[:, false_token].float()
-        ).tolist()
+        gains = (logits[:, true_token].float() - logits[:, false_token].float()).tolist()
+        # One by one: torch's sigmoid rounds otherwise where a vector of eight is not full.
+        return [1 / (1 + math.exp(min(-gain, 700))) for gain in gains]
 
     yield from halved_on_demand(equal_lengths(prompt_ids, batch_size), shares)
