@@ -2,9 +2,9 @@
 
 from llm_figures.attention import layer_states
 from llm_figures.attention_scores import check_stage, panels, shown_layer
-from llm_figures.capture import capture_attention, state_rows, tokenize_texts
+from llm_figures.capture import altered_rows, tokenize_texts
 from llm_figures.job import job, progress
-from llm_figures.models import decoder_layers, load_model, runtime_facts
+from llm_figures.models import load_model, runtime_facts
 from llm_figures.shapes import check_shape, read_card
 from llm_figures.tensors import read_table, write_tensors
 
@@ -24,17 +24,9 @@ def main(
     layer = shown_layer(options, before)
     model, tokenizer = load_model(card, **runtime)
     texts = tokenize_texts(tokenizer, inputs)
-    longest = max(len(ids) for ids in texts)
-    everywhere = range(len(decoder_layers(model)))
-
-    def passes():
-        for _, _, index, alteration in progress(panels(options, len(texts)), "passes"):
-            captured = capture_attention(
-                model, texts[index - 1], [layer], dict.fromkeys(everywhere, alteration)
-            )
-            yield state_rows(tokenizer, index, texts[index - 1], captured, longest, alteration)
-
-    write_tensors(output, passes(), runtime_facts(model))
+    owed = [(index, alteration) for _, _, index, alteration in panels(options, len(texts))]
+    rows = altered_rows(model, tokenizer, texts, [layer], progress(owed, "passes"))
+    write_tensors(output, rows, runtime_facts(model))
 
 
 if "snakemake" in globals():

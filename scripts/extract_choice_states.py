@@ -2,10 +2,10 @@
 
 from llm_figures.attention import layer_states
 from llm_figures.attention_scores import shape_of_states
-from llm_figures.capture import capture_attention, state_rows, tokenize_texts
+from llm_figures.capture import altered_rows, tokenize_texts
 from llm_figures.choices import passes
 from llm_figures.job import job, log, progress
-from llm_figures.models import decoder_layers, load_model, runtime_facts
+from llm_figures.models import load_model, runtime_facts
 from llm_figures.shapes import check_choices
 from llm_figures.tensors import read_table, write_tensors
 
@@ -24,18 +24,9 @@ def main(
     layers, owed = passes(choices, figures, before)
     model, tokenizer = load_model(card, **runtime)
     texts = tokenize_texts(tokenizer, inputs)
-    longest = max(len(ids) for ids in texts)
-    everywhere = range(len(decoder_layers(model)))
     log.info("%d passes, layers %s", len(owed), ", ".join(map(str, layers)))
-
-    def made():
-        for index, alteration in progress(owed, "passes"):
-            captured = capture_attention(
-                model, texts[index - 1], layers, dict.fromkeys(everywhere, alteration)
-            )
-            yield state_rows(tokenizer, index, texts[index - 1], captured, longest, alteration)
-
-    write_tensors(output, made(), runtime_facts(model))
+    rows = altered_rows(model, tokenizer, texts, layers, progress(owed, "passes"))
+    write_tensors(output, rows, runtime_facts(model))
 
 
 if "snakemake" in globals():

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from llm_figures.errors import UserError
-from llm_figures.result_folders import SCORES
+from llm_figures.result_folders import SCORES, at_home
 
 # Raised when a reader of the former format would misread this one.
 FORMAT = 1
@@ -102,7 +102,7 @@ def read_bundle(path: str) -> Bundle:
         UserError: one line, for a file that is none of these archives, is damaged or unsafe, or is
             of another format.
     """
-    file = Path(path).expanduser()
+    file = Path(at_home(path))
     contents, members = _members(file)
     lacking = [name for name in NEEDED if name not in members]
     if lacking:

@@ -1,6 +1,6 @@
 """Queries and keys of whole texts, from a forward pass with or without an alteration in it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.attention import attention_states_schema
 from llm_figures.errors import UserError
-from llm_figures.models import decoder, input_device
+from llm_figures.models import decoder, decoder_layers, input_device
 from llm_figures.operations import Alteration
 from llm_figures.tap import Captured, tap
 
@@ -95,6 +95,22 @@ def state_rows(
             columns.setdefault(name, []).append(value)
     schema = attention_states_schema(columns["query"][0].shape, columns["key"][0].shape)
     return schema, columns
+
+
+def altered_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Sequence[int]],
+    layers: Collection[int],
+    passes: Iterable[tuple[int, Alteration]],
+) -> Iterator[tuple[pa.Schema, dict]]:
+    """Yield `state_rows` of `layers` for each (text, counted from 1, and change in every layer)."""
+    longest = max(map(len, texts))
+    everywhere = range(len(decoder_layers(model)))
+    for index, alteration in passes:
+        ids = texts[index - 1]
+        captured = capture_attention(model, ids, layers, dict.fromkeys(everywhere, alteration))
+        yield state_rows(tokenizer, index, ids, captured, longest, alteration)
 
 
 def _padded(states: np.ndarray, longest: int) -> np.ndarray:

@@ -230,3 +230,8 @@ def test_a_config_of_another_version_is_named_with_its_archive(root, written):
     written["figures"]["mean_qkv"]["gone"] = 1
     with pytest.raises(UserError, match=r"^x.zip: config.yaml: figures.mean_qkv: unknown key"):
         check_redraw(written, {}, root / "workflow" / "schemas", "x.zip")
+
+
+def test_an_unknown_users_home_is_a_file_that_is_missing():
+    with pytest.raises(UserError, match=r"~nosuchuser/x\.zip: no such file"):
+        read_bundle("~nosuchuser/x.zip")
