@@ -23,6 +23,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llm_figures.decoders import decoder as decoder
+from llm_figures.decoders import decoder_layers
 from llm_figures.errors import UserError
 from llm_figures.shapes import read_card
 
@@ -177,27 +179,6 @@ def runtime_facts(model: PreTrainedModel) -> dict:
 def context_length(model: PreTrainedModel) -> int | None:
     """Tokens the model takes at most; None where its config does not say."""
     return getattr(model.config, "max_position_embeddings", None)
-
-
-def decoder(model: PreTrainedModel) -> torch.nn.Module:
-    """The model without its language-model head."""
-    return model.get_decoder()
-
-
-def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
-    """The decoder's blocks, in order.
-
-    Raises:
-        UserError: the architecture keeps them somewhere unknown.
-    """
-    inner = decoder(model)
-    for name in ("layers", "h", "blocks"):
-        if isinstance(found := getattr(inner, name, None), torch.nn.ModuleList):
-            return found
-    raise UserError(
-        f"models of type {model.config.model_type} keep their layers in an unknown place; "
-        "choose another model"
-    )
 
 
 def _device(device: str) -> torch.device:
