@@ -23,6 +23,7 @@ from jsonschema.exceptions import ValidationError
 from llm_figures.bundle import portable
 from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
+from llm_figures.gguf_files import check_gguf, named_gguf
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
 from llm_figures.result_folders import at_home, folder_path, folder_problems
@@ -220,22 +221,30 @@ def validated(values: dict, schema: dict, where: str) -> dict:
 def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
     """The model's shape where it can be read without a download; checks a local folder."""
     if entry["source"] != "path":
-        try:
-            known = json.loads(card.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = {}
-        if known.get("entry") == {key: entry[key] for key in entry if key != "shape"}:
-            return known
         # not prepared yet: without a stated shape the job that first meets the model checks
-        return entry.get("shape")
+        return _card_of(entry, card) or entry.get("shape")
+    where = f"config: model {name}: path: {entry['path']}"
+    if (gguf := named_gguf({**entry, "path": at_home(entry["path"])})) is not None:
+        check_gguf(gguf, where)
+        return _card_of(entry, card) or entry.get("shape")
     folder = Path(at_home(entry["path"]))
-    check_folder(folder, f"config: model {name}: path: {entry['path']}")
+    check_folder(folder, where)
     config_file = folder / "config.json"
     try:
         model_config = json.loads(config_file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"config: model {name}: {config_file} is not JSON: {error}") from None
     return shape_of(model_config.get("text_config", model_config))
+
+
+def _card_of(entry: dict, card: Path) -> dict | None:
+    """The model's card, if an earlier run left one of this entry."""
+    try:
+        known = json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    stated = {key: entry[key] for key in entry if key != "shape"}
+    return known if known.get("entry") == stated else None
 
 
 def _figure_problems(config: dict):

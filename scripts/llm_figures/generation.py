@@ -50,7 +50,7 @@ class Decoding:
         """Next tokens [batch, 1] for logits [batch, vocabulary]; draws: one generator per row."""
         if self.temperature == 0:
             return logits.argmax(dim=-1, keepdim=True)
-        probabilities = torch.softmax(logits.double().cpu() / self.temperature, dim=-1)
+        probabilities = torch.softmax(logits.cpu().double() / self.temperature, dim=-1)
         likeliest, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
         total = likeliest.cumsum(dim=-1)
         # The nucleus is the shortest head that reaches top_p.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,10 @@ def check_gguf(gguf: Path, where: str) -> None:
     """
     if not gguf.is_file():
         raise UserError(f"{where}: no such file: {gguf}")
+    if re.search(r"-\d{5}-of-\d{5}\.gguf$", gguf.name) and "-of-00001" not in gguf.name:
+        raise UserError(
+            f"{where}: {gguf.name} is one of several parts; join them (llama-gguf-split --merge)"
+        )
     with gguf.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise UserError(f"{where}: {gguf.name} is no GGUF file")

@@ -47,7 +47,7 @@ def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequen
     known = {rule: stage(folder, rule, names) for rule, names in stages.items()}
     return {
         "format": FORMAT,
-        "model": {key: value for key, value in card.items() if key != "folder"},
+        "model": {key: value for key, value in card.items() if key not in ("folder", "gguf")},
         "config": config,
         "project": project(PROJECT),
         "written_with": {

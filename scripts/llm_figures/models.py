@@ -26,6 +26,7 @@ from transformers import (
 from llm_figures.decoders import decoder as decoder
 from llm_figures.decoders import decoder_layers
 from llm_figures.errors import UserError
+from llm_figures.job import log
 from llm_figures.shapes import read_card
 
 transformers.utils.logging.disable_progress_bar()
@@ -42,13 +43,14 @@ def load_model(
     """Load the model described by a `model.json`, ready for inference.
 
     device: "auto" (CUDA, else Apple's mps, else CPU) or a torch device.
-    dtype: "auto" (float32 on the CPU, the checkpoint's own elsewhere) or a torch dtype's name.
+    dtype: "auto" (float32 on the CPU, the checkpoint's own elsewhere, or float32 where the device
+        lacks it) or a torch dtype's name.
     threads: torch threads, so that jobs side by side do not fight over the cores.
     device_map: how the model is spread over the GPUs, see `spread`; None keeps it on one device.
 
     Raises:
-        UserError: the folder is not there, the device is missing, the weights do not load or do
-            not fit.
+        UserError: the folder is not there, the device is missing or lacks the dtype, the weights
+            do not load or do not fit.
     """
     card = read_card(card_path)
     folder = Path(card["folder"])
@@ -65,16 +67,17 @@ def load_model(
     # Every buffer is written before it is read here; filling them first would double the time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     place = _device(device)
+    kind = _dtype(dtype, place, card.get("dtype"))
     known = {"local_files_only": True, "trust_remote_code": card["trust_remote_code"]}
     try:
         where = {}
         if device_map is not None:
-            where["device_map"] = spread(folder, _dtype(dtype, place), device_map, known, place)
+            where["device_map"] = spread(folder, kind, device_map, known, place)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, by name
-            dtype=_dtype(dtype, place),
+            dtype=kind,
             use_safetensors=card["safetensors_only"],
             **known,
             **where,
@@ -195,7 +198,37 @@ def _device(device: str) -> torch.device:
     return place
 
 
-def _dtype(dtype: str, device: torch.device) -> torch.dtype | str:
-    if dtype == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    return getattr(torch, dtype)
+def _dtype(dtype: str, device: torch.device, own: str | None) -> torch.dtype | str:
+    """What weights are loaded as; own: the checkpoint's dtype, None where it does not say."""
+    if dtype != "auto":
+        if not _has(device, dtype):
+            raise UserError(
+                f"config: dtype: {dtype}: {_named(device)} does not compute in it; set dtype: "
+                "float32, or float16"
+            )
+        return getattr(torch, dtype)
+    if device.type == "cpu":
+        return torch.float32
+    if own is not None and not _has(device, own):
+        # not float16: numbers that fit bfloat16 overflow in it, and a figure would be of that
+        log.info("the checkpoint is %s, which %s does not compute in: float32", own, _named(device))
+        return torch.float32
+    return "auto"
+
+
+def _has(device: torch.device, dtype: str) -> bool:
+    """Whether the device computes in `dtype` itself, not only by way of another."""
+    if device.type == "cuda" and dtype == "bfloat16":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "mps":
+        if dtype == "float64":
+            return False
+        try:
+            torch.ones(1, dtype=getattr(torch, dtype), device=device).add_(1)
+        except (TypeError, RuntimeError, AttributeError):  # bfloat16 before macOS 14
+            return False
+    return True
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llm_figures.gguf_files import named_gguf
 from llm_figures.shapes import count_parameters, shape_of
 from llm_figures.tokens import NAMED_TOKENS
 
@@ -192,7 +193,7 @@ def _known_shape(name: str, entry: Mapping, results: Path) -> tuple[dict, str]:
     made = _json(card)
     if made.get("entry") == stated and made.get("parameters"):
         return made, str(card)
-    if entry["source"] == "path":
+    if entry["source"] == "path" and named_gguf(entry) is None:
         folder = Path(entry["path"]).expanduser()
         config = _json(folder / "config.json")
         if config:

@@ -170,8 +170,8 @@ def fits(rotation: Rotation, call: RotaryCall, query: torch.Tensor, key: torch.T
         return False
     pairs = [*zip(before[0][0], query[0], strict=True), *zip(before[1][0], key[0], strict=True)]
     for some, full in pairs:  # a head at a time: a long text's states are large in double
-        expected = full.double().cpu().numpy()
-        found = rotation.apply(some.double().cpu().numpy())
+        expected = full.cpu().double().numpy()
+        found = rotation.apply(some.cpu().double().numpy())
         tolerance = 8 * torch.finfo(full.dtype).eps * np.abs(expected).max()
         if not np.allclose(found, expected, rtol=0, atol=tolerance):
             return False

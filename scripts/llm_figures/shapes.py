@@ -124,4 +124,8 @@ def check_folder(folder: Path, where: str) -> None:
     if not folder.is_dir():
         raise UserError(f"{where}: no such folder")
     if not (folder / "config.json").is_file():
-        raise UserError(f"{where}: no config.json there; it must be a transformers model folder")
+        ggufs = sorted(path.name for path in folder.glob("*.gguf"))
+        hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
+        raise UserError(
+            f"{where}: no config.json there; it must be a transformers model folder{hint}"
+        )

@@ -172,6 +172,10 @@ def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
             "revision: 'main'; allowed: A commit",
         ),
         ({"source": "path", "path": ".", "pth": 1}, "unknown key 'pth'; did you mean path?"),
+        ({"source": "path", "path": "a.gguf"}, "path: a.gguf: no such file: a.gguf"),
+        ({"source": "path", "path": ".", "file": "a.gguf"}, "path: .: no such file: a.gguf"),
+        ({"source": "path", "path": "../README.gguf"}, "no such file"),
+        ({"source": "path", "path": ".", "file": "a.bin"}, "file: 'a.bin'; allowed: A GGUF file"),
     ],
 )
 def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry, message):

@@ -1,4 +1,5 @@
 import json
+import re
 from importlib.metadata import version
 
 import pytest
@@ -11,7 +12,7 @@ from llm_figures.capture import capture_attention
 from llm_figures.errors import UserError
 from llm_figures.generation import generate
 from llm_figures.hidden_states import hidden_states
-from llm_figures.models import input_device, load_model, runtime_facts, spread
+from llm_figures.models import _dtype, input_device, load_model, runtime_facts, spread
 from llm_figures.operations import Alteration
 from llm_figures.projections import module_activity
 from llm_figures.sources import prepare
@@ -82,6 +83,46 @@ def test_the_facts_of_a_loaded_model_are_its_own(folder):
     model.lm_head.to(torch.bfloat16)
     assert runtime_facts(model)["attention"] == "eager"
     assert runtime_facts(model)["dtype"] == "bfloat16+float32"
+
+
+def test_a_checkpoint_is_computed_in_float32_on_the_cpu_unless_asked(tmp_path):
+    folder = tmp_path / "model"
+    tiny.model().to(torch.bfloat16).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    for dtype, expected in (("auto", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")):
+        model, _ = load(folder, device="cpu", dtype=dtype)
+        assert runtime_facts(model)["dtype"] == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "own", "taken"),
+    [((7, 5), "bfloat16", torch.float32), ((7, 5), "float16", "auto"), ((7, 5), None, "auto"),
+     ((8, 0), "bfloat16", "auto"), ((9, 0), "float32", "auto")],
+)  # fmt: skip
+def test_a_gpu_without_bfloat16_takes_float32_instead(monkeypatch, capability, own, taken):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "An Old GPU")
+    assert _dtype("auto", CUDA, own) == taken
+    if capability < (8, 0):
+        with pytest.raises(UserError, match="^config: dtype: bfloat16: An Old GPU does not comp"):
+            _dtype("bfloat16", CUDA, own)
+    assert _dtype("float16", CUDA, own) == torch.float16
+
+
+def test_mps_without_a_type_takes_float32_instead():
+    """On a machine without mps, which has none of its types."""
+    mps = torch.device("mps")
+    assert _dtype("auto", mps, "float64") == torch.float32
+    if not torch.backends.mps.is_available():
+        assert _dtype("auto", mps, "bfloat16") == torch.float32
+
+
+def test_nothing_is_made_float64_on_the_device(root):
+    """Apple's mps has no float64: what needs it is taken to the CPU first."""
+    for path in (root / "scripts").rglob("*.py"):
+        text = path.read_text()
+        assert ".double().cpu()" not in text, path
+        assert not re.search(r"\.to\(torch\.float64\)|\bdtype=torch\.float64, device=", text), path
 
 
 CUDA = torch.device("cuda")  # named, never used

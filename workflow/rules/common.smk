@@ -18,6 +18,7 @@ from llm_figures.config import (
 )
 from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
+from llm_figures.gguf_files import named_gguf
 from llm_figures.protocol import protocols
 from llm_figures.resources import estimate, model_shape, request, threads_needed, workload
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
@@ -244,6 +245,8 @@ def local_weights(wildcards):
     entry = MODELS[wildcards.model]
     if entry["source"] != "path":
         return []
+    if (gguf := named_gguf(entry)) is not None:
+        return [str(gguf)]
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
     return sorted(str(file) for kind in kinds for file in folder.glob(kind))
