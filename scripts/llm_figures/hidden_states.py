@@ -16,7 +16,7 @@ from llm_figures.prefix import PrefixCache, shared_prefix
 # What the families call the parts of a block.
 PARTS = {
     "attention": ("self_attn", "attention", "attn", "self_attention"),
-    "mlp": ("mlp", "feed_forward", "block_sparse_moe"),
+    "mlp": ("mlp", "feed_forward", "block_sparse_moe", "fc2"),  # OPT has no module around its two
 }
 
 
@@ -37,7 +37,7 @@ def hidden_states(
     prompts, answers: token ids of each question's prompt and generated answer.
     positions: {named token: position in prompt + answer} of each question.
     site: "residual" (the stream after each block), or the output of each block's "attention" or
-    "mlp" before it is added to the stream.
+    "mlp" before it is added to the stream, and before the norm that Gemma and OLMo 2 put between.
 
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
 
@@ -56,7 +56,8 @@ def hidden_states(
         found: dict[int, np.ndarray] = {}
 
         def keep(layer, states):
-            # states [batch, tokens, hidden] -> [named tokens, hidden]
+            # [batch, tokens, hidden], or OPT's [batch * tokens, hidden], -> [named tokens, hidden]
+            states = states.reshape(-1, tokens, states.shape[-1])
             found[layer] = states[rows, places].float().cpu().numpy()
 
         with _hooked(layers[0], watched, keep):
@@ -132,7 +133,7 @@ def _hooked(
     watched: Sequence[torch.nn.Module],
     keep: Callable[[int, torch.Tensor], None],
 ) -> Iterator[None]:
-    """Call keep(layer, states [batch, tokens, hidden]) during a forward pass; undone at the end.
+    """Call keep(layer, states [..., hidden]) during a forward pass; undone at the end.
 
     Layer 0 is what enters the block `first`, layer n what the n-th of `watched` gives.
     """
