@@ -1,9 +1,25 @@
-"""Scores of the module map from the projections' activity."""
+"""Scores of the module map, from what was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+
+
+def scores_of_measure(
+    measure: str, tables: Mapping[str, pd.DataFrame], metric: str
+) -> pd.DataFrame:
+    """One metric's rows of modules/scores.parquet: layer, module, metric, value.
+
+    tables: what was measured, by measure (see `module_metrics.Metric`).
+    """
+    table = tables[measure]
+    if measure == "activity":
+        return activity_scores(table, [metric])
+    if measure == "ablation":
+        table = ablation_scores(table)
+    found = table.loc[table["metric"] == metric, ["layer", "module", "metric", "value"]]
+    return found.reset_index(drop=True)
 
 
 def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -36,4 +52,24 @@ def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFr
             means["value"] = np.sqrt(means["value"])
         means.insert(2, "metric", metric)
         frames.append(means)
+    return pd.concat(frames, ignore_index=True)
+
+
+def ablation_scores(effects: pd.DataFrame) -> pd.DataFrame:
+    """`module_ablation.ablation_effects` averaged over all tokens of all texts.
+
+    Columns layer, module, metric, value.
+
+    Metrics ablation_effect (rise of the loss) and ablation_kl, both in nats per token.
+    """
+    frames = []
+    for metric, column, weight in (
+        ("ablation_effect", "loss_rise", "predicted"),
+        ("ablation_kl", "kl", "positions"),
+    ):
+        weighted = effects.assign(value=effects[column] * effects[weight])
+        sums = weighted.groupby(["layer", "module"], sort=False)[["value", weight]].sum()
+        scores = (sums["value"] / sums[weight]).rename("value").reset_index()
+        scores.insert(2, "metric", metric)
+        frames.append(scores)
     return pd.concat(frames, ignore_index=True)
