@@ -34,7 +34,7 @@ ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
 # Options that can be set anew where figures are drawn from an archive: the scores stay as they are.
 REDRAWN = (
-    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|highlight)(\..*)?"
+    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|centre|highlight)(\..*)?"
     r"|probe_auc\.metric|probe_curves\.(metric|tokens))"
 )
 
@@ -106,8 +106,8 @@ def check_redraw(
     if refused:
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
-            "only style, palette, limits, highlight, the probe figures' metric and the tokens of "
-            "probe_curves can be set otherwise"
+            "only style, palette, limits, centre, highlight, the probe figures' metric and the tokens "
+            "of probe_curves can be set otherwise"
         )
     if problems:
         raise UserError("\n".join(problems))
@@ -270,9 +270,11 @@ def _figure_problems(config: dict):
                 f"probe_auc: {', '.join(probe['tokens'])}"
             )
     for name in FIGURES:
-        limits = config["figures"][name].get("limits")
-        if isinstance(limits, list) and not limits[0] < limits[1]:
-            yield f"config: figures.{name}.limits: {limits}: the first must be below the second"
+        given = config["figures"][name].get("limits")
+        for key, limits in given.items() if isinstance(given, dict) else [("", given)]:
+            if isinstance(limits, list) and not limits[0] < limits[1]:
+                where = f"figures.{name}.limits.{key}".removesuffix(".")
+                yield f"config: {where}: {limits}: the first must be below the second"
 
 
 def _exact_answer_problems(options: dict) -> Iterator[str]:
