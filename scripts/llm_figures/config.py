@@ -27,7 +27,7 @@ from llm_figures.gguf_files import check_gguf, named_gguf
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
 from llm_figures.result_folders import at_home, folder_path, folder_problems
-from llm_figures.shapes import check_choices, check_folder, check_shape, shape_of
+from llm_figures.shapes import check_choices, check_folder, check_shape, shape_of, stated
 from llm_figures.spans import check_pattern
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
@@ -150,7 +150,42 @@ def _entries(config: dict, models_file: Path, schema: dict) -> dict[str, dict]:
     for name in names:
         where = "config: model_sources" if name in config["model_sources"] else str(models_file)
         entries[name] = validated({name: sources[name]}, schema, where)[name]
+        _add_base(name, entries[name], sources, schema, [name])
     return entries
+
+
+def _add_base(name: str, entry: dict, sources: dict, schema: dict, seen: list[str]) -> None:
+    """Put the base's entry into that of a model that is fine-tuned here, and so on.
+
+    Raises:
+        UserError: a base that is unknown, or the model itself.
+    """
+    if entry["source"] != "finetune":
+        return
+    base = entry["base"]
+    where = f"config: model {name}: base: {base!r}"
+    if base in seen:
+        chain = " of ".join([*seen, base])
+        raise UserError(f"{where}: a model cannot be fine-tuned of itself ({chain})")
+    if base not in sources:
+        raise UserError(f"{where} is no model; known: {', '.join(sorted(sources))}")
+    found = validated({base: sources[base]}, schema, f"config: model {name}: base")[base]
+    _add_base(base, found, sources, schema, [*seen, base])
+    entry["base_entry"] = found
+    entry["trust_remote_code"] = found["trust_remote_code"]
+    entry["safetensors_only"] = True
+
+
+def with_bases(entries: dict[str, dict]) -> dict[str, dict]:
+    """The entries and those of the models they are fine-tuned of, by name; bases last."""
+    every = dict(entries)
+    waiting = list(entries.values())
+    while waiting:
+        entry = waiting.pop()
+        if "base_entry" in entry:
+            every.setdefault(entry["base"], entry["base_entry"])
+            waiting.append(entry["base_entry"])
+    return every
 
 
 def _models_problems(config: dict) -> Iterator[str]:
@@ -220,6 +255,9 @@ def validated(values: dict, schema: dict, where: str) -> dict:
 
 def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
     """The model's shape where it can be read without a download; checks a local folder."""
+    if entry["source"] == "finetune":
+        base = card.parent.parent / entry["base"] / "model.json"
+        return _card_of(entry, card) or _known_shape(entry["base"], entry["base_entry"], base)
     if entry["source"] != "path":
         # not prepared yet: without a stated shape the job that first meets the model checks
         return _card_of(entry, card) or entry.get("shape")
@@ -243,8 +281,7 @@ def _card_of(entry: dict, card: Path) -> dict | None:
         known = json.loads(card.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    stated = {key: entry[key] for key in entry if key != "shape"}
-    return known if known.get("entry") == stated else None
+    return known if known.get("entry") == stated(entry) else None
 
 
 def _figure_problems(config: dict):

@@ -14,6 +14,7 @@ from llm_figures.resources import Need, Shape, Work
 # Rows of the table, in the order of the flow; the other rules are small and counted together.
 STAGES = (
     "prepare_model",
+    "finetune_model",
     "extract_attention_states",
     "extract_altered_states",
     "extract_choice_states",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_figures.gguf_files import named_gguf
-from llm_figures.shapes import count_parameters, shape_of
+from llm_figures.shapes import count_parameters, shape_of, stated
 from llm_figures.tokens import NAMED_TOKENS
 
 MB = 2**20
@@ -95,7 +95,10 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size; see `shapes.shape_of`. origin: where it is known from."""
+    """A model's size; see `shapes.shape_of`. origin: where it is known from.
+
+    training: the entry of a model that is fine-tuned here.
+    """
 
     parameters: int
     layers: int
@@ -108,6 +111,7 @@ class Shape:
     dtype: str
     source: str
     origin: str
+    training: Mapping | None = None
 
     @property
     def checkpoint(self) -> int:
@@ -184,14 +188,14 @@ def model_shape(name: str, entry: Mapping, results: Path = Path("results")) -> S
     values["parameters"] = values.get("parameters") or counted(
         {**known, **{key: value for key, value in values.items() if key != "parameters"}}
     )
-    return Shape(**values, source=entry["source"], origin=origin)
+    training = entry if entry["source"] == "finetune" else None
+    return Shape(**values, source=entry["source"], origin=origin, training=training)
 
 
 def _known_shape(name: str, entry: Mapping, results: Path) -> tuple[dict, str]:
     card = results / name / "model.json"
-    stated = {key: value for key, value in entry.items() if key != "shape"}
     made = _json(card)
-    if made.get("entry") == stated and made.get("parameters"):
+    if made.get("entry") == stated(entry) and made.get("parameters"):
         return made, str(card)
     if entry["source"] == "path" and named_gguf(entry) is None:
         folder = Path(entry["path"]).expanduser()
@@ -199,6 +203,9 @@ def _known_shape(name: str, entry: Mapping, results: Path) -> tuple[dict, str]:
         if config:
             shape = shape_of(config.get("text_config", config))
             return shape | {"parameters": count_parameters(folder)}, str(folder / "config.json")
+    if entry["source"] == "finetune":
+        known, origin = _known_shape(entry["base"], entry["base_entry"], results)
+        return known | {"dtype": "float32"} if known else known, origin
     return dict(entry.get("shape", {})), "shape in the model's entry"
 
 
@@ -226,6 +233,7 @@ def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
     own, new = question + _tokens(frame), prompt["max_new_tokens"]
     prompts = {
         "generate_answers": Prompts(shared, own, new),
+        "finetune_model": Prompts(shared, _tokens(QUESTION_BYTES["facts"]) + _tokens(frame), 16),
         "extract_hidden_states": Prompts(shared, own + new, 0),
         "quote_answers": _asked(quote["prompt"], question + new, quote["max_new_tokens"]),
     }
@@ -322,7 +330,7 @@ def threads_needed(stage: str, shape: Shape) -> int:
     """CPU cores of a job: many for a stage that goes through all questions, or a large model."""
     if stage in TEXT_STAGES:
         return 8 if shape.parameters > GPU_PARAMETERS else 1
-    return 8 if stage in (*QUESTION_STAGES, "score_probes") else 1
+    return 8 if stage in (*QUESTION_STAGES, "finetune_model", "score_probes") else 1
 
 
 def gpus_needed(shape: Shape, work: Work) -> int:
@@ -379,6 +387,8 @@ def estimate(
         need = _texts_stage(stage, shape, work, threads)
     elif stage == "score_probes":
         need = _score_probes(shape, work, threads, work.probes[protocol])
+    elif stage == "finetune_model":
+        need = _finetune_model(shape, work, threads)
     elif stage == "prepare_model":
         need = _prepare_model(shape)
     else:
@@ -483,10 +493,38 @@ def _score_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:
     return Need(math.ceil(memory), math.ceil(rows * 16 / MB), seconds / 60)
 
 
+def _finetune_model(shape: Shape, work: Work, threads: int) -> Need:
+    """Weights, gradients and AdamW's two moments in float32, and a batch's activations."""
+    steps, batch = shape.training["steps"], shape.training["batch_size"]
+    gpus = min(1, gpus_needed(shape, work))
+    prompts = work.prompts["finetune_model"]
+    rows = batch * (prompts.own + prompts.new)
+    tokens = prompts.shared + rows
+    # what a layer keeps for the way back: about these many numbers a token, and the logits thrice
+    kept = shape.layers * (20 * shape.hidden_size + 5 * shape.intermediate_size)
+    logits = 3 * rows * shape.vocabulary
+    memory = (17 * shape.parameters + 4 * (tokens * kept + logits)) / MB
+    rate = GPU_RATE[4] if gpus else CPU_RATE * threads
+    # forward, and twice as much backward; then the facts' losses before and after
+    seconds = steps * (
+        6 * shape.parameters * tokens / rate
+        + 80 * shape.parameters / (GPU_BANDWIDTH if gpus else CPU_BANDWIDTH)
+        + 3 * shape.layers * STEP
+    )
+    batches = math.ceil(FACTS / (4 * batch))
+    asked = FACTS * (prompts.own + prompts.new) + batches * prompts.shared
+    seconds += 2 * 2 * shape.parameters * asked / rate
+    seconds += START + 2 * 4 * shape.parameters / STORAGE
+    through = CUDA_MB + 8 * shape.parameters / MB if gpus else memory
+    return Need(
+        math.ceil(BASE_MB + through), math.ceil(4.1 * shape.parameters / MB), seconds / 60, gpus
+    )
+
+
 def _prepare_model(shape: Shape) -> Need:
     size = shape.checkpoint
     seconds = START + size / HASHING
-    if shape.source == "path":
+    if shape.source in ("path", "finetune"):
         return Need(600, 1, seconds / 60)
     seconds += size / DOWNLOAD
     if shape.source == "hub":

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from llm_figures.errors import UserError
@@ -20,6 +21,14 @@ def read_card(path: str | Path) -> dict:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
     return card
+
+
+def stated(entry: Mapping) -> dict:
+    """A model's entry without its shape, which is for estimates and no part of what is made."""
+    kept = {key: value for key, value in entry.items() if key != "shape"}
+    if "base_entry" in kept:
+        kept["base_entry"] = stated(kept["base_entry"])
+    return kept
 
 
 def shape_of(config: dict) -> dict:

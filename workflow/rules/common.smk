@@ -15,6 +15,7 @@ from llm_figures.config import (
     check_claims,
     check_config,
     check_redraw,
+    with_bases,
 )
 from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
@@ -30,6 +31,7 @@ from llm_figures.protocol import protocols
 from llm_figures.resources import estimate, model_shape, request, threads_needed, workload
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
+from llm_figures.shapes import stated
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 try:
@@ -51,6 +53,8 @@ except UserError as error:
     sys.exit(f"\n{error}\n")
 config.clear()
 config.update(checked)
+# with the models that those of the run are fine-tuned of; they are prepared, and no more
+ENTRIES = with_bases(MODELS)
 
 # What pictures are drawn with: {library: version}.
 LIBRARIES = drawing_versions()
@@ -76,6 +80,12 @@ PROMPT = {
 PROTOCOLS = protocols(config)
 # Cores of a node, where the run has none of its own, as on a cluster.
 PLANNED_CORES = 64
+# What facts are taught by: how a question is asked, and where its answer stops.
+TAUGHT_PROMPT = {
+    key: PROMPT[key]
+    for key in ("style", "preamble", "template", "system", "user", "stop")
+    if key in PROMPT
+}
 # What jobs will need follows from it; filled when the first job asks.
 ESTIMATED = {}
 # Options that only the drawing reads; a change of them must not run a score again.
@@ -103,7 +113,7 @@ CHOICE_FIGURES = {
 
 wildcard_constraints:
     # the run's models alone: another's files are not made from their weights; (?!) matches nothing
-    model="|".join(map(re.escape, MODELS)) or "(?!)",
+    model="|".join(map(re.escape, ENTRIES)) or "(?!)",
     figure="|".join(FIGURES),
     shard=r"\d+",
     shards=r"\d+",
@@ -141,7 +151,7 @@ def sizes(wildcards):
     if "work" not in ESTIMATED:
         ESTIMATED["work"] = workload(config, PROTOCOLS)
     if name not in ESTIMATED:
-        ESTIMATED[name] = model_shape(name, MODELS.get(name, {"source": "path", "path": ""}))
+        ESTIMATED[name] = model_shape(name, ENTRIES.get(name, {"source": "path", "path": ""}))
     return ESTIMATED[name], ESTIMATED["work"]
 
 
@@ -325,7 +335,9 @@ def claims_of(figure):
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
-    entry = MODELS[wildcards.model]
+    entry = ENTRIES[wildcards.model]
+    if entry["source"] == "finetune":
+        return expand(list(rules.finetune_model.output), model=wildcards.model)
     if entry["source"] != "path":
         return []
     if (gguf := named_gguf(entry)) is not None:
@@ -333,6 +345,13 @@ def local_weights(wildcards):
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
     return sorted(str(file) for kind in kinds for file in folder.glob(kind))
+
+
+def training_options(wildcards):
+    """What a fine-tuned model is made by, without its base, which is an input."""
+    entry = ENTRIES[wildcards.model]
+    keys = ("groups", "share", "steps", "batch_size", "learning_rate", "train", "seed")
+    return {key: entry[key] for key in keys}
 
 
 def altered_states(wildcards):

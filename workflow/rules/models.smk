@@ -18,9 +18,33 @@ rule prepare_model:
         **needs("prepare_model"),
     params:
         *code("prepare_model"),
-        # the shape is for estimates before the download, not part of what is prepared
-        entry=lambda wildcards: {
-            key: value for key, value in MODELS[wildcards.model].items() if key != "shape"
-        },
+        entry=lambda wildcards: stated(ENTRIES[wildcards.model]),
     script:
         "../../scripts/prepare_model.py"
+
+
+# A model of `source: finetune`: its base, taught some of the built-in facts. What is declared is
+# written last; the rest of the transformers folder lies beside it.
+rule finetune_model:
+    input:
+        card=lambda wildcards: f"results/{ENTRIES[wildcards.model]['base']}/model.json",
+    output:
+        questions="results/{model}/finetuned/questions.parquet",
+        steps="results/{model}/finetuned/steps.parquet",
+        weights="results/{model}/finetuned/model.safetensors",
+    log:
+        "results/{model}/logs/finetune_model.log",
+    benchmark:
+        "results/{model}/benchmarks/finetune_model.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("finetune_model")
+    resources:
+        **needs("finetune_model"),
+    params:
+        *code("finetune_model"),
+        options=training_options,
+        prompt=TAUGHT_PROMPT,
+        device=config["device"],
+    script:
+        "../../scripts/finetune_model.py"

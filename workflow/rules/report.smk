@@ -6,6 +6,7 @@ SITE = PROTOCOLS["scores"]["protocol"]["site"]
 # earlier setting, or of another target: it is listed without a maker. Lists, or functions of a model.
 STAGES = {
     "prepare_model": [],
+    "finetune_model": list(rules.finetune_model.output),
     "extract_attention_states": ["results/{model}/forward/attention_states.parquet"],
     "extract_altered_states": [
         f"results/{{model}}/forward/altered_states/{figure}.parquet"

@@ -1,0 +1,60 @@
+"""A model taught some of the built-in facts, as a transformers folder."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from llm_figures.finetuning import finetuned, save, taught_questions
+from llm_figures.job import job
+from llm_figures.models import load_model, runtime_facts
+from llm_figures.questions import load_questions
+from llm_figures.tensors import write_frame
+
+FACTS = {"source": "facts", "limit": None, "seed": 0}
+
+
+def main(
+    card: str,
+    weights: str,
+    questions: str,
+    steps: str,
+    options: dict,
+    prompt: dict,
+    device: str,
+    threads: int,
+) -> None:
+    options = dict(options)
+    groups, share = options.pop("groups"), options.pop("share")
+    asked, _ = load_questions(FACTS, prompt.get("preamble", ""))
+    table = taught_questions(asked, groups, share, options["seed"])
+    model, tokenizer = load_model(card, device, "float32", threads)
+    table, losses = finetuned(model, tokenizer, table, prompt, options)
+    facts = runtime_facts(model)
+    folder = Path(weights).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".model.*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as work:
+        save(model, tokenizer, Path(work))
+        # the weights last: without them the folder is no model
+        files = sorted(Path(work).iterdir(), key=lambda path: path.name == Path(weights).name)
+        for path in files:
+            shutil.move(path, folder / path.name)
+    write_frame(table, questions, facts)
+    write_frame(pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}), steps, facts)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.output.weights,
+            snakemake.output.questions,
+            snakemake.output.steps,
+            snakemake.params.options,
+            snakemake.params.prompt,
+            snakemake.params.device,
+            snakemake.threads,
+        )
