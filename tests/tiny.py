@@ -15,9 +15,15 @@ from transformers import (
     GptOssConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    Olmo2Config,
+    OPTConfig,
+    Phi3Config,
     PhiConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
     SmolLM3Config,
 )
 
@@ -85,13 +91,21 @@ def config(family: str = "llama", **changes):
                 **SIZES,
                 **GROUPED,
                 "sliding_window": 5,
+                "query_pre_attn_scalar": 12,
                 "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
                 **changes,
             }
         ),
-        # YaRN, sinks
+        # YaRN, sinks, experts, every other layer with a window
         "gpt_oss": lambda: GptOssConfig(
-            **{**SIZES, **GROUPED, "num_local_experts": 2, "num_experts_per_tok": 1, **changes}
+            **{
+                **SIZES,
+                **GROUPED,
+                "sliding_window": 5,
+                "num_local_experts": 2,
+                "num_experts_per_tok": 1,
+                **changes,
+            }
         ),
         # no rotary embedding in the last layer
         "smollm3": lambda: SmolLM3Config(
@@ -99,6 +113,55 @@ def config(family: str = "llama", **changes):
         ),
         # learned positions
         "gpt2": lambda: GPT2Config(**{**SIZES, **changes}),
+        # learned positions, no module for the feed-forward part
+        "opt": lambda: OPTConfig(
+            **{
+                **SIZES,
+                "ffn_dim": 48,
+                "word_embed_proj_dim": 32,
+                "init_std": 0.3,
+                "dropout": 0.0,
+                **changes,
+            }
+        ),
+        # biases of query, key and value; a window from the second layer on
+        "qwen2": lambda: Qwen2Config(
+            **{
+                **SIZES,
+                "num_key_value_heads": 2,
+                "use_sliding_window": True,
+                "sliding_window": 5,
+                "max_window_layers": 1,
+                **changes,
+            }
+        ),
+        # query, key and value in one projection, and gate and up
+        "phi3": lambda: Phi3Config(
+            **{**SIZES, "num_key_value_heads": 2, "sliding_window": 5, **changes}
+        ),
+        # norms of query and key over all heads, and after attention
+        "olmo2": lambda: Olmo2Config(**{**SIZES, "num_key_value_heads": 2, **changes}),
+        # experts
+        "mixtral": lambda: MixtralConfig(
+            **{
+                **SIZES,
+                **GROUPED,
+                "sliding_window": 5,
+                "num_local_experts": 4,
+                "num_experts_per_tok": 2,
+                **changes,
+            }
+        ),
+        "qwen3_moe": lambda: Qwen3MoeConfig(
+            **{
+                **SIZES,
+                **GROUPED,
+                "moe_intermediate_size": 24,
+                "num_experts": 4,
+                "num_experts_per_tok": 2,
+                **changes,
+            }
+        ),
         # rotary embedding of the last features, in a layout of its own
         "deepseek": lambda: DeepseekV3Config(
             **{
