@@ -18,6 +18,8 @@ STAGES = (
     "extract_altered_states",
     "extract_choice_states",
     "measure_modules",
+    "measure_updates",
+    "measure_quantization",
     "generate_answers",
     "quote_answers",
     "extract_hidden_states",
@@ -97,6 +99,8 @@ def plan(
     peak, hours, gpu_hours = 0, 0.0, 0.0
     for name, shape in shapes.items():
         own = [job for job in every if job.wildcards.get("model") == name]
+        if not own:  # compared with, but not in this run
+            continue
         needs = {job.key: _need(job, shape, work) for job in own}
         yield from _model_lines(name, shape, work)
         yield ""

@@ -51,6 +51,8 @@ TEXT_STAGES = (
     "extract_altered_states",
     "extract_choice_states",
 )
+# Stages that read weights one matrix after the other.
+CHECKPOINT_STAGES = ("measure_updates", "measure_quantization")
 PREDICTION_STAGES = ("collect_probe_scores", "check_probe_claims", "write_manifest", "build_report")
 
 # Rates, operations or bytes a second. A device map's GPUs work one after the other.
@@ -62,6 +64,15 @@ WRITING = 0.1e9  # hidden states, compressed
 DOWNLOAD = 0.02e9
 HASHING = 0.5e9
 PROBE_RATE = 40e9  # a thread, Newton steps in blocks
+# metrics of weights, of which a thread goes through so many a second, and of singular values
+WEIGHTS_RATE = {
+    "relative_update": 50e6,
+    "update_density": 25e6,
+    "quantization_error": 10e6,
+    "gguf_error": 4e6,
+}
+FACTORED = {"update_effective_rank": 1, "subspace_rotation": 2}  # Gram matrices
+FACTOR_RATE = 5e9
 STEP = 0.5e-3  # seconds a layer takes at least
 # and where attention is tapped: rotary embedding is found, or undone for a change before it
 TAPPED = {
@@ -143,7 +154,8 @@ class Work:
     """What a run asks of a model.
 
     prompts: by stage. texts: tokens of each text of the attention figures; map_texts: of the module
-    map. changes: passes over one text with an alteration. origin: how the questions were counted.
+    map. changes: passes over one text with an alteration. map_metrics: of the module map. origin:
+    how the questions were counted.
     """
 
     questions: int
@@ -154,6 +166,7 @@ class Work:
     texts: tuple[int, ...]
     map_texts: tuple[int, ...]
     changes: Mapping[str, int]
+    map_metrics: tuple[str, ...]
     probes: Mapping[str, Probe]
     probe_jobs: int
     device: str = "auto"
@@ -233,6 +246,7 @@ def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
     figures, choices = config["figures"], config["choices"]
     inputs = tuple(_tokens(text) for text in config["inputs"])
     texts = figures["module_map"]["texts"] or config["inputs"]
+    metric = figures["module_map"]["metric"]
     epsilon = len(figures["scale_qkv"].get("epsilon", []))
     choice_passes = len(choices["stage"]) * (3 * len(choices["over"]) * len(inputs) + 3 * epsilon)
     return Work(
@@ -244,6 +258,7 @@ def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
         texts=inputs,
         map_texts=tuple(_tokens(text) for text in texts),
         changes={"extract_altered_states": 3 * len(inputs), "extract_choice_states": choice_passes},
+        map_metrics=(metric,) if isinstance(metric, str) else tuple(metric),
         probes={name: _probe(asked) for name, asked in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
         **{key: config[key] for key in ("device", "dtype", "device_map", "gpus", "gpu_memory_gb")},
@@ -319,7 +334,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def threads_needed(stage: str, shape: Shape) -> int:
     """CPU cores of a job: many for a stage that goes through all questions, or a large model."""
-    if stage in TEXT_STAGES:
+    if stage in (*TEXT_STAGES, *CHECKPOINT_STAGES):
         return 8 if shape.parameters > GPU_PARAMETERS else 1
     return 8 if stage in (*QUESTION_STAGES, "score_probes") else 1
 
@@ -376,6 +391,8 @@ def estimate(
         need = _questions_stage(stage, shape, work, threads)
     elif stage in TEXT_STAGES:
         need = _texts_stage(stage, shape, work, threads)
+    elif stage in CHECKPOINT_STAGES:
+        need = _checkpoint_stage(stage, shape, work, threads)
     elif stage == "score_probes":
         need = _score_probes(shape, work, threads, work.probes[protocol])
     elif stage == "prepare_model":
@@ -460,6 +477,30 @@ def _texts_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
         written = passes * layers * heads * max(texts) * shape.head_dim * 4
     memory += 2 * written / MB
     return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
+
+
+def _checkpoint_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
+    """One pair of matrices, its difference and its Gram matrices; see `weight_metrics`."""
+    hidden = shape.hidden_size
+    widest = max(shape.intermediate_size, shape.heads * shape.head_dim)
+    entries, side = hidden * widest, min(hidden, widest)
+    size = BYTES.get(shape.dtype, 4)
+    read = shape.checkpoint
+    asked = {*work.map_metrics} & {*WEIGHTS_RATE, *FACTORED}
+    if stage == "measure_updates":
+        read *= 2
+        asked = (asked - {"quantization_error", "gguf_error"}) or {"relative_update", *FACTORED}
+        memory = entries * (2 * size + 3 * 4) + 3 * 8 * side * side
+    else:
+        asked = (asked & {"quantization_error", "gguf_error"}) or {"quantization_error"}
+        memory = entries * size
+    weights = shape.parameters
+    seconds = START + read / STORAGE
+    seconds += sum(weights / WEIGHTS_RATE.get(metric, math.inf) / threads for metric in asked)
+    grams = sum(FACTORED.get(metric, 0) for metric in asked)
+    factored = 2 * weights * side + 4 * side**3 * weights / entries
+    seconds += grams * factored / FACTOR_RATE / threads
+    return Need(math.ceil(BASE_MB + 200 + memory / MB), 1, seconds / 60)
 
 
 def _score_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from llm_figures.dependencies import code_versions, local_imports
-from llm_figures.resources import QUESTION_STAGES, TEXT_STAGES
+from llm_figures.resources import CHECKPOINT_STAGES, QUESTION_STAGES, TEXT_STAGES
 
 # Rules whose jobs go to a compute node.
-NODE_STAGES = (*QUESTION_STAGES, *TEXT_STAGES, "score_probes")
+NODE_STAGES = (*QUESTION_STAGES, *TEXT_STAGES, *CHECKPOINT_STAGES, "score_probes")
 TORCH_FREE = [
     "score_attention",
     "score_probes",

@@ -12,9 +12,12 @@ from llm_figures.claims import guarded
 from llm_figures.config import (
     ATTENTION_FIGURES,
     FIGURES,
+    WEIGHT_METRICS,
     check_claims,
     check_config,
     check_redraw,
+    compared_entry,
+    metrics_asked,
 )
 from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
@@ -32,11 +35,13 @@ try:
         given = workflow.config_settings.overwrite_config
         checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
         MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {"source": "bundle"}}, [], []
+        PREPARED = MODELS
     else:
         # the entries of the run's models, by name
-        checked, MODELS = check_config(
-            config, SCHEMAS, Path(workflow.basedir) / "config" / "models.yaml"
-        )
+        models_file = Path(workflow.basedir) / "config" / "models.yaml"
+        checked, MODELS = check_config(config, SCHEMAS, models_file)
+        # and of the one whose weights theirs are compared with, of which nothing else is made
+        PREPARED = {**compared_entry(checked, SCHEMAS, models_file), **MODELS}
         CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
         GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
@@ -120,7 +125,7 @@ def sizes(wildcards):
     if "work" not in ESTIMATED:
         ESTIMATED["work"] = workload(config, PROTOCOLS)
     if name not in ESTIMATED:
-        ESTIMATED[name] = model_shape(name, MODELS.get(name, {"source": "path", "path": ""}))
+        ESTIMATED[name] = model_shape(name, PREPARED.get(name, {"source": "path", "path": ""}))
     return ESTIMATED[name], ESTIMATED["work"]
 
 
@@ -241,12 +246,35 @@ def claims_of(figure):
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
-    entry = MODELS[wildcards.model]
+    entry = PREPARED[wildcards.model]
     if entry["source"] != "path":
         return []
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
     return sorted(str(file) for kind in kinds for file in folder.glob(kind))
+
+
+def compared_card(wildcards):
+    """The card of the checkpoint that the model's weights are compared with."""
+    other = config["figures"]["module_map"]["compare_with"]
+    if other in (None, wildcards.model):
+        is_it = "is null" if other is None else f"is {other!r}, the model itself"
+        sys.exit(f"config: figures.module_map.compare_with {is_it}; name an earlier checkpoint")
+    return f"results/{other}/model.json"
+
+
+def weight_metrics(measure):
+    """The metrics of a file of scores of weights; all that need nothing more if none is asked."""
+    default = {"updates": WEIGHT_METRICS["updates"], "quantization": ["quantization_error"]}
+    return metrics_asked(config, measure) or list(default[measure])
+
+
+def measured_models(measure):
+    """The run's models that a file of scores of weights is made of, where it is asked for."""
+    if not metrics_asked(config, measure):
+        return []
+    other = config["figures"]["module_map"]["compare_with"]
+    return [name for name in MODELS if measure != "updates" or name != other]
 
 
 def altered_states(wildcards):

@@ -24,6 +24,14 @@ STAGES = {
     "extract_hidden_states": shard_files(f"hidden_states/{SITE}"),
     "ask_p_true": shard_files("p_true") if config["probe"]["p_true"] else [],
     "measure_modules": ["results/{model}/forward/module_activity.parquet"],
+    **{
+        f"measure_{measure}": (
+            [f"results/{{model}}/modules/metrics/{measure}.parquet"]
+            if metrics_asked(config, measure)
+            else []
+        )
+        for measure in WEIGHT_METRICS
+    },
     "score_attention": [
         f"results/{{model}}/attention/{figure}.parquet" for figure in ATTENTION_FIGURES
     ],
