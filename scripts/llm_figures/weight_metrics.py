@@ -218,7 +218,7 @@ def _top_spans(matrix: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
         _gram(matrix), subset_by_index=(side - k, side - 1), overwrite_a=True, check_finite=False
     )
     real = values > ROUNDING * max(values[-1], 0)
-    inner = np.ascontiguousarray(vectors[:, real][:, ::-1])
+    inner = vectors[:, real][:, ::-1].copy()
     images = torch.cat([piece @ torch.from_numpy(inner) for piece in _pieces(tall)]).numpy()
     outer = np.linalg.qr(images)[0]
     return (outer, inner) if tall is matrix else (inner, outer)
