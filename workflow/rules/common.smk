@@ -15,6 +15,7 @@ from llm_figures.config import (
     check_claims,
     check_config,
     check_redraw,
+    compared_entry,
 )
 from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
@@ -23,6 +24,7 @@ from llm_figures.module_metrics import (
     drawing_options,
     metrics_of_model,
     module_maps,
+    of_measure,
     shown_metrics,
 )
 from llm_figures.protocol import protocols
@@ -39,11 +41,13 @@ try:
         given = workflow.config_settings.overwrite_config
         checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
         MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {"source": "bundle"}}, [], []
+        PREPARED = MODELS
     else:
         # the entries of the run's models, by name
-        checked, MODELS = check_config(
-            config, SCHEMAS, Path(workflow.basedir) / "config" / "models.yaml"
-        )
+        models_file = Path(workflow.basedir) / "config" / "models.yaml"
+        checked, MODELS = check_config(config, SCHEMAS, models_file)
+        # and of the one whose weights theirs are compared with, of which nothing else is made
+        PREPARED = {**compared_entry(checked, SCHEMAS, models_file), **MODELS}
         CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
         GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
@@ -140,7 +144,7 @@ def sizes(wildcards):
     if "work" not in ESTIMATED:
         ESTIMATED["work"] = workload(config, PROTOCOLS)
     if name not in ESTIMATED:
-        ESTIMATED[name] = model_shape(name, MODELS.get(name, {"source": "path", "path": ""}))
+        ESTIMATED[name] = model_shape(name, PREPARED.get(name, {"source": "path", "path": ""}))
     return ESTIMATED[name], ESTIMATED["work"]
 
 
@@ -324,12 +328,31 @@ def claims_of(figure):
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
-    entry = MODELS[wildcards.model]
+    entry = PREPARED[wildcards.model]
     if entry["source"] != "path":
         return []
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
     return sorted(str(file) for kind in kinds for file in folder.glob(kind))
+
+
+def compared_card(wildcards):
+    """The card of the checkpoint that the model's weights are compared with."""
+    other = config["figures"]["module_map"]["compare_with"]
+    if other in (None, wildcards.model):
+        is_it = "is null" if other is None else f"is {other!r}, the model itself"
+        sys.exit(f"config: figures.module_map.compare_with {is_it}; name an earlier checkpoint")
+    return f"results/{other}/model.json"
+
+
+def weight_metrics(measure):
+    """The metrics of a file of scores of weights; where none is asked, those that need no more."""
+    default = {
+        "updates": of_measure(METRICS, "updates"),
+        "quantization": ["quantization_error"],
+    }
+    asked = shown_metrics(config["figures"]["module_map"]["metric"])
+    return of_measure(asked, measure) or default[measure]
 
 
 def altered_states(wildcards):

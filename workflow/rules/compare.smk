@@ -40,12 +40,12 @@ rule render_comparison:
     output:
         pictures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
         caption="results/_models/figures/{figure}.caption.txt",
-    wildcard_constraints:
-        figure="|".join(COMPARED),
     log:
         "results/_models/logs/render_comparison/{figure}.log",
     benchmark:
         "results/_models/benchmarks/render_comparison/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(COMPARED),
     localrule: True
     conda:
         "../../environment.yml"
