@@ -2,7 +2,8 @@
 
 from llm_figures.job import job, progress
 from llm_figures.models import load_model, runtime_facts
-from llm_figures.module_states import module_states, module_states_schema
+from llm_figures.module_states import module_states, module_states_columns
+from llm_figures.module_states_file import module_states_schema
 from llm_figures.probed import probed_answers
 from llm_figures.tensors import tensor_file
 
@@ -27,7 +28,8 @@ def main(
         batch_size=batch_size,
         prefix=probed.prefix,
     )
-    with tensor_file(output, module_states_schema(model), runtime_facts(model)) as file:
+    schema = module_states_schema(module_states_columns(model))
+    with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(
             batches, "answers", len(probed.positions), lambda rows: len(rows["token"])
         ):

@@ -6,7 +6,7 @@ import pandas as pd
 from llm_figures.job import job, log, progress
 from llm_figures.labels import check_labels
 from llm_figures.module_probes import module_probe_scores
-from llm_figures.module_states import module_columns
+from llm_figures.module_states_file import module_columns
 from llm_figures.probes import make_cells
 from llm_figures.tensors import read_frame, read_table, read_tensors, write_frame
 

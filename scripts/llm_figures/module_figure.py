@@ -102,7 +102,8 @@ def module_bar(
     fig: Figure, mesh, values: np.ndarray, limits: tuple[float, float], metric: str, **place
 ):
     """The colour bar of a module map; points at its ends say that values lie beyond them."""
-    below, above = np.nanmin(values) < limits[0], np.nanmax(values) > limits[1]
+    # where no cell has a value, none lies beyond
+    below, above = (values < limits[0]).any(), (values > limits[1]).any()
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     bar = colour_bar(
         fig,
@@ -125,10 +126,12 @@ def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     if centre == "auto":
         centre = METRICS[options["metric"]].neutral
     middle = "" if centre is None else f", the middle colour at {centre:g}"
+    what = described(options["metric"], model, options)
+    if not np.isfinite(values).any():
+        return f"{what} No cell has a value.\n"
     return (
-        f"{described(options['metric'], model, options)} Values span {spoken(np.nanmin(values))} "
-        f"to {spoken(np.nanmax(values))}, colours {spoken(low)} to {spoken(high)}{middle}; layer 0 "
-        "at the bottom.\n"
+        f"{what} Values span {spoken(np.nanmin(values))} to {spoken(np.nanmax(values))}, colours "
+        f"{spoken(low)} to {spoken(high)}{middle}; layer 0 at the bottom.\n"
     )
 
 

@@ -34,16 +34,10 @@ def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFr
         E‖Wr‖² = ‖W‖_F² ‖x‖² / d_in it is operation_strength × √d_in. Above 1, W takes up what its
         input holds more than any direction.
     """
-    strength = activity["output_norm"] / (activity["weight_norm"] * activity["input_norm"])
-    per_row = {
-        "operation_strength": strength,
-        "output_rms": activity["output_norm"] ** 2 / activity["d_out"],
-        "input_alignment": strength * np.sqrt(activity["d_in"]),
-    }
     frames = []
     for metric in metrics:
         means = (
-            activity.assign(value=per_row[metric])
+            activity.assign(value=_by_row(activity, metric))
             .groupby(["layer", "module"], sort=False)["value"]
             .mean()
             .reset_index()
@@ -53,6 +47,13 @@ def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFr
         means.insert(2, "metric", metric)
         frames.append(means)
     return pd.concat(frames, ignore_index=True)
+
+
+def _by_row(activity: pd.DataFrame, metric: str) -> pd.Series:
+    if metric == "output_rms":
+        return activity["output_norm"] ** 2 / activity["d_out"]
+    strength = activity["output_norm"] / (activity["weight_norm"] * activity["input_norm"])
+    return strength * np.sqrt(activity["d_in"]) if metric == "input_alignment" else strength
 
 
 def ablation_scores(effects: pd.DataFrame) -> pd.DataFrame:

@@ -2,43 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel
 
 from llm_figures.hidden_states import check_finite, states_of_batches
+from llm_figures.module_states_file import module_column
 from llm_figures.projections import Application, projections, watched
-from llm_figures.tensors import tensor
 
 
-def module_column(layer: int, module: str) -> str:
-    """The column of one projection: "layer_07 mlp. up"; blocks count from 0."""
-    return f"layer_{layer:02d} {module}"
-
-
-def module_states_schema(model: PreTrainedModel) -> pa.Schema:
-    """Schema of forward/module_states: one row per question, one tensor column per projection."""
-    return pa.schema(
-        [
-            ("question_id", pa.int32()),
-            ("token", pa.string()),
-            ("position", pa.int32()),
-            *(
-                (module_column(found.layer, found.name), tensor((found.shape[0],)))
-                for found in projections(model)
-            ),
-        ]
-    )
-
-
-def module_columns(path: str | Path) -> list[tuple[str, int, str]]:
-    """(column, layer, module) of every projection in a file."""
-    names = [name for name in pq.read_schema(path).names if name.startswith("layer_")]
-    return [(name, int(name[6:].split(" ")[0]), name.split(" ", 1)[1]) for name in names]
+def module_states_columns(model: PreTrainedModel) -> list[tuple[int, str, int]]:
+    """(layer, module, d_out) of every projection, for `module_states_file.module_states_schema`."""
+    return [(found.layer, found.name, found.shape[0]) for found in projections(model)]
 
 
 @torch.inference_mode()
@@ -52,7 +28,7 @@ def module_states(
     batch_size: int,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
-    """Yield the columns of `module_states_schema` batch by batch.
+    """Yield the columns of `module_states_file.module_states_schema` batch by batch.
 
     positions: {named token: position in prompt + answer} of each question, one token each.
 

@@ -15,6 +15,7 @@ from llm_figures.config import (
     check_claims,
     check_config,
     check_redraw,
+    compared_entry,
     with_bases,
 )
 from llm_figures.dependencies import code_versions, drawing_versions
@@ -25,6 +26,7 @@ from llm_figures.module_metrics import (
     drawing_options,
     metrics_of_model,
     module_maps,
+    of_measure,
     shown_metrics,
 )
 from llm_figures.protocol import protocols
@@ -42,19 +44,19 @@ try:
         given = workflow.config_settings.overwrite_config
         checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
         MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {"source": "bundle"}}, [], []
+        PREPARED = MODELS
     else:
         # the entries of the run's models, by name
-        checked, MODELS = check_config(
-            config, SCHEMAS, Path(workflow.basedir) / "config" / "models.yaml"
-        )
+        models_file = Path(workflow.basedir) / "config" / "models.yaml"
+        checked, MODELS = check_config(config, SCHEMAS, models_file)
+        # and of those whose weights theirs are compared with or trained from: nothing else is made
+        PREPARED = with_bases({**compared_entry(checked, SCHEMAS, models_file), **MODELS})
         CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
         GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
     sys.exit(f"\n{error}\n")
 config.clear()
 config.update(checked)
-# with the models that those of the run are fine-tuned of; they are prepared, and no more
-ENTRIES = with_bases(MODELS)
 
 # What pictures are drawn with: {library: version}.
 LIBRARIES = drawing_versions()
@@ -113,7 +115,7 @@ CHOICE_FIGURES = {
 
 wildcard_constraints:
     # the run's models alone: another's files are not made from their weights; (?!) matches nothing
-    model="|".join(map(re.escape, ENTRIES)) or "(?!)",
+    model="|".join(map(re.escape, MODELS)) or "(?!)",
     figure="|".join(FIGURES),
     shard=r"\d+",
     shards=r"\d+",
@@ -151,7 +153,7 @@ def sizes(wildcards):
     if "work" not in ESTIMATED:
         ESTIMATED["work"] = workload(config, PROTOCOLS)
     if name not in ESTIMATED:
-        ESTIMATED[name] = model_shape(name, ENTRIES.get(name, {"source": "path", "path": ""}))
+        ESTIMATED[name] = model_shape(name, PREPARED.get(name, {"source": "path", "path": ""}))
     return ESTIMATED[name], ESTIMATED["work"]
 
 
@@ -335,7 +337,7 @@ def claims_of(figure):
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
-    entry = ENTRIES[wildcards.model]
+    entry = PREPARED[wildcards.model]
     if entry["source"] == "finetune":
         return expand(list(rules.finetune_model.output), model=wildcards.model)
     if entry["source"] != "path":
@@ -349,9 +351,28 @@ def local_weights(wildcards):
 
 def training_options(wildcards):
     """What a fine-tuned model is made by, without its base, which is an input."""
-    entry = ENTRIES[wildcards.model]
+    entry = PREPARED[wildcards.model]
     keys = ("groups", "share", "steps", "batch_size", "learning_rate", "train", "seed")
     return {key: entry[key] for key in keys}
+
+
+def compared_card(wildcards):
+    """The card of the checkpoint that the model's weights are compared with."""
+    other = config["figures"]["module_map"]["compare_with"]
+    if other in (None, wildcards.model):
+        is_it = "is null" if other is None else f"is {other!r}, the model itself"
+        sys.exit(f"config: figures.module_map.compare_with {is_it}; name an earlier checkpoint")
+    return f"results/{other}/model.json"
+
+
+def weight_metrics(measure):
+    """The metrics of a file of scores of weights; where none is asked, those that need no more."""
+    default = {
+        "updates": of_measure(METRICS, "updates"),
+        "quantization": ["quantization_error"],
+    }
+    asked = shown_metrics(config["figures"]["module_map"]["metric"])
+    return of_measure(asked, measure) or default[measure]
 
 
 def altered_states(wildcards):

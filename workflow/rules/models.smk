@@ -10,6 +10,9 @@ rule prepare_model:
         "results/{model}/logs/prepare_model.log",
     benchmark:
         "results/{model}/benchmarks/prepare_model.tsv"
+    wildcard_constraints:
+        # also those whose weights theirs are compared with or trained from
+        model="|".join(map(re.escape, PREPARED)) or "(?!)",
     localrule: True
     conda:
         "../../environment.yml"
@@ -18,7 +21,7 @@ rule prepare_model:
         **needs("prepare_model"),
     params:
         *code("prepare_model"),
-        entry=lambda wildcards: stated(ENTRIES[wildcards.model]),
+        entry=lambda wildcards: stated(PREPARED[wildcards.model]),
     script:
         "../../scripts/prepare_model.py"
 
@@ -27,7 +30,7 @@ rule prepare_model:
 # written last; the rest of the transformers folder lies beside it.
 rule finetune_model:
     input:
-        card=lambda wildcards: f"results/{ENTRIES[wildcards.model]['base']}/model.json",
+        card=lambda wildcards: f"results/{PREPARED[wildcards.model]['base']}/model.json",
     output:
         questions="results/{model}/finetuned/questions.parquet",
         steps="results/{model}/finetuned/steps.parquet",
@@ -36,6 +39,8 @@ rule finetune_model:
         "results/{model}/logs/finetune_model.log",
     benchmark:
         "results/{model}/benchmarks/finetune_model.tsv"
+    wildcard_constraints:
+        model="|".join(map(re.escape, PREPARED)) or "(?!)",
     conda:
         "../../environment.yml"
     threads: cores("finetune_model")

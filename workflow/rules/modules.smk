@@ -46,3 +46,49 @@ rule score_modules:
         metrics=lambda wildcards: module_metrics(wildcards.model),
     script:
         "../../scripts/score_modules.py"
+
+
+# Metrics of weights, in files of their own: neither texts nor a model in memory.
+rule measure_updates:
+    input:
+        card="results/{model}/model.json",
+        other=compared_card,
+    output:
+        updates="results/{model}/modules/metrics/updates.parquet",
+    log:
+        "results/{model}/logs/measure_updates.log",
+    benchmark:
+        "results/{model}/benchmarks/measure_updates.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("measure_updates")
+    resources:
+        **needs("measure_updates"),
+    params:
+        *code("measure_updates"),
+        metrics=weight_metrics("updates"),
+        options=config["figures"]["module_map"]["update"],
+    script:
+        "../../scripts/measure_updates.py"
+
+
+rule measure_quantization:
+    input:
+        card="results/{model}/model.json",
+    output:
+        errors="results/{model}/modules/metrics/quantization.parquet",
+    log:
+        "results/{model}/logs/measure_quantization.log",
+    benchmark:
+        "results/{model}/benchmarks/measure_quantization.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("measure_quantization")
+    resources:
+        **needs("measure_quantization"),
+    params:
+        *code("measure_quantization"),
+        metrics=weight_metrics("quantization"),
+        options=config["figures"]["module_map"]["quantization"],
+    script:
+        "../../scripts/measure_quantization.py"

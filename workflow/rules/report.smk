@@ -29,6 +29,8 @@ STAGES = {
     "extract_module_states": lambda model: (
         shard_files("module_states") if files_of_measure("probe")(model) else []
     ),
+    "measure_updates": files_of_measure("updates"),
+    "measure_quantization": files_of_measure("quantization"),
     "score_attention": [
         f"results/{{model}}/attention/{figure}.parquet" for figure in ATTENTION_FIGURES
     ],
