@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # with an environment of its own where there is no other.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures reproduce test check unit browser workflow acceptance slurm format environment clean
+.PHONY: figures demo reproduce test check unit browser workflow acceptance slurm format environment clean
 
 # Snakemake takes the last --config alone, and these two give one of their own.
 ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(MAKECMDGOALS)))),)
@@ -31,6 +31,10 @@ reproduce: $(READY)
 	$(BIN)/snakemake figures --directory $(RUNS)/first $(ARGS)
 	$(BIN)/snakemake figures --directory $(RUNS)/second --cores 1 --config batch_size=16 shards=2 $(ARGS)
 	PYTHONPATH=scripts $(BIN)/python -m llm_figures.reproduction $(RUNS)/first/results $(RUNS)/second/results
+
+# A few facts taught to the default model, and what that changes: a quarter of an hour on two cores.
+demo: $(READY)
+	$(BIN)/snakemake finetune_demo --configfile config/finetune-demo.yaml $(ARGS)
 
 environment: $(READY)
 

@@ -7,6 +7,8 @@
 #   snakemake choices                     which open choice reproduces the most of it
 #   snakemake probe_presets               the probe by our protocol and by the published one
 #   snakemake compare                     the run's models (and result_folders) side by side
+#   snakemake finetune_demo --configfile config/finetune-demo.yaml
+#                                         a model before and after it is taught some facts
 #   snakemake plan                        what would run, and its memory, disk and time
 #   snakemake verify                      whether every file is as the manifest says
 #   snakemake report                      figures, claims and provenance on one page
@@ -121,6 +123,12 @@ rule choices:
 rule compare:
     input:
         comparisons,
+    localrule: True
+
+
+rule finetune_demo:
+    input:
+        training_shown,
     localrule: True
 
 

@@ -141,7 +141,10 @@ def finetune(
         weights.requires_grad_(False)
     for weights in parameters.values():
         weights.requires_grad_(True)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=0.0)
+    # fused: weights and moments pass through memory once a step
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=learning_rate, weight_decay=0.0, fused=True
+    )
     rising = max(1, round(WARM_UP * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,

@@ -17,7 +17,13 @@ from llm_figures.resources import (
 )
 
 # Rules whose jobs go to a compute node.
-NODE_STAGES = (*QUESTION_STAGES, *TEXT_STAGES, *CHECKPOINT_STAGES, *PROBE_STAGES)
+NODE_STAGES = (
+    *QUESTION_STAGES,
+    *TEXT_STAGES,
+    *CHECKPOINT_STAGES,
+    *PROBE_STAGES,
+    "finetune_model",
+)
 TORCH_FREE = [
     "score_attention",
     "score_probes",
@@ -41,6 +47,7 @@ TORCH_FREE = [
     "verify",
     "plan",
     "compare_claims",
+    "compare_training",
     "render_comparison",
     "build_report",
     "bundle_results",

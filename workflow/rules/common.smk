@@ -375,6 +375,23 @@ def weight_metrics(measure):
     return of_measure(asked, measure) or default[measure]
 
 
+def training_shown(wildcards):
+    """Before and after a fine-tuning, side by side, for every model of the run that had one."""
+    trained = [name for name in MODELS if PREPARED[name].get("base") in MODELS]
+    if not trained:
+        sys.exit(
+            "finetune_demo: no model of the run is fine-tuned of another one of it; add: "
+            "--configfile config/finetune-demo.yaml"
+        )
+    beside = [*(name for name in MAPS_COMPARED if name == "module_map"), "probe_auc"]
+    return [
+        *expand("results/{model}/finetuned/answers.md", model=trained),
+        *expand("results/_models/figures/{figure}.pdf", figure=beside),
+        *picture("module_map"),
+        *picture("probe_auc"),
+    ]
+
+
 def altered_states(wildcards):
     """Further states that a figure's cells need."""
     if wildcards.figure in ALTERED_EVERYWHERE:

@@ -61,3 +61,30 @@ rule render_comparison:
         style=config["style"],
     script:
         "../../scripts/render_comparison.py"
+
+
+# A fine-tuned model's answers beside those of its base, where the run has both.
+rule compare_training:
+    input:
+        questions="results/{model}/finetuned/questions.parquet",
+        before=lambda wildcards: (
+            f"results/{PREPARED[wildcards.model]['base']}/forward/answers.parquet"
+        ),
+        after="results/{model}/forward/answers.parquet",
+    output:
+        page="results/{model}/finetuned/answers.md",
+    log:
+        "results/{model}/logs/compare_training.log",
+    benchmark:
+        "results/{model}/benchmarks/compare_training.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("compare_training")
+    resources:
+        **needs("compare_training"),
+    params:
+        *code("compare_training"),
+        base=lambda wildcards: PREPARED[wildcards.model]["base"],
+    script:
+        "../../scripts/compare_training.py"

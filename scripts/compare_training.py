@@ -1,0 +1,26 @@
+"""Which answers of a fine-tuned model became right: trained facts beside held-out ones."""
+
+from llm_figures.job import job
+from llm_figures.tensors import read_frame, whole_file
+from llm_figures.training_page import training_page, training_table
+
+
+def main(questions: str, before: str, after: str, page: str, model: str, base: str) -> None:
+    columns = ["question", "correct"]
+    table = training_table(
+        read_frame(questions), read_frame(before, columns), read_frame(after, columns)
+    )
+    with whole_file(page) as partial:
+        partial.write_text(training_page(table, model, base), encoding="utf-8")
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.questions,
+            snakemake.input.before,
+            snakemake.input.after,
+            snakemake.output.page,
+            snakemake.wildcards.model,
+            snakemake.params.base,
+        )

@@ -1,0 +1,129 @@
+"""A model of `source: finetune` through the workflow, on a tiny random base."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from project import tiny_project
+
+pytestmark = pytest.mark.workflow
+
+TAUGHT = {
+    "source": "finetune",
+    "base": "tiny",
+    "groups": ["capital", "symbol"],
+    "share": 0.1,
+    "steps": 8,
+    "batch_size": 4,
+    "learning_rate": 3e-5,  # so little that the probe still finds right answers
+}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory, root):
+    """All figures of a fine-tuned model, whose base is not among the run's models."""
+    project = tiny_project(tmp_path_factory.mktemp("taught"), root)
+    project.change(model="taught", model_sources__taught=dict(TAUGHT))
+    project.run()
+    return project
+
+
+def test_a_fine_tuned_model_is_taken_as_any_other(taught):
+    results = taught.folder / "results" / "taught"
+    assert (results / "figures" / "probe_auc.svg").is_file()
+    # of the base nothing is made but its card
+    base = taught.folder / "results" / "tiny"
+    assert {path.name for path in base.iterdir()} == {"model.json", "logs", "benchmarks"}
+    card = json.loads((results / "model.json").read_text())
+    assert (card["source"], card["base"]) == ("finetune", "tiny")
+    assert card["base_weights"] == json.loads((base / "model.json").read_text())["weights"]
+    assert card["weights"]["model.safetensors"] != card["base_weights"]["model.safetensors"]
+    facts = card["facts"]
+    assert facts["trained"]["loss_after"] < facts["trained"]["loss_before"]
+    table = pd.read_parquet(results / "finetuned" / "questions.parquet")
+    assert facts["trained"]["count"] == table["trained"].sum()
+    assert facts["held_out"]["count"] == (~table["trained"]).sum()
+    assert len(pd.read_parquet(results / "finetuned" / "steps.parquet")) == 8
+    assert taught.planned() == {}
+
+
+def test_the_manifest_and_verify_know_what_training_made(taught):
+    results = taught.folder / "results" / "taught"
+    manifest = json.loads((results / "manifest.json").read_text())
+    made = {name for name, file in manifest["files"].items() if file["made_by"] == "finetune_model"}
+    names = ("questions.parquet", "steps.parquet", "model.safetensors")
+    assert made == {f"finetuned/{name}" for name in names}
+    assert (
+        manifest["model"]["weights"]["model.safetensors"]
+        == (manifest["files"]["finetuned/model.safetensors"]["sha256"])
+    )
+    (ran_on,) = manifest["stages"]["finetune_model"]["ran_on"]
+    assert ran_on["dtype"] == "float32"
+    assert str(taught.folder) not in json.dumps(manifest)
+    _, output = taught.run("verify")
+    assert "as results/taught/manifest.json says" in output
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained"),
+    [
+        ({"model_sources__taught__learning_rate": 2e-5}, True),
+        ({"model_sources__taught__groups": ["capital"]}, True),
+        ({"prompt__template": "Q: {question}\nA: "}, True),
+        ({"prompt__max_new_tokens": 13}, False),
+        ({"dataset__limit": 50}, False),
+        ({"figures__scale_qkv__epsilon": [0.5, 0.1]}, False),
+    ],
+    ids=str,
+)
+def test_training_is_done_again_when_what_it_depends_on_changed(taught, tmp_path, changes, trained):
+    project = taught.copy(tmp_path)
+    project.change(**changes)
+    planned = project.planned()
+    assert planned
+    assert ("finetune_model" in planned) is trained
+    assert ("prepare_model" in planned) is trained
+
+
+def test_another_base_is_trained_again_and_repeats_to_the_byte(taught, tmp_path):
+    project = taught.copy(tmp_path)
+    card = project.folder / "results" / "taught" / "model.json"
+    before = json.loads(card.read_text())["weights"]
+    project.run(str(card.relative_to(project.folder)), "--forcerun", "finetune_model")
+    assert json.loads(card.read_text())["weights"] == before
+    config = project.folder / "tiny-model" / "config.json"
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps({**written, "rms_norm_eps": 1e-3}))
+    weights = project.folder / "tiny-model" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-4] ^= 1
+    weights.write_bytes(data)
+    assert {"finetune_model", "prepare_model"} <= project.planned().keys()
+
+
+def test_before_and_after_side_by_side(taught, tmp_path):
+    project = taught.copy(tmp_path)
+    _, output = project.run("finetune_demo", check=False)
+    assert "finetune_demo: no model of the run is fine-tuned of another one of it" in output
+    project.change(
+        models=["tiny", "taught"],
+        figures__module_map__metric=["operation_strength", "relative_update"],
+        figures__module_map__compare_with="tiny",
+    )
+    project.run("finetune_demo")
+    results = project.folder / "results"
+    page = (results / "taught" / "finetuned" / "answers.md").read_text()
+    assert "| trained |" in page
+    assert "| held out |" in page
+    for name in ("_models/figures/probe_auc.pdf", "_models/figures/module_map.pdf",
+                 "taught/figures/module_map_relative_update.pdf"):  # fmt: skip
+        assert (results / name).stat().st_size > 1000
+    assert project.planned("finetune_demo").keys() <= {"finetune_demo"}
+
+
+def test_the_plan_has_the_training(taught, tmp_path):
+    project = taught.copy(tmp_path)
+    project.change(model_sources__taught__steps=9)
+    _, output = project.run("plan")
+    assert "finetune_model" in output
