@@ -243,30 +243,43 @@ def finetuned(
     options: steps, batch_size, learning_rate, seed, train.
 
     Returns the table with loss_before and loss_after (nats, mean over the answer's tokens), and
-    each step's loss.
+    each step's loss. Of the held-out facts as many are measured as are trained; the losses of the
+    others are missing.
 
     Raises:
         UserError: as `examples` and `finetune`.
     """
+    measured = _measured(table, options["seed"])
     asked = examples(
         tokenizer,
         prompt,
-        table["question"].tolist(),
-        table["answer"].tolist(),
+        table["question"][measured].tolist(),
+        table["answer"][measured].tolist(),
         context_length(model),
     )
-    taught = [one for one, trained in zip(asked, table["trained"], strict=True) if trained]
-    log.info("%d of %d facts are trained, the others held out", len(taught), len(asked))
+    trained = table["trained"][measured]
+    taught = [one for one, is_trained in zip(asked, trained, strict=True) if is_trained]
+    log.info("%d of %d facts are trained, the others held out", len(taught), len(table))
     size = 4 * options["batch_size"]  # without gradients there is room for more
-    before = mean_losses(model, asked, size)
+    table = table.assign(loss_before=np.nan, loss_after=np.nan)
+    table.loc[measured, "loss_before"] = mean_losses(model, asked, size)
     losses = finetune(model, taught, **options)
-    table = table.assign(loss_before=before, loss_after=mean_losses(model, asked, size))
-    for trained, rows in table.groupby("trained", sort=False):
+    table.loc[measured, "loss_after"] = mean_losses(model, asked, size)
+    for is_trained, rows in table[measured].groupby("trained", sort=False):
         log.info(
-            "loss of the %d %s facts: %.3f before, %.3f after",
+            "loss of %d %s facts: %.3f before, %.3f after",
             len(rows),
-            "trained" if trained else "held-out",
+            "trained" if is_trained else "held-out",
             rows["loss_before"].mean(),
             rows["loss_after"].mean(),
         )
     return table, losses
+
+
+def _measured(table: pd.DataFrame, seed: int) -> pd.Series:
+    """Whose loss is measured: the trained facts, and as many of the held-out ones (a mask)."""
+    held_out = np.flatnonzero(~table["trained"])
+    count = min(len(held_out), int(table["trained"].sum()))
+    chosen = table["trained"].to_numpy(copy=True)
+    chosen[np.random.default_rng([seed, 1]).permutation(held_out)[:count]] = True
+    return pd.Series(chosen, index=table.index)

@@ -608,8 +608,8 @@ def _finetune_model(shape: Shape, work: Work, threads: int) -> Need:
         + 80 * shape.parameters / (GPU_BANDWIDTH if gpus else CPU_BANDWIDTH)
         + 3 * shape.layers * STEP
     )
-    batches = math.ceil(FACTS / (4 * batch))
-    asked = FACTS * (prompts.own + prompts.new) + batches * prompts.shared
+    facts = FACTS * min(1, 2 * shape.training["share"])  # whose loss is measured
+    asked = facts * (prompts.own + prompts.new + prompts.shared / (4 * batch))
     seconds += 2 * 2 * shape.parameters * asked / rate
     seconds += START + 2 * 4 * shape.parameters / STORAGE
     through = CUDA_MB + 8 * shape.parameters / MB if gpus else memory

@@ -60,6 +60,25 @@ def test_an_estimate_is_an_upper_bound_within_four_of_what_was_measured(
         assert HIDDEN_STATES_MB <= need.disk_mb <= 4 * HIDDEN_STATES_MB
 
 
+def test_an_estimate_of_the_training_holds_for_the_demonstration(root, default_config):
+    """Measured on one core, its own seconds, as others worked beside it."""
+    seconds, memory, disk = 138.71, 3949.62, 517
+    overlay = yaml.safe_load((root / "config" / "finetune-demo.yaml").read_text())
+    changes = {key: overlay[key] for key in ("model_sources", "dataset")}
+    (name,) = overlay["model_sources"]
+    sizes = asked(root, default_config, **changes, model=name)
+    assert sizes[0].parameters == 134515008  # as its base's
+    need = estimate("finetune_model", *sizes, threads=1)
+    assert seconds <= 60 * need.minutes <= 4 * seconds
+    assert memory <= need.memory_mb <= 4 * memory
+    assert disk <= need.disk_mb <= 4 * disk
+    assert need.gpus == 0
+    assert threads_needed("finetune_model", sizes[0]) == 8
+    longer = {"smollm2-135m-facts": {**overlay["model_sources"][name], "steps": 160}}
+    more = asked(root, default_config, **{**changes, "model_sources": longer}, model=name)
+    assert estimate("finetune_model", *more, threads=1).minutes > 3 * need.minutes
+
+
 def test_a_further_attempt_has_more_memory_and_time(root, default_config):
     sizes = asked(root, default_config)
     first, second, third = (estimate("generate_answers", *sizes, attempt=n) for n in (1, 2, 3))
