@@ -40,7 +40,7 @@ CODES = {
 }
 FLOATS = ("F64", "F32", "F16", "BF16")
 # Weights that are unpacked at a time.
-PIECE = 2**22
+PIECE = 2**20
 
 
 class GgufFile:

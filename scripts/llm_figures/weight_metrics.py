@@ -19,7 +19,7 @@ from scipy.linalg import eigh, eigvalsh, subspace_angles
 from llm_figures.errors import UserError
 
 # Entries that are turned to float64 at a time.
-PIECE = 2**22
+PIECE = 2**20
 # An eigenvalue of a Gram matrix below this share of the largest is rounding. Its root, 6e-8, is the
 # rounding of float32: singular values below it are not in a checkpoint's weights either.
 ROUNDING = 16 * np.finfo(np.float64).eps

@@ -99,9 +99,9 @@ def test_a_column_of_a_fused_tensor_is_its_slice(tmp_path):
     file = GgufFile(written(tmp_path / "tiny.gguf", tensors), point)
     parts = {Q: fused[:256], K: fused[256:384], V: fused[384:]}
     for column, part in parts.items():
-        assert file.expected_error(0, column) == pytest.approx(lost(part, "Q8_0"), rel=0.02)
+        assert file.expected_error(0, column) == pytest.approx(lost(part, "Q8_0"), rel=0.05)
     for column, part in {GATE: halves[:512], UP: halves[512:]}.items():
-        assert file.expected_error(0, column) == pytest.approx(lost(part, "Q8_0"), rel=0.02)
+        assert file.expected_error(0, column) == pytest.approx(lost(part, "Q8_0"), rel=0.05)
 
 
 def uniform(rows, columns, spread):
