@@ -68,6 +68,9 @@ class GgufFile:
         estimate: a block's extreme weights are kept better, a clipped one worse. 0 for float
         tensors.
 
+        What was really lost is `relative_update`, with the unquantised checkpoint as compare_with:
+        a model prepared from a GGUF file has that file's weights.
+
         llama.cpp reorders the rows of query and key for its rotary embedding. Neither a norm nor a
         sum over blocks, which lie within rows, sees the order.
 

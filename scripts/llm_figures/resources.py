@@ -75,7 +75,7 @@ WEIGHT_RATES = {
     "measure_quantization": {"quantization_error": 10e6, "gguf_error": 4e6},
 }
 GRAMS = {"update_effective_rank": 1, "subspace_rotation": 2}
-FACTOR_RATE = 5e9
+FACTOR_RATE = 10e9
 STEP = 0.5e-3  # seconds a layer takes at least
 # and where attention is tapped: rotary embedding is found, or undone for a change before it
 TAPPED = {
