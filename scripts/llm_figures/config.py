@@ -23,6 +23,7 @@ from jsonschema.exceptions import ValidationError
 from llm_figures.bundle import portable
 from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
+from llm_figures.module_metrics import of_measure, shown_metrics
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
 from llm_figures.result_folders import at_home, folder_path, folder_problems
@@ -31,16 +32,6 @@ from llm_figures.spans import check_pattern
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
-# Metrics of the module map that are read off the weights, by the file of scores they lie in.
-WEIGHT_METRICS = {
-    "updates": (
-        "relative_update",
-        "update_density",
-        "update_effective_rank",
-        "subspace_rotation",
-    ),
-    "quantization": ("quantization_error", "gguf_error"),
-}
 # Sizes in which two checkpoints of one architecture agree; vocabularies may differ.
 ARCHITECTURE = (
     "layers",
@@ -53,7 +44,7 @@ ARCHITECTURE = (
 )
 # Options that can be set anew where figures are drawn from an archive: the scores stay as they are.
 REDRAWN = (
-    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|highlight)(\..*)?"
+    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|centre|highlight)(\..*)?"
     r"|probe_auc\.metric|probe_curves\.(metric|tokens))"
 )
 
@@ -103,13 +94,6 @@ def check_config(
     return config, entries
 
 
-def metrics_asked(config: dict, measure: str) -> list[str]:
-    """The metrics of the module map that are asked for and lie in this measure's file."""
-    asked = config["figures"]["module_map"]["metric"]
-    asked = [asked] if isinstance(asked, str) else asked
-    return [metric for metric in WEIGHT_METRICS[measure] if metric in asked]
-
-
 def compared_entry(config: dict, schema_folder: Path, models_file: Path) -> dict[str, dict]:
     """The entry of the checkpoint that the module map compares with, by name; {} without one.
 
@@ -150,8 +134,8 @@ def check_redraw(
     if refused:
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
-            "only style, palette, limits, highlight, the probe figures' metric and the tokens of "
-            "probe_curves can be set otherwise"
+            "only style, palette, limits, centre, highlight, the probe figures' metric and the "
+            "tokens of probe_curves can be set otherwise"
         )
     if problems:
         raise UserError("\n".join(problems))
@@ -219,7 +203,7 @@ def _models_problems(config: dict) -> Iterator[str]:
 
 def _compare_problems(config: dict) -> Iterator[str]:
     other = config["figures"]["module_map"]["compare_with"]
-    asked = metrics_asked(config, "updates")
+    asked = of_measure(shown_metrics(config["figures"]["module_map"]["metric"]), "updates")
     if asked and other is None:
         yield (
             f"config: figures.module_map.metric: {asked[0]} compares two checkpoints; name the "
@@ -343,9 +327,11 @@ def _figure_problems(config: dict):
                 f"probe_auc: {', '.join(probe['tokens'])}"
             )
     for name in FIGURES:
-        limits = config["figures"][name].get("limits")
-        if isinstance(limits, list) and not limits[0] < limits[1]:
-            yield f"config: figures.{name}.limits: {limits}: the first must be below the second"
+        given = config["figures"][name].get("limits")
+        for key, limits in given.items() if isinstance(given, dict) else [("", given)]:
+            if isinstance(limits, list) and not limits[0] < limits[1]:
+                where = f"figures.{name}.limits.{key}".removesuffix(".")
+                yield f"config: {where}: {limits}: the first must be below the second"
 
 
 def _exact_answer_problems(options: dict) -> Iterator[str]:

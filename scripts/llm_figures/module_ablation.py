@@ -65,24 +65,6 @@ def ablation_effects(
     return pd.DataFrame(rows)
 
 
-def ablation_scores(effects: pd.DataFrame) -> pd.DataFrame:
-    """`ablation_effects` averaged over all tokens of all texts: layer, module, metric, value.
-
-    Metrics ablation_effect (rise of the loss) and ablation_kl, both in nats per token.
-    """
-    frames = []
-    for metric, column, weight in (
-        ("ablation_effect", "loss_rise", "predicted"),
-        ("ablation_kl", "kl", "positions"),
-    ):
-        weighted = effects.assign(value=effects[column] * effects[weight])
-        sums = weighted.groupby(["layer", "module"], sort=False)[["value", weight]].sum()
-        scores = (sums["value"] / sums[weight]).rename("value").reset_index()
-        scores.insert(2, "metric", metric)
-        frames.append(scores)
-    return pd.concat(frames, ignore_index=True)
-
-
 def _mean_outputs(
     model: PreTrainedModel, texts: Sequence[Sequence[int]]
 ) -> dict[Key, torch.Tensor]:

@@ -18,13 +18,16 @@ STAGES = (
     "extract_altered_states",
     "extract_choice_states",
     "measure_modules",
+    "ablate_modules",
     "measure_updates",
     "measure_quantization",
     "generate_answers",
     "quote_answers",
     "extract_hidden_states",
+    "extract_module_states",
     "ask_p_true",
     "score_probes",
+    "score_module_probes",
 )
 SMALL = "small ones"
 HEADER = ("stage", "jobs", "to run", "cores", "memory", "GPUs", "disk", "time each", "time in all")

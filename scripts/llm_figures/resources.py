@@ -9,7 +9,7 @@ Snakefile.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,15 +44,24 @@ BYTES_PER_TOKEN = 3.5  # of English text; other scripts take more tokens
 SAMPLE = 8 * MB
 
 # Stages that load the model: for all questions, or for a few texts.
-QUESTION_STAGES = ("generate_answers", "quote_answers", "extract_hidden_states", "ask_p_true")
+QUESTION_STAGES = (
+    "generate_answers",
+    "quote_answers",
+    "extract_hidden_states",
+    "extract_module_states",
+    "ask_p_true",
+)
 TEXT_STAGES = (
     "extract_attention_states",
     "measure_modules",
+    "ablate_modules",
     "extract_altered_states",
     "extract_choice_states",
 )
 # Stages that read weights one matrix after the other.
 CHECKPOINT_STAGES = ("measure_updates", "measure_quantization")
+PROBE_STAGES = ("score_probes", "score_module_probes")
+MODULES = 7  # projections of a block
 PREDICTION_STAGES = ("collect_probe_scores", "check_probe_claims", "write_manifest", "build_report")
 
 # Rates, operations or bytes a second. A device map's GPUs work one after the other.
@@ -76,6 +85,8 @@ WEIGHT_RATES = {
 }
 GRAMS = {"update_effective_rank": 1, "subspace_rotation": 2}
 FACTOR_RATE = 10e9
+LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+ROW_GROUP_MB = 64
 STEP = 0.5e-3  # seconds a layer takes at least
 # and where attention is tapped: rotary embedding is found, or undone for a change before it
 TAPPED = {
@@ -242,6 +253,7 @@ def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
     prompts = {
         "generate_answers": Prompts(shared, own, new),
         "extract_hidden_states": Prompts(shared, own + new, 0),
+        "extract_module_states": Prompts(shared, own + new, 0),
         "quote_answers": _asked(quote["prompt"], question + new, quote["max_new_tokens"]),
     }
     if ask:
@@ -338,8 +350,10 @@ def _json(path: Path) -> dict[str, Any]:
 def threads_needed(stage: str, shape: Shape) -> int:
     """CPU cores of a job: many for a stage that goes through all questions, or a large model."""
     if stage in (*TEXT_STAGES, *CHECKPOINT_STAGES):
-        return 8 if shape.parameters > GPU_PARAMETERS else 1
-    return 8 if stage in (*QUESTION_STAGES, "score_probes") else 1
+        if stage != "ablate_modules":  # many passes, even over a few texts
+            return 8 if shape.parameters > GPU_PARAMETERS else 1
+        return 8
+    return 8 if stage in (*QUESTION_STAGES, *PROBE_STAGES) else 1
 
 
 def gpus_needed(shape: Shape, work: Work) -> int:
@@ -392,12 +406,16 @@ def estimate(
     """
     if stage in QUESTION_STAGES:
         need = _questions_stage(stage, shape, work, threads)
+    elif stage == "ablate_modules":
+        need = _ablation(shape, work, threads)
     elif stage in TEXT_STAGES:
         need = _texts_stage(stage, shape, work, threads)
     elif stage in CHECKPOINT_STAGES:
         need = _checkpoint_stage(stage, shape, work, threads)
     elif stage == "score_probes":
         need = _score_probes(shape, work, threads, work.probes[protocol])
+    elif stage == "score_module_probes":
+        need = _score_module_probes(shape, work, threads, work.probes["scores"])
     elif stage == "prepare_model":
         need = _prepare_model(shape)
     else:
@@ -458,6 +476,12 @@ def _questions_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need
         written = questions * state
         seconds += written / WRITING
         memory += 2 * batch * state / MB
+    elif stage == "extract_module_states":
+        state = shape.layers * _outputs(shape) * 4
+        written = questions * state
+        seconds += written / WRITING
+        # what is kept of a batch, and the row group that it goes into
+        memory += 3 * batch * state / MB + ROW_GROUP_MB
     return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
 
 
@@ -466,20 +490,52 @@ def _texts_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
     texts = work.map_texts if stage == "measure_modules" else work.texts
     size = parameter_bytes(shape, work, gpus > 0)
     memory, seconds = _model_in_memory(shape, work, gpus)
-    together = sum(texts) if stage == "measure_modules" else max(texts)
     if not gpus:
-        memory += _batch_bytes(shape, Prompts(0, together, 0), 1, size) / MB
+        memory += _batch_bytes(shape, Prompts(0, max(texts), 0), 1, size) / MB
     passes = work.changes.get(stage, len(texts))
-    seconds += _forward_seconds(shape, work, gpus, threads, passes * together)
+    seconds += _forward_seconds(shape, work, gpus, threads, passes * max(texts))
     seconds += passes * shape.layers * TAPPED.get(stage, STEP)
     if stage == "measure_modules":
-        written = sum(texts) * shape.layers * 7 * 48
+        written = sum(texts) * shape.layers * MODULES * 96
     else:
         layers = shape.layers if stage == "extract_attention_states" else 5
         heads = 2 * shape.heads + shape.key_value_heads  # queries, keys, rotations
         written = passes * layers * heads * max(texts) * shape.head_dim * 4
     memory += 2 * written / MB
     return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
+
+
+def _ablation(shape: Shape, work: Work, threads: int) -> Need:
+    """A copy of each text per projection of each layer, through the layers above it."""
+    gpus = gpus_needed(shape, work)
+    size = parameter_bytes(shape, work, gpus > 0)
+    memory, seconds = _model_in_memory(shape, work, gpus)
+    if not gpus:
+        copies = _batch_bytes(shape, Prompts(0, max(work.map_texts), 0), MODULES, size)
+        memory += (copies + max(work.map_texts) * shape.layers * shape.hidden_size * size) / MB
+    tokens = sum(work.map_texts) * MODULES
+    seconds += _forward_seconds(shape, work, gpus, threads, tokens * (shape.layers + 1) / 2)
+    # logits, of every copy, and their logarithms in double precision
+    logits = tokens * shape.layers * shape.vocabulary
+    rate = GPU_RATE[size] if gpus else CPU_RATE * threads
+    seconds += logits * (2 * shape.hidden_size + LOGARITHM) / rate
+    seconds += len(work.map_texts) * shape.layers * shape.layers * STEP
+    return Need(math.ceil(memory), 1, seconds / 60, gpus)
+
+
+def _outputs(shape: Shape) -> int:
+    """Outputs of all projections of a block."""
+    heads = shape.head_dim * (shape.heads + 2 * shape.key_value_heads)
+    return heads + 2 * shape.hidden_size + 2 * shape.intermediate_size
+
+
+def _score_module_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:
+    """One probe for every projection, the widest of which has the feed-forward part's size."""
+    one = _score_probes(shape, work, threads, replace(probe, tokens=1, labels=1))
+    widest = replace(shape, hidden_size=max(shape.intermediate_size, shape.hidden_size))
+    wide = _score_probes(widest, work, threads, replace(probe, tokens=1, labels=1))
+    minutes = (MODULES - 2) * one.minutes + 2 * wide.minutes
+    return Need(wide.memory_mb, 1, work.probe_jobs * minutes)
 
 
 def _checkpoint_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:

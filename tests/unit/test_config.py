@@ -8,7 +8,6 @@ from llm_figures.config import (
     FIGURES,
     check_config,
     compared_entry,
-    metrics_asked,
     validated,
 )
 from llm_figures.errors import UserError
@@ -161,6 +160,11 @@ BAD = [
         "figures.module_map.compare_with",
         "mistral-7b-instruct",
         "smollm2-135m and mistral-7b-instruct are of different architectures: layers 30 and 32",
+    ),
+    (
+        "figures.module_map.metric",
+        ["operation_strength", "update_density"],
+        "figures.module_map.metric: update_density compares two checkpoints; name the earlier one",
     ),
     ("figures.module_map.update.tolerance", -1, "update.tolerance: -1; must be at least 0"),
     ("figures.module_map.quantization.bits", 16, "quantization.bits: 16; must be at most 8"),
@@ -372,21 +376,3 @@ def test_the_checkpoint_that_is_compared_with_is_no_model_of_the_run(
     checked({**config, "models": ["base", "smollm2-135m"]}, root)
     with pytest.raises(UserError, match="'base' is the model itself"):
         checked({**config, "models": ["base"]}, root)
-
-
-@pytest.mark.parametrize(
-    ("metric", "updates", "quantization"),
-    [
-        ("operation_strength", [], []),
-        ("gguf_error", [], ["gguf_error"]),
-        (
-            ["subspace_rotation", "output_rms", "relative_update", "quantization_error"],
-            ["relative_update", "subspace_rotation"],
-            ["quantization_error"],
-        ),
-    ],
-)
-def test_metrics_are_sorted_by_the_file_they_lie_in(default_config, metric, updates, quantization):
-    config = changed(default_config, "figures.module_map.metric", metric)
-    assert metrics_asked(config, "updates") == updates
-    assert metrics_asked(config, "quantization") == quantization

@@ -3,7 +3,8 @@ import torch
 
 import tiny
 from llm_figures import module_ablation
-from llm_figures.module_ablation import ablation_effects, ablation_scores
+from llm_figures.module_ablation import ablation_effects
+from llm_figures.module_scores import ablation_scores
 from llm_figures.projections import projections, watched
 
 TEXTS = [list(range(5, 17)), list(range(40, 32, -1))]

@@ -38,7 +38,9 @@ def test_scores_are_the_mean_over_every_token_of_every_text():
             assert len(vectors) == 8
             given = [torch.linalg.vector_norm(weight @ x) for x in vectors]
             size = torch.linalg.matrix_norm(weight)
-            ratio = [g / size / torch.linalg.vector_norm(x) for g, x in zip(given, vectors, strict=True)]
+            ratio = [
+                g / size / torch.linalg.vector_norm(x) for g, x in zip(given, vectors, strict=True)
+            ]
             strength = float(sum(ratio)) / 8
             rms = float(sum(g**2 for g in given) / 8 / len(weight)) ** 0.5
             at = (1, projection.name)
