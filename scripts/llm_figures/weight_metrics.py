@@ -69,6 +69,7 @@ def update_metrics(
         del change
         if "subspace_rotation" in metrics:
             rotations.append(subspace_rotation(before, after, top_k) if size else 0.0)
+        del before, after  # or the next pair would be read beside them
     values = {
         "relative_update": _ratio(of_change, of_weights),
         "update_density": changed / count,

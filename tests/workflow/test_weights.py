@@ -88,4 +88,6 @@ def test_what_cannot_be_compared_is_refused_in_one_line(project):
     assert json.loads(config.read_text())["model_type"] == "mistral"
     line = "model tiny and model base differ in model_type: llama and mistral; give one"
     assert line in said()
-    assert "does not come from a GGUF file" not in said()
+
+    line = "gguf_error: the model does not come from a GGUF file; leave gguf_error out"
+    assert line in said(QUANTIZATION, figures__module_map__metric=["gguf_error"])
