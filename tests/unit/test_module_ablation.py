@@ -70,9 +70,9 @@ def test_a_projection_without_effect_has_none_and_one_that_helps_costs():
         ["metric", "layer", "module"]
     )["value"]
     for name in ("attn. q", "attn. k", "attn. v", "attn. o"):
-        assert scores["ablation_kl", 1, name] == pytest.approx(0, abs=1e-9)
-        assert scores["ablation_effect", 1, name] == pytest.approx(0, abs=1e-6)
-    assert (scores["ablation_kl"] > -1e-9).all()
+        assert scores["ablation_kl", 1, name] == pytest.approx(0, abs=2e-6)
+        assert scores["ablation_effect", 1, name] == pytest.approx(0, abs=2e-6)
+    assert (scores["ablation_kl"] > -2e-6).all()
 
 
 def test_the_blocks_before_are_not_run_again_and_copies_share_a_pass(monkeypatch):
