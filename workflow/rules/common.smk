@@ -47,7 +47,7 @@ try:
         models_file = Path(workflow.basedir) / "config" / "models.yaml"
         checked, MODELS = check_config(config, SCHEMAS, models_file)
         # and of the one whose weights theirs are compared with, of which nothing else is made
-        PREPARED = {**compared_entry(checked, SCHEMAS, models_file), **MODELS}
+        PREPARED = {**MODELS, **compared_entry(checked, SCHEMAS, models_file)}
         CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
         GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
