@@ -100,7 +100,8 @@ class Checkpoint:
                 f"{self.where}: {self.folder / 'config.json'} cannot be read ({error}); if the "
                 "folder is gone, prepare the model again with: snakemake --forcerun prepare_model"
             ) from None
-        return config.get("text_config", config)
+        packing = {"quantization_config": config.get("quantization_config")}
+        return {**packing, **config.get("text_config", config)}
 
     def _headers(self) -> dict[str, dict]:
         """{tensor: its file, dtype, shape and first byte} of all shards."""

@@ -40,7 +40,7 @@ CODES = {
 }
 FLOATS = ("F64", "F32", "F16", "BF16")
 # Weights that are unpacked at a time.
-PIECE = 2**22
+PIECE = 2**20
 
 
 class GgufFile:
@@ -67,6 +67,9 @@ class GgufFile:
         step, and by step² / 12 in the mean square where every rest is equally likely. It is an
         estimate: a block's extreme weights are kept better, a clipped one worse. 0 for float
         tensors.
+
+        What was really lost is `relative_update`, with the unquantised checkpoint as compare_with:
+        a model prepared from a GGUF file has that file's weights.
 
         llama.cpp reorders the rows of query and key for its rotary embedding. Neither a norm nor a
         sum over blocks, which lie within rows, sees the order.

@@ -74,15 +74,18 @@ WRITING = 0.1e9  # hidden states, compressed
 DOWNLOAD = 0.02e9
 HASHING = 0.5e9
 PROBE_RATE = 40e9  # a thread, Newton steps in blocks
-# metrics of weights, of which a thread goes through so many a second, and of singular values
-WEIGHTS_RATE = {
-    "relative_update": 50e6,
-    "update_density": 25e6,
-    "quantization_error": 10e6,
-    "gguf_error": 4e6,
+# metrics of weights: weights a second of a thread, and Gram matrices of those of singular values
+WEIGHT_RATES = {
+    "measure_updates": {
+        "relative_update": 50e6,
+        "update_density": 25e6,
+        "update_effective_rank": math.inf,
+        "subspace_rotation": math.inf,
+    },
+    "measure_quantization": {"quantization_error": 10e6, "gguf_error": 4e6},
 }
-FACTORED = {"update_effective_rank": 1, "subspace_rotation": 2}  # Gram matrices
-FACTOR_RATE = 5e9
+GRAMS = {"update_effective_rank": 1, "subspace_rotation": 2}
+FACTOR_RATE = 10e9
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
 ROW_GROUP_MB = 64
 STEP = 0.5e-3  # seconds a layer takes at least
@@ -552,21 +555,16 @@ def _checkpoint_stage(stage: str, shape: Shape, work: Work, threads: int) -> Nee
     widest = max(shape.intermediate_size, shape.heads * shape.head_dim)
     entries, side = hidden * widest, min(hidden, widest)
     size = BYTES.get(shape.dtype, 4)
-    read = shape.checkpoint
-    asked = {*work.map_metrics} & {*WEIGHTS_RATE, *FACTORED}
-    if stage == "measure_updates":
-        read *= 2
-        asked = (asked - {"quantization_error", "gguf_error"}) or {"relative_update", *FACTORED}
-        memory = entries * (2 * size + 3 * 4) + 3 * 8 * side * side
-    else:
-        asked = (asked & {"quantization_error", "gguf_error"}) or {"quantization_error"}
-        memory = entries * size
-    weights = shape.parameters
-    seconds = START + read / STORAGE
-    seconds += sum(weights / WEIGHTS_RATE.get(metric, math.inf) / threads for metric in asked)
-    grams = sum(FACTORED.get(metric, 0) for metric in asked)
-    factored = 2 * weights * side + 4 * side**3 * weights / entries
-    seconds += grams * factored / FACTOR_RATE / threads
+    rates = WEIGHT_RATES[stage]
+    # nothing asked for by the config: a file asked for by name has them all
+    asked = rates.keys() & {*work.map_metrics} or rates.keys()
+    two = stage == "measure_updates"
+    seconds = START + (1 + two) * shape.checkpoint / STORAGE
+    seconds += sum(shape.parameters / rates[metric] for metric in asked) / threads
+    # products, and eigenvalues of one matrix after the other
+    factored = 2 * shape.parameters * side + 4 * side**3 * shape.parameters / entries
+    seconds += sum(GRAMS.get(metric, 0) for metric in asked) * factored / FACTOR_RATE / threads
+    memory = entries * (2 * size + 3 * 4) + 3 * 8 * side * side if two else entries * size
     return Need(math.ceil(BASE_MB + 200 + memory / MB), 1, seconds / 60)
 
 

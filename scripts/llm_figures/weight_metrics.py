@@ -19,7 +19,7 @@ from scipy.linalg import eigh, eigvalsh, subspace_angles
 from llm_figures.errors import UserError
 
 # Entries that are turned to float64 at a time.
-PIECE = 2**22
+PIECE = 2**20
 # An eigenvalue of a Gram matrix below this share of the largest is rounding. Its root, 6e-8, is the
 # rounding of float32: singular values below it are not in a checkpoint's weights either.
 ROUNDING = 16 * np.finfo(np.float64).eps
@@ -69,6 +69,7 @@ def update_metrics(
         del change
         if "subspace_rotation" in metrics:
             rotations.append(subspace_rotation(before, after, top_k) if size else 0.0)
+        del before, after  # or the next pair would be read beside them
     values = {
         "relative_update": _ratio(of_change, of_weights),
         "update_density": changed / count,

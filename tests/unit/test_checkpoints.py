@@ -1,6 +1,9 @@
 """Matrices read from files are those of the live model, and what cannot be read is named."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -296,3 +299,44 @@ def test_only_what_is_asked_for_is_read(tmp_path):
     file.write_bytes(b"\0" * start + whole[start:end] + b"\0" * (len(whole) - end))
     (found,) = point.matrices(1, K)
     assert torch.equal(found, model.model.layers[1].self_attn.qkv_proj.weight[32:48])
+
+
+MEMORY = """
+import resource, sys
+from llm_figures.checkpoints import Checkpoint
+from llm_figures.weight_metrics import update_metrics
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def pairs(layer, column):
+    return zip(*(point.matrices(layer, column) for point in points), strict=True)
+
+ALL = ["relative_update", "update_density", "update_effective_rank", "subspace_rotation"]
+points = [Checkpoint(folder, folder) for folder in sys.argv[1:]]
+update_metrics(pairs(0, "attn. q"), ALL)  # libraries make their buffers
+before = peak()
+for layer in range(points[0].layers):
+    for column in points[0].columns(layer):
+        update_metrics(pairs(layer, column), ["relative_update", "update_density"])
+print(peak() - before)
+"""
+
+
+def test_two_checkpoints_are_compared_in_the_memory_of_a_few_matrices(tmp_path, root):
+    """Of 100 MB each, in shards; the largest matrix has 0.5 MB."""
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 40}
+    for seed, name in enumerate(("one", "other")):
+        model = tiny.model("llama", seed, **{**sizes, "head_dim": 64})
+        model.save_pretrained(tmp_path / name, max_shard_size="40MB")
+    shards = list((tmp_path / "one").glob("*.safetensors"))
+    assert len(shards) == 3
+    assert sum(shard.stat().st_size for shard in shards) > 90e6
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path / "one", tmp_path / "other"],
+        env={**os.environ, "PYTHONPATH": str(root / "scripts"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout) < 20  # MB

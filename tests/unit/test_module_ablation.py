@@ -46,7 +46,8 @@ def slow_effects(model, layer, name):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_effects_are_those_of_full_passes_with_one_projection_replaced(family):
-    model = tiny.model(family)
+    # a scale of its own makes cohere's predictions nearly uniform
+    model = tiny.model(family, **({"logit_scale": 1.0} if family == "cohere" else {}))
     logits = model(torch.tensor([TEXTS[0]])).logits
     scores = ablation_scores(ablation_effects(model, TEXTS))
     found = scores.set_index(["metric", "layer", "module"])["value"]
@@ -54,8 +55,8 @@ def test_effects_are_those_of_full_passes_with_one_projection_replaced(family):
         for projection in projections(model):
             at = (projection.layer, projection.name)
             rise, divergence = slow_effects(model, *at)
-            assert found["ablation_effect", *at] == pytest.approx(rise, abs=2e-4)
-            assert found["ablation_kl", *at] == pytest.approx(divergence, abs=2e-4)
+            assert found["ablation_effect", *at] == pytest.approx(rise, abs=2e-5, rel=1e-4)
+            assert found["ablation_kl", *at] == pytest.approx(divergence, abs=2e-5, rel=1e-4)
     # the comparison means something only where there is an effect
     assert found["ablation_kl"].median() > 0.02
     assert len(scores) == 2 * len(projections(model))
@@ -70,9 +71,9 @@ def test_a_projection_without_effect_has_none_and_one_that_helps_costs():
         ["metric", "layer", "module"]
     )["value"]
     for name in ("attn. q", "attn. k", "attn. v", "attn. o"):
-        assert scores["ablation_kl", 1, name] == pytest.approx(0, abs=1e-9)
-        assert scores["ablation_effect", 1, name] == pytest.approx(0, abs=1e-6)
-    assert (scores["ablation_kl"] > -1e-9).all()
+        assert scores["ablation_kl", 1, name] == pytest.approx(0, abs=2e-6)
+        assert scores["ablation_effect", 1, name] == pytest.approx(0, abs=2e-6)
+    assert (scores["ablation_kl"] > -2e-6).all()
 
 
 def test_the_blocks_before_are_not_run_again_and_copies_share_a_pass(monkeypatch):

@@ -50,7 +50,7 @@ try:
         models_file = Path(workflow.basedir) / "config" / "models.yaml"
         checked, MODELS = check_config(config, SCHEMAS, models_file)
         # and of those whose weights theirs are compared with or trained from: nothing else is made
-        PREPARED = with_bases({**compared_entry(checked, SCHEMAS, models_file), **MODELS})
+        PREPARED = with_bases({**MODELS, **compared_entry(checked, SCHEMAS, models_file)})
         CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
         GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
