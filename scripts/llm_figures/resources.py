@@ -216,7 +216,15 @@ def model_shape(name: str, entry: Mapping, results: Path = Path("results")) -> S
         {**known, **{key: value for key, value in values.items() if key != "parameters"}}
     )
     training = entry if entry["source"] == "finetune" else None
-    return Shape(**values, source=entry["source"], origin=origin, training=training)
+    source = "gguf" if _is_gguf(entry) else entry["source"]
+    return Shape(**values, source=source, origin=origin, training=training)
+
+
+def _is_gguf(entry: Mapping) -> bool:
+    """Whether the weights are converted from a GGUF file."""
+    if entry["source"] == "path":
+        return named_gguf(entry) is not None
+    return entry["source"] == "pypi" or bool(entry.get("file"))
 
 
 def _known_shape(name: str, entry: Mapping, results: Path) -> tuple[dict, str]:
@@ -624,7 +632,8 @@ def _prepare_model(shape: Shape) -> Need:
     seconds += size / DOWNLOAD
     if shape.source == "hub":
         return Need(600, math.ceil(size / MB), seconds / 60)
-    # a GGUF file, which holds less than the checkpoint, is made into one
+    # a GGUF file, which holds less than the checkpoint in float32 that is made of it
+    size = 4 * shape.parameters
     return Need(math.ceil(BASE_MB + 3 * size / MB), math.ceil(1.5 * size / MB), seconds / 60)
 
 

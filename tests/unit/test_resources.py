@@ -81,6 +81,18 @@ def test_an_estimate_of_the_training_holds_for_the_demonstration(root, default_c
     assert estimate("finetune_model", *more, threads=1).minutes > 3 * need.minutes
 
 
+def test_a_gguf_file_takes_memory_to_convert_and_a_folder_none(root, default_config):
+    shape = {"parameters": 7 * 10**9, "layers": 32, "hidden_size": 4096, "heads": 32,
+             "vocabulary": 32000, "intermediate_size": 11008, "dtype": "bfloat16"}  # fmt: skip
+    far = {"source": "hub", "repo": "a/b", "revision": "0" * 40, "shape": shape}
+    found = []
+    for entry in (far, {**far, "file": "m.gguf"}):
+        sizes = asked(root, default_config, model="far", model_sources={"far": entry})
+        found.append(estimate("prepare_model", *sizes))
+    assert found[0].memory_mb < 1000
+    assert found[1].memory_mb > 2 * 4 * 7 * 10**9 / 2**20
+
+
 def test_a_further_attempt_has_more_memory_and_time(root, default_config):
     sizes = asked(root, default_config)
     first, second, third = (estimate("generate_answers", *sizes, attempt=n) for n in (1, 2, 3))
