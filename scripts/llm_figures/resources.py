@@ -628,10 +628,10 @@ def _prepare_model(shape: Shape) -> Need:
     size = shape.checkpoint
     seconds = START + size / HASHING
     if shape.source in ("path", "finetune"):
-        return Need(600, 1, seconds / 60)
+        return Need(1200, 1, seconds / 60)
     seconds += size / DOWNLOAD
     if shape.source == "hub":
-        return Need(600, math.ceil(size / MB), seconds / 60)
+        return Need(1200, math.ceil(size / MB), seconds / 60)
     # a GGUF file, which holds less than the checkpoint in float32 that is made of it
     size = 4 * shape.parameters
     return Need(math.ceil(BASE_MB + 3 * size / MB), math.ceil(1.5 * size / MB), seconds / 60)

@@ -89,7 +89,7 @@ def test_a_gguf_file_takes_memory_to_convert_and_a_folder_none(root, default_con
     for entry in (far, {**far, "file": "m.gguf"}):
         sizes = asked(root, default_config, model="far", model_sources={"far": entry})
         found.append(estimate("prepare_model", *sizes))
-    assert found[0].memory_mb < 1000
+    assert found[0].memory_mb < 2000
     assert found[1].memory_mb > 2 * 4 * 7 * 10**9 / 2**20
 
 

@@ -1,6 +1,10 @@
 """A model of `source: finetune` through the workflow, on a tiny random base."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 
 import pandas as pd
 import pytest
@@ -100,6 +104,38 @@ def test_another_base_is_trained_again_and_repeats_to_the_byte(taught, tmp_path)
     data[-4] ^= 1
     weights.write_bytes(data)
     assert {"finetune_model", "prepare_model"} <= project.planned().keys()
+
+
+def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp_path):
+    project = taught.copy(tmp_path)
+    folder = project.folder / "results" / "taught" / "finetuned"
+    log = project.folder / "results" / "taught" / "logs" / "finetune_model.log"
+    project.change(model_sources__taught__steps=100_000)
+    process = subprocess.Popen(
+        project.command("results/taught/model.json"),
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and " of 100000 steps" not in log.read_text():
+        time.sleep(0.1)
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert " of 100000 steps" in log.read_text()
+    assert not list(folder.glob("*.safetensors"))
+    assert not list(folder.glob("*.parquet"))
+    (folder / ".model.left").mkdir()  # as one that is killed while it writes leaves it
+    project.run("--unlock")
+    project.change(model_sources__taught__steps=8)
+    project.run("results/taught/model.json")
+    assert not list(folder.glob(".model.*"))
+    card = taught.folder / "results" / "taught" / "model.json"
+    again = project.folder / "results" / "taught" / "model.json"
+    weights = [json.loads(path.read_text())["weights"] for path in (card, again)]
+    assert weights[0] == weights[1]
 
 
 def test_before_and_after_side_by_side(taught, tmp_path):
