@@ -119,9 +119,11 @@ def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp
         start_new_session=True,
     )
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and " of 100000 steps" not in log.read_text():
-        time.sleep(0.1)
+    while time.monotonic() < deadline:
+        if log.is_file() and " of 100000 steps" in log.read_text():
+            break
         assert process.poll() is None
+        time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert " of 100000 steps" in log.read_text()
