@@ -54,9 +54,11 @@ def load_model(
     """
     card = read_card(card_path)
     folder = Path(card["folder"])
-    if not (folder / "config.json").is_file():
+    needed = ["config.json", *card.get("weights", {})]
+    if not all((folder / name).is_file() for name in needed):
         raise UserError(
-            f"model folder {folder} is not on {socket.gethostname()} (named in {card_path}); if it "
+            f"model folder {folder} is not on {socket.gethostname()}, or not whole (named in "
+            f"{card_path}); if it "
             "is gone, prepare it again with: snakemake figures --forcerun prepare_model; on a "
             "cluster it must lie where every node sees it: set XDG_CACHE_HOME to a shared folder "
             "before that"

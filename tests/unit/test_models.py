@@ -58,6 +58,13 @@ def test_damaged_weights_are_one_clear_line(folder):
     assert "\n" not in str(caught.value)
 
 
+def test_weights_that_are_gone_are_told_before_anything_is_loaded(folder):
+    load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="or not whole .* --forcerun prepare_model"):
+        load_model(folder.parent / "model.json")
+
+
 def test_a_folder_that_is_gone_or_not_shared_says_what_to_do(folder):
     load(folder)
     folder.rename(folder.with_name("elsewhere"))
