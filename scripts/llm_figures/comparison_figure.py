@@ -19,6 +19,7 @@ from llm_figures.module_figure import (
     module_bar,
     module_panel,
     module_values,
+    robust_words,
     spoken,
 )
 from llm_figures.module_metrics import described
@@ -343,7 +344,6 @@ def _module_caption(tables: Tables, options: dict) -> str:
     _, (low, high) = colour_scale(_all_values(values), options)
     lacking = len({tuple(cells.columns) for cells in values.values()}) > 1
     grey = " A module that a model lacks is grey." if lacking else ""
-    how = {"robust": ", the 2nd to the 98th percentile of all models' values together"}
     random = (
         "; an input in a random direction has 1/√d_in, which depends on the model's width"
         if metric == "operation_strength"
@@ -358,7 +358,7 @@ def _module_caption(tables: Tables, options: dict) -> str:
         f"{described(metric, 'each model', options)} One panel per model, layer 0 "
         "at the bottom. Panels are equally high whatever the model's layers, so equal heights are "
         f"equal shares of the depth. Colours span {spoken(low)} to {spoken(high)}"
-        f"{how.get(str(options['limits']), '')}{random}. Values span: {span}.{grey}"
+        f"{robust_words(options, ' of all models together')}{random}. Values span: {span}.{grey}"
     )
 
 

@@ -12,16 +12,16 @@ from llm_figures.families import MODULES as COLUMNS
 from llm_figures.module_metrics import METRICS, described
 
 
-def colour_limits(values: np.ndarray, limits: str | list[float]) -> tuple[float, float]:
-    """Ends of the colour scale: "data" is the range, "robust" its 2nd to 98th percentile."""
+def colour_limits(
+    values: np.ndarray, limits: str | list[float], robust: tuple[float, float] = (2, 98)
+) -> tuple[float, float]:
+    """Ends of the colour scale: "data" is the range, "robust" lies between two percentiles."""
+    if not isinstance(limits, str):
+        return limits[0], limits[1]
     if not np.isfinite(values).any():  # effective ranks where nothing changed
         return 0.0, 1.0
-    if limits == "data":
-        return float(np.nanmin(values)), float(np.nanmax(values))
-    if limits == "robust":
-        low, high = np.nanpercentile(values, [2, 98])
-        return float(low), float(high)
-    return limits[0], limits[1]
+    low, high = np.nanpercentile(values, robust if limits == "robust" else (0, 100))
+    return float(low), float(high)
 
 
 def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[float, float]]:
@@ -31,7 +31,7 @@ def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[flo
     metric has a neutral value, the palette's middle stands there, and a step has the same change of
     colour on either side: of a one-sided palette only the part between the ends is used.
     """
-    low, high = colour_limits(values, options["limits"])
+    low, high = colour_limits(values, options["limits"], METRICS[options["metric"]].robust)
     colours = colour_map(options["palette"])
     centre = options["centre"]
     if centre == "auto":
@@ -131,8 +131,16 @@ def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
         return f"{what} No cell has a value.\n"
     return (
         f"{what} Values span {spoken(np.nanmin(values))} to {spoken(np.nanmax(values))}, colours "
-        f"{spoken(low)} to {spoken(high)}{middle}; layer 0 at the bottom.\n"
+        f"{spoken(low)} to {spoken(high)}{robust_words(options)}{middle}; layer 0 at the bottom.\n"
     )
+
+
+def robust_words(options: dict, of: str = "") -> str:
+    """Which percentiles the colours span, where limits: robust asks for them. of: whose values."""
+    if options["limits"] != "robust":
+        return ""
+    low, high = METRICS[options["metric"]].robust
+    return f" (percentiles {low:g} and {high:g}{of})"
 
 
 def spoken(value: float) -> str:

@@ -15,6 +15,8 @@ class Metric:
     label: of the colour bar. title: of the report's section. says: for the caption; braces hold
         options of the figure.
     neutral: the value that means nothing, drawn white; None has the middle of the limits white.
+    robust: percentiles between which limits: robust lie; closer where a few cells are far above all
+        others.
     """
 
     measure: str
@@ -22,6 +24,7 @@ class Metric:
     title: str
     says: str
     neutral: float | None = None
+    robust: tuple[float, float] = (2, 98)
 
 
 OVER_TOKENS = "averaged over the tokens of the texts"
@@ -57,6 +60,7 @@ METRICS = {
         "projection in one layer is replaced by its mean over all their tokens, in nats per "
         "token.",
         neutral=0.0,
+        robust=(5, 95),
     ),
     "ablation_kl": Metric(
         "ablation",
@@ -66,6 +70,7 @@ METRICS = {
         "output of one projection in one layer is replaced by its mean over all their tokens, in "
         "nats per token.",
         neutral=0.0,
+        robust=(5, 95),
     ),
     "probe_auc": Metric(
         "probe",
@@ -110,7 +115,8 @@ METRICS = {
         "How Much Each Projection Loses by Rounding",
         "‖W − Q(W)‖_F / ‖W‖_F of every projection of {model} for a round trip through "
         "{quantization[bits]} bits: blocks of {quantization[block_size]} weights along the input, "
-        "{quantization[scheme]}, rounded to nearest.",
+        "{quantization[scheme]}, rounded to nearest, steps kept in "
+        "float16.",
     ),
     "gguf_error": Metric(
         "quantization",
