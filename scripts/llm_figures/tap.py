@@ -48,6 +48,7 @@ class _Tap:
     capture: frozenset[int]
     alterations: Mapping[int, Alteration]
     rotation: bool
+    keep: Callable[[int, Captured], None] | None
     captured: dict[int, Captured] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     rotary_call: RotaryCall | None = None  # the last, until an attention function took it
@@ -66,6 +67,7 @@ def tap(
     capture: Collection[int] = (),
     alterations: Mapping[int, Alteration] | None = None,
     rotation: bool = False,
+    keep: Callable[[int, Captured], None] | None = None,
 ) -> Iterator[dict[int, Captured]]:
     """Capture and alter attention in forward passes of `model` inside the block.
 
@@ -74,6 +76,8 @@ def tap(
         rotary embedding on the states that the layer's rotary function got, which then rotates
         what was made of them.
     rotation: also find how the captured queries and keys were rotated.
+    keep: called with every captured layer as the pass comes to it; the yielded dict stays empty, so
+        no more than one layer is held.
 
     The model is afterwards what it was before, also after an exception.
 
@@ -86,7 +90,7 @@ def tap(
     if _active is not None:
         raise RuntimeError("taps do not nest")
     before = model.config._attn_implementation
-    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation)
+    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation, keep)
     needed = rotation or any(made.unrotates for made in state.alterations.values())
     AttentionInterface.register(NAME, _attention)
     # Without a mask function of the same name transformers passes no mask and causality is lost.
@@ -142,7 +146,7 @@ def _attention(
             value = alteration(value)
     if layer in state.capture:
         sinks = options.get("s_aux")
-        state.captured[layer] = Captured(
+        captured = Captured(
             query=query.detach().float().cpu(),
             key=key.detach().float().cpu(),
             scaling=options.get("scaling") or query.shape[-1] ** -0.5,
@@ -151,6 +155,10 @@ def _attention(
             sinks=None if sinks is None else sinks.detach().float().cpu(),
             rotation=rotation,
         )
+        if state.keep is None:
+            state.captured[layer] = captured
+        else:
+            state.keep(layer, captured)
     return _original(module, state.implementation)(
         module, query, key, value, attention_mask, **options
     )

@@ -190,6 +190,41 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
+class RowReader:
+    """A Parquet file of ours of which single rows are read; one row group is held at a time.
+
+    Raises:
+        UserError: as `read_table`, here and in every method.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = path
+        with _damage_named(path):
+            check_seal(path)
+            self.schema = pq.read_schema(path)
+            metadata = pq.read_metadata(path)
+        counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        self._starts = np.cumsum([0, *counts])
+        self._held: tuple[int, pa.Table] | None = None
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of all rows."""
+        with _damage_named(self._path):
+            return pq.read_table(self._path, columns=list(names), page_checksum_verification=True)
+
+    def row(self, number: int) -> pa.Table:
+        """A table of the one row, counted from 0."""
+        group = int(np.searchsorted(self._starts, number, side="right")) - 1
+        if self._held is None or self._held[0] != group:
+            self._held = None  # before another is read: the two need not be held together
+            with (
+                _damage_named(self._path),
+                pq.ParquetFile(self._path, page_checksum_verification=True) as file,
+            ):
+                self._held = (group, file.read_row_group(group))
+        return self._held[1].slice(number - self._starts[group], 1)
+
+
 def read_facts(path: str | Path) -> dict | None:
     """What a Parquet file's rows were computed on, as its writer said; None where it did not.
 
