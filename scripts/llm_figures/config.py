@@ -33,7 +33,7 @@ ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
 # Options that can be set anew where figures are drawn from an archive: the scores stay as they are.
 REDRAWN = (
-    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|highlight)(\..*)?"
+    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|highlight|tick_labels)(\..*)?"
     r"|probe_auc\.metric|probe_curves\.(metric|tokens))"
 )
 
@@ -105,8 +105,8 @@ def check_redraw(
     if refused:
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
-            "only style, palette, limits, highlight, the probe figures' metric and the tokens of "
-            "probe_curves can be set otherwise"
+            "only style, palette, limits, highlight, tick_labels, the probe figures' metric and "
+            "the tokens of probe_curves can be set otherwise"
         )
     if problems:
         raise UserError("\n".join(problems))

@@ -71,7 +71,7 @@ PLANNED_CORES = 64
 # What jobs will need follows from it; filled when the first job asks.
 ESTIMATED = {}
 # Options that only the drawing reads; a change of them must not run a score again.
-DRAWING_OPTIONS = {"palette", "limits", "highlight"}
+DRAWING_OPTIONS = {"palette", "limits", "highlight", "tick_labels"}
 # What the choices are made of: combinations of them, and the options they share with the figures.
 CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
 CHOICE_FIGURES = {
