@@ -148,12 +148,13 @@ class LayerStates:
         scores *= self.scaling
         if self.softcap is not None:
             scores = self.softcap * np.tanh(scores / self.softcap)
-        position = np.arange(rows.stop)
-        distance = position[rows, None] - position[None, :]
+        # Without a window every query of the block sees the keys before its first.
+        seen = 0 if self.window is not None else rows.start
+        distance = np.arange(rows.start, rows.stop)[:, None] - np.arange(seen, rows.stop)
         hidden = distance < 0
         if self.window is not None:
             hidden |= distance >= self.window
-        np.copyto(scores, -np.inf, where=hidden)
+        np.copyto(scores[..., seen:], -np.inf, where=hidden)
         if self.sinks is not None:
             column = np.broadcast_to(self.sinks[heads, None, None], (*scores.shape[:2], 1))
             scores = np.concatenate([scores, column], axis=-1)

@@ -121,7 +121,7 @@ def _step(cells: int, room: float) -> int:
 def _shown_token(token: str) -> str:
     """A token as a label: white space visible where there is nothing else, long ones cut."""
     text = token.strip() or repr(token)[1:-1].replace(" ", "␣")
-    text = text.replace("\n", "⏎")
+    text = text.replace("\n", "\\n")
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 

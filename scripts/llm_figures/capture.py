@@ -147,5 +147,7 @@ def altered_rows(
 
 def _padded(states: np.ndarray, longest: int) -> np.ndarray:
     """[..., tokens, head_dim] -> [..., longest, head_dim], NaN beyond the text."""
+    if states.shape[-2] == longest:
+        return states
     missing = [(0, 0)] * (states.ndim - 2) + [(0, longest - states.shape[-2]), (0, 0)]
     return np.pad(states, missing, constant_values=np.nan)

@@ -162,6 +162,8 @@ def _attention(
             state.captured[layer] = captured
         else:
             state.keep(layer, captured)
+        del captured
+    del call  # a long text's states are large
     original = _original(module, state.implementation)
     if state.implementation == "eager" and _is_long(*query.shape[:3], key.shape[2]):
         return _in_blocks(original, module, query, key, value, attention_mask, options)

@@ -92,7 +92,8 @@ class TensorWriter:
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
         self._writer = writer
         self._schema = schema
-        self._rows_of_group = max(1, ROW_GROUP_BYTES // _bytes_of_row(schema))
+        rows = ROW_GROUP_BYTES // _bytes_of_row(schema)
+        self._rows_of_group = rows if rows > 4 else 1  # large rows do not wait for each other
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
@@ -112,8 +113,13 @@ class TensorWriter:
 
     def _write_group(self) -> None:
         together = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting.clear()
         self._writer.write_table(together.slice(0, self._rows_of_group))
-        self._waiting = [together.slice(self._rows_of_group)]
+        if len(together) > self._rows_of_group:  # an empty slice would hold all of it
+            self._waiting.append(together.slice(self._rows_of_group))
+        if self._rows_of_group == 1:
+            del together
+            pa.default_memory_pool().release_unused()
 
 
 @contextmanager
