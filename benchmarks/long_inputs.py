@@ -94,6 +94,12 @@ def run(task: dict) -> dict:
     }
 
 
+def environment(threads: int) -> dict[str, str]:
+    """That of a job of so many threads; Snakemake sets these, too."""
+    limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return os.environ | {"PYTHONPATH": str(ROOT / "scripts")} | dict.fromkeys(limits, str(threads))
+
+
 def main() -> None:
     if sys.argv[1:2] == ["run"]:
         print(json.dumps(run(json.loads(sys.argv[2]))))
@@ -104,7 +110,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[512, 2048, 8192])
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     card = asked.card or str(ROOT / "results" / asked.model / "model.json")
     print("| Tokens | Stage | Weights, MiB | Peak, MiB | Peak − weights, MiB | Seconds |")
@@ -116,7 +122,7 @@ def main() -> None:
                 task |= {"dtype": asked.dtype, "threads": asked.threads}
                 done = subprocess.run(
                     [sys.executable, __file__, "run", json.dumps(task)],
-                    env=os.environ | {"PYTHONPATH": str(ROOT / "scripts")},
+                    env=environment(asked.threads),
                     stdout=subprocess.PIPE,
                     check=True,
                 )
