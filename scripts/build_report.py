@@ -8,13 +8,9 @@ from llm_figures.attention_figure import figure_title
 from llm_figures.config import ATTENTION_FIGURES
 from llm_figures.errors import UserError
 from llm_figures.job import job, log
+from llm_figures.module_metrics import METRICS
 from llm_figures.report import Data, Picture, Section, probe_controls, read_manifest, report_page
 from llm_figures.tensors import read_frame, whole_file
-
-TITLES = {
-    "probe_auc": "How Well a Linear Probe Detects a Wrong Answer",
-    "module_map": "How Strongly Each Projection Acts on Its Inputs",
-}
 
 
 def main(
@@ -42,14 +38,16 @@ def main(
     for figure, path in data.items():
         table = _data(path)
         probe = figure == "probe_auc"
+        further = {
+            "probe_auc": ["probe_curves"],
+            "module_map": [name for name in pictures if name.startswith("module_map_")],
+        }
         sections.append(
             Section(
                 _picture(figure, pictures[figure]),
-                figure_title(options[figure]).replace("*", "")
-                if figure in ATTENTION_FIGURES
-                else TITLES[figure],
+                _title(figure, options[figure]),
                 table,
-                beside=[_picture("probe_curves", pictures["probe_curves"])] if probe else [],
+                beside=[_picture(name, pictures[name]) for name in further.get(figure, [])],
                 controls=probe_controls(
                     table.frame, options[figure]["metric"], options[figure]["tokens"]
                 )
@@ -68,6 +66,14 @@ def main(
     with whole_file(report) as partial:
         partial.write_text(page, encoding="utf-8")
     log.info("%s: %.1f MB", report, len(page.encode()) / 1e6)
+
+
+def _title(figure: str, options: dict) -> str:
+    if figure in ATTENTION_FIGURES:
+        return figure_title(options).replace("*", "")
+    if figure == "module_map":
+        return METRICS[options["metric"]].title
+    return "How Well a Linear Probe Detects a Wrong Answer"
 
 
 def _picture(name: str, files: Mapping[str, Path]) -> Picture:

@@ -7,9 +7,10 @@ from llm_figures.tensors import read_frame, write_frame
 
 
 def main(
-    model: str, claims: list[dict], scores: str, activity: str, output: str, metric: str
+    model: str, claims: list[dict], scores: str, measured: str | None, output: str, metric: str
 ) -> None:
-    found = module_claims(model, claims, read_frame(scores), read_frame(activity), metric)
+    parts = read_frame(measured) if measured else None
+    found = module_claims(model, claims, read_frame(scores), parts, metric)
     log_verdicts(log, found)
     write_frame(found, output)
 
@@ -20,7 +21,7 @@ if "snakemake" in globals():
             snakemake.wildcards.model,
             snakemake.params.claims,
             snakemake.input.scores,
-            snakemake.input.activity,
+            snakemake.input.get("measured"),
             snakemake.output.claims,
             snakemake.params.metric,
         )

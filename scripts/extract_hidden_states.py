@@ -3,11 +3,9 @@
 from llm_figures.hidden_states import hidden_states
 from llm_figures.hidden_states_file import hidden_states_schema
 from llm_figures.job import job, progress
-from llm_figures.labels import check_labels
 from llm_figures.models import decoder_layers, load_model, runtime_facts
-from llm_figures.prefix import shared_prefix
-from llm_figures.tensors import read_frame, tensor_file
-from llm_figures.tokens import named_positions
+from llm_figures.probed import probed_answers
+from llm_figures.tensors import tensor_file
 
 
 def main(
@@ -19,36 +17,21 @@ def main(
     batch_size: int,
     runtime: dict,
 ) -> None:
-    index, count = shard
-    rows = read_frame(answers)
     # Before the model is loaded: where there is nothing to probe, nothing is computed.
-    check_labels(rows, "forward/answers.md")
-    rows = rows[rows["valid"]]
-    # of all shards: what is computed once must not depend on their number
-    prefix = shared_prefix(rows["prompt_ids"].map(list).tolist())
-    rows = rows[rows["question_id"] % count == index]
-    positions = [
-        named_positions(
-            len(row.prompt_ids),
-            list(row.token_starts),
-            list(row.token_ends),
-            (row.span_start, row.span_end),
-        )
-        for row in rows.itertuples()
-    ]
+    probed = probed_answers(answers, shard)
     model, _ = load_model(card, **runtime)
     batches = hidden_states(
         model,
-        rows["question_id"].tolist(),
-        [list(ids) for ids in rows["prompt_ids"]],
-        [list(ids) for ids in rows["answer_ids"]],
-        positions,
+        probed.question_ids,
+        probed.prompts,
+        probed.answers,
+        probed.positions,
         site=site,
         batch_size=batch_size,
-        prefix=prefix,
+        prefix=probed.prefix,
     )
     schema = hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
-    total = sum(map(len, positions))
+    total = sum(map(len, probed.positions))
     with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(batches, "named tokens", total, lambda rows: len(rows["token"])):
             file.write(batch)

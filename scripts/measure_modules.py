@@ -1,9 +1,9 @@
-"""What goes in and out of every projection, from one forward pass over the texts."""
+"""What goes in and out of every projection, from one forward pass over each text."""
 
 from llm_figures.capture import tokenize_texts
 from llm_figures.job import job, log
 from llm_figures.models import load_model, runtime_facts
-from llm_figures.projections import module_activity
+from llm_figures.module_activity import module_activity
 from llm_figures.tensors import write_frame
 
 
@@ -11,7 +11,7 @@ def main(card: str, activity: str, texts: list[str], key: str, runtime: dict) ->
     model, tokenizer = load_model(card, **runtime)
     ids = tokenize_texts(tokenizer, texts, key)
     write_frame(module_activity(model, ids), activity, runtime_facts(model))
-    log.info("%d texts, %d tokens, one forward pass", len(ids), sum(map(len, ids)))
+    log.info("%d texts, %d tokens, one forward pass each", len(ids), sum(map(len, ids)))
 
 
 if "snakemake" in globals():

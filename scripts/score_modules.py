@@ -1,14 +1,26 @@
-"""One score per layer and module."""
+"""Every metric of the module map that is asked for, one score per layer and module."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
 
 from llm_figures.job import job
-from llm_figures.module_scores import operation_strength
+from llm_figures.module_metrics import METRICS
+from llm_figures.module_scores import scores_of_measure
 from llm_figures.tensors import read_frame, write_frame
 
 
-def main(activity: str, scores: str) -> None:
-    write_frame(operation_strength(read_frame(activity)), scores)
+def main(measured: Mapping[str, str], scores: str, metrics: Sequence[str]) -> None:
+    """measured: the files of the measures that the metrics are made from."""
+    tables = {measure: read_frame(path) for measure, path in measured.items()}
+    parts = [scores_of_measure(METRICS[name].measure, tables, name) for name in metrics]
+    write_frame(pd.concat(parts, ignore_index=True), scores)
 
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(snakemake.input.activity, snakemake.output.scores)
+        main(
+            dict(snakemake.input.items()),
+            snakemake.output.scores,
+            snakemake.params.metrics,
+        )

@@ -89,10 +89,10 @@ class Project:
         return code
 
 
-def questions(folder):
-    """Questions whose gold answers are, for every other one, what the two tiny models say."""
+def questions(folder, models=({}, OTHER_MODEL)):
+    """Questions whose gold answers are, for every other one, what tiny models say."""
     asked = [f"What is {n} and {n + 1}?" for n in range(120)]
-    said = [answers(tiny.model(**changes), asked) for changes in ({}, OTHER_MODEL)]
+    said = [answers(tiny.model(**changes), asked) for changes in models]
     rows = [
         {
             "ask": question,
@@ -123,8 +123,11 @@ def answers(model, asked):
     return [said[n] for n in range(len(asked))]
 
 
-def tiny_project(folder, root):
-    """A project of the tiny model and 120 questions, with nothing made yet."""
-    tiny.save(folder / "tiny-model")
-    questions(folder)
+def tiny_project(folder, root, **changes):
+    """A project of a tiny model and 120 questions, with nothing made yet.
+
+    changes: of the model, see `tiny.model`; by default the usual one.
+    """
+    tiny.save(folder / "tiny-model", **changes)
+    questions(folder, [changes] if changes else ({}, OTHER_MODEL))
     return Project(folder, root, json.loads(json.dumps(OVERLAY)))

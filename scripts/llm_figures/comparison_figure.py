@@ -15,11 +15,13 @@ from llm_figures.attention_figure import attention_panel, epsilon_label, figure_
 from llm_figures.drawing import colour_bar, colour_map, styled_title
 from llm_figures.module_figure import (
     COLUMNS,
-    colour_limits,
+    colour_scale,
     module_bar,
     module_panel,
     module_values,
+    spoken,
 )
+from llm_figures.module_metrics import described
 from llm_figures.probe_figure import (
     CONTROLS,
     EXPLANATIONS,
@@ -44,11 +46,12 @@ def unusable(figure: str, table: pd.DataFrame, options: dict) -> str | None:
 
     A folder made by another version or another config may hold other columns, or other metrics.
     """
+    modules = is_module_map(figure)
     needed = {
         "probe_auc": {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n"},
         "module_map": {"layer", "module", "metric", "value"},
     }.get(
-        figure,
+        "module_map" if modules else figure,
         {"panel_row", "panel_column", "input", "component", "operation", "over", "epsilon"}
         | {"scope", "layer", "head", "query_position", "key_position", "weight"},
     )
@@ -56,7 +59,7 @@ def unusable(figure: str, table: pd.DataFrame, options: dict) -> str | None:
         return f"has no column {', '.join(lacking)}"
     if "metric" in needed:
         shown = table[table["metric"] == options["metric"]]
-        if figure == "module_map":
+        if modules:
             known, value = shown["module"].isin(COLUMNS), "value"
         else:
             known = shown["token"].isin(options["tokens"]) & (shown["control"] == "none")
@@ -64,6 +67,11 @@ def unusable(figure: str, table: pd.DataFrame, options: dict) -> str | None:
         if not shown.loc[known, value].notna().any():
             return f"has no scores of {options['metric']} to show"
     return None if len(table) else "is empty"
+
+
+def is_module_map(figure: str) -> bool:
+    """Whether a figure is the module map, of its first metric or another."""
+    return figure.startswith("module_map")
 
 
 def draw_comparison(figure: str, tables: Tables, options: dict) -> Figure:
@@ -74,7 +82,7 @@ def draw_comparison(figure: str, tables: Tables, options: dict) -> Figure:
     """
     if figure == "probe_auc":
         return _draw_probes(tables, options)
-    if figure == "module_map":
+    if is_module_map(figure):
         return _draw_modules(tables, options)
     return _draw_attentions(tables, options)
 
@@ -115,10 +123,9 @@ def _draw_modules(tables: Tables, options: dict) -> Figure:
     values = {name: module_values(table, options["metric"]) for name, table in tables.items()}
     modules = [name for name in COLUMNS if any(name in cells for cells in values.values())]
     values = {name: cells.reindex(columns=modules) for name, cells in values.items()}
-    limits = colour_limits(_all_values(values), options["limits"])
+    cmap, limits = colour_scale(_all_values(values), options)
     width = 0.36 * len(modules)
     fig, axes, height = _panels(values, width=width, labels=0.7)
-    cmap = colour_map(options["palette"])
     for ax, (name, cells) in zip(axes, values.items(), strict=True):
         mesh = module_panel(cells, ax, cmap, limits, layer_step(len(cells), height))
         _title(ax, name, width)
@@ -275,8 +282,10 @@ def comparison_caption(
     tables, options: as for `draw_comparison`. folders: those among the models whose files were made
     elsewhere or earlier. left_out: one line for each.
     """
-    describe = {"probe_auc": _probe_caption, "module_map": _module_caption}
-    parts = [describe.get(figure, _attention_caption)(tables, options)]
+    describe = _module_caption if is_module_map(figure) else _attention_caption
+    if figure == "probe_auc":
+        describe = _probe_caption
+    parts = [describe(tables, options)]
     if made := [name for name in tables if name in folders]:
         parts.append(f"Made elsewhere or earlier, with settings of their own: {', '.join(made)}.")
     return "\n".join([" ".join(parts), *(f"Left out: {line}." for line in left_out)]) + "\n"
@@ -329,22 +338,27 @@ def _least_gain(cell: pd.DataFrame) -> str:
 
 
 def _module_caption(tables: Tables, options: dict) -> str:
-    values = {name: module_values(table, options["metric"]) for name, table in tables.items()}
-    low, high = colour_limits(_all_values(values), options["limits"])
+    metric = options["metric"]
+    values = {name: module_values(table, metric) for name, table in tables.items()}
+    _, (low, high) = colour_scale(_all_values(values), options)
     lacking = len({tuple(cells.columns) for cells in values.values()}) > 1
     grey = " A module that a model lacks is grey." if lacking else ""
     how = {"robust": ", the 2nd to the 98th percentile of all models' values together"}
+    random = (
+        "; an input in a random direction has 1/√d_in, which depends on the model's width"
+        if metric == "operation_strength"
+        else ""
+    )
     span = "; ".join(
-        f"{name} {np.nanmin(cells.to_numpy()):.4f} to {np.nanmax(cells.to_numpy()):.4f} "
+        f"{name} {spoken(np.nanmin(cells.to_numpy()))} to {spoken(np.nanmax(cells.to_numpy()))} "
         f"({len(cells)} layers)"
         for name, cells in values.items()
     )
     return (
-        "Operation strength ‖Wx‖ / (‖W‖_F ‖x‖) of every projection, one panel per model, layer 0 "
+        f"{described(metric, 'each model', options)} One panel per model, layer 0 "
         "at the bottom. Panels are equally high whatever the model's layers, so equal heights are "
-        f"equal shares of the depth. Colours span {low:.4f} to {high:.4f}"
-        f"{how.get(str(options['limits']), '')}; an input in a random direction has 1/√d_in, which "
-        f"depends on the model's width. Values span: {span}.{grey}"
+        f"equal shares of the depth. Colours span {spoken(low)} to {spoken(high)}"
+        f"{how.get(str(options['limits']), '')}{random}. Values span: {span}.{grey}"
     )
 
 

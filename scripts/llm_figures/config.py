@@ -23,6 +23,7 @@ from jsonschema.exceptions import ValidationError
 from llm_figures.bundle import portable
 from llm_figures.claims import read_claims
 from llm_figures.errors import UserError
+from llm_figures.module_metrics import of_measure, shown_metrics
 from llm_figures.protocol import KEY_TOKENS, TOKENS
 from llm_figures.question_files import column_problems, dataset_source, question_files
 from llm_figures.result_folders import at_home, folder_path, folder_problems
@@ -31,9 +32,19 @@ from llm_figures.spans import check_pattern
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
+# Sizes in which two checkpoints of one architecture agree; vocabularies may differ.
+ARCHITECTURE = (
+    "layers",
+    "hidden_size",
+    "heads",
+    "key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "experts",
+)
 # Options that can be set anew where figures are drawn from an archive: the scores stay as they are.
 REDRAWN = (
-    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|highlight|tick_labels)(\..*)?"
+    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|centre|highlight|tick_labels)(\..*)?"
     r"|probe_auc\.metric|probe_curves\.(metric|tokens))"
 )
 
@@ -59,6 +70,7 @@ def check_config(
         *_models_problems(config),
         *_device_problems(config),
         *_figure_problems(config),
+        *_compare_problems(config),
         *_dataset_problems(config["dataset"]),
         *_exact_answer_problems(config["exact_answer"]),
     ]
@@ -68,6 +80,9 @@ def check_config(
     }
     if problems:
         raise UserError("\n".join(problems))
+    for name, entry in compared_entry(config, schema_folder, models_file).items():
+        known = _known_shape(name, entry, results / name / "model.json")
+        _check_same_shape(shapes, name, known)
     for name, shape in shapes.items():
         if shape is None:
             continue
@@ -77,6 +92,20 @@ def check_config(
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return config, entries
+
+
+def compared_entry(config: dict, schema_folder: Path, models_file: Path) -> dict[str, dict]:
+    """The entry of the checkpoint that the module map compares with, by name; {} without one.
+
+    Raises:
+        UserError: it is not among the known models, or its entry is wrong.
+    """
+    name = config["figures"]["module_map"]["compare_with"]
+    if name is None:
+        return {}
+    schema = _read_yaml(schema_folder / "models.schema.yaml")
+    where = {name: "figures.module_map.compare_with"}
+    return _entries_of(where, config, models_file, schema)
 
 
 def check_redraw(
@@ -105,8 +134,8 @@ def check_redraw(
     if refused:
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
-            "only style, palette, limits, highlight, tick_labels, the probe figures' metric and "
-            "the tokens of probe_curves can be set otherwise"
+            "only style, palette, limits, centre, highlight, tick_labels, the probe figures' "
+            "metric and the tokens of probe_curves can be set otherwise"
         )
     if problems:
         raise UserError("\n".join(problems))
@@ -133,20 +162,28 @@ def _differences(value: Any, other: Any, key: str = "") -> Iterator[str]:
 
 def _entries(config: dict, models_file: Path, schema: dict) -> dict[str, dict]:
     """The entry of every model of the run, by name."""
-    listed = _read_yaml(models_file) or {}
-    sources = {**listed, **config["model_sources"]}
     several = config["models"] is not None
     names = config["models"] if several else [config["model"]]
+    keys = {name: f"models[{place}]" if several else "model" for place, name in enumerate(names, 1)}
+    return _entries_of(keys, config, models_file, schema)
+
+
+def _entries_of(
+    keys: dict[str, str], config: dict, models_file: Path, schema: dict
+) -> dict[str, dict]:
+    """The entries of models, by name. keys: {name: the key of the config that names it}."""
+    listed = _read_yaml(models_file) or {}
+    sources = {**listed, **config["model_sources"]}
     unknown = [
-        f"config: {f'models[{place}]' if several else 'model'}: {name!r} is neither in "
-        f"{models_file} nor in model_sources; known: {', '.join(sorted(sources))}"
-        for place, name in enumerate(names, start=1)
+        f"config: {key}: {name!r} is neither in {models_file} nor in model_sources; known: "
+        f"{', '.join(sorted(sources))}"
+        for name, key in keys.items()
         if name not in sources
     ]
     if unknown:
         raise UserError("\n".join(unknown))
     entries = {}
-    for name in names:
+    for name in keys:
         where = "config: model_sources" if name in config["model_sources"] else str(models_file)
         entries[name] = validated({name: sources[name]}, schema, where)[name]
     return entries
@@ -162,6 +199,35 @@ def _models_problems(config: dict) -> Iterator[str]:
             "model's answers; run the models one at a time, each with its own"
         )
     yield from folder_problems(folders, [config["model"]] if models is None else models)
+
+
+def _compare_problems(config: dict) -> Iterator[str]:
+    other = config["figures"]["module_map"]["compare_with"]
+    asked = of_measure(shown_metrics(config["figures"]["module_map"]["metric"]), "updates")
+    if asked and other is None:
+        yield (
+            f"config: figures.module_map.metric: {asked[0]} compares two checkpoints; name the "
+            "earlier one, a key of config/models.yaml or model_sources, in "
+            "figures.module_map.compare_with"
+        )
+    models = [config["model"]] if config["models"] is None else config["models"]
+    if other is not None and [*models] == [other]:
+        yield (
+            f"config: figures.module_map.compare_with: {other!r} is the model itself; name the "
+            "checkpoint it was made from"
+        )
+
+
+def _check_same_shape(shapes: dict[str, dict | None], other: str, its: dict | None) -> None:
+    """Refuse models of another architecture than `other`, as far as their sizes are known."""
+    for name, mine in shapes.items():
+        for what in ARCHITECTURE if mine and its else ():
+            sizes = mine.get(what), its.get(what)
+            if None not in sizes and sizes[0] != sizes[1]:
+                raise UserError(
+                    f"config: figures.module_map.compare_with: {name} and {other} are of different "
+                    f"architectures: {what} {sizes[0]} and {sizes[1]}"
+                )
 
 
 def _device_problems(config: dict) -> Iterator[str]:
@@ -261,9 +327,11 @@ def _figure_problems(config: dict):
                 f"probe_auc: {', '.join(probe['tokens'])}"
             )
     for name in FIGURES:
-        limits = config["figures"][name].get("limits")
-        if isinstance(limits, list) and not limits[0] < limits[1]:
-            yield f"config: figures.{name}.limits: {limits}: the first must be below the second"
+        given = config["figures"][name].get("limits")
+        for key, limits in given.items() if isinstance(given, dict) else [("", given)]:
+            if isinstance(limits, list) and not limits[0] < limits[1]:
+                where = f"figures.{name}.limits.{key}".removesuffix(".")
+                yield f"config: {where}: {limits}: the first must be below the second"
 
 
 def _exact_answer_problems(options: dict) -> Iterator[str]:

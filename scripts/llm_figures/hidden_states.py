@@ -48,17 +48,56 @@ def hidden_states(
     Raises:
         UserError: a state that is not finite; a block whose part is not found.
     """
-    if not prompts:
-        return
     layers = decoder_layers(model)
     watched = [block if site == "residual" else _part(model, block, site) for block in layers]
+
+    @contextmanager
+    def collecting(rows: list[int], places: list[int], tokens: int):
+        found: dict[int, np.ndarray] = {}
+
+        def keep(layer, states):
+            # [batch, tokens, hidden], or OPT's [batch * tokens, hidden], -> [named tokens, hidden]
+            states = states.reshape(-1, tokens, states.shape[-1])
+            found[layer] = states[rows, places].float().cpu().numpy()
+
+        with _hooked(layers[0], watched, keep):
+            yield found
+
+    for columns, found in states_of_batches(
+        model, question_ids, prompts, answers, positions, collecting, batch_size, prefix
+    ):
+        for layer, states in found.items():
+            check_finite(f"layer {layer}", states, columns, model.dtype)
+        yield columns | {layer_column(layer): states for layer, states in found.items()}
+
+
+def states_of_batches(
+    model: PreTrainedModel,
+    question_ids: Sequence[int],
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    positions: Sequence[Mapping[str, int]],
+    collecting: Callable,
+    batch_size: int,
+    prefix: Sequence[int] | None = None,
+) -> Iterator[tuple[dict[str, list], dict]]:
+    """Pass prompts with their answers through the model; yield what is collected of each batch.
+
+    collecting(rows, places, tokens): a context manager around the pass of one batch, which yields
+    the dict that the pass fills; of the batch's tokens [sequences, tokens] those at (rows, places)
+    are named, in the order of the columns question_id, token, position, which are yielded, too.
+
+    For the other arguments see `hidden_states`.
+    """
+    if not prompts:
+        return
     sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     prefix = shared_prefix(prompts) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
     room = context_length(model)
     widths = [padded_length(len(sequence), room) for sequence in sequences]
 
-    def states_of(batch: list[int]) -> tuple[dict[str, list], dict[int, np.ndarray]]:
+    def states_of(batch: list[int]) -> tuple[dict[str, list], dict]:
         longest = widths[batch[0]]
         ids = torch.tensor(
             [
@@ -73,15 +112,7 @@ def hidden_states(
                 rows.append(row)
                 names.append(name)
                 places.append(position - len(prefix))
-        found: dict[int, np.ndarray] = {}
-
-        def keep(layer, states):
-            # states [batch, tokens, hidden], or OPT's [batch * tokens, hidden]
-            # -> [named tokens, hidden]
-            states = states.reshape(*ids.shape, -1)
-            found[layer] = states[rows, places].float().cpu().numpy()
-
-        with _hooked(layers[0], watched, keep):
+        with collecting(rows, places, ids.shape[1]) as found:
             decoder(model)(
                 input_ids=ids, past_key_values=cache.for_batch(len(batch)), use_cache=True
             )
@@ -92,10 +123,8 @@ def hidden_states(
         }
         return columns, found
 
-    for _, (columns, found) in halved_on_demand(of_one_key(widths, batch_size), states_of):
-        for layer, states in found.items():
-            _check_finite(layer, states, columns, model.dtype)
-        yield columns | {layer_column(layer): states for layer, states in found.items()}
+    for _, found in halved_on_demand(of_one_key(widths, batch_size), states_of):
+        yield found
 
 
 @contextmanager
@@ -139,12 +168,17 @@ def _part(model: PreTrainedModel, block: torch.nn.Module, site: str) -> torch.nn
     )
 
 
-def _check_finite(layer: int, states: np.ndarray, columns: dict, dtype: torch.dtype) -> None:
+def check_finite(where: str, states: np.ndarray, columns: dict, dtype: torch.dtype) -> None:
+    """Check states [named tokens, features] of one layer or module, named by `where`.
+
+    Raises:
+        UserError: a value that is not finite; names its question and token.
+    """
     finite = np.isfinite(states).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
         raise UserError(
-            f"layer {layer} gives values that are not finite at {columns['token'][row]} of "
+            f"{where} gives values that are not finite at {columns['token'][row]} of "
             f"question {columns['question_id'][row]}, computed in {str(dtype).split('.')[-1]}; "
             "set dtype to bfloat16 or float32, or check the weights"
         )

@@ -14,26 +14,35 @@ from llm_figures.claim_evaluation import (
     measure_table,
     table_of,
 )
-from llm_figures.module_scores import operation_strength
+from llm_figures.module_metrics import METRICS
+from llm_figures.module_scores import scores_of_measure
 
 
 def module_claims(
-    model: str, claims: Sequence[Mapping], scores: pd.DataFrame, activity: pd.DataFrame, metric: str
+    model: str,
+    claims: Sequence[Mapping],
+    scores: pd.DataFrame,
+    measured: pd.DataFrame | None,
+    metric: str,
 ) -> pd.DataFrame:
     """Rows of claims.parquet for the module map.
 
-    scores: tidy scores, layer × module × metric. activity: what they were made from, for the spread
-    over texts. Values are places on the figure's colour scale, from 0 to 1 (see
-    `claim_evaluation.colour_positions`): models differ in the size of the numbers, the published
-    statements are about colours.
+    scores: tidy scores, layer × module × metric. measured: what they were made from, text by text,
+    for the spread over texts; None for a metric without texts. Values are places on the figure's
+    colour scale, from 0 to 1 (see `claim_evaluation.colour_positions`): models differ in the size
+    of the numbers, the published statements are about colours.
     """
     table = _table(scores, metric)
+    measure = METRICS[metric].measure
     texts = [
-        {"none": _table(operation_strength(part), metric)} for _, part in activity.groupby("text")
+        {"none": _table(scores_of_measure(measure, {measure: part}, metric), metric)}
+        for _, part in (() if measured is None else measured.groupby("text"))
     ]
 
     def row(claim: Mapping) -> dict:
-        def spread() -> Spread:
+        def spread() -> Spread | None:
+            if not texts:
+                return None
             values = [attempt(claim, measure_table, tables) for tables in texts]
             return Spread(values, f"range over {len(values)} texts")
 

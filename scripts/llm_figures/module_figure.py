@@ -3,18 +3,19 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from llm_figures.drawing import colour_bar, colour_map, heatmap, tick_step
-
-COLUMNS = ("attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "mlp. gate")
-LABELS = {"operation_strength": "Operation strength"}
+from llm_figures.families import MODULES as COLUMNS
+from llm_figures.module_metrics import METRICS, described
 
 
 def colour_limits(values: np.ndarray, limits: str | list[float]) -> tuple[float, float]:
     """Ends of the colour scale: "data" is the range, "robust" its 2nd to 98th percentile."""
+    if not np.isfinite(values).any():  # effective ranks where nothing changed
+        return 0.0, 1.0
     if limits == "data":
         return float(np.nanmin(values)), float(np.nanmax(values))
     if limits == "robust":
@@ -23,17 +24,41 @@ def colour_limits(values: np.ndarray, limits: str | list[float]) -> tuple[float,
     return limits[0], limits[1]
 
 
+def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[float, float]]:
+    """The colours and the ends of the scale, for all `values` that are to be compared.
+
+    options: as from `module_metrics.drawing_options`. Where `centre` is a number, or auto and the
+    metric has a neutral value, the palette's middle stands there, and a step has the same change of
+    colour on either side: of a one-sided palette only the part between the ends is used.
+    """
+    low, high = colour_limits(values, options["limits"])
+    colours = colour_map(options["palette"])
+    centre = options["centre"]
+    if centre == "auto":
+        centre = METRICS[options["metric"]].neutral
+    if not high > low:  # one colour, the middle's
+        half = max(abs(low) * 1e-3, 1e-9)
+        return colours, (low - half, high + half)
+    if centre is None:
+        return colours, (low, high)
+    reach = max(abs(low - centre), abs(high - centre))
+    shares = np.linspace((low - centre) / reach, (high - centre) / reach, 256) / 2 + 0.5
+    part = LinearSegmentedColormap.from_list(options["palette"], colours(shares))
+    return part.with_extremes(bad=colours.get_bad()), (low, high)
+
+
 def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
-    """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order."""
+    """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order.
+
+    options: as from `module_metrics.drawing_options`.
+    """
     values = module_values(scores, options["metric"])
-    limits = colour_limits(values.to_numpy(), options["limits"])
+    cmap, limits = colour_scale(values.to_numpy(), options)
     rows, columns = values.shape
     fig, ax = plt.subplots(
         figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
     )
-    mesh = module_panel(
-        values, ax, colour_map(options["palette"]), limits, max(1, tick_step(rows) // 2)
-    )
+    mesh = module_panel(values, ax, cmap, limits, max(1, tick_step(rows) // 2))
     ax.set(xlabel="", ylabel="Layer")
     module_bar(fig, mesh, values.to_numpy(), limits, options["metric"], ax=ax, pad=0.03)
     return fig
@@ -77,12 +102,13 @@ def module_bar(
     fig: Figure, mesh, values: np.ndarray, limits: tuple[float, float], metric: str, **place
 ):
     """The colour bar of a module map; points at its ends say that values lie beyond them."""
-    below, above = np.nanmin(values) < limits[0], np.nanmax(values) > limits[1]
+    # where no cell has a value, none lies beyond
+    below, above = (values < limits[0]).any(), (values > limits[1]).any()
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     bar = colour_bar(
         fig,
         mesh,
-        LABELS[metric],
+        METRICS[metric].label,
         aspect=30,
         extend=extend.get((bool(below), bool(above)), "neither"),
         **place,
@@ -93,12 +119,22 @@ def module_bar(
 
 
 def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
-    """The formula and the range."""
-    values = scores.loc[scores["metric"] == options["metric"], "value"]
-    low, high = colour_limits(values.to_numpy(), options["limits"])
+    """The formula, the range, and where the colours' middle stands."""
+    values = scores.loc[scores["metric"] == options["metric"], "value"].to_numpy(float)
+    _, (low, high) = colour_scale(values, options)
+    centre = options["centre"]
+    if centre == "auto":
+        centre = METRICS[options["metric"]].neutral
+    middle = "" if centre is None else f", the middle colour at {centre:g}"
+    what = described(options["metric"], model, options)
+    if not np.isfinite(values).any():
+        return f"{what} No cell has a value.\n"
     return (
-        f"Operation strength ‖Wx‖ / (‖W‖_F ‖x‖) of every projection of {model}, averaged over the "
-        "tokens of the texts (without bias). Dimensionless; 1/√d_in for an input in a random "
-        f"direction. Values span {values.min():.4f} to {values.max():.4f}, colours {low:.4f} to "
-        f"{high:.4f}; layer 0 at the bottom.\n"
+        f"{what} Values span {spoken(np.nanmin(values))} to {spoken(np.nanmax(values))}, colours "
+        f"{spoken(low)} to {spoken(high)}{middle}; layer 0 at the bottom.\n"
     )
+
+
+def spoken(value: float) -> str:
+    """Four decimals, or four digits where that says nothing."""
+    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.4g}"

@@ -18,11 +18,16 @@ STAGES = (
     "extract_altered_states",
     "extract_choice_states",
     "measure_modules",
+    "ablate_modules",
+    "measure_updates",
+    "measure_quantization",
     "generate_answers",
     "quote_answers",
     "extract_hidden_states",
+    "extract_module_states",
     "ask_p_true",
     "score_probes",
+    "score_module_probes",
 )
 SMALL = "small ones"
 HEADER = ("stage", "jobs", "to run", "cores", "memory", "GPUs", "disk", "time each", "time in all")
@@ -97,6 +102,8 @@ def plan(
     peak, hours, gpu_hours = 0, 0.0, 0.0
     for name, shape in shapes.items():
         own = [job for job in every if job.wildcards.get("model") == name]
+        if not own:  # compared with, but not in this run
+            continue
         needs = {job.key: _need(job, shape, work) for job in own}
         yield from _model_lines(name, shape, work)
         yield ""

@@ -9,7 +9,7 @@ Snakefile.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,15 +44,26 @@ BYTES_PER_TOKEN = 3.5  # of English text; other scripts take more tokens
 SAMPLE = 8 * MB
 
 # Stages that load the model: for all questions, or for a few texts.
-QUESTION_STAGES = ("generate_answers", "quote_answers", "extract_hidden_states", "ask_p_true")
+QUESTION_STAGES = (
+    "generate_answers",
+    "quote_answers",
+    "extract_hidden_states",
+    "extract_module_states",
+    "ask_p_true",
+)
 TEXT_STAGES = (
     "extract_attention_states",
     "measure_modules",
+    "ablate_modules",
     "extract_altered_states",
     "extract_choice_states",
 )
 # Stages that make maps of cached states: maps of every text, all heads together counting as one.
 MAP_STAGES = {"score_attention": 5, "check_attention_claims": 10, "compare_choices": 200}
+# Stages that read weights one matrix after the other.
+CHECKPOINT_STAGES = ("measure_updates", "measure_quantization")
+PROBE_STAGES = ("score_probes", "score_module_probes")
+MODULES = 7  # projections of a block
 PREDICTION_STAGES = ("collect_probe_scores", "check_probe_claims", "write_manifest", "build_report")
 
 # Rates, operations or bytes a second. A device map's GPUs work one after the other.
@@ -64,6 +75,20 @@ WRITING = 0.1e9  # hidden states, compressed
 DOWNLOAD = 0.02e9
 HASHING = 0.5e9
 PROBE_RATE = 40e9  # a thread, Newton steps in blocks
+# metrics of weights: weights a second of a thread, and Gram matrices of those of singular values
+WEIGHT_RATES = {
+    "measure_updates": {
+        "relative_update": 50e6,
+        "update_density": 25e6,
+        "update_effective_rank": math.inf,
+        "subspace_rotation": math.inf,
+    },
+    "measure_quantization": {"quantization_error": 10e6, "gguf_error": 4e6},
+}
+GRAMS = {"update_effective_rank": 1, "subspace_rotation": 2}
+FACTOR_RATE = 10e9
+LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+ROW_GROUP_MB = 64
 STEP = 0.5e-3  # seconds a layer takes at least
 # and where attention is tapped: rotary embedding is found, or undone for a change before it
 TAPPED = {
@@ -146,7 +171,8 @@ class Work:
     """What a run asks of a model.
 
     prompts: by stage. texts: tokens of each text of the attention figures; map_texts: of the module
-    map. changes: passes over one text with an alteration. origin: how the questions were counted.
+    map. changes: passes over one text with an alteration. map_metrics: of the module map. origin:
+    how the questions were counted.
     """
 
     questions: int
@@ -157,6 +183,7 @@ class Work:
     texts: tuple[int, ...]
     map_texts: tuple[int, ...]
     changes: Mapping[str, int]
+    map_metrics: tuple[str, ...]
     probes: Mapping[str, Probe]
     probe_jobs: int
     device: str = "auto"
@@ -229,6 +256,7 @@ def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
     prompts = {
         "generate_answers": Prompts(shared, own, new),
         "extract_hidden_states": Prompts(shared, own + new, 0),
+        "extract_module_states": Prompts(shared, own + new, 0),
         "quote_answers": _asked(quote["prompt"], question + new, quote["max_new_tokens"]),
     }
     if ask:
@@ -236,6 +264,7 @@ def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
     figures, choices = config["figures"], config["choices"]
     inputs = tuple(_tokens(text) for text in config["inputs"])
     texts = figures["module_map"]["texts"] or config["inputs"]
+    metric = figures["module_map"]["metric"]
     epsilon = len(figures["scale_qkv"].get("epsilon", []))
     choice_passes = len(choices["stage"]) * (3 * len(choices["over"]) * len(inputs) + 3 * epsilon)
     return Work(
@@ -247,6 +276,7 @@ def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
         texts=inputs,
         map_texts=tuple(_tokens(text) for text in texts),
         changes={"extract_altered_states": 3 * len(inputs), "extract_choice_states": choice_passes},
+        map_metrics=(metric,) if isinstance(metric, str) else tuple(metric),
         probes={name: _probe(asked) for name, asked in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
         **{key: config[key] for key in ("device", "dtype", "device_map", "gpus", "gpu_memory_gb")},
@@ -322,9 +352,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 def threads_needed(stage: str, shape: Shape) -> int:
     """CPU cores of a job: many for a stage that goes through all questions, or a large model."""
-    if stage in TEXT_STAGES:
-        return 8 if shape.parameters > GPU_PARAMETERS else 1
-    return 8 if stage in (*QUESTION_STAGES, "score_probes") else 1
+    if stage in (*TEXT_STAGES, *CHECKPOINT_STAGES):
+        if stage != "ablate_modules":  # many passes, even over a few texts
+            return 8 if shape.parameters > GPU_PARAMETERS else 1
+        return 8
+    return 8 if stage in (*QUESTION_STAGES, *PROBE_STAGES) else 1
 
 
 def gpus_needed(shape: Shape, work: Work) -> int:
@@ -377,10 +409,16 @@ def estimate(
     """
     if stage in QUESTION_STAGES:
         need = _questions_stage(stage, shape, work, threads)
+    elif stage == "ablate_modules":
+        need = _ablation(shape, work, threads)
     elif stage in TEXT_STAGES:
         need = _texts_stage(stage, shape, work, threads)
+    elif stage in CHECKPOINT_STAGES:
+        need = _checkpoint_stage(stage, shape, work, threads)
     elif stage == "score_probes":
         need = _score_probes(shape, work, threads, work.probes[protocol])
+    elif stage == "score_module_probes":
+        need = _score_module_probes(shape, work, threads, work.probes["scores"])
     elif stage == "prepare_model":
         need = _prepare_model(shape)
     else:
@@ -441,6 +479,12 @@ def _questions_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need
         written = questions * state
         seconds += written / WRITING
         memory += 2 * batch * state / MB
+    elif stage == "extract_module_states":
+        state = shape.layers * _outputs(shape) * 4
+        written = questions * state
+        seconds += written / WRITING
+        # what is kept of a batch, and the row group that it goes into
+        memory += 3 * batch * state / MB + ROW_GROUP_MB
     return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
 
 
@@ -449,14 +493,13 @@ def _texts_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
     texts = work.map_texts if stage == "measure_modules" else work.texts
     size = parameter_bytes(shape, work, gpus > 0)
     memory, seconds = _model_in_memory(shape, work, gpus)
-    together = sum(texts) if stage == "measure_modules" else max(texts)
     if not gpus:
-        memory += _batch_bytes(shape, Prompts(0, together, 0), 1, size) / MB
+        memory += _batch_bytes(shape, Prompts(0, max(texts), 0), 1, size) / MB
     passes = work.changes.get(stage, len(texts))
-    seconds += _forward_seconds(shape, work, gpus, threads, passes * together)
+    seconds += _forward_seconds(shape, work, gpus, threads, passes * max(texts))
     seconds += passes * shape.layers * TAPPED.get(stage, STEP)
     if stage == "measure_modules":
-        written = held = sum(texts) * shape.layers * 7 * 48
+        written = held = sum(texts) * shape.layers * MODULES * 96
     else:
         unaltered = stage == "extract_attention_states"
         layers = shape.layers if unaltered else 5
@@ -480,6 +523,58 @@ def _row_bytes(shape: Shape, tokens: int) -> int:
 def _weights(shape: Shape, tokens: int) -> float:
     """Attention weights of one layer: what every head's queries give to the keys they see."""
     return shape.heads * tokens**2 / 2
+
+
+def _ablation(shape: Shape, work: Work, threads: int) -> Need:
+    """A copy of each text per projection of each layer, through the layers above it."""
+    gpus = gpus_needed(shape, work)
+    size = parameter_bytes(shape, work, gpus > 0)
+    memory, seconds = _model_in_memory(shape, work, gpus)
+    if not gpus:
+        copies = _batch_bytes(shape, Prompts(0, max(work.map_texts), 0), MODULES, size)
+        memory += (copies + max(work.map_texts) * shape.layers * shape.hidden_size * size) / MB
+    tokens = sum(work.map_texts) * MODULES
+    seconds += _forward_seconds(shape, work, gpus, threads, tokens * (shape.layers + 1) / 2)
+    # logits, of every copy, and their logarithms in double precision
+    logits = tokens * shape.layers * shape.vocabulary
+    rate = GPU_RATE[size] if gpus else CPU_RATE * threads
+    seconds += logits * (2 * shape.hidden_size + LOGARITHM) / rate
+    seconds += len(work.map_texts) * shape.layers * shape.layers * STEP
+    return Need(math.ceil(memory), 1, seconds / 60, gpus)
+
+
+def _outputs(shape: Shape) -> int:
+    """Outputs of all projections of a block."""
+    heads = shape.head_dim * (shape.heads + 2 * shape.key_value_heads)
+    return heads + 2 * shape.hidden_size + 2 * shape.intermediate_size
+
+
+def _score_module_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:
+    """One probe for every projection, the widest of which has the feed-forward part's size."""
+    one = _score_probes(shape, work, threads, replace(probe, tokens=1, labels=1))
+    widest = replace(shape, hidden_size=max(shape.intermediate_size, shape.hidden_size))
+    wide = _score_probes(widest, work, threads, replace(probe, tokens=1, labels=1))
+    minutes = (MODULES - 2) * one.minutes + 2 * wide.minutes
+    return Need(wide.memory_mb, 1, work.probe_jobs * minutes)
+
+
+def _checkpoint_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
+    """One pair of matrices, its difference and its Gram matrices; see `weight_metrics`."""
+    hidden = shape.hidden_size
+    widest = max(shape.intermediate_size, shape.heads * shape.head_dim)
+    entries, side = hidden * widest, min(hidden, widest)
+    size = BYTES.get(shape.dtype, 4)
+    rates = WEIGHT_RATES[stage]
+    # nothing asked for by the config: a file asked for by name has them all
+    asked = rates.keys() & {*work.map_metrics} or rates.keys()
+    two = stage == "measure_updates"
+    seconds = START + (1 + two) * shape.checkpoint / STORAGE
+    seconds += sum(shape.parameters / rates[metric] for metric in asked) / threads
+    # products, and eigenvalues of one matrix after the other
+    factored = 2 * shape.parameters * side + 4 * side**3 * shape.parameters / entries
+    seconds += sum(GRAMS.get(metric, 0) for metric in asked) * factored / FACTOR_RATE / threads
+    memory = entries * (2 * size + 3 * 4) + 3 * 8 * side * side if two else entries * size
+    return Need(math.ceil(BASE_MB + 200 + memory / MB), 1, seconds / 60)
 
 
 def _score_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:

@@ -4,7 +4,12 @@ import re
 import pytest
 import yaml
 
-from llm_figures.config import FIGURES, check_config, validated
+from llm_figures.config import (
+    FIGURES,
+    check_config,
+    compared_entry,
+    validated,
+)
 from llm_figures.errors import UserError
 from llm_figures.shapes import check_choices, check_shape
 
@@ -144,6 +149,26 @@ BAD = [
     ("probe.C", "best", "probe.C: 'best'; allowed:"),
     ("probe.p_true.prompt", "{question}?", "probe.p_true.prompt: '{question}?'; allowed:"),
     ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
+    ("figures.module_map.compare_with", "x", "figures.module_map.compare_with: 'x' is neither in"),
+    ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: The earlier"),
+    (
+        "figures.module_map.compare_with",
+        "smollm2-135m",
+        "figures.module_map.compare_with: 'smollm2-135m' is the model itself",
+    ),
+    (
+        "figures.module_map.compare_with",
+        "mistral-7b-instruct",
+        "smollm2-135m and mistral-7b-instruct are of different architectures: layers 30 and 32",
+    ),
+    (
+        "figures.module_map.metric",
+        ["operation_strength", "update_density"],
+        "figures.module_map.metric: update_density compares two checkpoints; name the earlier one",
+    ),
+    ("figures.module_map.update.tolerance", -1, "update.tolerance: -1; must be at least 0"),
+    ("figures.module_map.quantization.bits", 16, "quantization.bits: 16; must be at most 8"),
+    ("figures.module_map.quantization.scheme", "nf4", "'nf4'; allowed: symmetric, asymmetric"),
     ("style.dpi", 72, "style.dpi: 72; must be at least 200"),
 ]
 
@@ -331,3 +356,23 @@ def test_result_folders_are_written_as_paths_of_the_workflow(default_config, roo
     (tmp_path / "big" / "claims.parquet").touch()
     config = {**default_config, "result_folders": [f"{tmp_path}/./big/"]}
     assert checked(config, root)[0]["result_folders"] == [f"{tmp_path}/big"]
+
+
+def test_the_checkpoint_that_is_compared_with_is_no_model_of_the_run(
+    default_config, root, tmp_path
+):
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 30, "vocab_size": 7}')
+    sources = {"base": {"source": "path", "path": str(tmp_path)}}
+    config = {**default_config, "model_sources": sources}
+    places = root / "workflow" / "schemas", root / "config" / "models.yaml"
+    assert compared_entry(config, *places) == {}
+    config = changed(config, "figures.module_map.compare_with", "base")
+    found, entries = checked(config, root)
+    assert list(entries) == ["smollm2-135m"]
+    compared = compared_entry(found, *places)
+    assert list(compared) == ["base"]
+    assert compared["base"]["safetensors_only"] is True
+    # beside others it may be one of the run's models
+    checked({**config, "models": ["base", "smollm2-135m"]}, root)
+    with pytest.raises(UserError, match="'base' is the model itself"):
+        checked({**config, "models": ["base"]}, root)

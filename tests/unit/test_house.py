@@ -9,13 +9,19 @@ import pytest
 import yaml
 
 from llm_figures.dependencies import code_versions, local_imports
-from llm_figures.resources import QUESTION_STAGES, TEXT_STAGES
+from llm_figures.resources import (
+    CHECKPOINT_STAGES,
+    PROBE_STAGES,
+    QUESTION_STAGES,
+    TEXT_STAGES,
+)
 
 # Rules whose jobs go to a compute node.
-NODE_STAGES = (*QUESTION_STAGES, *TEXT_STAGES, "score_probes")
+NODE_STAGES = (*QUESTION_STAGES, *TEXT_STAGES, *CHECKPOINT_STAGES, *PROBE_STAGES)
 TORCH_FREE = [
     "score_attention",
     "score_probes",
+    "score_module_probes",
     "collect_probe_scores",
     "score_modules",
     "judge_answers",

@@ -12,8 +12,8 @@ from llm_figures.errors import UserError
 from llm_figures.generation import generate
 from llm_figures.hidden_states import hidden_states
 from llm_figures.models import input_device, load_model, runtime_facts, spread
+from llm_figures.module_activity import module_activity
 from llm_figures.operations import Alteration
-from llm_figures.projections import module_activity
 from llm_figures.sources import prepare
 
 

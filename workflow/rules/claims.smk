@@ -55,8 +55,8 @@ rule check_probe_claims:
 
 rule check_module_claims:
     input:
+        unpack(measured_on_texts),
         scores="results/{model}/modules/scores.parquet",
-        activity="results/{model}/forward/module_activity.parquet",
     output:
         claims="results/{model}/claims/module_map.parquet",
     log:
@@ -72,7 +72,7 @@ rule check_module_claims:
     params:
         *code("check_module_claims"),
         claims=claims_of("module_map"),
-        metric=config["figures"]["module_map"]["metric"],
+        metric=lambda wildcards: module_metrics(wildcards.model)[0],
     script:
         "../../scripts/check_module_claims.py"
 

@@ -15,9 +15,18 @@ from llm_figures.config import (
     check_claims,
     check_config,
     check_redraw,
+    compared_entry,
 )
 from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
+from llm_figures.module_metrics import (
+    METRICS,
+    drawing_options,
+    metrics_of_model,
+    module_maps,
+    of_measure,
+    shown_metrics,
+)
 from llm_figures.protocol import protocols
 from llm_figures.resources import estimate, model_shape, request, threads_needed, workload
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
@@ -32,11 +41,13 @@ try:
         given = workflow.config_settings.overwrite_config
         checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
         MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {"source": "bundle"}}, [], []
+        PREPARED = MODELS
     else:
         # the entries of the run's models, by name
-        checked, MODELS = check_config(
-            config, SCHEMAS, Path(workflow.basedir) / "config" / "models.yaml"
-        )
+        models_file = Path(workflow.basedir) / "config" / "models.yaml"
+        checked, MODELS = check_config(config, SCHEMAS, models_file)
+        # and of the one whose weights theirs are compared with, of which nothing else is made
+        PREPARED = {**MODELS, **compared_entry(checked, SCHEMAS, models_file)}
         CLAIMS = check_claims(checked, SCHEMAS, Path(workflow.basedir) / "config" / "claims.yaml")
         GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
@@ -72,8 +83,21 @@ PLANNED_CORES = 64
 ESTIMATED = {}
 # Options that only the drawing reads; a change of them must not run a score again.
 DRAWING_OPTIONS = {"palette", "limits", "highlight", "tick_labels"}
+# What the metrics of the module map are made from, by measure (see module_metrics.py).
+MEASURED = {
+    "activity": "results/{model}/forward/module_activity.parquet",
+    "ablation": "results/{model}/forward/module_ablation.parquet",
+    "probe": "results/{model}/modules/metrics/probe.parquet",
+    "updates": "results/{model}/modules/metrics/updates.parquet",
+    "quantization": "results/{model}/modules/metrics/quantization.parquet",
+}
 # What the choices are made of: combinations of them, and the options they share with the figures.
 CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
+# What the module map's passes go over, and the key that says so.
+MAP_TEXTS = {
+    "texts": config["figures"]["module_map"]["texts"] or config["inputs"],
+    "key": "figures.module_map.texts" if config["figures"]["module_map"]["texts"] else "inputs",
+}
 CHOICE_FIGURES = {
     figure: {key: config["figures"][figure][key] for key in ("components", "epsilon", "input")}
     for figure in ("mean_qkv", "scale_qkv")
@@ -120,7 +144,7 @@ def sizes(wildcards):
     if "work" not in ESTIMATED:
         ESTIMATED["work"] = workload(config, PROTOCOLS)
     if name not in ESTIMATED:
-        ESTIMATED[name] = model_shape(name, MODELS.get(name, {"source": "path", "path": ""}))
+        ESTIMATED[name] = model_shape(name, PREPARED.get(name, {"source": "path", "path": ""}))
     return ESTIMATED[name], ESTIMATED["work"]
 
 
@@ -167,15 +191,78 @@ def some_model(wildcards):
 
 
 def picture(figure):
-    """The files of one figure of every model of the run."""
+    """The files of one figure of every model of the run; of the module map one of each metric."""
     if BUNDLE and figure in FURTHER and figure not in BUNDLE.further:
         return needs_model(figure)
-    return expand(
-        "results/{model}/figures/{figure}.{format}",
-        model=MODELS,
-        figure=figure,
-        format=["pdf", "svg", "png"],
-    )
+    return [
+        file
+        for model in MODELS
+        for name in (maps_of_model(model) if figure == "module_map" else [figure])
+        for file in expand(
+            "results/{model}/figures/{name}.{format}",
+            model=model,
+            name=name,
+            format=["pdf", "svg", "png"],
+        )
+    ]
+
+
+def module_metrics(model):
+    """The metrics of one model's module map, the figure's own first."""
+    name = BUNDLE.model if BUNDLE else model
+    metrics = metrics_of_model(config["figures"]["module_map"], name)
+    if not metrics:
+        sys.exit(
+            f"config: figures.module_map.metric: all of it compares with {name} itself; add "
+            "operation_strength or another metric, or leave the model out"
+        )
+    return metrics
+
+
+def maps_of_model(model):
+    """{name of its files: metric} of one model's module maps."""
+    return module_maps(module_metrics(model))
+
+
+def map_options(wildcards):
+    """What the drawing of one module map reads."""
+    maps = maps_of_model(wildcards.model)
+    if wildcards.map not in maps:
+        asked = ", ".join(maps)
+        sys.exit(
+            f"{wildcards.map}: config: figures.module_map.metric does not ask for it; there is "
+            f"{asked}"
+        )
+    return drawing_options(config["figures"]["module_map"], maps[wildcards.map])
+
+
+def measured_modules(wildcards):
+    """{measure: its file} that the metrics of a model are made from."""
+    measures = dict.fromkeys(METRICS[name].measure for name in module_metrics(wildcards.model))
+    return {measure: MEASURED[measure] for measure in measures}
+
+
+def measured_on_texts(wildcards):
+    """What the module map's first metric is made from, where that is measured text by text."""
+    measure = METRICS[module_metrics(wildcards.model)[0]].measure
+    return {"measured": MEASURED[measure]} if measure in ("activity", "ablation") else {}
+
+
+def compared_maps():
+    """{name of a comparison: metric} of the metrics that at least two models have."""
+    asked = [module_metrics(model) for model in MODELS]
+    if len(asked) < 2:  # beside folders, or folders alone
+        return module_maps(shown_metrics(config["figures"]["module_map"]["metric"])[:1])
+    every = dict.fromkeys(name for metrics in asked for name in metrics)
+    return module_maps([name for name in every if sum(name in one for one in asked) > 1])
+
+
+def compared_options(figure):
+    """The options of a figure that is drawn for several models."""
+    options = config["figures"]
+    if figure in MAPS_COMPARED:
+        return drawing_options(options["module_map"], MAPS_COMPARED[figure])
+    return options[figure]
 
 
 def of_models(*files):
@@ -241,12 +328,31 @@ def claims_of(figure):
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
-    entry = MODELS[wildcards.model]
+    entry = PREPARED[wildcards.model]
     if entry["source"] != "path":
         return []
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
     return sorted(str(file) for kind in kinds for file in folder.glob(kind))
+
+
+def compared_card(wildcards):
+    """The card of the checkpoint that the model's weights are compared with."""
+    other = config["figures"]["module_map"]["compare_with"]
+    if other in (None, wildcards.model):
+        is_it = "is null" if other is None else f"is {other!r}, the model itself"
+        sys.exit(f"config: figures.module_map.compare_with {is_it}; name an earlier checkpoint")
+    return f"results/{other}/model.json"
+
+
+def weight_metrics(measure):
+    """The metrics of a file of scores of weights; where none is asked, those that need no more."""
+    default = {
+        "updates": of_measure(METRICS, "updates"),
+        "quantization": ["quantization_error"],
+    }
+    asked = shown_metrics(config["figures"]["module_map"]["metric"])
+    return of_measure(asked, measure) or default[measure]
 
 
 def altered_states(wildcards):
@@ -265,14 +371,39 @@ def choice_states(wildcards):
 
 def files_of_figure(figure):
     """The files of one figure, with the model left open; the curves have no panels of cells."""
-    kinds = ["pdf", "svg", "png", "caption.txt", *(["panels.json"] if figure in FIGURES else [])]
+    kinds = ["pdf", "svg", "png", "caption.txt"]
+    if figure not in ("probe_curves", "choices"):  # these have no heatmap to point at
+        kinds.append("panels.json")
     return [f"results/{{model}}/figures/{figure}.{kind}" for kind in kinds]
+
+
+def files_of_stage(name, wildcards):
+    """The files of one entry of STAGES, with the model left open."""
+    files = STAGES[name]
+    return files(wildcards.model) if callable(files) else files
 
 
 def stages_of_run(wildcards):
     """{rule: its files, relative to the model's folder}, as the config asks for them."""
     start = "results/{model}/"
-    return {name: [file.removeprefix(start) for file in STAGES[name]] for name in STAGES}
+    return {
+        name: [file.removeprefix(start) for file in files_of_stage(name, wildcards)]
+        for name in STAGES
+    }
+
+
+def last_files(wildcards):
+    """What the manifest waits for."""
+    return [file for name in LAST for file in files_of_stage(name, wildcards)]
+
+
+def files_of_measure(*measures):
+    """The files of what the module map is made from, as an entry of STAGES."""
+    return lambda model: [
+        MEASURED[measure]
+        for measure in measures
+        if any(METRICS[name].measure == measure for name in module_metrics(model))
+    ]
 
 
 def compared_files(file, target):
@@ -296,7 +427,7 @@ def compared_missing(file):
 def comparisons(wildcards):
     """The comparisons for which there are two models; a line for each of the others."""
     files = {f"results/_models/{CLAIMS_FILE}": CLAIMS_FILE} | {
-        f"results/_models/figures/{figure}.pdf": file for figure, file in SCORES.items()
+        f"results/_models/figures/{figure}.pdf": file for figure, file in COMPARED.items()
     }
     made, problems, found_in, lacking = [], [], {}, []
     for target, file in files.items():
@@ -323,19 +454,26 @@ def template(*files):
     return [os.path.relpath(folder / file) for file in files]
 
 
-def report_figures():
+def figures_of_model(model):
+    """The names of all figures of one model that `figures` makes."""
+    others = [figure for figure in FIGURES if figure != "module_map"]
+    return [*others, "probe_curves", *maps_of_model(model)]
+
+
+def report_figures(wildcards):
     """All files of the figures that the report shows."""
-    return [file for figure in [*FIGURES, "probe_curves"] for file in files_of_figure(figure)]
+    names = figures_of_model(wildcards.model)
+    return [file for figure in names for file in files_of_figure(figure)]
 
 
-def report_options():
+def report_options(wildcards):
     """What the report reads of the figures' options: their titles' words, the probe's best cell."""
     read = {figure: ("operation", "over", "components") for figure in ATTENTION_FIGURES}
     read["probe_auc"] = ("metric", "tokens")
     return {
         figure: {key: config["figures"][figure][key] for key in keys}
         for figure, keys in read.items()
-    }
+    } | {"module_map": {"metric": module_metrics(wildcards.model)[0]}}
 
 
 def files_of_choices(wildcards):
@@ -360,7 +498,7 @@ def bundled_files(wildcards):
     A further figure is taken if its scores were ever made, and is brought up to date.
     """
     start = f"results/{wildcards.model}/"
-    figures = [*FIGURES, "probe_curves"]
+    figures = figures_of_model(wildcards.model)
     files = [*SCORES.values(), CLAIMS_FILE, "claims.md"]
     for figure, scores in FURTHER.items():
         if Path(start, scores).is_file():
@@ -368,9 +506,5 @@ def bundled_files(wildcards):
             files.append(scores)
     if "choices" in figures:
         files.append("choices.md")
-    for figure in figures:
-        kinds = ["pdf", "svg", "png", "caption.txt"]
-        if figure not in ("probe_curves", "choices"):  # these have no heatmap to point at
-            kinds.append("panels.json")
-        files += [f"figures/{figure}.{kind}" for kind in kinds]
-    return [start + file for file in files]
+    drawn = [file.format(model=wildcards.model) for f in figures for file in files_of_figure(f)]
+    return [*(start + file for file in files), *drawn]

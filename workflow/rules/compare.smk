@@ -1,6 +1,12 @@
 # The run's models and the result folders side by side. The models' files are made; the folders' are
 # taken as they lie there, and one that is missing leaves its model out.
 
+MAPS_COMPARED = compared_maps()
+# {figure: the file it is compared by}
+COMPARED = {figure: SCORES[figure] for figure in FIGURES if figure != "module_map"} | dict.fromkeys(
+    MAPS_COMPARED, SCORES["module_map"]
+)
+
 
 rule compare_claims:
     input:
@@ -29,7 +35,7 @@ rule compare_claims:
 rule render_comparison:
     input:
         tables=lambda wildcards: compared_files(
-            SCORES[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
+            COMPARED[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
         ),
     output:
         pictures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
@@ -38,6 +44,8 @@ rule render_comparison:
         "results/_models/logs/render_comparison/{figure}.log",
     benchmark:
         "results/_models/benchmarks/render_comparison/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(COMPARED),
     localrule: True
     conda:
         "../../environment.yml"
@@ -46,14 +54,10 @@ rule render_comparison:
         **needs("render_comparison"),
     params:
         *code("render_comparison"),
-        names=lambda wildcards: compared_models(SCORES[wildcards.figure]),
-        missing=lambda wildcards: compared_missing(SCORES[wildcards.figure]),
+        names=lambda wildcards: compared_models(COMPARED[wildcards.figure]),
+        missing=lambda wildcards: compared_missing(COMPARED[wildcards.figure]),
         folders=[folder_name(folder) for folder in config["result_folders"]],
-        options=lambda wildcards: {
-            key: value
-            for key, value in config["figures"][wildcards.figure].items()
-            if key != "texts"
-        },
+        options=lambda wildcards: compared_options(wildcards.figure),
         style=config["style"],
     script:
         "../../scripts/render_comparison.py"

@@ -183,8 +183,52 @@ rule measure_modules:
         **needs("measure_modules"),
     params:
         *code("measure_modules"),
-        texts=config["figures"]["module_map"]["texts"] or config["inputs"],
-        key="figures.module_map.texts" if config["figures"]["module_map"]["texts"] else "inputs",
+        **MAP_TEXTS,
         runtime=RUNTIME,
     script:
         "../../scripts/measure_modules.py"
+
+
+rule ablate_modules:
+    input:
+        card="results/{model}/model.json",
+    output:
+        ablation="results/{model}/forward/module_ablation.parquet",
+    log:
+        "results/{model}/logs/ablate_modules.log",
+    benchmark:
+        "results/{model}/benchmarks/ablate_modules.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("ablate_modules")
+    resources:
+        **needs("ablate_modules"),
+    params:
+        *code("ablate_modules"),
+        **MAP_TEXTS,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/ablate_modules.py"
+
+
+rule extract_module_states:
+    input:
+        card="results/{model}/model.json",
+        answers="results/{model}/forward/answers.parquet",
+    output:
+        states="results/{model}/forward/module_states/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/extract_module_states/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_module_states/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("extract_module_states")
+    resources:
+        **needs("extract_module_states"),
+    params:
+        *code("extract_module_states"),
+        token=config["figures"]["module_map"]["probe_token"],
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_module_states.py"

@@ -10,6 +10,9 @@ rule prepare_model:
         "results/{model}/logs/prepare_model.log",
     benchmark:
         "results/{model}/benchmarks/prepare_model.tsv"
+    wildcard_constraints:
+        # also the one whose weights theirs are compared with
+        model="|".join(map(re.escape, PREPARED)) or "(?!)",
     localrule: True
     conda:
         "../../environment.yml"
@@ -20,7 +23,7 @@ rule prepare_model:
         *code("prepare_model"),
         # the shape is for estimates before the download, not part of what is prepared
         entry=lambda wildcards: {
-            key: value for key, value in MODELS[wildcards.model].items() if key != "shape"
+            key: value for key, value in PREPARED[wildcards.model].items() if key != "shape"
         },
     script:
         "../../scripts/prepare_model.py"

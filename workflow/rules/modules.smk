@@ -1,9 +1,34 @@
-# Scores of the module map.
+# Scores of the module map: what its metrics are made from is measured apart, so that another metric
+# runs nothing again.
+
+
+rule score_module_probes:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        states=shard_files("module_states"),
+    output:
+        scores="results/{model}/modules/metrics/probe.parquet",
+    log:
+        "results/{model}/logs/score_module_probes.log",
+    benchmark:
+        "results/{model}/benchmarks/score_module_probes.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("score_module_probes")
+    resources:
+        **needs("score_module_probes"),
+    params:
+        *code("score_module_probes"),
+        token=config["figures"]["module_map"]["probe_token"],
+        # no control is fitted, so none of them matters
+        protocol=PROTOCOLS["scores"]["protocol"] | {"controls": []},
+    script:
+        "../../scripts/score_module_probes.py"
 
 
 rule score_modules:
     input:
-        activity="results/{model}/forward/module_activity.parquet",
+        unpack(measured_modules),
     output:
         scores="results/{model}/modules/scores.parquet",
     log:
@@ -18,5 +43,52 @@ rule score_modules:
         **needs("score_modules"),
     params:
         *code("score_modules"),
+        metrics=lambda wildcards: module_metrics(wildcards.model),
     script:
         "../../scripts/score_modules.py"
+
+
+# Metrics of weights, in files of their own: neither texts nor a model in memory.
+rule measure_updates:
+    input:
+        card="results/{model}/model.json",
+        other=compared_card,
+    output:
+        updates="results/{model}/modules/metrics/updates.parquet",
+    log:
+        "results/{model}/logs/measure_updates.log",
+    benchmark:
+        "results/{model}/benchmarks/measure_updates.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("measure_updates")
+    resources:
+        **needs("measure_updates"),
+    params:
+        *code("measure_updates"),
+        metrics=weight_metrics("updates"),
+        options=config["figures"]["module_map"]["update"],
+    script:
+        "../../scripts/measure_updates.py"
+
+
+rule measure_quantization:
+    input:
+        card="results/{model}/model.json",
+    output:
+        errors="results/{model}/modules/metrics/quantization.parquet",
+    log:
+        "results/{model}/logs/measure_quantization.log",
+    benchmark:
+        "results/{model}/benchmarks/measure_quantization.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("measure_quantization")
+    resources:
+        **needs("measure_quantization"),
+    params:
+        *code("measure_quantization"),
+        metrics=weight_metrics("quantization"),
+        options=config["figures"]["module_map"]["quantization"],
+    script:
+        "../../scripts/measure_quantization.py"

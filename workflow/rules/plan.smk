@@ -13,7 +13,7 @@ rule plan:
     params:
         # as this run was called, so that the dry run reads the same config
         arguments=same_arguments(),
-        models=MODELS,
+        models=PREPARED,
         protocols=PROTOCOLS,
     script:
         "../../scripts/plan.py"

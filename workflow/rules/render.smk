@@ -122,13 +122,15 @@ rule render_modules:
     input:
         scores="results/{model}/modules/scores.parquet",
     output:
-        pictures=multiext("results/{model}/figures/module_map", ".pdf", ".svg", ".png"),
-        caption="results/{model}/figures/module_map.caption.txt",
-        panels="results/{model}/figures/module_map.panels.json",
+        pictures=multiext("results/{model}/figures/{map}", ".pdf", ".svg", ".png"),
+        caption="results/{model}/figures/{map}.caption.txt",
+        panels="results/{model}/figures/{map}.panels.json",
     log:
-        "results/{model}/logs/render_modules.log",
+        "results/{model}/logs/render_modules/{map}.log",
     benchmark:
-        "results/{model}/benchmarks/render_modules.tsv"
+        "results/{model}/benchmarks/render_modules/{map}.tsv"
+    wildcard_constraints:
+        map="module_map(_[a-z_]+)?",
     localrule: True
     conda:
         "../../environment.yml"
@@ -139,9 +141,7 @@ rule render_modules:
         *code("render_modules"),
         model=shown_name,
         libraries=LIBRARIES,
-        options={
-            key: value for key, value in config["figures"]["module_map"].items() if key != "texts"
-        },
+        options=map_options,
         style=config["style"],
     script:
         "../../scripts/render_modules.py"

@@ -3,7 +3,7 @@
 SITE = PROTOCOLS["scores"]["protocol"]["site"]
 # Every rule that the manifest waits for and the files it makes; a new one is added here. The
 # manifest sorts files, times and devices by it. A file of a rule not named here may be of an
-# earlier setting, or of another target: it is listed without a maker.
+# earlier setting, or of another target: it is listed without a maker. Lists, or functions of a model.
 STAGES = {
     "prepare_model": [],
     "extract_attention_states": ["results/{model}/forward/attention_states.parquet"],
@@ -23,7 +23,13 @@ STAGES = {
     ],
     "extract_hidden_states": shard_files(f"hidden_states/{SITE}"),
     "ask_p_true": shard_files("p_true") if config["probe"]["p_true"] else [],
-    "measure_modules": ["results/{model}/forward/module_activity.parquet"],
+    "measure_modules": files_of_measure("activity"),
+    "ablate_modules": files_of_measure("ablation"),
+    "extract_module_states": lambda model: (
+        shard_files("module_states") if files_of_measure("probe")(model) else []
+    ),
+    "measure_updates": files_of_measure("updates"),
+    "measure_quantization": files_of_measure("quantization"),
     "score_attention": [
         f"results/{{model}}/attention/{figure}.parquet" for figure in ATTENTION_FIGURES
     ],
@@ -33,11 +39,14 @@ STAGES = {
         parts=config["probe"]["jobs"],
     ),
     "collect_probe_scores": ["results/{model}/probe/scores.parquet"],
+    "score_module_probes": files_of_measure("probe"),
     "score_modules": ["results/{model}/modules/scores.parquet"],
     "render_attention": [file for figure in ATTENTION_FIGURES for file in files_of_figure(figure)],
     "render_probe": files_of_figure("probe_auc"),
     "render_probe_curves": files_of_figure("probe_curves"),
-    "render_modules": files_of_figure("module_map"),
+    "render_modules": lambda model: [
+        file for name in maps_of_model(model) for file in files_of_figure(name)
+    ],
     "check_attention_claims": [
         f"results/{{model}}/claims/{figure}.parquet" for figure in ATTENTION_FIGURES
     ],
@@ -59,7 +68,7 @@ LAST = [
 rule write_manifest:
     input:
         card="results/{model}/model.json",
-        last=[file for name in LAST for file in STAGES[name]],
+        last=last_files,
     output:
         manifest="results/{model}/manifest.json",
     log:
@@ -102,7 +111,7 @@ rule verify:
 rule build_report:
     input:
         unpack(files_of_choices),
-        figures=report_figures(),
+        figures=report_figures,
         attention=expand("results/{{model}}/attention/{figure}.parquet", figure=ATTENTION_FIGURES),
         probe="results/{model}/probe/scores.parquet",
         modules="results/{model}/modules/scores.parquet",
@@ -123,6 +132,6 @@ rule build_report:
         **needs("build_report"),
     params:
         *code("build_report"),
-        options=report_options(),
+        options=report_options,
     script:
         "../../scripts/build_report.py"

@@ -1,0 +1,25 @@
+"""What the predictions lose when the output of one projection is replaced by its mean."""
+
+from llm_figures.capture import tokenize_texts
+from llm_figures.job import job, progress
+from llm_figures.models import load_model, runtime_facts
+from llm_figures.module_ablation import ablation_effects
+from llm_figures.tensors import write_frame
+
+
+def main(card: str, ablation: str, texts: list[str], key: str, runtime: dict) -> None:
+    model, tokenizer = load_model(card, **runtime)
+    ids = tokenize_texts(tokenizer, texts, key)
+    effects = ablation_effects(model, ids, lambda texts: progress(texts, "texts"))
+    write_frame(effects, ablation, runtime_facts(model))
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.output.ablation,
+            snakemake.params.texts,
+            snakemake.params.key,
+            {**snakemake.params.runtime, "threads": snakemake.threads},
+        )

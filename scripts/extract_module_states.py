@@ -1,0 +1,49 @@
+"""What every projection gives at one named token of one shard of the answers."""
+
+from llm_figures.job import job, progress
+from llm_figures.models import load_model, runtime_facts
+from llm_figures.module_states import module_states, module_states_columns
+from llm_figures.module_states_file import module_states_schema
+from llm_figures.probed import probed_answers
+from llm_figures.tensors import tensor_file
+
+
+def main(
+    card: str,
+    answers: str,
+    output: str,
+    shard: tuple[int, int],
+    token: str,
+    batch_size: int,
+    runtime: dict,
+) -> None:
+    probed = probed_answers(answers, shard, token)
+    model, _ = load_model(card, **runtime)
+    batches = module_states(
+        model,
+        probed.question_ids,
+        probed.prompts,
+        probed.answers,
+        probed.positions,
+        batch_size=batch_size,
+        prefix=probed.prefix,
+    )
+    schema = module_states_schema(module_states_columns(model))
+    with tensor_file(output, schema, runtime_facts(model)) as file:
+        for batch in progress(
+            batches, "answers", len(probed.positions), lambda rows: len(rows["token"])
+        ):
+            file.write(batch)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.input.answers,
+            snakemake.output.states,
+            (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
+            snakemake.params.token,
+            snakemake.config["batch_size"],
+            {**snakemake.params.runtime, "threads": snakemake.threads},
+        )

@@ -1,0 +1,52 @@
+"""What a few bits per weight lose, projection by projection."""
+
+from contextlib import ExitStack
+
+import pandas as pd
+import torch
+
+from llm_figures.checkpoints import checkpoint_of
+from llm_figures.job import job, log, progress
+from llm_figures.shapes import read_card
+from llm_figures.sources import cache_folder
+from llm_figures.tensors import write_frame
+from llm_figures.weight_metrics import quantization_error
+
+
+def main(card: str, errors: str, metrics: list[str], options: dict, threads: int) -> None:
+    """options: of the round trip, see `weight_metrics.round_trip`."""
+    torch.set_num_threads(threads)
+    model = checkpoint_of(card)
+    with ExitStack() as files:
+        measures = {}
+        if "quantization_error" in metrics:
+            measures["quantization_error"] = lambda layer, column: quantization_error(
+                model.matrices(layer, column),
+                **options,
+                where=f"the weights of {column!r} in layer {layer} of {model.where}",
+            )
+        if "gguf_error" in metrics:
+            from llm_figures.gguf_weights import GgufFile, gguf_file
+
+            path = files.enter_context(gguf_file(read_card(card), cache_folder()))
+            measures["gguf_error"] = GgufFile(path, model).expected_error
+        rows = [
+            (layer, column, metric, measures[metric](layer, column))
+            for layer in progress(range(model.layers), "layers")
+            for column in model.columns(layer)
+            for metric in metrics
+        ]
+    frame = pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
+    write_frame(frame.astype({"layer": "int32", "value": "float64"}), errors)
+    log.info("%s of %s", " and ".join(metrics), model.where)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.output.errors,
+            snakemake.params.metrics,
+            snakemake.params.options,
+            snakemake.threads,
+        )

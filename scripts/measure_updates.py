@@ -1,0 +1,44 @@
+"""How the weights differ from another checkpoint's, projection by projection."""
+
+import pandas as pd
+import torch
+
+from llm_figures.checkpoints import check_same_architecture, checkpoint_of
+from llm_figures.job import job, log, progress
+from llm_figures.tensors import write_frame
+from llm_figures.weight_metrics import update_metrics
+
+
+def main(
+    card: str, other: str, updates: str, metrics: list[str], options: dict, threads: int
+) -> None:
+    """card, other: of the model and of the earlier checkpoint that it is compared with."""
+    torch.set_num_threads(threads)
+    model, earlier = checkpoint_of(card), checkpoint_of(other)
+    check_same_architecture(model, earlier)
+    rows = []
+    for layer in progress(range(model.layers), "layers"):
+        for column in model.columns(layer):
+            values = update_metrics(
+                zip(earlier.matrices(layer, column), model.matrices(layer, column), strict=True),
+                metrics,
+                **options,
+                where=f"the weights of {column!r} in layer {layer} of {earlier.where} or "
+                f"{model.where}",
+            )
+            rows += [(layer, column, metric, value) for metric, value in values.items()]
+    frame = pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
+    write_frame(frame.astype({"layer": "int32"}), updates)
+    log.info("compared with %s: %s", earlier.where, ", ".join(metrics))
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.card,
+            snakemake.input.other,
+            snakemake.output.updates,
+            snakemake.params.metrics,
+            snakemake.params.options,
+            snakemake.threads,
+        )
