@@ -1,10 +1,10 @@
 """The claims about one attention figure, evaluated."""
 
-from llm_figures.attention import layer_states
 from llm_figures.attention_claims import attention_claims
 from llm_figures.claims_page import log_verdicts
 from llm_figures.job import job, log
-from llm_figures.tensors import read_frame, read_table, write_frame
+from llm_figures.states_file import altered_states, stored_states
+from llm_figures.tensors import read_frame, write_frame
 
 
 def main(
@@ -16,11 +16,10 @@ def main(
     output: str,
     options: dict,
 ) -> None:
-    before = [states for _, states in layer_states(read_table(unaltered))]
+    before = stored_states(unaltered)
     after = None
     if altered:
-        rows = layer_states(read_table(altered))
-        after = {(states.input, made): states for made, states in rows}
+        after = {(index, made): row for (_, index, made), row in altered_states(altered).items()}
     found = attention_claims(model, claims, read_frame(cells), options, before, after)
     log_verdicts(log, found)
     write_frame(found, output)

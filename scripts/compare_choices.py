@@ -1,12 +1,12 @@
 """The claims of the attention figures over the open choices, as a table and a page."""
 
-from llm_figures.attention import layer_states
 from llm_figures.attention_scores import shape_of_states
 from llm_figures.choices import choice_rows, summary
 from llm_figures.choices_page import choices_page, made, place
 from llm_figures.job import job, log
 from llm_figures.shapes import check_choices
-from llm_figures.tensors import read_table, whole_file, write_frame
+from llm_figures.states_file import altered_states, stored_states
+from llm_figures.tensors import whole_file, write_frame
 
 
 def main(
@@ -19,13 +19,9 @@ def main(
     choices: dict,
     figures: dict,
 ) -> None:
-    before = [states for _, states in layer_states(read_table(unaltered))]
+    before = stored_states(unaltered)
     check_choices(choices, shape_of_states(before))
-    after = {}
-    if altered:
-        for alteration, states in layer_states(read_table(altered)):
-            after[states.layer, states.input, alteration] = states
-    rows = choice_rows(claims, choices, figures, before, after)
+    rows = choice_rows(claims, choices, figures, before, altered_states(altered))
     for operation, part in summary(rows).groupby("operation", sort=False):
         part = part[part["applicable"] > 0]
         if not len(part):

@@ -1,12 +1,12 @@
 """Cache the shown layer's queries and keys of passes with the change in every layer."""
 
-from llm_figures.attention import layer_states
 from llm_figures.attention_scores import check_stage, panels, shown_layer
 from llm_figures.capture import altered_rows, tokenize_texts
 from llm_figures.job import job, progress
-from llm_figures.models import load_model, runtime_facts
+from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.shapes import check_shape, read_card
-from llm_figures.tensors import read_table, write_tensors
+from llm_figures.states_file import stored_states
+from llm_figures.tensors import write_tensors
 
 
 def main(
@@ -19,11 +19,11 @@ def main(
     runtime: dict,
 ) -> None:
     check_shape({figure: options}, read_card(card))
-    before = [states for _, states in layer_states(read_table(unaltered))]
+    before = stored_states(unaltered)
     check_stage(figure, options, before)
     layer = shown_layer(options, before)
     model, tokenizer = load_model(card, **runtime)
-    texts = tokenize_texts(tokenizer, inputs)
+    texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
     owed = [(index, alteration) for _, _, index, alteration in panels(options, len(texts))]
     rows = altered_rows(model, tokenizer, texts, [layer], progress(owed, "passes"))
     write_tensors(output, rows, runtime_facts(model))

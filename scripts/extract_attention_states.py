@@ -1,23 +1,30 @@
 """Cache every layer's queries and keys of every input, unaltered, and how they were rotated."""
 
+from contextlib import ExitStack
+
 from llm_figures.capture import capture_attention, state_rows, tokenize_texts
 from llm_figures.job import job, progress
-from llm_figures.models import decoder_layers, load_model, runtime_facts
-from llm_figures.tensors import write_tensors
+from llm_figures.models import context_length, decoder_layers, load_model, runtime_facts
+from llm_figures.tensors import tensor_file
 
 
 def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:
     model, tokenizer = load_model(card, **runtime)
-    texts = tokenize_texts(tokenizer, inputs)
+    texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
     longest = max(len(ids) for ids in texts)
     layers = range(len(decoder_layers(model)))
-
-    def passes():
+    facts = runtime_facts(model)
+    with ExitStack() as stack:
+        files: list = []  # opened at the first layer, which tells the shapes
         for index, ids in enumerate(progress(texts, "inputs"), start=1):
-            captured = capture_attention(model, ids, layers, rotation=True)
-            yield state_rows(tokenizer, index, ids, captured, longest)
 
-    write_tensors(output, passes(), runtime_facts(model))
+            def write(layer, captured, index=index, ids=ids):
+                schema, rows = state_rows(tokenizer, index, ids, {layer: captured}, longest)
+                if not files:
+                    files.append(stack.enter_context(tensor_file(output, schema, facts)))
+                files[0].write(rows)
+
+            capture_attention(model, ids, layers, rotation=True, keep=write)
 
 
 if "snakemake" in globals():

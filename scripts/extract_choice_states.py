@@ -1,13 +1,13 @@
 """Cache the shown layers' queries and keys of every pass that the choices owe to the model."""
 
-from llm_figures.attention import layer_states
 from llm_figures.attention_scores import shape_of_states
 from llm_figures.capture import altered_rows, tokenize_texts
 from llm_figures.choices import passes
 from llm_figures.job import job, log, progress
-from llm_figures.models import load_model, runtime_facts
+from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.shapes import check_choices
-from llm_figures.tensors import read_table, write_tensors
+from llm_figures.states_file import stored_states
+from llm_figures.tensors import write_tensors
 
 
 def main(
@@ -19,11 +19,11 @@ def main(
     figures: dict,
     runtime: dict,
 ) -> None:
-    before = [states for _, states in layer_states(read_table(unaltered))]
+    before = stored_states(unaltered)
     check_choices(choices, shape_of_states(before))
     layers, owed = passes(choices, figures, before)
     model, tokenizer = load_model(card, **runtime)
-    texts = tokenize_texts(tokenizer, inputs)
+    texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
     log.info("%d passes, layers %s", len(owed), ", ".join(map(str, layers)))
     rows = altered_rows(model, tokenizer, texts, layers, progress(owed, "passes"))
     write_tensors(output, rows, runtime_facts(model))

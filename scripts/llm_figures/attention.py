@@ -4,6 +4,7 @@ Everything here is NumPy in float64: a single-layer alteration of Query, Key or 
 layer's cached states alone, no model and no torch.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,6 +14,11 @@ from llm_figures.errors import UserError
 from llm_figures.operations import Alteration
 from llm_figures.rotation import Rotation
 from llm_figures.tensors import read_tensors, tensor
+
+# Weights of a long text are computed for some heads and queries at a time; so many bytes of them.
+BLOCK_BYTES = 2**23
+# A text of more tokens is shown in so many bins a side, where the config does not say otherwise.
+BINS = 256
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class LayerStates:
     tokens: the text's tokens, as strings.
     rotation: how the query and key were rotated; None where the model has no rotary embedding or
         its own is not known.
+    stored_strength: [heads], F of every head, where it is known from before; see `strength`.
     """
 
     input: int
@@ -40,6 +47,30 @@ class LayerStates:
     sinks: np.ndarray | None = None
     tokens: list[str] = field(default_factory=list)
     rotation: Rotation | None = None
+    stored_strength: np.ndarray | None = None
+
+    def loaded(self) -> "LayerStates":
+        """These states; see `states_file.StoredStates`."""
+        return self
+
+    @property
+    def heads(self) -> int:
+        return len(self.query)
+
+    @property
+    def rotated(self) -> bool:
+        """Whether it is known how the query and key were rotated."""
+        return self.rotation is not None
+
+    @property
+    def strength(self) -> np.ndarray:
+        """F of every head: its mean weight on the first token over the later rows, [heads]."""
+        if self.stored_strength is not None:
+            return self.stored_strength
+        first = np.empty(self.query.shape[:2])
+        for heads, rows, weights in self.blocks():
+            first[heads, rows] = weights[..., 0]
+        return sink_strength(first[..., None])
 
     def altered(self, alteration: Alteration | None) -> "LayerStates":
         """The same states with `alteration` made; Value plays no part in its own layer's map.
@@ -53,11 +84,12 @@ class LayerStates:
             return self
         states = getattr(self, alteration.component).astype(np.float64)
         if not alteration.unrotates:
-            return replace(self, **{alteration.component: alteration(states)})
+            changed = alteration(states)
+            return replace(self, stored_strength=None, **{alteration.component: changed})
         if self.rotation is None:
             raise UserError(f"stage: before_rotary: {unknown_rotation(self.layer)}")
         changed = self.rotation.apply(alteration(self.rotation.undo(states)))
-        return replace(self, **{alteration.component: changed})
+        return replace(self, stored_strength=None, **{alteration.component: changed})
 
     def head(self, head: int) -> "LayerStates":
         """The same states of one query head alone, with the key-value head that it reads."""
@@ -67,6 +99,9 @@ class LayerStates:
             query=self.query[head : head + 1],
             key=self.key[head // group : head // group + 1],
             sinks=None if self.sinks is None else self.sinks[head : head + 1],
+            stored_strength=None
+            if self.stored_strength is None
+            else self.stored_strength[head : head + 1],
         )
 
     def weights(self) -> np.ndarray:
@@ -75,24 +110,113 @@ class LayerStates:
         softmax(query · keyᵀ · scaling) (Vaswani et al. 2017, eq. 1), with the layer's window,
         soft cap and sinks. With sinks the rows sum to what the sinks leave.
         """
-        query = self.query.astype(np.float64)
-        key = np.repeat(self.key.astype(np.float64), len(query) // len(self.key), axis=0)
-        scores = query @ key.transpose(0, 2, 1) * self.scaling
+        return self._weights(slice(0, self.heads), slice(0, self.query.shape[1]))
+
+    def blocks(self, size: int | None = None) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Yield (heads, rows, their weights [heads, rows, tokens (key)]) of the whole map.
+
+        The keys are those up to the block's last row; later ones have no weight. A short text is
+        one block, so its numbers are those of `weights`.
+
+        size: bytes of a block at most, but for a row's; `BLOCK_BYTES` by default.
+        """
+        size = BLOCK_BYTES if size is None else size
+        tokens = self.query.shape[1]
+        together = max(1, size // (tokens * tokens * 8))  # heads
+        rows = max(1, min(tokens, size // (tokens * 8)))
+        for row in range(0, tokens, rows):
+            block = slice(row, min(row + rows, tokens))
+            for head in range(0, self.heads, together):
+                heads = slice(head, min(head + together, self.heads))
+                yield heads, block, self._weights(heads, block)
+
+    def mean_rows(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (rows, their mean over heads [rows, tokens (key)]), from the first row on."""
+        total = np.zeros((0, 0))
+        for heads, rows, weights in self.blocks():
+            total = weights.sum(axis=0) if heads.start == 0 else total + weights.sum(axis=0)
+            if heads.stop == self.heads:
+                yield rows, total / self.heads
+
+    def _weights(self, heads: slice, rows: slice) -> np.ndarray:
+        """Weights of some heads' queries on the keys up to the last of these."""
+        group = self.heads // len(self.key)
+        served = np.arange(heads.start, heads.stop) // group  # key-value heads
+        query = self.query[heads, rows].astype(np.float64)
+        key = self.key[served, : rows.stop].astype(np.float64)
+        scores = query @ key.transpose(0, 2, 1)
+        scores *= self.scaling
         if self.softcap is not None:
             scores = self.softcap * np.tanh(scores / self.softcap)
-        position = np.arange(scores.shape[-1])
-        distance = position[:, None] - position[None, :]
+        # Without a window every query of the block sees the keys before its first.
+        seen = 0 if self.window is not None else rows.start
+        distance = np.arange(rows.start, rows.stop)[:, None] - np.arange(seen, rows.stop)
         hidden = distance < 0
         if self.window is not None:
             hidden |= distance >= self.window
-        scores = np.where(hidden, -np.inf, scores)
+        np.copyto(scores[..., seen:], -np.inf, where=hidden)
         if self.sinks is not None:
-            column = np.broadcast_to(self.sinks[:, None, None], (*scores.shape[:2], 1))
+            column = np.broadcast_to(self.sinks[heads, None, None], (*scores.shape[:2], 1))
             scores = np.concatenate([scores, column], axis=-1)
         scores -= scores.max(axis=-1, keepdims=True)
-        weights = np.exp(scores)
+        weights = np.exp(scores, out=scores)
         weights /= weights.sum(axis=-1, keepdims=True)
-        return weights[..., : len(position)]
+        return weights[..., : rows.stop]
+
+
+def bin_edges(tokens: int, bins: int | None) -> np.ndarray:
+    """Where the bins of a text's tokens begin, and behind them the text's end: [bins + 1].
+
+    A text of at most `bins` tokens (or None) has a bin per token. Of a longer one the first token
+    keeps a bin of its own, and the others fall into even bins, whose sizes differ by one at most.
+    """
+    if bins is None or tokens <= bins:
+        return np.arange(tokens + 1)
+    return np.concatenate([[0], 1 + np.arange(bins) * (tokens - 1) // (bins - 1)])
+
+
+@dataclass(frozen=True)
+class BinnedMap:
+    """A long text's map between bins of its tokens.
+
+    weights: [bins (query), bins (key)], see `mean_map`. counts: [bins], tokens in each; the first
+        is the first token alone.
+    """
+
+    weights: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        return int(self.counts.sum())
+
+
+def mean_map(states: LayerStates, edges: np.ndarray) -> np.ndarray:
+    """The map of the mean over heads between bins of tokens, [bins (query), bins (key)].
+
+    A cell is the mean over the bin's queries of their weight on all of the bin's keys together, so
+    rows sum to what the tokens' rows do. With a bin per token it is the mean map itself.
+
+    edges: see `bin_edges`.
+    """
+    bins, tokens = len(edges) - 1, states.query.shape[1]
+    bin_of = np.repeat(np.arange(bins), np.diff(edges))
+    found = np.zeros((bins, bins))
+    for rows, weights in states.mean_rows():
+        if bins < tokens:
+            weights = np.add.reduceat(weights, edges[:-1][edges[:-1] < rows.stop], axis=1)
+        np.add.at(found[:, : weights.shape[1]], bin_of[rows], weights)
+    return found / np.diff(edges)[:, None]
+
+
+def mean_distance(states: LayerStates) -> float:
+    """D of the mean over heads (see `distance_to_uniform`), a block of rows at a time."""
+    tokens, total = states.query.shape[1], 0.0
+    for rows, weights in states.mean_rows():
+        position = np.arange(rows.start, rows.stop)
+        uniform = (np.arange(rows.stop) <= position[:, None]) / (position[:, None] + 1)
+        total += np.abs(weights - uniform).sum()
+    return total / (tokens * (tokens + 1) / 2)
 
 
 def unknown_rotation(layer: int) -> str:
@@ -126,6 +250,7 @@ def attention_states_schema(query_shape, key_shape) -> pa.Schema:
             ("window", pa.int32()),
             ("softcap", pa.float64()),
             ("sinks", pa.list_(pa.float32())),
+            ("sink_strength", pa.list_(pa.float64())),  # F by head; null where something is altered
             ("query", tensor(query_shape)),
             ("key", tensor(key_shape)),
             ("rotation_own", tensor(query_shape[1:])),
@@ -158,24 +283,29 @@ def layer_states(table: pa.Table) -> list[tuple[Alteration | None, LayerStates]]
             else Rotation(
                 own[index, :length], other[index, :length], np.array(row["rotation_partner"])
             ),
+            stored_strength=None
+            if row["sink_strength"] is None
+            else np.array(row["sink_strength"]),
         )
         if not (np.isfinite(states.query).all() and np.isfinite(states.key).all()):
-            raise UserError(
-                f"attention states of input {states.input}, layer {states.layer} hold NaN or "
-                "infinite values; try dtype: float32, or remove the file and run again"
-            )
-        made = (
-            None
-            if row["component"] is None
-            else Alteration(
-                **{
-                    name: row[name]
-                    for name in ("component", "operation", "over", "epsilon", "stage")
-                }
-            )
-        )
-        found.append((made, states))
+            raise not_finite(states.input, states.layer)
+        found.append((alteration_of(row), states))
     return found
+
+
+def alteration_of(row: Mapping) -> Alteration | None:
+    """What was altered in the forward pass of a row of an attention states file."""
+    if row["component"] is None:
+        return None
+    names = ("component", "operation", "over", "epsilon", "stage")
+    return Alteration(**{name: row[name] for name in names})
+
+
+def not_finite(index: int, layer: int) -> UserError:
+    return UserError(
+        f"attention states of input {index}, layer {layer} hold NaN or infinite values; try dtype: "
+        "float32, or remove the file and run again"
+    )
 
 
 def sink_strength(weights: np.ndarray) -> np.ndarray:
@@ -198,15 +328,14 @@ def distance_to_uniform(weights: np.ndarray) -> np.ndarray:
     return np.abs(weights - uniform_causal(tokens))[..., lower[0], lower[1]].mean(axis=-1)
 
 
-def strongest_layer(states: list[LayerStates]) -> int:
+def strongest_layer(states: Sequence[LayerStates]) -> int:
     """The layer with the strongest sink: mean F over heads and inputs; ties go to the lower."""
     strength: dict[int, list[float]] = {}
     for state in states:
-        strength.setdefault(state.layer, []).append(sink_strength(state.weights()).mean())
+        strength.setdefault(state.layer, []).append(state.strength.mean())
     return max(sorted(strength), key=lambda layer: np.mean(strength[layer]))
 
 
-def strongest_head(states: list[LayerStates]) -> int:
+def strongest_head(states: Sequence[LayerStates]) -> int:
     """The head with the strongest sink among one layer's states, mean F over inputs."""
-    strength = np.mean([sink_strength(s.weights()) for s in states], axis=0)
-    return int(strength.argmax())
+    return int(np.mean([state.strength for state in states], axis=0).argmax())

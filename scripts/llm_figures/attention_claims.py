@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention import LayerStates
-from llm_figures.attention_scores import panel_maps
+from llm_figures.attention_scores import States, panel_maps
 from llm_figures.claim_evaluation import (
     Maps,
     Panel,
@@ -26,8 +25,8 @@ def attention_claims(
     claims: Sequence[Mapping],
     cells: pd.DataFrame,
     options: Mapping,
-    unaltered: Sequence[LayerStates],
-    altered: dict[tuple[int, Alteration], LayerStates] | None = None,
+    unaltered: Sequence[States],
+    altered: Mapping[tuple[int, Alteration], States] | None = None,
 ) -> pd.DataFrame:
     """Rows of claims.parquet for one attention figure.
 
@@ -45,7 +44,7 @@ def attention_claims(
         {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
         for maps in (
             _maps(options, unaltered, layer, number, altered)
-            for number in range(len(unaltered[0].query))
+            for number in range(unaltered[0].heads)
         )
     ]
 
@@ -63,10 +62,10 @@ def attention_claims(
 
 def _maps(
     options: Mapping,
-    unaltered: Sequence[LayerStates],
+    unaltered: Sequence[States],
     layer: int,
     head: int | None,
-    altered: dict[tuple[int, Alteration], LayerStates] | None = None,
+    altered: Mapping[tuple[int, Alteration], States] | None = None,
 ) -> Maps:
     """The maps of every input: a scale figure shows one, the states hold all."""
     indices = sorted({states.input for states in unaltered})

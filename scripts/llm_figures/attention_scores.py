@@ -1,18 +1,25 @@
 """The tidy cells of an attention figure, from cached states alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from llm_figures.attention import (
+    BINS,
+    BinnedMap,
     LayerStates,
+    bin_edges,
+    mean_map,
     strongest_head,
     strongest_layer,
     unknown_rotation,
 )
 from llm_figures.errors import UserError
 from llm_figures.operations import Alteration
+from llm_figures.states_file import StoredStates
+
+States = LayerStates | StoredStates
 
 
 def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Alteration]]:
@@ -40,18 +47,18 @@ def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Alteration]]
     ]
 
 
-def shape_of_states(states: Sequence[LayerStates]) -> dict[str, int]:
+def shape_of_states(states: Sequence[States]) -> dict[str, int]:
     """The model's number of layers and of heads, from the states of every layer."""
-    return {"layers": 1 + max(state.layer for state in states), "heads": len(states[0].query)}
+    return {"layers": 1 + max(state.layer for state in states), "heads": states[0].heads}
 
 
-def shown_layer(options: dict, unaltered: Sequence[LayerStates]) -> int:
+def shown_layer(options: dict, unaltered: Sequence[States]) -> int:
     """The layer of the options; `auto` is the one with the strongest sink, unaltered."""
     layer = options["layer"]
     return strongest_layer(unaltered) if layer == "auto" else layer
 
 
-def shown_head(options: dict, unaltered: Sequence[LayerStates], layer: int) -> int | None:
+def shown_head(options: dict, unaltered: Sequence[States], layer: int) -> int | None:
     """The head of the options, None for the mean; `auto` has the strongest sink, unaltered."""
     head = options["head"]
     if head == "auto":
@@ -61,28 +68,41 @@ def shown_head(options: dict, unaltered: Sequence[LayerStates], layer: int) -> i
 
 def panel_maps(
     options: dict,
-    unaltered: Sequence[LayerStates],
-    altered: dict[tuple[int, Alteration], LayerStates] | None,
+    unaltered: Sequence[States],
+    altered: Mapping[tuple[int, Alteration], States] | None,
     layer: int,
     head: int | None,
-) -> Iterator[tuple[int, int, int, Alteration, np.ndarray]]:
-    """The figure's panels with their maps: (row, column, input, alteration, [tokens, tokens]).
+) -> Iterator[tuple[int, int, int, Alteration, np.ndarray | BinnedMap]]:
+    """The figure's panels with their maps: (row, column, input, alteration, map).
 
-    Arguments as in `attention_cells`; head None is the mean over heads.
+    Arguments as in `attention_cells`; head None is the mean over heads. A map is [tokens, tokens],
+    or binned where the text is long (see `text_bins`).
     """
     by_input = {states.input: states for states in unaltered if states.layer == layer}
+    known: dict[tuple[int, Alteration | None], np.ndarray | BinnedMap] = {}
     for row, column, index, alteration in panels(options, len(by_input)):
-        if altered is None:
-            states = by_input[index].altered(alteration)
-        else:
-            states = altered[index, alteration]
-        if head is None:
-            yield row, column, index, alteration, states.weights().mean(axis=0)
-        else:
-            yield row, column, index, alteration, states.head(head).weights()[0]
+        # Value plays no part in its own layer's map, so all its panels are one.
+        key = (index, None if altered is None and alteration.component == "value" else alteration)
+        if key not in known:
+            if altered is None:
+                states = by_input[index].loaded().altered(alteration)
+            else:
+                states = altered[index, alteration].loaded()
+            if head is not None:
+                states = states.head(head)
+            edges = text_bins(options, states)
+            known[key] = shown = mean_map(states, edges)
+            if len(shown) < edges[-1]:
+                known[key] = BinnedMap(shown, np.diff(edges))
+        yield row, column, index, alteration, known[key]
 
 
-def check_stage(figure: str, options: dict, unaltered: Sequence[LayerStates]) -> None:
+def text_bins(options: dict, states: LayerStates) -> np.ndarray:
+    """Where the bins begin in which a text is shown; see `attention.bin_edges`."""
+    return bin_edges(states.query.shape[1], options.get("bins", BINS))
+
+
+def check_stage(figure: str, options: dict, unaltered: Sequence[States]) -> None:
     """Check that every changed layer's rotary embedding is known where the options need it.
 
     Raises:
@@ -94,7 +114,7 @@ def check_stage(figure: str, options: dict, unaltered: Sequence[LayerStates]) ->
     everywhere = options["scope"] == "model"
     shown = shown_layer(options, unaltered)
     for states in unaltered:
-        if states.rotation is None and (everywhere or states.layer == shown):
+        if not states.rotated and (everywhere or states.layer == shown):
             raise UserError(
                 f"config: figures.{figure}.stage: before_rotary: {unknown_rotation(states.layer)}"
             )
@@ -103,10 +123,14 @@ def check_stage(figure: str, options: dict, unaltered: Sequence[LayerStates]) ->
 def attention_cells(
     figure: str,
     options: dict,
-    unaltered: Sequence[LayerStates],
-    altered: dict[tuple[int, Alteration], LayerStates] | None = None,
+    unaltered: Sequence[States],
+    altered: Mapping[tuple[int, Alteration], States] | None = None,
 ) -> pd.DataFrame:
     """One row per cell of every panel: the weight of `query_position` on `key_position`.
+
+    A text of more than `bins` tokens is shown in bins of them: positions are then the first of a
+    bin, counts the tokens in it (1 in a short text), and a weight is the mean over the bin's
+    queries of what they give to all of its keys. Tokens are those of the positions.
 
     unaltered: every layer's states of every input.
     altered: for scope model, the states of the shown layer from a pass with the change in every
@@ -118,9 +142,19 @@ def attention_cells(
     check_stage(figure, options, unaltered)
     layer = shown_layer(options, unaltered)
     head = shown_head(options, unaltered, layer)
+    texts = {
+        states.input: (states.tokens, text_bins(options, states))
+        for stored in unaltered
+        if stored.layer == layer
+        for states in [stored.loaded()]
+    }
     frames = []
     maps = panel_maps(options, unaltered, altered, layer, head)
     for row, column, index, alteration, shown in maps:
+        if isinstance(shown, BinnedMap):
+            shown = shown.weights
+        tokens, edges = texts[index]
+        counts, named = np.diff(edges), np.array(tokens or [""] * edges[-1], dtype=object)
         query, key = np.indices(shown.shape)
         frames.append(
             pd.DataFrame(
@@ -137,11 +171,16 @@ def attention_cells(
                     "stage": alteration.stage,
                     "layer": layer,
                     "head": "mean" if head is None else str(head),
-                    "query_position": query.ravel(),
-                    "key_position": key.ravel(),
+                    "query_position": edges[query.ravel()],
+                    "key_position": edges[key.ravel()],
+                    "query_count": counts[query.ravel()],
+                    "key_count": counts[key.ravel()],
+                    "query_token": named[edges[query.ravel()]],
+                    "key_token": named[edges[key.ravel()]],
                     "weight": shown.ravel(),
                 }
             )
         )
     cells = pd.concat(frames, ignore_index=True)
-    return cells.astype({"over": "string", "epsilon": "float64"})
+    text = dict.fromkeys(["over", "query_token", "key_token"], "string")
+    return cells.astype(text | {"epsilon": "float64"})

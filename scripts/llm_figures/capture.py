@@ -1,13 +1,13 @@
 """Queries and keys of whole texts, from a forward pass with or without an alteration in it."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.attention import attention_states_schema
+from llm_figures.attention import LayerStates, attention_states_schema
 from llm_figures.errors import UserError
 from llm_figures.models import decoder, decoder_layers, input_device
 from llm_figures.operations import Alteration
@@ -15,12 +15,18 @@ from llm_figures.tap import Captured, tap
 
 
 def tokenize_texts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], key: str = "inputs"
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    key: str = "inputs",
+    room: int | None = None,
 ) -> list[list[int]]:
     """Token ids of each text, with the special tokens the tokenizer itself adds.
 
+    room: tokens that the model takes at most; None where that is not known.
+
     Raises:
-        UserError: a text of fewer than two tokens, whose causal map says nothing.
+        UserError: a text of fewer than two tokens, whose causal map says nothing; one that the
+            model does not take.
     """
     ids = [tokenizer(text)["input_ids"] for text in texts]
     for index, (text, tokens) in enumerate(zip(texts, ids, strict=True)):
@@ -28,6 +34,11 @@ def tokenize_texts(
             raise UserError(
                 f"config: {key}[{index + 1}]: {text!r} is {len(tokens)} token(s) to this model; "
                 "a text needs at least two"
+            )
+        if room is not None and len(tokens) > room:
+            raise UserError(
+                f"config: {key}[{index + 1}]: {len(tokens):,} tokens, of which this model takes "
+                f"{room:,} at most; shorten the text"
             )
     return ids
 
@@ -39,14 +50,16 @@ def capture_attention(
     layers: Collection[int],
     alterations: dict[int, Alteration] | None = None,
     rotation: bool = False,
+    keep: Callable[[int, Captured], None] | None = None,
 ) -> dict[int, Captured]:
     """Queries and keys of `layers` in one pass over one text, `alterations` made in it.
 
-    rotation: also find how they were rotated.
+    rotation: also find how they were rotated. keep: called with each layer, in place of holding
+    them all (see `tap`).
 
     One text a pass: nothing is padded, so no position attends to what is not there.
     """
-    with tap(model, layers, alterations, rotation) as captured:
+    with tap(model, layers, alterations, rotation, keep) as captured:
         sequence = torch.tensor([list(ids)], device=input_device(model))
         decoder(model)(input_ids=sequence, use_cache=False)
     return captured
@@ -60,7 +73,11 @@ def state_rows(
     longest: int,
     alteration: Alteration | None = None,
 ) -> tuple[pa.Schema, dict[str, list]]:
-    """Rows of the attention states file for one pass: one per layer, padded to `longest` tokens."""
+    """Rows of the attention states file for one pass: one per layer, padded to `longest` tokens.
+
+    An unaltered layer's row says how strong each head's sink is, so that a layer can be chosen
+    without the states of all.
+    """
     columns: dict[str, list] = {}
     tokens = [tokenizer.decode([token]) for token in ids]
     for layer, state in sorted(captured.items()):
@@ -79,6 +96,7 @@ def state_rows(
             "window": state.window,
             "softcap": state.softcap,
             "sinks": None if state.sinks is None else state.sinks.flatten().tolist(),
+            "sink_strength": None if alteration else _strength(index, layer, state),
             "query": _padded(state.query[0].numpy(), longest),
             "key": _padded(state.key[0].numpy(), longest),
             "rotation_own": None,
@@ -95,6 +113,20 @@ def state_rows(
             columns.setdefault(name, []).append(value)
     schema = attention_states_schema(columns["query"][0].shape, columns["key"][0].shape)
     return schema, columns
+
+
+def _strength(index: int, layer: int, state: Captured) -> list[float]:
+    states = LayerStates(
+        input=index,
+        layer=layer,
+        query=state.query[0].numpy(),
+        key=state.key[0].numpy(),
+        scaling=float(state.scaling),
+        window=state.window,
+        softcap=state.softcap,
+        sinks=None if state.sinks is None else state.sinks.flatten().numpy().astype(np.float64),
+    )
+    return states.strength.tolist()
 
 
 def altered_rows(
@@ -115,5 +147,7 @@ def altered_rows(
 
 def _padded(states: np.ndarray, longest: int) -> np.ndarray:
     """[..., tokens, head_dim] -> [..., longest, head_dim], NaN beyond the text."""
+    if states.shape[-2] == longest:
+        return states
     missing = [(0, 0)] * (states.ndim - 2) + [(0, longest - states.shape[-2]), (0, 0)]
     return np.pad(states, missing, constant_values=np.nan)

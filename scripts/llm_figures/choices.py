@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention import LayerStates, strongest_layer
-from llm_figures.attention_scores import panel_maps, panels, shown_head
+from llm_figures.attention import strongest_layer
+from llm_figures.attention_scores import States, panel_maps, panels, shown_head
 from llm_figures.claim_evaluation import Panel, measure_maps, worst_of
 from llm_figures.claim_statistics import NotApplicableError
 from llm_figures.claims import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED, holds, thresholds
@@ -43,7 +43,7 @@ def combinations(choices: Mapping, figures: Mapping) -> Iterator[dict]:
             }
 
 
-def chosen_layer(layer: int | str, unaltered: Sequence[LayerStates]) -> int:
+def chosen_layer(layer: int | str, unaltered: Sequence[States]) -> int:
     """A layer's number, from a number, auto (the strongest sink) or a share of the depth."""
     if layer == "auto":
         return strongest_layer(unaltered)
@@ -54,7 +54,7 @@ def chosen_layer(layer: int | str, unaltered: Sequence[LayerStates]) -> int:
 
 
 def passes(
-    choices: Mapping, figures: Mapping, unaltered: Sequence[LayerStates]
+    choices: Mapping, figures: Mapping, unaltered: Sequence[States]
 ) -> tuple[list[int], list[tuple[int, Alteration]]]:
     """(layers to keep, forward passes owed): what a change in every layer needs of the model.
 
@@ -63,7 +63,7 @@ def passes(
     """
     inputs = len({states.input for states in unaltered})
     layers = sorted({chosen_layer(layer, unaltered) for layer in choices["layer"]})
-    known = all(states.rotation is not None for states in unaltered)
+    known = all(states.rotated for states in unaltered)
     owed = {
         (index, alteration): None
         for options in combinations(choices, figures)
@@ -78,8 +78,8 @@ def choice_rows(
     claims: Sequence[Mapping],
     choices: Mapping,
     figures: Mapping,
-    unaltered: Sequence[LayerStates],
-    altered: Mapping[Made, LayerStates],
+    unaltered: Sequence[States],
+    altered: Mapping[Made, States],
 ) -> pd.DataFrame:
     """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
 
@@ -116,8 +116,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _maps(
     options: dict,
-    unaltered: Sequence[LayerStates],
-    altered: Mapping[Made, LayerStates],
+    unaltered: Sequence[States],
+    altered: Mapping[Made, States],
     layer: int,
     head: int | None,
 ) -> dict[Panel, np.ndarray] | None:
@@ -125,7 +125,7 @@ def _maps(
     everywhere = options["scope"] == "model"
     needed = [states for states in unaltered if everywhere or states.layer == layer]
     unrotates = any(made.unrotates for *_, made in panels(options, 1))
-    if unrotates and any(states.rotation is None for states in needed):
+    if unrotates and not all(states.rotated for states in needed):
         return None
     after = None
     if everywhere:

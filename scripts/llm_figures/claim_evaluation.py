@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from llm_figures import claim_statistics
-from llm_figures.claim_statistics import NotApplicableError, Region, difference, spearman
+from llm_figures.attention import BinnedMap
+from llm_figures.claim_statistics import (
+    BINNED,
+    NotApplicableError,
+    Region,
+    difference,
+    spearman,
+)
 from llm_figures.claims import (
     NOT_APPLICABLE,
     NOT_REPRODUCED,
@@ -59,17 +66,20 @@ class Panel(NamedTuple):
     epsilon: float | None = None
 
 
-Maps = Mapping[Panel, np.ndarray]
+Maps = Mapping[Panel, np.ndarray | BinnedMap]
 
 
-def maps_of(cells: pd.DataFrame) -> dict[Panel, np.ndarray]:
-    """The maps [tokens, tokens] of an attention figure's tidy cells."""
+def maps_of(cells: pd.DataFrame) -> dict[Panel, np.ndarray | BinnedMap]:
+    """The maps of an attention figure's tidy cells: [tokens, tokens], or binned."""
     keys = ["input", "component", "operation", "epsilon"]
     found = {}
     for (index, component, operation, epsilon), panel in cells.groupby(keys, dropna=False):
         grid = panel.pivot(index="query_position", columns="key_position", values="weight")
-        panel = Panel(int(index), component, operation, None if pd.isna(epsilon) else epsilon)
-        found[panel] = grid.to_numpy()
+        key = Panel(int(index), component, operation, None if pd.isna(epsilon) else epsilon)
+        found[key] = grid.to_numpy()
+        if "query_count" in panel and panel["query_count"].max() > 1:
+            counts = panel.groupby("query_position")["query_count"].first()
+            found[key] = BinnedMap(found[key], counts.to_numpy())
     return found
 
 
@@ -328,10 +338,24 @@ class Spread:
 
 
 def _statistic(claim: Mapping) -> Callable[..., float]:
-    function = getattr(claim_statistics, claim["statistic"])
-    if not claim["options"]:
-        return function
-    return lambda *numbers: function(*numbers, **claim["options"])
+    """The claim's statistic of one map or region, or two.
+
+    It raises NotApplicableError on a binned map that does not tell its value exactly.
+    """
+    name = claim["statistic"]
+    function = getattr(claim_statistics, name)
+
+    def statistic(*numbers):
+        if binned := [map_ for map_ in numbers if isinstance(map_, BinnedMap)]:
+            if name in BINNED:
+                return BINNED[name](*numbers)
+            raise NotApplicableError(
+                f"a text of {binned[0].tokens:,} tokens is shown in {len(binned[0].counts)} bins; "
+                f"{name} needs its single cells"
+            )
+        return function(*numbers, **claim["options"])
+
+    return statistic
 
 
 def worst_of(claim: Mapping, measured: Sequence[tuple[object, float]]) -> float:

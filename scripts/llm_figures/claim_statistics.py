@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm_figures.attention import BinnedMap, uniform_causal
 from llm_figures.attention import distance_to_uniform as _distance_to_uniform
 from llm_figures.attention import sink_strength as _sink_strength
-from llm_figures.attention import uniform_causal
 
 
 class NotApplicableError(Exception):
@@ -172,6 +172,34 @@ def _column_means(weights: np.ndarray) -> np.ndarray:
     seen = np.tril(np.ones_like(weights))
     seen[0] = 0
     return (weights * seen).sum(axis=0) / seen.sum(axis=0)
+
+
+# A long text's binned map: what needs no single cell but the first column's sums, exactly.
+
+
+def _binned_sink_strength(binned: BinnedMap) -> float:
+    return float(np.average(binned.weights[1:, 0], weights=binned.counts[1:]))
+
+
+def _binned_first_column_excess(binned: BinnedMap) -> float:
+    return _binned_sink_strength(binned) - float(np.mean(1 / np.arange(2, binned.tokens + 1)))
+
+
+def _binned_total(binned: BinnedMap) -> float:
+    return float(binned.counts @ binned.weights.sum(axis=1))
+
+
+BINNED = {
+    "first_cell": lambda binned: float(binned.weights[0, 0]),
+    "sink_strength": _binned_sink_strength,
+    "first_column_excess": _binned_first_column_excess,
+    "mean": lambda binned: _binned_total(binned) / binned.tokens**2,
+    "visible_mean": lambda binned: (
+        _binned_total(binned) / (binned.tokens * (binned.tokens + 1) / 2)
+    ),
+    "tokens": lambda binned: float(binned.tokens),
+    "squareness": lambda binned: 1.0,
+}
 
 
 # Two attention maps. Texts may differ in length: what is compared is the part both have.

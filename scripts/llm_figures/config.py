@@ -45,7 +45,7 @@ ARCHITECTURE = (
 )
 # Options that can be set anew where figures are drawn from an archive: the scores stay as they are.
 REDRAWN = (
-    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|centre|highlight)(\..*)?"
+    r"style\..*|choices\.palette|figures\.(\w+\.(palette|limits|centre|highlight|tick_labels)(\..*)?"
     r"|probe_auc\.metric|probe_curves\.(metric|tokens))"
 )
 
@@ -135,8 +135,8 @@ def check_redraw(
     if refused:
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
-            "only style, palette, limits, centre, highlight, the probe figures' metric and the "
-            "tokens of probe_curves can be set otherwise"
+            "only style, palette, limits, centre, highlight, tick_labels, the probe figures' "
+            "metric and the tokens of probe_curves can be set otherwise"
         )
     if problems:
         raise UserError("\n".join(problems))

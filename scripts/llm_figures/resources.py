@@ -59,6 +59,8 @@ TEXT_STAGES = (
     "extract_altered_states",
     "extract_choice_states",
 )
+# Stages that make maps of cached states: maps of every text, all heads together counting as one.
+MAP_STAGES = {"score_attention": 5, "check_attention_claims": 10, "compare_choices": 200}
 # Stages that read weights one matrix after the other.
 CHECKPOINT_STAGES = ("measure_updates", "measure_quantization")
 PROBE_STAGES = ("score_probes", "score_module_probes")
@@ -95,6 +97,7 @@ TAPPED = {
     "extract_altered_states": 0.005,
     "extract_choice_states": 0.005,
 }
+WEIGHT = 30e-9  # seconds for one attention weight in double precision, made from cached states
 START = 15  # seconds until Python and torch are up
 LENGTHS = 24  # prompts of equal length share a batch; so many batches are not full
 SHORTEST = 30  # minutes that a job asks for at least
@@ -515,13 +518,30 @@ def _texts_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
     seconds += _forward_seconds(shape, work, gpus, threads, passes * max(texts))
     seconds += passes * shape.layers * TAPPED.get(stage, STEP)
     if stage == "measure_modules":
-        written = sum(texts) * shape.layers * MODULES * 96
+        written = held = sum(texts) * shape.layers * MODULES * 96
     else:
-        layers = shape.layers if stage == "extract_attention_states" else 5
-        heads = 2 * shape.heads + shape.key_value_heads  # queries, keys, rotations
-        written = passes * layers * heads * max(texts) * shape.head_dim * 4
-    memory += 2 * written / MB
+        unaltered = stage == "extract_attention_states"
+        layers = shape.layers if unaltered else 5
+        one = _row_bytes(shape, max(texts))
+        written = passes * layers * one
+        # a layer at a time, or those that are kept of a pass; in several forms, while it is written
+        held = min(written, (4 if unaltered else 8) * one)
+        rate = GPU_RATE[size] if gpus else CPU_RATE * threads
+        seconds += passes * shape.layers * 4 * shape.head_dim * _weights(shape, max(texts)) / rate
+        if unaltered:  # the strength of every sink
+            seconds += sum(shape.layers * _weights(shape, text) for text in texts) * WEIGHT
+    memory += 2 * held / MB
     return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
+
+
+def _row_bytes(shape: Shape, tokens: int) -> int:
+    """A row of an attention states file: queries, keys, two numbers for each rotated feature."""
+    return (shape.heads + shape.key_value_heads + 2) * tokens * shape.head_dim * 4
+
+
+def _weights(shape: Shape, tokens: int) -> float:
+    """Attention weights of one layer: what every head's queries give to the keys they see."""
+    return shape.heads * tokens**2 / 2
 
 
 def _ablation(shape: Shape, work: Work, threads: int) -> Need:
@@ -639,6 +659,10 @@ def _prepare_model(shape: Shape) -> Need:
 
 def _local(stage: str, shape: Shape, work: Work) -> Need:
     """The small rules; those of the probe hold its predictions or bootstrap its scores."""
+    if stage in MAP_STAGES:
+        memory = 600 + 10 * _row_bytes(shape, max(work.texts)) / MB
+        weights = MAP_STAGES[stage] * sum(_weights(shape, text) for text in work.texts)
+        return Need(math.ceil(memory), 50, 0.25 + weights * WEIGHT / 60)
     if stage not in PREDICTION_STAGES:
         return Need(600, 10, 0.25)
     rows = max(

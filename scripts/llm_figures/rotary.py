@@ -22,7 +22,7 @@ from llm_figures.rotation import Rotation
 
 PREFIX = "apply_rotary"
 # Entries of the rotated basis vectors held at a time; a long text's are many.
-BASIS_ENTRIES = 2**22
+BASIS_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class RotaryCall:
             query[..., :features], key[..., :features], *self.args, **self.options
         )
         return tuple(
-            torch.cat([some.to(full.dtype), full[..., features:]], dim=-1)
-            for some, full in zip(rotated, (query, key), strict=True)
+            _joined(some, full, features) for some, full in zip(rotated, (query, key), strict=True)
         )
 
     def unrotated(
@@ -65,8 +64,7 @@ class RotaryCall:
             if not torch.equal(found.to(full.dtype), full[..., :features]):
                 return None
         before = tuple(
-            torch.cat([some.to(full.dtype), full[..., features:]], dim=-1)
-            for some, full in zip(self.before, states, strict=True)
+            _joined(some, full, features) for some, full in zip(self.before, states, strict=True)
         )
         again = self.rotate(*before)
         if not all(torch.equal(some, full) for some, full in zip(again, states, strict=True)):
@@ -79,6 +77,14 @@ class RotaryCall:
         before = self.before[0]
         options = [part for item in sorted(self.options.items()) for part in item]
         return (self.function, before.shape[-2:], before.dtype, *self.args, *options)
+
+
+def _joined(some: torch.Tensor, full: torch.Tensor, features: int) -> torch.Tensor:
+    """`some`, the first features, with the others of `full`; not copied if there are none."""
+    some = some.to(full.dtype)
+    if features == full.shape[-1]:
+        return some
+    return torch.cat([some, full[..., features:]], dim=-1)
 
 
 def same_arguments(one: tuple, other: tuple) -> bool:

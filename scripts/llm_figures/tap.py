@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llm_figures.attention import unknown_rotation
@@ -23,6 +23,9 @@ from llm_figures.rotary import RotaryCall, find_rotation, fits, observed_rotary,
 from llm_figures.rotation import Rotation
 
 NAME = "llm_figures_tap"
+# Eager attention holds the scores of all heads. Where these are more bytes, as in a long text, it
+# is run on some queries at a time; so are the rows of a mask.
+EAGER_BYTES = 2**26
 
 
 @dataclass
@@ -48,6 +51,7 @@ class _Tap:
     capture: frozenset[int]
     alterations: Mapping[int, Alteration]
     rotation: bool
+    keep: Callable[[int, Captured], None] | None
     captured: dict[int, Captured] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     rotary_call: RotaryCall | None = None  # the last, until an attention function took it
@@ -66,6 +70,7 @@ def tap(
     capture: Collection[int] = (),
     alterations: Mapping[int, Alteration] | None = None,
     rotation: bool = False,
+    keep: Callable[[int, Captured], None] | None = None,
 ) -> Iterator[dict[int, Captured]]:
     """Capture and alter attention in forward passes of `model` inside the block.
 
@@ -74,6 +79,8 @@ def tap(
         rotary embedding on the states that the layer's rotary function got, which then rotates
         what was made of them.
     rotation: also find how the captured queries and keys were rotated.
+    keep: called with every captured layer as the pass comes to it; the yielded dict stays empty, so
+        no more than one layer is held.
 
     The model is afterwards what it was before, also after an exception.
 
@@ -86,11 +93,11 @@ def tap(
     if _active is not None:
         raise RuntimeError("taps do not nest")
     before = model.config._attn_implementation
-    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation)
+    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation, keep)
     needed = rotation or any(made.unrotates for made in state.alterations.values())
     AttentionInterface.register(NAME, _attention)
     # Without a mask function of the same name transformers passes no mask and causality is lost.
-    AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS[before])
+    AttentionMaskInterface.register(NAME, _mask_function(before))
     model.set_attn_implementation(NAME)
     _active = state
     try:
@@ -142,7 +149,7 @@ def _attention(
             value = alteration(value)
     if layer in state.capture:
         sinks = options.get("s_aux")
-        state.captured[layer] = Captured(
+        captured = Captured(
             query=query.detach().float().cpu(),
             key=key.detach().float().cpu(),
             scaling=options.get("scaling") or query.shape[-1] ** -0.5,
@@ -151,9 +158,64 @@ def _attention(
             sinks=None if sinks is None else sinks.detach().float().cpu(),
             rotation=rotation,
         )
-    return _original(module, state.implementation)(
-        module, query, key, value, attention_mask, **options
-    )
+        if state.keep is None:
+            state.captured[layer] = captured
+        else:
+            state.keep(layer, captured)
+        del captured
+    del call  # a long text's states are large
+    original = _original(module, state.implementation)
+    if state.implementation == "eager" and _is_long(*query.shape[:3], key.shape[2]):
+        return _in_blocks(original, module, query, key, value, attention_mask, options)
+    return original(module, query, key, value, attention_mask, **options)
+
+
+def _is_long(batch: int, heads: int, queries: int, keys: int) -> bool:
+    return 4 * batch * heads * queries * keys > EAGER_BYTES
+
+
+def _mask_function(implementation: str) -> Callable:
+    """The mask function that the model would have used without the tap.
+
+    Of a long text eager attention gets the boolean mask: as numbers, of which `_in_blocks` makes
+    some rows at a time, it is four times as large.
+    """
+    original = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
+    if implementation != "eager":
+        return original
+
+    def mask(batch_size, q_length, kv_length, *args, **options):
+        if not _is_long(batch_size, 1, q_length, kv_length):
+            return original(batch_size, q_length, kv_length, *args, **options)
+        options["allow_is_causal_skip"] = False
+        return sdpa_mask(batch_size, q_length, kv_length, *args, **options)
+
+    return mask
+
+
+def _in_blocks(
+    original: Callable,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict,
+) -> tuple[torch.Tensor, None]:
+    """Eager attention of some queries at a time; queries know nothing of each other."""
+    batch, heads, queries, _ = query.shape
+    step = max(1, EAGER_BYTES // (4 * batch * heads * key.shape[2]))
+    outputs = []
+    for start in range(0, queries, step):
+        rows = slice(start, min(start + step, queries))
+        of_rows = None if mask is None else mask[:, :, rows]
+        if of_rows is not None and of_rows.dtype == torch.bool:
+            hidden = torch.finfo(query.dtype).min
+            zero = torch.zeros((), dtype=query.dtype, device=query.device)
+            of_rows = torch.where(of_rows, zero, hidden)
+        output, _ = original(module, query[:, :, rows], key, value, of_rows, **options)
+        outputs.append(output)  # [batch, rows, heads, head_dim]
+    return torch.cat(outputs, dim=1), None
 
 
 def _rotation(

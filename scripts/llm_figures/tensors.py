@@ -92,7 +92,8 @@ class TensorWriter:
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
         self._writer = writer
         self._schema = schema
-        self._rows_of_group = max(1, ROW_GROUP_BYTES // _bytes_of_row(schema))
+        rows = ROW_GROUP_BYTES // _bytes_of_row(schema)
+        self._rows_of_group = rows if rows > 4 else 1  # large rows do not wait for each other
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
@@ -112,8 +113,13 @@ class TensorWriter:
 
     def _write_group(self) -> None:
         together = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting.clear()
         self._writer.write_table(together.slice(0, self._rows_of_group))
-        self._waiting = [together.slice(self._rows_of_group)]
+        if len(together) > self._rows_of_group:  # an empty slice would hold all of it
+            self._waiting.append(together.slice(self._rows_of_group))
+        if self._rows_of_group == 1:
+            del together
+            pa.default_memory_pool().release_unused()
 
 
 @contextmanager
@@ -188,6 +194,46 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
     with _damage_named(path):
         check_seal(path)
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
+
+
+class RowReader:
+    """A Parquet file of ours of which single rows are read; one row group is held at a time.
+
+    Raises:
+        UserError: as `read_table`, here and in every method.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = path
+        with _damage_named(path):
+            check_seal(path)
+            self.schema = pq.read_schema(path)
+            metadata = pq.read_metadata(path)
+        counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        self._starts = np.cumsum([0, *counts])
+        self._held: tuple[int, pa.Table] | None = None
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of all rows."""
+        # A row group at a time: read_table would fetch what lies between the columns, too.
+        with (
+            _damage_named(self._path),
+            pq.ParquetFile(self._path, page_checksum_verification=True) as file,
+        ):
+            groups = range(len(self._starts) - 1)
+            return pa.concat_tables([file.read_row_group(n, columns=list(names)) for n in groups])
+
+    def row(self, number: int) -> pa.Table:
+        """A table of the one row, counted from 0."""
+        group = int(np.searchsorted(self._starts, number, side="right")) - 1
+        if self._held is None or self._held[0] != group:
+            self._held = None  # before another is read: the two need not be held together
+            with (
+                _damage_named(self._path),
+                pq.ParquetFile(self._path, page_checksum_verification=True) as file,
+            ):
+                self._held = (group, file.read_row_group(group))
+        return self._held[1].slice(number - self._starts[group], 1)
 
 
 def read_facts(path: str | Path) -> dict | None:

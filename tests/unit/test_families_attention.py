@@ -4,6 +4,7 @@ The largest deviations go to the log (pytest -o log_cli=true -o log_cli_level=IN
 """
 
 import logging
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -53,6 +54,23 @@ def lively(family, **changes):
     return model
 
 
+def test_what_sets_families_apart_is_covered():
+    configs = {family: tiny.config(family) for family in FAMILIES}
+    heads = {name: config.num_attention_heads for name, config in configs.items()}
+    width = {name: getattr(config, "head_dim", None) for name, config in configs.items()}
+    grouped = {
+        name
+        for name, config in configs.items()
+        if getattr(config, "num_key_value_heads", None) not in (None, heads[name])
+    }
+    assert {"llama", "qwen2", "gemma2", "phi3", "olmo2", "gpt_oss"} <= grouped
+    assert any(width[name] and width[name] * heads[name] != 32 for name in grouped)
+    assert {"gpt2", "opt", "gemma2"} <= {n for n, c in configs.items() if c.tie_word_embeddings}
+    for family in ("gpt2", "opt", "qwen2", "gpt_oss"):
+        biases = [name for name, _ in lively(family).named_parameters() if "bias" in name]
+        assert any("attn" in name for name in biases)
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
     return request.param
@@ -95,18 +113,15 @@ def cached(model, tmp_path, alterations=None, ids=IDS):
     return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
 
 
-class implementation:
+@contextmanager
+def implementation(model, name):
     """The model with another attention implementation inside the block."""
-
-    def __init__(self, model, name):
-        self.model, self.name = model, name
-
-    def __enter__(self):
-        self.before = self.model.config._attn_implementation
-        self.model.set_attn_implementation(self.name)
-
-    def __exit__(self, *_):
-        self.model.set_attn_implementation(self.before)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def eager(model, ids=IDS):
@@ -145,7 +160,7 @@ def test_in_bfloat16_the_weights_are_eagers_but_for_its_rounding(family, tmp_pat
     A score is rounded where it is multiplied, scaled and masked, and three times more where it is
     capped: by at most 2⁻⁸ of itself each time, δ in all. A softmax whose scores are each wrong by
     δ at most is wrong by tanh(δ / 2) at most (a weight of one half moves furthest), and the result
-    is rounded once more.
+    is rounded once more. That bound is for the worst case; 0.02 is the most that was measured.
     """
     model = lively(family).to(torch.bfloat16)
     with implementation(model, "eager"):
@@ -154,7 +169,7 @@ def test_in_bfloat16_the_weights_are_eagers_but_for_its_rounding(family, tmp_pat
         group = len(found.query) // len(found.key)
         scores = found.query @ found.key.repeat(group, axis=0).transpose(0, 2, 1) * found.scaling
         roundings = 3 + 3 * (found.softcap is not None)
-        bound = np.tanh(roundings * 2**-8 * np.abs(scores).max() / 2) + 2**-9
+        bound = min(np.tanh(roundings * 2**-8 * np.abs(scores).max() / 2) + 2**-9, 1 / 32)
         told(family, "weights, bfloat16", largest([found.weights()], [expected]), bound)
 
 

@@ -245,3 +245,22 @@ def test_threads(root, default_config):
     assert threads_needed("measure_modules", large) == 8
     assert threads_needed("score_probes", small) == 8
     assert threads_needed("judge_answers", large) == 1
+
+
+def test_long_texts_need_what_they_were_measured_to_need(root, default_config):
+    """One text of 8,192 tokens, benchmarks/long_inputs.py on the default model."""
+    shape, work = asked(root, default_config, inputs=["x" * 28672])
+    assert work.texts == (8192,)
+    # MiB held; seconds beside one another's programs say little, so they are not compared
+    measured = {"extract_attention_states": 1409, "score_attention": 325}
+    measured["check_attention_claims"] = 487
+    short = asked(root, default_config)
+    for stage, memory in measured.items():
+        need = estimate(stage, shape, work)
+        assert memory <= need.memory_mb <= 4 * memory
+        assert need.minutes > estimate(stage, *short).minutes
+    # a layer at a time: twice as many layers take no more memory but for the weights
+    deeper = estimate("extract_attention_states", replace(shape, layers=2 * shape.layers), work)
+    more = (deeper.memory_mb - estimate("extract_attention_states", shape, work).memory_mb) * 2**20
+    cache = 2 * 8192 * 2 * shape.layers * shape.key_value_heads * shape.head_dim * 4
+    assert more <= 1.01 * cache

@@ -141,3 +141,42 @@ def test_an_architecture_that_bypasses_the_interface_is_refused_by_name():
         tap(model, capture=[0]),
     ):
         model(torch.tensor([[1, 2, 3]]))
+
+
+@pytest.mark.parametrize("queries", [5, 2])  # with two the mask counts as long, too
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3", "gpt_oss"])
+def test_eager_attention_of_a_long_text_is_run_on_some_queries_at_a_time(
+    family, queries, monkeypatch
+):
+    """No scores of all heads and queries are made, and the states are the same."""
+    model = tiny.model(family, attn_implementation="eager")
+    assert model.config._attn_implementation == "eager"
+    whole = capture_attention(model, IDS, range(3))
+    sizes = []
+    softmax = torch.nn.functional.softmax
+    monkeypatch.setattr("llm_figures.tap.EAGER_BYTES", 4 * 4 * queries * len(IDS))
+
+    def noting(scores, *args, **options):
+        if scores.ndim == 4:  # attention's, not a router's
+            sizes.append(scores.shape[2])
+        return softmax(scores, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "softmax", noting)
+    blocks = capture_attention(model, IDS, range(3))
+    of_layer = [min(queries, len(IDS) - row) for row in range(0, len(IDS), queries)]
+    assert sizes == of_layer * 3
+    for layer in range(3):
+        for name in ("query", "key"):
+            one, other = getattr(whole[layer], name), getattr(blocks[layer], name)
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_can_be_kept_one_by_one():
+    model, kept = tiny.model(), []
+    with tap(model, range(3), keep=lambda layer, state: kept.append((layer, state))) as captured:
+        with torch.inference_mode():
+            model(torch.tensor([IDS]))
+        assert captured == {}
+    expected = capture_attention(model, IDS, range(3))
+    assert [layer for layer, _ in kept] == [0, 1, 2]
+    assert all(torch.equal(state.query, expected[layer].query) for layer, state in kept)

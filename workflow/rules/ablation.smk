@@ -20,9 +20,11 @@ rule extract_altered_states:
     params:
         *code("extract_altered_states"),
         inputs=config["inputs"],
-        # the head is chosen afterwards, from the cached states
+        # the head and the bins are chosen afterwards, from the cached states
         options=lambda wildcards: {
-            key: value for key, value in score_options(wildcards.figure).items() if key != "head"
+            key: value
+            for key, value in score_options(wildcards.figure).items()
+            if key not in ("head", "bins")
         },
         runtime=RUNTIME,
     script:

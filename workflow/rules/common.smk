@@ -91,7 +91,7 @@ TAUGHT_PROMPT = {
 # What jobs will need follows from it; filled when the first job asks.
 ESTIMATED = {}
 # Options that only the drawing reads; a change of them must not run a score again.
-DRAWING_OPTIONS = {"palette", "limits", "highlight"}
+DRAWING_OPTIONS = {"palette", "limits", "highlight", "tick_labels"}
 # What the metrics of the module map are made from, by measure (see module_metrics.py).
 MEASURED = {
     "activity": "results/{model}/forward/module_activity.parquet",
