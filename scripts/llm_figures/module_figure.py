@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from llm_figures.drawing import colour_bar, colour_map, heatmap, tick_step
 from llm_figures.families import MODULES as COLUMNS
@@ -114,6 +114,7 @@ def module_bar(
         **place,
     )
     bar.locator = MaxNLocator(nbins=4)
+    bar.formatter = ScalarFormatter(useOffset=False)  # whole numbers, however close they lie
     bar.update_ticks()
     return bar
 
