@@ -9,9 +9,12 @@ from llm_figures.shapes import read_card
 from llm_figures.tensors import whole_file
 
 
-def main(card: str, output: str, config: dict, stages: dict[str, list[str]]) -> None:
-    described = read_card(card)
-    content = manifest(Path(output).parent, described, config, stages)
+def main(
+    card: str, output: str, config: dict, stages: dict[str, list[str]], earlier: str | None = None
+) -> None:
+    """earlier: the card of the checkpoint that the model's weights are compared with."""
+    compared = read_card(earlier) if earlier else None
+    content = manifest(Path(output).parent, read_card(card), config, stages, compared)
     with whole_file(output) as partial:
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         partial.write_text(text + "\n", encoding="utf-8")
@@ -25,4 +28,5 @@ if "snakemake" in globals():
             snakemake.output.manifest,
             snakemake.params.config,
             snakemake.params.stages,
+            snakemake.input.get("earlier"),
         )

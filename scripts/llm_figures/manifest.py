@@ -19,16 +19,24 @@ FORMAT = 1
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequence[str]]) -> dict:
+def manifest(
+    folder: Path,
+    card: dict,
+    config: dict,
+    stages: Mapping[str, Sequence[str]],
+    earlier: dict | None = None,
+) -> dict:
     """The manifest of the results in `folder`.
 
-    card: the model's card (model.json). config: the whole config, resolved.
+    card: the model's card (model.json). config: the whole config, resolved. earlier: the card of
+    the checkpoint that the model's weights are compared with.
     stages: {rule: its files, relative to `folder`}, those of this run; a rule without files counts
     by its time alone.
 
     Returns, with nothing of the machine's paths but what the config itself holds:
         format: FORMAT.
         model: the card, but for where the weights lie.
+        compared_with: that of the earlier checkpoint likewise, where there is one.
         config: as given.
         project: see `project`.
         written_with: Python, platform and packages of the process that wrote the manifest. What the
@@ -47,7 +55,8 @@ def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequen
     known = {rule: stage(folder, rule, names) for rule, names in stages.items()}
     return {
         "format": FORMAT,
-        "model": {key: value for key, value in card.items() if key not in ("folder", "gguf")},
+        "model": _without_places(card),
+        **({"compared_with": _without_places(earlier)} if earlier else {}),
         "config": config,
         "project": project(PROJECT),
         "written_with": {
@@ -58,6 +67,10 @@ def manifest(folder: Path, card: dict, config: dict, stages: Mapping[str, Sequen
         "stages": {rule: found for rule, found in known.items() if found["jobs"] or stages[rule]},
         "files": {name: {**facts, "made_by": makers.get(name)} for name, facts in files.items()},
     }
+
+
+def _without_places(card: Mapping) -> dict:
+    return {key: value for key, value in card.items() if key not in ("folder", "gguf")}
 
 
 def stage(folder: Path, rule: str, names: Sequence[str]) -> dict:

@@ -262,6 +262,7 @@ def provenance(manifest: dict) -> dict:
         ("Model", model.get("name")),
         ("Revision", model.get("revision")),
         ("Quantization", model.get("quantization")),
+        ("Compared with", _flat_model(manifest.get("compared_with") or {})),
         ("Data set", _dataset(config.get("dataset"))),
         *(("Run on", text) for text in _ran_on(stages)),
         ("Written with", " ".join(str(written[k]) for k in ("python", "platform") if k in written)),
@@ -287,6 +288,11 @@ def provenance(manifest: dict) -> dict:
         "total": duration(sum(row["seconds"] or 0 for row in rows)) if rows else "",
         "files": [{"path": path, **known} for path, known in (manifest.get("files") or {}).items()],
     }
+
+
+def _flat_model(model: Mapping) -> str:
+    """Name and revision of the checkpoint that weights are compared with."""
+    return ", ".join(str(model[key]) for key in ("name", "revision") if model.get(key))
 
 
 def _ran_on(stages: Mapping[str, dict]) -> list[str]:

@@ -33,7 +33,12 @@ def test_every_metric_is_a_picture_and_nothing_is_measured_twice(project):
     assert scores["value"].notna().all()
     names = ["module_map", *(f"module_map_{metric}" for metric in [*WANTED[1:], "ablation_kl"])]
     page = (project.results / "report.html").read_text()
-    listed = json.loads((project.results / "manifest.json").read_text())["files"]
+    manifest = json.loads((project.results / "manifest.json").read_text())
+    listed, earlier = manifest["files"], manifest["compared_with"]
+    assert earlier["name"] == "other"
+    assert earlier["weights"] != manifest["model"]["weights"]
+    assert "folder" not in earlier
+    assert "<dt>Compared with</dt><dd>other</dd>" in page
     for name in names:
         assert (project.results / "figures" / f"{name}.png").stat().st_size > 5000
         assert f'id="{name}-picture"' in page

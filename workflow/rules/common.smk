@@ -365,6 +365,12 @@ def compared_card(wildcards):
     return f"results/{other}/model.json"
 
 
+def earlier_card(wildcards):
+    """That card for the manifest, where a metric of the model's module map compares with it."""
+    asked = of_measure(module_metrics(wildcards.model), "updates")
+    return {"earlier": compared_card(wildcards)} if asked else {}
+
+
 def weight_metrics(measure):
     """The metrics of a file of scores of weights; where none is asked, those that need no more."""
     default = {

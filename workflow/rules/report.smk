@@ -68,6 +68,7 @@ LAST = [
 
 rule write_manifest:
     input:
+        unpack(earlier_card),
         card="results/{model}/model.json",
         last=last_files,
     output:
