@@ -2,14 +2,14 @@
 
 from llm_figures.capture import tokenize_texts
 from llm_figures.job import job, progress
-from llm_figures.models import load_model, runtime_facts
+from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.module_ablation import ablation_effects
 from llm_figures.tensors import write_frame
 
 
 def main(card: str, ablation: str, texts: list[str], key: str, runtime: dict) -> None:
     model, tokenizer = load_model(card, **runtime)
-    ids = tokenize_texts(tokenizer, texts, key)
+    ids = tokenize_texts(tokenizer, texts, key, context_length(model))
     effects = ablation_effects(model, ids, lambda texts: progress(texts, "texts"))
     write_frame(effects, ablation, runtime_facts(model))
 

@@ -2,14 +2,14 @@
 
 from llm_figures.capture import tokenize_texts
 from llm_figures.job import job, log
-from llm_figures.models import load_model, runtime_facts
+from llm_figures.models import context_length, load_model, runtime_facts
 from llm_figures.module_activity import module_activity
 from llm_figures.tensors import write_frame
 
 
 def main(card: str, activity: str, texts: list[str], key: str, runtime: dict) -> None:
     model, tokenizer = load_model(card, **runtime)
-    ids = tokenize_texts(tokenizer, texts, key)
+    ids = tokenize_texts(tokenizer, texts, key, context_length(model))
     write_frame(module_activity(model, ids), activity, runtime_facts(model))
     log.info("%d texts, %d tokens, one forward pass each", len(ids), sum(map(len, ids)))
 
