@@ -89,6 +89,7 @@ WEIGHT_RATES = {
 GRAMS = {"update_effective_rank": 1, "subspace_rotation": 2}
 FACTOR_RATE = 10e9
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+LOGIT_BYTES = 2**29  # of the copies in one pass, see module_ablation
 ROW_GROUP_MB = 64
 STEP = 0.5e-3  # seconds a layer takes at least
 # and where attention is tapped: rotary embedding is found, or undone for a change before it
@@ -550,8 +551,12 @@ def _ablation(shape: Shape, work: Work, threads: int) -> Need:
     size = parameter_bytes(shape, work, gpus > 0)
     memory, seconds = _model_in_memory(shape, work, gpus)
     if not gpus:
-        copies = _batch_bytes(shape, Prompts(0, max(work.map_texts), 0), MODULES, size)
-        memory += (copies + max(work.map_texts) * shape.layers * shape.hidden_size * size) / MB
+        longest = max(work.map_texts)
+        copies = _batch_bytes(shape, Prompts(0, longest, 0), MODULES, size)
+        # logits of the copies, and two sets of log-probabilities of one
+        one = longest * shape.vocabulary * 4
+        memory += (2 * max(one, min(MODULES * one, LOGIT_BYTES)) + 3 * one) / MB
+        memory += (copies + longest * shape.layers * shape.hidden_size * size) / MB
     tokens = sum(work.map_texts) * MODULES
     seconds += _forward_seconds(shape, work, gpus, threads, tokens * (shape.layers + 1) / 2)
     # logits, of every copy, and their logarithms in double precision
