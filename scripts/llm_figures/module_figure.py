@@ -27,15 +27,13 @@ def colour_limits(
 def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[float, float]]:
     """The colours and the ends of the scale, for all `values` that are to be compared.
 
-    options: as from `module_metrics.drawing_options`. Where `centre` is a number, or auto and the
-    metric has a neutral value, the palette's middle stands there, and a step has the same change of
-    colour on either side: of a one-sided palette only the part between the ends is used.
+    options: as from `module_metrics.drawing_options`. Where there is a centre (see `centre_of`), the
+    palette's middle stands there, and a step has the same change of colour on either side: of the
+    palette only the part between the ends is used.
     """
     low, high = colour_limits(values, options["limits"], METRICS[options["metric"]].robust)
     colours = colour_map(options["palette"])
-    centre = options["centre"]
-    if centre == "auto":
-        centre = METRICS[options["metric"]].neutral
+    centre = centre_of(options, low, high)
     if not high > low:  # one colour, the middle's
         half = max(abs(low) * 1e-3, 1e-9)
         return colours, (low - half, high + half)
@@ -45,6 +43,18 @@ def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[flo
     shares = np.linspace((low - centre) / reach, (high - centre) / reach, 256) / 2 + 0.5
     part = LinearSegmentedColormap.from_list(options["palette"], colours(shares))
     return part.with_extremes(bad=colours.get_bad()), (low, high)
+
+
+def centre_of(options: dict, low: float, high: float) -> float | None:
+    """The value of the palette's middle colour; None is the middle of the limits low and high.
+
+    auto is the metric's neutral value, unless it lies so far outside of the limits (a quarter of
+    their span) that it would leave all cells in like colours.
+    """
+    if options["centre"] != "auto":
+        return options["centre"]
+    neutral, slack = METRICS[options["metric"]].neutral, (high - low) / 4
+    return neutral if neutral is not None and low - slack <= neutral <= high + slack else None
 
 
 def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
@@ -123,9 +133,7 @@ def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     """The formula, the range, and where the colours' middle stands."""
     values = scores.loc[scores["metric"] == options["metric"], "value"].to_numpy(float)
     _, (low, high) = colour_scale(values, options)
-    centre = options["centre"]
-    if centre == "auto":
-        centre = METRICS[options["metric"]].neutral
+    centre = centre_of(options, low, high)
     middle = "" if centre is None else f", the middle colour at {centre:g}"
     what = described(options["metric"], model, options)
     if not np.isfinite(values).any():

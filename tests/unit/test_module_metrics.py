@@ -93,6 +93,17 @@ def test_a_neutral_value_is_white_and_steps_are_alike_on_both_sides(options):
     np.testing.assert_allclose(cmap(0.25)[:3], (1, 1, 1), atol=0.02)
 
 
+def test_a_neutral_value_far_from_all_others_takes_no_colours(options):
+    full = colour_map("blue-white-orange")
+    cmap, _ = drawn_with(options, "probe_auc", [0.80, 0.91], limits="data")
+    np.testing.assert_allclose(cmap(0.0), full(0.0))
+    assert "middle colour" not in module_caption(
+        table("probe_auc", [[0.8, 0.9]]), "m", drawing_options(options, "probe_auc")
+    )
+    cmap, _ = drawn_with(options, "probe_auc", [0.52, 0.91], limits="data")
+    np.testing.assert_allclose(cmap(0.0)[:3], (1, 1, 1), atol=0.06)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_caption_gives_the_formula_and_the_range(metric, options):
     values = np.linspace(0.1, 2.0, 14).reshape(2, 7)
@@ -103,7 +114,7 @@ def test_a_caption_gives_the_formula_and_the_range(metric, options):
     assert "{" not in caption
     if METRICS[metric].measure == "updates":
         assert "base" in caption
-    if METRICS[metric].neutral is not None:
+    if METRICS[metric].neutral is not None:  # all of them lie within the values, or near them
         assert f"the middle colour at {METRICS[metric].neutral:g}" in caption
     with drawing_style(**STYLE):
         fig = draw_modules(table(metric, values), chosen)
