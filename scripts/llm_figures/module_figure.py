@@ -27,9 +27,9 @@ def colour_limits(
 def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[float, float]]:
     """The colours and the ends of the scale, for all `values` that are to be compared.
 
-    options: as from `module_metrics.drawing_options`. Where there is a centre (see `centre_of`), the
-    palette's middle stands there, and a step has the same change of colour on either side: of the
-    palette only the part between the ends is used.
+    options: as from `module_metrics.drawing_options`. Where there is a centre (see `centre_of`),
+    the palette's middle stands there, and a step has the same change of colour on either side: of
+    the palette only the part between the ends is used.
     """
     low, high = colour_limits(values, options["limits"], METRICS[options["metric"]].robust)
     colours = colour_map(options["palette"])
