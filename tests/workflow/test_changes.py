@@ -64,6 +64,13 @@ def test_a_repeat_has_nothing_to_do(made):
         ({"figures__mean_qkv__scope": "model"}, {"extract_altered_states": 1, **ONE_MAP}),
         ({"figures__mean_qkv__stage": "before_rotary"}, ONE_MAP),
         ({"inputs": tiny.TEXTS}, {"extract_attention_states": 1, **MAPS, **MODULES}),
+        # braces are text, not wildcards of Snakemake's
+        ({"inputs": ["a {set} {}"] * 3}, {"extract_attention_states": 1, **MAPS, **MODULES}),
+        ({"prompt__preamble": "A {set}: {}\n\n"}, {"build_questions": 1, **ANSWERED}),
+        (
+            {"exact_answer__method": "regex", "exact_answer__pattern": r"\d{2}"},
+            {"judge_answers": 1, **JUDGED},
+        ),
         ({"figures__module_map__texts": tiny.TEXTS}, MODULES),
         ({"probe__C": 0.1}, FITS),
         ({"probe__site": "mlp"}, {"extract_hidden_states": 1, **FITS}),

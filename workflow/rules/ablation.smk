@@ -19,7 +19,7 @@ rule extract_altered_states:
         **needs("extract_altered_states"),
     params:
         *code("extract_altered_states"),
-        inputs=config["inputs"],
+        inputs=lambda wildcards: config["inputs"],
         # the head and the bins are chosen afterwards, from the cached states
         options=lambda wildcards: {
             key: value

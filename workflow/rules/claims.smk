@@ -144,7 +144,7 @@ rule extract_choice_states:
         **needs("extract_choice_states"),
     params:
         *code("extract_choice_states"),
-        inputs=config["inputs"],
+        inputs=lambda wildcards: config["inputs"],
         # heads are chosen afterwards, from the cached states
         choices={key: value for key, value in CHOICES.items() if key != "head"} | {"head": ["mean"]},
         figures=CHOICE_FIGURES,

@@ -102,9 +102,10 @@ MEASURED = {
 }
 # What the choices are made of: combinations of them, and the options they share with the figures.
 CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
-# What the module map's passes go over, and the key that says so.
+# What the module map's passes go over, and the key that says so. As in all params, texts of the
+# user's are given by functions: Snakemake would take braces in a text itself for wildcards.
 MAP_TEXTS = {
-    "texts": config["figures"]["module_map"]["texts"] or config["inputs"],
+    "texts": lambda wildcards: config["figures"]["module_map"]["texts"] or config["inputs"],
     "key": "figures.module_map.texts" if config["figures"]["module_map"]["texts"] else "inputs",
 }
 CHOICE_FIGURES = {

@@ -56,7 +56,7 @@ rule render_comparison:
         *code("render_comparison"),
         names=lambda wildcards: compared_models(COMPARED[wildcards.figure]),
         missing=lambda wildcards: compared_missing(COMPARED[wildcards.figure]),
-        folders=[folder_name(folder) for folder in config["result_folders"]],
+        folders=lambda wildcards: [folder_name(folder) for folder in config["result_folders"]],
         options=lambda wildcards: compared_options(wildcards.figure),
         style=config["style"],
     script:

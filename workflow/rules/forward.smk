@@ -17,7 +17,7 @@ rule extract_attention_states:
         **needs("extract_attention_states"),
     params:
         *code("extract_attention_states"),
-        inputs=config["inputs"],
+        inputs=lambda wildcards: config["inputs"],
         runtime=RUNTIME,
     script:
         "../../scripts/extract_attention_states.py"
@@ -42,7 +42,7 @@ rule build_questions:
     params:
         *code("build_questions"),
         dataset=config["dataset"],
-        preamble=PROMPT.get("preamble", ""),
+        preamble=lambda wildcards: PROMPT.get("preamble", ""),
     script:
         "../../scripts/build_questions.py"
 
@@ -116,7 +116,7 @@ rule judge_answers:
     params:
         *code("judge_answers"),
         method=config["exact_answer"]["method"],
-        pattern=config["exact_answer"]["pattern"],
+        pattern=lambda wildcards: config["exact_answer"]["pattern"],
         seed=config["dataset"]["seed"],
     script:
         "../../scripts/judge_answers.py"
