@@ -18,7 +18,7 @@ from llm_figures.tensors import read_tensors, tensor
 # Weights of a long text are computed for some heads and queries at a time; so many bytes of them.
 BLOCK_BYTES = 2**23
 # A text of more tokens is shown in so many bins a side, where the config does not say otherwise.
-BINS = 256
+BINS = 128
 
 
 @dataclass(frozen=True)

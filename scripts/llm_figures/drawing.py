@@ -24,6 +24,8 @@ from llm_figures.errors import UserError
 from llm_figures.tensors import read_frame, whole_file
 
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
+# From so many cells a side on, a cell is about as wide as the frame's line.
+NARROW = 64
 # A picture of more cells names them in its panels without their values.
 MOST_CELLS = 100_000
 
@@ -106,6 +108,8 @@ def heatmap(
     mesh.set_linewidth(0.1)
     for spine in ax.spines.values():
         spine.set_visible(True)
+        if max(values.shape) > NARROW:
+            spine.set_zorder(0)  # a frame on top would hide half of the first token's column
     return mesh
 
 
