@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from llm_figures.families import MODULES
+
 
 def scores_of_measure(
     measure: str, tables: Mapping[str, pd.DataFrame], metric: str
@@ -15,11 +17,13 @@ def scores_of_measure(
     """
     table = tables[measure]
     if measure == "activity":
-        return activity_scores(table, [metric])
-    if measure == "ablation":
+        table = activity_scores(table, [metric])
+    elif measure == "ablation":
         table = ablation_scores(table)
     found = table.loc[table["metric"] == metric, ["layer", "module", "metric", "value"]]
-    return found.reset_index(drop=True)
+    # in the figure's order, in whichever a family's blocks apply their projections
+    place = found["module"].map({name: place for place, name in enumerate(MODULES)})
+    return found.assign(place=place).sort_values(["layer", "place"]).drop(columns="place")
 
 
 def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

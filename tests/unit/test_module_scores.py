@@ -6,7 +6,7 @@ import torch
 import tiny
 from llm_figures.families import MODULES
 from llm_figures.module_activity import module_activity
-from llm_figures.module_scores import activity_scores
+from llm_figures.module_scores import activity_scores, scores_of_measure
 from llm_figures.projections import projections
 
 TEXTS = [[5, 6, 7, 8, 9], [10, 11, 12]]
@@ -92,6 +92,15 @@ def test_experts_count_once_for_every_token_that_is_routed_to_them():
     row = of_experts[of_experts["layer"] == 0].iloc[0]
     weight = experts.gate_up_proj[int(row["expert"]), 48:].detach()
     assert row["weight_norm"] == pytest.approx(float(torch.linalg.matrix_norm(weight)), rel=1e-5)
+
+
+def test_rows_are_in_the_order_of_the_figure():
+    """Llama's blocks apply the gate first, and experts the gate before the down projection."""
+    for family in ("llama", "mixtral"):
+        activity = module_activity(tiny.model(family), TEXTS)
+        scores = scores_of_measure("activity", {"activity": activity}, "output_rms")
+        assert list(scores["module"]) == list(MODULES) * 3
+        assert list(scores["layer"]) == [layer for layer in range(3) for _ in MODULES]
 
 
 def test_a_family_without_a_gate_has_no_gate():

@@ -67,7 +67,7 @@ def test_every_metric_is_a_picture_and_nothing_is_measured_twice(project):
     project.change(figures__module_map__update={"top_k": 16})
     project.run("bundle")
     (archive,) = project.results.glob("*.zip")
-    _, output = project.run("--config", f"bundle={archive}", "figures")
+    _, output = project.run("figures", "--config", f"bundle={archive}")
     assert re.search(r"\d+ files equal those of tiny.bundle.zip, byte for byte", output)
     drawn = project.folder / "results/tiny.bundle/figures"
     assert {path.stem for path in drawn.glob("module_map*.png")} == set(names)
@@ -92,8 +92,7 @@ def test_two_models_are_compared_on_one_scale_but_not_with_themselves(project):
     project.run(f"{target}.png", f"{target}_input_alignment.png")
     caption = (project.folder / f"{target}.caption.txt").read_text()
     assert caption.startswith("Root of the mean of ‖Wx‖²")
-    assert "tiny 0." in caption
-    assert "other 0." in caption
+    assert re.search(r"Values span: tiny \d.*; other \d", caption)
 
 
 @pytest.mark.parametrize(
