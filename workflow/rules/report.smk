@@ -6,7 +6,9 @@ SITE = PROTOCOLS["scores"]["protocol"]["site"]
 # earlier setting, or of another target: it is listed without a maker. Lists, or functions of a model.
 STAGES = {
     "prepare_model": [],
-    "finetune_model": list(rules.finetune_model.output),
+    "finetune_model": lambda model: (
+        list(rules.finetune_model.output) if MODELS[model]["source"] == "finetune" else []
+    ),
     "extract_attention_states": ["results/{model}/forward/attention_states.parquet"],
     "extract_altered_states": [
         f"results/{{model}}/forward/altered_states/{figure}.parquet"
