@@ -18,9 +18,9 @@ from llm_figures.generation import generate
 from llm_figures.hidden_states import hidden_states
 from llm_figures.hidden_states_file import hidden_states_schema, layer_columns
 from llm_figures.models import decoder, decoder_layers, load_model
+from llm_figures.probed import positions_of
 from llm_figures.prompts import question_ids, stop_strings
 from llm_figures.tensors import read_frame, read_table, read_tensors, tensor_file
-from llm_figures.tokens import named_positions
 
 PLAIN_BATCH = 16
 # Extraction is compared at one token that every question has.
@@ -103,7 +103,7 @@ def extraction(task: dict) -> None:
     if task["method"] == "ours":
         states = read_compared(found, few)
     else:
-        at = [list(names).index(COMPARED_TOKEN) for names in named_tokens(few)]
+        at = [list(names).index(COMPARED_TOKEN) for names in positions_of(few)]
         states = np.stack([layers[:, row] for layers, row in zip(found, at, strict=False)])
     np.save(Path(task["folder"], "states.npy"), states)
 
@@ -130,7 +130,7 @@ def our_extraction(model, path: Path, answers: pd.DataFrame) -> Path:
         answers["question_id"].tolist(),
         [list(ids) for ids in answers["prompt_ids"]],
         [list(ids) for ids in answers["answer_ids"]],
-        named_tokens(answers),
+        positions_of(answers),
         batch_size=config()["batch_size"],
     )
     with tensor_file(path, schema) as file:
@@ -163,14 +163,14 @@ def loop_extraction(model, answers: pd.DataFrame) -> list[np.ndarray]:
         kept.append(found)
     return [
         np.stack([states[list(positions.values())] for states in layers])
-        for layers, positions in zip(kept, named_tokens(answers), strict=True)
+        for layers, positions in zip(kept, positions_of(answers), strict=True)
     ]
 
 
 def batch_extraction(model, answers: pd.DataFrame) -> list[np.ndarray]:
     """The same in padded batches, of which only the named tokens are kept."""
     sequences = whole_sequences(answers)
-    places = [list(positions.values()) for positions in named_tokens(answers)]
+    places = [list(positions.values()) for positions in positions_of(answers)]
     named: list[np.ndarray] = [np.empty(0)] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
     for start in range(0, len(order), PLAIN_BATCH):
@@ -191,18 +191,6 @@ def batch_extraction(model, answers: pd.DataFrame) -> list[np.ndarray]:
 
 def whole_sequences(answers: pd.DataFrame) -> list[list[int]]:
     return [[*row.prompt_ids, *row.answer_ids] for row in answers.itertuples()]
-
-
-def named_tokens(answers: pd.DataFrame) -> list[dict[str, int]]:
-    return [
-        named_positions(
-            len(row.prompt_ids),
-            list(row.token_starts),
-            list(row.token_ends),
-            (row.span_start, row.span_end),
-        )
-        for row in answers.itertuples()
-    ]
 
 
 def forward(model, sequences: Sequence[Sequence[int]]) -> None:

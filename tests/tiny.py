@@ -27,6 +27,19 @@ from transformers import (
     SmolLM3Config,
 )
 
+from llm_figures.operations import Alteration
+
+# Every kind of change, of each component.
+ALTERATIONS = [
+    Alteration(component, operation, **options)
+    for component in ("query", "key", "value")
+    for operation, options in (
+        ("mean", {"over": "features"}),
+        ("mean", {"over": "tokens"}),
+        ("scale", {"epsilon": 0.5}),
+        ("scale", {"epsilon": 1e-3}),
+    )
+]
 TEXTS = [
     "Q: What is the capital of France?\nA: The capital of France is Paris.\n",
     "The old lighthouse keeper climbed the stairs every evening to light the lamp.",

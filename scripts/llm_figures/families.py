@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llm_figures.errors import UserError
+from llm_figures.shapes import shape_of
 
 Q, K, V, O = ATTENTION = ("attn. q", "attn. k", "attn. v", "attn. o")  # noqa: E741
 UP, DOWN, GATE = MLP = ("mlp. up", "mlp. down", "mlp. gate")
@@ -215,7 +216,5 @@ def places(model_type: str, names: Collection[str], where: str = "module_map") -
 
 def heads_of(config: Mapping) -> Heads:
     """The heads of a model, from its config.json (`to_dict` of a config)."""
-    from llm_figures.shapes import shape_of
-
     shape = shape_of(dict(config))
     return Heads(shape["heads"], shape["key_value_heads"], shape["head_dim"])

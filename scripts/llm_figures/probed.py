@@ -38,19 +38,7 @@ def probed_answers(answers: str, shard: tuple[int, int], token: str | None = Non
     # of all shards: what is computed once must not depend on their number
     prefix = shared_prefix(rows["prompt_ids"].map(list).tolist())
     rows = rows[rows["question_id"] % count == index]
-    positions = pd.Series(
-        [
-            named_positions(
-                len(row.prompt_ids),
-                list(row.token_starts),
-                list(row.token_ends),
-                (row.span_start, row.span_end),
-            )
-            for row in rows.itertuples()
-        ],
-        index=rows.index,
-        dtype=object,
-    )
+    positions = pd.Series(positions_of(rows), index=rows.index, dtype=object)
     if token is not None:
         has = positions.map(lambda named: token in named).astype(bool)
         rows = rows[has]
@@ -62,3 +50,16 @@ def probed_answers(answers: str, shard: tuple[int, int], token: str | None = Non
         positions.tolist(),
         prefix,
     )
+
+
+def positions_of(answers: pd.DataFrame) -> list[dict[str, int]]:
+    """{named token: position in prompt + answer} of each row of forward/answers.parquet."""
+    return [
+        named_positions(
+            len(row.prompt_ids),
+            list(row.token_starts),
+            list(row.token_ends),
+            (row.span_start, row.span_end),
+        )
+        for row in answers.itertuples()
+    ]

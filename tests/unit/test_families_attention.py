@@ -18,7 +18,6 @@ from llm_figures.capture import capture_attention, state_rows
 from llm_figures.generation import generate
 from llm_figures.hidden_states import hidden_states
 from llm_figures.models import decoder, decoder_layers
-from llm_figures.operations import Alteration
 from llm_figures.tap import tap
 from llm_figures.tensors import read_table, tensor_file
 
@@ -30,16 +29,6 @@ FAMILIES = [
 ]
 WINDOWS = {"mistral", "qwen2", "gemma2", "gemma3", "phi3", "mixtral", "gpt_oss"}
 IDS = [5, 61, 17, 250, 33, 98, 7, 181, 44, 300, 12, 77, 140, 9]  # far beyond a window of 5
-ALTERATIONS = [
-    Alteration(component, operation, **options)
-    for component in ("query", "key", "value")
-    for operation, options in (
-        ("mean", {"over": "features"}),
-        ("mean", {"over": "tokens"}),
-        ("scale", {"epsilon": 0.5}),
-        ("scale", {"epsilon": 1e-3}),
-    )
-]
 everywhere = range(3)
 
 
@@ -299,7 +288,7 @@ def test_altered_maps_are_those_of_a_slow_reference(where, family, model, tmp_pa
     before = cached(model, tmp_path)
     plain = logits_of(model)
     worst = worst_logits = 0.0
-    for made in ALTERATIONS:
+    for made in tiny.ALTERATIONS:
         alterations = dict.fromkeys(where, made)
         expected, logits = by_hand(model, alterations)
         states = cached(model, tmp_path, alterations)

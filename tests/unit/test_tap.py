@@ -7,22 +7,11 @@ import tiny
 from llm_figures.attention import layer_states
 from llm_figures.capture import capture_attention, state_rows
 from llm_figures.errors import UserError
-from llm_figures.operations import Alteration
 from llm_figures.tap import tap
 from llm_figures.tensors import read_table, tensor_file
 
 IDS = list(range(5, 17))
 FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "neox"]
-ALTERATIONS = [
-    Alteration(component, operation, **options)
-    for component in ("query", "key", "value")
-    for operation, options in (
-        ("mean", {"over": "features"}),
-        ("mean", {"over": "tokens"}),
-        ("scale", {"epsilon": 0.5}),
-        ("scale", {"epsilon": 1e-3}),
-    )
-]
 
 
 def cached(model, tmp_path, alterations=None):
@@ -77,7 +66,7 @@ def test_the_tap_is_undone_after_an_exception():
     assert captured[0].key.shape == (1, 2, len(IDS), 12)
 
 
-@pytest.mark.parametrize("alteration", ALTERATIONS, ids=str)
+@pytest.mark.parametrize("alteration", tiny.ALTERATIONS, ids=str)
 @pytest.mark.parametrize("layer", [0, 2])
 def test_a_pass_with_the_change_in_one_layer_agrees_with_the_cached_states(
     alteration, layer, tmp_path
@@ -88,7 +77,7 @@ def test_a_pass_with_the_change_in_one_layer_agrees_with_the_cached_states(
     np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
 
 
-@pytest.mark.parametrize("alteration", ALTERATIONS, ids=str)
+@pytest.mark.parametrize("alteration", tiny.ALTERATIONS, ids=str)
 def test_an_altered_pass_agrees_with_a_hand_written_one(alteration):
     """Eager attention whose projections are altered by hand gives the same logits."""
     model = tiny.model()
