@@ -1,9 +1,7 @@
 """Probes of some layers fitted at every named token: a score for every tested answer."""
 
-from collections.abc import Iterator
-from itertools import islice
+from functools import partial
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -11,7 +9,7 @@ from llm_figures.hidden_states_file import layer_columns
 from llm_figures.job import job, log, progress
 from llm_figures.labels import check_labels
 from llm_figures.probes import make_cells, probe_layers
-from llm_figures.tensors import frames_file, read_frame, read_table, read_tensors
+from llm_figures.tensors import frames_file, read_columns, read_frame
 
 SCHEMA = pa.schema(
     [
@@ -49,34 +47,22 @@ def main(
     keys = pd.concat(
         [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
     )
-    # Rows come in the order of batches and shards; the scores must not depend on these.
-    order = keys.sort_values(["question_id", "token"]).index
-    cells, rows = make_cells(keys.loc[order].reset_index(drop=True), asked, tokens, protocol)
+    cells, rows = make_cells(keys, asked, tokens, protocol)
     index, count = part
     columns = layer_columns(states[0])
     layers = list(range(index, len(columns), count))
 
-    def columns_of_layers() -> Iterator[tuple[int, np.ndarray]]:
-        for layer in layers:
-            # One layer's column at a time is what is held.
-            column = columns[layer]
-            parts = [read_tensors(read_table(path, [column]), column) for path in states]
-            yield layer, (np.concatenate(parts) if len(parts) > 1 else parts[0])[order]
-
+    loaders = [(layer, partial(read_columns, states, columns[layer])) for layer in layers]
     fits = failed = 0
-    found = progress(
-        probe_layers(columns_of_layers(), rows, cells, protocol, jobs=threads),
-        "cells",
-        total=len(layers) * len(cells),
-    )
     with frames_file(predictions, SCHEMA) as file:
-        while layer := list(islice(found, len(cells))):
-            frames = [frame for cell in layer for frame in cell]
-            fits += len(frames)
-            failed += sum(not frame["converged"].all() for frame in frames)
-            if frames:
-                together = pd.concat(frames, ignore_index=True)
-                file.write_table(pa.Table.from_pandas(together, SCHEMA, preserve_index=False))
+        for frame in progress(
+            probe_layers(loaders, rows, cells, protocol, jobs=threads), "layers", len(layers)
+        ):
+            converged = frame.groupby(["token", "control", "repeat", "fold"])["converged"].first()
+            fits += len(converged)
+            failed += int((~converged.astype(bool)).sum())
+            if len(frame):
+                file.write_table(pa.Table.from_pandas(frame, SCHEMA, preserve_index=False))
     log.info("%d fits, of which %d did not converge", fits, failed)
 
 

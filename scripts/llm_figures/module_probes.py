@@ -1,6 +1,6 @@
 """Probes on single projections, for the module map."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,17 @@ from llm_figures.probes import Cell, probe_layers
 
 
 def module_probe_scores(
-    states: Iterable[tuple[int, str, np.ndarray]], cell: Cell, protocol: Mapping, jobs: int
+    projections: Sequence[tuple[int, str, Callable[[], np.ndarray]]],
+    rows: np.ndarray,
+    cell: Cell,
+    protocol: Mapping,
+    jobs: int,
 ) -> Iterator[dict]:
     """The AUC of a probe on each projection's output: layer, module, metric, value.
 
-    states: (layer, module, [examples, d_out]), taken as they are needed. cell: the answers, the
-    same for all. jobs: processes that fit side by side.
+    projections: (layer, module, what returns its states [rows, d_out]), called by the process that
+    fits them. rows: which rows of states are the examples of `cell`, the same for all. jobs:
+    processes that fit side by side.
 
     The value is the mean over the folds of the protocol, as in the figure of probes; no control is
     fitted.
@@ -29,22 +34,15 @@ def module_probe_scores(
             f"config: figures.module_map.probe_token: {cell.token}: only {len(cell.labels)} "
             f"answers have it, {int((cell.labels == 0).sum())} of them right; choose another token"
         )
-    places: list[tuple[int, str]] = []
-
-    def numbered() -> Iterator[tuple[int, np.ndarray]]:
-        for number, (layer, module, values) in enumerate(states):
-            places.append((layer, module))
-            yield number, values
-
-    every = [np.arange(len(cell.labels))]
-    found = probe_layers(numbered(), every, [cell], dict(protocol) | {"controls": []}, jobs)
-    for number, frames in enumerate(found):
-        layer, module = places[number]
+    numbered = [(number, states) for number, (_, _, states) in enumerate(projections)]
+    found = probe_layers(numbered, [rows], [cell], dict(protocol) | {"controls": []}, jobs)
+    for (layer, module, _), frame in zip(projections, found, strict=True):
+        folds = [_auc(fold, cell) for _, fold in frame.groupby(["repeat", "fold"])]
         yield {
             "layer": layer,
             "module": module,
             "metric": "probe_auc",
-            "value": float(np.mean([_auc(frame, cell) for frame in frames])) if frames else np.nan,
+            "value": float(np.mean(folds)) if folds else np.nan,
         }
 
 

@@ -1,18 +1,36 @@
 """L2-regularised logistic regression fitted by Newton's method, to convergence.
 
-In the space of the features, or in that of the examples where there are fewer of these (Rasmussen &
-Williams 2006, algorithm 3.1, with an unpenalised intercept): about five steps, where a first-order
+In the space of the features, or in that of the examples where there are not many more of these
+(Rasmussen & Williams 2006, algorithm 3.1, with an unpenalised intercept), where a first-order
 solver stops early on raw hidden states.
+
+A Newton step needs the Cholesky factor of a system, which costs more than all else of it. So a
+factor serves for several steps, and each step is put to better use than going its whole length:
+the loss is minimised exactly over the plane of the step, of the step before and of the point itself
+(Narkiss & Zibulevsky 2005, sequential subspace optimisation; the step before makes it a conjugate
+gradient method, preconditioned by the factor). That takes a few hundred operations an example.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg.lapack import spotrf, spotrs
+from scipy.linalg.blas import strsv
+from scipy.linalg.lapack import dposv, spotrf
+from scipy.special import expit
 
 # Largest entry of the gradient, in units of one example's residual, at which a fit has converged.
 TOLERANCE = 1e-6
+# A factor serves for so many steps, and on while a step makes the gradient this much smaller: far
+# from the optimum, where it shrinks slowly whatever is done, new factors hardly pay.
+FEWEST_STEPS = 4
+WORTH_KEEPING = 0.3
+# Up to so many times more examples than features the examples' system is the cheaper one: its
+# matrix is a product made once, where that of the features is a product for every factor.
+MORE_EXAMPLES = 1.5
+BLOCK = 64  # rows that are taken to double precision at a time, so that they stay in cache
 
 
 @dataclass(frozen=True)
@@ -39,8 +57,9 @@ class NewtonSolver(ABC):
 
     @staticmethod
     def of(rows: np.ndarray, C: float) -> "NewtonSolver":
-        """The cheaper one for training rows [train, features]."""
-        return (Primal if rows.shape[0] >= rows.shape[1] else Dual)(rows, C)
+        """The cheaper one for training rows [train, features] in single precision."""
+        examples, features = rows.shape
+        return (Primal if examples >= MORE_EXAMPLES * features else Dual)(rows, C)
 
     def fit(
         self, labels: np.ndarray, weights: np.ndarray | None = None, max_steps: int = 200
@@ -50,48 +69,76 @@ class NewtonSolver(ABC):
         Converged when no entry of the gradient exceeds `TOLERANCE`, in units of what one example's
         residual of one adds to it.
         """
-        weights = np.ones(len(labels)) if weights is None else weights
-        rate = np.average(labels, weights=weights)
-        intercept = float(np.log(rate / (1 - rate)))
-        point = self._start()
-        image = np.zeros(len(labels))  # what the weights add to the logits
-
-        def loss(point, image, intercept):
-            scores = image + intercept
-            fit = weights @ (np.logaddexp(0, scores) - labels * scores)
-            return self._penalty(point, image) + fit
-
-        current, left, factor = loss(point, image, intercept), np.inf, None
+        data = _Data.of(labels, weights)
+        rate = np.average(data.labels, weights=data.weights)
+        at = _Place(self._start(), np.zeros(len(labels)), float(np.log(rate / (1 - rate))))
+        scored = data.scored(at.image + at.intercept)
+        others: list[_Place] = []  # what the plane of the next move holds beside its Newton step
+        left, factor, steps, exact = np.inf, None, 0, True
         for _ in range(max_steps):
-            probability = 1 / (1 + np.exp(-(image + intercept)))
-            residual = weights * (labels - probability)
-            gradient, largest = self._gradient(point, residual)
-            before, left = left, max(largest, abs(residual.sum()))
+            gradient, largest = self._gradient(at.point, scored.residual)
+            previous, left = left, max(largest, abs(float(scored.residual.sum())))
             if left <= TOLERANCE:
-                return Fit(self._weights(point), intercept, True)
-            # A factor costs several solves: keep it while each step with it gains a digit or so. It
-            # only steers the step, so single precision does; the gradient above is exact.
-            if factor is None or left > before / 4:
-                curvature = weights * probability * (1 - probability)
-                factor = self._factor(np.maximum(curvature, 1e-12), factor is None)
+                if exact:
+                    return Fit(self._weights(at.point), at.intercept, True)
+                # The steps' images were added up in single precision: what counts is the point's.
+                at, exact, left = replace(at, image=self._exact_image(at.point)), True, previous
+                scored = data.scored(at.image + at.intercept)
+                continue
+            if factor is None or (steps >= FEWEST_STEPS and left > previous * WORTH_KEEPING):
+                steps = 0
+                factor = self._factor(np.maximum(scored.curvature, 1e-12), factor is None)
                 if factor is None:
                     break
-            step, step_intercept = self._step(factor, point, gradient, residual)
-            step_image = self._image(step)
-            length = 1.0
+            step, step_intercept = self._step(factor, at.point, gradient, scored.residual)
+            newton = _Place(step, self._image(step), step_intercept)
+            move, scored = self._best(at, scored, [newton, *others], data)
+            at, steps, exact = at.plus(move), steps + 1, False
+            # The first move is the point itself.
+            others = [at, move] if others else [at]
+        return Fit(self._weights(at.point), at.intercept, False)
+
+    def _best(
+        self, at: "_Place", scored: "_Scored", places: Sequence["_Place"], data: "_Data"
+    ) -> tuple["_Place", "_Scored"]:
+        """The move from `at` to the least loss in the plane of `places`, and the scores there.
+
+        places: the Newton step, then the point itself, if not the origin, and others.
+        """
+        points = np.array([place.point for place in places])
+        directions = np.array([data.ones, *(place.image for place in places)])
+        penalty = self._inner(points, directions[1:], points)
+        here = self._inner(points, directions[1:], at.point)
+        logits, start = scored.logits, scored.loss()
+
+        def moved(along):
+            found = data.scored(logits + along @ directions)
+            weights = along[1:]
+            return found, float(here @ weights + weights @ penalty @ weights / 2 + found.loss())
+
+        along = np.zeros(len(directions))
+        along[:2] = places[0].intercept, 1.0
+        for _ in range(PLANE_STEPS):
+            found = data.scored(logits + along @ directions)
+            slope = -(directions @ found.residual)
+            slope[1:] += here + penalty @ along[1:]
+            bend = (directions * found.curvature) @ directions.T
+            bend[1:, 1:] += penalty
+            change = _solved(bend, -slope)
+            along += change
+            if abs(change).max() < 1e-2:
+                break
+        found, value = moved(along)
+        if not value <= start + 1e-12 * abs(start):
+            along[:] = 0
+            along[:2] = places[0].intercept, 1.0
             while True:
-                trial = (
-                    point + length * step,
-                    image + length * step_image,
-                    intercept + length * step_intercept,
-                )
-                value = loss(*trial)
-                if value <= current + 1e-12 * abs(current) or length < 1e-6:
+                found, value = moved(along)
+                if value <= start + 1e-12 * abs(start) or along[1] < 1e-6:
                     break
-                length /= 2
-            point, image, intercept = trial
-            current = value
-        return Fit(self._weights(point), intercept, False)
+                along /= 2
+        move = _Place(along[1:] @ points, along[1:] @ directions[1:], float(along[0]))
+        return move, found
 
     def _factor(self, curvature: np.ndarray, first: bool) -> "_Factor | None":
         """The factor at a point; that of the start is the same for labels of the same rate."""
@@ -109,11 +156,16 @@ class NewtonSolver(ABC):
     def _weights(self, point: np.ndarray) -> np.ndarray: ...
 
     @abstractmethod
-    def _penalty(self, point: np.ndarray, image: np.ndarray) -> float:
-        """½‖w‖² / C."""
+    def _inner(self, points: np.ndarray, images: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """[points] or [points, others]: w · w' / C of the weights of each two."""
 
     @abstractmethod
-    def _image(self, point: np.ndarray) -> np.ndarray: ...
+    def _image(self, point: np.ndarray) -> np.ndarray:
+        """What a point's weights add to the logits, [train]."""
+
+    @abstractmethod
+    def _exact_image(self, point: np.ndarray) -> np.ndarray:
+        """The same, summed in double precision."""
 
     @abstractmethod
     def _gradient(self, point: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, float]:
@@ -128,6 +180,66 @@ class NewtonSolver(ABC):
     ) -> tuple[np.ndarray, float]: ...
 
 
+# Newton steps inside a plane of at most four dimensions, which cost next to nothing.
+PLANE_STEPS = 3
+
+
+def _solved(system: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of a small, positive system, whose directions may be nearly the same."""
+    scale = 1 / np.sqrt(np.maximum(system.diagonal(), 1e-300))
+    scaled = system * scale * scale[:, None]
+    scaled.flat[:: len(scaled) + 1] += 1e-10
+    _, found, failed = dposv(scaled, scale * right)
+    # Not positive but for rounding: the directions say nothing that one of them does not.
+    return np.zeros(len(right)) if failed else scale * found
+
+
+class _Data(NamedTuple):
+    """What is fitted: labels 0 or 1 and weights, [train], in double precision."""
+
+    labels: np.ndarray
+    weights: np.ndarray | None  # None: 1 each
+    ones: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, weights: np.ndarray | None) -> "_Data":
+        return cls(labels.astype(np.float64), weights, np.ones(len(labels)))
+
+    def scored(self, logits: np.ndarray) -> "_Scored":
+        probability = expit(logits)
+        residual, curvature = self.labels - probability, probability * (1 - probability)
+        if self.weights is not None:
+            residual, curvature = self.weights * residual, self.weights * curvature
+        return _Scored(self, logits, residual, curvature)
+
+
+class _Scored(NamedTuple):
+    """Logits, and there the residuals weight · (label − probability) and the curvature, [train]."""
+
+    data: _Data
+    logits: np.ndarray
+    residual: np.ndarray
+    curvature: np.ndarray
+
+    def loss(self) -> float:
+        losses = np.logaddexp(0, self.logits) - self.data.labels * self.logits
+        return float(losses.sum() if self.data.weights is None else self.data.weights @ losses)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A point or a move. image: what its weights add to the logits, [train]."""
+
+    point: np.ndarray
+    image: np.ndarray
+    intercept: float
+
+    def plus(self, move: "_Place") -> "_Place":
+        return _Place(
+            self.point + move.point, self.image + move.image, self.intercept + move.intercept
+        )
+
+
 @dataclass(frozen=True)
 class _Factor:
     """Cholesky factor of a Newton system in single precision, with what the intercept needs.
@@ -140,7 +252,8 @@ class _Factor:
     shift: np.ndarray
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        return spotrs(self.cholesky, right, lower=0)[0]
+        # LAPACK's own for this, spotrs, takes four times as long for a single vector.
+        return strsv(self.cholesky, strsv(self.cholesky, right, trans=1))
 
 
 class Primal(NewtonSolver):
@@ -160,10 +273,13 @@ class Primal(NewtonSolver):
     def _weights(self, point):
         return point
 
-    def _penalty(self, point, image):
-        return point @ point / (2 * self._C)
+    def _inner(self, points, images, others):
+        return points @ others.T / self._C
 
     def _image(self, point):
+        return self._rows @ point
+
+    def _exact_image(self, point):
         return self._rows @ point
 
     def _gradient(self, point, residual):
@@ -198,21 +314,29 @@ class Dual(NewtonSolver):
 
     def __init__(self, rows: np.ndarray, C: float):
         super().__init__()
-        self._rows, self._C = rows, C
-        self._single = np.float32(C) * (rows @ rows.T)
-        self._kernel = self._single.astype(np.float64)
+        self._rows, self._C = rows, np.float32(C)
+        self._kernel = rows @ rows.T
+        self._kernel *= self._C
 
     def _start(self):
         return np.zeros(len(self._rows))
 
     def _weights(self, point):
-        return self._C * (point @ self._rows)
+        return self._C * (point.astype(np.float32) @ self._rows)
 
-    def _penalty(self, point, image):
-        return point @ image / 2
+    def _inner(self, points, images, others):
+        # Of the two ways to write it the one that does not see what of a point has no image: where
+        # examples outnumber features, rounding there would steer the moves.
+        return images @ others.T
 
     def _image(self, point):
-        return self._kernel @ point
+        return (self._kernel @ point.astype(np.float32)).astype(np.float64)
+
+    def _exact_image(self, point):
+        blocks = range(0, len(point), BLOCK)
+        return np.concatenate(
+            [self._kernel[start : start + BLOCK].astype(np.float64) @ point for start in blocks]
+        )
 
     def _gradient(self, point, residual):
         gradient = residual - point
@@ -221,18 +345,19 @@ class Dual(NewtonSolver):
     def _factorised(self, curvature):
         # I + W^½ K W^½
         root = np.sqrt(curvature).astype(np.float32)
-        system = root[:, None] * self._single * root
+        system = np.multiply(self._kernel, root)
+        system *= root[:, None]
         system.flat[:: len(system) + 1] += 1
         cholesky, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
         if failed:
             return None
-        factor = _Factor(cholesky, curvature, curvature)
+        factor = _Factor(cholesky, root, curvature)
         return replace(factor, shift=self._solved(factor, curvature))
 
     def _solved(self, factor, right):
         """(K + W⁻¹)⁻¹ W⁻¹ right."""
-        root = np.sqrt(factor.curvature)
-        return right - root * factor.solve(root * (self._kernel @ right))
+        root = factor.curvature
+        return right - root * factor.solve(root * (self._kernel @ right.astype(np.float32)))
 
     def _step(self, factor, point, gradient, residual):
         # Solving for the step, not for the new point, keeps the factor's rounding in proportion to

@@ -153,7 +153,7 @@ class _Baselines:
         key = cell.questions.tobytes()
         if key not in self._found:
             self._found[key] = {
-                name: pd.concat(probe_cell(values, cell, 0, self._protocol), ignore_index=True)
+                name: probe_cell(values, cell, 0, self._protocol)
                 for name, values in self._features(cell).items()
             }
         return self._found[key]

@@ -75,7 +75,10 @@ STORAGE = 0.25e9  # a checkpoint read by a job
 WRITING = 0.1e9  # hidden states, compressed
 DOWNLOAD = 0.02e9
 HASHING = 0.5e9
-PROBE_RATE = 40e9  # a thread, Newton steps in blocks
+PROBE_RATE = 25e9  # a thread, products and factors of a few hundred examples
+FACTORS = 3  # of a fit
+MORE_EXAMPLES = 1.5  # newton's own, whose imports would slow every start of Snakemake
+FIT_SECONDS = 0.003  # of a fit, its small steps
 # metrics of weights: weights a second of a thread, and Gram matrices of those of singular values
 WEIGHT_RATES = {
     "measure_updates": {
@@ -604,15 +607,18 @@ def _checkpoint_stage(stage: str, shape: Shape, work: Work, threads: int) -> Nee
 def _score_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:
     questions, hidden = work.questions, shape.hidden_size
     layers = math.ceil((shape.layers + 1) / work.probe_jobs)
-    # one layer's column, its rows put in order and those of the tokens handed out
+    # one layer's column, read whole by each process that fits probes of it
     column = questions * len(NAMED_TOKENS) * hidden * 4
     fitted = questions * probe.share
-    side = min(fitted, hidden)
-    worker = (6 * fitted * hidden + 4 * side * side) * 4
-    memory = BASE_MB + 3 * column / MB + threads * (WORKER_MB + worker / MB)
+    dual = fitted < MORE_EXAMPLES * hidden
+    side = fitted if dual else hidden
+    worker = (2 * questions * hidden * (1 if dual else 2) + 4 * side * side) * 4
+    memory = BASE_MB + threads * (WORKER_MB + (2 * column + worker) / MB)
     if probe.solver == "newton":
-        one = 4 * fitted * side * side + 2 * fitted * fitted * hidden * (side < hidden)
-        seconds = one / PROBE_RATE
+        # the product that the labels share, and for each the factors of its systems
+        product = fitted * side * (hidden if dual else FACTORS * probe.labels * hidden)
+        one = product / probe.labels + FACTORS * side**3 / 3
+        seconds = one / PROBE_RATE + FIT_SECONDS
     else:
         seconds = 100 * 4 * fitted * hidden / 1e9 + 0.01  # bound by memory, not by arithmetic
     fits = layers * probe.tokens * probe.divisions * probe.labels

@@ -196,6 +196,16 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
+def read_columns(paths: Sequence[str | Path], column: str) -> np.ndarray:
+    """One tensor column of several files of ours, one below the other: [rows, *shape].
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    parts = [read_tensors(read_table(path, [column]), column) for path in paths]
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
 class RowReader:
     """A Parquet file of ours of which single rows are read; one row group is held at a time.
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,12 +80,13 @@ def planted():
     noise = random.normal(size=(120, 8)).astype(np.float32)
     told = noise + 4 * np.outer(labels, np.eye(8)[3]).astype(np.float32)
     wide = random.normal(size=(120, 40)).astype(np.float32)
-    return cell, [(0, "attn. q", noise), (0, "mlp. up", wide), (1, "attn. q", told)]
+    states = [(0, "attn. q", noise), (0, "mlp. up", wide), (1, "attn. q", told)]
+    return cell, [(layer, name, partial(np.asarray, values)) for layer, name, values in states]
 
 
 def test_a_probe_finds_the_projection_that_tells_right_from_wrong():
     cell, states = planted()
-    found = pd.DataFrame(module_probe_scores(iter(states), cell, PROTOCOL, jobs=1))
+    found = pd.DataFrame(module_probe_scores(states, np.arange(120), cell, PROTOCOL, jobs=1))
     assert list(found.columns) == ["layer", "module", "metric", "value"]
     assert list(zip(found["layer"], found["module"], strict=True)) == [s[:2] for s in states]
     assert found["value"][:2].between(0.35, 0.65).all()
@@ -94,4 +97,4 @@ def test_too_few_answers_are_named():
     cell, states = planted()
     few = Cell("-8", cell.questions, cell.labels * 0, cell.groups, cell.twins, cell.splits)
     with pytest.raises(UserError, match=r"probe_token: -8: only 120 answers have it, 120 of them"):
-        list(module_probe_scores(iter(states), few, PROTOCOL, jobs=1))
+        list(module_probe_scores(states, np.arange(120), few, PROTOCOL, jobs=1))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from llm_figures.probes import (
     make_cells,
     probe_layers,
     splits,
-    standardised,
+    standardise,
 )
 from llm_figures.protocol import PRESETS, protocol
 
@@ -59,10 +61,22 @@ def scored(layers, answers, chosen=STRICT, tokens=TOKENS, keys=None, jobs=1):
             {"question_id": np.tile(ids, len(tokens)), "token": np.repeat(tokens, len(ids))}
         )
     cells, rows = make_cells(keys, answers, tokens, chosen)
-    found = probe_layers(enumerate(layers), rows, cells, chosen, jobs)
-    frames = [frame for frames in found for frame in frames]
-    predictions = pd.concat(frames) if frames else pd.DataFrame(columns=["layer", "token"])
-    return probe_scores(predictions, cells, answers, chosen)
+    return probe_scores(
+        pd.concat(fitted(layers, rows, cells, chosen, jobs)), cells, answers, chosen
+    )
+
+
+def fitted(layers, rows, cells, chosen, jobs=1):
+    """A frame of predictions of every layer."""
+    states = [(layer, partial(np.asarray, values)) for layer, values in enumerate(layers)]
+    return list(probe_layers(states, rows, cells, chosen, jobs))
+
+
+def standardised(states, train):
+    """All rows as the training ones say."""
+    rows = states.copy()
+    standardise(states[train], rows)
+    return rows
 
 
 def means(scores, metric="auc", value="mean"):
@@ -311,17 +325,18 @@ def test_c_is_chosen_inside_the_training_examples(labels):
         STRICT,
     )
     chosen = STRICT | {"C": "cv", "controls": []}
-    (frames,) = probe_layers([(0, states)], rows, cells, chosen, jobs=1)
-    picked = [frame["C"].iloc[0] for frame in frames]
-    assert len(frames) == 5
+    (found,) = fitted([states], rows, cells, chosen)
+    picked = found.groupby("fold")["C"].first()
+    assert len(picked) == 5
     assert max(picked) <= 1.001 / 200  # of 0.01 to 100 times that
     # Other labels for the tested fold leave its choice and its scores as they are.
     tested = cells[0].splits[0].test
     flipped = cells[0].labels.copy()
     flipped[tested] = 1 - flipped[tested]
     object.__setattr__(cells[0], "labels", flipped)
-    (again,) = probe_layers([(0, states)], rows, cells, chosen, jobs=1)
-    pd.testing.assert_frame_equal(again[0], frames[0])
+    (again,) = fitted([states], rows, cells, chosen)
+    first = found["fold"] == 0
+    pd.testing.assert_frame_equal(again[again["fold"] == 0], found[first])
 
 
 def test_a_cell_says_how_many_answers_it_rests_on(labels):

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import tiny
+from llm_figures import newton, resources
 from llm_figures.config import check_config
 from llm_figures.errors import UserError
 from llm_figures.protocol import protocols
@@ -60,6 +61,10 @@ def test_an_estimate_is_an_upper_bound_within_four_of_what_was_measured(
     assert need.gpus == 0
     if stage == "extract_hidden_states":
         assert HIDDEN_STATES_MB <= need.disk_mb <= 4 * HIDDEN_STATES_MB
+
+
+def test_the_cheaper_system_is_the_one_that_is_fitted():
+    assert resources.MORE_EXAMPLES == newton.MORE_EXAMPLES
 
 
 def test_an_estimate_of_the_training_holds_for_the_demonstration(root, default_config):
@@ -248,7 +253,7 @@ def test_threads(root, default_config):
 
 
 def test_long_texts_need_what_they_were_measured_to_need(root, default_config):
-    """One text of 8,192 tokens, benchmarks/long_inputs.py on the default model."""
+    """One text of 8,192 tokens, as in benchmarks/growth.py, on the default model."""
     shape, work = asked(root, default_config, inputs=["x" * 28672])
     assert work.texts == (8192,)
     # MiB held; seconds beside one another's programs say little, so they are not compared
