@@ -114,7 +114,7 @@ def states_of_batches(
                 places.append(position - len(prefix))
         with collecting(rows, places, ids.shape[1]) as found:
             decoder(model)(
-                input_ids=ids, past_key_values=cache.for_batch(len(batch)), use_cache=True
+                input_ids=ids, past_key_values=cache.for_one_pass(len(batch)), use_cache=True
             )
         columns = {
             "question_id": [question_ids[batch[row]] for row in rows],

@@ -58,7 +58,7 @@ def p_true(
         )
         logits = model(
             input_ids=ids,
-            past_key_values=cache.for_batch(len(ids)),
+            past_key_values=cache.for_one_pass(len(ids)),
             use_cache=True,
             logits_to_keep=1,
         ).logits[: len(batch), -1]

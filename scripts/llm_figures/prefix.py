@@ -37,7 +37,30 @@ class PrefixCache:
 
     def for_batch(self, size: int) -> DynamicCache:
         """A cache of the prefix for `size` sequences, free to be extended."""
-        cache = copy.deepcopy(self._cache)
-        if self.length:
-            cache.batch_repeat_interleave(size)
+        return self._for(size, DynamicCache(config=self._model.config))
+
+    def for_one_pass(self, size: int) -> DynamicCache:
+        """The same for a single pass, after which what it added is not needed."""
+        return self._for(size, _OnePass(config=self._model.config))
+
+    def _for(self, size: int, cache: DynamicCache) -> DynamicCache:
+        cache.layers = copy.deepcopy(self._cache.layers)
+        for layer in cache.layers if self.length else []:
+            # Views: each layer's copies for the batch are made when the layer is reached.
+            layer.keys = layer.keys.expand(size, -1, -1, -1)
+            layer.values = layer.values.expand(size, -1, -1, -1)
         return cache
+
+
+class _OnePass(DynamicCache):
+    """A cache that keeps nothing of the pass: of a large batch the keys and values of all layers
+    take more memory than all else.
+    """
+
+    def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        layer = self.layers[layer_idx]
+        before = layer.keys, layer.values
+        found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if before[0] is not None:  # else there is no prefix, and a length is asked of what is there
+            layer.keys, layer.values = before
+        return found
