@@ -1,7 +1,8 @@
 """Attention weights from cached queries and keys, and what is measured on them.
 
-Everything here is NumPy in float64: a single-layer alteration of Query, Key or Value needs the
-layer's cached states alone, no model and no torch.
+Everything here is NumPy: a single-layer alteration of Query, Key or Value needs the layer's cached
+states alone, no model and no torch. Alterations are computed in float64, weights in the type of the
+states, float32 as a rule.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +16,9 @@ from llm_figures.operations import Alteration
 from llm_figures.rotation import Rotation
 from llm_figures.tensors import read_tensors, tensor
 
-# Weights of a long text are computed for some heads and queries at a time; so many bytes of them.
-BLOCK_BYTES = 2**23
+# Weights of a long text are computed for some heads and queries at a time; so many bytes of them,
+# which a core's own cache holds: they are gone through several times.
+BLOCK_BYTES = 2**20
 # A text of more tokens is shown in so many bins a side, where the config does not say otherwise.
 BINS = 128
 
@@ -67,7 +69,7 @@ class LayerStates:
         """F of every head: its mean weight on the first token over the later rows, [heads]."""
         if self.stored_strength is not None:
             return self.stored_strength
-        first = np.empty(self.query.shape[:2])
+        first = np.empty(self.query.shape[:2], self.query.dtype)
         for heads, rows, weights in self.blocks():
             first[heads, rows] = weights[..., 0]
         return sink_strength(first[..., None])
@@ -82,13 +84,15 @@ class LayerStates:
         """
         if alteration is None or alteration.component == "value":
             return self
-        states = getattr(self, alteration.component).astype(np.float64)
+        given = getattr(self, alteration.component)
+        states = given.astype(np.float64)
         if not alteration.unrotates:
             changed = alteration(states)
-            return replace(self, stored_strength=None, **{alteration.component: changed})
-        if self.rotation is None:
+        elif self.rotation is None:
             raise UserError(f"stage: before_rotary: {unknown_rotation(self.layer)}")
-        changed = self.rotation.apply(alteration(self.rotation.undo(states)))
+        else:
+            changed = self.rotation.apply(alteration(self.rotation.undo(states)))
+        changed = changed.astype(given.dtype)
         return replace(self, stored_strength=None, **{alteration.component: changed})
 
     def head(self, head: int) -> "LayerStates":
@@ -121,9 +125,9 @@ class LayerStates:
         size: bytes of a block at most, but for a row's; `BLOCK_BYTES` by default.
         """
         size = BLOCK_BYTES if size is None else size
-        tokens = self.query.shape[1]
-        together = max(1, size // (tokens * tokens * 8))  # heads
-        rows = max(1, min(tokens, size // (tokens * 8)))
+        tokens, number = self.query.shape[1], self.query.itemsize
+        together = max(1, size // (tokens * tokens * number))  # heads
+        rows = max(1, min(tokens, size // (tokens * number)))
         for row in range(0, tokens, rows):
             block = slice(row, min(row + rows, tokens))
             for head in range(0, self.heads, together):
@@ -132,20 +136,26 @@ class LayerStates:
 
     def mean_rows(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield (rows, their mean over heads [rows, tokens (key)]), from the first row on."""
-        total = np.zeros((0, 0))
         for heads, rows, weights in self.blocks():
-            total = weights.sum(axis=0) if heads.start == 0 else total + weights.sum(axis=0)
+            part = weights[0] if len(weights) == 1 else weights.sum(axis=0)
+            if heads.start == 0:
+                total = part
+            else:
+                total += part
             if heads.stop == self.heads:
-                yield rows, total / self.heads
+                total /= self.heads
+                yield rows, total
 
     def _weights(self, heads: slice, rows: slice) -> np.ndarray:
         """Weights of some heads' queries on the keys up to the last of these."""
         group = self.heads // len(self.key)
         served = np.arange(heads.start, heads.stop) // group  # key-value heads
-        query = self.query[heads, rows].astype(np.float64)
-        key = self.key[served, : rows.stop].astype(np.float64)
+        key = self.key[served[0] : served[-1] + 1, : rows.stop]
+        if len(key) > 1:
+            key = key[served - served[0]]
+        # the factor as a Python number, which leaves float32 what it is
+        query = self.query[heads, rows] * float(self.scaling)
         scores = query @ key.transpose(0, 2, 1)
-        scores *= self.scaling
         if self.softcap is not None:
             scores = self.softcap * np.tanh(scores / self.softcap)
         # Without a window every query of the block sees the keys before its first.
@@ -156,7 +166,8 @@ class LayerStates:
             hidden |= distance >= self.window
         np.copyto(scores[..., seen:], -np.inf, where=hidden)
         if self.sinks is not None:
-            column = np.broadcast_to(self.sinks[heads, None, None], (*scores.shape[:2], 1))
+            sinks = self.sinks[heads, None, None].astype(scores.dtype)
+            column = np.broadcast_to(sinks, (*scores.shape[:2], 1))
             scores = np.concatenate([scores, column], axis=-1)
         scores -= scores.max(axis=-1, keepdims=True)
         weights = np.exp(scores, out=scores)
@@ -201,12 +212,33 @@ def mean_map(states: LayerStates, edges: np.ndarray) -> np.ndarray:
     """
     bins, tokens = len(edges) - 1, states.query.shape[1]
     bin_of = np.repeat(np.arange(bins), np.diff(edges))
-    found = np.zeros((bins, bins))
+    found = np.zeros((bins, bins), states.query.dtype if bins == tokens else np.float64)
     for rows, weights in states.mean_rows():
-        if bins < tokens:
-            weights = np.add.reduceat(weights, edges[:-1][edges[:-1] < rows.stop], axis=1)
+        if bins == tokens:
+            found[rows, : rows.stop] = weights
+            continue
+        starts = edges[:-1][edges[:-1] < rows.stop]
+        weights = np.add.reduceat(weights, starts, axis=1, dtype=np.float64)
         np.add.at(found[:, : weights.shape[1]], bin_of[rows], weights)
+    if bins == tokens:
+        return found
     return found / np.diff(edges)[:, None]
+
+
+def equal_change(alteration: Alteration | None) -> Alteration | None:
+    """A change by which the map of `alteration` in its own layer can be had: one for equal maps.
+
+    Scores are products of Query and Key. A factor may stand at either, and with the mean over
+    features of either they are sum(query) * sum(key) / head_dim, unless a rotation follows. Value
+    plays no part.
+    """
+    if alteration is None or alteration.component == "value":
+        return None
+    if alteration.operation == "scale" or (
+        alteration.over == "features" and not alteration.unrotates
+    ):
+        return replace(alteration, component="query")
+    return alteration
 
 
 def mean_distance(states: LayerStates) -> float:

@@ -10,6 +10,7 @@ from llm_figures.attention import (
     BinnedMap,
     LayerStates,
     bin_edges,
+    equal_change,
     mean_map,
     strongest_head,
     strongest_layer,
@@ -81,11 +82,11 @@ def panel_maps(
     by_input = {states.input: states for states in unaltered if states.layer == layer}
     known: dict[tuple[int, Alteration | None], np.ndarray | BinnedMap] = {}
     for row, column, index, alteration in panels(options, len(by_input)):
-        # Value plays no part in its own layer's map, so all its panels are one.
-        key = (index, None if altered is None and alteration.component == "value" else alteration)
+        change = equal_change(alteration) if altered is None else alteration
+        key = (index, change)
         if key not in known:
             if altered is None:
-                states = by_input[index].loaded().altered(alteration)
+                states = by_input[index].loaded().altered(change)
             else:
                 states = altered[index, alteration].loaded()
             if head is not None:
@@ -177,7 +178,7 @@ def attention_cells(
                     "key_count": counts[key.ravel()],
                     "query_token": named[edges[query.ravel()]],
                     "key_token": named[edges[key.ravel()]],
-                    "weight": shown.ravel(),
+                    "weight": shown.ravel().astype(np.float64),
                 }
             )
         )

@@ -57,9 +57,10 @@ def capture_attention(
     rotation: also find how they were rotated. keep: called with each layer, in place of holding
     them all (see `tap`).
 
-    One text a pass: nothing is padded, so no position attends to what is not there.
+    The pass stops at the last of `layers`. One text a pass: nothing is padded, so no position
+    attends to what is not there.
     """
-    with tap(model, layers, alterations, rotation, keep) as captured:
+    with tap(model, layers, alterations, rotation, keep, stop=True) as captured:
         sequence = torch.tensor([list(ids)], device=input_device(model))
         decoder(model)(input_ids=sequence, use_cache=False)
     return captured
@@ -81,6 +82,7 @@ def state_rows(
     columns: dict[str, list] = {}
     tokens = [tokenizer.decode([token]) for token in ids]
     for layer, state in sorted(captured.items()):
+        strength = None if alteration else states_of(index, layer, state).strength.tolist()
         row = {
             "input": index,
             "layer": layer,
@@ -96,7 +98,7 @@ def state_rows(
             "window": state.window,
             "softcap": state.softcap,
             "sinks": None if state.sinks is None else state.sinks.flatten().tolist(),
-            "sink_strength": None if alteration else _strength(index, layer, state),
+            "sink_strength": strength,
             "query": _padded(state.query[0].numpy(), longest),
             "key": _padded(state.key[0].numpy(), longest),
             "rotation_own": None,
@@ -115,8 +117,9 @@ def state_rows(
     return schema, columns
 
 
-def _strength(index: int, layer: int, state: Captured) -> list[float]:
-    states = LayerStates(
+def states_of(index: int, layer: int, state: Captured) -> LayerStates:
+    """The captured states of one layer of one text (counted from 1), without its rotation."""
+    return LayerStates(
         input=index,
         layer=layer,
         query=state.query[0].numpy(),
@@ -126,7 +129,6 @@ def _strength(index: int, layer: int, state: Captured) -> list[float]:
         softcap=state.softcap,
         sinks=None if state.sinks is None else state.sinks.flatten().numpy().astype(np.float64),
     )
-    return states.strength.tolist()
 
 
 def altered_rows(

@@ -52,6 +52,7 @@ class _Tap:
     alterations: Mapping[int, Alteration]
     rotation: bool
     keep: Callable[[int, Captured], None] | None
+    stop: bool
     captured: dict[int, Captured] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     rotary_call: RotaryCall | None = None  # the last, until an attention function took it
@@ -59,6 +60,10 @@ class _Tap:
 
     def note(self, call: RotaryCall) -> None:
         self.rotary_call = call
+
+
+class _Enough(Exception):  # noqa: N818 (nothing went wrong)
+    """Raised in a pass that has given all that was to be captured."""
 
 
 _active: _Tap | None = None
@@ -71,6 +76,7 @@ def tap(
     alterations: Mapping[int, Alteration] | None = None,
     rotation: bool = False,
     keep: Callable[[int, Captured], None] | None = None,
+    stop: bool = False,
 ) -> Iterator[dict[int, Captured]]:
     """Capture and alter attention in forward passes of `model` inside the block.
 
@@ -81,6 +87,8 @@ def tap(
     rotation: also find how the captured queries and keys were rotated.
     keep: called with every captured layer as the pass comes to it; the yielded dict stays empty, so
         no more than one layer is held.
+    stop: the pass, and the block with it, ends as soon as all of `capture` is captured: before that
+        layer's attention. What comes later is not altered.
 
     The model is afterwards what it was before, also after an exception.
 
@@ -93,7 +101,7 @@ def tap(
     if _active is not None:
         raise RuntimeError("taps do not nest")
     before = model.config._attn_implementation
-    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation, keep)
+    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation, keep, stop)
     needed = rotation or any(made.unrotates for made in state.alterations.values())
     AttentionInterface.register(NAME, _attention)
     # Without a mask function of the same name transformers passes no mask and causality is lost.
@@ -104,8 +112,12 @@ def tap(
         if model.config._attn_implementation != NAME:
             raise _bypassed(model)
         with observed_rotary(model, state.note) if needed else nullcontext():
-            yield state.captured
-        if missing := (state.capture | set(state.alterations)) - state.seen:
+            owed = state.capture | set(state.alterations)
+            try:
+                yield state.captured
+            except _Enough:
+                owed = {layer for layer in owed if layer <= max(state.capture)}
+        if missing := owed - state.seen:
             raise _bypassed(model, missing)
     finally:
         _active = None
@@ -163,6 +175,8 @@ def _attention(
         else:
             state.keep(layer, captured)
         del captured
+        if state.stop and state.capture <= state.seen:
+            raise _Enough
     del call  # a long text's states are large
     original = _original(module, state.implementation)
     if state.implementation == "eager" and _is_long(*query.shape[:3], key.shape[2]):

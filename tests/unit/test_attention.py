@@ -6,13 +6,15 @@ import pytest
 from llm_figures.attention import (
     LayerStates,
     distance_to_uniform,
+    equal_change,
     sink_strength,
     strongest_head,
     strongest_layer,
     uniform_causal,
 )
 from llm_figures.attention_scores import attention_cells
-from llm_figures.operations import Alteration
+from llm_figures.operations import STAGES, Alteration
+from llm_figures.rotation import Rotation
 
 TOKENS = 9
 
@@ -163,3 +165,45 @@ def test_a_head_by_itself_can_be_altered(component):
         np.testing.assert_allclose(
             states().head(head).altered(made).weights()[0], states().altered(made).weights()[head]
         )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kind", ["query", "key", "value"])
+@pytest.mark.parametrize(
+    "options",
+    [{"operation": "mean", "over": "features"}, {"operation": "mean", "over": "tokens"},
+     {"operation": "scale", "epsilon": 0.3}],
+    ids=str,
+)  # fmt: skip
+def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options):
+    """Softcap, window, sinks and rotation all follow the scores or come before them."""
+    random = np.random.default_rng(3)
+    angle = random.uniform(0, 6, size=(9, 2)).repeat(2, axis=1)
+    sine = np.sin(angle) * [-1, 1, -1, 1]
+    states = LayerStates(
+        input=1,
+        layer=0,
+        query=random.normal(size=(4, 9, 4)),
+        key=random.normal(size=(2, 9, 4)),
+        scaling=0.5,
+        window=6,
+        softcap=2.0,
+        sinks=random.normal(size=4),
+        rotation=Rotation(np.cos(angle), sine, np.array([1, 0, 3, 2])),
+    )
+    change = Alteration(kind, stage=stage, **options)
+    own, other = (states.altered(made).weights() for made in (change, equal_change(change)))
+    np.testing.assert_allclose(other, own, rtol=1e-12)
+
+
+def test_only_changes_of_equal_maps_are_computed_in_each_others_place():
+    def equal(component, operation, stage="after_rotary", **options):
+        return equal_change(Alteration(component, operation, stage=stage, **options))
+
+    assert equal("value", "scale", epsilon=2.0) is equal_change(None) is None
+    assert equal("key", "scale", epsilon=2.0) == equal("query", "scale", epsilon=2.0)
+    assert equal("key", "scale", epsilon=2.0) != equal("key", "scale", epsilon=3.0)
+    assert equal("key", "mean", over="features") == equal("query", "mean", over="features")
+    assert equal("key", "mean", over="tokens") != equal("query", "mean", over="tokens")
+    before = {"over": "features", "stage": "before_rotary"}
+    assert equal("key", "mean", **before) != equal("query", "mean", **before)

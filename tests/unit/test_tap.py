@@ -7,6 +7,7 @@ import tiny
 from llm_figures.attention import layer_states
 from llm_figures.capture import capture_attention, state_rows
 from llm_figures.errors import UserError
+from llm_figures.operations import Alteration
 from llm_figures.tap import tap
 from llm_figures.tensors import read_table, tensor_file
 
@@ -153,7 +154,7 @@ def test_eager_attention_of_a_long_text_is_run_on_some_queries_at_a_time(
     monkeypatch.setattr(torch.nn.functional, "softmax", noting)
     blocks = capture_attention(model, IDS, range(3))
     of_layer = [min(queries, len(IDS) - row) for row in range(0, len(IDS), queries)]
-    assert sizes == of_layer * 3
+    assert sizes == of_layer * 2  # the last layer's states are there before its attention
     for layer in range(3):
         for name in ("query", "key"):
             one, other = getattr(whole[layer], name), getattr(blocks[layer], name)
@@ -169,3 +170,27 @@ def test_layers_can_be_kept_one_by_one():
     expected = capture_attention(model, IDS, range(3))
     assert [layer for layer, _ in kept] == [0, 1, 2]
     assert all(torch.equal(state.query, expected[layer].query) for layer, state in kept)
+
+
+@pytest.mark.parametrize("layers", [[0], [1], [0, 2], [1, 2]])
+def test_a_pass_ends_where_the_last_layer_is_captured(layers):
+    model, begun, ended = tiny.model(), [], []
+    for index, block in enumerate(model.model.layers):
+        block.register_forward_pre_hook(lambda *_, index=index: begun.append(index))
+        block.register_forward_hook(lambda *_, index=index: ended.append(index))
+    stopped = capture_attention(model, IDS, layers)
+    assert begun == list(range(max(layers) + 1))
+    assert ended == list(range(max(layers)))
+    with tap(model, capture=layers) as whole, torch.inference_mode():
+        model(torch.tensor([IDS]))
+    assert stopped.keys() == whole.keys() == set(layers)
+    assert all(torch.equal(stopped[layer].key, whole[layer].key) for layer in layers)
+
+
+def test_a_change_behind_the_last_captured_layer_is_not_missed():
+    model, change = tiny.model(), Alteration("query", "scale", epsilon=0.5)
+    found = capture_attention(model, IDS, [1], dict.fromkeys(range(3), change))
+    everywhere = capture_attention(model, IDS, range(3), dict.fromkeys(range(3), change))
+    assert torch.equal(found[1].query, everywhere[1].query)
+    with pytest.raises(UserError, match="in layer 7"):
+        capture_attention(model, IDS, [7])
