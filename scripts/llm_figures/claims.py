@@ -5,13 +5,14 @@ Read while the Snakefile is read, so nothing heavy is imported: the statistics t
 """
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from llm_figures.errors import UserError
+from llm_figures.yaml_files import own_yaml, users_yaml
 
 ATTENTION = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"
@@ -77,8 +78,8 @@ _MAP_PARTNER = ("input", "component", "epsilon")
 _TABLE_PARTNER = ("columns", "layers", "control")
 
 
-def read_claims(files: Sequence[str | Path], schema: dict, check) -> list[dict]:
-    """All claims of the files, in their order, one per figure × claim.
+def read_claims(built_in: Path, files: Sequence[str], schema: dict, check) -> list[dict]:
+    """All claims of the built-in file and the user's, in their order, one per figure × claim.
 
     check: (values, schema, where) -> values with defaults (see `config.validated`).
     Each claim gets `figure` (one), and `published`, what the file says of the figure it is about.
@@ -89,8 +90,8 @@ def read_claims(files: Sequence[str | Path], schema: dict, check) -> list[dict]:
     claims: list[dict] = []
     seen: dict[str, str] = {}
     problems: list[str] = []
-    for file in map(str, files):
-        content = check(_read(file), schema, file)
+    for file, read in [(str(built_in), own_yaml), *((file, users_yaml) for file in files)]:
+        content = check(_read(file, read), schema, file)
         for claim in content["claims"]:
             where = f"{file}: {claim['id']}"
             if claim["id"] in seen:
@@ -165,9 +166,9 @@ def listed(claim: Mapping, key: str) -> list:
     return list(value) if isinstance(value, list) else [value]
 
 
-def _read(file: str) -> Any:
+def _read(file: str, read: Callable[[Path], Any]) -> Any:
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = read(Path(file))
         if _holds_itself(content):
             raise UserError(f"{file}: an alias (*name) stands for what it is part of")
         return content

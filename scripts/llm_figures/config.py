@@ -30,6 +30,7 @@ from llm_figures.question_files import column_problems, dataset_source, question
 from llm_figures.result_folders import at_home, folder_path, folder_problems
 from llm_figures.shapes import check_choices, check_folder, check_shape, shape_of, stated
 from llm_figures.spans import check_pattern
+from llm_figures.yaml_files import own_yaml
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
@@ -282,7 +283,7 @@ def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict
     """
     schema = _read_yaml(schema_folder / "claims.schema.yaml")
     files = [at_home(file) for file in config["claims"]["files"]]
-    return read_claims([Path(os.path.relpath(built_in)), *files], schema, validated)
+    return read_claims(Path(os.path.relpath(built_in)), files, schema, validated)
 
 
 def _resolve(config: dict) -> None:
@@ -415,7 +416,7 @@ def _dataset_problems(dataset: dict) -> Iterator[str]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return own_yaml(path)
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from None
 

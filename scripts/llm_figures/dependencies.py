@@ -7,12 +7,17 @@ see other versions of the libraries, which the rules that draw carry in the same
 
 import ast
 import hashlib
+import json
+import os
 import platform
+import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 # What the bytes of a picture depend on, beside what draws it.
 DRAWING = (
@@ -25,6 +30,15 @@ DRAWING = (
     "fonttools",
     "kiwisolver",
 )
+# Where Snakemake keeps what it knows of a working directory, too.
+KEPT = Path(".snakemake", "code")
+
+
+class Source(NamedTuple):
+    """What a file imports, by names with dots between, and a digest of what it does."""
+
+    imports: tuple[str, ...]
+    digest: str
 
 
 def drawing_versions() -> dict[str, str | None]:
@@ -48,7 +62,8 @@ def code_versions(script: Path) -> list[str]:
     """
     root = script.parent
     return [
-        f"{file.relative_to(root).as_posix()} {_digest(file)}" for file in local_imports(script)
+        f"{file.relative_to(root).as_posix()} {_source(file, root).digest}"
+        for file in local_imports(script)
     ]
 
 
@@ -69,8 +84,58 @@ def local_imports(script: Path) -> tuple[Path, ...]:
 
 
 @cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+def _imported(file: Path, root: Path) -> tuple[Path, ...]:
+    paths = []
+    for name in _source(file, root).imports:
+        parts = name.split(".")
+        if parts[0] not in _modules(root):
+            continue
+        # importing a.b also runs a/__init__.py
+        for depth in range(1, len(parts) + 1):
+            base = root.joinpath(*parts[:depth])
+            paths += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
+    return tuple(paths)
+
+
+@cache
+def _modules(root: Path) -> frozenset[str]:
+    """Names of which some may be modules of ours; most imports are of none."""
+    return frozenset(path.stem for path in root.iterdir())
+
+
+@cache
+def _source(file: Path, root: Path) -> Source:
+    """The file, read as Python; what was found is kept in the working directory.
+
+    To read all files takes longer than the rest of the Snakefile. What is kept counts for these
+    very bytes, read by this very code and Python, and thus is never out of date.
+    """
+    content = file.read_bytes()
+    key = hashlib.sha256(_reader() + content).hexdigest()
+    kept = KEPT / file.relative_to(root).with_suffix(".json")
+    with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or not whole
+        found = json.loads(kept.read_bytes())
+        if found["key"] == key:
+            return Source(tuple(found["imports"]), found["digest"])
+    tree = ast.parse(content, filename=str(file))
+    source = Source(tuple(_imports(tree)), _digest(tree))
+    with suppress(OSError):  # a folder that cannot be written to
+        _keep(kept, {"key": key, **source._asdict()})
+    return source
+
+
+@cache
+def _reader() -> bytes:
+    """What a `Source` depends on beside the file: this module, and the Python that runs it."""
+    return sys.version.encode() + Path(__file__).read_bytes()
+
+
+def _keep(path: Path, found: dict) -> None:
+    """Write at once, for other runs may read or write it meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(found), encoding="utf-8")
+    partial.replace(path)
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
@@ -83,29 +148,18 @@ def _statements(tree: ast.Module) -> Iterator[ast.AST]:
             waiting += getattr(node, field, [])
 
 
-@cache
-def _imported(file: Path, root: Path) -> tuple[Path, ...]:
-    paths = []
-    for node in _statements(_tree(file)):
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             # `from package import module` names a module, too
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            # importing a.b also runs a/__init__.py
-            for depth in range(1, len(parts) + 1):
-                base = root.joinpath(*parts[:depth])
-                paths += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    return tuple(paths)
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@cache
-def _digest(file: Path) -> str:
-    tree = _tree(file)
+def _digest(tree: ast.Module) -> str:
+    """A digest of the code; the tree loses its docstrings."""
     for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

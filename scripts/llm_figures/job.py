@@ -1,6 +1,7 @@
 """What every script of a rule shares: its log, its progress lines and how it fails."""
 
 import logging
+import os
 import sys
 import time
 import traceback
@@ -22,8 +23,9 @@ T = TypeVar("T")
 def job(snakemake) -> Iterator[None]:
     """Run the body of a script as the job `snakemake`.
 
-    The log file of the rule receives everything; the terminal receives progress and, on failure,
-    one line: the user's mistake as it is, anything else with the place of the full traceback.
+    The log file of the rule receives everything, first how long it took to get here, which is the
+    interpreter's start and imports; the terminal receives progress and, on failure, one line: the
+    user's mistake as it is, anything else with the place of the full traceback.
     BLAS keeps to the rule's threads, so that jobs side by side do not fight over the cores.
     """
     path = Path(snakemake.log[0])
@@ -31,12 +33,14 @@ def job(snakemake) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter(f"{snakemake.rule}: %(message)s"))
-    log.setLevel(logging.INFO)
+    terminal.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
     log.propagate = False
     log.handlers = [handler, terminal]
     logging.captureWarnings(True)
     # Warnings of libraries are for the log, where a curious reader finds them.
     logging.getLogger().addHandler(handler)
+    log.debug("started in %.2f s", _age())
     try:
         with threadpool_limits(snakemake.threads):
             yield
@@ -80,6 +84,19 @@ def progress(
             left = (now - start) / done * (total - done)
             log.info("%d of %d %s, about %s left", done, total, unit, _duration(left))
     log.info("%d of %d %s in %s", done, total, unit, _duration(time.monotonic() - start))
+
+
+def _age() -> float:
+    """Seconds since the system started this process."""
+    try:
+        # psutil, which counts from the time of boot in whole seconds, would be one off on Linux
+        stat = Path("/proc/self/stat").read_text()
+        ticks = int(stat.rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):  # another system
+        import psutil  # Snakemake brings it
+
+        return time.time() - psutil.Process().create_time()
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 METRICS = ("auc", "accuracy", "f1", "average_precision")
 
@@ -100,7 +100,7 @@ def fold_interval(
 
 @cache
 def _quantile(freedom: int) -> float:
-    return float(student_t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, 0.975))
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ import tomllib
 import pytest
 import yaml
 
+from llm_figures import dependencies
 from llm_figures.dependencies import code_versions, local_imports
 from llm_figures.resources import (
     CHECKPOINT_STAGES,
@@ -121,7 +122,8 @@ def test_drawing_needs_no_torch(root):
     assert {"snakemake", "matplotlib", "seaborn", "pandas", "pyarrow"} <= locked
 
 
-def test_imports_are_followed_through_modules_and_functions(tmp_path):
+def test_imports_are_followed_through_modules_and_functions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     package = tmp_path / "package"
     package.mkdir()
     (tmp_path / "script.py").write_text("import os\nfrom package import one\n")
@@ -147,7 +149,8 @@ def test_imports_are_followed_through_modules_and_functions(tmp_path):
         ("x = 'a'\n", "x = 'b'\n", False),
     ],
 )
-def test_a_digest_is_of_what_the_code_does(tmp_path, before, after, same):
+def test_a_digest_is_of_what_the_code_does(tmp_path, monkeypatch, before, after, same):
+    monkeypatch.chdir(tmp_path)
     found = []
     for number, text in enumerate((before, after)):
         folder = tmp_path / str(number)
@@ -158,6 +161,58 @@ def test_a_digest_is_of_what_the_code_does(tmp_path, before, after, same):
     assert [line.split()[0] for line in found[0]] == ["script.py", "helper.py"]
     assert found[0][0] == found[1][0]
     assert (found[0] == found[1]) is same
+
+
+@pytest.fixture
+def reading(tmp_path, monkeypatch):
+    """code_versions of a script in a folder of its own, as a new process would find them."""
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "scripts" / "script.py"
+    script.parent.mkdir()
+
+    def read(text):
+        script.write_text(text)
+        for function in (dependencies._source, dependencies._imported, dependencies._modules):
+            function.cache_clear()
+        local_imports.cache_clear()
+        return code_versions(script)
+
+    return read
+
+
+def test_a_file_is_read_once_until_its_bytes_change(reading, monkeypatch):
+    parsed = []
+    parse = dependencies.ast.parse
+    monkeypatch.setattr(
+        dependencies.ast, "parse", lambda *of, **more: parsed.append(of) or parse(*of, **more)
+    )
+    one, two = reading("x = 1\n"), reading("x = 2\n")
+    assert one != two
+    assert len(parsed) == 2
+    assert reading("x = 2\n") == two
+    assert len(parsed) == 2
+    assert reading("x = 1\n") == one
+    # another Python may write the same code otherwise
+    monkeypatch.setattr(dependencies.sys, "version", "4")
+    dependencies._reader.cache_clear()
+    assert reading("x = 1\n") == one
+    dependencies._reader.cache_clear()
+    assert len(parsed) == 4
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])
+def test_what_is_kept_of_a_file_may_be_damaged_or_lost(reading, damage):
+    found = reading("x = 1\n")
+    (kept,) = dependencies.KEPT.iterdir()
+    kept.write_text(damage)
+    assert reading("x = 1\n") == found
+    kept.unlink()
+    assert reading("x = 1\n") == found
+
+
+def test_nothing_needs_to_be_kept(reading, tmp_path):
+    (tmp_path / ".snakemake").write_text("in the way")
+    assert reading("x = 1\n")
 
 
 def test_declared_code_is_what_python_imports(root):
