@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # with an environment of its own where there is no other.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures demo reproduce test check unit browser workflow acceptance slurm format environment clean
+.PHONY: figures demo reproduce bench test check unit browser workflow acceptance slurm format environment clean
 
 # Snakemake takes the last --config alone, and these two give one of their own.
 ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(MAKECMDGOALS)))),)
@@ -35,6 +35,11 @@ reproduce: $(READY)
 # A few facts taught to the default model, and what that changes: a quarter of an hour on two cores.
 demo: $(READY)
 	$(BIN)/snakemake finetune_demo --configfile config/finetune-demo.yaml $(ARGS)
+
+# How fast all of it is beside its peers: hours, on a machine with nothing else to do.
+bench: $(READY)
+	$(BIN)/snakemake figures
+	$(BIN)/python benchmarks/bench.py --write $(ARGS)
 
 environment: $(READY)
 

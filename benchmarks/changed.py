@@ -1,0 +1,55 @@
+"""A second checkpoint beside a model's own, as further training might have left it."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from made import SEED
+
+from llm_figures.checkpoints import DTYPES, read_header
+from llm_figures.shapes import read_card
+
+MOVED, SIZE = 0.5, 0.05  # share of the weights, and how far beside their root mean square
+PIECE = 2**20
+
+
+@contextmanager
+def changed_copy(card: Path, folder: Path) -> Iterator[Path]:
+    """The card of a copy in `folder`, there inside the block, half of whose weights have moved.
+
+    It is written a piece at a time: what is held here must not be the process's peak.
+    """
+    known = read_card(card)
+    shutil.copytree(known["folder"], folder)
+    generator = torch.Generator().manual_seed(SEED)
+    for file in sorted(folder.glob("*.safetensors")):
+        file.chmod(0o644)
+        tensors = read_header(file, known["name"])
+        with file.open("r+b") as opened:
+            for name in sorted(tensors):
+                if len(tensors[name]["shape"]) == 2:
+                    _move(opened, tensors[name], generator)
+    path = folder / "model.json"
+    path.write_text(json.dumps(known | {"name": f"{known['name']}-changed", "folder": str(folder)}))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(folder)
+
+
+def _move(file, tensor: dict, generator: torch.Generator) -> None:
+    kind, left = DTYPES[tensor["dtype"]], tensor["shape"][0] * tensor["shape"][1]
+    place = tensor["first"]
+    while left:
+        count = min(PIECE, left)
+        file.seek(place)
+        piece = torch.frombuffer(bytearray(file.read(count * kind.itemsize)), dtype=kind)
+        noise = torch.randn(count, generator=generator)
+        noise *= torch.rand(count, generator=generator) < MOVED
+        moved = (piece + SIZE * piece.float().square().mean().sqrt() * noise).to(kind)
+        file.seek(place)
+        file.write(moved.view(torch.uint8).numpy().tobytes())
+        place, left = place + count * kind.itemsize, left - count

@@ -1,0 +1,94 @@
+"""Greedy answers to the config's questions: transformers' own generation, and ours."""
+
+import json
+from pathlib import Path
+
+import torch
+from limit import block_operations, head_operations
+from made import config, load, results, sample
+from measuring import measured, note
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from llm_figures.generation import generate
+from llm_figures.prefix import shared_prefix
+from llm_figures.prompts import question_ids, stop_strings
+from llm_figures.tensors import read_frame
+
+
+def loop(task: dict) -> None:
+    _answered(task, lambda *given: plain(*given, batch_size=1))
+
+
+def plain_batches(task: dict) -> None:
+    _answered(task, lambda *given: plain(*given, batch_size=task["plain_batch"]))
+
+
+def ours(task: dict) -> None:
+    size = config(task)["batch_size"]
+
+    def answered(model, tokenizer, prompts, stop, max_new_tokens):
+        batches = generate(
+            model, tokenizer, prompts, batch_size=size, stop=stop, max_new_tokens=max_new_tokens
+        )
+        texts = {answer.index: answer.text for batch in batches for answer in batch}
+        return [texts[index] for index in range(len(prompts))]
+
+    _answered(task, answered)
+
+
+def _answered(task: dict, method) -> None:
+    prompt = config(task)["prompt"]
+    asked = sample(read_frame(results(task, "forward", "questions.parquet")), task["questions"])
+    model, tokenizer = load(task)
+    prompts = question_ids(tokenizer, prompt, asked["question"].tolist())
+    stop, most = stop_strings(prompt), prompt["max_new_tokens"]
+
+    def work(prompts):
+        return method(model, tokenizer, prompts, stop, most)
+
+    texts = measured(task, work, prompts, prompts[:1], len(prompts))
+    tokens = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    note(task, tokens=tokens)
+    if task["function"].endswith(":ours"):
+        prefix = len(shared_prefix(prompts))
+        passed = prefix + sum(len(prompt) - prefix for prompt in prompts) + tokens
+        head = head_operations(model, len(prompts) + tokens)
+        note(task, operations=block_operations(model, passed) + head)
+    Path(task["folder"], "texts.json").write_text(json.dumps(texts))
+
+
+def plain(model, tokenizer, prompts, stop, max_new_tokens, *, batch_size) -> list[str]:
+    """transformers' own generation, batches padded on the left and sorted by length."""
+
+    class Stop(StoppingCriteria):
+        def __init__(self, width: int):
+            self._width = width
+
+        def __call__(self, input_ids, scores, **options):
+            answers = tokenizer.batch_decode(input_ids[:, self._width :])
+            ended = [any(string in answer for string in stop) for answer in answers]
+            return torch.tensor(ended, device=input_ids.device)
+
+    texts = [""] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        width = len(prompts[batch[-1]])
+        lengths = torch.tensor([[len(prompts[index])] for index in batch], device=model.device)
+        ids = torch.tensor(
+            [[0] * (width - len(prompts[index])) + list(prompts[index]) for index in batch],
+            device=model.device,
+        )
+        generated = model.generate(
+            ids,
+            attention_mask=(torch.arange(width, device=model.device) >= width - lengths).long(),
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            stopping_criteria=StoppingCriteriaList([Stop(width)]),
+            pad_token_id=tokenizer.eos_token_id,
+        )
+        for index, ids in zip(batch, generated[:, width:].tolist(), strict=True):
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            cuts = [cut for string in stop if (cut := text.find(string)) >= 0]
+            texts[index] = text[: min(cuts, default=len(text))]
+    return texts

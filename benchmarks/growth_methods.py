@@ -1,0 +1,75 @@
+"""Stages of the pipeline at one size: attention of one long text, states of a deeper model."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from growth import STATES
+from made import SEED, load, repeated, results, valid_answers
+from measuring import measured, note
+from states_methods import to_file
+
+MB = 2**20
+ROOT = Path(__file__).resolve().parents[1]
+WARM_UP = 4  # tokens
+
+
+def extraction(task: dict) -> None:
+    """scripts/extract_attention_states.py on one text, after the model is loaded."""
+    import extract_attention_states as stage
+
+    loaded = load(task)
+    model, tokenizer = loaded
+    stage.load_model = lambda *_, **__: loaded
+    file = str(Path(task["folder"], STATES))
+
+    def work(text: str) -> None:
+        stage.main(str(results(task, "model.json")), file, [text], {})
+
+    text = long_text(tokenizer, task["tokens"])
+    measured(task, work, text, long_text(tokenizer, WARM_UP), task["tokens"])
+    note(task, weights_mb=weights_mb(model))
+
+
+def layers(task: dict) -> None:
+    """States of every layer, as `states_methods.ours`, of a model of so many random blocks."""
+    torch.set_num_threads(task["cores"])
+    model = random_model(task)
+    answers = valid_answers(task, task["questions"])
+    answers = repeated(answers, task["questions"])
+    path = Path(task["folder"], STATES)
+    measured(task, partial(to_file, task, model, path), answers, answers[:1], task["layers"])
+    note(task, weights_mb=weights_mb(model))
+
+
+def random_model(task: dict):
+    """The run's model with another number of blocks and weights drawn anew."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from llm_figures.shapes import read_card
+
+    folder = read_card(results(task, "model.json"))["folder"]
+    torch.manual_seed(SEED)
+    shape = AutoConfig.from_pretrained(folder, num_hidden_layers=task["layers"])
+    return AutoModelForCausalLM.from_config(shape, dtype=torch.float32).eval()
+
+
+def weights_mb(model) -> float:
+    return sum(p.numel() * p.element_size() for p in model.parameters()) / MB
+
+
+def long_text(tokenizer, tokens: int) -> str:
+    """English of so many tokens, or as few more as the tokenizer makes of the next character."""
+    words = (ROOT / "README.md").read_text(encoding="utf-8")
+    ids = tokenizer(words)["input_ids"]
+    while len(ids) < tokens:
+        ids += ids
+    text = tokenizer.decode(ids)
+    low, high = 1, 40 * tokens  # characters; token counts rise with them
+    while low < high:
+        middle = (low + high) // 2
+        if len(tokenizer(text[:middle])["input_ids"]) < tokens:
+            low = middle + 1
+        else:
+            high = middle
+    return text[:low]

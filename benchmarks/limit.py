@@ -1,0 +1,62 @@
+"""The limit: the machine's own rate of matrix products, and how many operations a pass takes."""
+
+from works import Method, Work
+
+SIZES = {"tokens": 1024, "features": 2048, "products": 40}
+
+
+def block_operations(model, tokens: int, layers: int | None = None) -> float:
+    """Operations of the blocks' matrix products on so many tokens: two a weight and token.
+
+    layers: of the first so many blocks alone. Attention's own products come on top of it (see
+    `attention_operations`); where they are left out, a share of the limit is rather understated.
+    """
+    from llm_figures.models import decoder_layers
+
+    weights = sum(
+        parameter.numel()
+        for block in decoder_layers(model)[:layers]
+        for parameter in block.parameters()
+        if parameter.dim() > 1
+    )
+    return 2.0 * weights * tokens
+
+
+def attention_operations(model, tokens: int, layers: int) -> float:
+    """Scores and weighted values of one text in so many blocks; half of each map is masked."""
+    shape = model.config.get_text_config()
+    width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    return 2.0 * layers * tokens**2 * shape.num_attention_heads * width
+
+
+def head_operations(model, tokens: int) -> float:
+    """Of the logits of so many tokens."""
+    return 2.0 * model.get_output_embeddings().weight.numel() * tokens
+
+
+def products(task: dict) -> None:
+    """float32 products of [tokens, features] with [features, features], one after the other."""
+    import torch
+    from measuring import measured, note
+
+    torch.set_num_threads(task["cores"])
+    left = torch.randn(task["tokens"], task["features"])
+    right = torch.randn(task["features"], task["features"])
+    out = torch.empty(task["tokens"], task["features"])
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            torch.mm(left, right, out=out)
+
+    measured(task, work, task["products"], 2, task["products"])
+    note(task, operations=2.0 * task["products"] * task["tokens"] * task["features"] ** 2)
+
+
+WORKS = (
+    Work(
+        "matrix products",
+        (Method("ours", "limit:products"),),
+        options=SIZES,
+        small={"tokens": 64, "features": 64, "products": 4},
+    ),
+)

@@ -1,0 +1,76 @@
+"""Works of the probe: a fit at every layer and named token, on one split of the questions."""
+
+from pathlib import Path
+
+import pandas as pd
+from works import DisagreementError, Method, Work
+
+LARGEST_AUC_ERROR = 0.002
+CONVERGED = "sklearn, standardised and converged"
+
+
+def same_auc(folders: dict[str, Path]) -> str:
+    found = {method: pd.read_parquet(folder / "auc.parquet") for method, folder in folders.items()}
+    ours, reference = found[list(found)[-1]], found[CONVERGED]
+    apart = (ours["auc"] - reference["auc"]).abs()
+    sentences = []
+    if not apart.max() <= LARGEST_AUC_ERROR:
+        raise DisagreementError(
+            f"our AUC of a cell is {apart.max():.4f} from that of sklearn's converged fit"
+        )
+    sentences.append(
+        f"Of {len(ours)} cells ({len(ours) - int(ours['converged'].sum())} fits of ours not "
+        f"converged) our AUC is within {apart.max():.5f} of that of `{CONVERGED}`, "
+        f"{apart.mean():.6f} on average."
+    )
+    for method, own in list(found.items())[:-1]:
+        if method.startswith(CONVERGED):
+            continue
+        apart = (own["auc"] - reference["auc"]).abs()
+        sentences.append(
+            f"That of `{method}` is off by up to {apart.max():.3f}, {apart.mean():.3f} on average; "
+            f"{int((~own['converged']).sum())} of its fits stopped unconverged."
+        )
+    return " ".join(sentences)
+
+
+def grid(name: str, targets: dict[str, float], small: dict | None, **options) -> Work:
+    """targets: {method: how many times faster we are to be}. options: of the task, see `_grid`."""
+    functions = {
+        "sklearn, defaults": "default",
+        "sklearn, defaults, all cores": "default_together",
+        CONVERGED: "converged",
+        f"{CONVERGED}, all cores": "converged_together",
+        f"{CONVERGED} to 1e-4": "loosely",
+        f"{CONVERGED} to 1e-4, all cores": "loosely_together",
+        "ours": "ours",
+    }
+    methods = tuple(
+        Method(method, f"probing_methods:{function}", target=targets.get(method))
+        for method, function in functions.items()
+    )
+    return Work(name, methods, options, small, same_auc)
+
+
+OF_THE_RUN = {"questions": 544, "layers": None, "features": None}  # None: what the run has
+FEW = {"questions": 80, "layers": 2}
+WORKS = (
+    grid(
+        "probe grid",
+        {CONVERGED: 15, f"{CONVERGED}, all cores": 10, "sklearn, defaults": 5},
+        FEW,
+        **OF_THE_RUN,
+        C=1.0,
+    ),
+    grid("probe grid, penalty 1/features", {}, None, **OF_THE_RUN, C="auto"),
+    # Four of its 32 layers: a whole grid of sklearn's converged fits takes ten minutes.
+    grid(
+        "probe grid of a 7B model",
+        {CONVERGED: 5, f"{CONVERGED}, all cores": 3},
+        FEW | {"features": 24},
+        questions=1000,
+        layers=4,
+        features=4096,
+        C=1.0,
+    ),
+)

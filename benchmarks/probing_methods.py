@@ -1,0 +1,227 @@
+"""The probe's grid, every layer and named token: ours, and sklearn's regression."""
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from made import SEED, results, valid_answers
+from measuring import measured
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from llm_figures.hidden_states_file import layer_columns
+from llm_figures.probes import Cell, Split, make_cells, probe_layers
+from llm_figures.protocol import TOKENS, protocol
+from llm_figures.tensors import read_columns, read_frame
+
+TESTED = 0.2  # of the questions
+# Made-up states: directions that matter, how fast they fade, and features of unlike size.
+DIRECTIONS, NOISE = 400, 0.1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """layers: (layer, file of its states [rows, features]). rows: of each cell's examples."""
+
+    layers: list[tuple[int, Path]]
+    cells: list[Cell]
+    rows: list[np.ndarray]
+    C: float
+
+    def few(self) -> "Grid":
+        """A task or so for every process."""
+        return Grid(self.layers[:2], self.cells[:4], self.rows[:4], self.C)
+
+
+def default(task: dict) -> None:
+    _sklearn(task, partial(_fit_default), 1)
+
+
+def default_together(task: dict) -> None:
+    _sklearn(task, partial(_fit_default), task["cores"])
+
+
+def converged(task: dict) -> None:
+    """To the accuracy of ours: sklearn's gradient is one of the mean loss, ours of the sum."""
+    _sklearn(task, partial(_fit_converged, tolerance=1e-8, dtype=np.float64), 1)
+
+
+def converged_together(task: dict) -> None:
+    _sklearn(task, partial(_fit_converged, tolerance=1e-8, dtype=np.float64), task["cores"])
+
+
+def loosely(task: dict) -> None:
+    """To sklearn's default tolerance, which single precision reaches."""
+    _sklearn(task, partial(_fit_converged, tolerance=1e-4, dtype=np.float32), 1)
+
+
+def loosely_together(task: dict) -> None:
+    _sklearn(task, partial(_fit_converged, tolerance=1e-4, dtype=np.float32), task["cores"])
+
+
+def ours(task: dict) -> None:
+    grid = _grid(task)
+    chosen = protocol({"preset": "strict", "seed": SEED}, hold_out=False)
+    chosen |= {"controls": [], "C": grid.C, "split": "single"}
+
+    def work(grid: Grid) -> list[pd.DataFrame]:
+        states = [(layer, partial(_states, path)) for layer, path in grid.layers]
+        return list(probe_layers(states, grid.rows, grid.cells, chosen, task["cores"]))
+
+    frames = measured(task, work, grid, grid.few(), len(grid.layers) * len(grid.cells))
+    scores = {
+        (layer, token): (cell["score"].to_numpy(), bool(cell["converged"].all()))
+        for (layer, _), frame in zip(grid.layers, frames, strict=True)
+        for token, cell in frame.groupby("token")
+    }
+    _write_auc(task, grid, scores)
+
+
+def _sklearn(task: dict, fit, jobs: int) -> None:
+    """Each cell by `fit`, with one BLAS thread, which suits its solver best."""
+    grid = _grid(task)
+
+    def work(grid: Grid):
+        places = [
+            (layer, path, cell, at)
+            for layer, path in grid.layers
+            for cell, at in zip(grid.cells, grid.rows, strict=True)
+        ]
+        with threadpool_limits(1):
+            fits = Parallel(jobs)(
+                delayed(_fitted)(fit, path, cell, at, grid.C) for _, path, cell, at in places
+            )
+        return {
+            (place[0], place[2].token): found for place, found in zip(places, fits, strict=True)
+        }
+
+    scores = measured(task, work, grid, grid.few(), len(grid.layers) * len(grid.cells))
+    _write_auc(task, grid, scores)
+
+
+def _fitted(fit, path: Path, cell: Cell, at: np.ndarray, C: float) -> tuple[np.ndarray, bool]:
+    """Scores of the tested answers, and whether the fit converged."""
+    states, (split,) = _states(path), cell.splits
+    with warnings.catch_warnings(action="ignore"):  # what has not converged is counted
+        return fit(states[at[split.train]], cell.labels[split.train], states[at[split.test]], C)
+
+
+def _fit_default(taught, labels, tested, C) -> tuple[np.ndarray, bool]:
+    regression = LogisticRegression().fit(taught, labels)
+    return regression.decision_function(tested), _has_converged(regression)
+
+
+def _fit_converged(taught, labels, tested, C, *, tolerance, dtype) -> tuple[np.ndarray, bool]:
+    taught, tested = taught.astype(dtype), tested.astype(dtype)
+    scaler = StandardScaler().fit(taught)
+    regression = LogisticRegression(C=C, tol=tolerance, max_iter=10_000)
+    regression.fit(scaler.transform(taught), labels)
+    return regression.decision_function(scaler.transform(tested)), _has_converged(regression)
+
+
+def _has_converged(regression: LogisticRegression) -> bool:
+    return bool((regression.n_iter_ < regression.max_iter).all())
+
+
+def _states(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def _grid(task: dict) -> Grid:
+    made_up = task["features"] is not None
+    keys, layers, answers = _made_up(task) if made_up else _of_the_run(task)
+    chosen = protocol({"preset": "strict", "seed": SEED}, hold_out=False)
+    cells, rows = make_cells(keys, answers, TOKENS["strict"], chosen)
+    tested = np.random.default_rng(SEED).permutation(len(answers)) < TESTED * len(answers)
+    at = pd.Series(tested, index=answers["question_id"].sort_values())
+    split = [at[cell.questions].to_numpy() for cell in cells]
+    cells = [
+        Cell(c.token, c.questions, c.labels, c.groups, c.twins, [Split(0, 0, ~test, test)])
+        for c, test in zip(cells, split, strict=True)
+    ]
+    kept = [index for index, cell in enumerate(cells) if cell.enough]
+    features = _states(layers[0][1]).shape[1]
+    penalty = 1 / features if task["C"] == "auto" else task["C"]
+    return Grid(layers, [cells[i] for i in kept], [rows[i] for i in kept], penalty)
+
+
+def _of_the_run(task: dict):
+    """The states that the run extracted, as one file a layer, which every method maps alike."""
+    files = sorted(results(task, "forward", "hidden_states", "residual").glob("*.parquet"))
+    answers = valid_answers(task, task["questions"])
+    keys = pd.concat([read_frame(file, ["question_id", "token"]) for file in files])
+    keys = keys.reset_index(drop=True)
+    kept = np.flatnonzero(keys["question_id"].isin(answers["question_id"]))
+    layers = []
+    for layer, column in enumerate(layer_columns(files[0])[: task["layers"]]):
+        path = Path(task["folder"], f"{column}.npy")
+        np.save(path, read_columns(files, column)[kept])
+        layers.append((layer, path))
+    return keys.iloc[kept].reset_index(drop=True), layers, answers
+
+
+def _made_up(task: dict):
+    """States of a larger model: a spectrum that fades, features of unlike size and offset, and
+    labels that a direction among the first tells, with noise.
+    """
+    count, features = task["questions"], task["features"]
+    random = np.random.default_rng(SEED)
+    tokens = TOKENS["strict"]
+    fading = np.arange(1, DIRECTIONS + 1) ** -0.5
+    meaning = random.standard_normal((count, DIRECTIONS), dtype=np.float32)
+    told = (meaning * fading) @ random.standard_normal(DIRECTIONS)
+    wrong = told + 1.5 * random.standard_normal(count) > 0
+    answers = pd.DataFrame(
+        {
+            "question_id": np.arange(count),
+            "correct": ~wrong,
+            "hold_out": False,
+            "twin": np.arange(count),
+            "group": "",
+        }
+    )
+    keys = pd.DataFrame(
+        {"question_id": np.tile(np.arange(count), len(tokens)), "token": np.repeat(tokens, count)}
+    )
+    layers = []
+    for number in range(task["layers"]):
+        states = np.empty((len(keys), features), np.float32)
+        for start in range(0, len(keys), count):
+            mixing = random.standard_normal((DIRECTIONS, features), dtype=np.float32)
+            own = (meaning * fading.astype(np.float32)) @ mixing
+            own += NOISE * random.standard_normal(own.shape, dtype=np.float32)
+            own *= random.lognormal(0, 1, features).astype(np.float32)
+            own += 10 * random.standard_normal(features).astype(np.float32)
+            states[start : start + count] = own
+        layers.append((number, Path(task["folder"], f"layer_{number}.npy")))
+        np.save(layers[-1][1], states)
+    return keys, layers, answers
+
+
+def _write_auc(task: dict, grid: Grid, scores: dict) -> None:
+    """AUC of every cell, answers with the same states scored equal, as ours are."""
+    rows = []
+    for layer, path in grid.layers:
+        states = _states(path)
+        for cell, at in zip(grid.cells, grid.rows, strict=True):
+            (split,) = cell.splits
+            found, converged = scores[layer, cell.token]
+            same = pd.factorize(
+                np.array([row.tobytes() for row in states[at[split.test]]], dtype=object)
+            )[0]
+            equal = pd.Series(found).groupby(same).transform("first")
+            rows.append(
+                {
+                    "layer": layer,
+                    "token": cell.token,
+                    "auc": roc_auc_score(cell.labels[split.test], equal),
+                    "converged": converged,
+                }
+            )
+    pd.DataFrame(rows).to_parquet(Path(task["folder"], "auc.parquet"), index=False)

@@ -1,0 +1,75 @@
+"""Works over many questions: greedy answers, and hidden states at the named tokens."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from works import DisagreementError, Method, Work
+
+# How far the methods may be apart before the comparison is called off.
+MOST_DIFFERING_ANSWERS = 0.01  # of all answers
+LARGEST_STATE_ERROR = 1e-3  # of the layer's largest value
+# Of transformers' own batches.
+PLAIN_BATCH = 16
+
+
+def same_answers(folders: dict[str, Path]) -> str:
+    texts = {
+        method: json.loads((folder / "texts.json").read_text())
+        for method, folder in folders.items()
+    }
+    *_, ours = texts.values()
+    differing = []
+    for method, theirs in list(texts.items())[:-1]:
+        count = sum(left != right for left, right in zip(ours, theirs, strict=True))
+        if count > MOST_DIFFERING_ANSWERS * len(ours):
+            raise DisagreementError(
+                f"{count} of {len(ours)} answers differ between {method} and ours"
+            )
+        differing.append(f"{count} from those of {method}")
+    return f"Of {len(ours)} answers, ours differ in {' and '.join(differing)}."
+
+
+def same_states(folders: dict[str, Path]) -> str:
+    states = {method: np.load(folder / "states.npy") for method, folder in folders.items()}
+    *_, ours = states.values()
+    errors = []
+    for method, theirs in list(states.items())[:-1]:
+        error = np.abs(ours - theirs).max(axis=(0, 2)) / np.abs(theirs).max(axis=(0, 2))
+        if not error.max() <= LARGEST_STATE_ERROR:
+            raise DisagreementError(
+                f"{method} and ours differ by {error.max():.1e} of layer {int(error.argmax())}'s "
+                "largest value"
+            )
+        errors.append(f"{error.max():.0e} from {method}")
+    return (
+        f"Our states differ by at most {' and '.join(errors)}, in units of the largest value in "
+        f"the layer (`exact_answer_last` of {len(ours)} questions, every layer)."
+    )
+
+
+WORKS = (
+    Work(
+        "states",
+        (
+            Method("one question at a time, every token kept", "states_methods:loop", target=8),
+            Method("plain batches, named tokens kept", "states_methods:plain_batches"),
+            Method("ours", "states_methods:ours"),
+        ),
+        options={"questions": 544, "plain_batch": PLAIN_BATCH},
+        small={"questions": 8},
+        agree=same_states,
+        memory_target=6,
+    ),
+    Work(
+        "generation",
+        (
+            Method("one prompt at a time", "generation_methods:loop", target=6),
+            Method("plain batches", "generation_methods:plain_batches"),
+            Method("ours", "generation_methods:ours"),
+        ),
+        options={"questions": 128, "plain_batch": PLAIN_BATCH},
+        small={"questions": 8},
+        agree=same_answers,
+    ),
+)

@@ -1,0 +1,81 @@
+"""What becomes of a benchmark's costs: medians, ratios, targets, shares of the limit."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+import growth
+import tables
+from works import Method, Work
+
+WALK = Work(
+    "walk", (Method("foot", "x:y", target=4), Method("horse", "x:z"), Method("ours", "x:o"))
+)
+PRODUCTS = Work(tables.PRODUCTS, (Method("ours", "x:p"),))
+
+
+def costs():
+    rows = [
+        *(("walk", "foot", seconds, 100.0, 0.0) for seconds in (10.0, 12.0, 30.0)),
+        *(("walk", "horse", 4.0, 500.0, 0.0) for _ in range(3)),
+        *(("walk", "ours", 2.0, 50.0, 1e9) for _ in range(3)),
+        (tables.PRODUCTS, "ours", 1.0, 80.0, 1e9),
+    ]
+    frame = pd.DataFrame(rows, columns=["work", "method", "seconds", "peak_mb", "operations"])
+    frame["operations"] = frame["operations"].where(frame["operations"] > 0)
+    return frame.assign(setup_seconds=1.0, other_load=0.0, agreement="All agree.", machine="here")
+
+
+def test_a_table_shows_medians_their_spread_and_ratios_beside_targets():
+    foot, horse, ours = tables.rows_of(WALK, costs().query("work == 'walk'"))
+    assert foot["Seconds"] == "12.00"
+    assert foot["Least to most"] == "10.00 to 30.00"
+    assert foot["× ours"] == "6.0"
+    assert foot["Target"] == "4"
+    assert (horse["× ours"], horse["Target"], ours["× ours"]) == ("2.0", "", "1.0")
+
+
+def test_what_memory_is_to_be_is_said_beside_what_it_is():
+    own = costs().query("work == 'walk'")
+    assert tables.memory(WALK, own) == ""
+    asked = replace(WALK, largest_mb=60, memory_target=3)
+    assert tables.memory(asked, own) == (
+        "Our peak is to be 60 MiB at most. Our peak is 1/2.0 of that of `foot`; the target is 1/3."
+    )
+
+
+def test_the_share_of_the_limit_is_of_the_rate_in_the_same_costs():
+    found = {row["Work"]: row for row in tables.shares([WALK, PRODUCTS], costs())}
+    assert found["walk"]["Of the limit"] == "50%"
+    assert found["walk"]["Gflop/s"] == "0"  # half of one
+    assert found[tables.PRODUCTS]["Of the limit"] == ""
+    assert tables.shares([WALK], costs().query("work == 'walk'")) == []
+
+
+def test_growth_is_told_by_its_exponent():
+    assert growth.exponent([1, 10, 100], [3, 300, 30_000]) == pytest.approx(2)
+    assert growth.exponent([2, 4], [5, 5]) == pytest.approx(0)
+
+
+def test_results_go_between_the_markers_and_into_a_picture(tmp_path, monkeypatch):
+    readme, picture = tmp_path / "README.md", tmp_path / "ratios.png"
+    monkeypatch.setattr(tables, "README", readme)
+    monkeypatch.setattr(tables, "PICTURE", picture)
+    start, end = tables.MARKERS
+    readme.write_text(f"before\n{start}\nold\n{end}\nafter\n")
+    tables.write_tables([WALK, PRODUCTS], costs().assign(other_load=[0.4, *[0.0] * 9]))
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| foot | 12.00 |" in text
+    assert "All agree." in text
+    assert "Other programs kept 0.4 cores busy" in text
+    assert picture.stat().st_size > 5000
+    readme.write_text("nothing")
+    with pytest.raises(SystemExit, match="needs the markers"):
+        tables.write_tables([WALK], costs())
