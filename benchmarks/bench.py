@@ -23,8 +23,8 @@ import pandas as pd
 import pipeline
 import probing
 import questions
-from apart import LARGEST_LOAD, ROOT, StoppedError, cores, machine, run_alone, run_here
-from tables import write_tables
+from apart import ROOT, StoppedError, cores, machine, run_alone, run_here
+from tables import report, write_tables
 from works import DisagreementError, Work
 
 COSTS = Path(__file__).with_name("costs.parquet")
@@ -60,10 +60,7 @@ def main() -> None:
     costs = pd.concat(found, ignore_index=True)
     if options.output:
         costs.to_parquet(options.output, index=False)
-    loaded = costs[costs["other_load"] > LARGEST_LOAD]
-    if len(loaded):
-        names = ", ".join(sorted(set(loaded["work"])))
-        print(f"beside other programs, so that these times are too long: {names}")
+    print(f"\n{report(works, costs)}")
 
 
 def arguments() -> argparse.Namespace:

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from apart import LARGEST_LOAD
 from works import Work
 
 README = Path(__file__).with_name("README.md")
 PICTURE = Path(__file__).with_name("ratios.png")
 MARKERS = ("<!-- results -->", "<!-- /results -->")
 PRODUCTS = "matrix products"  # the work that measures the limit
-LARGEST_LOAD = 0.15
 
 
 def write_tables(works: Sequence[Work], costs: pd.DataFrame) -> None:
@@ -38,7 +39,7 @@ def report(works: Sequence[Work], costs: pd.DataFrame) -> str:
             paragraphs.append(work.summary(own))
         if (load := own["other_load"].max()) > LARGEST_LOAD:
             paragraphs.append(f"Other programs kept {load:.1f} cores busy during one of the runs.")
-    if limit := shares(works, costs):
+    if limit := shares(costs):
         paragraphs += ["### Share of the limit", markdown(limit)]
     return "\n\n".join(paragraphs)
 
@@ -72,6 +73,8 @@ def rows_of(work: Work, costs: pd.DataFrame) -> list[dict[str, str]]:
             "Set-up, s": f"{cost['setup_seconds']:.1f}",
             "Peak, MiB": f"{cost['peak_mb']:,.0f}",
         }
+        if not np.isnan(cost.get("jobs", np.nan)):
+            row |= {"Jobs": f"{cost['jobs']:.0f}", "Start-up": f"{cost['startup_share']:.0%}"}
         rows.append(row)
     return rows
 
@@ -91,7 +94,7 @@ def memory(work: Work, costs: pd.DataFrame) -> str:
     return " ".join(words)
 
 
-def shares(works: Sequence[Work], costs: pd.DataFrame) -> list[dict[str, str]]:
+def shares(costs: pd.DataFrame) -> list[dict[str, str]]:
     """Rows: what part of the machine's matrix-product rate each forward-bound stage reaches."""
     if "operations" not in costs:
         return []

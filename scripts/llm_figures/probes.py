@@ -329,17 +329,17 @@ def probe_layers(
     )
     with threadpool_limits(1), parallel_config(backend="loky", inner_max_num_threads=1):
         found = Parallel(jobs, return_as="generator", batch_size=1, max_nbytes=None)(tasks)
-        while frames := list(islice(found, len(shares))):
-            yield pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+        while fits := list(islice(found, len(shares))):
+            # Of a layer in parts the same frame as of a whole one, to the layout in memory, on
+            # which a file's bytes depend.
+            yield _frame(fit for share in fits for fit in share)
 
 
-def _probe_layer(layer, states, examples, protocol) -> pd.DataFrame:
+def _probe_layer(layer, states, examples, protocol) -> list[dict[str, np.ndarray]]:
     values = states()
     _check_finite(layer, values)
     with warnings.catch_warnings(action="ignore"):  # what has not converged is counted instead
-        return _frame(
-            fit for cell, at in examples for fit in _fits(values, at, cell, layer, protocol)
-        )
+        return [fit for cell, at in examples for fit in _fits(values, at, cell, layer, protocol)]
 
 
 def _check_finite(layer: int, states: np.ndarray) -> None:

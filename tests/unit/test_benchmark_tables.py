@@ -36,7 +36,14 @@ def test_a_table_shows_medians_their_spread_and_ratios_beside_targets():
     assert foot["Least to most"] == "10.00 to 30.00"
     assert foot["× ours"] == "6.0"
     assert foot["Target"] == "4"
+    assert "Jobs" not in ours
     assert (horse["× ours"], horse["Target"], ours["× ours"]) == ("2.0", "", "1.0")
+
+
+def test_a_run_of_the_pipeline_tells_its_jobs_and_what_of_them_was_start_up():
+    own = costs().query("work == 'walk'").assign(jobs=4.0, startup_share=0.125)
+    assert [row["Jobs"] for row in tables.rows_of(WALK, own)] == ["4"] * 3
+    assert tables.rows_of(WALK, own)[0]["Start-up"] == "12%"
 
 
 def test_what_memory_is_to_be_is_said_beside_what_it_is():
@@ -49,11 +56,11 @@ def test_what_memory_is_to_be_is_said_beside_what_it_is():
 
 
 def test_the_share_of_the_limit_is_of_the_rate_in_the_same_costs():
-    found = {row["Work"]: row for row in tables.shares([WALK, PRODUCTS], costs())}
+    found = {row["Work"]: row for row in tables.shares(costs())}
     assert found["walk"]["Of the limit"] == "50%"
     assert found["walk"]["Gflop/s"] == "0"  # half of one
     assert found[tables.PRODUCTS]["Of the limit"] == ""
-    assert tables.shares([WALK], costs().query("work == 'walk'")) == []
+    assert tables.shares(costs().query("work == 'walk'")) == []
 
 
 def test_growth_is_told_by_its_exponent():

@@ -40,6 +40,8 @@ def test_every_work_runs_and_its_methods_agree(root, made, tmp_path, monkeypatch
         if method.environment not in PEERS
     }
     assert set(zip(costs["work"], costs["method"], strict=True)) == expected
+    assert "time grows as size^" in output
+    assert "### Share of the limit" in output
     assert (costs["seconds"] > 0).all()
     assert (costs["peak_mb"] > 0).all()
     compared = {work.name for work in EVERY if work.agree and work.shown(small=True)}
