@@ -27,6 +27,7 @@ from llm_figures.decoders import decoder as decoder
 from llm_figures.decoders import decoder_layers
 from llm_figures.errors import UserError
 from llm_figures.job import log
+from llm_figures.processors import prepare_for_cpu
 from llm_figures.shapes import read_card
 
 transformers.utils.logging.disable_progress_bar()
@@ -102,6 +103,7 @@ def load_model(
             f"the weights in {folder} do not fit its config.json: {len(absent)} tensor(s) missing "
             f"or of another shape, for example {absent[0]}"
         )
+    prepare_for_cpu(model)
     return model.eval(), tokenizer
 
 
