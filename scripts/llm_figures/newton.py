@@ -244,6 +244,7 @@ class _Place:
 class _Factor:
     """Cholesky factor of a Newton system in single precision, with what the intercept needs.
 
+    cholesky: lower, which LAPACK finds in three quarters of the time of the upper one.
     curvature: [train]. shift: how the point answers to a change of the intercept.
     """
 
@@ -253,7 +254,7 @@ class _Factor:
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         # LAPACK's own for this, spotrs, takes four times as long for a single vector.
-        return strsv(self.cholesky, strsv(self.cholesky, right, trans=1))
+        return strsv(self.cholesky, strsv(self.cholesky, right, lower=1), lower=1, trans=1)
 
 
 class Primal(NewtonSolver):
@@ -291,7 +292,7 @@ class Primal(NewtonSolver):
         scaled = np.sqrt(curvature).astype(np.float32)[:, None] * self._single
         system = scaled.T @ scaled
         system.flat[:: len(system) + 1] += np.float32(1 / self._C)
-        cholesky, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
+        cholesky, failed = spotrf(system.T, lower=1, clean=0, overwrite_a=1)
         if failed:
             return None
         factor = _Factor(cholesky, curvature, curvature)
@@ -348,7 +349,7 @@ class Dual(NewtonSolver):
         system = np.multiply(self._kernel, root)
         system *= root[:, None]
         system.flat[:: len(system) + 1] += 1
-        cholesky, failed = spotrf(system.T, lower=0, clean=0, overwrite_a=1)
+        cholesky, failed = spotrf(system.T, lower=1, clean=0, overwrite_a=1)
         if failed:
             return None
         factor = _Factor(cholesky, root, curvature)
