@@ -35,18 +35,31 @@ def head_operations(model, tokens: int) -> float:
 
 
 def products(task: dict) -> None:
-    """float32 products of [tokens, features] with [features, features], one after the other."""
+    """float32 products of [tokens, features] with [features, features], by torch's own choice."""
+    from torch import nn
+
+    _products(task, nn.Linear)
+
+
+def products_as_ours(task: dict) -> None:
+    """The same as the pipeline's models compute them."""
+    from llm_figures.processors import OneDnnLinear
+
+    _products(task, OneDnnLinear)
+
+
+def _products(task: dict, kind) -> None:
     import torch
     from measuring import measured, note
 
     torch.set_num_threads(task["cores"])
     left = torch.randn(task["tokens"], task["features"])
-    right = torch.randn(task["features"], task["features"])
-    out = torch.empty(task["tokens"], task["features"])
+    layer = kind(task["features"], task["features"], bias=False)
 
+    @torch.inference_mode()
     def work(count: int) -> None:
         for _ in range(count):
-            torch.mm(left, right, out=out)
+            layer(left)
 
     measured(task, work, task["products"], 2, task["products"])
     note(task, operations=2.0 * task["products"] * task["tokens"] * task["features"] ** 2)
@@ -55,7 +68,7 @@ def products(task: dict) -> None:
 WORKS = (
     Work(
         "matrix products",
-        (Method("ours", "limit:products"),),
+        (Method("torch's own", "limit:products"), Method("ours", "limit:products_as_ours")),
         options=SIZES,
         small={"tokens": 64, "features": 64, "products": 4},
     ),
