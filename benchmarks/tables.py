@@ -100,13 +100,14 @@ def shares(costs: pd.DataFrame) -> list[dict[str, str]]:
         return []
     counted = costs.dropna(subset="operations")
     rates = counted["operations"] / counted["seconds"] / 1e9
-    best = rates[counted["work"] == PRODUCTS]
-    if best.empty:
+    products = counted["work"] == PRODUCTS
+    if not products.any():
         return []
+    limit = rates[products].groupby(counted["method"]).median().max()
     rows = []
     for (work, method), own in counted.groupby(["work", "method"], sort=False):
         rate = rates[own.index].median()
-        share = "" if work == PRODUCTS else f"{rate / best.median():.0%}"
+        share = "" if work == PRODUCTS else f"{rate / limit:.0%}"
         rows.append(
             {"Work": work, "Method": method, "Gflop/s": f"{rate:.0f}", "Of the limit": share}
         )
