@@ -41,6 +41,8 @@ def report(works: Sequence[Work], costs: pd.DataFrame) -> str:
             paragraphs.append(f"Other programs kept {load:.1f} cores busy during one of the runs.")
     if limit := shares(costs):
         paragraphs += ["### Share of the limit", markdown(limit)]
+    if missing := [work.name for work in works if work not in measured]:
+        paragraphs.append(f"Not measured so far: {'; '.join(missing)}.")
     return "\n\n".join(paragraphs)
 
 

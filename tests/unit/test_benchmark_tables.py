@@ -64,6 +64,12 @@ def test_the_share_of_the_limit_is_of_the_best_rate_in_the_same_costs():
     assert tables.shares(costs().query("work == 'walk'")) == []
 
 
+def test_works_that_were_not_measured_are_named():
+    sail = Work("sail", (Method("ours", "x:s"),))
+    assert tables.report([WALK, sail], costs()).endswith("Not measured so far: sail.")
+    assert "Not measured" not in tables.report([WALK, PRODUCTS], costs())
+
+
 def test_growth_is_told_by_its_exponent():
     assert growth.exponent([1, 10, 100], [3, 300, 30_000]) == pytest.approx(2)
     assert growth.exponent([2, 4], [5, 5]) == pytest.approx(0)
