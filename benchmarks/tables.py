@@ -158,6 +158,7 @@ def draw(works: Sequence[Work], costs: pd.DataFrame) -> None:
     ticks = [
         tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if tick <= 1.5 * frame["ratio"].max()
     ]
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.legend(loc="lower right")
