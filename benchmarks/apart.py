@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from peers import python_of
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LARGEST_LOAD = 0.15  # of other programs, in cores
+AS_JOBS = {"OPENBLAS_THREAD_TIMEOUT": "20"}  # what the Snakefile sets for the pipeline's jobs
 PATIENCE = 3  # runs at most, until one has the machine to itself
 
 
@@ -49,24 +51,30 @@ def run_apart(task: dict, environment: str) -> dict:
     Raises:
         StoppedError: the process failed.
     """
-    folder = Path(task["folder"])
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    python, path = sys.executable, {"PYTHONPATH": str(ROOT / "scripts")}
+    start, others = time.time(), _others_seconds()
+    call_apart(task, environment)
+    load = (_others_seconds() - others) / (time.time() - start)
+    return _cost(task) | {"other_load": max(0.0, load - (psutil.cpu_count() - cores()))}
+
+
+def call_apart(task: dict, environment: str = "own") -> None:
+    """The task's function in a process of its own, and in a new folder.
+
+    Raises:
+        StoppedError: the process failed.
+    """
+    _new_folder(task)
+    python, path = sys.executable, {"PYTHONPATH": str(ROOT / "scripts")} | AS_JOBS
     if environment != "own":
         python, path = python_of(environment), {"PYTHONPATH": ""}
-    start, others = time.time(), _others_seconds()
     code = subprocess.run(
-        [python, str(HERE / "run_method.py"), json.dumps(task | {"started": start})],
+        [python, str(HERE / "run_method.py"), json.dumps(task | {"started": time.time()})],
         env=os.environ | path,
         check=False,
     ).returncode
     if code:
         why = "killed; out of memory?" if code == -9 else "failed, see above"
         raise StoppedError(f"{task['work']}, {task['method']}: {why}")
-    load = (_others_seconds() - others) / (time.time() - start)
-    cost = json.loads((folder / "cost.json").read_text())
-    return cost | {"other_load": max(0.0, load - (psutil.cpu_count() - cores()))}
 
 
 def run_here(task: dict, environment: str) -> dict:
@@ -79,13 +87,24 @@ def run_here(task: dict, environment: str) -> dict:
         raise StoppedError(
             f"{task['work']}, {task['method']}: only of this environment, see --without"
         )
-    folder = Path(task["folder"])
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    call_here(task)
+    return _cost(task) | {"other_load": 0.0}
+
+
+def call_here(task: dict) -> None:
+    _new_folder(task)
     module, _, name = task["function"].partition(":")
     sys.path[:0] = [part for part in (str(ROOT / "scripts"),) if part not in sys.path]
     getattr(import_module(module), name)(task | {"started": time.time()})
-    return json.loads((folder / "cost.json").read_text()) | {"other_load": 0.0}
+
+
+def _new_folder(task: dict) -> None:
+    shutil.rmtree(task["folder"], ignore_errors=True)
+    Path(task["folder"]).mkdir(parents=True)
+
+
+def _cost(task: dict) -> dict:
+    return json.loads(Path(task["folder"], "cost.json").read_text())
 
 
 def _others_seconds() -> float:
@@ -102,10 +121,18 @@ def machine() -> str:
     libraries = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "transformers", "numpy", "scikit-learn")
     )
-    return (
-        f"{_processor()}, {cores()} cores, {memory:.0f} GiB, Python {platform.python_version()}, "
-        f"{libraries}"
-    )
+    parts = [_processor(), f"{cores()} cores", f"{memory:.0f} GiB", *gpus()]
+    return ", ".join([*parts, f"Python {platform.python_version()}", libraries])
+
+
+@cache
+def gpus() -> list[str]:
+    """The names of CUDA's GPUs, asked of the driver: torch is not to be imported here."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def _processor() -> str:

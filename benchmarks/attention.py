@@ -6,6 +6,7 @@ one at four fifths of the depth, which for the default model is the one that its
 counts is the time from token ids to maps, one text a pass.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,28 @@ DEPTH = 0.8
 
 
 def agree(folders: dict[str, Path]) -> str:
-    """How far the methods' maps are from the first one's.
+    """How far the methods' weights are from the first one's.
 
     Raises:
         DisagreementError: further than the tolerance.
     """
+    largest = _furthest(folders, lambda apart: apart.max(), TOLERANCE)
+    return f"The maps differ by {largest:.1g} at most."
+
+
+def agree_by_row(folders: dict[str, Path], largest: float) -> str:
+    """The same by how much of a query's weight lies elsewhere: by half of a row's differences.
+
+    In low precision the most that single weights differ by says nothing: in a long text every
+    weight is small.
+    """
+    found = _furthest(folders, lambda apart: apart.sum(axis=-1).max() / 2, largest)
+    return f"Of the rows' weight {found:.1%} at most lies elsewhere than in the first maps."
+
+
+def _furthest(
+    folders: dict[str, Path], distance: Callable[[np.ndarray], float], tolerance: float
+) -> float:
     maps = {name: np.load(folder / "maps.npy", mmap_mode="r") for name, folder in folders.items()}
     (first, expected), *others = maps.items()
     largest = 0.0
@@ -28,11 +46,11 @@ def agree(folders: dict[str, Path]) -> str:
         if found.shape != expected.shape:
             raise DisagreementError(f"{name}: maps of {found.shape}, {first}: {expected.shape}")
         for one, other in zip(found, expected, strict=True):  # an alteration at a time
-            apart = float(np.abs(one - other).max())
-            if not apart <= TOLERANCE:
+            apart = float(distance(np.abs(one - other)))
+            if not apart <= tolerance:
                 raise DisagreementError(f"{name}: weights {apart:.2g} from those of {first}")
             largest = max(largest, apart)
-    return f"The maps differ by {largest:.1g} at most."
+    return largest
 
 
 def work(tokens: int, texts: int, whole: float, early: float, largest_mb: float | None) -> Work:

@@ -7,7 +7,6 @@ import numpy as np
 from attention_work import (
     CHANGES,
     changed,
-    cores,
     eager_model,
     every_map,
     no_maps,
@@ -62,7 +61,7 @@ def plain(task: dict, stop: bool = False) -> None:
         raise RuntimeError(f"layer {layer} was not reached")
 
     texts = token_ids(task)
-    work = partial(every_map, map_of=map_of)
+    work = partial(every_map, map_of=map_of, device=task["device"])
     save(task, measured(task, work, texts, warm_up(texts), len(texts)))
 
 
@@ -74,12 +73,12 @@ def stopped(task: dict) -> None:
 def ours(task: dict) -> None:
     """A pass a text for the layer's queries and keys; maps from these, equal ones once."""
     from limit import attention_operations, block_operations
+    from made import load
 
     from llm_figures.capture import capture_attention, states_of
-    from llm_figures.models import decoder_layers, load_model
+    from llm_figures.models import decoder_layers
 
-    card = f"{task['results']}/model.json"
-    model, _ = load_model(card, device="cpu", dtype="float32", threads=cores())
+    model, _ = load(task)
     layer = shown_layer(task, len(decoder_layers(model)))
 
     def work(texts):

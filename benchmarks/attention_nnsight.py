@@ -37,7 +37,7 @@ def whole(task: dict, stop: bool = False) -> None:
         return found
 
     texts = token_ids(task)
-    work = partial(every_map, map_of=map_of)
+    work = partial(every_map, map_of=map_of, device=task["device"])
     save(task, measured(task, work, texts, warm_up(texts), len(texts)))
 
 

@@ -32,8 +32,8 @@ def whole(task: dict, stop: bool = False) -> None:
         str(model_folder(task)),
         hf_model=loaded,
         tokenizer=AutoTokenizer.from_pretrained(model_folder(task), local_files_only=True),
-        device="cpu",
-        dtype=torch.float32,
+        device=task["device"],
+        dtype=getattr(torch, task["dtype"]),
     )
     torch.set_num_threads(cores())
     layer = shown_layer(task, loaded.config.num_hidden_layers)
@@ -56,7 +56,7 @@ def whole(task: dict, stop: bool = False) -> None:
         return found[0]
 
     texts = token_ids(task)
-    work = partial(every_map, map_of=map_of)
+    work = partial(every_map, map_of=map_of, device=task["device"])
     save(task, measured(task, work, texts, warm_up(texts), len(texts)))
 
 

@@ -26,7 +26,7 @@ CHANGES = [
 
 
 def model_folder(task: dict) -> Path:
-    return Path(json.loads(Path(task["results"], "model.json").read_text())["folder"])
+    return Path(json.loads(Path(task["card"]).read_text())["folder"])
 
 
 def token_ids(task: dict) -> list[list[int]]:
@@ -67,17 +67,18 @@ def cores() -> int:
 
 
 def eager_model(task: dict):
-    """The model as transformers loads it, with eager attention, in float32 on all cores."""
+    """The model as transformers loads it, with eager attention; on a CPU on all cores."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(cores())
-    return AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         model_folder(task),
         attn_implementation="eager",
-        dtype=torch.float32,
+        dtype=getattr(torch, task["dtype"]),
         local_files_only=True,
-    ).eval()
+    )
+    return model.to(task["device"]).eval()
 
 
 def changed(states, operation: str, epsilon: float | None, tokens: int = -2):
@@ -88,10 +89,11 @@ def changed(states, operation: str, epsilon: float | None, tokens: int = -2):
     return states.mean(dim=dimension, keepdim=True).expand_as(states)
 
 
-def every_map(texts: list[list[int]], map_of) -> np.ndarray:
+def every_map(texts: list[list[int]], map_of, device: str) -> np.ndarray:
     """The peers' loop: a pass for each change of each text.
 
     map_of: (ids [1, tokens], component, operation, epsilon) -> mean over heads [tokens, tokens].
+    device: the ids'.
     """
     import torch
 
@@ -99,7 +101,8 @@ def every_map(texts: list[list[int]], map_of) -> np.ndarray:
     with torch.inference_mode():
         for number, change in enumerate(CHANGES):
             for index, ids in enumerate(texts):
-                maps[number, index] = map_of(torch.tensor([ids]), *change).numpy()
+                found = map_of(torch.tensor([ids], device=device), *change)
+                maps[number, index] = found.float().cpu().numpy()
     return maps
 
 

@@ -17,20 +17,31 @@ from pathlib import Path
 # this one must stay smaller than those it measures.
 import attention
 import growth
+import large
 import limit
 import modules
 import pandas as pd
 import pipeline
 import probing
 import questions
-from apart import ROOT, StoppedError, cores, machine, run_alone, run_here
+from apart import (
+    ROOT,
+    StoppedError,
+    call_apart,
+    call_here,
+    cores,
+    gpus,
+    machine,
+    run_alone,
+    run_here,
+)
 from tables import report, write_tables
 from works import DisagreementError, Work
 
 COSTS = Path(__file__).with_name("costs.parquet")
 EVERY: tuple[Work, ...] = tuple(
     work
-    for module in (limit, attention, questions, probing, modules, growth, pipeline)
+    for module in (limit, attention, questions, probing, modules, growth, pipeline, large)
     for work in module.WORKS
 )
 
@@ -46,6 +57,13 @@ def main() -> None:
         sys.exit(f"no work is named so; there is: {'; '.join(work.name for work in EVERY)}")
     check_results(options.results)
     print(machine(), flush=True)
+    if not (gpus() or options.small):
+        for work in works:
+            if work.setting.device == "cuda":
+                print(f"{work.name}: left out, there is no GPU here", flush=True)
+        works = [work for work in works if work.setting.device != "cuda"]
+    if not works:
+        sys.exit("nothing is left to be measured")
     found = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for work in works:
@@ -104,6 +122,11 @@ def measure(work: Work, options: argparse.Namespace, folder: Path) -> tuple[pd.D
         DisagreementError, StoppedError
     """
     methods = [m for m in work.shown(options.small) if m.environment not in options.without]
+    setting = work.setting
+    place = {"device": "cpu" if options.small else setting.device, "dtype": setting.dtype}
+    place["card"] = str(options.results.resolve() / "model.json")
+    if setting.made_up:
+        place["card"] = str(made_up(place, options, folder / "made up"))
     folders = {method.name: folder / work.name / str(n) for n, method in enumerate(methods)}
     rows, words = [], ""
     for repeat in range(options.repeats):
@@ -117,6 +140,7 @@ def measure(work: Work, options: argparse.Namespace, folder: Path) -> tuple[pd.D
                 "folders": {name: str(other) for name, other in folders.items()},
                 "results": str(options.results.resolve()),
                 "cores": cores(),
+                **place,
                 **work.parts(method, options.small),
             }
             run = run_here if options.here else run_alone
@@ -127,6 +151,18 @@ def measure(work: Work, options: argparse.Namespace, folder: Path) -> tuple[pd.D
             words = work.agree(folders)
             print(f"  {words}", flush=True)
     return pd.DataFrame(rows), words
+
+
+def made_up(place: dict, options: argparse.Namespace, folder: Path) -> Path:
+    """The card of the model with random weights, which is made when it is first asked for."""
+    card = folder / "model.json"
+    if not card.is_file():
+        print("making a model with random weights", flush=True)
+        call = call_here if options.here else call_apart
+        task = {"work": "model", "method": "random weights", "function": "large_model:make"}
+        results = str(options.results.resolve())
+        call(task | place | {"folder": str(folder), "results": results, "small": options.small})
+    return card
 
 
 def keep(costs: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from growth import STATES
-from made import SEED, load, repeated, results, valid_answers
+from made import SEED, load, repeated, valid_answers
 from measuring import measured, note
 from states_methods import to_file
 
@@ -24,7 +24,7 @@ def extraction(task: dict) -> None:
     file = str(Path(task["folder"], STATES))
 
     def work(text: str) -> None:
-        stage.main(str(results(task, "model.json")), file, [text], {})
+        stage.main(task["card"], file, [text], {})
 
     text = long_text(tokenizer, task["tokens"])
     measured(task, work, text, long_text(tokenizer, WARM_UP), task["tokens"])
@@ -48,7 +48,7 @@ def random_model(task: dict):
 
     from llm_figures.shapes import read_card
 
-    folder = read_card(results(task, "model.json"))["folder"]
+    folder = read_card(task["card"])["folder"]
     torch.manual_seed(SEED)
     shape = AutoConfig.from_pretrained(folder, num_hidden_layers=task["layers"])
     return AutoModelForCausalLM.from_config(shape, dtype=torch.float32).eval()

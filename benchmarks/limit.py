@@ -1,6 +1,6 @@
 """The limit: the machine's own rate of matrix products, and how many operations a pass takes."""
 
-from works import Method, Work
+from works import ON_CPU, Method, Work
 
 SIZES = {"tokens": 1024, "features": 2048, "products": 40}
 
@@ -35,7 +35,7 @@ def head_operations(model, tokens: int) -> float:
 
 
 def products(task: dict) -> None:
-    """float32 products of [tokens, features] with [features, features], by torch's own choice."""
+    """Products of [tokens, features] with [features, features], by torch's own choice."""
     from torch import nn
 
     _products(task, nn.Linear)
@@ -53,22 +53,25 @@ def _products(task: dict, kind) -> None:
     from measuring import measured, note
 
     torch.set_num_threads(task["cores"])
-    left = torch.randn(task["tokens"], task["features"])
-    layer = kind(task["features"], task["features"], bias=False)
+    place = {"device": task["device"], "dtype": getattr(torch, task["dtype"])}
+    left = torch.randn(task["tokens"], task["features"], **place)
+    layer = kind(task["features"], task["features"], bias=False, **place)
 
     @torch.inference_mode()
     def work(count: int) -> None:
         for _ in range(count):
-            layer(left)
+            product = layer(left)
+        product[0, 0].item()  # a GPU is waited for
 
     measured(task, work, task["products"], 2, task["products"])
     note(task, operations=2.0 * task["products"] * task["tokens"] * task["features"] ** 2)
 
 
+OF_TORCH = Method("torch's own", "limit:products")
 WORKS = (
     Work(
-        "matrix products",
-        (Method("torch's own", "limit:products"), Method("ours", "limit:products_as_ours")),
+        ON_CPU.limit,
+        (OF_TORCH, Method("ours", "limit:products_as_ours")),
         options=SIZES,
         small={"tokens": 64, "features": 64, "products": 4},
     ),

@@ -19,11 +19,11 @@ def results(task: dict, *parts: str) -> Path:
     return Path(task["results"], *parts)
 
 
-def load(task: dict, **changes):
-    """Model and tokenizer, on all cores and as the run had them."""
-    settings = config(task)
-    runtime = {key: settings[key] for key in ("device", "dtype")} | changes
-    return load_model(results(task, "model.json"), threads=task["cores"], **runtime)
+def load(task: dict):
+    """The work's model and tokenizer, where it computes."""
+    return load_model(
+        task["card"], device=task["device"], dtype=task["dtype"], threads=task["cores"]
+    )
 
 
 def map_texts(task: dict, tokenizer) -> list[list[int]]:

@@ -23,6 +23,9 @@ def measured(task: dict, work: Callable[[T], R], items: T, few: T, count: int) -
     result = work(items)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        note(task, gpu_peak_mb=torch.cuda.max_memory_allocated() / 2**20)
     note(
         task,
         seconds=seconds,

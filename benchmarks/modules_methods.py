@@ -15,7 +15,7 @@ import torch
 from changed import changed_copy
 from gguf import GGUFReader
 from limit import block_operations, head_operations
-from made import SEED, config, load, map_texts, results, valid_answers
+from made import SEED, config, load, map_texts, valid_answers
 from measuring import measured, note
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -265,7 +265,7 @@ def _start_processes(cell: Cell, chosen: dict, cores: int) -> None:
 
 def updates_loop(task: dict) -> None:
     """Both models whole in memory, then singular value decompositions of each matrix."""
-    card = results(task, "model.json")
+    card = Path(task["card"])
     with changed_copy(card, Path(task["folder"], "changed")) as changed:
         pairs = list(zip(*(projections(_whole(task, one)) for one in (card, changed)), strict=True))
 
@@ -284,7 +284,7 @@ def updates_loop(task: dict) -> None:
 def updates(task: dict) -> None:
     """As scripts/measure_updates.py does it; reading the matrices is part of the work."""
     torch.set_num_threads(task["cores"])
-    card = results(task, "model.json")
+    card = Path(task["card"])
     options = {key: task[key] for key in ("tolerance", "top_k")}
     with changed_copy(card, Path(task["folder"], "changed")) as changed:
         earlier, model = checkpoint_of(card), checkpoint_of(changed)
@@ -328,7 +328,7 @@ def _update(before: torch.Tensor, after: torch.Tensor, task: dict) -> dict[str, 
 
 def quantization_loop(task: dict) -> None:
     """The model whole in memory, each block of its matrices rounded by itself."""
-    card = results(task, "model.json")
+    card = Path(task["card"])
     model = _whole(task, card)
     modules = projections(model)
 
@@ -346,7 +346,7 @@ def quantization_loop(task: dict) -> None:
 
 def quantization(task: dict) -> None:
     """As scripts/measure_quantization.py does it; reading the matrices is part of the work."""
-    card = results(task, "model.json")
+    card = Path(task["card"])
     model = checkpoint_of(card)
     torch.set_num_threads(task["cores"])
     options = {"bits": task["bits"], "block_size": task["block_size"], "scheme": "symmetric"}

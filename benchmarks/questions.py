@@ -7,13 +7,13 @@ import numpy as np
 from works import DisagreementError, Method, Work
 
 # How far the methods may be apart before the comparison is called off.
-MOST_DIFFERING_ANSWERS = 0.01  # of all answers
+LEAST_ALIKE = 0.99  # of an answer, on average: all before the first letter that differs
 LARGEST_STATE_ERROR = 1e-3  # of the layer's largest value
 # Of transformers' own batches.
 PLAIN_BATCH = 16
 
 
-def same_answers(folders: dict[str, Path]) -> str:
+def same_answers(folders: dict[str, Path], alike: float = LEAST_ALIKE) -> str:
     texts = {
         method: json.loads((folder / "texts.json").read_text())
         for method, folder in folders.items()
@@ -21,8 +21,9 @@ def same_answers(folders: dict[str, Path]) -> str:
     *_, ours = texts.values()
     differing = []
     for method, theirs in list(texts.items())[:-1]:
-        count = sum(left != right for left, right in zip(ours, theirs, strict=True))
-        if count > MOST_DIFFERING_ANSWERS * len(ours):
+        pairs = list(zip(ours, theirs, strict=True))
+        count = sum(left != right for left, right in pairs)
+        if not np.mean([_alike(*pair) for pair in pairs]) >= alike:
             raise DisagreementError(
                 f"{count} of {len(ours)} answers differ between {method} and ours"
             )
@@ -30,13 +31,20 @@ def same_answers(folders: dict[str, Path]) -> str:
     return f"Of {len(ours)} answers, ours differ in {' and '.join(differing)}."
 
 
-def same_states(folders: dict[str, Path]) -> str:
+def _alike(left: str, right: str) -> float:
+    """The share of the longer answer that comes before the first letter that differs."""
+    pairs = enumerate(zip(left, right, strict=False))
+    parted = next((n for n, (one, other) in pairs if one != other), min(len(left), len(right)))
+    return 1 if left == right else parted / max(len(left), len(right))
+
+
+def same_states(folders: dict[str, Path], largest: float = LARGEST_STATE_ERROR) -> str:
     states = {method: np.load(folder / "states.npy") for method, folder in folders.items()}
     *_, ours = states.values()
     errors = []
     for method, theirs in list(states.items())[:-1]:
         error = np.abs(ours - theirs).max(axis=(0, 2)) / np.abs(theirs).max(axis=(0, 2))
-        if not error.max() <= LARGEST_STATE_ERROR:
+        if not error.max() <= largest:
             raise DisagreementError(
                 f"{method} and ours differ by {error.max():.1e} of layer {int(error.argmax())}'s "
                 "largest value"

@@ -11,7 +11,6 @@ from works import Work
 README = Path(__file__).with_name("README.md")
 PICTURE = Path(__file__).with_name("ratios.png")
 MARKERS = ("<!-- results -->", "<!-- /results -->")
-PRODUCTS = "matrix products"  # the work that measures the limit
 
 
 def write_tables(works: Sequence[Work], costs: pd.DataFrame) -> None:
@@ -39,7 +38,7 @@ def report(works: Sequence[Work], costs: pd.DataFrame) -> str:
             paragraphs.append(work.summary(own))
         if (load := own["other_load"].max()) > LARGEST_LOAD:
             paragraphs.append(f"Other programs kept {load:.1f} cores busy during one of the runs.")
-    if limit := shares(costs):
+    if limit := shares(works, costs):
         paragraphs += ["### Share of the limit", markdown(limit)]
     if missing := [work.name for work in works if work not in measured]:
         paragraphs.append(f"Not measured so far: {'; '.join(missing)}.")
@@ -75,6 +74,8 @@ def rows_of(work: Work, costs: pd.DataFrame) -> list[dict[str, str]]:
             "Set-up, s": f"{cost['setup_seconds']:.1f}",
             "Peak, MiB": f"{cost['peak_mb']:,.0f}",
         }
+        if not np.isnan(cost.get("gpu_peak_mb", np.nan)):
+            row["On the GPU, MiB"] = f"{cost['gpu_peak_mb']:,.0f}"
         if not np.isnan(cost.get("jobs", np.nan)):
             row |= {"Jobs": f"{cost['jobs']:.0f}", "Start-up": f"{cost['startup_share']:.0%}"}
         rows.append(row)
@@ -96,20 +97,23 @@ def memory(work: Work, costs: pd.DataFrame) -> str:
     return " ".join(words)
 
 
-def shares(costs: pd.DataFrame) -> list[dict[str, str]]:
-    """Rows: what part of the machine's matrix-product rate each forward-bound stage reaches."""
+def shares(works: Sequence[Work], costs: pd.DataFrame) -> list[dict[str, str]]:
+    """Rows: what part of the machine's matrix-product rate each forward-bound stage reaches.
+
+    A work whose limit was not measured has none.
+    """
     if "operations" not in costs:
         return []
     counted = costs.dropna(subset="operations")
     rates = counted["operations"] / counted["seconds"] / 1e9
-    products = counted["work"] == PRODUCTS
-    if not products.any():
-        return []
-    limit = rates[products].groupby(counted["method"]).median().max()
+    median = rates.groupby([counted["work"], counted["method"]], sort=False).median()
+    limit_of = {work.name: work.setting.limit for work in works}
     rows = []
-    for (work, method), own in counted.groupby(["work", "method"], sort=False):
-        rate = rates[own.index].median()
-        share = "" if work == PRODUCTS else f"{rate / limit:.0%}"
+    for (work, method), rate in median.items():
+        limit = limit_of.get(work)
+        if limit not in median.index:
+            continue
+        share = "" if work == limit else f"{rate / median[limit].max():.0%}"
         rows.append(
             {"Work": work, "Method": method, "Gflop/s": f"{rate:.0f}", "Of the limit": share}
         )

@@ -31,14 +31,34 @@ class Method:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Which model a work is done with, and where it computes.
+
+    limit: the name of the work that measures the rate of matrix products there. made_up: in place
+    of the run's model one with random weights, see `large_model`. On a GPU it is for machines that
+    have one.
+    """
+
+    device: str
+    dtype: str
+    limit: str
+    made_up: bool = False
+
+
+ON_CPU = Setting("cpu", "float32", "matrix products")
+ON_GPU = Setting("cuda", "bfloat16", "matrix products, 7B on a GPU", made_up=True)
+
+
+@dataclass(frozen=True)
 class Work:
     """The same results wanted of several methods, the last of which is ours.
 
-    options: parts of the task. small: what takes their place in a run that shows only that all of
-    it works; None: it is left out there, as another work runs the same code. agree: {method: folder
-    of its results} -> how far the methods agree, in a sentence; raises DisagreementError. summary:
-    costs of the work's runs -> paragraphs for below the table. largest_mb: what our peak is to stay
-    under. memory_target: how many times less memory ours is to take than the first method.
+    setting: model and device. options: parts of the task. small: what takes their place in a run
+    that shows only that all of it works; None: it is left out there, as another work runs the same
+    code. agree: {method: folder of its results} -> how far the methods agree, in a sentence; raises
+    DisagreementError. summary: costs of the work's runs -> paragraphs for below the table.
+    largest_mb: what our peak is to stay under. memory_target: how many times less memory ours is to
+    take than the first method.
     """
 
     name: str
@@ -49,6 +69,7 @@ class Work:
     summary: Callable[[pd.DataFrame], str] | None = None
     largest_mb: float | None = None
     memory_target: float | None = None
+    setting: Setting = ON_CPU
 
     @property
     def ours(self) -> Method:

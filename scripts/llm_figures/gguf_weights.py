@@ -39,8 +39,8 @@ CODES = {
     "Q6_K": ((0, 128, 0x11), (128, 192, 0)),
 }
 FLOATS = ("F64", "F32", "F16", "BF16")
-# Weights that are unpacked at a time.
-PIECE = 2**20
+# Weights that are unpacked at a time: as many as the cache of a core holds.
+PIECE = 2**17
 
 
 class GgufFile:
@@ -91,9 +91,9 @@ class GgufFile:
         squares = norm = 0.0
         many = max(1, PIECE // d_in)
         for start in range(0, len(raw), many):
-            blocks = raw[start : start + many].reshape(-1, bytes_of_block)
-            squares += float(np.square(steps(blocks, kind), dtype=np.float64).sum())
-            norm += float(np.square(_unpacked(blocks, kind), dtype=np.float64).sum())
+            packed = raw[start : start + many]
+            squares += float(np.square(steps(packed, kind), dtype=np.float64).sum())
+            norm += float(np.square(_unpacked(packed, kind), dtype=np.float64).sum())
         return float(np.sqrt(squares / 12 / norm)) if norm else float("nan")
 
     def _tensor(self, layer: int, column: str) -> ReaderTensor:
@@ -135,21 +135,27 @@ class GgufFile:
         return rows
 
 
-def steps(blocks: np.ndarray, kind: str) -> np.ndarray:
-    """The distance between neighbouring values of each weight, [blocks, weights].
+def steps(packed: np.ndarray, kind: str) -> np.ndarray:
+    """The distance between neighbouring values of each weight, [rows, weights].
 
-    blocks: packed, [blocks, bytes]. The difference of codes 1 and 0, unpacked with the blocks' own
-    scales.
+    packed: [rows, bytes], the blocks of a row one after the other. The difference of codes 1 and 0,
+    unpacked with the blocks' own scales.
     """
-    ones, zeros = blocks.copy(), blocks.copy()
-    for first, last, byte in CODES[kind]:
-        ones[:, first:last] = byte
-        zeros[:, first:last] = 0
-    return np.abs(_unpacked(ones, kind) - _unpacked(zeros, kind))
+    _, bytes_of_block = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    found = []
+    for number in (0, 1):
+        codes = packed.copy()
+        blocks = codes.reshape(-1, bytes_of_block)
+        for first, last, one in CODES[kind]:
+            blocks[:, first:last] = number * one
+        found.append(_unpacked(codes, kind))
+    zeros, ones = found
+    return np.abs(ones - zeros)
 
 
-def _unpacked(blocks: np.ndarray, kind: str) -> np.ndarray:
-    return dequantize(blocks, GGMLQuantizationType[kind])
+def _unpacked(packed: np.ndarray, kind: str) -> np.ndarray:
+    # Rows whole: the library takes 16 at a time, and of single blocks that is little.
+    return dequantize(packed, GGMLQuantizationType[kind])
 
 
 @contextmanager

@@ -87,7 +87,7 @@ WEIGHT_RATES = {
         "update_effective_rank": math.inf,
         "subspace_rotation": math.inf,
     },
-    "measure_quantization": {"quantization_error": 10e6, "gguf_error": 4e6},
+    "measure_quantization": {"quantization_error": 40e6, "gguf_error": 30e6},
 }
 GRAMS = {"update_effective_rank": 1, "subspace_rotation": 2}
 FACTOR_RATE = 10e9

@@ -18,8 +18,9 @@ from scipy.linalg import eigh, eigvalsh, subspace_angles
 
 from llm_figures.errors import UserError
 
-# Entries that are turned to float64 at a time.
-PIECE = 2**20
+# Entries that are turned to float64 at a time: 1 MB, which the cache of a core holds. Of larger
+# pieces every step of a round trip waits for memory, and takes five times as long.
+PIECE = 2**17
 # An eigenvalue of a Gram matrix below this share of the largest is rounding. Its root, 6e-8, is the
 # rounding of float32: singular values below it are not in a checkpoint's weights either.
 ROUNDING = 16 * np.finfo(np.float64).eps

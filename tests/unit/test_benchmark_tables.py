@@ -10,12 +10,12 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import growth
 import tables
-from works import Method, Work
+from works import ON_CPU, ON_GPU, Method, Work
 
 WALK = Work(
     "walk", (Method("foot", "x:y", target=4), Method("horse", "x:z"), Method("ours", "x:o"))
 )
-PRODUCTS = Work(tables.PRODUCTS, (Method("slow", "x:s"), Method("ours", "x:p")))
+PRODUCTS = Work(ON_CPU.limit, (Method("slow", "x:s"), Method("ours", "x:p")))
 
 
 def costs():
@@ -23,8 +23,8 @@ def costs():
         *(("walk", "foot", seconds, 100.0, 0.0) for seconds in (10.0, 12.0, 30.0)),
         *(("walk", "horse", 4.0, 500.0, 0.0) for _ in range(3)),
         *(("walk", "ours", 2.0, 50.0, 1e9) for _ in range(3)),
-        (tables.PRODUCTS, "slow", 4.0, 80.0, 1e9),
-        (tables.PRODUCTS, "ours", 1.0, 80.0, 1e9),
+        (PRODUCTS.name, "slow", 4.0, 80.0, 1e9),
+        (PRODUCTS.name, "ours", 1.0, 80.0, 1e9),
     ]
     frame = pd.DataFrame(rows, columns=["work", "method", "seconds", "peak_mb", "operations"])
     frame["operations"] = frame["operations"].where(frame["operations"] > 0)
@@ -57,11 +57,13 @@ def test_what_memory_is_to_be_is_said_beside_what_it_is():
 
 
 def test_the_share_of_the_limit_is_of_the_best_rate_in_the_same_costs():
-    found = {row["Work"]: row for row in tables.shares(costs())}
+    found = {row["Work"]: row for row in tables.shares([WALK, PRODUCTS], costs())}
     assert found["walk"]["Of the limit"] == "50%"
     assert found["walk"]["Gflop/s"] == "0"  # half of one
-    assert found[tables.PRODUCTS]["Of the limit"] == ""
-    assert tables.shares(costs().query("work == 'walk'")) == []
+    assert found[PRODUCTS.name]["Of the limit"] == ""
+    assert tables.shares([WALK, PRODUCTS], costs().query("work == 'walk'")) == []
+    elsewhere = [replace(WALK, setting=ON_GPU), PRODUCTS]
+    assert {row["Work"] for row in tables.shares(elsewhere, costs())} == {PRODUCTS.name}
 
 
 def test_works_that_were_not_measured_are_named():

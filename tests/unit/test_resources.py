@@ -31,7 +31,7 @@ MEASURED = {
     "extract_choice_states": (14.15, 960.46, 1),
     "measure_modules": (7.79, 805.23, 1),
     "measure_updates": (79.78, 369.11, 1),
-    "measure_quantization": (28.23, 378.38, 1),
+    "measure_quantization": (12.70, 466.72, 1),
     "generate_answers": (98.05, 1847.10, 2),
     "extract_hidden_states": (43.99, 2043.78, 2),
     "ask_p_true": (38.15, 1436.11, 2),

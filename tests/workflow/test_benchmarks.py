@@ -1,5 +1,6 @@
 """Every benchmark on a tiny model. Nothing is timed; what is seen is that the methods agree."""
 
+import os
 import subprocess
 import sys
 
@@ -11,12 +12,14 @@ pytestmark = pytest.mark.workflow
 PEERS = ("nnsight", "transformer-lens")
 
 
-def bench(root, made, *arguments):
+def bench(root, made, *arguments, small=True, environment=None):
     done = subprocess.run(
         [
             *(sys.executable, root / "benchmarks" / "bench.py", *arguments),
-            *("--small", "--repeats", "1", "--results", made.results, "--without", *PEERS),
+            *(["--small"] if small else []),
+            *("--repeats", "1", "--results", made.results, "--without", *PEERS),
         ],
+        env=os.environ | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -50,7 +53,9 @@ def test_every_work_runs_and_its_methods_agree(root, made, tmp_path, monkeypatch
 
 def test_a_method_is_measured_in_a_process_of_its_own(root, made, tmp_path):
     path = tmp_path / "costs.parquet"
-    code, output = bench(root, made, "matrix*", "module map, quantization", "--output", path)
+    code, output = bench(
+        root, made, "matrix products", "module map, quantization", "--output", path
+    )
     assert code == 0, output
     costs = pd.read_parquet(path)
     assert costs["work"].value_counts().to_dict() == {
@@ -67,6 +72,9 @@ def test_a_name_that_no_work_has_and_a_run_that_is_not_there_are_named(root, mad
     code, output = bench(root, made, "speed")
     assert code == 1
     assert "no work is named so; there is: matrix products; " in output
+    code, output = bench(root, made, "states, 7B*", small=False, environment={"PATH": ""})
+    assert code == 1
+    assert "states, 7B on a GPU: left out, there is no GPU here\nnothing is left" in output
     made = type(made)(tmp_path, root, {})
     code, output = bench(root, made, "generation")
     assert code == 1

@@ -1,0 +1,49 @@
+"""A model of 7B size with random weights: what a large one costs does not depend on training."""
+
+import json
+from pathlib import Path
+
+SEED = 0
+SIZES = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}  # with the default model's vocabulary 7.4e9 weights, 15 GB
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def make(task: dict) -> None:
+    """Write card, weights and the tokenizer of the run's model, whose questions it is to read."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    folder = Path(task["folder"])
+    own = json.loads(Path(task["results"], "model.json").read_text())["folder"]
+    tokenizer = AutoTokenizer.from_pretrained(own, local_files_only=True)
+    tokenizer.save_pretrained(folder)
+    shape = LlamaConfig(
+        **(SMALL if task["small"] else SIZES),
+        vocab_size=len(tokenizer),
+        max_position_embeddings=8192,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(SEED)
+    with torch.device(task["device"]):
+        model = AutoModelForCausalLM.from_config(shape, dtype=getattr(torch, task["dtype"]))
+    model.save_pretrained(folder)
+    card = {
+        "folder": str(folder),
+        "dtype": task["dtype"],
+        "trust_remote_code": False,
+        "safetensors_only": True,
+    }
+    (folder / "model.json").write_text(json.dumps(card))
