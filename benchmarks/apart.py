@@ -127,7 +127,7 @@ def machine() -> str:
 
 @cache
 def gpus() -> list[str]:
-    """The names of CUDA's GPUs, asked of the driver: torch is not to be imported here."""
+    """The names of CUDA's GPUs, asked of the driver, without torch's seconds of import."""
     if not shutil.which("nvidia-smi"):
         return []
     asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]

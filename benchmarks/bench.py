@@ -13,8 +13,6 @@ import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-# No torch here: on Linux a process's peak memory starts at that of the process that started it, so
-# this one must stay smaller than those it measures.
 import attention
 import growth
 import large

@@ -46,12 +46,15 @@ def random_model(task: dict):
     """The run's model with another number of blocks and weights drawn anew."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from llm_figures.processors import prepare_for_cpu
     from llm_figures.shapes import read_card
 
     folder = read_card(task["card"])["folder"]
     torch.manual_seed(SEED)
     shape = AutoConfig.from_pretrained(folder, num_hidden_layers=task["layers"])
-    return AutoModelForCausalLM.from_config(shape, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_config(shape, dtype=torch.float32).eval()
+    prepare_for_cpu(model)
+    return model
 
 
 def weights_mb(model) -> float:

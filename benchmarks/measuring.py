@@ -22,7 +22,6 @@ def measured(task: dict, work: Callable[[T], R], items: T, few: T, count: int) -
     setup, start = time.time() - task["started"], time.perf_counter()
     result = work(items)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         note(task, gpu_peak_mb=torch.cuda.max_memory_allocated() / 2**20)
@@ -30,10 +29,23 @@ def measured(task: dict, work: Callable[[T], R], items: T, few: T, count: int) -
         task,
         seconds=seconds,
         setup_seconds=setup,
-        peak_mb=peak / 1024 ** (2 if sys.platform == "darwin" else 1),
+        peak_mb=peak_mb(),
         count=count,
     )
     return result
+
+
+def peak_mb() -> float:
+    """The largest resident memory of this process so far, MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            # Not what getrusage says, which on Linux begins at the peak of the process that
+            # started this one.
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+    return peak / 1024 ** (2 if sys.platform == "darwin" else 1)
 
 
 def note(task: dict, **values: float) -> None:
