@@ -35,7 +35,7 @@ def _stage(name: str, costs: pd.DataFrame) -> str:
     begin = f"{name[:1].upper()}{name[1:]}: time" if name else "Time"
     words = [f"{begin} grows as {_exponents(sizes, median['seconds'].to_numpy())}."]
     memory, what = median["peak_mb"].to_numpy(), "Peak memory"
-    if "weights_mb" in median:
+    if "weights_mb" in median and median["weights_mb"].notna().all():  # other works may tell it
         memory, what = memory - median["weights_mb"].to_numpy(), "Peak memory less the weights"
     span = f"{memory[0]:,.0f} to {memory[-1]:,.0f} MiB"
     if memory[-1] < (1 + FLAT) * memory[0]:

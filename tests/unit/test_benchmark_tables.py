@@ -77,6 +77,13 @@ def test_growth_is_told_by_its_exponent():
     assert growth.exponent([2, 4], [5, 5]) == pytest.approx(0)
 
 
+def test_memory_is_told_with_weights_where_a_work_does_not_tell_them():
+    own = pd.DataFrame({"method": ["1 question", "2 questions"], "count": [1, 2]})
+    own = own.assign(seconds=[1.0, 2.0], peak_mb=[100.0, 300.0], weights_mb=float("nan"))
+    assert "Peak memory, 100 to 300 MiB, grows as size^1.58" in growth.growth(own)
+    assert "Peak memory less the weights, 60 to 260 MiB" in growth.growth(own.assign(weights_mb=40))
+
+
 def test_results_go_between_the_markers_and_into_a_picture(tmp_path, monkeypatch):
     readme, picture = tmp_path / "README.md", tmp_path / "ratios.png"
     monkeypatch.setattr(tables, "README", readme)
