@@ -51,6 +51,7 @@ def run_apart(task: dict, environment: str) -> dict:
     Raises:
         StoppedError: the process failed.
     """
+    python_of(environment)  # installed before it counts
     start, others = time.time(), _others_seconds()
     call_apart(task, environment)
     load = (_others_seconds() - others) / (time.time() - start)

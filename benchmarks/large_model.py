@@ -1,6 +1,8 @@
 """A model of 7B size with random weights: what a large one costs does not depend on training."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 SEED = 0
@@ -39,6 +41,12 @@ def make(task: dict) -> None:
     torch.manual_seed(SEED)
     with torch.device(task["device"]):
         model = AutoModelForCausalLM.from_config(shape, dtype=getattr(torch, task["dtype"]))
+    needed = sum(weights.nbytes for weights in model.parameters())
+    if needed > (free := shutil.disk_usage(folder).free):
+        sys.exit(
+            f"the weights of the made-up model take {needed / 1e9:.0f} GB, and {folder} has "
+            f"{free / 1e9:.0f} GB left; set TMPDIR to a larger folder"
+        )
     model.save_pretrained(folder)
     card = {
         "folder": str(folder),

@@ -1,19 +1,33 @@
 """Works over many questions: greedy answers, and hidden states at the named tokens."""
 
 import json
+import operator
+from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from works import DisagreementError, Method, Work
 
 # How far the methods may be apart before the comparison is called off.
-LEAST_ALIKE = 0.99  # of an answer, on average: all before the first letter that differs
+MOST_DIFFERING_ANSWERS = 0.01  # of all answers
 LARGEST_STATE_ERROR = 1e-3  # of the layer's largest value
 # Of transformers' own batches.
 PLAIN_BATCH = 16
 
 
-def same_answers(folders: dict[str, Path], alike: float = LEAST_ALIKE) -> str:
+def same_answers(
+    folders: dict[str, Path],
+    apart: Callable[[str, str], float] = operator.ne,
+    most: float = MOST_DIFFERING_ANSWERS,
+) -> str:
+    """How many answers differ.
+
+    apart: how far two answers are from each other, 0 to 1; most: what it may be on average.
+
+    Raises:
+        DisagreementError: further than that.
+    """
     texts = {
         method: json.loads((folder / "texts.json").read_text())
         for method, folder in folders.items()
@@ -23,7 +37,7 @@ def same_answers(folders: dict[str, Path], alike: float = LEAST_ALIKE) -> str:
     for method, theirs in list(texts.items())[:-1]:
         pairs = list(zip(ours, theirs, strict=True))
         count = sum(left != right for left, right in pairs)
-        if not np.mean([_alike(*pair) for pair in pairs]) >= alike:
+        if not np.mean([apart(left, right) for left, right in pairs]) <= most:
             raise DisagreementError(
                 f"{count} of {len(ours)} answers differ between {method} and ours"
             )
@@ -31,11 +45,13 @@ def same_answers(folders: dict[str, Path], alike: float = LEAST_ALIKE) -> str:
     return f"Of {len(ours)} answers, ours differ in {' and '.join(differing)}."
 
 
-def _alike(left: str, right: str) -> float:
-    """The share of the longer answer that comes before the first letter that differs."""
-    pairs = enumerate(zip(left, right, strict=False))
-    parted = next((n for n, (one, other) in pairs if one != other), min(len(left), len(right)))
-    return 1 if left == right else parted / max(len(left), len(right))
+def parted(left: str, right: str) -> float:
+    """The share of the longer answer from the first letter on that differs."""
+    longest = max(len(left), len(right))
+    for place, (one, other) in enumerate(zip_longest(left, right)):
+        if one != other:
+            return 1 - place / longest
+    return 0.0
 
 
 def same_states(folders: dict[str, Path], largest: float = LARGEST_STATE_ERROR) -> str:

@@ -5,13 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import measuring
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such inheritance")
 def test_a_process_does_not_inherit_the_peak_of_the_one_that_started_it():
     child = "import measuring; print(measuring.peak_mb())"
     parent = (
