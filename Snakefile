@@ -21,15 +21,11 @@
 #   texts ─→ module activity ─→ module scores ─→ module_map
 # Everything made lies in results/{model}/, listed in its manifest.json.
 
-import os
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 min_version("9.27")
-# SciPy's BLAS keeps its threads awake for a while after each call, and torch's wait for the cores
-# that long: a job that calls the two in turn took twice the time. Jobs inherit this.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")  # 2^20 cycles, less than a millisecond
 
 
 configfile: Path(workflow.basedir) / "config" / "config.yaml"

@@ -18,7 +18,6 @@ from peers import python_of
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LARGEST_LOAD = 0.15  # of other programs, in cores
-AS_JOBS = {"OPENBLAS_THREAD_TIMEOUT": "20"}  # what the Snakefile sets for the pipeline's jobs
 PATIENCE = 3  # runs at most, until one has the machine to itself
 
 
@@ -65,12 +64,15 @@ def call_apart(task: dict, environment: str = "own") -> None:
         StoppedError: the process failed.
     """
     _new_folder(task)
-    python, path = sys.executable, {"PYTHONPATH": str(ROOT / "scripts")} | AS_JOBS
+    _scripts_on_path()
+    from llm_figures.job_environment import JOB_ENVIRONMENT
+
+    python, path = sys.executable, {"PYTHONPATH": str(ROOT / "scripts")}
     if environment != "own":
         python, path = python_of(environment), {"PYTHONPATH": ""}
     code = subprocess.run(
         [python, str(HERE / "run_method.py"), json.dumps(task | {"started": time.time()})],
-        env=os.environ | path,
+        env=os.environ | JOB_ENVIRONMENT | path,  # peers have what ours have
         check=False,
     ).returncode
     if code:
@@ -95,8 +97,12 @@ def run_here(task: dict, environment: str) -> dict:
 def call_here(task: dict) -> None:
     _new_folder(task)
     module, _, name = task["function"].partition(":")
-    sys.path[:0] = [part for part in (str(ROOT / "scripts"),) if part not in sys.path]
+    _scripts_on_path()
     getattr(import_module(module), name)(task | {"started": time.time()})
+
+
+def _scripts_on_path() -> None:
+    sys.path[:0] = [part for part in (str(ROOT / "scripts"),) if part not in sys.path]
 
 
 def _new_folder(task: dict) -> None:

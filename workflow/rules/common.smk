@@ -21,6 +21,7 @@ from llm_figures.config import (
 from llm_figures.dependencies import code_versions, drawing_versions
 from llm_figures.errors import UserError
 from llm_figures.gguf_files import named_gguf
+from llm_figures.job_environment import JOB_ENVIRONMENT
 from llm_figures.module_metrics import (
     METRICS,
     drawing_options,
@@ -34,6 +35,9 @@ from llm_figures.resources import estimate, model_shape, request, threads_needed
 from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
 from llm_figures.shapes import stated
+
+for name, value in JOB_ENVIRONMENT.items():
+    os.environ.setdefault(name, value)  # jobs inherit them
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 try:
