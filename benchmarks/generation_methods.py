@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from limit import block_operations, head_operations
+from limit import head_operations, shared_operations
 from made import config, load, results, sample
 from measuring import measured, note
 from transformers import StoppingCriteria, StoppingCriteriaList
@@ -47,13 +47,13 @@ def _answered(task: dict, method) -> None:
         return method(model, tokenizer, prompts, stop, most)
 
     texts = measured(task, work, prompts, prompts[:1], len(prompts))
-    tokens = sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
-    note(task, tokens=tokens)
+    said = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    note(task, tokens=sum(said))
     if task["function"].endswith(":ours"):
-        prefix = len(shared_prefix(prompts))
-        passed = prefix + sum(len(prompt) - prefix for prompt in prompts) + tokens
-        head = head_operations(model, len(prompts) + tokens)
-        note(task, operations=block_operations(model, passed) + head)
+        lengths = [len(prompt) + tokens for prompt, tokens in zip(prompts, said, strict=True)]
+        blocks = shared_operations(model, lengths, len(shared_prefix(prompts)))
+        head = head_operations(model, len(prompts) + sum(said))
+        note(task, operations=blocks + head)
     Path(task["folder"], "texts.json").write_text(json.dumps(texts))
 
 

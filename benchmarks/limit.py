@@ -1,5 +1,7 @@
 """The limit: the machine's own rate of matrix products, and how many operations a pass takes."""
 
+from collections.abc import Sequence
+
 from works import ON_CPU, Method, Work
 
 SIZES = {"tokens": 1024, "features": 2048, "products": 40}
@@ -8,8 +10,8 @@ SIZES = {"tokens": 1024, "features": 2048, "products": 40}
 def block_operations(model, tokens: int, layers: int | None = None) -> float:
     """Operations of the blocks' matrix products on so many tokens: two a weight and token.
 
-    layers: of the first so many blocks alone. Attention's own products come on top of it (see
-    `attention_operations`); where they are left out, a share of the limit is rather understated.
+    layers: of the first so many blocks alone. Attention's own products come on top of it, see
+    `attention_operations`.
     """
     from llm_figures.models import decoder_layers
 
@@ -27,6 +29,19 @@ def attention_operations(model, tokens: int, layers: int) -> float:
     shape = model.config.get_text_config()
     width = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
     return 2.0 * layers * tokens**2 * shape.num_attention_heads * width
+
+
+def shared_operations(model, lengths: Sequence[int], prefix: int) -> float:
+    """Blocks and attention of passes over texts of these lengths, whose first `prefix` tokens,
+    the same in all, go through the model once.
+    """
+    from llm_figures.models import decoder_layers
+
+    layers = len(decoder_layers(model))
+    shared = attention_operations(model, prefix, layers)
+    own = [attention_operations(model, length, layers) - shared for length in lengths]
+    tokens = prefix + sum(length - prefix for length in lengths)
+    return block_operations(model, tokens) + shared + sum(own)
 
 
 def head_operations(model, tokens: int) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from limit import block_operations
+from limit import shared_operations
 from made import config, load, repeated, valid_answers
 from measuring import measured, note
 
@@ -41,11 +41,10 @@ def ours(task: dict) -> None:
         answers = repeated(answers, task["repeated"])
     path = Path(task["folder"], "states.parquet")
     measured(task, partial(to_file, task, model, path), answers, answers[:1], len(answers))
-    prompts = [list(ids) for ids in answers["prompt_ids"]]
-    prefix = len(shared_prefix(prompts))
-    own = sum(map(len, whole_sequences(answers))) - prefix * len(answers)
-    note(task, operations=block_operations(model, prefix + own))
     if "repeated" not in task:
+        prefix = len(shared_prefix([list(ids) for ids in answers["prompt_ids"]]))
+        lengths = [len(sequence) for sequence in whole_sequences(answers)]
+        note(task, operations=shared_operations(model, lengths, prefix))
         few = answers[:COMPARED_QUESTIONS]
         np.save(Path(task["folder"], "states.npy"), _compared(path, few))
 
