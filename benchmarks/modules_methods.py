@@ -118,7 +118,8 @@ def ablation(task: dict) -> None:
         return ablation_scores(ablation_effects(model, texts))
 
     _write(task, measured(task, work, texts, [texts[0][:4]], len(texts)))
-    # Each projection needs the blocks from its own on, and the logits.
+    # Each projection needs the blocks from its own on, and the logits; attention's own products
+    # are not counted.
     tokens = sum(map(len, texts))
     places = [projection.layer for projection in projections(model)]
     whole, layers = block_operations(model, tokens), len(decoder_layers(model))

@@ -36,8 +36,7 @@ from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
 from llm_figures.shapes import stated
 
-for name, value in JOB_ENVIRONMENT.items():
-    os.environ.setdefault(name, value)  # jobs inherit them
+os.environ.update(JOB_ENVIRONMENT | os.environ)  # jobs inherit it; what the user has set stays
 
 SCHEMAS = Path(workflow.basedir) / "workflow" / "schemas"
 try:
