@@ -30,7 +30,7 @@ reproduce: $(READY)
 	rm -rf $(RUNS)
 	$(BIN)/snakemake figures --directory $(RUNS)/first $(ARGS)
 	$(BIN)/snakemake figures --directory $(RUNS)/second --cores 1 --config batch_size=16 shards=2 $(ARGS)
-	PYTHONPATH=scripts $(BIN)/python -m llm_figures.reproduction $(RUNS)/first/results $(RUNS)/second/results
+	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.reproduction $(RUNS)/first/results $(RUNS)/second/results
 
 # A few facts taught to the default model, and what that changes: a quarter of an hour on two cores.
 demo: $(READY)

@@ -65,7 +65,7 @@ def call_apart(task: dict, environment: str = "own") -> None:
     """
     _new_folder(task)
     _scripts_on_path()
-    from llm_figures.job_environment import JOB_ENVIRONMENT
+    from llm_figures.core.environment import JOB_ENVIRONMENT
 
     python, path = sys.executable, {"PYTHONPATH": str(ROOT / "scripts")}
     if environment != "own":

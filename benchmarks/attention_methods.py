@@ -75,8 +75,8 @@ def ours(task: dict) -> None:
     from limit import attention_operations, block_operations
     from made import load
 
-    from llm_figures.capture import capture_attention, states_of
-    from llm_figures.models import decoder_layers
+    from llm_figures.attention.capture import capture_attention, states_of
+    from llm_figures.models.loading import decoder_layers
 
     model, _ = load(task)
     layer = shown_layer(task, len(decoder_layers(model)))
@@ -99,8 +99,8 @@ def ours(task: dict) -> None:
 
 def our_maps(states, maps: np.ndarray) -> None:
     """Fill `maps` [alterations, queries, keys] of one text."""
-    from llm_figures.attention import bin_edges, equal_change, mean_map
-    from llm_figures.operations import Alteration
+    from llm_figures.attention.interventions import Alteration
+    from llm_figures.attention.maps import bin_edges, equal_change, mean_map
 
     edges = bin_edges(states.query.shape[1], None)
     known: dict[Alteration | None, int] = {}

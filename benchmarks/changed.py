@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from made import SEED
 
-from llm_figures.checkpoints import DTYPES, read_header
-from llm_figures.shapes import read_card
+from llm_figures.models.checkpoints import DTYPES, read_header
+from llm_figures.models.model_info import read_card
 
 MOVED, SIZE = 0.5, 0.05  # share of the weights, and how far beside their root mean square
 PIECE = 2**20

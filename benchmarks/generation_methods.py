@@ -9,10 +9,10 @@ from made import config, load, results, sample
 from measuring import measured, note
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from llm_figures.generation import generate
-from llm_figures.prefix import shared_prefix
-from llm_figures.prompts import question_ids, stop_strings
-from llm_figures.tensors import read_frame
+from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.inference.generation import generate
+from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.inference.prompts import question_ids, stop_strings
 
 
 def loop(task: dict) -> None:

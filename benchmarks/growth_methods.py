@@ -46,8 +46,8 @@ def random_model(task: dict):
     """The run's model with another number of blocks and weights drawn anew."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from llm_figures.processors import prepare_for_cpu
-    from llm_figures.shapes import read_card
+    from llm_figures.models.cpu_kernels import prepare_for_cpu
+    from llm_figures.models.model_info import read_card
 
     folder = read_card(task["card"])["folder"]
     torch.manual_seed(SEED)

@@ -13,7 +13,7 @@ def block_operations(model, tokens: int, layers: int | None = None) -> float:
     layers: of the first so many blocks alone. Attention's own products come on top of it, see
     `attention_operations`.
     """
-    from llm_figures.models import decoder_layers
+    from llm_figures.models.loading import decoder_layers
 
     weights = sum(
         parameter.numel()
@@ -35,7 +35,7 @@ def shared_operations(model, lengths: Sequence[int], prefix: int) -> float:
     """Blocks and attention of passes over texts of these lengths, whose first `prefix` tokens,
     the same in all, go through the model once.
     """
-    from llm_figures.models import decoder_layers
+    from llm_figures.models.loading import decoder_layers
 
     layers = len(decoder_layers(model))
     shared = attention_operations(model, prefix, layers)
@@ -58,7 +58,7 @@ def products(task: dict) -> None:
 
 def products_as_ours(task: dict) -> None:
     """The same as the pipeline's models compute them."""
-    from llm_figures.processors import OneDnnLinear
+    from llm_figures.models.cpu_kernels import OneDnnLinear
 
     _products(task, OneDnnLinear)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from llm_figures.models import load_model
+from llm_figures.models.loading import load_model
 
 SEED = 0
 

@@ -1,9 +1,9 @@
 """`snakemake figures` in a copy of the project, as a user calls it, and how much was start-up.
 
 Start-up of a job is the time from the start of its process until its script begins: interpreter,
-Snakemake's preamble, imports. The script writes it into its log (see `llm_figures.job`). Its share
-is of the wall time of all jobs' processes, which Snakemake writes into their benchmark files. What
-a script imports later, when it is needed, counts as work.
+Snakemake's preamble, imports. The script writes it into its log (see `llm_figures.core.job`). Its
+share is of the wall time of all jobs' processes, which Snakemake writes into their benchmark files.
+What a script imports later, when it is needed, counts as work.
 """
 
 import json

@@ -15,10 +15,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from llm_figures.hidden_states_file import layer_columns
-from llm_figures.probes import Cell, Split, make_cells, probe_layers
-from llm_figures.protocol import TOKENS, protocol
-from llm_figures.tensors import read_columns, read_frame
+from llm_figures.core.parquet_tensors import read_columns, read_frame
+from llm_figures.probe.fitting import Cell, Split, make_cells, probe_layers
+from llm_figures.probe.protocol import TOKENS, protocol
+from llm_figures.probe.schema import layer_columns
 
 TESTED = 0.2  # of the questions
 # Made-up states: directions that matter, how fast they fade, and features of unlike size.

@@ -14,12 +14,12 @@ from limit import shared_operations
 from made import config, load, repeated, valid_answers
 from measuring import measured, note
 
-from llm_figures.hidden_states import hidden_states
-from llm_figures.hidden_states_file import hidden_states_schema, layer_columns
-from llm_figures.models import decoder, decoder_layers
-from llm_figures.prefix import shared_prefix
-from llm_figures.probed import positions_of
-from llm_figures.tensors import read_table, read_tensors, tensor_file
+from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
+from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.models.loading import decoder, decoder_layers
+from llm_figures.probe.hidden_states import hidden_states
+from llm_figures.probe.schema import hidden_states_schema, layer_columns
+from llm_figures.probe.shard_answers import positions_of
 
 # The methods are compared at one token that every question has.
 COMPARED_TOKEN, COMPARED_QUESTIONS = "exact_answer_last", 20

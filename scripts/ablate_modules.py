@@ -1,10 +1,10 @@
 """What the predictions lose when the output of one projection is replaced by its mean."""
 
-from llm_figures.capture import tokenize_texts
-from llm_figures.job import job, progress
-from llm_figures.models import context_length, load_model, runtime_facts
-from llm_figures.module_ablation import ablation_effects
-from llm_figures.tensors import write_frame
+from llm_figures.attention.capture import tokenize_texts
+from llm_figures.core.job import job, progress
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.modules.ablation import ablation_effects
 
 
 def main(card: str, ablation: str, texts: list[str], key: str, runtime: dict) -> None:

@@ -1,8 +1,8 @@
 """The questions of the probe figure as one table, the rows that cannot be used as another."""
 
-from llm_figures.job import job
-from llm_figures.questions import load_questions
-from llm_figures.tensors import write_frame
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.questions.questions import load_questions
 
 
 def main(questions: str, left_out: str, dataset: dict, preamble: str) -> None:

@@ -4,13 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llm_figures.attention_figure import figure_title
-from llm_figures.config import ATTENTION_FIGURES
-from llm_figures.errors import UserError
-from llm_figures.job import job, log
-from llm_figures.module_metrics import METRICS
-from llm_figures.report import Data, Picture, Section, probe_controls, read_manifest, report_page
-from llm_figures.tensors import read_frame, whole_file
+from llm_figures.attention.figure import figure_title
+from llm_figures.core.errors import UserError
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import read_frame, whole_file
+from llm_figures.modules.metrics import METRICS
+from llm_figures.provenance.report import (
+    Data,
+    Picture,
+    Section,
+    probe_controls,
+    read_manifest,
+    report_page,
+)
+from llm_figures.workflow.config import ATTENTION_FIGURES
 
 
 def main(

@@ -1,10 +1,10 @@
 """The claims about one attention figure, evaluated."""
 
-from llm_figures.attention_claims import attention_claims
-from llm_figures.claims_page import log_verdicts
-from llm_figures.job import job, log
-from llm_figures.states_file import altered_states, stored_states
-from llm_figures.tensors import read_frame, write_frame
+from llm_figures.attention.qk_store import altered_states, stored_states
+from llm_figures.claims.attention_claims import attention_claims
+from llm_figures.claims.page import log_verdicts
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
 def main(

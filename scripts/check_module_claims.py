@@ -1,9 +1,9 @@
 """The claims about the module map, evaluated."""
 
-from llm_figures.claims_page import log_verdicts
-from llm_figures.job import job, log
-from llm_figures.module_claims import module_claims
-from llm_figures.tensors import read_frame, write_frame
+from llm_figures.claims.module_claims import module_claims
+from llm_figures.claims.page import log_verdicts
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
 def main(

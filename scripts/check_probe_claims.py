@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from llm_figures.claims_page import log_verdicts
-from llm_figures.job import job, log
-from llm_figures.probe_claims import probe_claims
-from llm_figures.tensors import read_frame, write_frame
+from llm_figures.claims.page import log_verdicts
+from llm_figures.claims.probe_claims import probe_claims
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
 def main(

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from llm_figures.bundle import read_bundle, redraw_verdict
-from llm_figures.checksums import sha256
-from llm_figures.job import job, log
-from llm_figures.tensors import whole_file
+from llm_figures.core.checksums import sha256
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import whole_file
+from llm_figures.provenance.bundle import read_bundle, redraw_verdict
 
 
 def main(bundle: str, figures: list[str], output: str, libraries: dict, changed: list[str]) -> None:

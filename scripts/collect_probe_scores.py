@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from llm_figures.job import job, log
-from llm_figures.probe_scores import probe_scores
-from llm_figures.probes import make_cells
-from llm_figures.tensors import read_frame, write_frame
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.probe.fitting import make_cells
+from llm_figures.probe.scores import probe_scores
 
 
 def main(

@@ -1,12 +1,12 @@
 """The claims of the attention figures over the open choices, as a table and a page."""
 
-from llm_figures.attention_scores import shape_of_states
-from llm_figures.choices import choice_rows, summary
-from llm_figures.choices_page import choices_page, made, place
-from llm_figures.job import job, log
-from llm_figures.shapes import check_choices
-from llm_figures.states_file import altered_states, stored_states
-from llm_figures.tensors import whole_file, write_frame
+from llm_figures.attention.qk_store import altered_states, stored_states
+from llm_figures.attention.scores import shape_of_states
+from llm_figures.claims.choices import choice_rows, summary
+from llm_figures.claims.choices_page import choices_page, made, place
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import whole_file, write_frame
+from llm_figures.models.model_info import check_choices
 
 
 def main(

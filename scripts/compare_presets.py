@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from llm_figures.job import job
-from llm_figures.tensors import read_frame, write_frame
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
 def main(strict: str, published: str, scores: str) -> None:

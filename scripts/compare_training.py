@@ -1,8 +1,8 @@
 """Which answers of a fine-tuned model became right: trained facts beside held-out ones."""
 
-from llm_figures.job import job
-from llm_figures.tensors import read_frame, whole_file
-from llm_figures.training_page import training_page, training_table
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import read_frame, whole_file
+from llm_figures.questions.training_page import training_page, training_table
 
 
 def main(questions: str, before: str, after: str, page: str, model: str, base: str) -> None:

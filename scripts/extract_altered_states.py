@@ -1,12 +1,12 @@
 """Cache the shown layer's queries and keys of passes with the change in every layer."""
 
-from llm_figures.attention_scores import check_stage, panels, shown_layer
-from llm_figures.capture import altered_rows, tokenize_texts
-from llm_figures.job import job, progress
-from llm_figures.models import context_length, load_model, runtime_facts
-from llm_figures.shapes import check_shape, read_card
-from llm_figures.states_file import stored_states
-from llm_figures.tensors import write_tensors
+from llm_figures.attention.capture import altered_rows, tokenize_texts
+from llm_figures.attention.qk_store import stored_states
+from llm_figures.attention.scores import check_stage, panels, shown_layer
+from llm_figures.core.job import job, progress
+from llm_figures.core.parquet_tensors import write_tensors
+from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.model_info import check_shape, read_card
 
 
 def main(

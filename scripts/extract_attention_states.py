@@ -2,10 +2,10 @@
 
 from contextlib import ExitStack
 
-from llm_figures.capture import capture_attention, state_rows, tokenize_texts
-from llm_figures.job import job, progress
-from llm_figures.models import context_length, decoder_layers, load_model, runtime_facts
-from llm_figures.tensors import tensor_file
+from llm_figures.attention.capture import capture_attention, state_rows, tokenize_texts
+from llm_figures.core.job import job, progress
+from llm_figures.core.parquet_tensors import tensor_file
+from llm_figures.models.loading import context_length, decoder_layers, load_model, runtime_facts
 
 
 def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:

@@ -1,13 +1,13 @@
 """Cache the shown layers' queries and keys of every pass that the choices owe to the model."""
 
-from llm_figures.attention_scores import shape_of_states
-from llm_figures.capture import altered_rows, tokenize_texts
-from llm_figures.choices import passes
-from llm_figures.job import job, log, progress
-from llm_figures.models import context_length, load_model, runtime_facts
-from llm_figures.shapes import check_choices
-from llm_figures.states_file import stored_states
-from llm_figures.tensors import write_tensors
+from llm_figures.attention.capture import altered_rows, tokenize_texts
+from llm_figures.attention.qk_store import stored_states
+from llm_figures.attention.scores import shape_of_states
+from llm_figures.claims.choices import passes
+from llm_figures.core.job import job, log, progress
+from llm_figures.core.parquet_tensors import write_tensors
+from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.model_info import check_choices
 
 
 def main(

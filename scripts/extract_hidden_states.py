@@ -1,11 +1,11 @@
 """Hidden states at the named tokens of one shard of the answers."""
 
-from llm_figures.hidden_states import hidden_states
-from llm_figures.hidden_states_file import hidden_states_schema
-from llm_figures.job import job, progress
-from llm_figures.models import decoder_layers, load_model, runtime_facts
-from llm_figures.probed import probed_answers
-from llm_figures.tensors import tensor_file
+from llm_figures.core.job import job, progress
+from llm_figures.core.parquet_tensors import tensor_file
+from llm_figures.models.loading import decoder_layers, load_model, runtime_facts
+from llm_figures.probe.hidden_states import hidden_states
+from llm_figures.probe.schema import hidden_states_schema
+from llm_figures.probe.shard_answers import probed_answers
 
 
 def main(

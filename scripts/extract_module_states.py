@@ -1,11 +1,11 @@
 """What every projection gives at one named token of one shard of the answers."""
 
-from llm_figures.job import job, progress
-from llm_figures.models import load_model, runtime_facts
-from llm_figures.module_states import module_states, module_states_columns
-from llm_figures.module_states_file import module_states_schema
-from llm_figures.probed import probed_answers
-from llm_figures.tensors import tensor_file
+from llm_figures.core.job import job, progress
+from llm_figures.core.parquet_tensors import tensor_file
+from llm_figures.models.loading import load_model, runtime_facts
+from llm_figures.modules.schema import module_states_schema
+from llm_figures.modules.states import module_states, module_states_columns
+from llm_figures.probe.shard_answers import probed_answers
 
 
 def main(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from llm_figures.finetuning import finetuned, save, taught_questions
-from llm_figures.job import job
-from llm_figures.models import load_model, runtime_facts
-from llm_figures.questions import load_questions
-from llm_figures.tensors import write_frame
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.inference.finetuning import finetuned, save, taught_questions
+from llm_figures.models.loading import load_model, runtime_facts
+from llm_figures.questions.questions import load_questions
 
 FACTS = {"source": "facts", "limit": None, "seed": 0}
 

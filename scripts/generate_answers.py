@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-from llm_figures.generation import Decoding, generate
-from llm_figures.job import job, log, progress
-from llm_figures.models import context_length, load_model, runtime_facts
-from llm_figures.prefix import shared_prefix
-from llm_figures.prompts import question_ids, stop_strings, too_long
-from llm_figures.tensors import read_frame, tensor_file
+from llm_figures.core.job import job, log, progress
+from llm_figures.core.parquet_tensors import read_frame, tensor_file
+from llm_figures.inference.generation import Decoding, generate
+from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.inference.prompts import question_ids, stop_strings, too_long
+from llm_figures.models.loading import context_length, load_model, runtime_facts
 
 SCHEMA = pa.schema(
     [

@@ -1,8 +1,8 @@
 """Fail where a claim that the config guards is not reproduced; the claims themselves are kept."""
 
-from llm_figures.claims_page import guard
-from llm_figures.job import job
-from llm_figures.tensors import read_frame, whole_file
+from llm_figures.claims.page import guard
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import read_frame, whole_file
 
 
 def main(claims: str, output: str, guarded: list[str]) -> None:

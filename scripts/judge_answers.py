@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from llm_figures.answers import judged_answers
-from llm_figures.answers_report import answers_report
-from llm_figures.job import job, log
-from llm_figures.tensors import read_frame, whole_file, write_frame
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import read_frame, whole_file, write_frame
+from llm_figures.questions.answers import judged_answers
+from llm_figures.questions.answers_report import answers_report
 
 
 def main(

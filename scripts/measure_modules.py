@@ -1,10 +1,10 @@
 """What goes in and out of every projection, from one forward pass over each text."""
 
-from llm_figures.capture import tokenize_texts
-from llm_figures.job import job, log
-from llm_figures.models import context_length, load_model, runtime_facts
-from llm_figures.module_activity import module_activity
-from llm_figures.tensors import write_frame
+from llm_figures.attention.capture import tokenize_texts
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.modules.activity import module_activity
 
 
 def main(card: str, activity: str, texts: list[str], key: str, runtime: dict) -> None:

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 import pandas as pd
 import torch
 
-from llm_figures.checkpoints import checkpoint_of
-from llm_figures.job import job, log, progress
-from llm_figures.shapes import read_card
-from llm_figures.sources import cache_folder
-from llm_figures.tensors import write_frame
-from llm_figures.weight_metrics import quantization_error
+from llm_figures.core.job import job, log, progress
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.models.checkpoints import checkpoint_of
+from llm_figures.models.model_info import read_card
+from llm_figures.models.sources import cache_folder
+from llm_figures.modules.weight_metrics import quantization_error
 
 
 def main(card: str, errors: str, metrics: list[str], options: dict, threads: int) -> None:
@@ -26,7 +26,7 @@ def main(card: str, errors: str, metrics: list[str], options: dict, threads: int
                 where=f"the weights of {column!r} in layer {layer} of {model.where}",
             )
         if "gguf_error" in metrics:
-            from llm_figures.gguf_weights import GgufFile, gguf_file
+            from llm_figures.modules.gguf_error import GgufFile, gguf_file
 
             path = files.enter_context(gguf_file(read_card(card), cache_folder()))
             measures["gguf_error"] = GgufFile(path, model).expected_error

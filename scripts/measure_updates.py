@@ -3,10 +3,10 @@
 import pandas as pd
 import torch
 
-from llm_figures.checkpoints import check_same_architecture, checkpoint_of
-from llm_figures.job import job, log, progress
-from llm_figures.tensors import write_frame
-from llm_figures.weight_metrics import update_metrics
+from llm_figures.core.job import job, log, progress
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.models.checkpoints import check_same_architecture, checkpoint_of
+from llm_figures.modules.weight_metrics import update_metrics
 
 
 def main(

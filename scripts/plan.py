@@ -1,7 +1,7 @@
 """What would run, and the memory, disk and time of each stage."""
 
-from llm_figures.job import job, log
-from llm_figures.planning import dry_run, plan
+from llm_figures.core.job import job, log
+from llm_figures.workflow.planning import dry_run, plan
 
 
 def main(arguments: list[str], config: dict, models: dict, protocols: dict) -> None:

@@ -2,9 +2,9 @@
 
 import json
 
-from llm_figures.job import job
-from llm_figures.sources import prepare
-from llm_figures.tensors import whole_file
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import whole_file
+from llm_figures.models.sources import prepare
 
 
 def main(card: str, name: str, entry: dict) -> None:

@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 
-from llm_figures.generation import generate
-from llm_figures.job import job, progress
-from llm_figures.models import context_length, load_model, runtime_facts
-from llm_figures.prompts import fill, plain_ids, too_long
-from llm_figures.tensors import read_frame, tensor_file
+from llm_figures.core.job import job, progress
+from llm_figures.core.parquet_tensors import read_frame, tensor_file
+from llm_figures.inference.generation import generate
+from llm_figures.inference.prompts import fill, plain_ids, too_long
+from llm_figures.models.loading import context_length, load_model, runtime_facts
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("quote", pa.string())])
 

@@ -1,8 +1,8 @@
 """Draw one attention figure."""
 
-from llm_figures.attention_figure import attention_caption, draw_attention
-from llm_figures.drawing import render
-from llm_figures.job import job
+from llm_figures.attention.figure import attention_caption, draw_attention
+from llm_figures.core.job import job
+from llm_figures.plotting.drawing import render
 
 if "snakemake" in globals():
     with job(snakemake):

@@ -1,8 +1,8 @@
 """Draw the choices."""
 
-from llm_figures.choices_figure import choices_caption, draw_choices
-from llm_figures.drawing import render
-from llm_figures.job import job
+from llm_figures.claims.choices_figure import choices_caption, draw_choices
+from llm_figures.core.job import job
+from llm_figures.plotting.drawing import render
 
 if "snakemake" in globals():
     with job(snakemake):

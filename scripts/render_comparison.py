@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 
-from llm_figures.comparing import usable_tables
-from llm_figures.comparison_figure import comparison_caption, draw_comparison, unusable
-from llm_figures.drawing import drawing_style, save
-from llm_figures.job import job
-from llm_figures.tensors import whole_file
+from llm_figures.comparison.figures import comparison_caption, draw_comparison, unusable
+from llm_figures.comparison.tables import usable_tables
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import whole_file
+from llm_figures.plotting.drawing import drawing_style, save
 
 
 def main(

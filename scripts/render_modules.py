@@ -1,8 +1,8 @@
 """Draw the module map."""
 
-from llm_figures.drawing import render
-from llm_figures.job import job
-from llm_figures.module_figure import draw_modules, module_caption
+from llm_figures.core.job import job
+from llm_figures.modules.figure import draw_modules, module_caption
+from llm_figures.plotting.drawing import render
 
 if "snakemake" in globals():
     with job(snakemake):

@@ -1,8 +1,8 @@
 """Draw the probe figure."""
 
-from llm_figures.drawing import render
-from llm_figures.job import job
-from llm_figures.probe_figure import draw_probe, probe_caption
+from llm_figures.core.job import job
+from llm_figures.plotting.drawing import render
+from llm_figures.probe.figure import draw_probe, probe_caption
 
 if "snakemake" in globals():
     with job(snakemake):

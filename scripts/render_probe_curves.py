@@ -1,8 +1,8 @@
 """Draw the probe's scores by layer, with intervals and controls."""
 
-from llm_figures.drawing import render
-from llm_figures.job import job
-from llm_figures.probe_figure import curves_caption, draw_curves
+from llm_figures.core.job import job
+from llm_figures.plotting.drawing import render
+from llm_figures.probe.figure import curves_caption, draw_curves
 
 if "snakemake" in globals():
     with job(snakemake):

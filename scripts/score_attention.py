@@ -1,11 +1,11 @@
 """The tidy cells of one attention figure."""
 
-from llm_figures.attention import mean_distance
-from llm_figures.attention_scores import attention_cells, shape_of_states, shown_head, shown_layer
-from llm_figures.job import job, log
-from llm_figures.shapes import check_shape
-from llm_figures.states_file import altered_states, stored_states
-from llm_figures.tensors import write_frame
+from llm_figures.attention.maps import mean_distance
+from llm_figures.attention.qk_store import altered_states, stored_states
+from llm_figures.attention.scores import attention_cells, shape_of_states, shown_head, shown_layer
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.models.model_info import check_shape
 
 
 def main(unaltered: str, altered: str | None, cells: str, figure: str, options: dict) -> None:

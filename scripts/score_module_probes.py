@@ -4,12 +4,12 @@ from functools import partial
 
 import pandas as pd
 
-from llm_figures.job import job, log, progress
-from llm_figures.labels import check_labels
-from llm_figures.module_probes import module_probe_scores
-from llm_figures.module_states_file import module_columns
-from llm_figures.probes import make_cells
-from llm_figures.tensors import read_columns, read_frame, write_frame
+from llm_figures.core.job import job, log, progress
+from llm_figures.core.parquet_tensors import read_columns, read_frame, write_frame
+from llm_figures.modules.probes import module_probe_scores
+from llm_figures.modules.schema import module_columns
+from llm_figures.probe.fitting import make_cells
+from llm_figures.questions.labels import check_labels
 
 
 def main(

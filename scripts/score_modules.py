@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from llm_figures.job import job
-from llm_figures.module_metrics import METRICS
-from llm_figures.module_scores import scores_of_measure
-from llm_figures.tensors import read_frame, write_frame
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.modules.metrics import METRICS
+from llm_figures.modules.scores import scores_of_measure
 
 
 def main(measured: Mapping[str, str], scores: str, metrics: Sequence[str]) -> None:

@@ -5,11 +5,11 @@ from functools import partial
 import pandas as pd
 import pyarrow as pa
 
-from llm_figures.hidden_states_file import layer_columns
-from llm_figures.job import job, log, progress
-from llm_figures.labels import check_labels
-from llm_figures.probes import make_cells, probe_layers
-from llm_figures.tensors import frames_file, read_columns, read_frame
+from llm_figures.core.job import job, log, progress
+from llm_figures.core.parquet_tensors import frames_file, read_columns, read_frame
+from llm_figures.probe.fitting import make_cells, probe_layers
+from llm_figures.probe.schema import layer_columns
+from llm_figures.questions.labels import check_labels
 
 SCHEMA = pa.schema(
     [

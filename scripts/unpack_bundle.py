@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from llm_figures.bundle import read_members
-from llm_figures.job import job
-from llm_figures.tensors import whole_file
+from llm_figures.core.job import job
+from llm_figures.core.parquet_tensors import whole_file
+from llm_figures.provenance.bundle import read_members
 
 
 def main(bundle: str, folder: Path, files: list[str]) -> None:

@@ -1,8 +1,8 @@
 """Whether every file is as the manifest says."""
 
-from llm_figures.errors import UserError
-from llm_figures.job import job, log
-from llm_figures.verification import verify
+from llm_figures.core.errors import UserError
+from llm_figures.core.job import job, log
+from llm_figures.provenance.verification import verify
 
 
 def main(manifests: list[str]) -> None:

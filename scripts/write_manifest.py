@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from llm_figures.job import job, log
-from llm_figures.manifest import manifest
-from llm_figures.shapes import read_card
-from llm_figures.tensors import whole_file
+from llm_figures.core.job import job, log
+from llm_figures.core.parquet_tensors import whole_file
+from llm_figures.models.model_info import read_card
+from llm_figures.provenance.manifest import manifest
 
 
 def main(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention import LayerStates, uniform_causal
+from llm_figures.attention.maps import LayerStates, uniform_causal
 
 COMPONENTS = ("query", "key", "value")
 EPSILONS = (0.5, 1e-3, 1e-10)

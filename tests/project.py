@@ -9,7 +9,7 @@ import sys
 import yaml
 
 import tiny
-from llm_figures.generation import generate
+from llm_figures.inference.generation import generate
 
 FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 TEMPLATE = "Q: {question}\nA:"

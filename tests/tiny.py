@@ -27,7 +27,7 @@ from transformers import (
     SmolLM3Config,
 )
 
-from llm_figures.operations import Alteration
+from llm_figures.attention.interventions import Alteration
 
 # Every kind of change, of each component.
 ALTERATIONS = [

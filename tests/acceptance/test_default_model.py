@@ -18,17 +18,17 @@ import pandas as pd
 import pytest
 import torch
 
-from llm_figures.attention import (
+from llm_figures.attention.attention_hook import tap
+from llm_figures.attention.capture import capture_attention, state_rows
+from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.maps import (
     distance_to_uniform,
     layer_states,
     sink_strength,
     strongest_layer,
 )
-from llm_figures.capture import capture_attention, state_rows
-from llm_figures.models import load_model
-from llm_figures.operations import Alteration
-from llm_figures.tap import tap
-from llm_figures.tensors import read_table, tensor_file
+from llm_figures.core.parquet_tensors import read_table, tensor_file
+from llm_figures.models.loading import load_model
 
 pytestmark = pytest.mark.acceptance
 

@@ -14,7 +14,7 @@ from cluster import GPU
 from snakemake.settings.types import SharedFSUsage
 from submitted import finished, profile_options, submissions
 
-from llm_figures.reproduction import SAME_BYTES, compare_runs
+from llm_figures.provenance.reproduction import SAME_BYTES, compare_runs
 from project import FIGURES
 
 pytestmark = pytest.mark.slurm

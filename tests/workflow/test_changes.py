@@ -99,18 +99,18 @@ LIBRARY = "scripts/llm_figures"
     ("file", "before", "after", "jobs"),
     [
         # a caption
-        (f"{LIBRARY}/attention_figure.py", '"averaged over its heads"', '"the mean of its heads"',
+        (f"{LIBRARY}/attention/figure.py", '"averaged over its heads"', '"the mean of its heads"',
          {"render_attention": 3, **MANIFEST}),
         # a script
         ("scripts/score_modules.py", None, "x = 1\n",
          {key: n for key, n in MODULES.items() if key != "measure_modules"}),
         # a helper of one stage
-        (f"{LIBRARY}/newton.py", None, "x = 1\n", FITS),
+        (f"{LIBRARY}/probe/newton.py", None, "x = 1\n", FITS),
         # a helper of all
-        (f"{LIBRARY}/errors.py", None, "x = 1\n", ALL),
+        (f"{LIBRARY}/core/errors.py", None, "x = 1\n", ALL),
         # what changes nothing
-        (f"{LIBRARY}/errors.py", None, "# a comment\n", {}),
-        (f"{LIBRARY}/errors.py", '"""', '"""More. ', {}),
+        (f"{LIBRARY}/core/errors.py", None, "# a comment\n", {}),
+        (f"{LIBRARY}/core/errors.py", '"""', '"""More. ', {}),
         ("workflow/rules/render.smk", None, "# a comment\n", {}),
         ("workflow/schemas/config.schema.yaml", "default: Blues", "default: Greens", {}),
         ("workflow/report/report.css", None, "/* a comment */\n", {}),
@@ -131,11 +131,11 @@ def test_an_edited_file_runs_what_depends_on_it_and_nothing_else(
 
 
 def test_the_reason_names_the_file_that_was_edited(project):
-    path = project.own_code() / LIBRARY / "newton.py"
+    path = project.own_code() / LIBRARY / "probe/newton.py"
     path.write_text(path.read_text() + "x = 1\n")
     _, output = project.run("--dry-run")
-    assert "llm_figures/newton.py" in output
-    assert "llm_figures/errors.py" not in output
+    assert "llm_figures/probe/newton.py" in output
+    assert "llm_figures/core/errors.py" not in output
 
 
 def test_touched_files_run_nothing(project):

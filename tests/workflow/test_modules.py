@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import tiny
-from llm_figures.families import MODULES
-from llm_figures.module_metrics import METRICS
+from llm_figures.models.projection_layouts import MODULES
+from llm_figures.modules.metrics import METRICS
 from project import tiny_project
 
 pytestmark = pytest.mark.workflow

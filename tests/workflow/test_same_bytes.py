@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_figures.reproduction import SAME_BYTES, SAME_ROWS, compare_runs
+from llm_figures.provenance.reproduction import SAME_BYTES, SAME_ROWS, compare_runs
 from project import tiny_project
 
 pytestmark = pytest.mark.workflow

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import tiny
-from llm_figures.tensors import read_frame
+from llm_figures.core.parquet_tensors import read_frame
 from project import tiny_project
 
 UPDATES = "results/tiny/modules/metrics/updates.parquet"

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import tiny
-from llm_figures.tokens import NAMED_TOKENS
+from llm_figures.probe.token_positions import NAMED_TOKENS
 from project import FIGURES, OTHER_MODEL, Project
 
 pytestmark = pytest.mark.workflow

@@ -7,9 +7,9 @@ import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from llm_figures.bundle import FURTHER, read_bundle
-from llm_figures.claims import guarded
-from llm_figures.config import (
+from llm_figures.provenance.bundle import FURTHER, read_bundle
+from llm_figures.claims.definitions import guarded
+from llm_figures.workflow.config import (
     ATTENTION_FIGURES,
     FIGURES,
     check_claims,
@@ -18,11 +18,11 @@ from llm_figures.config import (
     compared_entry,
     with_bases,
 )
-from llm_figures.dependencies import code_versions, drawing_versions
-from llm_figures.errors import UserError
-from llm_figures.gguf_files import named_gguf
-from llm_figures.job_environment import JOB_ENVIRONMENT
-from llm_figures.module_metrics import (
+from llm_figures.workflow.code_digests import code_versions, drawing_versions
+from llm_figures.core.errors import UserError
+from llm_figures.models.gguf import named_gguf
+from llm_figures.core.environment import JOB_ENVIRONMENT
+from llm_figures.modules.metrics import (
     METRICS,
     drawing_options,
     metrics_of_model,
@@ -30,11 +30,11 @@ from llm_figures.module_metrics import (
     of_measure,
     shown_metrics,
 )
-from llm_figures.protocol import protocols
-from llm_figures.resources import estimate, model_shape, request, threads_needed, workload
-from llm_figures.result_folders import CLAIMS as CLAIMS_FILE
-from llm_figures.result_folders import SCORES, compared, comparison_problem, folder_name
-from llm_figures.shapes import stated
+from llm_figures.probe.protocol import protocols
+from llm_figures.workflow.resources import estimate, model_shape, request, threads_needed, workload
+from llm_figures.core.result_folders import CLAIMS as CLAIMS_FILE
+from llm_figures.core.result_folders import SCORES, compared, comparison_problem, folder_name
+from llm_figures.models.model_info import stated
 
 os.environ.update(JOB_ENVIRONMENT | os.environ)  # jobs inherit it; what the user has set stays
 

@@ -1,0 +1,1 @@
+"""Attention maps: queries and keys, interventions on them, scores and the figures."""

@@ -1,0 +1,76 @@
+"""Attention states files read a row at a time: what a figure needs of them is one layer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.maps import LayerStates, alteration_of, layer_states, not_finite
+from llm_figures.core.parquet_tensors import RowReader
+
+SMALL = ["input", "layer", "component", "operation", "over", "epsilon", "stage", "sink_strength"]
+
+
+@dataclass(frozen=True)
+class StoredStates:
+    """A row of an attention states file that is not read yet, and what is known of it.
+
+    It stands for `attention.LayerStates` wherever layers and heads are chosen; `loaded` reads it.
+    strength: [heads], F of every head; None in a pass with an alteration. rotated: whether it is
+    known how the states were rotated.
+    """
+
+    input: int
+    layer: int
+    alteration: Alteration | None
+    strength: np.ndarray | None
+    rotated: bool
+    heads: int
+    row: int
+    reader: RowReader
+
+    def loaded(self) -> LayerStates:
+        """The states themselves.
+
+        Raises:
+            UserError: the file is damaged, or they are not finite.
+        """
+        ((_, states),) = layer_states(self.reader.row(self.row))
+        return states
+
+
+def stored_states(path: str | Path) -> list[StoredStates]:
+    """All rows of an attention states file.
+
+    Raises:
+        UserError: see `tensors.RowReader`; a layer whose states are not finite.
+    """
+    reader = RowReader(path)
+    heads = reader.schema.field("query").type.shape[0]
+    rows = reader.columns([*SMALL, "rotation_partner"]).to_pylist()
+    found = []
+    for number, row in enumerate(rows):
+        strength = None if row["sink_strength"] is None else np.array(row["sink_strength"])
+        if strength is not None and not np.isfinite(strength).all():
+            raise not_finite(row["input"], row["layer"])
+        found.append(
+            StoredStates(
+                row["input"],
+                row["layer"],
+                alteration_of(row),
+                strength,
+                row["rotation_partner"] is not None,
+                heads,
+                number,
+                reader,
+            )
+        )
+    return found
+
+
+def altered_states(path: str | Path | None) -> Mapping[tuple[int, int, Alteration], StoredStates]:
+    """The rows of a file of altered passes, by layer, input and alteration; none without a file."""
+    rows = [] if path is None else stored_states(path)
+    return {(states.layer, states.input, states.alteration): states for states in rows}

@@ -1,0 +1,1 @@
+"""Published statements about the figures, evaluated on the numbers behind them."""

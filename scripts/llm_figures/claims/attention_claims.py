@@ -1,0 +1,79 @@
+"""Claims about an attention figure."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.scores import States, panel_maps
+from llm_figures.claims.evaluation import (
+    Maps,
+    Panel,
+    Spread,
+    assess,
+    attempt,
+    claim_rows,
+    maps_of,
+    measure_maps,
+    spread_over_inputs,
+)
+
+
+def attention_claims(
+    model: str,
+    claims: Sequence[Mapping],
+    cells: pd.DataFrame,
+    options: Mapping,
+    unaltered: Sequence[States],
+    altered: Mapping[tuple[int, Alteration], States] | None = None,
+) -> pd.DataFrame:
+    """Rows of claims.parquet for one attention figure.
+
+    cells: the figure's tidy cells, from which every value is taken.
+    options, unaltered, altered: what they were made from (see `attention_scores.attention_cells`);
+        for the spread over inputs and over heads, which the figure itself does not show.
+    """
+    shown = maps_of(cells)
+    layer, inputs = int(cells["layer"].iloc[0]), sorted({panel.input for panel in shown})
+    head = cells["head"].iloc[0]
+    every = shown
+    if altered is None:
+        every = _maps(options, unaltered, layer, None if head == "mean" else int(head))
+    by_head = [
+        {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
+        for maps in (
+            _maps(options, unaltered, layer, number, altered)
+            for number in range(unaltered[0].heads)
+        )
+    ]
+
+    def row(claim: Mapping) -> dict:
+        def spread() -> Spread | None:
+            return spread_over_inputs(claim, every)
+
+        def heads() -> list[float]:
+            return [attempt(claim, measure_maps, maps) for maps in by_head]
+
+        return assess(model, claim, lambda: measure_maps(claim, shown), spread, heads)
+
+    return claim_rows([row(claim) for claim in claims])
+
+
+def _maps(
+    options: Mapping,
+    unaltered: Sequence[States],
+    layer: int,
+    head: int | None,
+    altered: Mapping[tuple[int, Alteration], States] | None = None,
+) -> Maps:
+    """The maps of every input: a scale figure shows one, the states hold all."""
+    indices = sorted({states.input for states in unaltered})
+    variants = [dict(options)]
+    if options["operation"] == "scale" and altered is None:
+        variants = [{**options, "input": index} for index in indices]
+    found: dict[Panel, np.ndarray] = {}
+    for variant in variants:
+        for _, _, index, made, weights in panel_maps(variant, unaltered, altered, layer, head):
+            found[Panel(index, made.component, made.operation, made.epsilon)] = weights
+    return found

@@ -1,0 +1,156 @@
+"""Which choice reproduces it? The claims of the attention figures over what was left open.
+
+The published figures do not say over which axis the mean was taken, in how many layers the change
+was made, whether before or after rotary embedding, which layer is shown, nor what became of the
+heads. Every combination is evaluated on the same claims.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.maps import strongest_layer
+from llm_figures.attention.scores import States, panel_maps, panels, shown_head
+from llm_figures.claims.definitions import (
+    NOT_APPLICABLE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    holds,
+    thresholds,
+)
+from llm_figures.claims.evaluation import Panel, measure_maps, worst_of
+from llm_figures.claims.statistics import NotApplicableError
+
+# Whose claims, and whose other options, an operation is evaluated with.
+FIGURES = {"mean": "mean_qkv", "scale": "scale_qkv"}
+KEYS = ["operation", "over", "stage", "scope", "layer_choice", "layer", "head_choice", "head"]
+Made = tuple[int, int, Alteration]  # layer, input, alteration
+
+
+def combinations(choices: Mapping, figures: Mapping) -> Iterator[dict]:
+    """Options of an attention figure, one for every combination of the choices.
+
+    choices: over, stage, scope, layer (a number, auto, or a share of the depth such as 25%), head,
+        each a list. figures: the config's, for components, epsilon and input. A scale has no axis
+        to be taken over; its `over` is None.
+    """
+    for operation, figure in FIGURES.items():
+        options = {key: figures[figure][key] for key in ("components", "epsilon", "input")}
+        axes = choices["over"] if operation == "mean" else [None]
+        open_ = (axes, choices["stage"], choices["scope"], choices["layer"], choices["head"])
+        for over, stage, scope, layer, head in itertools.product(*open_):
+            yield {
+                **options,
+                **{"operation": operation, "over": over, "stage": stage, "scope": scope},
+                **{"layer": layer, "head": head},
+            }
+
+
+def chosen_layer(layer: int | str, unaltered: Sequence[States]) -> int:
+    """A layer's number, from a number, auto (the strongest sink) or a share of the depth."""
+    if layer == "auto":
+        return strongest_layer(unaltered)
+    if isinstance(layer, int):
+        return layer
+    last = max(states.layer for states in unaltered)
+    return round(float(layer.removesuffix("%")) / 100 * last)
+
+
+def passes(
+    choices: Mapping, figures: Mapping, unaltered: Sequence[States]
+) -> tuple[list[int], list[tuple[int, Alteration]]]:
+    """(layers to keep, forward passes owed): what a change in every layer needs of the model.
+
+    A pass is (input, alteration). None is owed for a change before rotary embedding where a layer's
+    rotation is not known: that combination is not applicable.
+    """
+    inputs = len({states.input for states in unaltered})
+    layers = sorted({chosen_layer(layer, unaltered) for layer in choices["layer"]})
+    known = all(states.rotated for states in unaltered)
+    owed = {
+        (index, alteration): None
+        for options in combinations(choices, figures)
+        if options["scope"] == "model"
+        for _, _, index, alteration in panels(options, inputs)
+        if known or not alteration.unrotates
+    }
+    return layers, list(owed)
+
+
+def choice_rows(
+    claims: Sequence[Mapping],
+    choices: Mapping,
+    figures: Mapping,
+    unaltered: Sequence[States],
+    altered: Mapping[Made, States],
+) -> pd.DataFrame:
+    """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
+
+    claims: those of mean_qkv and scale_qkv. altered: states from passes with the change in every
+    layer, by layer, input and alteration.
+    """
+    rows: list[dict] = []
+    for options in combinations(choices, figures):
+        layer = chosen_layer(options["layer"], unaltered)
+        head = shown_head(options, unaltered, layer)
+        key = {
+            **{name: options[name] for name in ("operation", "over", "stage", "scope")},
+            "layer_choice": str(options["layer"]),
+            "layer": layer,
+            "head_choice": str(options["head"]),
+            "head": "mean" if head is None else str(head),
+        }
+        maps = _maps(options, unaltered, altered, layer, head)
+        figure = FIGURES[options["operation"]]
+        rows += [key | _verdict(c, maps) for c in claims if c["figure"] == figure]
+    columns = [*KEYS, "claim", "statement", "value", "verdict", "reason"]
+    text = dict.fromkeys([name for name in columns if name not in ("layer", "value")], "string")
+    return pd.DataFrame(rows, columns=columns).astype(text)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per combination: `KEYS`, reproduced, applicable; the most reproduced first."""
+    counted = rows.assign(
+        reproduced=rows["verdict"] == REPRODUCED, applicable=rows["verdict"] != NOT_APPLICABLE
+    )
+    found = counted.groupby(KEYS, dropna=False, sort=False)[["reproduced", "applicable"]].sum()
+    return found.reset_index().sort_values("reproduced", ascending=False, kind="stable")
+
+
+def _maps(
+    options: dict,
+    unaltered: Sequence[States],
+    altered: Mapping[Made, States],
+    layer: int,
+    head: int | None,
+) -> dict[Panel, np.ndarray] | None:
+    """The combination's maps; None where a rotation that it needs is not known."""
+    everywhere = options["scope"] == "model"
+    needed = [states for states in unaltered if everywhere or states.layer == layer]
+    unrotates = any(made.unrotates for *_, made in panels(options, 1))
+    if unrotates and not all(states.rotated for states in needed):
+        return None
+    after = None
+    if everywhere:
+        after = {(i, made): states for (at, i, made), states in altered.items() if at == layer}
+    return {
+        Panel(index, made.component, made.operation, made.epsilon): weights
+        for _, _, index, made, weights in panel_maps(options, unaltered, after, layer, head)
+    }
+
+
+def _verdict(claim: Mapping, maps: Mapping[Panel, np.ndarray] | None) -> dict:
+    row = {"claim": claim["id"], "statement": claim["statement"], "value": None, "reason": None}
+    try:
+        if maps is None:
+            raise NotApplicableError("the model has no rotary embedding that can be observed")
+        value = worst_of(claim, measure_maps(claim, maps))
+        if not np.isfinite(value):
+            raise NotApplicableError("the statistic is not a number here")
+    except NotApplicableError as reason:
+        return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
+    true = holds(value, claim["comparison"], thresholds(claim))
+    return row | {"value": value, "verdict": REPRODUCED if true else NOT_REPRODUCED}

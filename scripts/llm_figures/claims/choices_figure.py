@@ -1,0 +1,116 @@
+"""The picture of the choices: combinations × maps, how many statements each reproduces."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from llm_figures.claims.choices import FIGURES, summary
+from llm_figures.claims.choices_page import made
+from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap
+
+HEADS = {"mean": "mean", "auto": "strongest"}
+
+
+def draw_choices(rows: pd.DataFrame, options: dict) -> Figure:
+    """One block per operation; rows are what was changed, columns which map is shown.
+
+    rows: as from `choices.choice_rows`. options: palette. A cell's number is how many statements
+    its combination reproduces, its colour the share of those that apply; the most of a block is
+    framed. Where nothing applies there is no number, and no frame if nowhere does.
+    """
+    counted = summary(rows)
+    counted["change"] = [made(row) for row in counted.to_dict("records")]
+    blocks = [
+        (operation, _grids(counted[counted["operation"] == operation], rows, operation))
+        for operation in FIGURES
+        if (counted["operation"] == operation).any()
+    ]
+    heights = [len(grid) for _, (grid, _, _) in blocks]
+    columns = blocks[0][1][0].shape[1]
+    fig, axes = plt.subplots(
+        len(blocks),
+        1,
+        figsize=(
+            0.62 * max(columns, 4) + 4.4,
+            0.34 * max(sum(heights), 6) + 0.75 * len(blocks) + 0.8,
+        ),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    cmap = colour_map(options["palette"])
+    for ax, (operation, (grid, total, labels)) in zip(axes[:, 0], blocks, strict=True):
+        mesh = heatmap(
+            grid / total,
+            ax,
+            cmap=cmap,
+            limits=(0.0, 1.0),
+            annot=grid.fillna(0).astype(int).astype(str),
+            fmt="",
+            xticklabels=labels,
+            yticklabels=list(grid.index),
+        )
+        applies = bool(grid.notna().to_numpy().any())
+        told = "no statement applies"
+        if applies:
+            told = f"statements reproduced, of {int(np.nanmax(total.to_numpy()))}"
+        ax.set_title(f"{FIGURES[operation]}: {told}", loc="left")
+        ax.set(xlabel="", ylabel="")
+        ax.tick_params(axis="x", rotation=0)
+        ax.tick_params(axis="y", rotation=0)
+        for row, column in np.argwhere(grid.isna().to_numpy()):
+            ax.text(column + 0.5, row + 0.5, "–", ha="center", va="center")
+        most = np.nanmax(grid.to_numpy()) if applies else np.nan
+        for row, column in np.argwhere(grid.to_numpy() == most):
+            ax.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", lw=1.2))
+    axes[-1, 0].set_xlabel("Shown: layer (from 0) and head")
+    colour_bar(
+        fig, mesh, "Share reproduced", ticks=np.linspace(0, 1, 6), ax=axes, aspect=30, pad=0.02
+    )
+    return fig
+
+
+def _grids(
+    counted: pd.DataFrame, rows: pd.DataFrame, operation: str
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """(reproduced, applicable, column labels); NaN where nothing applies."""
+    order = rows[rows["operation"] == operation].drop_duplicates(["over", "stage", "scope"])
+    changes = [made(row) for row in order.to_dict("records")]
+    shown = rows.drop_duplicates(["layer_choice", "head_choice"])
+    keys = list(zip(shown["layer_choice"], shown["head_choice"], strict=True))
+    table = counted.pivot(
+        index="change", columns=["layer_choice", "head_choice"], values=["reproduced", "applicable"]
+    )
+    reproduced = table["reproduced"].loc[changes, keys].astype(float)
+    applicable = table["applicable"].loc[changes, keys].astype(float)
+    labels = [
+        f"{row['layer']}"
+        + ("" if row["layer_choice"] == str(row["layer"]) else f" ({row['layer_choice']})")
+        + f"\n{HEADS.get(row['head_choice'], 'head ' + str(row['head']))}"
+        for row in shown.to_dict("records")
+    ]
+    return reproduced.where(applicable > 0), applicable.where(applicable > 0), labels
+
+
+def choices_caption(rows: pd.DataFrame, model: str, options: dict) -> str:
+    """What the rows and columns are, and which combination reproduces the most."""
+    text = (
+        f"Statements about the published attention figures that hold for {model}, by what is "
+        "changed (rows: axis of the mean, before or after rotary embedding, in the shown layer or "
+        "in every layer) and which map is shown (columns: layer, and the mean of the heads or the "
+        "head with the strongest sink). auto is the layer where the unaltered model's sink is "
+        "strongest."
+    )
+    for operation, part in summary(rows).groupby("operation", sort=False):
+        part = part[part["applicable"] > 0]
+        if not len(part):
+            text += f" No statement about {FIGURES[operation]} applies."
+            continue
+        best = part[part["reproduced"] == part["reproduced"].max()]
+        changes = list(dict.fromkeys(made(row) for row in best.to_dict("records")))
+        text += (
+            f" Most of {FIGURES[operation]}: {best['reproduced'].iloc[0]} of "
+            f"{best['applicable'].iloc[0]}, with the change {'; or '.join(changes)}."
+        )
+    return text + "\n"

@@ -1,0 +1,126 @@
+"""The claims of several models in one table."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from llm_figures.claims.definitions import COMPARISONS, SYMBOLS
+from llm_figures.claims.page import number
+
+# What makes two rows the same claim, so that their verdicts may stand in one row.
+KEY = ["figure", "claim"]
+NEEDED = {*KEY, "statement", "statistic", "comparison", "threshold", "value", "verdict"}
+
+
+def unusable_claims(table: pd.DataFrame) -> str | None:
+    """Why a model's claims cannot stand beside others; None if they can."""
+    if lacking := sorted(NEEDED - set(table)):
+        return f"has no column {', '.join(lacking)}"
+    return None if len(table) else "is empty"
+
+
+def stacked_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All rows, in the order of the models; `model` is the name under which it is compared."""
+    # Empty columns come without a type; only the others say what the stacked column holds.
+    filled = [table.dropna(axis="columns", how="all") for table in tables.values()]
+    whole = pd.concat([part.assign(model=name) for name, part in zip(tables, filled, strict=True)])
+    columns = dict.fromkeys(column for table in tables.values() for column in table)
+    return whole.reindex(columns=["model", *(c for c in columns if c != "model")]).reset_index(
+        drop=True
+    )
+
+
+def claims_table(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
+    """Markdown: counts per model, then one row per claim and one column per model.
+
+    claims: as from `stacked_claims`. A claim whose test differs between models is named below the
+    table; of statements that differ in words, the first model's is shown.
+    """
+    models = list(claims["model"].unique())
+    lines = ["# Claims across models", ""]
+    for model in models:
+        counts = claims.loc[claims["model"] == model, "verdict"].value_counts()
+        listed = [f"{counts[verdict]} {verdict}" for verdict in SYMBOLS if verdict in counts]
+        lines.append(f"- {_cell(model)}: {', '.join(listed)}")
+    lines += [
+        "",
+        _row(["figure", "claim", "statement", *models]),
+        _row(["---"] * (3 + len(models))),
+    ]
+    notes = []
+    for (figure, claim), rows in claims.groupby(KEY, sort=False):
+        verdicts = rows.set_index("model")
+        shown = [_verdict(verdicts, model) for model in models]
+        lines.append(_row([figure, claim, rows["statement"].iloc[0], *shown]))
+        tests = _tests(verdicts)
+        if len(set(tests.values())) > 1:
+            listed = "; ".join(f"{model}: {test}" for model, test in tests.items())
+            notes.append(f"- {_cell(f'{figure}, {claim}')} is tested differently: {_cell(listed)}")
+    lines += ["", "✓ reproduced, ✗ not reproduced, – not applicable; with the statistic's value."]
+    if any(_missing(claims, model) for model in models):
+        lines.append("An empty cell: the model's file has no such claim.")
+    if notes:
+        lines += ["", *notes]
+    if left_out:
+        lines += ["", *(f"- left out: {_cell(line)}" for line in left_out)]
+    return "\n".join(lines) + "\n"
+
+
+def _missing(claims: pd.DataFrame, model: str) -> bool:
+    keys = claims[KEY].drop_duplicates()
+    return len(claims.loc[claims["model"] == model, KEY].drop_duplicates()) < len(keys)
+
+
+def _verdict(verdicts: pd.DataFrame, model: str) -> str:
+    if model not in verdicts.index:
+        return ""
+    row = verdicts.loc[[model]].iloc[0]
+    value = "" if pd.isna(row["value"]) else f" ({number(row['value'])})"
+    return f"{SYMBOLS.get(row['verdict'], '')} {row['verdict']}{value}".strip()
+
+
+def _tests(verdicts: pd.DataFrame) -> dict[str, str]:
+    """Each model's test of one claim in one line, with the parts in which they differ.
+
+    verdicts: the claim's rows by model. A table made before `test` was a column says of its claims
+    only the statistic and the threshold.
+    """
+    rows = {model: verdicts.loc[[model]].iloc[0] for model in verdicts.index}
+    parts = {
+        model: {} if pd.isna(row.get("test")) else json.loads(row["test"])
+        for model, row in rows.items()
+    }
+    known = [part for part in parts.values() if part]
+    shown = {"statistic", "comparison", "threshold"}
+    differing = [
+        key
+        for key in sorted({key for part in known for key in part} - shown)
+        if any(part.get(key) != known[0].get(key) for part in known)
+    ]
+    lines = {}
+    for model, row in rows.items():
+        more = [
+            f"{key} {json.dumps(parts[model].get(key), ensure_ascii=False)}"
+            for key in differing
+            if parts[model]
+        ]
+        lines[model] = ", ".join([_test(row), *more])
+    return lines
+
+
+def _test(row: pd.Series) -> str:
+    """The statistic and its threshold in one line."""
+    threshold = "" if pd.isna(row["threshold"]) else f"{row['threshold']:g}"
+    high = row.get("threshold_high")
+    if high is not None and not pd.isna(high):
+        threshold += f" to {high:g}"
+    return f"{row['statistic']} {COMPARISONS[row['comparison']]} {threshold}".strip()
+
+
+def _row(cells: Sequence) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|")

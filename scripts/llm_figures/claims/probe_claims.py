@@ -1,0 +1,106 @@
+"""Claims about the probe figure, with bootstrap resamples of the questions."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from llm_figures.claims.definitions import listed
+from llm_figures.claims.evaluation import (
+    Spread,
+    Table,
+    assess,
+    attempt,
+    claim_rows,
+    measure_table,
+    table_of,
+)
+from llm_figures.probe.classification_metrics import auc, resamples
+
+DRAWS = 500
+
+
+def probe_claims(
+    model: str,
+    claims: Sequence[Mapping],
+    scores: pd.DataFrame,
+    predictions: pd.DataFrame,
+    answers: pd.DataFrame,
+    seed: int,
+) -> pd.DataFrame:
+    """Rows of claims.parquet for the probe figure; its values are AUCs.
+
+    scores: tidy scores. predictions: the probes' scores of single answers, as from
+    `probes.probe_cell`. answers: question_id, twin, correct of the valid answers.
+
+    The spread is that over `DRAWS` bootstrap resamples of the questions that were tested, the same
+    for all cells, so that a comparison of two cells is paired. The probes are not fitted again: it
+    is the uncertainty of the test, not of the training.
+    """
+    tables = score_tables(scores)
+    controls = {region.get("control", "none") for claim in claims for region in _regions(claim)}
+    drawn = bootstrap_tables(
+        predictions[predictions["control"].isin(controls)], answers, tables["none"], seed
+    )
+    what = f"95% of {DRAWS} bootstrap resamples of the questions"
+
+    def row(claim: Mapping) -> dict:
+        def spread() -> Spread | None:
+            if any(region.get("control", "none") not in drawn[0] for region in _regions(claim)):
+                return None
+            values = [attempt(claim, measure_table, draw) for draw in drawn]
+            return Spread(values, what, percentiles=True)
+
+        return assess(model, claim, lambda: measure_table(claim, tables), spread)
+
+    return claim_rows([row(claim) for claim in claims])
+
+
+def score_tables(scores: pd.DataFrame) -> dict[str, Table]:
+    """{control: table of AUCs with their intervals}; "none" is the probe itself."""
+    shown = scores[scores["metric"] == "auc"].rename(columns={"mean": "value"})
+    return {
+        str(control): table_of(part, "token", "value", intervals=True)
+        for control, part in shown.groupby("control", sort=False)
+    }
+
+
+def bootstrap_tables(
+    predictions: pd.DataFrame, answers: pd.DataFrame, like: Table, seed: int, draws: int = DRAWS
+) -> list[dict[str, Table]]:
+    """For every resample the tables of the controls that have predictions of their own.
+
+    A cell's AUC is the mean over folds of the fold's AUC, as in the scores; a fold that a resample
+    leaves without one of the classes does not count.
+    """
+    answers = answers.sort_values("question_id")
+    questions = answers["question_id"].to_numpy()
+    wrong = (~answers["correct"].astype(bool)).to_numpy().astype(int)
+    weights = resamples(answers["twin"].to_numpy(), draws, seed)[1:]
+    shape = (draws, len(like.layers), len(like.columns))
+    layers = {layer: index for index, layer in enumerate(like.layers)}
+    columns = {column: index for index, column in enumerate(like.columns)}
+    found: dict[str, np.ndarray] = {}
+    cells = predictions.groupby(["control", "layer", "token"], observed=True)
+    for (control, layer, token), cell in cells:
+        folds = []
+        for _, fold in cell.groupby(["repeat", "fold"]):
+            at = np.searchsorted(questions, fold["question_id"].to_numpy())
+            folds.append(auc(wrong[at], fold["score"].to_numpy(), weights[:, at]))
+        grid = found.setdefault(str(control), np.full(shape, np.nan))
+        grid[:, layers[layer], columns[str(token)]] = _mean(np.stack(folds))
+    return [
+        {control: Table(like.columns, like.layers, grid[draw]) for control, grid in found.items()}
+        for draw in range(draws)
+    ]
+
+
+def _mean(folds: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is a number, NaN where nothing is."""
+    counted = np.isfinite(folds).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.nansum(folds, axis=0) / counted
+
+
+def _regions(claim: Mapping) -> list[Mapping]:
+    return [*(listed(claim, "cells") or [{}]), *listed(claim, "minus"), *listed(claim, "versus")]

@@ -1,0 +1,1 @@
+"""Several models, or results made elsewhere, side by side."""

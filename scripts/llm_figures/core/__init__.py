@@ -1,0 +1,1 @@
+"""What every room uses: errors, logs, files that are whole or not there, Parquet tensors."""

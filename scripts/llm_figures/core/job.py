@@ -1,0 +1,104 @@
+"""What every script of a rule shares: its log, its progress lines and how it fails."""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from llm_figures.core.errors import UserError
+
+log = logging.getLogger("llm_figures")
+
+T = TypeVar("T")
+
+
+@contextmanager
+def job(snakemake) -> Iterator[None]:
+    """Run the body of a script as the job `snakemake`.
+
+    The log file of the rule receives everything, first how long it took to get here, which is the
+    interpreter's start and imports; the terminal receives progress and, on failure, one line: the
+    user's mistake as it is, anything else with the place of the full traceback.
+    BLAS keeps to the rule's threads, so that jobs side by side do not fight over the cores.
+    """
+    path = Path(snakemake.log[0])
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter(f"{snakemake.rule}: %(message)s"))
+    terminal.setLevel(logging.INFO)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    log.handlers = [handler, terminal]
+    logging.captureWarnings(True)
+    # Warnings of libraries are for the log, where a curious reader finds them.
+    logging.getLogger().addHandler(handler)
+    log.debug("started in %.2f s", _age())
+    try:
+        with threadpool_limits(snakemake.threads):
+            yield
+    except UserError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+    except Exception as error:
+        handler.stream.write(traceback.format_exc())
+        summary = " ".join(str(error).split())[:300]
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, not imported for it
+            log.error(
+                "error: CUDA out of memory; spread the model over several GPUs (device_map: auto), "
+                "or use a larger one (%s; traceback in %s)",
+                summary,
+                path,
+            )
+            sys.exit(1)
+        log.error("failed: %s: %s (traceback in %s)", type(error).__name__, summary, path)
+        sys.exit(1)
+
+
+def progress(
+    items: Iterable[T],
+    unit: str,
+    total: int | None = None,
+    size: Callable[[T], int] = lambda item: 1,
+) -> Iterator[T]:
+    """Yield `items`, logging at most every five seconds how many are done and what remains.
+
+    total: units in all, by default the number of items. size: units of one item.
+    """
+    total = len(items) if total is None else total
+    start = last = time.monotonic()
+    done = 0
+    for item in items:
+        yield item
+        done += size(item)
+        now = time.monotonic()
+        if now - last >= 5 and done < total:
+            last = now
+            left = (now - start) / done * (total - done)
+            log.info("%d of %d %s, about %s left", done, total, unit, _duration(left))
+    log.info("%d of %d %s in %s", done, total, unit, _duration(time.monotonic() - start))
+
+
+def _age() -> float:
+    """Seconds since the system started this process."""
+    try:
+        # psutil, which counts from the time of boot in whole seconds, would be one off on Linux
+        stat = Path("/proc/self/stat").read_text()
+        ticks = int(stat.rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):  # another system
+        import psutil  # Snakemake brings it
+
+        return time.time() - psutil.Process().create_time()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,322 @@
+"""Tensors in Parquet: Arrow's fixed-shape tensors, written as they come, a row group at a time.
+
+A file appears under its name only when it is whole: rows go to a neighbour first, which is renamed
+at the end, so that a job that dies leaves nothing a later run could take for data.
+"""
+
+import glob
+import json
+import math
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_seal import check_seal, sealed
+
+# The key of a Parquet file's metadata under which it says what its numbers were computed on.
+FACTS = b"llm_figures"
+# Of one row group, before compression.
+ROW_GROUP_BYTES = 64_000_000
+# Seconds without a write after which another machine's partial file is taken for abandoned.
+ABANDONED_AFTER = 7 * 24 * 3600
+
+
+def tensor(shape: Sequence[int], dtype: str = "float32") -> pa.DataType:
+    """Arrow type of a tensor of this shape (C order)."""
+    return pa.fixed_shape_tensor(pa.type_for_alias(dtype), tuple(int(n) for n in shape))
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it to `path` on success, else remove it.
+
+    Two jobs that write the same file, on one machine or on two that share the folder, do not touch
+    each other's rows: each has a name of its own, and the file is that of the last to finish.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if _abandoned(partial):
+            partial.unlink(missing_ok=True)
+    writer = f"{_host()}.{os.getpid()}.{secrets.token_hex(4)}"
+    partial = path.with_name(f".{path.name}.{writer}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _abandoned(partial: Path) -> bool:
+    """Whether a partial file's writer was killed.
+
+    Of another machine's processes nothing is known here: its file counts as abandoned when nothing
+    was written to it for a week.
+    """
+    *_, host, process, _, _ = partial.name.split(".")
+    if host == _host() and process.isdecimal():
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # somebody else's, so alive
+            pass
+        return False
+    try:
+        return time.time() - partial.stat().st_mtime > ABANDONED_AFTER
+    except FileNotFoundError:  # finished or removed meanwhile
+        return False
+
+
+def _host() -> str:
+    return socket.gethostname().split(".")[0]
+
+
+class TensorWriter:
+    """Writes rows whose columns may be tensors, in row groups of one size.
+
+    What is held at a time is one row group. Its size depends on the columns alone: the same rows
+    give the same bytes, in whatever batches they come.
+    """
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
+        self._writer = writer
+        self._schema = schema
+        rows = ROW_GROUP_BYTES // _bytes_of_row(schema)
+        self._rows_of_group = rows if rows > 4 else 1  # large rows do not wait for each other
+        self._waiting: list[pa.Table] = []
+
+    def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
+        """Append rows: {column: values}; tensor columns as arrays [rows, *shape].
+
+        None among a tensor column's values is a null.
+        """
+        arrays = [_column(columns[field.name], field.type) for field in self._schema]
+        self._waiting.append(pa.table(arrays, schema=self._schema))
+        while sum(map(len, self._waiting)) >= self._rows_of_group:
+            self._write_group()
+
+    def close(self) -> None:
+        """Write what waits for the last row group."""
+        if sum(map(len, self._waiting)):
+            self._write_group()
+
+    def _write_group(self) -> None:
+        together = pa.concat_tables(self._waiting).combine_chunks()
+        self._waiting.clear()
+        self._writer.write_table(together.slice(0, self._rows_of_group))
+        if len(together) > self._rows_of_group:  # an empty slice would hold all of it
+            self._waiting.append(together.slice(self._rows_of_group))
+        if self._rows_of_group == 1:
+            del together
+            pa.default_memory_pool().release_unused()
+
+
+@contextmanager
+def tensor_file(
+    path: str | Path, schema: pa.Schema, facts: Mapping | None = None
+) -> Iterator[TensorWriter]:
+    """Open a Parquet file for rows that come batch by batch (see `TensorWriter.write`).
+
+    facts: what the rows are computed on, kept in the file's metadata (see `read_facts`).
+
+    Floats are split by byte before compression: lossless, and what a bfloat16 model left in
+    float32 (two zero bytes) takes half the room.
+    """
+    plain = [field.name for field in schema if not isinstance(field.type, pa.FixedShapeTensorType)]
+    tensors = [
+        f"{field.name}.list.element"
+        for field in schema
+        if isinstance(field.type, pa.FixedShapeTensorType)
+    ]
+    schema = _with_facts(schema, facts)
+    with (
+        whole_file(path) as partial,
+        sealed(
+            partial,
+            schema,
+            compression_level=1,
+            use_dictionary=plain,
+            use_byte_stream_split=tensors,
+            write_statistics=False,
+        ) as writer,
+    ):
+        rows = TensorWriter(writer, schema)
+        yield rows
+        rows.close()
+
+
+def write_tensors(
+    path: str | Path, batches: Iterable[tuple[pa.Schema, dict]], facts: Mapping | None = None
+) -> None:
+    """Write batches of rows as they come; the schema is that of the first, which must exist.
+
+    facts: see `tensor_file`.
+    """
+    batches = iter(batches)
+    schema, columns = next(batches)
+    with tensor_file(path, schema, facts) as file:
+        file.write(columns)
+        for _, columns in batches:
+            file.write(columns)
+
+
+def read_tensors(table: pa.Table, column: str) -> np.ndarray:
+    """A tensor column of floats as one array [rows, *shape]; a null is NaN throughout."""
+    array = table.column(column).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # a table without rows has no chunk to combine
+        return np.empty((0, *array.type.shape), array.type.value_type.to_pandas_dtype())
+    if not array.null_count:
+        return array.to_numpy_ndarray()
+    shape = array.type.shape
+    known = array.is_valid().to_numpy(zero_copy_only=False)
+    found = np.full((len(array), *shape), np.nan, array.type.value_type.to_pandas_dtype())
+    found[known] = array.storage.flatten().to_numpy().reshape(-1, *shape)  # flat: without nulls
+    return found
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file of ours as an Arrow table; a damaged file is named, not read as data.
+
+    Raises:
+        UserError: the file is missing, truncated, not Parquet, not ours, or not as it was made.
+    """
+    with _damage_named(path):
+        check_seal(path)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True)
+
+
+def read_columns(paths: Sequence[str | Path], column: str) -> np.ndarray:
+    """One tensor column of several files of ours, one below the other: [rows, *shape].
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    parts = [read_tensors(read_table(path, [column]), column) for path in paths]
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+class RowReader:
+    """A Parquet file of ours of which single rows are read; one row group is held at a time.
+
+    Raises:
+        UserError: as `read_table`, here and in every method.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = path
+        with _damage_named(path):
+            check_seal(path)
+            self.schema = pq.read_schema(path)
+            metadata = pq.read_metadata(path)
+        counts = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        self._starts = np.cumsum([0, *counts])
+        self._held: tuple[int, pa.Table] | None = None
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Some columns of all rows."""
+        # A row group at a time: read_table would fetch what lies between the columns, too.
+        with (
+            _damage_named(self._path),
+            pq.ParquetFile(self._path, page_checksum_verification=True) as file,
+        ):
+            groups = range(len(self._starts) - 1)
+            return pa.concat_tables([file.read_row_group(n, columns=list(names)) for n in groups])
+
+    def row(self, number: int) -> pa.Table:
+        """A table of the one row, counted from 0."""
+        group = int(np.searchsorted(self._starts, number, side="right")) - 1
+        if self._held is None or self._held[0] != group:
+            self._held = None  # before another is read: the two need not be held together
+            with (
+                _damage_named(self._path),
+                pq.ParquetFile(self._path, page_checksum_verification=True) as file,
+            ):
+                self._held = (group, file.read_row_group(group))
+        return self._held[1].slice(number - self._starts[group], 1)
+
+
+def read_facts(path: str | Path) -> dict | None:
+    """What a Parquet file's rows were computed on, as its writer said; None where it did not.
+
+    Raises:
+        UserError: the file is missing, truncated or not Parquet.
+    """
+    with _damage_named(path):
+        facts = (pq.read_schema(path).metadata or {}).get(FACTS)
+    return None if facts is None else json.loads(facts)
+
+
+@contextmanager
+def frames_file(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a tidy Parquet file for tables that come one by one; whole or not at all."""
+    with whole_file(path) as partial, sealed(partial, schema) as writer:
+        yield writer
+
+
+def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = None) -> None:
+    """Write a tidy frame as Parquet, whole or not at all. facts: see `tensor_file`."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata(_with_facts(table.schema, facts).metadata)
+    with frames_file(path, table.schema) as file:
+        file.write_table(table)
+
+
+def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A tidy Parquet file as a frame (see `read_table`)."""
+    return read_table(path, columns).to_pandas()
+
+
+def _bytes_of_row(schema: pa.Schema) -> int:
+    """Bytes of a row, a column that is no tensor taken for 64."""
+    return sum(
+        math.prod(field.type.shape) * field.type.value_type.bit_width // 8
+        if isinstance(field.type, pa.FixedShapeTensorType)
+        else 64
+        for field in schema
+    )
+
+
+def _with_facts(schema: pa.Schema, facts: Mapping | None) -> pa.Schema:
+    if facts is None:
+        return schema
+    written = json.dumps(facts, sort_keys=True).encode()
+    return schema.with_metadata({**(schema.metadata or {}), FACTS: written})
+
+
+@contextmanager
+def _damage_named(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} cannot be read ({reason}); remove it and run again") from None
+
+
+def _column(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array:
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return pa.array(values, type=kind)
+    missing = np.array([value is None for value in values])
+    if missing.any():
+        nothing = np.zeros(kind.shape, kind.value_type.to_pandas_dtype())
+        values = [nothing if value is None else value for value in values]
+    array = np.ascontiguousarray(values, dtype=kind.value_type.to_pandas_dtype())
+    if array.shape[1:] != tuple(kind.shape):
+        raise ValueError(f"tensor of shape {array.shape[1:]}, column holds {tuple(kind.shape)}")
+    filled = pa.FixedShapeTensorArray.from_numpy_ndarray(array).cast(kind)
+    if not missing.any():
+        return filled
+    storage = pa.FixedSizeListArray.from_arrays(
+        filled.storage.values, math.prod(kind.shape), mask=pa.array(missing)
+    )
+    return pa.ExtensionArray.from_storage(kind, storage)

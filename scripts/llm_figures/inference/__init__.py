@@ -1,0 +1,1 @@
+"""Passes of a model: batches, the shared prefix, prompts, generation, fine-tuning."""

@@ -1,0 +1,171 @@
+"""GGUF files: where they lie, what they hold, and their conversion to a transformers folder."""
+
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from llm_figures.core.checksums import sha256
+from llm_figures.core.errors import UserError
+from llm_figures.core.job import log
+
+WEIGHTS = "*.safetensors"
+# In a converted model's folder: the sha256 of what the conversion wrote.
+HASHES = "weights.sha256.json"
+# Part of a converted model's folder name: raise it when `_convert` changes what it writes.
+CONVERSION = 1
+MAGIC = b"GGUF"
+
+
+def named_gguf(entry: Mapping) -> Path | None:
+    """The GGUF file of a `source: path` entry; None for a transformers folder.
+
+    It is named by `path` itself, or by `file` within the folder `path`.
+    """
+    path = Path(entry["path"]).expanduser()
+    if entry.get("file") is not None:
+        return path / entry["file"]
+    return path if path.suffix == ".gguf" else None
+
+
+def check_gguf(gguf: Path, where: str) -> None:
+    """A file that begins as a GGUF file does.
+
+    Raises:
+        UserError: no such file, or another one; begins with `where`.
+    """
+    if not gguf.is_file():
+        raise UserError(f"{where}: no such file: {gguf}")
+    if re.search(r"-\d{5}-of-\d{5}\.gguf$", gguf.name) and "-of-00001" not in gguf.name:
+        raise UserError(
+            f"{where}: {gguf.name} is one of several parts; join them (llama-gguf-split --merge)"
+        )
+    with gguf.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise UserError(f"{where}: {gguf.name} is no GGUF file")
+
+
+def tensor_types(gguf: Path, where: str) -> dict[str, int]:
+    """{type: tensors of it} in a GGUF file, the most frequent first: {"Q4_1": 210, "F32": 61}.
+
+    Raises:
+        UserError: damaged, or a type that is not known; begins with `where`.
+    """
+    from gguf import GGUFReader
+
+    check_gguf(gguf, where)
+    try:
+        found = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf).tensors)
+    except Exception as error:  # the reader trusts every length in the file
+        raise UserError(f"{where}: {gguf.name} is damaged: {_reason(error)}") from None
+    if not found:
+        raise UserError(f"{where}: {gguf.name} holds no tensors")
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def converted_folder(cache: Path, name: str, digest: str) -> Path:
+    """Where the model `name`, made of the GGUF file with this sha256, lies once converted."""
+    return cache / "models" / f"{name}-{digest[:12]}-v{CONVERSION}"
+
+
+def convert(
+    get_gguf: Callable[[], Path], folder: Path, where: str, check: Callable | None = None
+) -> None:
+    """Make `folder` a transformers folder (safetensors, tokenizer) of a GGUF file, once.
+
+    get_gguf: gives the file; not called where the folder is there and whole.
+    check: called with the model's config before anything is converted.
+
+    Raises:
+        UserError: damaged, or of an architecture that transformers does not read from GGUF.
+    """
+    if is_whole(folder):
+        log.info("model found in %s", folder)
+        return
+    gguf = get_gguf()
+    tensor_types(gguf, where)  # damage is told before it is loaded
+    with new_folder(folder) as converted:
+        log.info("converting %s to safetensors (once, about 20 s for 100 MB)", gguf.name)
+        _convert(gguf, converted, where, check)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder of weights that appears whole, with their hashes, or not at all.
+
+    Gives the place to write to, beside the final one; its parent may take other files, which go.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        made = Path(work) / "model"
+        yield made
+        hashes = {path.name: sha256(path) for path in sorted(made.glob(WEIGHTS))}
+        (made / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
+        if folder.is_dir() and not is_whole(folder):
+            folder.rename(Path(work) / "damaged")
+        try:
+            made.rename(folder)
+        except OSError:  # another run finished first: its folder is as good
+            if not is_whole(folder):
+                raise
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a converted model is there and its weights are those that were written."""
+    try:
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    files = {name: folder / name for name in hashes}
+    return all(path.is_file() and sha256(path) == hashes[name] for name, path in files.items())
+
+
+def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar redrawn in place has no place in a log
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    try:
+        config = AutoConfig.from_pretrained(**source)
+    except Exception as error:
+        raise UserError(
+            f"{where}: transformers does not read this model from GGUF: {_reason(error)}; take "
+            "its safetensors weights"
+        ) from None
+    if check is not None:
+        check(config)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            **source,
+            dtype=torch.float32,
+            # Else a machine with the packed kernels keeps weights quantized and swaps attention.
+            quantization_config=GgufConfig(dequantize=True),
+            attn_implementation="eager",
+            trust_remote_code=False,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    except Exception as error:
+        raise UserError(f"{where}: {gguf.name} does not load: {_reason(error)}") from error
+    # A model loaded from GGUF refuses save_pretrained; a fresh one with its weights does not.
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    fresh = AutoModelForCausalLM.from_config(
+        type(loaded.config).from_dict(settings), dtype=torch.float32
+    )
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.tie_weights()
+    fresh.generation_config = loaded.generation_config
+    tokenizer.save_pretrained(folder)
+    fresh.save_pretrained(folder)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,0 +1,98 @@
+"""Downloads from the model hub at a pinned revision; what is in its cache needs no network."""
+
+from pathlib import Path
+
+from llm_figures.core.errors import UserError
+
+# So many files of a repository are named when none matches.
+LISTED = 10
+
+
+def hub_snapshot(
+    repo: str, revision: str, patterns: list[str], where: str, kind: str = "model"
+) -> Path:
+    """The local folder with the files of `repo` that match any of `patterns`.
+
+    revision: the 40 hex digits of a commit. where: how messages begin. kind: model or dataset.
+
+    Raises:
+        UserError: no connection, no such repository or revision, no access.
+    """
+    from httpx2 import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns)
+        )
+    except GatedRepoError:
+        reason = f"the {kind} is gated; accept its terms on the hub and log in (hf auth login)"
+    except RepositoryNotFoundError:
+        reason = f"no such {kind}; correct its name, or log in for a private one (hf auth login)"
+    except RevisionNotFoundError:
+        reason = f"the {kind} has no such revision; take a commit of its history on the hub"
+    except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError, ValueError) as error:
+        response = getattr(error, "response", None)
+        if getattr(response, "status_code", None) in (401, 403):
+            raise UserError(
+                f"{where} cannot be fetched: the hub refuses access; log in with a token that may "
+                "read it (hf auth login)"
+            ) from None
+        cause = " ".join(str(error).split())[:200]
+        reason = (
+            f"{type(error).__name__}: {cause}; check the name, the revision and the network, "
+            "or use source: path"
+        )
+    raise UserError(f"{where} cannot be fetched: {reason}")
+
+
+def hub_files(
+    repo: str, revision: str, pattern: str, where: str, kind: str = "model"
+) -> dict[str, Path]:
+    """The files of `repo` that match `pattern`, {name in the repository: local path}, sorted.
+
+    As on the hub, * also matches across folders. For the other arguments see `hub_snapshot`.
+
+    Raises:
+        UserError: as `hub_snapshot`, or no file that matches.
+    """
+    from huggingface_hub.utils import filter_repo_objects
+
+    folder = hub_snapshot(repo, revision, [pattern], where, kind)
+    here = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+    found = list(filter_repo_objects(here, allow_patterns=pattern))
+    if found:
+        return {name: folder / name for name in found}
+    names = known_files(repo, revision, kind)
+    if names is None:  # never listed: a copy from elsewhere, and no network
+        raise UserError(
+            f"{where}: no file matches {pattern!r} in the copy in the cache, which has "
+            f"{_listed(here)}; connect to the network, or correct the name"
+        )
+    raise UserError(f"{where}: no file matches {pattern!r}; there is {_listed(names)}")
+
+
+def known_files(repo: str, revision: str, kind: str = "model") -> list[str] | None:
+    """Names of the repository's files, as `hub_snapshot` last saw them; None if it never did."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        tree = get_cached_repo_tree(repo, repo_type=kind, revision=revision)
+    except CachedRepoTreeNotFoundError:
+        return None
+    return sorted(file.path for file in tree)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return (", ".join(names[:LISTED]) or "nothing") + more

@@ -1,0 +1,140 @@
+"""What is known of a model without loading it, and what the config must agree on with it."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from llm_figures.core.errors import UserError
+
+
+def read_card(path: str | Path) -> dict:
+    """What `prepare_model` wrote of a model: its folder, shape, source and the weights' sha256.
+
+    Raises:
+        UserError: the card is missing, empty or damaged.
+    """
+    try:
+        card = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(card, dict):
+            raise ValueError("no object in it")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
+    return card
+
+
+def stated(entry: Mapping) -> dict:
+    """A model's entry without its shape, which is for estimates and no part of what is made."""
+    kept = {key: value for key, value in entry.items() if key != "shape"}
+    if "base_entry" in kept:
+        kept["base_entry"] = stated(kept["base_entry"])
+    return kept
+
+
+def shape_of(config: dict) -> dict:
+    """A model's sizes from its config.json, whatever the family calls them; None where unknown.
+
+    layers, heads, hidden_size, key_value_heads, head_dim, intermediate_size (of one expert),
+    experts, vocabulary, tied (input and output embeddings are one), dtype of the checkpoint.
+    """
+    names: dict[str, tuple[str, ...]] = {
+        "layers": ("num_hidden_layers", "n_layer"),
+        "heads": ("num_attention_heads", "n_head"),
+        "hidden_size": ("hidden_size", "n_embd"),
+        "key_value_heads": ("num_key_value_heads", "num_attention_heads", "n_head"),
+        "head_dim": ("head_dim",),
+        "intermediate_size": ("moe_intermediate_size", "intermediate_size", "n_inner"),
+        "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
+        "vocabulary": ("vocab_size",),
+        "tied": ("tie_word_embeddings",),
+        "dtype": ("dtype", "torch_dtype"),
+    }
+    shape = {
+        what: next((config[key] for key in keys if config.get(key) is not None), None)
+        for what, keys in names.items()
+    }
+    if shape["head_dim"] is None and shape["heads"] and shape["hidden_size"]:
+        shape["head_dim"] = shape["hidden_size"] // shape["heads"]
+    return shape
+
+
+def count_parameters(folder: Path) -> int | None:
+    """Parameters in a folder's safetensors files, from their headers; None without such files."""
+    index = folder / "model.safetensors.index.json"
+    files = sorted(folder.glob("*.safetensors"))
+    if index.is_file():
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        files = [folder / name for name in sorted(set(named))]
+    count = 0
+    try:
+        for file in files:
+            with file.open("rb") as opened:
+                length = int.from_bytes(opened.read(8), "little")
+                header = json.loads(opened.read(length))
+            count += sum(
+                math.prod(tensor["shape"])
+                for name, tensor in header.items()
+                if name != "__metadata__"
+            )
+    except (OSError, ValueError, KeyError, MemoryError):
+        return None  # damaged: the job that loads the weights says so
+    return count or None
+
+
+def check_shape(figures: dict, shape: dict) -> None:
+    """Check layers and heads against a model's number of them.
+
+    shape: layers, heads (None where unknown), as from `shape_of` or a model's card.
+
+    Raises:
+        UserError: a layer or head outside the model.
+    """
+    for name, options in figures.items():
+        places = {"layer": options.get("layer"), "head": options.get("head")}
+        for what, value in places.items():
+            count = shape[f"{what}s"]
+            if isinstance(value, int) and count is not None and value >= count:
+                raise UserError(
+                    f"config: figures.{name}.{what}: {value} is outside the model, which has "
+                    f"{what}s 0 to {count - 1}"
+                )
+        for value in (options.get("highlight") or {}).get("layers", []):
+            if isinstance(value, int) and shape["layers"] is not None and value > shape["layers"]:
+                raise UserError(
+                    f"config: figures.{name}.highlight.layers: {value} is outside the model, "
+                    f"whose rows are 0 (embeddings) to {shape['layers']}"
+                )
+
+
+def check_choices(choices: dict, shape: dict) -> None:
+    """Check the layers and heads of the choices against a model's number of them.
+
+    shape: as in `check_shape`.
+
+    Raises:
+        UserError: a layer or head outside the model.
+    """
+    for what in ("layer", "head"):
+        count = shape[f"{what}s"]
+        for place, value in enumerate(choices[what], start=1):
+            if isinstance(value, int) and count is not None and value >= count:
+                raise UserError(
+                    f"config: choices.{what}[{place}]: {value} is outside the model, which has "
+                    f"{what}s 0 to {count - 1}"
+                )
+
+
+def check_folder(folder: Path, where: str) -> None:
+    """A folder that looks like a transformers model.
+
+    Raises:
+        UserError: the folder or its config.json is missing; begins with `where`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{where}: no such folder")
+    if not (folder / "config.json").is_file():
+        ggufs = sorted(path.name for path in folder.glob("*.gguf"))
+        hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
+        raise UserError(
+            f"{where}: no config.json there; it must be a transformers model folder{hint}"
+        )

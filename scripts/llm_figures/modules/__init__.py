@@ -1,0 +1,1 @@
+"""The module map: metrics of every projection of every layer, and its figure."""

@@ -1,0 +1,157 @@
+"""The layer × module heatmap."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from llm_figures.models.projection_layouts import MODULES as COLUMNS
+from llm_figures.modules.metrics import METRICS, described
+from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
+
+
+def colour_limits(
+    values: np.ndarray, limits: str | list[float], robust: tuple[float, float] = (2, 98)
+) -> tuple[float, float]:
+    """Ends of the colour scale: "data" is the range, "robust" lies between two percentiles."""
+    if not isinstance(limits, str):
+        return limits[0], limits[1]
+    if not np.isfinite(values).any():  # effective ranks where nothing changed
+        return 0.0, 1.0
+    low, high = np.nanpercentile(values, robust if limits == "robust" else (0, 100))
+    return float(low), float(high)
+
+
+def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[float, float]]:
+    """The colours and the ends of the scale, for all `values` that are to be compared.
+
+    options: as from `module_metrics.drawing_options`. Where there is a centre (see `centre_of`),
+    the palette's middle stands there, and a step has the same change of colour on either side: of
+    the palette only the part between the ends is used.
+    """
+    low, high = colour_limits(values, options["limits"], METRICS[options["metric"]].robust)
+    colours = colour_map(options["palette"])
+    centre = centre_of(options, low, high)
+    if not high > low:  # one colour, the middle's
+        half = max(abs(low) * 1e-3, 1e-9)
+        return colours, (low - half, high + half)
+    if centre is None:
+        return colours, (low, high)
+    reach = max(abs(low - centre), abs(high - centre))
+    shares = np.linspace((low - centre) / reach, (high - centre) / reach, 256) / 2 + 0.5
+    part = LinearSegmentedColormap.from_list(options["palette"], colours(shares))
+    return part.with_extremes(bad=colours.get_bad()), (low, high)
+
+
+def centre_of(options: dict, low: float, high: float) -> float | None:
+    """The value of the palette's middle colour; None is the middle of the limits low and high.
+
+    auto is the metric's neutral value, unless it lies so far outside of the limits (a quarter of
+    their span) that it would leave all cells in like colours.
+    """
+    if options["centre"] != "auto":
+        return options["centre"]
+    neutral, slack = METRICS[options["metric"]].neutral, (high - low) / 4
+    return neutral if neutral is not None and low - slack <= neutral <= high + slack else None
+
+
+def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
+    """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order.
+
+    options: as from `module_metrics.drawing_options`.
+    """
+    values = module_values(scores, options["metric"])
+    cmap, limits = colour_scale(values.to_numpy(), options)
+    rows, columns = values.shape
+    fig, ax = plt.subplots(
+        figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
+    )
+    mesh = module_panel(values, ax, cmap, limits, max(1, tick_step(rows) // 2))
+    ax.set(xlabel="", ylabel="Layer")
+    module_bar(fig, mesh, values.to_numpy(), limits, options["metric"], ax=ax, pad=0.03)
+    return fig
+
+
+def module_values(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The metric's values, one row per layer, one column per module in `COLUMNS`' order."""
+    shown = scores[scores["metric"] == metric]
+    values = shown.pivot(index="layer", columns="module", values="value")
+    return values[[name for name in COLUMNS if name in values]]
+
+
+def module_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):
+    """One heatmap with layer 0 at the bottom and every `step`th layer labelled.
+
+    values: as from `module_values`. Returns the mesh for a colour bar.
+    """
+    rows = len(values)
+    mesh = heatmap(
+        values,
+        ax,
+        cmap=cmap,
+        limits=limits,
+        xticklabels=list(values.columns),
+        yticklabels=False,
+    )
+    ax.invert_yaxis()
+    ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
+    ax.tick_params(axis="y", rotation=0)
+    ax.set_xticks(
+        ax.get_xticks(),
+        labels=list(values.columns),
+        rotation=45,
+        ha="right",
+        rotation_mode="anchor",
+    )
+    return mesh
+
+
+def module_bar(
+    fig: Figure, mesh, values: np.ndarray, limits: tuple[float, float], metric: str, **place
+):
+    """The colour bar of a module map; points at its ends say that values lie beyond them."""
+    # where no cell has a value, none lies beyond
+    below, above = (values < limits[0]).any(), (values > limits[1]).any()
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    bar = colour_bar(
+        fig,
+        mesh,
+        METRICS[metric].label,
+        aspect=30,
+        extend=extend.get((bool(below), bool(above)), "neither"),
+        **place,
+    )
+    bar.locator = MaxNLocator(nbins=4)
+    bar.formatter = ScalarFormatter(useOffset=False)  # whole numbers, however close they lie
+    bar.update_ticks()
+    return bar
+
+
+def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """The formula, the range, and where the colours' middle stands."""
+    values = scores.loc[scores["metric"] == options["metric"], "value"].to_numpy(float)
+    _, (low, high) = colour_scale(values, options)
+    centre = centre_of(options, low, high)
+    middle = "" if centre is None else f", the middle colour at {centre:g}"
+    what = described(options["metric"], model, options)
+    if not np.isfinite(values).any():
+        return f"{what} No cell has a value.\n"
+    return (
+        f"{what} Values span {spoken(np.nanmin(values))} to {spoken(np.nanmax(values))}, colours "
+        f"{spoken(low)} to {spoken(high)}{robust_words(options)}{middle}; layer 0 at the bottom.\n"
+    )
+
+
+def robust_words(options: dict, of: str = "") -> str:
+    """Which percentiles the colours span, where limits: robust asks for them. of: whose values."""
+    if options["limits"] != "robust":
+        return ""
+    low, high = METRICS[options["metric"]].robust
+    return f" (percentiles {low:g} and {high:g}{of})"
+
+
+def spoken(value: float) -> str:
+    """Four decimals, or four digits where that says nothing."""
+    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.4g}"

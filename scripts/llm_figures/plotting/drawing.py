@@ -1,0 +1,260 @@
+"""What all figures share: style, titles with italics, colour bars, and deterministic files."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
+from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
+from matplotlib.transforms import Bbox
+
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import read_frame, whole_file
+
+BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
+# From so many cells a side on, a cell is about as wide as the frame's line.
+NARROW = 64
+# A picture of more cells names them in its panels without their values.
+MOST_CELLS = 100_000
+
+
+@contextmanager
+def drawing_style(font: str, font_size: float, dpi: int) -> Iterator[None]:
+    """Draw inside the block: vector text stays text, and nothing depends on the day or the run.
+
+    Raises:
+        UserError: a font that matplotlib does not know.
+    """
+    if font not in get_font_names():
+        raise UserError(f"config: style.font: {font!r} is not known to matplotlib")
+    settings = {
+        "font.family": font,
+        "font.size": font_size,
+        "axes.titlesize": font_size,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "llm-figures",
+        "pdf.fonttype": 42,
+        "savefig.dpi": dpi,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def colour_map(palette: str) -> Colormap:
+    """`blue-white-orange`, or a palette known to seaborn; grey where there is no value.
+
+    Raises:
+        UserError: an unknown palette.
+    """
+    if palette == "blue-white-orange":
+        colours = LinearSegmentedColormap.from_list(palette, BLUE_WHITE_ORANGE)
+    else:
+        try:
+            colours = sns.color_palette(palette, as_cmap=True)
+        except ValueError:
+            raise UserError(
+                f"config: palette: {palette!r} is not known; allowed: blue-white-orange, or a "
+                "palette of seaborn or matplotlib such as coolwarm, Blues, viridis"
+            ) from None
+        if not isinstance(colours, Colormap):
+            raise UserError(f"config: palette: {palette!r} is a list of colours, not a range")
+    return colours.with_extremes(bad="0.85")
+
+
+def colour_list(palette: str, count: int) -> list:
+    """`count` colours of a palette known to seaborn, for lines.
+
+    Raises:
+        UserError: an unknown palette.
+    """
+    try:
+        return sns.color_palette(palette, count)
+    except ValueError:
+        raise UserError(
+            f"config: palette: {palette!r} is not known; allowed: a palette of seaborn or "
+            "matplotlib such as colorblind, deep, Set2"
+        ) from None
+
+
+def heatmap(
+    values: pd.DataFrame, ax, *, cmap: Colormap, limits: Sequence[float], title: str = "", **options
+):
+    """A seaborn heatmap without seams between its cells; returns the mesh for a colour bar.
+
+    values: rows from the first drawn to the last, with named index and columns. title: what tells
+    this panel from the others of the figure; `save` notes it with the panel's place and values.
+    """
+    ax.panel = (title, values)
+    sns.heatmap(values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options)
+    mesh = ax.collections[0]
+    mesh.set_edgecolor("face")
+    mesh.set_linewidth(0.1)
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+        if max(values.shape) > NARROW:
+            spine.set_zorder(0)  # a frame on top would hide half of the first token's column
+    return mesh
+
+
+def colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
+    """A vertical colour bar at the right, drawn as vectors."""
+    bar = fig.colorbar(mesh, ticks=ticks, **options)
+    bar.set_label(label)
+    bar.solids.set_rasterized(False)
+    bar.solids.set_edgecolor("face")
+    bar.outline.set_linewidth(0.6)
+    return bar
+
+
+def styled_title(place, text: str, name: str, *, anchor, transform, loc: str, size: float) -> None:
+    """Write `text` with its *starred* words in italics, as real text in every format.
+
+    place: the axes or figure. name: prefix of the pieces' ids in the SVG.
+    """
+    pieces = []
+    for index, part in enumerate(re.split(r"\*(.+?)\*", text)):
+        for side in re.split(r"(^ | $)", part):
+            if side == " ":  # a space at an edge has no ink and would be lost
+                pieces.append(DrawingArea(0.32 * size, 0))
+            elif side:
+                area = TextArea(
+                    side, textprops={"size": size, "style": "italic" if index % 2 else "normal"}
+                )
+                area._text.set_gid(f"{name}-{len(pieces)}")
+                pieces.append(area)
+    place.add_artist(
+        AnchoredOffsetbox(
+            loc,
+            child=HPacker(children=pieces, pad=0, sep=0, align="baseline"),
+            bbox_to_anchor=anchor,
+            bbox_transform=transform,
+            frameon=False,
+            pad=0,
+            borderpad=0.4,
+        )
+    )
+
+
+def tick_step(rows: int) -> int:
+    """Rows between two labelled ticks: 2 for the published 32 layers, more for deeper models."""
+    return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= 18 * step), 50)
+
+
+def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = None) -> None:
+    """Write the figure in the format of every path's suffix: pdf, svg or png.
+
+    panels: JSON file for `panel_notes`, the place and values of every heatmap in these pictures.
+    """
+    nothing = {
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "svg": {"Date": None, "Creator": None},
+        "png": {"Software": None},
+    }
+    box = _ink(fig)
+    for path in map(Path, paths):
+        kind = path.suffix.removeprefix(".")
+        with whole_file(path) as partial:
+            fig.savefig(partial, format=kind, metadata=nothing[kind], bbox_inches=box)
+    if panels is not None:
+        with whole_file(panels) as partial:
+            text = json.dumps(panel_notes(fig, box), ensure_ascii=False, separators=(",", ":"))
+            partial.write_text(text, encoding="utf-8")
+    plt.close(fig)
+
+
+def _ink(fig: Figure) -> Bbox:
+    """What is cut out for a picture, in inches: all ink and a margin.
+
+    One box for all formats, as a raster image at the saved resolution has it: left to itself each
+    format measures its text a little differently, and a place in one would not be that in another.
+    """
+    dpi = fig.dpi
+    fig.set_dpi(plt.rcParams["savefig.dpi"])
+    fig.draw_without_rendering()
+    box = fig.get_tightbbox().padded(0.08)
+    fig.set_dpi(dpi)
+    return box
+
+
+def panel_notes(fig: Figure, box: Bbox) -> dict:
+    """Where the heatmaps lie in the saved picture, and what they show, for the report's pointer.
+
+    box: what was cut out for the picture, in inches. Call it after the last format was written,
+    which settles the layout.
+
+    Returns {"values": whether values are noted (up to `MOST_CELLS` cells), "panels": one each of
+    {title, box: [left, top, right, bottom] in fractions of the picture from its top left corner,
+    row_axis, column_axis, rows, columns: labels from the top and from the left, values: [rows,
+    columns] with 4 significant digits, null where there is none, or null for all}}.
+    """
+    panels = [(ax, *ax.panel) for ax in fig.axes if hasattr(ax, "panel")]
+    noted = sum(values.size for *_, values in panels) <= MOST_CELLS
+    found = []
+    for ax, title, values in panels:
+        # A cell is one unit of the axes; an inverted axis shows the frame from its other end.
+        rows, columns = values.shape
+        corners = ax.transData.transform([(0, 0), (columns, rows)]) / fig.dpi
+        (x0, y0), (x1, y1) = corners
+        shown = values.iloc[:: 1 if y0 > y1 else -1, :: 1 if x0 < x1 else -1]
+        left, right = ((x - box.x0) / box.width for x in sorted((x0, x1)))
+        top, bottom = ((box.y1 - y) / box.height for y in sorted((y0, y1), reverse=True))
+        found.append(
+            {
+                "title": title,
+                "box": [round(edge, 6) for edge in (left, top, right, bottom)],
+                "row_axis": str(shown.index.name or "row"),
+                "column_axis": str(shown.columns.name or "column"),
+                "rows": [str(label) for label in shown.index],
+                "columns": [str(label) for label in shown.columns],
+                "values": [[_rounded(value) for value in row] for row in shown.to_numpy()]
+                if noted
+                else None,
+            }
+        )
+    return {"values": noted, "panels": found}
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.4g}") if np.isfinite(value) else None
+
+
+def render(
+    draw: Callable[[pd.DataFrame, dict], Figure],
+    describe: Callable[[pd.DataFrame, str, dict], str],
+    *,
+    scores: str,
+    pictures: Sequence[str],
+    caption: str,
+    model: str,
+    options: dict,
+    style: dict,
+    panels: str | None = None,
+) -> None:
+    """Draw one figure from its tidy scores and write its pictures and its caption.
+
+    panels: where the places and values of its heatmaps are noted.
+
+    draw: (scores, options) -> figure. describe: (scores, model, options) -> caption.
+    """
+    table = read_frame(scores)
+    with drawing_style(**style):
+        save(draw(table, options), pictures, panels)
+    with whole_file(caption) as partial:
+        partial.write_text(describe(table, model, options), encoding="utf-8")

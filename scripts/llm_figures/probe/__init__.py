@@ -1,0 +1,1 @@
+"""Linear probes that detect a wrong answer: hidden states, fits, scores, the figure."""

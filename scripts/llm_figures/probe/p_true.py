@@ -1,0 +1,69 @@
+"""P(true): the model asked whether its own answer is true (Kadavath et al. 2022, section 3)."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from llm_figures.core.errors import UserError
+from llm_figures.inference.batching import filled, halved_on_demand
+from llm_figures.inference.generation import equal_lengths
+from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
+from llm_figures.models.loading import input_device
+
+
+def choice_tokens(
+    tokenizer: PreTrainedTokenizerBase, true: str, false: str
+) -> tuple[list[int], int, int]:
+    """Where two answers part: the tokens they begin with alike, and the next one of each.
+
+    Raises:
+        UserError: one is the beginning of the other.
+    """
+    texts = (true, false)
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    for at, (left, right) in enumerate(zip(*ids, strict=False)):
+        if left != right:
+            return ids[0][:at], left, right
+    raise UserError(
+        f"config: probe.p_true: {true!r} and {false!r} do not part for this model; choose other "
+        "words for if_true and if_false"
+    )
+
+
+@torch.inference_mode()
+def p_true(
+    model: PreTrainedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    true_token: int,
+    false_token: int,
+    *,
+    batch_size: int,
+    prefix: Sequence[int] | None = None,
+) -> Iterator[tuple[list[int], list[float]]]:
+    """Yield indices of prompts and P(true) / (P(true) + P(false)) of the next token, by batch.
+
+    prefix: tokens with which every prompt begins, computed once; by default all that they share.
+    """
+    if not prompt_ids:
+        return
+    prefix = shared_prefix(prompt_ids) if prefix is None else prefix
+    cache = PrefixCache(model, prefix)
+    place = input_device(model)
+
+    def shares(batch: list[int]) -> list[float]:
+        ids = torch.tensor(
+            [prompt_ids[index][len(prefix) :] for index in filled(batch, place)], device=place
+        )
+        logits = model(
+            input_ids=ids,
+            past_key_values=cache.for_one_pass(len(ids)),
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[: len(batch), -1]
+        gains = (logits[:, true_token].float() - logits[:, false_token].float()).tolist()
+        # One by one: torch's sigmoid rounds otherwise where a vector of eight is not full.
+        return [1 / (1 + math.exp(min(-gain, 700))) for gain in gains]
+
+    yield from halved_on_demand(equal_lengths(prompt_ids, batch_size), shares)

@@ -1,0 +1,1 @@
+"""What was made, from what and on what: manifest, verification, report, bundle."""

@@ -1,0 +1,275 @@
+"""One archive of a model's results, small enough for a paper: all that its figures are drawn from.
+
+A zip of the tidy scores, figures, claims, manifest and config under their names in
+results/{model}/, with bundle.json, which says what they are. No tensors, no weights, and no folder
+of the machine. Read while the Snakefile is parsed, hence without heavy imports.
+"""
+
+import hashlib
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from llm_figures.core.errors import UserError
+from llm_figures.core.result_folders import SCORES, at_home
+
+# Raised when a reader of the former format would misread this one.
+FORMAT = 1
+CONTENTS = "bundle.json"
+CONFIG = "config.yaml"
+NEEDED = (CONFIG, *SCORES.values())
+# Keys of the config and of a model's card under which paths stand.
+PATHS = {"path", "hold_out", "files", "result_folders"}
+# Figures that are no target of `figures`: the file each is drawn from.
+FURTHER = {"choices": "choices.parquet", "probe_presets": "probe/presets.parquet"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An archive that was checked as a whole.
+
+    folder: what its results are called here, results/{folder}; it ends in .bundle, as no model of
+    one's own does. sha256: of the archive. files: {name: {bytes, sha256}}. config: as it was.
+    drawn_with: {library: version} behind its figures.
+    """
+
+    path: str
+    folder: str
+    model: str
+    sha256: str
+    files: Mapping[str, Mapping]
+    config: dict
+    drawn_with: Mapping[str, str | None]
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of its files of figures, below figures/."""
+        return [PurePosixPath(name).name for name in self.files if name.startswith("figures/")]
+
+    @property
+    def others(self) -> list[str]:
+        """Names of all its other files."""
+        return [name for name in self.files if not name.startswith("figures/")]
+
+    @property
+    def further(self) -> list[str]:
+        """Its figures that are no target of `figures`."""
+        return [figure for figure, scores in FURTHER.items() if scores in self.files]
+
+
+def pack(
+    path: Path,
+    files: Mapping[str, bytes],
+    *,
+    model: str,
+    project: Mapping,
+    drawn_with: Mapping[str, str | None],
+    left_out: Sequence[str],
+) -> None:
+    """Write an archive; the same content gives the same bytes.
+
+    files: {name below results/{model}: content}. project: what made them. left_out: names of what
+    the manifest lists and the archive does not hold.
+    """
+    contents = {
+        "format": FORMAT,
+        "model": model,
+        "project": project,
+        "drawn_with": drawn_with,
+        "files": {name: _described(files[name]) for name in sorted(files)},
+        "left_out": sorted(left_out),
+    }
+    text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in (CONTENTS, *sorted(files)):
+            member = zipfile.ZipInfo(name)  # of 1980-01-01
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system, member.external_attr = 3, 0o644 << 16
+            archive.writestr(member, text.encode() if name == CONTENTS else files[name])
+
+
+def read_bundle(path: str) -> Bundle:
+    """Check an archive as a whole: every member is there, is listed and has its sha256.
+
+    Raises:
+        UserError: one line, for a file that is none of these archives, is damaged or unsafe, or is
+            of another format.
+    """
+    file = Path(at_home(path))
+    contents, members = _members(file)
+    lacking = [name for name in NEEDED if name not in members]
+    if lacking:
+        raise UserError(f"{path}: {lacking[0]} is missing in the archive")
+    try:
+        config = yaml.safe_load(members[CONFIG])
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {CONFIG}: {' '.join(str(error).split())[:160]}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: {CONFIG}: is not a table of options")
+    return Bundle(
+        path=str(file),
+        folder=bundle_folder(file),
+        model=contents["model"],
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        files=contents["files"],
+        config=config,
+        drawn_with=contents["drawn_with"],
+    )
+
+
+def read_members(path: str | Path) -> dict[str, bytes]:
+    """{name: content} of an archive, checked as by `read_bundle`."""
+    return _members(Path(path))[1]
+
+
+def bundle_folder(file: Path) -> str:
+    """What the results drawn from an archive are called: its file's name, ending in .bundle."""
+    stem = file.name.removesuffix(".zip").removesuffix(".bundle")
+    return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-.") + ".bundle"
+
+
+def portable(value: Any, under: str = "") -> Any:
+    """A config, card or manifest in which absolute paths are reduced to their last name.
+
+    under: the key that `value` stands under.
+    """
+    if isinstance(value, Mapping):
+        return {key: portable(part, key) for key, part in value.items()}
+    if isinstance(value, list):
+        return [portable(part, under) for part in value]
+    if isinstance(value, str) and under in PATHS and value.startswith(("/", "~")):
+        return Path(value).name
+    return value
+
+
+def redraw_verdict(
+    bundle: Bundle,
+    drawn: Mapping[str, str],
+    drawn_with: Mapping[str, str | None],
+    changed: Sequence[str],
+) -> tuple[dict, str]:
+    """Whether figures drawn from an archive are those in it.
+
+    drawn: {name of a file below figures/: its sha256}. drawn_with: {library: version} now.
+    changed: options set otherwise than in the archive.
+
+    Returns a record of it all, and one line.
+    """
+    first = {name: bundle.files[f"figures/{name}"]["sha256"] for name in sorted(drawn)}
+    different = [name for name in first if drawn[name] != first[name]]
+    record = {
+        "format": FORMAT,
+        "bundle": {"file": Path(bundle.path).name, "sha256": bundle.sha256},
+        "model": bundle.model,
+        "drawn_with": dict(drawn_with),
+        "bundle_drawn_with": dict(bundle.drawn_with),
+        "changed_options": list(changed),
+        "equal": [name for name in first if name not in different],
+        "different": different,
+    }
+    archive = record["bundle"]["file"]
+    if not different:
+        return record, f"{len(first)} files equal those of {archive}, byte for byte"
+    versions = [
+        f"{library} {then or 'none'} then, {now or 'none'} now"
+        for library in sorted({*drawn_with, *bundle.drawn_with})
+        if (then := bundle.drawn_with.get(library)) != (now := drawn_with.get(library))
+    ]
+    why = []
+    if changed:
+        why.append(f"options set otherwise: {', '.join(changed)}")
+    if versions:
+        why.append(f"drawn with {'; '.join(versions)}")
+    reason = "; ".join(why) or "with the same options and versions of the libraries"
+    return record, (
+        f"{len(record['equal'])} of {len(first)} files equal those of {archive}, "
+        f"{len(different)} differ ({reason}): {', '.join(different)}"
+    )
+
+
+def _described(content: bytes) -> dict:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _members(file: Path) -> tuple[dict, dict[str, bytes]]:
+    """What the archive's bundle.json says, and {name: content} of the other members."""
+    again = "get it anew, or make it again with: snakemake bundle"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            for name in names:
+                if not _safe(name):
+                    raise UserError(f"{file}: {name!r} would lie outside of its folder; refused")
+            if CONTENTS not in names:
+                raise UserError(
+                    f"{file}: no {CONTENTS} in it; it is not an archive of snakemake bundle"
+                )
+            contents = _contents(file, archive.read(CONTENTS))
+            listed = contents["files"]
+            for name in sorted({*names, *listed} - {CONTENTS}):
+                if names.count(name) != 1 or name not in listed:
+                    what = "is missing" if name not in names else "is not listed, or there twice"
+                    raise UserError(f"{file}: {name} {what}; {again}")
+            members = {}
+            for name, facts in listed.items():
+                # The size first: a member that would fill the memory is not read.
+                if archive.getinfo(name).file_size == facts["bytes"]:
+                    members[name] = archive.read(name)
+                if name not in members or _described(members[name]) != facts:
+                    raise UserError(f"{file}: {name} is not as {CONTENTS} says; {again}")
+    except FileNotFoundError:
+        raise UserError(f"config: bundle: {file}: no such file") from None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{file} cannot be read as an archive ({reason}); {again}") from None
+    except RuntimeError as error:  # a member with a password
+        raise UserError(f"{file}: {' '.join(str(error).split())[:160]}") from None
+    return contents, members
+
+
+def _contents(file: Path, text: bytes) -> dict:
+    """bundle.json, checked."""
+    try:
+        contents = json.loads(text)
+    except ValueError:
+        contents = None
+    if not isinstance(contents, dict) or not isinstance(contents.get("format"), int):
+        raise UserError(f"{file}: {CONTENTS} cannot be read; make the archive again")
+    if contents["format"] != FORMAT:
+        made = contents.get("project")
+        by = f" (llm-figures {made.get('version')})" if isinstance(made, dict) else ""
+        raise UserError(
+            f"{file}: format {contents['format']}{by}; this version reads format {FORMAT}: use "
+            "the one that made it"
+        )
+    files, model = contents.get("files"), contents.get("model")
+    if (
+        not isinstance(files, dict)
+        or not all(
+            isinstance(facts, dict)
+            and facts.keys() == {"bytes", "sha256"}
+            and isinstance(facts["bytes"], int)
+            for facts in files.values()
+        )
+        or not isinstance(model, str)
+        or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", model)
+        or not isinstance(contents.get("drawn_with"), dict)
+    ):
+        raise UserError(f"{file}: {CONTENTS} cannot be read; make the archive again")
+    return contents
+
+
+def _safe(name: str) -> bool:
+    """Whether a member's name stays below the folder it is unpacked to, on every system."""
+    parts = name.split("/")
+    return all(
+        re.fullmatch(r"\w[\w.-]*", part, flags=re.ASCII) and part not in (".", "..")
+        for part in parts
+    )

@@ -1,0 +1,168 @@
+"""Whether two runs gave the same: file by file, to the byte.
+
+    python -m llm_figures.provenance.reproduction first/results second/results
+
+Shards of a stage hold the same rows whatever their number; where it differs between the runs they
+are compared row by row.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from llm_figures.core.checksums import sha256
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import read_table, read_tensors
+
+KINDS = {".parquet", ".pdf", ".svg", ".png", ".txt", ".md"}
+PANELS = ".panels.json"
+SHARD = re.compile(r"\d+-of-(\d+)\.parquet")
+
+SAME_BYTES = "the same bytes"
+SAME_ROWS = "the same rows in other shards"
+
+
+def compare_runs(first: Path, second: Path) -> dict[str, str]:
+    """{file, or folder of shards: how the two runs' agree, or what differs}.
+
+    Compared are Parquet files, pictures, captions and pages. What tells of the run itself (logs,
+    times, the manifest, where the model lies) is not.
+
+    Raises:
+        UserError: there is nothing to compare; a file is damaged.
+    """
+    made = [_products(folder) for folder in (first, second)]
+    for folder, names in zip((first, second), made, strict=True):
+        if not names:
+            raise UserError(f"{folder}: no results there")
+    found = {}
+    for name in sorted(set().union(*made)):
+        sides = [names.get(name) for names in made]
+        found[name] = _agreement(*sides)
+    return found
+
+
+def _products(folder: Path) -> dict[str, list[Path]]:
+    """{name: files}; shards go under their folder's name, anything else under its own."""
+    products: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.suffix not in KINDS and not path.name.endswith(PANELS):
+            continue
+        if {"logs", "benchmarks"} & set(inside.parts) or path.name.startswith("."):
+            continue
+        shard = SHARD.fullmatch(path.name)
+        name = f"{inside.parent.as_posix()}/" if shard else inside.as_posix()
+        products.setdefault(name, []).append(path)
+    return products
+
+
+def _agreement(first: list[Path] | None, second: list[Path] | None) -> str:
+    if first is None or second is None:
+        return f"only in the {'second' if first is None else 'first'} run"
+    if [path.name for path in first] == [path.name for path in second] and all(
+        sha256(one) == sha256(other) for one, other in zip(first, second, strict=True)
+    ):
+        return SAME_BYTES
+    if first[0].suffix != ".parquet":
+        return "differs"
+    tables = [pa.concat_tables(map(read_table, paths)) for paths in (first, second)]
+    if SHARD.fullmatch(first[0].name):
+        if _rows(tables[0]) == _rows(tables[1]):
+            return SAME_ROWS
+        tables = [_sorted(table) for table in tables]
+    return f"differs: {_difference(*tables)}"
+
+
+def _rows(table: pa.Table) -> list[bytes]:
+    """A digest of each row, in an order of their own."""
+    columns = [
+        read_tensors(table, field.name)
+        if isinstance(field.type, pa.FixedShapeTensorType)
+        else table[field.name].to_pylist()
+        for field in table.schema
+    ]
+    digests = []
+    for row in zip(*columns, strict=True):
+        digest = hashlib.sha256()
+        for value in row:
+            is_array = isinstance(value, np.ndarray)
+            digest.update(value.tobytes() if is_array else repr(value).encode())
+        digests.append(digest.digest())
+    return sorted(digests)
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """The rows in the order of their keys, which are integers and strings."""
+    keys = [
+        field.name
+        for field in table.schema
+        if pa.types.is_integer(field.type)
+        or pa.types.is_string(field.type)
+        or pa.types.is_dictionary(field.type)
+    ]
+    order = table.select(keys).to_pandas().sort_values(keys, kind="stable").index
+    return table.take(pa.array(order))
+
+
+def _difference(first: pa.Table, second: pa.Table) -> str:
+    """Where two tables differ and by how much."""
+    if first.schema.names != second.schema.names:
+        return "other columns"
+    if len(first) != len(second):
+        return f"{len(first)} and {len(second)} rows"
+    told = []
+    for field in first.schema:
+        one, other = (_numbers(table, field) for table in (first, second))
+        if one is None:
+            values = [table[field.name].to_pylist() for table in (first, second)]
+            count = sum(a != b for a, b in zip(*values, strict=True))
+            told += [f"{field.name} in {count} row(s)"] if count else []
+        elif not np.array_equal(one, other, equal_nan=True):
+            distance = np.nanmax(np.abs(one - other), initial=0)
+            told.append(f"{field.name} by at most {distance:.1e}")
+    return ", ".join(told) or "the same values, stored otherwise"
+
+
+def _numbers(table: pa.Table, field: pa.Field) -> np.ndarray | None:
+    if isinstance(field.type, pa.FixedShapeTensorType):
+        return read_tensors(table, field.name).astype(float)
+    if pa.types.is_integer(field.type) or pa.types.is_floating(field.type):
+        return table[field.name].to_numpy().astype(float)
+    return None
+
+
+def report(found: dict[str, str]) -> tuple[int, str]:
+    """Exit status and what to print: the files that differ, and how many agree."""
+    good = {SAME_BYTES, SAME_ROWS}
+    lines = [f"{name}: {how}" for name, how in found.items() if how != SAME_BYTES]
+    counts = {how: sum(value == how for value in found.values()) for how in (SAME_BYTES, SAME_ROWS)}
+    bad = sum(how not in good for how in found.values())
+    lines.append(
+        f"{counts[SAME_BYTES]} of {len(found)} outputs have the same bytes, "
+        f"{counts[SAME_ROWS]} the same rows in other shards, {bad} differ"
+    )
+    return int(bad > 0), "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare the two folders named on the command line; 0 where all agrees."""
+    if len(arguments) != 2:
+        print("two folders of results, please", file=sys.stderr)
+        return 2
+    try:
+        status, text = report(compare_runs(*map(Path, arguments)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""Generated answers with their exact answers and labels: rows of forward/answers.parquet."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from llm_figures.core.errors import UserError
+from llm_figures.questions.spans import check_pattern, find_exact_answer, is_correct, overlapping
+
+
+def judged_answers(
+    questions: pd.DataFrame,
+    generations: pd.DataFrame,
+    *,
+    method: str = "auto",
+    pattern: str | None = None,
+    quotes: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Find every exact answer without looking at the right one, then judge it.
+
+    questions: as from `questions.load_questions`. A question with a `label` (True or False) is
+    judged by it, any other by whether one of its `aliases` stands in the exact answer.
+    generations: question_id, answer; where there are any, prompt_ids, answer_ids, token_starts and
+    token_ends (characters of the answer), token_log_probabilities (natural logarithms, one per
+    token of the answer) and problem (why there is no answer; "" where there is one).
+    method, pattern: see `spans.find_exact_answer`. quotes: question_id and quote, for `model`.
+
+    Returns one row per question in the order of `questions`: both frames' columns and
+
+        valid: whether there is an exact answer; problem: why there is none, else "".
+        span_start, span_end: characters within `answer`; -1 where there is none.
+        exact_answer: its text, "" where there is none.
+        correct: False where not valid.
+        answer_log_probability, exact_answer_log_probability: means over the tokens of the answer,
+            and over those that overlap the exact answer; NaN where there are none.
+
+    Raises:
+        UserError: a pattern that is no regular expression, a question that was never answered.
+    """
+    if method == "regex":
+        check_pattern(pattern)
+    unanswered = questions[~questions["question_id"].isin(generations["question_id"])]
+    if len(unanswered):
+        raise UserError(
+            f"answers: none for {len(unanswered)} of {len(questions)} questions, for example "
+            f"question_id {unanswered['question_id'].iloc[0]}; generate the answers again"
+        )
+    answers = questions.merge(generations, on="question_id", validate="one_to_one")
+    quoted = (
+        {} if quotes is None else dict(zip(quotes["question_id"], quotes["quote"], strict=True))
+    )
+    found = [
+        (None, _text(problem))
+        if _text(problem)
+        else find_exact_answer(
+            answer,
+            _text(frame),
+            method=method,
+            pattern=pattern,
+            quote=_text(quoted.get(question_id)),
+        )
+        for question_id, answer, frame, problem in zip(
+            answers["question_id"],
+            answers["answer"],
+            _column(answers, "frame"),
+            _column(answers, "problem"),
+            strict=True,
+        )
+    ]
+    spans = [span for span, _ in found]
+    answers["valid"] = [span is not None for span in spans]
+    answers["problem"] = [problem for _, problem in found]
+    answers["span_start"] = [span[0] if span else -1 for span in spans]
+    answers["span_end"] = [span[1] if span else -1 for span in spans]
+    answers["exact_answer"] = [
+        answer[slice(*span)] if span else ""
+        for answer, span in zip(answers["answer"], spans, strict=True)
+    ]
+    # Only from here on does anything look at the right answers.
+    answers["correct"] = [
+        valid and (is_correct(exact, aliases) if pd.isna(label) else bool(label))
+        for valid, exact, aliases, label in zip(
+            answers["valid"],
+            answers["exact_answer"],
+            _column(answers, "aliases"),
+            _column(answers, "label"),
+            strict=True,
+        )
+    ]
+    return answers.assign(**_log_probabilities(answers, spans))
+
+
+def _log_probabilities(
+    answers: pd.DataFrame, spans: Sequence[tuple[int, int] | None]
+) -> dict[str, list[float]]:
+    whole, exact = [], []
+    for span, values, starts, ends in zip(
+        spans,
+        _column(answers, "token_log_probabilities"),
+        _column(answers, "token_starts"),
+        _column(answers, "token_ends"),
+        strict=True,
+    ):
+        values = [] if values is None else values
+        inside = overlapping(starts, ends, span) if span and len(values) else []
+        whole.append(_mean(values))
+        exact.append(_mean([values[index] for index in inside]))
+    return {"answer_log_probability": whole, "exact_answer_log_probability": exact}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _column(frame: pd.DataFrame, name: str) -> list:
+    return frame[name].tolist() if name in frame else [None] * len(frame)
+
+
+def _text(value) -> str | None:
+    return value if isinstance(value, str) else None

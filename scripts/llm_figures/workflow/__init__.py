@@ -1,0 +1,1 @@
+"""What the Snakefile reads: options, resources, the plan, digests of the code."""

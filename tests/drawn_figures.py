@@ -1,0 +1,58 @@
+"""Tables to draw and what is read back from a drawn SVG."""
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+
+from llm_figures.attention.maps import LayerStates
+from llm_figures.attention.scores import attention_cells
+from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.probe.figure import CONTROLS
+from llm_figures.probe.protocol import protocol
+
+SVG = "{http://www.w3.org/2000/svg}"
+STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 200}
+
+
+def drawn(draw, table, options, folder):
+    with drawing_style(**STYLE):
+        save(draw(table, options), [folder / f"figure.{kind}" for kind in ("pdf", "svg", "png")])
+    return ET.parse(folder / "figure.svg").getroot()
+
+
+def texts(root):
+    return ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
+
+
+def cells(name, options, inputs=3):
+    random = np.random.default_rng(0)
+    states = [
+        LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
+        for index in range(1, inputs + 1)
+    ]
+    return attention_cells(name, options, states)
+
+
+PROTOCOL = {"protocol": protocol({"preset": "strict", "seed": 0}, hold_out=False)}
+
+
+def probe_scores(layers, tokens):
+    random = np.random.default_rng(0)
+    rows = [
+        (layer, token, "auc", random.uniform(0.5, 1), control)
+        for layer in range(layers)
+        for token in tokens
+        for control in ("none", *CONTROLS)
+    ]
+    table = pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
+    return table.assign(
+        ci_low=table["mean"] - 0.1,
+        ci_high=table["mean"] + 0.1,
+        gain=0.2,
+        gain_low=0.1,
+        gain_high=0.3,
+        n=1000,
+        folds=5,
+        unconverged=0,
+    )

@@ -1,0 +1,198 @@
+import numpy as np
+import pytest
+import torch
+from transformers import BloomConfig, BloomForCausalLM
+
+import tiny
+from llm_figures.attention.attention_hook import tap
+from llm_figures.attention.capture import capture_attention, state_rows
+from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.maps import layer_states
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import read_table, tensor_file
+
+IDS = list(range(5, 17))
+FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "neox"]
+
+
+def cached(model, tmp_path, alterations=None):
+    """States of all layers, by way of the file."""
+    captured = capture_attention(model, IDS, range(3), alterations)
+    schema, rows = state_rows(tiny.tokenizer(), 1, IDS, captured, longest=len(IDS) + 3)
+    with tensor_file(tmp_path / "states.parquet", schema) as file:
+        file.write(rows)
+    return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cached_states_give_the_weights_of_eager_attention(family, tmp_path):
+    model = tiny.model(family)
+    found = [states.weights() for states in cached(model, tmp_path)]
+    model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        expected = model(torch.tensor([IDS]), output_attentions=True).attentions
+    assert len(expected) == 3
+    for layer in range(3):
+        np.testing.assert_allclose(found[layer], expected[layer][0].numpy(), atol=1e-5)
+    # The comparison means something only if attention is not uniform.
+    assert np.abs(found[1][:, -1] - 1 / len(IDS)).max() > 0.1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_empty_tap_changes_no_logit_and_leaves_the_model_as_it_was(family):
+    model = tiny.model(family)
+    ids = torch.tensor([IDS, IDS[::-1]])
+    before, implementation = model.state_dict(), model.config._attn_implementation
+    before = {name: weight.clone() for name, weight in before.items()}
+    with torch.inference_mode():
+        plain = model(ids).logits
+        with tap(model, capture=range(3)):
+            tapped = model(ids).logits
+        after = model(ids).logits
+    assert torch.equal(plain, tapped)
+    assert torch.equal(plain, after)
+    assert model.config._attn_implementation == implementation
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_the_tap_is_undone_after_an_exception():
+    model = tiny.model()
+    implementation = model.config._attn_implementation
+    with pytest.raises(KeyError), tap(model, capture=[0]):
+        raise KeyError
+    assert model.config._attn_implementation == implementation
+    with tap(model, capture=[0]) as captured, torch.inference_mode():
+        model(torch.tensor([IDS]))
+    assert captured[0].query.shape == (1, 4, len(IDS), 12)
+    assert captured[0].key.shape == (1, 2, len(IDS), 12)
+
+
+@pytest.mark.parametrize("alteration", tiny.ALTERATIONS, ids=str)
+@pytest.mark.parametrize("layer", [0, 2])
+def test_a_pass_with_the_change_in_one_layer_agrees_with_the_cached_states(
+    alteration, layer, tmp_path
+):
+    model = tiny.model()
+    from_cache = cached(model, tmp_path)[layer].altered(alteration).weights()
+    in_the_pass = cached(model, tmp_path, {layer: alteration})[layer].weights()
+    np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
+
+
+@pytest.mark.parametrize("alteration", tiny.ALTERATIONS, ids=str)
+def test_an_altered_pass_agrees_with_a_hand_written_one(alteration):
+    """Eager attention whose projections are altered by hand gives the same logits."""
+    model = tiny.model()
+    with tap(model, alterations=dict.fromkeys(range(3), alteration)), torch.inference_mode():
+        tapped = model(torch.tensor([IDS])).logits
+
+    def by_hand(module, query, key, value, mask, scaling, **_):
+        parts = {"query": query, "key": key, "value": value}
+        part = parts[alteration.component].clone()
+        if alteration.operation == "scale":
+            part *= alteration.epsilon
+        else:
+            for head in range(part.shape[1]):
+                if alteration.over == "features":
+                    for token in range(part.shape[2]):
+                        part[0, head, token] = sum(part[0, head, token]) / part.shape[3]
+                else:
+                    for feature in range(part.shape[3]):
+                        column = part[0, head, :, feature]
+                        part[0, head, :, feature] = sum(column) / part.shape[2]
+        parts[alteration.component] = part
+        repeats = module.num_key_value_groups
+        output = torch.zeros_like(query)
+        for head in range(query.shape[1]):
+            for i in range(query.shape[2]):
+                scores = parts["key"][0, head // repeats, : i + 1] @ parts["query"][0, head, i]
+                weights = torch.softmax(scores * scaling, dim=0)
+                output[0, head, i] = weights @ parts["value"][0, head // repeats, : i + 1]
+        return output.transpose(1, 2), None
+
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register("by_hand", by_hand)
+    AttentionMaskInterface.register("by_hand", eager_mask)
+    model.set_attn_implementation("by_hand")
+    with torch.inference_mode():
+        expected = model(torch.tensor([IDS])).logits
+    torch.testing.assert_close(tapped, expected, atol=2e-5, rtol=1e-5)
+    if alteration.epsilon != 1e-3:
+        with torch.inference_mode():
+            model.set_attn_implementation("sdpa")
+            assert not torch.allclose(tapped, model(torch.tensor([IDS])).logits, atol=1e-3)
+
+
+def test_an_architecture_that_bypasses_the_interface_is_refused_by_name():
+    model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=16, n_layer=2, n_head=2))
+    with (
+        pytest.raises(UserError, match="type bloom .* attention interface"),
+        tap(model, capture=[0]),
+    ):
+        model(torch.tensor([[1, 2, 3]]))
+
+
+@pytest.mark.parametrize("queries", [5, 2])  # with two the mask counts as long, too
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3", "gpt_oss"])
+def test_eager_attention_of_a_long_text_is_run_on_some_queries_at_a_time(
+    family, queries, monkeypatch
+):
+    """No scores of all heads and queries are made, and the states are the same."""
+    model = tiny.model(family, attn_implementation="eager")
+    assert model.config._attn_implementation == "eager"
+    whole = capture_attention(model, IDS, range(3))
+    sizes = []
+    softmax = torch.nn.functional.softmax
+    monkeypatch.setattr(
+        "llm_figures.attention.attention_hook.EAGER_BYTES", 4 * 4 * queries * len(IDS)
+    )
+
+    def noting(scores, *args, **options):
+        if scores.ndim == 4:  # attention's, not a router's
+            sizes.append(scores.shape[2])
+        return softmax(scores, *args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "softmax", noting)
+    blocks = capture_attention(model, IDS, range(3))
+    of_layer = [min(queries, len(IDS) - row) for row in range(0, len(IDS), queries)]
+    assert sizes == of_layer * 2  # the last layer's states are there before its attention
+    for layer in range(3):
+        for name in ("query", "key"):
+            one, other = getattr(whole[layer], name), getattr(blocks[layer], name)
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_can_be_kept_one_by_one():
+    model, kept = tiny.model(), []
+    with tap(model, range(3), keep=lambda layer, state: kept.append((layer, state))) as captured:
+        with torch.inference_mode():
+            model(torch.tensor([IDS]))
+        assert captured == {}
+    expected = capture_attention(model, IDS, range(3))
+    assert [layer for layer, _ in kept] == [0, 1, 2]
+    assert all(torch.equal(state.query, expected[layer].query) for layer, state in kept)
+
+
+@pytest.mark.parametrize("layers", [[0], [1], [0, 2], [1, 2]])
+def test_a_pass_ends_where_the_last_layer_is_captured(layers):
+    model, begun, ended = tiny.model(), [], []
+    for index, block in enumerate(model.model.layers):
+        block.register_forward_pre_hook(lambda *_, index=index: begun.append(index))
+        block.register_forward_hook(lambda *_, index=index: ended.append(index))
+    stopped = capture_attention(model, IDS, layers)
+    assert begun == list(range(max(layers) + 1))
+    assert ended == list(range(max(layers)))
+    with tap(model, capture=layers) as whole, torch.inference_mode():
+        model(torch.tensor([IDS]))
+    assert stopped.keys() == whole.keys() == set(layers)
+    assert all(torch.equal(stopped[layer].key, whole[layer].key) for layer in layers)
+
+
+def test_a_change_behind_the_last_captured_layer_is_not_missed():
+    model, change = tiny.model(), Alteration("query", "scale", epsilon=0.5)
+    found = capture_attention(model, IDS, [1], dict.fromkeys(range(3), change))
+    everywhere = capture_attention(model, IDS, range(3), dict.fromkeys(range(3), change))
+    assert torch.equal(found[1].query, everywhere[1].query)
+    with pytest.raises(UserError, match="in layer 7"):
+        capture_attention(model, IDS, [7])

@@ -1,0 +1,209 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from llm_figures.attention.interventions import STAGES, Alteration
+from llm_figures.attention.maps import (
+    LayerStates,
+    distance_to_uniform,
+    equal_change,
+    sink_strength,
+    strongest_head,
+    strongest_layer,
+    uniform_causal,
+)
+from llm_figures.attention.rope import Rotation
+from llm_figures.attention.scores import attention_cells
+
+TOKENS = 9
+
+
+def states(layer=0, index=1, seed=0, sink=0.0, heads=(0, 1, 2, 3)):
+    """Random states; `sink` makes every query of `heads` look to the first token."""
+    random = np.random.default_rng(seed)
+    query, key = random.normal(size=(4, TOKENS, 6)), random.normal(size=(2, TOKENS, 6))
+    for head in heads:
+        query[head, :, 0] += sink
+    key[:, 0, 0] += sink
+    return LayerStates(index, layer, query, key, scaling=6**-0.5)
+
+
+def test_rows_sum_to_one_and_nothing_looks_ahead():
+    weights = states().weights()
+    np.testing.assert_allclose(weights.sum(axis=-1), 1)
+    assert (weights[:, ~np.tri(TOKENS, dtype=bool)] == 0).all()
+
+
+def test_mean_and_scale_of_a_small_example_by_hand():
+    values = np.array([[[1.0, 3.0], [5.0, 7.0]]])
+    assert Alteration("query", "mean", over="features")(values).tolist() == [[[2, 2], [6, 6]]]
+    assert Alteration("query", "mean", over="tokens")(values).tolist() == [[[3, 5], [3, 5]]]
+    assert Alteration("query", "scale", epsilon=0.5)(values).tolist() == [[[0.5, 1.5], [2.5, 3.5]]]
+    assert values.tolist() == [[[1, 3], [5, 7]]]
+
+
+def test_weights_of_a_small_example_by_hand():
+    query, key = np.array([[[1.0], [2.0]]]), np.array([[[3.0], [1.0]]])
+    second = np.exp([6.0, 2.0]) / np.exp([6.0, 2.0]).sum()
+    np.testing.assert_allclose(
+        LayerStates(1, 0, query, key, scaling=1.0).weights(), [[[1, 0], second]]
+    )
+    capped = 2 * np.tanh(np.array([6.0, 2.0]) / 2)
+    np.testing.assert_allclose(
+        LayerStates(1, 0, query, key, 1.0, softcap=2.0).weights()[0, 1],
+        np.exp(capped) / np.exp(capped).sum(),
+    )
+    np.testing.assert_allclose(LayerStates(1, 0, query, key, 1.0, window=1).weights(), [np.eye(2)])
+    with_sink = np.exp([6.0, 2.0]) / np.exp([6.0, 2.0, 4.0]).sum()
+    np.testing.assert_allclose(
+        LayerStates(1, 0, query, key, 1.0, sinks=np.array([4.0])).weights()[0, 1], with_sink
+    )
+
+
+def test_scaling_the_query_is_scaling_the_key_and_value_changes_nothing():
+    before = states(sink=2)
+    scaled = [before.altered(Alteration(c, "scale", epsilon=0.3)) for c in ("query", "key")]
+    np.testing.assert_allclose(scaled[0].weights(), scaled[1].weights(), atol=1e-12)
+    assert np.abs(scaled[0].weights() - before.weights()).max() > 0.05
+    value = before.altered(Alteration("value", "scale", epsilon=1e-10))
+    np.testing.assert_array_equal(value.weights(), before.weights())
+
+
+def test_the_mean_key_over_tokens_gives_the_uniform_causal_map():
+    mean = states(sink=2).altered(Alteration("key", "mean", over="tokens")).weights()
+    np.testing.assert_allclose(mean, np.broadcast_to(uniform_causal(TOKENS), mean.shape))
+    query = states(sink=2).altered(Alteration("query", "mean", over="tokens")).weights()
+    assert distance_to_uniform(query).min() > 0.05
+
+
+def test_sink_strength_and_distance_of_known_maps():
+    sink = np.zeros((4, 4))
+    sink[:, 0] = 1
+    assert sink_strength(sink) == 1
+    assert sink_strength(uniform_causal(4)) == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert distance_to_uniform(uniform_causal(4)) == 0
+    # rows 2 to 4 differ from 1/i by 1, 4/3 and 3/2 in all, over ten cells
+    assert distance_to_uniform(sink) == pytest.approx((1 + 4 / 3 + 3 / 2) / 10)
+
+
+def test_auto_picks_the_planted_layer_and_head():
+    layers = [states(layer, seed=layer, sink=3.0 if layer == 2 else 0.0) for layer in range(4)]
+    assert strongest_layer(layers) == 2
+    assert strongest_head([states(sink=3.0, heads=[3])]) == 3
+
+
+MEAN = {"operation": "mean", "over": "features", "components": ["query", "key", "value"]}
+SHOWN = {"scope": "layer", "stage": "after_rotary", "layer": "auto", "head": "mean"}
+
+
+def test_cells_are_tidy_and_hold_the_altered_weights():
+    unaltered = [
+        states(layer, index, seed=10 * layer + index, sink=3.0 * (layer == 1))
+        for index in (1, 2)
+        for layer in range(3)
+    ]
+    cells = attention_cells("mean_qkv", {**MEAN, **SHOWN}, unaltered)
+    assert len(cells) == 2 * 3 * TOKENS**2
+    assert cells["layer"].unique() == [1]
+    panel = cells[(cells["panel_row"] == 1) & (cells["panel_column"] == 0)]
+    assert set(panel["input"]) == {2}
+    expected = next(s for s in unaltered if (s.input, s.layer) == (2, 1)).altered(
+        Alteration("query", "mean", over="features")
+    )
+    table = panel.pivot(index="query_position", columns="key_position", values="weight")
+    np.testing.assert_allclose(table, expected.weights().mean(axis=0))
+
+
+def test_a_head_can_be_chosen():
+    unaltered = [states(sink=3.0, heads=[2])]
+    for head, expected in ((1, 1), ("auto", 2)):
+        cells = attention_cells("mean_qkv", {**MEAN, **SHOWN, "head": head}, unaltered)
+        assert cells["head"].unique() == [str(expected)]
+        value = cells[cells["component"] == "value"]
+        np.testing.assert_allclose(
+            value["weight"].to_numpy().reshape(TOKENS, TOKENS), unaltered[0].weights()[expected]
+        )
+
+
+def test_scale_panels_are_components_by_epsilon():
+    options = {
+        "operation": "scale",
+        "epsilon": [0.5, 1e-3],
+        "components": ["query", "value"],
+        "input": 1,
+        **SHOWN,
+    }
+    cells = attention_cells("scale_qkv", options, [states(sink=3.0)])
+    rows = cells.drop_duplicates(["panel_row", "panel_column"])
+    assert list(zip(rows["component"], rows["epsilon"], strict=True)) == [
+        ("query", 0.5),
+        ("query", 1e-3),
+        ("value", 0.5),
+        ("value", 1e-3),
+    ]
+    tail = cells[(cells["component"] == "query") & (cells["epsilon"] == 1e-3)]
+    map_ = tail["weight"].to_numpy().reshape(TOKENS, TOKENS)
+    assert distance_to_uniform(map_) < 0.01
+
+
+@pytest.mark.parametrize("sinks", [None, np.array([0.5, -1.0, 2.0, 0.0])])
+def test_a_head_by_itself_has_the_weights_that_it_has_among_the_others(sinks):
+    """Four query heads read two key-value heads."""
+    every = replace(states(sink=1.0), sinks=sinks, window=5, softcap=4.0)
+    for head in range(4):
+        alone = every.head(head)
+        assert alone.query.shape == alone.key.shape == (1, TOKENS, 6)
+        np.testing.assert_allclose(alone.weights()[0], every.weights()[head], atol=1e-15)
+    assert np.abs(every.weights()[0] - every.weights()[1]).max() > 0.05
+
+
+@pytest.mark.parametrize("component", ["query", "key"])
+def test_a_head_by_itself_can_be_altered(component):
+    made = Alteration(component, "mean", over="features")
+    for head in range(4):
+        np.testing.assert_allclose(
+            states().head(head).altered(made).weights()[0], states().altered(made).weights()[head]
+        )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kind", ["query", "key", "value"])
+@pytest.mark.parametrize(
+    "options",
+    [{"operation": "mean", "over": "features"}, {"operation": "mean", "over": "tokens"},
+     {"operation": "scale", "epsilon": 0.3}],
+    ids=str,
+)  # fmt: skip
+def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options):
+    """Softcap, window, sinks and rotation all follow the scores or come before them."""
+    random = np.random.default_rng(3)
+    angle = random.uniform(0, 6, size=(9, 2)).repeat(2, axis=1)
+    sine = np.sin(angle) * [-1, 1, -1, 1]
+    states = LayerStates(
+        input=1,
+        layer=0,
+        query=random.normal(size=(4, 9, 4)),
+        key=random.normal(size=(2, 9, 4)),
+        scaling=0.5,
+        window=6,
+        softcap=2.0,
+        sinks=random.normal(size=4),
+        rotation=Rotation(np.cos(angle), sine, np.array([1, 0, 3, 2])),
+    )
+    change = Alteration(kind, stage=stage, **options)
+    own, other = (states.altered(made).weights() for made in (change, equal_change(change)))
+    np.testing.assert_allclose(other, own, rtol=1e-12)
+
+
+def test_only_changes_of_equal_maps_are_computed_in_each_others_place():
+    def equal(component, operation, stage="after_rotary", **options):
+        return equal_change(Alteration(component, operation, stage=stage, **options))
+
+    assert equal("value", "scale", epsilon=2.0) is equal_change(None) is None
+    assert equal("key", "scale", epsilon=2.0) == equal("query", "scale", epsilon=2.0)
+    assert equal("key", "scale", epsilon=2.0) != equal("key", "scale", epsilon=3.0)
+    assert equal("key", "mean", over="features") == equal("query", "mean", over="features")
+    assert equal("key", "mean", over="tokens") != equal("query", "mean", over="tokens")
+    before = {"over": "features", "stage": "before_rotary"}
+    assert equal("key", "mean", **before) != equal("query", "mean", **before)

@@ -1,0 +1,301 @@
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from llm_figures.attention.attention_hook import tap
+from llm_figures.attention.capture import capture_attention, state_rows
+from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.maps import distance_to_uniform, layer_states
+from llm_figures.attention.rope import Rotation
+from llm_figures.attention.scores import attention_cells
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import read_table, tensor_file
+
+IDS = list(range(5, 17))
+YARN = {
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 16,
+    }
+}
+FAMILIES = [
+    ("llama", {}),
+    ("llama", YARN),
+    ("mistral", {}),
+    ("qwen3", {}),
+    ("gemma2", {}),
+    ("gemma3", {}),
+    ("gpt_oss", {}),
+    ("neox", {"rotary_pct": 0.5}),
+    ("phi", {}),
+    ("cohere", {}),
+]
+CHANGES = [
+    Alteration(component, operation, stage="before_rotary", **options)
+    for component in ("query", "key")
+    for operation, options in (
+        ("mean", {"over": "features"}),
+        ("mean", {"over": "tokens"}),
+        ("scale", {"epsilon": 0.5}),
+    )
+]
+
+
+def cached(model, tmp_path, alterations=None, ids=IDS):
+    """States of all layers and their alteration, by way of the file."""
+    captured = capture_attention(model, ids, range(3), alterations, rotation=True)
+    schema, rows = state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
+    with tensor_file(tmp_path / "states.parquet", schema) as file:
+        file.write(rows)
+    return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
+
+
+def after(alteration):
+    return dataclasses.replace(alteration, stage="after_rotary")
+
+
+@pytest.mark.parametrize(("family", "changes"), FAMILIES, ids=str)
+def test_a_change_before_rotary_from_the_cache_agrees_with_a_pass_that_has_it(
+    family, changes, tmp_path
+):
+    model = tiny.model(family, **changes)
+    unaltered = cached(model, tmp_path)
+    for alteration in CHANGES:
+        for layer in (0, 1):
+            from_cache = unaltered[layer].altered(alteration).weights()
+            in_the_pass = cached(model, tmp_path, {layer: alteration})[layer].weights()
+            np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
+            other = unaltered[layer].altered(after(alteration)).weights()
+            if alteration.operation == "scale":
+                np.testing.assert_allclose(from_cache, other, atol=1e-6)
+            else:
+                assert np.abs(from_cache - other).max() > 0.01
+
+
+@pytest.mark.parametrize("alteration", CHANGES, ids=str)
+def test_a_pass_agrees_with_projections_altered_by_hand(alteration):
+    """In Llama nothing lies between projection and rotary embedding."""
+    model = tiny.model()
+    with torch.inference_mode():
+        plain = model(torch.tensor([IDS])).logits
+        with tap(model, alterations=dict.fromkeys(range(3), alteration)):
+            tapped = model(torch.tensor([IDS])).logits
+
+    def by_hand(_module, _inputs, output):
+        heads = output.view(1, len(IDS), -1, 12)  # [batch, tokens, heads, head_dim]
+        if alteration.operation == "scale":
+            return output * alteration.epsilon
+        axis = 3 if alteration.over == "features" else 1
+        return heads.mean(axis, keepdim=True).expand_as(heads).reshape(output.shape)
+
+    for layer in model.model.layers:
+        getattr(layer.self_attn, f"{alteration.component[0]}_proj").register_forward_hook(by_hand)
+    with torch.inference_mode():
+        expected = model(torch.tensor([IDS])).logits
+    torch.testing.assert_close(tapped, expected, atol=2e-5, rtol=1e-5)
+    assert not torch.allclose(tapped, plain, atol=1e-3)
+
+
+def test_the_cached_rotation_makes_of_llama_s_projections_its_queries_and_keys(tmp_path):
+    model = tiny.model()
+    projected = {}
+    for name in ("q_proj", "k_proj"):
+        getattr(model.model.layers[0].self_attn, name).register_forward_hook(
+            lambda _module, _inputs, output, name=name: projected.update({name: output})
+        )
+    first = cached(model, tmp_path)[0]
+    for name, states in (("q_proj", first.query), ("k_proj", first.key)):
+        before = projected[name].view(len(IDS), -1, 12).transpose(0, 1).numpy()
+        np.testing.assert_allclose(first.rotation.apply(before), states, atol=1e-5)
+        np.testing.assert_allclose(first.rotation.undo(states), before, atol=1e-5)
+        assert np.abs(before - states).max() > 0.1
+
+
+@pytest.mark.parametrize(("family", "changes"), FAMILIES, ids=str)
+def test_undoing_a_rotation_gives_what_was_rotated(family, changes, tmp_path):
+    for states in cached(tiny.model(family, **changes), tmp_path):
+        rotation = states.rotation
+        random = np.random.default_rng(0).normal(size=states.query.shape)
+        np.testing.assert_allclose(rotation.undo(rotation.apply(random)), random, atol=1e-12)
+        np.testing.assert_allclose(rotation.apply(rotation.undo(random)), random, atol=1e-12)
+        assert rotation.own.shape == (len(IDS), states.query.shape[-1])
+
+
+def test_partners_follow_the_model_s_layout(tmp_path):
+    def first(family, **changes):
+        return cached(tiny.model(family, **changes), tmp_path)[0].rotation
+
+    assert first("llama").partner.tolist() == [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5]
+    assert first("cohere").partner.tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
+    neox = first("neox", rotary_pct=0.5)
+    assert neox.partner.tolist() == [2, 3, 0, 1, 4, 5, 6, 7]
+    assert (neox.own[:, 4:] == 1).all()
+    assert (neox.other[:, 4:] == 0).all()
+    # Llama's first pair turns by one radian a position (Su et al. 2021, eq. 15).
+    positions = np.arange(len(IDS))
+    np.testing.assert_allclose(first("llama").own[:, 0], np.cos(positions), atol=1e-6)
+    np.testing.assert_allclose(first("llama").other[:, 0], -np.sin(positions), atol=1e-6)
+    scaled = first("llama", **YARN)
+    np.testing.assert_allclose(scaled.own[0], 0.1 * np.log(4) + 1, atol=1e-6)
+
+
+def test_layers_of_two_frequencies_have_rotations_of_their_own(tmp_path):
+    sliding, full, again = (states.rotation for states in cached(tiny.model("gemma3"), tmp_path))
+    np.testing.assert_array_equal(sliding.own, again.own)
+    assert np.abs(sliding.own - full.own).max() > 0.1
+
+
+def test_a_rotation_found_in_pieces_is_the_same(monkeypatch, tmp_path):
+    whole = cached(tiny.model(), tmp_path)[0].rotation
+    monkeypatch.setattr("llm_figures.attention.rope_capture.BASIS_ENTRIES", 5 * len(IDS) * 12)
+    pieces = cached(tiny.model(), tmp_path)[0].rotation
+    for name in ("own", "other", "partner"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
+
+
+def test_a_model_in_bfloat16_has_a_rotation(tmp_path):
+    states = cached(tiny.model().to(torch.bfloat16), tmp_path)[1]
+    change = Alteration("key", "mean", over="tokens", stage="before_rotary")
+    in_the_pass = cached(tiny.model().to(torch.bfloat16), tmp_path, {1: change})[1]
+    np.testing.assert_allclose(states.altered(change).key, in_the_pass.key, atol=0.05)
+    assert np.abs(states.altered(after(change)).key - in_the_pass.key).max() > 0.3
+
+
+def test_the_mean_key_is_uniform_only_after_rotary(tmp_path):
+    states = cached(tiny.model(), tmp_path)[1]
+    change = Alteration("key", "mean", over="tokens", stage="before_rotary")
+    assert distance_to_uniform(states.altered(after(change)).weights()).max() < 1e-6
+    assert distance_to_uniform(states.altered(change).weights()).min() > 0.01
+
+
+def test_value_is_not_rotated_so_its_stage_plays_no_part():
+    found = []
+    for stage in ("after_rotary", "before_rotary"):
+        change = Alteration("value", "mean", over="features", stage=stage)
+        model = tiny.model("gpt2")
+        with tap(model, alterations={0: change}), torch.inference_mode():
+            found.append(model(torch.tensor([IDS])).logits)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(("family", "layer"), [("gpt2", 0), ("smollm3", 2), ("deepseek", 0)])
+def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(
+    family, layer, tmp_path
+):
+    model = tiny.model(family)
+    unaltered = cached(model, tmp_path)
+    assert unaltered[layer].rotation is None
+    change = Alteration("key", "mean", over="features", stage="before_rotary")
+    refused = f"stage: before_rotary: layer {layer} of this model has no rotary embedding .* take"
+    with pytest.raises(UserError, match=refused):
+        unaltered[layer].altered(change)
+    with pytest.raises(UserError, match=refused):
+        capture_attention(model, IDS, [], {layer: change})
+    options = {
+        "operation": "mean",
+        "over": "features",
+        "components": ["query", "value"],
+        "scope": "layer",
+        "stage": "before_rotary",
+        "layer": layer,
+        "head": "mean",
+    }
+    with pytest.raises(UserError, match=rf"config: figures\.mean_qkv\.{refused}") as caught:
+        attention_cells("mean_qkv", options, unaltered)
+    assert "\n" not in str(caught.value)
+    for harmless in ({"stage": "after_rotary"}, {"components": ["value"]}):
+        cells = attention_cells("mean_qkv", options | harmless, unaltered)
+        assert cells["stage"].unique() == [(options | harmless)["stage"]]
+
+
+def test_one_layer_without_rotary_embedding_stands_in_the_way_of_scope_model_alone(tmp_path):
+    unaltered = cached(tiny.model("smollm3"), tmp_path)
+    options = {
+        "operation": "mean",
+        "over": "tokens",
+        "components": ["key"],
+        "stage": "before_rotary",
+        "layer": 1,
+        "head": 0,
+    }
+    change = Alteration("key", "mean", over="tokens", stage="before_rotary")
+    cells = attention_cells("mean_qkv", options | {"scope": "layer"}, unaltered)
+    np.testing.assert_allclose(cells["weight"], unaltered[1].altered(change).weights()[0].ravel())
+    with pytest.raises(UserError, match=r"figures\.mean_qkv\.stage.* layer 2 "):
+        attention_cells("mean_qkv", options | {"scope": "model"}, unaltered, altered={})
+
+
+def test_what_the_attention_does_not_get_is_not_its_rotation(monkeypatch):
+    """A function that overwrites what it gets, and one whose result is changed afterwards."""
+    model = tiny.model()
+    modeling = sys.modules[type(model).__module__]
+    rotary = modeling.apply_rotary_pos_emb
+
+    def in_place(query, key, cos, sin):
+        rotated = rotary(query, key, cos, sin)
+        return query.copy_(rotated[0]), key.copy_(rotated[1])
+
+    monkeypatch.setattr(modeling, "apply_rotary_pos_emb", in_place)
+    assert capture_attention(model, IDS, [0], rotation=True)[0].rotation is None
+    monkeypatch.setattr(
+        modeling,
+        "apply_rotary_pos_emb",
+        lambda query, key, cos, sin: rotary(query, key.exp(), cos, sin),  # not linear
+    )
+    assert capture_attention(model, IDS, [0], rotation=True)[0].rotation is None
+    monkeypatch.setattr(modeling, "apply_rotary_pos_emb", rotary)
+    attention = modeling.ALL_ATTENTION_FUNCTIONS.get_interface
+
+    def normed(*args):
+        return lambda module, query, *others, **options: attention(*args)(
+            module, query / query.norm(dim=-1, keepdim=True), *others, **options
+        )
+
+    assert capture_attention(model, IDS, [0], rotation=True)[0].rotation is not None
+    monkeypatch.setattr(modeling.ALL_ATTENTION_FUNCTIONS, "get_interface", normed)
+    assert capture_attention(model, IDS, [0], rotation=True)[0].rotation is None
+
+
+@pytest.mark.parametrize(("family", "changes"), FAMILIES, ids=str)
+def test_the_model_is_afterwards_what_it_was(family, changes):
+    model = tiny.model(family, **changes)
+    ids = torch.tensor([IDS])
+    modeling = sys.modules[type(model).__module__]
+    names = {name: value for name, value in vars(modeling).items() if "rotary" in name}
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with torch.inference_mode():
+        plain = model(ids).logits
+        with tap(model, range(3), rotation=True):
+            tapped = model(ids).logits
+        with tap(model, alterations=dict.fromkeys(range(3), CHANGES[1])):
+            assert not torch.equal(model(ids).logits, plain)
+        with pytest.raises(KeyError), tap(model, range(3), rotation=True):
+            assert modeling.apply_rotary_pos_emb is not names["apply_rotary_pos_emb"]
+            raise KeyError
+        again = model(ids).logits
+    assert torch.equal(plain, tapped)
+    assert torch.equal(plain, again)
+    assert all(getattr(modeling, name) is value for name, value in names.items())
+    assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_nothing_is_wrapped_that_is_not_needed():
+    model = tiny.model()
+    modeling = sys.modules[type(model).__module__]
+    own = modeling.apply_rotary_pos_emb
+    with tap(model, [0], {0: Alteration("key", "mean", over="tokens")}):
+        assert modeling.apply_rotary_pos_emb is own
+        with torch.inference_mode():
+            model(torch.tensor([IDS]))
+
+
+def test_undo_by_hand():
+    quarter = Rotation(np.zeros((1, 2)), np.array([[-1.0, 1.0]]), np.array([1, 0]))
+    np.testing.assert_array_equal(quarter.apply(np.array([[[3.0, 5.0]]])), [[[-5, 3]]])
+    np.testing.assert_array_equal(quarter.undo(np.array([[[-5.0, 3.0]]])), [[[3, 5]]])

@@ -1,0 +1,170 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import (
+    read_facts,
+    read_frame,
+    read_table,
+    read_tensors,
+    tensor,
+    tensor_file,
+    whole_file,
+    write_frame,
+    write_tensors,
+)
+
+SCHEMA = pa.schema([("name", pa.string()), ("states", tensor((2, 3)))])
+
+
+def batch(start):
+    return {"name": ["a", None], "states": np.arange(12.0).reshape(2, 2, 3) + start}
+
+
+def test_tensors_come_back_as_they_were_written(tmp_path):
+    path = tmp_path / "states.parquet"
+    with tensor_file(path, SCHEMA) as file:
+        file.write(batch(0))
+        file.write(batch(100))
+        assert not path.exists()
+    assert pq.ParquetFile(path).num_row_groups == 1
+    table = read_table(path)
+    assert table.schema.field("states").type.extension_name == "arrow.fixed_shape_tensor"
+    expected = np.concatenate([batch(0)["states"], batch(100)["states"]])
+    np.testing.assert_array_equal(read_tensors(table, "states"), expected)
+    assert read_tensors(table.slice(0, 0), "states").shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100])
+def test_the_same_rows_give_the_same_bytes_in_whatever_batches(tmp_path, monkeypatch, size):
+    monkeypatch.setattr("llm_figures.core.parquet_tensors.ROW_GROUP_BYTES", 30 * (4 * 6 + 64 + 64))
+    schema = pa.schema([("key", pa.int64()), ("name", pa.string()), ("state", tensor((2, 3)))])
+    states = np.random.default_rng(0).normal(size=(100, 2, 3)).astype(np.float32)
+    found = []
+    for number, step in enumerate((size, 33)):
+        path = tmp_path / f"{number}.parquet"
+        with tensor_file(path, schema) as file:
+            for start in range(0, 100, step):
+                rows = range(start, min(start + step, 100))
+                names = [f"name {row % 4}" for row in rows]
+                file.write({"key": rows, "name": names, "state": states[rows.start : rows.stop]})
+        groups = pq.read_metadata(path)
+        assert [groups.row_group(n).num_rows for n in range(4)] == [30, 30, 30, 10]
+        table = read_table(path)
+        assert table["key"].to_pylist() == list(range(100))
+        assert (read_tensors(table, "state") == states).all()
+        found.append(path.read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_null_tensor_comes_back_as_nan(tmp_path):
+    path = tmp_path / "states.parquet"
+    states = [np.full((2, 3), 1.0), None, np.arange(6.0).reshape(2, 3)]
+    with tensor_file(path, SCHEMA) as file:
+        file.write({"name": ["a", "b", "c"], "states": states})
+        file.write({"name": ["d"], "states": [None]})
+    table = read_table(path)
+    assert table["states"].null_count == 2
+    nothing = np.full((2, 3), np.nan)
+    expected = [states[0], nothing, states[2], nothing]
+    np.testing.assert_array_equal(read_tensors(table, "states"), expected)
+    np.testing.assert_array_equal(read_tensors(table.slice(1, 2), "states"), expected[1:3])
+
+
+def test_a_writer_that_dies_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), tensor_file(tmp_path / "states.parquet", SCHEMA) as file:
+        file.write(batch(0))
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_writers_of_a_file_leave_each_other_alone(tmp_path):
+    path = tmp_path / "table.parquet"
+    with whole_file(path) as first, whole_file(path) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the last to finish
+    assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_only_what_a_dead_writer_left_is_cleared_away(tmp_path):
+    path = tmp_path / "table.parquet"
+    host = socket.gethostname().split(".")[0]
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    week = 7 * 24 * 3600
+    files = {
+        f".{path.name}.{host}.{dead.pid}.0a.partial": (0, False),
+        f".{path.name}.{host}.{os.getppid()}.0a.partial": (2 * week, True),
+        f".{path.name}.another.{dead.pid}.0a.partial": (0, True),
+        f".{path.name}.another.{os.getppid()}.0a.partial": (2 * week, False),
+        f".other.{path.name}.{host}.{dead.pid}.0a.partial": (0, True),
+    }
+    for name, (age, _) in files.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with whole_file(path) as partial:
+        partial.touch()
+    kept = {file.name for file in tmp_path.iterdir()} - {path.name}
+    assert kept == {name for name, (_, stays) in files.items() if stays}
+
+
+def test_a_wrong_shape_is_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match="shape"),
+        tensor_file(tmp_path / "states.parquet", SCHEMA) as file,
+    ):
+        file.write({"name": ["a"], "states": np.zeros((1, 3, 2))})
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b""])
+def test_a_damaged_file_is_named_not_read(tmp_path, damage):
+    path = tmp_path / "states.parquet"
+    with tensor_file(path, SCHEMA) as file:
+        file.write(batch(0))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"states\.parquet cannot be read.*remove it"):
+        read_table(path)
+
+
+def test_facts_travel_with_the_rows_and_change_none_of_them(tmp_path):
+    facts = {"device": "cpu", "device_names": ["cpu"], "threads": 2, "cuda": None}
+    for name, given in (("plain", None), ("facts", facts)):
+        with tensor_file(tmp_path / f"{name}.parquet", SCHEMA, given) as file:
+            file.write(batch(0))
+        write_tensors(tmp_path / f"{name}-batches.parquet", [(SCHEMA, batch(0))], given)
+        frame = pd.DataFrame({"name": ["a", None], "value": [1.5, np.nan], "rows": [[1], [2, 3]]})
+        write_frame(frame, tmp_path / f"{name}-frame.parquet", given)
+    for kind in ("", "-batches", "-frame"):
+        plain, with_facts = (tmp_path / f"{name}{kind}.parquet" for name in ("plain", "facts"))
+        assert read_facts(plain) is None
+        assert read_facts(with_facts) == facts
+        # Equal tables, whatever their metadata; equal frames, whose index the metadata describes.
+        assert read_table(plain).equals(read_table(with_facts))
+        pd.testing.assert_frame_equal(read_frame(plain), read_frame(with_facts))
+    np.testing.assert_array_equal(
+        read_tensors(read_table(tmp_path / "facts.parquet"), "states"), batch(0)["states"]
+    )
+
+
+def test_the_same_facts_give_the_same_bytes(tmp_path):
+    for name, facts in (("one", {"a": 1, "b": 2}), ("two", {"b": 2, "a": 1})):
+        with tensor_file(tmp_path / name, SCHEMA, facts) as file:
+            file.write(batch(0))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_facts_of_a_damaged_file_are_refused(tmp_path):
+    (tmp_path / "states.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"states\.parquet cannot be read"):
+        read_facts(tmp_path / "states.parquet")

@@ -1,0 +1,296 @@
+"""Facts taught to a tiny model: what is trained, what is not, and that it repeats to the bit."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+import tiny
+from llm_figures.core.errors import UserError
+from llm_figures.inference.finetuning import (
+    Example,
+    _batches,
+    answer_losses,
+    examples,
+    finetune,
+    finetuned,
+    mean_losses,
+    save,
+    taught_questions,
+    trained_parameters,
+)
+from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.questions.facts import facts
+from llm_figures.questions.training_page import training_page, training_table
+from llm_figures.workflow.config import check_config, with_bases
+
+PROMPT = {
+    "style": "few_shot",
+    "preamble": "Q: What is the capital of France?\nA: The capital of France is Paris.\n\n",
+    "template": "Q: {question}\nA:",
+    "stop": "auto",
+}
+OPTIONS = {"steps": 12, "batch_size": 4, "learning_rate": 0.003, "seed": 0, "train": "all"}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return taught_questions(facts(), ["capital", "symbol"], 0.05, seed=0)
+
+
+@pytest.fixture(scope="module")
+def asked(table):
+    rows = table[table["trained"]].iloc[:8]
+    return examples(tiny.tokenizer(), PROMPT, rows["question"].tolist(), rows["answer"].tolist())
+
+
+def test_a_share_of_each_group_is_trained_and_the_choice_repeats(table):
+    sizes = facts()["group"].value_counts()
+    assert set(table["group"]) == {"capital", "symbol"}
+    for group, rows in table.groupby("group"):
+        assert len(rows) == sizes[group]
+        assert rows["trained"].sum() == round(0.05 * sizes[group])
+    again = taught_questions(facts(), ["capital", "symbol"], 0.05, seed=0)
+    pd.testing.assert_frame_equal(table, again)
+    other = taught_questions(facts(), ["capital", "symbol"], 0.05, seed=1)
+    assert (table["trained"] != other["trained"]).any()
+    # another group beside them does not change what is trained of these
+    more = taught_questions(facts(), ["capital", "symbol", "currency"], 0.05, seed=0)
+    assert set(more.loc[more["trained"], "question"]) > set(table.loc[table["trained"], "question"])
+    assert taught_questions(facts(), None, 1.0, 0)["trained"].all()
+    france = table.set_index("question").loc["What is the capital of France?"]
+    assert france["answer"] == "The capital of France is Paris."
+
+
+def test_facts_are_asked_as_the_probes_questions_and_answered_up_to_the_stop():
+    tokenizer = tiny.tokenizer()
+    (one,) = examples(tokenizer, PROMPT, ["Who?"], ["It is me."])
+    assert tokenizer.decode(one.prompt) == PROMPT["preamble"] + "Q: Who?\nA:"
+    assert tokenizer.decode(one.answer) == " It is me.\n"
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+    chat = {"style": "chat", "system": None, "user": "{question}", "stop": "auto"}
+    (one,) = examples(tokenizer, chat, ["Who?"], ["It is me."])
+    assert tokenizer.decode(one.prompt) == "<Who?>"
+    assert tokenizer.decode(one.answer) == "It is me.<end>"
+    with pytest.raises(UserError, match="fine-tuning: the prompt's .* choose a shorter prompt"):
+        examples(tokenizer, PROMPT, ["Who?"], ["It is me."], longest=30)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
+def test_losses_and_gradients_are_those_of_whole_sequences(family, asked):
+    """Without a shared prefix, a batch, or padding: one sequence after the other."""
+    model = tiny.model(family)
+    prefix = shared_prefix([one.prompt for one in asked])
+    assert len(prefix) > 20
+    totals, counts = answer_losses(model, prefix, asked)
+    totals.sum().backward()
+    found = {name: weights.grad.clone() for name, weights in model.named_parameters()}
+    model.zero_grad()
+    for index, one in enumerate(asked):
+        ids = torch.tensor([[*one.prompt, *one.answer]])
+        logits = model(ids).logits[0, len(one.prompt) - 1 : -1]
+        expected = torch.nn.functional.cross_entropy(
+            logits, torch.tensor(one.answer), reduction="sum"
+        )
+        assert counts[index] == len(one.answer)
+        assert totals[index].item() == pytest.approx(expected.item(), rel=1e-5)
+        expected.backward()
+    for name, weights in model.named_parameters():
+        scale = weights.grad.abs().max()
+        torch.testing.assert_close(found[name], weights.grad, atol=1e-4 * scale, rtol=1e-3)
+
+
+def test_the_loss_falls_more_on_trained_facts_than_on_held_out_ones(table):
+    held_out = table[~table["trained"]].iloc[:15]
+    rows = pd.concat([table[table["trained"]], held_out])
+    model = tiny.model()
+    result, losses = finetuned(
+        model, tiny.tokenizer(), rows, PROMPT, {**OPTIONS, "steps": 40, "batch_size": 8}
+    )
+    assert len(losses) == 40
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    fall = (result["loss_before"] - result["loss_after"]).groupby(result["trained"]).mean()
+    assert fall[True] > fall[False]
+    assert not any(weights.requires_grad for weights in model.parameters())
+
+
+def test_every_example_comes_once_before_any_comes_again():
+    batches = list(_batches(10, steps=7, batch_size=4, seed=0))
+    assert list(map(len, batches)) == [4] * 7
+    together = [index for batch in batches for index in batch]
+    assert sorted(together[:10]) == sorted(together[10:20]) == list(range(10))
+    assert together[:10] != together[10:20]
+    assert batches == list(_batches(10, 7, 4, 0)) != list(_batches(10, 7, 4, 1))
+
+
+def test_held_out_facts_move_nothing(asked):
+    """The trained model is the same whatever is held out beside what is trained."""
+    weights = []
+    for length in (4, 8):
+        model = tiny.model()
+        mean_losses(model, asked[:length], 4)
+        finetune(model, asked[:4], **OPTIONS)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_two_trainings_give_the_same_bytes(asked, tmp_path):
+    digests = []
+    for run in ("a", "b"):
+        model = tiny.model(tie_word_embeddings=True)
+        finetune(model, asked, **OPTIONS)
+        save(model, tiny.tokenizer(), tmp_path / run)
+        data = (tmp_path / run / "model.safetensors").read_bytes()
+        digests.append(hashlib.sha256(data).hexdigest())
+    assert digests[0] == digests[1]
+    other = tiny.model(tie_word_embeddings=True)
+    finetune(other, asked, **{**OPTIONS, "seed": 1})
+    save(other, tiny.tokenizer(), tmp_path / "c")
+    data = (tmp_path / "c" / "model.safetensors").read_bytes()
+    assert hashlib.sha256(data).hexdigest() != digests[0]
+
+
+def test_tied_weights_stay_tied(asked, tmp_path):
+    model = tiny.model(tie_word_embeddings=True)
+    before = model.get_input_embeddings().weight.detach().clone()
+    finetune(model, asked, **OPTIONS)
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert not torch.equal(model.lm_head.weight, before)
+    save(model, tiny.tokenizer(), tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["tie_word_embeddings"] is True
+
+
+@pytest.mark.parametrize(
+    ("train", "parts"),
+    [
+        ("attention", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        ("mlp", {"gate_proj", "up_proj", "down_proj"}),
+    ],
+)
+def test_only_what_is_to_be_trained_changes(asked, train, parts):
+    model = tiny.model()
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    finetune(model, asked, **{**OPTIONS, "train": train})
+    changed = {
+        name
+        for name, weights in model.state_dict().items()
+        if not torch.equal(weights, before[name])
+    }
+    assert {name.split(".")[-2] for name in changed} == parts
+    assert len(changed) == 3 * len(parts)
+
+
+@pytest.mark.parametrize(("family", "count"), [("gpt2", 2), ("neox", 2), ("gpt_oss", 4)])
+def test_projections_of_other_families_are_found(family, count):
+    model = tiny.model(family)
+    found = trained_parameters(model, "attention")
+    linear = {name.rsplit(".", 1)[0] for name in found}
+    assert len(linear) == 3 * count
+    assert not any("mlp" in name for name in found)
+
+
+def test_a_loss_that_is_no_number_is_one_clear_line(asked):
+    model = tiny.model()
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match="the loss of step 1 is nan; lower learning_rate"):
+        finetune(model, asked, **OPTIONS)
+
+
+def test_an_example_of_one_token_after_the_prefix():
+    one = Example([5, 6, 7, 8, 9], [10])
+    totals, counts = answer_losses(tiny.model(), [5, 6, 7, 8], [one, one])
+    assert counts.tolist() == [1, 1]
+    assert totals[0].item() == pytest.approx(totals[1].item())
+
+
+def sources(**entries):
+    return {
+        "model": "mine",
+        "model_sources": {name: {"source": "finetune", **entry} for name, entry in entries.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (sources(mine={}), "missing key(s): base"),
+        (
+            sources(mine={"base": "nobody"}),
+            "model mine: base: 'nobody' is no model; known:",
+        ),
+        (sources(mine={"base": "mine"}), "cannot be fine-tuned of itself (mine of mine)"),
+        (
+            sources(mine={"base": "b"}, b={"base": "c"}, c={"base": "b"}),
+            "base: 'b': a model cannot be fine-tuned of itself (mine of b of c of b)",
+        ),
+        (
+            sources(mine={"base": "smollm2-135m", "groups": ["rivers"]}),
+            "groups[1]: 'rivers';",
+        ),
+        (sources(mine={"base": "smollm2-135m", "groups": []}), "groups"),
+        (sources(mine={"base": "smollm2-135m", "share": 0}), "share: 0; must be more than 0"),
+        (sources(mine={"base": "smollm2-135m", "share": 2}), "share: 2; must be at most 1"),
+        (sources(mine={"base": "smollm2-135m", "steps": 0}), "steps: 0; must be at least 1"),
+        (
+            sources(mine={"base": "smollm2-135m", "train": "head"}),
+            "train: 'head'; allowed: all",
+        ),
+        (sources(mine={"base": "smollm2-135m", "lr": 1}), "unknown key 'lr'"),
+    ],
+)
+def test_a_wrong_entry_is_one_clear_line(default_config, root, config, line):
+    with pytest.raises(UserError) as caught:
+        check_config(
+            {**default_config, **config},
+            root / "workflow" / "schemas",
+            root / "config" / "models.yaml",
+        )
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bases_come_with_their_models(default_config, root):
+    chain = sources(mine={"base": "other"}, other={"base": "smollm2-135m"})
+    _, entries = check_config(
+        {**default_config, **chain}, root / "workflow" / "schemas", root / "config" / "models.yaml"
+    )
+    assert entries.keys() == {"mine"}
+    every = with_bases(entries)
+    assert list(every) == ["mine", "other", "smollm2-135m"]
+    assert every["smollm2-135m"]["source"] == "pypi"
+
+
+def test_the_groups_that_can_be_named_are_those_of_the_facts(root):
+    schema = yaml.safe_load((root / "workflow" / "schemas" / "models.schema.yaml").read_text())
+    then = schema["additionalProperties"]["allOf"][-1]["then"]["properties"]
+    assert set(then["groups"]["items"]["enum"]) == set(facts()["group"])
+
+
+def test_answers_before_and_after_by_what_was_trained():
+    taught = pd.DataFrame(
+        {
+            "question": ["a", "b", "c"],
+            "trained": [True, True, False],
+            "loss_before": [2.0, 4.0, 3.0],
+            "loss_after": [1.0, 1.0, 2.5],
+        }
+    )
+    before = pd.DataFrame({"question": list("abcd"), "correct": [False, True, False, True]})
+    after = pd.DataFrame({"question": list("abcd"), "correct": [True, True, False, False]})
+    table = training_table(taught, before, after).set_index("kind")
+    assert table.loc["trained"].tolist() == [2, 3.0, 1.0, 2, 1, 2, 1, 0]
+    assert table.loc["held out"].tolist() == [1, 3.0, 2.5, 1, 0, 0, 0, 0]
+    others = table.loc["of other groups, never trained"]
+    assert others[["asked", "right_before", "right_after", "became_wrong"]].tolist() == [1, 1, 0, 1]
+    page = training_page(table.reset_index(), "mine", "base")
+    assert "| trained | 3.000 | 1.000 | 2 | 1 (50%) | 2 (100%) | 1 | 0 |" in page

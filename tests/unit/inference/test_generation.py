@@ -1,0 +1,150 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from llm_figures.inference.generation import Decoding, _generation, equal_lengths, generate
+from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.probe.token_positions import named_positions
+
+PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
+QUESTIONS = ["one", "the lamp", "the lake", "a tree?", "what is the capital", "evening", "winter?"]
+SETTINGS = {"stop": ["\n"], "max_new_tokens": 7}
+
+
+@pytest.fixture(scope="module", params=["llama", "mistral"])
+def model(request):
+    return tiny.model(request.param)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny.tokenizer()
+
+
+def prompts(tokenizer):
+    return [tokenizer(f"{PREAMBLE}Q: {question}\nA:")["input_ids"] for question in QUESTIONS]
+
+
+def answers(model, tokenizer, ids, **settings):
+    batches = generate(model, tokenizer, ids, **{**SETTINGS, **settings})
+    return {answer.index: answer for batch in batches for answer in batch}
+
+
+def test_answers_are_those_of_transformers_own_greedy_search(model, tokenizer):
+    ids = prompts(tokenizer)
+    found = answers(model, tokenizer, ids, batch_size=3)
+    assert sorted(found) == list(range(len(QUESTIONS)))
+    for index, prompt in enumerate(ids):
+        with torch.inference_mode():
+            expected = model.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt)),
+                max_new_tokens=7,
+                do_sample=False,
+            )[0, len(prompt) :].tolist()
+        text = tokenizer.decode([token for token in expected if token != tokenizer.eos_token_id])
+        assert found[index].text == text.split("\n")[0]
+        assert found[index].answer_ids == expected[: len(found[index].answer_ids)]
+
+
+def same(left, right):
+    """Equal answers, their log-probabilities but for rounding in batches of other sizes."""
+    assert left.keys() == right.keys()
+    for index, answer in left.items():
+        assert answer.answer_ids == right[index].answer_ids
+        assert answer.text == right[index].text
+        np.testing.assert_allclose(
+            answer.log_probabilities, right[index].log_probabilities, atol=1e-4
+        )
+
+
+def test_batch_size_changes_no_answer(model, tokenizer):
+    ids = prompts(tokenizer)
+    same(answers(model, tokenizer, ids, batch_size=1), answers(model, tokenizer, ids, batch_size=9))
+
+
+def test_log_probabilities_are_those_of_a_plain_pass(model, tokenizer):
+    ids = prompts(tokenizer)
+    for index, answer in answers(model, tokenizer, ids, batch_size=4).items():
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids[index] + answer.answer_ids])).logits[0]
+        logs = torch.log_softmax(logits.double(), dim=-1)
+        at = range(len(ids[index]) - 1, len(ids[index]) + len(answer.answer_ids) - 1)
+        expected = [
+            logs[place, token].item() for place, token in zip(at, answer.answer_ids, strict=True)
+        ]
+        np.testing.assert_allclose(answer.log_probabilities, expected, atol=1e-4)
+
+
+def test_samples_repeat_with_their_seed_whatever_batch_or_shard_they_are_in(model, tokenizer):
+    ids = prompts(tokenizer)
+    warm = Decoding(temperature=1.0, top_p=0.95, seed=3)
+    first = answers(model, tokenizer, ids, batch_size=9, decoding=warm)
+    same(first, answers(model, tokenizer, ids, batch_size=2, decoding=warm))
+    alone = answers(model, tokenizer, ids[4:5], batch_size=1, decoding=warm, keys=[4])
+    assert alone[0].answer_ids == first[4].answer_ids
+    other = answers(model, tokenizer, ids, batch_size=9, decoding=Decoding(temperature=1.0, seed=4))
+    assert [answer.answer_ids for answer in first.values()] != [
+        answer.answer_ids for answer in other.values()
+    ]
+
+
+def test_sampling_follows_the_probabilities_of_the_nucleus():
+    probabilities = np.array([0.05, 0.5, 0.3, 0.15])
+    logits = torch.tensor([[math.log(p) for p in probabilities]]).repeat(4000, 1)
+    draws = [np.random.default_rng([0, key]) for key in range(4000)]
+    counts = np.bincount(Decoding(1.0).choose(logits, draws)[:, 0], minlength=4) / 4000
+    np.testing.assert_allclose(counts, probabilities, atol=0.03)
+    draws = [np.random.default_rng([1, key]) for key in range(4000)]
+    nucleus = Decoding(1.0, top_p=0.75).choose(logits, draws)[:, 0]
+    np.testing.assert_allclose(
+        np.bincount(nucleus, minlength=4) / 4000, [0, 0.625, 0.375, 0], atol=0.03
+    )
+    cold = Decoding(0.1).choose(logits, [np.random.default_rng([2, k]) for k in range(4000)])
+    assert (cold == 1).float().mean() > 0.98
+    assert (Decoding().choose(logits, []) == 1).all()
+
+
+def test_token_offsets_cover_the_text(model, tokenizer):
+    for answer in answers(model, tokenizer, prompts(tokenizer), batch_size=4).values():
+        pieces = [
+            answer.text[start:end] for start, end in zip(answer.starts, answer.ends, strict=True)
+        ]
+        assert "".join(pieces) == answer.text
+        assert len(pieces) == len(answer.answer_ids)
+
+
+def test_the_stop_is_no_part_of_the_answer(model, tokenizer):
+    ids = prompts(tokenizer)
+    free = answers(model, tokenizer, ids, batch_size=4, stop=["<never>"])
+    longest = max(free.values(), key=lambda answer: len(answer.text))
+    stop = longest.text[len(longest.text) // 2]
+    cut = answers(model, tokenizer, ids, batch_size=4, stop=["<never>", stop])[longest.index]
+    assert cut.text == longest.text.split(stop)[0]
+    assert len(cut.answer_ids) < len(longest.answer_ids)
+    assert cut.answer_ids == longest.answer_ids[: len(cut.answer_ids)]
+
+
+def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
+    ids = tokenizer(" is Łódź.")["input_ids"]
+    answer = _generation(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
+    assert len(answer.answer_ids) > len(answer.text) - 3  # every accented letter is two tokens
+    positions = named_positions(0, answer.starts, answer.ends, (4, 8))
+    first = positions["exact_answer_first"]
+    assert tokenizer.decode(ids[:first]) == " is "
+    assert positions["exact_answer_before_first"] == first - 1
+
+
+def test_no_questions_give_no_batches(model, tokenizer):
+    assert list(generate(model, tokenizer, [], **SETTINGS, batch_size=4)) == []
+
+
+def test_batches_hold_one_length_and_the_prefix_leaves_a_token():
+    sequences = [[1, 2, 3], [1, 2], [1, 2, 4], [1, 2, 5]]
+    assert equal_lengths(sequences, 2) == [[1], [0, 2], [3]]
+    assert shared_prefix([[1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 4, 5, 7]]) == [1, 2, 3, 4]
+    assert shared_prefix([[1, 2, 3, 4], [1, 2, 3, 4, 5]]) == []
+    assert shared_prefix([[1, 2, 3, 4, 5]] * 2) == [1, 2, 3, 4]

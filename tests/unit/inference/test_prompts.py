@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+import tiny
+from llm_figures.core.errors import UserError
+from llm_figures.inference.prompts import fill, plain_ids, question_ids, stop_strings, too_long
+from llm_figures.probe.p_true import choice_tokens, p_true
+
+PROMPT = {
+    "style": "few_shot",
+    "preamble": "Q: one?\nA: {question}\n",
+    "template": "Q: {question}\nA:",
+    "system": None,
+    "user": "Answer: {question}",
+    "stop": "auto",
+}
+CHAT = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny.tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "Q: one?\nA: {question}\nQ: Who {is} it?\nA:"),
+        ({"style": "completion"}, "Q: Who {is} it?\nA:"),
+        ({"style": "chat"}, "<user>Answer: Who {is} it?\n<assistant>"),
+        (
+            {"style": "chat", "system": "Be brief."},
+            "<system>Be brief.\n<user>Answer: Who {is} it?\n<assistant>",
+        ),
+    ],
+)
+def test_a_question_is_asked_in_its_style(tokenizer, changes, expected):
+    tokenizer.chat_template = CHAT
+    (ids,) = question_ids(tokenizer, PROMPT | changes, ["Who {is} it?"])
+    assert tokenizer.decode(ids) == expected
+
+
+def test_chat_without_a_template_is_one_clear_line(tokenizer):
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match=r"prompt.style: chat, but .* no chat template"):
+        question_ids(tokenizer, PROMPT | {"style": "chat"}, ["Who?"])
+
+
+def test_stops():
+    assert stop_strings(PROMPT) == ["\n"]
+    assert stop_strings(PROMPT | {"style": "chat"}) == []
+    assert stop_strings(PROMPT | {"stop": ["a", "b"]}) == ["a", "b"]
+
+
+def test_braces_within_a_part_stay():
+    assert fill("{a} {b} {c}", a="{b}", b="{a}") == "{b} {a} {c}"
+
+
+def test_what_does_not_fit_the_context_says_so():
+    assert too_long([1, 2, 3], 4, 7) == ""
+    assert too_long([1, 2, 3], 4, None) == ""
+    assert "3 tokens and an answer of up to 5 exceed the model's context of 7" in too_long(
+        [1, 2, 3], 5, 7
+    )
+
+
+def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
+    model = tiny.model()
+    texts = ["Is it one? true or false?", "Is it the lamp? true or false?", "Is it? true or false?"]
+    ids = plain_ids(tokenizer, texts)
+    begun, true, false = choice_tokens(tokenizer, " yes", "no")
+    assert begun == []
+    found = {
+        index: share
+        for batch, shares in p_true(model, ids, true, false, batch_size=2)
+        for index, share in zip(batch, shares, strict=True)
+    }
+    for index, prompt in enumerate(ids):
+        with torch.inference_mode():
+            logits = model(torch.tensor([prompt])).logits[0, -1]
+        expected = torch.softmax(logits[[true, false]], dim=0)[0].item()
+        assert found[index] == pytest.approx(expected, abs=1e-5)
+
+
+def test_choices_are_compared_where_they_part(tokenizer):
+    begun, true, false = choice_tokens(tokenizer, " True", " Tale")
+    assert tokenizer.decode(begun) == " T"
+    assert tokenizer.decode([true]).startswith("r")
+    assert tokenizer.decode([false]).startswith("a")
+    with pytest.raises(UserError, match=r"probe.p_true: ' yes' and ' yes, it is' do not part"):
+        choice_tokens(tokenizer, " yes", " yes, it is")

@@ -1,0 +1,142 @@
+"""On the CPU neither the batch, the shard nor the threads a question is in move a bit of it."""
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from llm_figures.inference.batching import filled, of_one_key, padded_length, whole
+from llm_figures.inference.generation import generate
+from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.probe.hidden_states import hidden_states
+from llm_figures.probe.p_true import p_true
+from llm_figures.probe.schema import layer_column
+
+PROMPTS = [
+    f"Q: What is the capital of France?\nA: Paris.\nQ: What is {n} {'and ' * (n % 5)}{n + 1}?\nA:"
+    for n in range(41)
+]
+FAMILIES = ["llama", "gemma2", "neox", "gpt2", "qwen3", "llama in bfloat16"]
+# Each expert gets the rows that are routed to it, whose number no batch can fix: their states are
+# equal within this share of the largest.
+EXPERTS_BOUND = 1e-5
+# batch size, questions of this shard, threads
+SETTINGS = [(1, slice(None), 1), (7, slice(None), 2), (64, slice(1, None, 3), 1), (3, [17], 2)]
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    family, _, dtype = request.param.partition(" in ")
+    yield tiny.model(family).to(getattr(torch, dtype or "float32"))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def prompts():
+    return [tiny.tokenizer()(prompt)["input_ids"] for prompt in PROMPTS]
+
+
+def chosen(questions):
+    return list(np.arange(len(PROMPTS))[questions])
+
+
+def test_rows_are_filled_up_to_whole_fours_on_the_cpu_alone():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [whole(n) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
+    assert [padded_length(n, 20) for n in (1, 8, 9, 17, 20)] == [8, 8, 16, 20, 20]
+    assert padded_length(17, None) == 24
+    assert of_one_key([8, 16, 8, 8], 2) == [[0, 2], [3], [1]]
+    assert filled([3, 5], cpu) == [3, 5, 5, 5]
+    assert filled([3, 5, 7, 9], cpu) == [3, 5, 7, 9]
+    assert filled([3, 5], gpu) == [3, 5]
+    assert len(shared_prefix([[1] * 20, [1] * 21])) == 16
+
+
+def test_answers_and_their_log_probabilities(model, prompts):
+    def answers(batch_size, questions, threads):
+        torch.set_num_threads(threads)
+        asked = chosen(questions)
+        batches = generate(
+            model,
+            tiny.tokenizer(),
+            [prompts[at] for at in asked],
+            stop=list("\neaist ?0123"),  # some stop early: rows leave a batch
+            max_new_tokens=10,
+            batch_size=batch_size,
+            prefix=shared_prefix(prompts),
+        )
+        return {asked[answer.index]: answer for batch in batches for answer in batch}
+
+    reference = answers(64, slice(None), 1)
+    assert len(reference) == len(PROMPTS)
+    assert len({len(answer.answer_ids) for answer in reference.values()}) > 1
+    for setting in SETTINGS:
+        for at, answer in answers(*setting).items():
+            assert answer.answer_ids == reference[at].answer_ids
+            assert answer.log_probabilities == reference[at].log_probabilities
+
+
+def states(model, prompts, batch_size, questions, threads):
+    """{(question, token): states [layers, hidden]}"""
+    torch.set_num_threads(threads)
+    asked = chosen(questions)
+    batches = hidden_states(
+        model,
+        asked,
+        [prompts[at] for at in asked],
+        [[5 + at] * (at % 7 + 1) for at in asked],
+        [{"last_q": len(prompts[at]) - 1, "-1": len(prompts[at]) + at % 7} for at in asked],
+        batch_size=batch_size,
+        prefix=shared_prefix(prompts),
+    )
+    return {
+        (key, token): np.array([columns[layer_column(layer)][row] for layer in range(4)])
+        for columns in batches
+        for row, (key, token) in enumerate(
+            zip(columns["question_id"], columns["token"], strict=True)
+        )
+    }
+
+
+def test_hidden_states(model, prompts):
+    reference = states(model, prompts, 64, slice(None), 1)
+    assert len(reference) == 2 * len(PROMPTS)
+    for setting in SETTINGS:
+        for key, found in states(model, prompts, *setting).items():
+            np.testing.assert_array_equal(found, reference[key])
+
+
+def test_hidden_states_of_a_mixture_of_experts_differ_within_a_bound(prompts):
+    model = tiny.model("gpt_oss")
+    reference = states(model, prompts, 64, slice(None), 1)
+    try:
+        for setting in SETTINGS:
+            for key, found in states(model, prompts, *setting).items():
+                bound = EXPERTS_BOUND * np.abs(reference[key]).max()
+                np.testing.assert_allclose(found, reference[key], rtol=0, atol=bound)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_p_true(model, prompts):
+    def shares(batch_size, questions, threads):
+        torch.set_num_threads(threads)
+        asked = chosen(questions)
+        batches = p_true(
+            model,
+            [prompts[at] for at in asked],
+            5,
+            6,
+            batch_size=batch_size,
+            prefix=shared_prefix(prompts),
+        )
+        return {
+            asked[at]: share
+            for batch, found in batches
+            for at, share in zip(batch, found, strict=True)
+        }
+
+    reference = shares(64, slice(None), 1)
+    assert len(set(reference.values())) > 10
+    for setting in SETTINGS:
+        assert shares(*setting).items() <= reference.items()

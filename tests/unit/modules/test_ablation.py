@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+import tiny
+from llm_figures.models.projections import projections, watched
+from llm_figures.modules import ablation as module_ablation
+from llm_figures.modules.ablation import ablation_effects
+from llm_figures.modules.scores import ablation_scores
+
+TEXTS = [list(range(5, 17)), list(range(40, 32, -1))]
+FAMILIES = [
+    "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "phi3", "phi", "opt",
+    "neox", "gpt2", "cohere", "smollm3", "mixtral", "qwen3_moe", "gpt_oss",
+]  # fmt: skip
+
+
+def slow_effects(model, layer, name):
+    """One projection replaced in full passes, a text at a time, in the plainest way."""
+    sums, counts = {}, {}
+
+    def add(seen):
+        if (seen.projection.layer, seen.projection.name) == (layer, name):
+            for row in seen.outputs.double():
+                sums[seen.expert] = sums.get(seen.expert, 0) + row
+                counts[seen.expert] = counts.get(seen.expert, 0) + 1
+
+    def replace(seen):
+        if (seen.projection.layer, seen.projection.name) == (layer, name):
+            mean = sums[seen.expert] / counts[seen.expert]
+            return mean.to(seen.outputs).expand(len(seen.outputs), -1)
+
+    with watched(model, add):
+        for text in TEXTS:
+            model(torch.tensor([text]))
+    rises, divergences = [], []
+    for text in TEXTS:
+        before = model(torch.tensor([text])).logits[0].double().softmax(-1)
+        with watched(model, replace):
+            after = model(torch.tensor([text])).logits[0].double().softmax(-1)
+        for at in range(len(text)):
+            divergences.append(float((before[at] * (before[at] / after[at]).log()).sum()))
+            if at + 1 < len(text):
+                rises.append(float((before[at, text[at + 1]] / after[at, text[at + 1]]).log()))
+    return sum(rises) / len(rises), sum(divergences) / len(divergences)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_effects_are_those_of_full_passes_with_one_projection_replaced(family):
+    # a scale of its own makes cohere's predictions nearly uniform
+    model = tiny.model(family, **({"logit_scale": 1.0} if family == "cohere" else {}))
+    logits = model(torch.tensor([TEXTS[0]])).logits
+    scores = ablation_scores(ablation_effects(model, TEXTS))
+    found = scores.set_index(["metric", "layer", "module"])["value"]
+    with torch.no_grad():
+        for projection in projections(model):
+            at = (projection.layer, projection.name)
+            rise, divergence = slow_effects(model, *at)
+            assert found["ablation_effect", *at] == pytest.approx(rise, abs=2e-5, rel=1e-4)
+            assert found["ablation_kl", *at] == pytest.approx(divergence, abs=2e-5, rel=1e-4)
+    # the comparison means something only where there is an effect
+    assert found["ablation_kl"].median() > 0.02
+    assert len(scores) == 2 * len(projections(model))
+    assert torch.equal(model(torch.tensor([TEXTS[0]])).logits, logits)
+
+
+def test_a_projection_without_effect_has_none_and_one_that_helps_costs():
+    model = tiny.model()
+    with torch.no_grad():
+        model.model.layers[1].self_attn.o_proj.weight.zero_()
+    scores = ablation_scores(ablation_effects(model, TEXTS)).set_index(
+        ["metric", "layer", "module"]
+    )["value"]
+    for name in ("attn. q", "attn. k", "attn. v", "attn. o"):
+        assert scores["ablation_kl", 1, name] == pytest.approx(0, abs=2e-6)
+        assert scores["ablation_effect", 1, name] == pytest.approx(0, abs=2e-6)
+    assert (scores["ablation_kl"] > -2e-6).all()
+
+
+def test_the_blocks_before_are_not_run_again_and_copies_share_a_pass(monkeypatch):
+    model = tiny.model()
+    runs = [0, 0, 0]
+    for layer, block in enumerate(model.model.layers):
+        block.input_layernorm.register_forward_hook(
+            lambda *_, layer=layer: runs.__setitem__(layer, runs[layer] + 1)
+        )
+    whole = ablation_effects(model, TEXTS[:1])
+    # once for the means, once unaltered, once for each block up to this one
+    assert runs == [3, 4, 5]
+    runs[:] = [0, 0, 0]
+    monkeypatch.setattr(module_ablation, "LOGIT_BYTES", 3 * len(TEXTS[0]) * 384 * 4)
+    parts = ablation_effects(model, TEXTS[:1])  # three copies at a time
+    assert runs == [2 + 3, 2 + 6, 2 + 9]
+    assert parts["kl"].to_numpy() == pytest.approx(whole["kl"].to_numpy(), abs=1e-6)
+    assert list(parts["module"]) == list(whole["module"])

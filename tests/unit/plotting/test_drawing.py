@@ -1,0 +1,292 @@
+"""Figures read back from their SVG: titles, ticks, order, text that stays text."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from drawn_figures import PROTOCOL, SVG, cells, drawn, probe_scores, texts
+from llm_figures.attention.figure import attention_caption, draw_attention, epsilon_label
+from llm_figures.core.errors import UserError
+from llm_figures.modules.figure import COLUMNS, draw_modules, module_caption
+from llm_figures.plotting.drawing import colour_map, drawing_style, tick_step
+from llm_figures.probe.figure import (
+    CONTROLS,
+    curves_caption,
+    draw_curves,
+    draw_probe,
+    highlighted_layers,
+    probe_caption,
+)
+from llm_figures.probe.protocol import TOKENS
+
+
+def titles(root):
+    """{prefix of the id: title}, pieces joined in order, italic ones starred."""
+    found: dict[str, list[str]] = {}
+    for group in root.iter(f"{SVG}g"):
+        if match := re.fullmatch(r"(.*title)-(\d+)", group.get("id", "")):
+            text = next(group.iter(f"{SVG}text"))
+            words = "".join(text.itertext()).strip()
+            italic = "italic" in (text.get("style") or "")
+            found.setdefault(match[1], []).append(f"*{words}*" if italic else words)
+    return {name: re.sub(r" ([,.])", r"\1", " ".join(parts)) for name, parts in found.items()}
+
+
+def test_the_mean_figure_carries_the_published_titles(options, tmp_path):
+    table = cells("mean_qkv", options["mean_qkv"])
+    svg = drawn(draw_attention, table, options["mean_qkv"], tmp_path)
+    found = titles(svg)
+    assert found.pop("figure-title") == "The Mean Operation For *Query*, *Key* and *Value*"
+    assert found == {
+        f"panel-{row}-{column}-title": f"Taking the Mean of *{name}* (Input {row + 1})"
+        for row in range(3)
+        for column, name in enumerate(("Query", "Key", "Value"))
+    }
+    assert [text for text in texts(svg) if re.fullmatch(r"[\d.]+", text)] == [
+        "0.0",
+        "0.2",
+        "0.4",
+        "0.6",
+        "0.8",
+        "1.0",
+    ]
+    assert "Attention Weight" in texts(svg)
+    places = title_places(svg)
+    for row in range(3):
+        for column in range(3):
+            x, y = places[f"panel-{row}-{column}-title"]
+            if column:
+                assert x > places[f"panel-{row}-{column - 1}-title"][0]
+            if row:
+                assert y > places[f"panel-{row - 1}-{column}-title"][1]
+            assert y < places["figure-title"][1]
+    ticks = positions(svg, ["0.0", "1.0"])
+    assert ticks["0.0"][0] > max(x for x, _ in places.values())
+    assert ticks["1.0"][1] < ticks["0.0"][1]
+    centre = float(svg.get("width").removesuffix("pt")) / 2
+    assert 0.3 * centre < places["figure-title"][0] < centre  # begins left of the middle
+    # The palette: the first token's weight on itself is 1, the warm end.
+    assert "#b40426" in ET.tostring(svg, encoding="unicode")
+
+
+def title_places(root):
+    """{prefix of the id: (x, y)} of each title's first piece, y growing downwards."""
+    found = {}
+    for group in root.iter(f"{SVG}g"):
+        if match := re.fullmatch(r"(.*title)-0", group.get("id", "")):
+            text = next(group.iter(f"{SVG}text"))
+            found[match[1]] = (float(text.get("x")), float(text.get("y")))
+    return found
+
+
+def test_the_title_of_the_control_says_which_axis(options, tmp_path):
+    table = cells("mean_qkv_tokens", options["mean_qkv_tokens"])
+    svg = drawn(draw_attention, table, options["mean_qkv_tokens"], tmp_path)
+    title = titles(svg)["figure-title"]
+    assert title == "The Mean Operation over Tokens For *Query*, *Key* and *Value*"
+
+
+def test_the_scale_figure_carries_the_published_titles(options, tmp_path):
+    table = cells("scale_qkv", options["scale_qkv"])
+    found = titles(drawn(draw_attention, table, options["scale_qkv"], tmp_path))
+    title = "The Attention Weight after Modifying Query, Key and Value"
+    assert found.pop("figure-title") == title
+    assert found == {
+        f"panel-{row}-{column}-title": f"Modifying {name} with ε = {epsilon}"
+        for row, name in enumerate(("Query", "Key", "Value"))
+        for column, epsilon in enumerate(("5e-1", "1e-3", "1e-10"))
+    }
+
+
+def positions(root, wanted):
+    """(x, y) of ticks' labels in the SVG, by text."""
+    found = {}
+    for text in root.iter(f"{SVG}text"):
+        label = "".join(text.itertext()).strip()
+        if label in wanted:
+            numbers = re.findall(r"-?[\d.]+", text.get("transform", ""))
+            x, y = text.get("x"), text.get("y")
+            if x is None:
+                x, y = re.findall(r"translate\(([-\d.]+) ([-\d.]+)\)", text.get("transform"))[0]
+            assert numbers or x
+            found.setdefault(label, (float(x), float(y)))
+    return found
+
+
+def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path):
+    probe = options["probe_auc"]
+    probe["tokens"] = TOKENS["strict"]
+    table = probe_scores(33, probe["tokens"])
+    svg = drawn(draw_probe, table, probe, tmp_path)
+    found = texts(svg)
+    assert {"Token", "Layer", "AUC", *probe["tokens"]} <= set(found)
+    ticks = [text for text in found if re.fullmatch(r"\d+", text)]
+    assert ticks == [str(layer) for layer in range(0, 33, 2)]
+    heights = [positions(svg, ticks)[tick][1] for tick in ticks]
+    assert heights == sorted(heights)
+    lefts = [positions(svg, probe["tokens"])[token][0] for token in probe["tokens"]]
+    assert lefts == sorted(lefts)
+    assert [text for text in found if re.fullmatch(r"\d\.\d", text)] == [
+        "0.5",
+        "0.6",
+        "0.7",
+        "0.8",
+        "0.9",
+        "1.0",
+    ]
+    rectangle = next(group for group in svg.iter(f"{SVG}g") if group.get("id") == "highlight")
+    numbers = [float(n) for n in re.findall(r"[\d.]+", next(rectangle.iter(f"{SVG}path")).get("d"))]
+    xs, ys = numbers[::2], numbers[1::2]
+    step = (heights[-1] - heights[0]) / 32
+    mesh = next(group for group in svg.iter(f"{SVG}g") if group.get("id", "").startswith("Quad"))
+    cells = [
+        [float(n) for n in re.findall(r"[\d.]+", path.get("d"))] for path in mesh.iter(f"{SVG}path")
+    ]
+    top, left = min(min(c[1::2]) for c in cells), min(min(c[::2]) for c in cells)
+    assert (min(ys) - top) / step == pytest.approx(4, abs=0.01)
+    assert (max(ys) - min(ys)) / step == pytest.approx(25, abs=0.01)  # layers 4 to 28
+    width = (lefts[-1] - lefts[0]) / 13
+    assert (max(xs) - min(xs)) / width == pytest.approx(13, abs=0.2)  # first_answer to -1
+    assert (min(xs) - left) / width == pytest.approx(1, abs=0.2)
+
+
+def test_the_rectangle_scales_with_the_depth_or_is_given_in_layers():
+    assert highlighted_layers(["12.5%", "87.5%"], 32) == (4, 28)
+    assert highlighted_layers(["12.5%", "87.5%"], 80) == (10, 70)
+    assert highlighted_layers([4, 28], 80) == (4, 28)
+
+
+def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
+    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], "highlight": None, **PROTOCOL}
+    table = probe_scores(4, ["last_q", "-1"])
+    table.loc[table["token"] == "-1", "mean"] = np.nan
+    svg = drawn(draw_probe, table, probe, tmp_path)
+    at = positions(svg, ["-1", "last_q"])
+    assert at["-1"][0] < at["last_q"][0]
+    assert "Too few answers for a score (grey): -1." in probe_caption(table, "m", probe)
+    table["mean"] = np.nan
+    assert "Best cell" not in probe_caption(table, "m", probe)
+
+
+def test_the_caption_names_the_best_cell_and_what_explains_it(options):
+    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], **PROTOCOL}
+    table = probe_scores(4, ["last_q", "-1"]).assign(mean=0.6)
+    table.loc[table["token"] == "-1", "n"] = 900
+    best = (table["layer"] == 2) & (table["token"] == "last_q")
+    table.loc[best & (table["control"] == "none"), ["mean", "ci_low", "ci_high"]] = 0.9, 0.85, 0.95
+    table.loc[best & (table["control"] == "group_only"), "mean"] = 0.77
+    text = probe_caption(table, "m", probe)
+    assert "Best cell: layer 2, last_q: 0.900 [0.850, 0.950], the highest of 8;" in text
+    assert "group alone 0.770" in text
+    assert "rest on 1,000 answers (-1 on 900)" in text
+    assert "No control explains the best cell" in text
+    assert "6 of 6 cells are above the embeddings" in text
+    assert "8 of 8 cells are above labels shuffled within group" in text
+    table.loc[best & (table["control"] == "group_only"), "gain_low"] = -0.01
+    explained = probe_caption(table, "m", probe)
+    assert "The best cell is explained by the group of the question alone:" in explained
+    # Without interval there is no evidence of a gain either.
+    table.loc[best & (table["control"] == "embeddings"), "gain_low"] = np.nan
+    assert "explained by the token itself" in probe_caption(table, "m", probe)
+
+
+@pytest.mark.parametrize("tokens", [["last_q"], TOKENS["strict"][:4], TOKENS["strict"][:6]])
+def test_the_curves_have_a_panel_per_token_with_band_and_controls(options, tmp_path, tokens):
+    curves = {**options["probe_curves"], "tokens": tokens, **PROTOCOL}
+    table = probe_scores(5, TOKENS["strict"])
+    fig = draw_curves(table, curves)
+    panels = [ax for ax in fig.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in panels] == tokens
+    for ax in panels:
+        lines = {line.get_label(): line for line in ax.get_lines()}
+        assert set(lines) == {"probe", *CONTROLS.values()}
+        shown = table[(table["token"] == ax.get_title()) & (table["control"] == "embeddings")]
+        np.testing.assert_allclose(
+            lines[CONTROLS["embeddings"]].get_ydata(), shown.sort_values("layer")["mean"]
+        )
+        assert lines["probe"].get_linestyle() == "-"
+        assert all(line.is_dashed() for label, line in lines.items() if label != "probe")
+        (band,) = ax.collections
+        assert band.get_paths()
+    svg = drawn(draw_curves, table, curves, tmp_path)
+    assert {*tokens, "probe", "p(true)", "Layer", "AUC"} <= set(texts(svg))
+    assert "Nadeau" in curves_caption(table, "m", curves)
+    plt.close("all")
+
+
+def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        [
+            (layer, module, "operation_strength", random.uniform(0.075, 0.105))
+            for layer in range(28)
+            for module in reversed(COLUMNS)
+        ],
+        columns=["layer", "module", "metric", "value"],
+    )
+    svg = drawn(draw_modules, table, options["module_map"], tmp_path)
+    found = texts(svg)
+    ticks = [text for text in found if re.fullmatch(r"\d+", text)]
+    assert ticks == [str(layer) for layer in range(28)]
+    heights = [positions(svg, ticks)[tick][1] for tick in ticks]
+    assert heights == sorted(heights, reverse=True)
+    lefts = [positions(svg, COLUMNS)[column][0] for column in COLUMNS]
+    assert lefts == sorted(lefts)
+    assert 2 <= len([text for text in found if re.fullmatch(r"0\.\d+", text)]) <= 5
+    assert "1/√d_in" in module_caption(table, "m", options["module_map"])
+
+
+def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, tmp_path):
+    from PIL import Image
+
+    table = cells("mean_qkv", options["mean_qkv"])
+    made = []
+    for run in ("one", "two"):
+        folder = tmp_path / run
+        folder.mkdir()
+        svg = drawn(draw_attention, table, options["mean_qkv"], folder)
+        made.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert made[0] == made[1]
+    assert not list(svg.iter(f"{SVG}image"))
+    pdf = made[0]["figure.pdf"]
+    assert b"/Subtype /Image" not in pdf
+    assert b"/FontFile2" in pdf  # TrueType text, not outlines
+    with Image.open(tmp_path / "one" / "figure.png") as image:
+        assert min(image.info["dpi"]) >= 199.9
+        assert min(image.size) > 1500
+
+
+def test_captions_say_what_the_picture_cannot(options):
+    table = cells("mean_qkv", options["mean_qkv"])
+    caption = attention_caption(table, "tiny", options["mean_qkv"])
+    for part in ("tiny", "layer 0", "sink is strongest", "head dimension", "in this layer alone"):
+        assert part in caption
+    assert "Query or Key (after rotary embedding) or Value" in caption
+    before = options["mean_qkv"] | {"stage": "before_rotary"}
+    assert "(before rotary embedding)" in attention_caption(table, "tiny", before)
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.25, "2.5e-1"), (20, "2e1"), (0, "0e0")],
+)
+def test_epsilons_are_written_as_published(value, label):
+    assert epsilon_label(value) == label
+
+
+def test_tick_steps_grow_with_the_depth():
+    assert [tick_step(rows) for rows in (7, 33, 81, 127)] == [1, 2, 5, 10]
+
+
+def test_unknown_palettes_and_fonts_are_one_clear_line():
+    with pytest.raises(UserError, match="palette: 'Bleus' is not known"):
+        colour_map("Bleus")
+    with (
+        pytest.raises(UserError, match=r"style.font: 'Comic' is not known"),
+        drawing_style("Comic", 9, 300),
+    ):
+        pass

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
+from llm_figures.probe.hidden_states import hidden_states
+from llm_figures.probe.schema import hidden_states_schema, layer_column, layer_columns
+
+PREFIX = [7, 8, 9, 10, 11, 12, 13]
+PROMPTS = [[*PREFIX, 20, 21], [*PREFIX, 22], [*PREFIX, 23, 24, 25]]
+ANSWERS = [[30, 31, 32], [33], [34, 35]]
+POSITIONS = [
+    {"last_q": 8, "first_answer": 9, "-1": 11},
+    {"last_q": 7, "-1": 8},
+    {"last_q": 9, "first_answer": 10, "-1": 11},
+]
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "neox"])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_states_are_those_of_a_plain_pass(family, batch_size, tmp_path):
+    model = tiny.model(family)
+    path = tmp_path / "states.parquet"
+    with tensor_file(path, hidden_states_schema(3, 32)) as file:
+        for batch in hidden_states(
+            model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, batch_size=batch_size
+        ):
+            file.write(batch)
+    assert layer_columns(path) == [layer_column(layer) for layer in range(4)]
+    table = read_table(path)
+    rows = table.select(["question_id", "token", "position"]).to_pylist()
+    assert len(rows) == sum(map(len, POSITIONS))
+
+    # Blocks' outputs, by hooks of the test's own: output_hidden_states norms the last one.
+    outputs = {}
+    blocks = model.get_decoder().layers
+    for index, block in enumerate(blocks):
+        block.register_forward_hook(
+            lambda module, args, output, index=index: outputs.__setitem__(index + 1, output)
+        )
+    for row_index, row in enumerate(rows):
+        question = row["question_id"] - 4
+        assert POSITIONS[question][row["token"]] == row["position"]
+        with torch.inference_mode():
+            expected = model(
+                torch.tensor([PROMPTS[question] + ANSWERS[question]]), output_hidden_states=True
+            ).hidden_states
+        for layer in range(4):
+            full = outputs[layer] if layer else expected[0]
+            full = full[0] if isinstance(full, tuple) else full
+            found = read_tensors(table, layer_column(layer))[row_index]
+            np.testing.assert_allclose(
+                found, full[0, row["position"]].numpy(), rtol=1e-5, atol=1e-4
+            )
+            if layer < 3:
+                np.testing.assert_allclose(
+                    found, expected[layer][0, row["position"]], rtol=1e-5, atol=1e-4
+                )
+
+
+def test_equal_tokens_have_equal_embeddings_to_the_bit():
+    model = tiny.model()
+    same = [[*PREFIX, 20], [*PREFIX, 22, 20], [*PREFIX, 23, 24, 20]]
+    batches = hidden_states(
+        model, [0, 1, 2], same, ANSWERS, [{"last_q": len(ids) - 1} for ids in same], batch_size=3
+    )
+    embeddings = np.concatenate([batch["layer_00"] for batch in batches])
+    assert (embeddings == embeddings[0]).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "neox"])
+@pytest.mark.parametrize("site", ["attention", "mlp"])
+def test_a_site_is_the_output_of_the_blocks_part(family, site):
+    model = tiny.model(family)
+    names = {"attention": ("self_attn", "attention"), "mlp": ("mlp",)}[site]
+    outputs = {}
+    for layer, block in enumerate(model.get_decoder().layers, start=1):
+        part = next(getattr(block, name) for name in names if hasattr(block, name))
+        part.register_forward_hook(
+            lambda module, args, output, layer=layer: outputs.__setitem__(
+                layer, output[0] if isinstance(output, tuple) else output
+            )
+        )
+    (found,) = hidden_states(model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site=site, batch_size=3)
+    for row, (question, token) in enumerate(zip(found["question_id"], found["token"], strict=True)):
+        with torch.inference_mode():
+            embedded = model(
+                torch.tensor([PROMPTS[question - 4] + ANSWERS[question - 4]]),
+                output_hidden_states=True,
+            ).hidden_states[0]
+        at = POSITIONS[question - 4][token]
+        for layer in range(1, 4):
+            np.testing.assert_allclose(
+                found[f"layer_0{layer}"][row], outputs[layer][0, at], rtol=1e-4, atol=1e-4
+            )
+        np.testing.assert_allclose(found["layer_00"][row], embedded[0, at], rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_stays_on_the_model():
+    model = tiny.model()
+    before = model(torch.tensor([PROMPTS[0]])).logits
+    list(hidden_states(model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site="mlp", batch_size=3))
+    assert torch.equal(before, model(torch.tensor([PROMPTS[0]])).logits)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_state_that_is_not_finite_is_named():
+    model = tiny.model()
+    with torch.no_grad():
+        model.get_decoder().layers[1].mlp.down_proj.weight[0, 0] = torch.inf
+    with pytest.raises(UserError, match=r"layer 2 .* not finite at .* of question 4, .*float32"):
+        list(hidden_states(model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], batch_size=3))
+
+
+def test_a_part_under_an_unknown_name_is_refused():
+    model = tiny.model()
+    for block in model.get_decoder().layers:
+        block.feed = block.mlp
+        del block.mlp
+    with pytest.raises(UserError, match=r"probe.site: mlp: .* llama have no such part"):
+        list(
+            hidden_states(
+                model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], site="mlp", batch_size=3
+            )
+        )

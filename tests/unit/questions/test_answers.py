@@ -1,0 +1,302 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.questions.answers import judged_answers
+from llm_figures.questions.answers_report import answers_report
+
+SPANS = ["valid", "problem", "span_start", "span_end", "exact_answer"]
+
+
+@pytest.fixture
+def questions():
+    return pd.DataFrame(
+        {
+            "question_id": [0, 1, 2],
+            "question": ["a", "b", "c"],
+            "aliases": [["Lima"], ["Lima"], ["Lima"]],
+            "group": ["g"] * 3,
+            "frame": ["It is", "It is", None],
+        }
+    )
+
+
+@pytest.fixture
+def generations():
+    return pd.DataFrame(
+        {"question_id": [2, 0, 1], "answer": ["I say Lima. Cusco.", "It is Lima.", "Lima it is."]}
+    )
+
+
+def test_judging_keeps_every_question_and_says_which_answers_are_valid(questions, generations):
+    judged = judged_answers(questions, generations)
+    assert judged["question_id"].tolist() == [0, 1, 2]
+    assert judged["valid"].tolist() == [True, False, True]
+    assert judged["correct"].tolist() == [True, False, True]
+    assert judged["exact_answer"].tolist() == ["Lima", "", "I say Lima"]
+    assert judged["span_start"].tolist() == [6, -1, 0]
+    assert judged["span_end"].tolist() == [10, -1, 10]
+    assert judged["problem"].tolist() == ["", "the answer does not begin with its frame", ""]
+    assert judged["valid"].dtype == judged["correct"].dtype == bool
+
+
+def test_a_question_without_an_answer_is_named(questions, generations):
+    with pytest.raises(UserError, match="none for 1 of 3 questions, for example question_id 0"):
+        judged_answers(questions, generations[generations["question_id"] != 0])
+
+
+@pytest.mark.parametrize("method", ["auto", "frame", "sentence", "line", "regex", "model"])
+def test_spans_do_not_depend_on_the_right_answer(questions, generations, method):
+    quotes = pd.DataFrame({"question_id": [1, 2, 0], "quote": ["Lima", "Cusco", "lima"]})
+    found = [
+        judged_answers(
+            questions.assign(aliases=[[alias]] * 3, label=label),
+            generations,
+            method=method,
+            pattern="Lima|Cusco",
+            quotes=quotes,
+        )
+        for alias in ("Lima", "Cusco", "nothing like it")
+        for label in ([None] * 3, [True] * 3, [False, True, None])
+    ]
+    assert found[0]["valid"].any()
+    assert len({tuple(judged["correct"]) for judged in found}) > 1
+    for judged in found[1:]:
+        pd.testing.assert_frame_equal(judged[SPANS], found[0][SPANS])
+
+
+def test_the_quote_of_each_question_marks_its_own_answer(questions, generations):
+    quotes = pd.DataFrame({"question_id": [2, 0], "quote": ["Cusco.", None]})
+    judged = judged_answers(questions, generations, method="model", quotes=quotes)
+    assert judged["exact_answer"].tolist() == ["", "", "Cusco"]
+    assert judged["problem"].tolist() == ["the model quoted nothing"] * 2 + [""]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", r"exact_answer.pattern: '\(' is not a regular"),
+        (None, "pattern: method regex needs one"),
+    ],
+)
+def test_a_bad_pattern_is_named(questions, generations, pattern, message):
+    with pytest.raises(UserError, match=message):
+        judged_answers(questions, generations, method="regex", pattern=pattern)
+
+
+@pytest.mark.parametrize("missing", [None, pd.NA, float("nan")])
+def test_a_ready_made_label_replaces_the_judgement_of_valid_answers(
+    questions, generations, missing
+):
+    def correct(label):
+        return judged_answers(questions.assign(label=label), generations)["correct"].tolist()
+
+    assert correct([False, True, missing]) == [False, False, True]
+    assert correct([missing, missing, False]) == [True, False, False]
+    assert correct(pd.array([False, True, None], "boolean")) == [False, False, True]
+
+
+def test_a_label_needs_no_right_answer(questions, generations):
+    questions = questions.assign(aliases=[[], [], []], label=[True, True, False])
+    assert judged_answers(questions, generations)["correct"].tolist() == [True, False, False]
+
+
+def test_log_probabilities_are_means_over_the_answer_and_over_the_exact_answer(questions):
+    generations = pd.DataFrame(
+        {
+            "question_id": [0, 1, 2],
+            "answer": ["It is Lima.", "Lima it is.", ""],
+            # It| is| Li|(no character)|ma|.
+            "token_starts": [[0, 2, 5, 8, 8, 10], [0, 4], []],
+            "token_ends": [[2, 5, 8, 8, 10, 11], [4, 11], []],
+            "token_log_probabilities": [[-1.0, -2, -3, -90, -5, -7], [-1.0, -2], []],
+            "problem": ["", "", "the prompt is too long"],
+        }
+    )
+    judged = judged_answers(questions, generations)
+    assert judged["answer_log_probability"].tolist()[:2] == pytest.approx([-108 / 6, -1.5])
+    assert judged["exact_answer_log_probability"][0] == pytest.approx((-3 - 5) / 2)
+    assert judged["exact_answer_log_probability"][1:].isna().all()
+    assert np.isnan(judged["answer_log_probability"][2])
+    assert judged["problem"].tolist() == [
+        "",
+        "the answer does not begin with its frame",
+        "the prompt is too long",
+    ]
+
+
+def test_without_log_probabilities_the_means_are_missing(questions, generations):
+    judged = judged_answers(questions, generations)
+    assert judged[["answer_log_probability", "exact_answer_log_probability"]].isna().all(axis=None)
+
+
+def test_frames_from_parquet_give_the_same(questions, generations, tmp_path):
+    questions["label"] = [None, None, False]
+    generations["token_starts"] = [[0], [0, 6], [0]]
+    generations["token_ends"] = [[18], [6, 11], [11]]
+    generations["token_log_probabilities"] = [[-1.0], [-1.0, -2.0], [-3.0]]
+    generations["problem"] = ["", "", "too long"]
+    write_frame(questions, tmp_path / "questions.parquet")
+    write_frame(generations, tmp_path / "generations.parquet")
+    computed = ["correct", "answer_log_probability", "exact_answer_log_probability", *SPANS]
+    pd.testing.assert_frame_equal(
+        judged_answers(
+            read_frame(tmp_path / "questions.parquet"),
+            read_frame(tmp_path / "generations.parquet"),
+        )[computed],
+        judged_answers(questions, generations)[computed],
+        check_dtype=False,
+    )
+
+
+NONE_LEFT_OUT = pd.DataFrame(columns=["source", "row", "id", "question", "reason"])
+
+
+def answers_table(right, wrong, without, **columns):
+    """Judged answers in this order, numbered from 0: "It is r0.", "It is w1.", "x2"."""
+    kinds = "r" * right + "w" * wrong + "x" * without
+    valid = [kind != "x" for kind in kinds]
+    names = [f"{kind}{index}" for index, kind in enumerate(kinds)]
+    table = {
+        "question_id": range(len(kinds)),
+        "question": [f"Who is {name}?" for name in names],
+        "aliases": [[f"gold {name}"] for name in names],
+        "group": ["g"] * len(kinds),
+        "answer": [f"It is {name}." if v else name for name, v in zip(names, valid, strict=True)],
+        "valid": valid,
+        "span_start": [6 if v else -1 for v in valid],
+        "span_end": [6 + len(name) if v else -1 for name, v in zip(names, valid, strict=True)],
+        "exact_answer": [name if v else "" for name, v in zip(names, valid, strict=True)],
+        "correct": [kind == "r" for kind in kinds],
+        "problem": ["" if v else "no frame" for v in valid],
+    }
+    return pd.DataFrame({**table, **columns})
+
+
+def section(report, title):
+    return report.split(f"\n## {title}\n")[1].split("\n## ")[0].strip()
+
+
+def test_the_report_counts():
+    groups = ["b", "b", "b", "a", "a", None, " "]
+    answers = answers_table(2, 2, 3, group=groups, label=[None, True, False, None] + [None] * 3)
+    answers.loc[6, "problem"] = "empty"
+    left_out = pd.DataFrame(
+        {
+            "source": ["mine.csv"] * 3,
+            "row": [12, 2, 7],
+            "id": ["q|12", None, "q7"],
+            "question": ["Who?", None, "Which? " + 100 * "long "],
+            "reason": ["no answer", "no question", "no answer"],
+        }
+    )
+    report = answers_report(answers, left_out)
+    assert section(report, "Totals").splitlines() == [
+        "- questions asked: 7",
+        "- rows left out: 3",
+        "- valid, that is with an exact answer: 4 (57.1%)",
+        "- right: 2 (50.0% of the valid)",
+        "- judged by a ready-made label: 2",
+    ]
+    assert section(report, "Groups").splitlines()[2:] == [
+        "| (none) | 2 | 0 | 0.0% | 0 | – |",
+        "| a | 2 | 1 | 50.0% | 0 | 0.0% |",
+        "| b | 3 | 3 | 100.0% | 2 | 66.7% |",
+        "| all | 7 | 4 | 57.1% | 2 | 50.0% |",
+    ]
+    assert section(report, "Answers without an exact answer").splitlines()[2:] == [
+        "| no frame | 2 |",
+        "| empty | 1 |",
+    ]
+    lines = section(report, "Rows left out").splitlines()
+    assert lines[2:4] == ["| no answer | 2 |", "| no question | 1 |"]
+    assert lines[5] == "The first 3 of 3:"
+    assert lines[9] == "| mine.csv | 2 |  |  | no question |"
+    assert lines[10].startswith("| mine.csv | 7 | q7 | Which? long ")
+    assert len(lines[10]) < 350
+    assert lines[11] == r"| mine.csv | 12 | q\|12 | Who? | no answer |"
+
+
+def test_held_out_questions_are_counted_apart():
+    answers = answers_table(2, 1, 1, hold_out=[True, False, None, True])
+    report = answers_report(answers, NONE_LEFT_OUT)
+    assert "- questions asked: 4, 2 of them held out" in report
+    asked, held_out = section(report, "Groups").split("Held-out questions")
+    assert "| all | 2 | 2 | 100.0% | 1 | 50.0% |" in asked
+    assert "| all | 2 | 1 | 50.0% | 1 | 100.0% |" in held_out
+    assert section(report, "Rows left out") == "None."
+
+
+def test_a_report_on_no_valid_answer_stands():
+    report = answers_report(answers_table(0, 0, 2), NONE_LEFT_OUT)
+    assert "- right: 0 (– of the valid)" in report
+    assert report.count("### Question") == 2
+    assert "without an exact answer\n\n| why | answers |" in report
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "without", "expected"),
+    [(20, 20, 20, (5, 5, 5)), (2, 20, 1, (2, 8, 1)), (20, 3, 0, (7, 3, 0)), (2, 1, 0, (2, 1, 0))],
+)
+def test_examples_are_half_right_and_half_wrong_where_possible(right, wrong, without, expected):
+    examples = section(
+        answers_report(answers_table(right, wrong, without), NONE_LEFT_OUT), "Examples"
+    )
+    counts = (
+        examples.count(": right\n"),
+        examples.count(": wrong\n"),
+        examples.count(": no exact answer: no frame\n"),
+    )
+    assert counts == expected
+    # right and wrong answers are marked alike
+    assert examples.count("- answer: It is **⟦") == right_and_wrong(counts)
+    assert examples.count("⟧**.\n") == right_and_wrong(counts)
+
+
+def right_and_wrong(counts):
+    return counts[0] + counts[1]
+
+
+def test_the_report_depends_on_the_seed_and_not_on_the_order_of_rows():
+    answers = answers_table(20, 20, 20)
+    left_out = pd.DataFrame(
+        {
+            "source": "mine.csv",
+            "row": range(20),
+            "id": None,
+            "question": "Who?",
+            "reason": ["no answer", "no question"] * 10,
+        }
+    )
+    report = answers_report(answers, left_out, seed=3)
+    shuffled = answers_report(
+        answers.sample(frac=1, random_state=1), left_out.sample(frac=1, random_state=1), seed=3
+    )
+    assert shuffled == report
+    assert answers_report(answers, left_out, seed=4) != report
+    assert "The first 10 of 20:" in report
+
+
+def test_an_example_shows_what_was_marked_whatever_the_text():
+    answers = answers_table(1, 0, 2)
+    answer = "a|b\r\n**c** <i>`x_y`</i> & [l](u) \\ $z$\n# end"
+    start = answer.index("`")
+    answers = answers.assign(
+        answer=[answer, "*", ""],
+        span_start=[start, -1, -1],
+        span_end=[start + 5, -1, -1],
+        group="a|b",
+        question="Who\nis *it*?",
+        aliases=[["a|1", "2", "3", "4", "5", "6"], [], None],
+    )
+    report = answers_report(answers, NONE_LEFT_OUT)
+    assert (
+        r"- answer: a\|b↵\*\*c\*\* &lt;i&gt;**⟦\`x\_y\`⟧**&lt;/i&gt; &amp; \[l\](u) \\ \$z\$↵\# end"
+    ) in report.splitlines()
+    assert r"- question: Who↵is \*it\*?" in report
+    assert "- right answers: a\\|1; 2; 3; 4; 5; …\n" in report
+    assert "- answer: \\*\n- right answers: (none)" in report
+    assert "- answer: (empty)\n- right answers: (none)" in report
+    assert r"| a\|b | 3 | 1 | 33.3% | 1 | 100.0% |" in report

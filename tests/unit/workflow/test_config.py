@@ -1,0 +1,382 @@
+import copy
+import re
+
+import pytest
+import yaml
+
+from llm_figures.core.errors import UserError
+from llm_figures.models.model_info import check_choices, check_shape
+from llm_figures.workflow.config import (
+    FIGURES,
+    check_config,
+    compared_entry,
+    validated,
+)
+
+
+def checked(config, root):
+    return check_config(config, root / "workflow" / "schemas", root / "config" / "models.yaml")
+
+
+def changed(config, key, value):
+    """A copy of the config with `key` (dots between levels) set to `value`."""
+    config = copy.deepcopy(config)
+    *path, last = key.split(".")
+    place = config
+    for part in path:
+        place = place[part]
+    place[last] = value
+    return config
+
+
+def test_the_default_config_spells_out_every_default(default_config, root):
+    """What the file leaves out is only what the figure's operation does not use."""
+    filled, _ = checked(default_config, root)
+
+    def missing(given, full, path=""):
+        for key, value in full.items():
+            if key not in given:
+                yield f"{path}{key}"
+            elif isinstance(value, dict):
+                yield from missing(given[key], value, f"{path}{key}.")
+
+    left_out = set(missing(default_config, filled))
+    assert left_out == {
+        "figures.mean_qkv.epsilon",
+        "figures.mean_qkv.input",
+        "figures.mean_qkv_tokens.epsilon",
+        "figures.mean_qkv_tokens.input",
+        "figures.scale_qkv.over",
+    }
+
+
+def test_the_default_config_agrees_with_the_schema(default_config, root):
+    schema = yaml.safe_load((root / "workflow" / "schemas" / "config.schema.yaml").read_text())
+    bare = {
+        "model": default_config["model"],
+        "inputs": default_config["inputs"],
+        "figures": {
+            figure: {
+                key: value
+                for key, value in default_config["figures"][figure].items()
+                if key == "operation"
+            }
+            for figure in FIGURES
+        },
+    }
+    filled = validated(bare, schema, "config")
+    # Texts and prompts are the project's own; everything else is a default of the schema.
+    default_config["prompt"]["preamble"] = ""
+    default_config["exact_answer"]["prompt"] = filled["exact_answer"]["prompt"]
+    default_config["probe"]["p_true"]["prompt"] = filled["probe"]["p_true"]["prompt"]
+    default_config["figures"]["module_map"]["texts"] = None
+    default_config["figures"]["mean_qkv_tokens"]["over"] = "features"
+    whole = checked(default_config, root)[0]
+    # What stands for something else is resolved.
+    assert whole["dataset"].pop("source") == "facts"
+    assert filled["dataset"].pop("source") == "auto"
+    assert len(whole["figures"]["probe_auc"].pop("tokens")) == 14
+    assert filled["figures"]["probe_auc"].pop("tokens") is None
+    assert "last_q" in whole["figures"]["probe_curves"].pop("tokens")
+    assert filled["figures"]["probe_curves"].pop("tokens") is None
+    assert filled == whole
+
+
+def test_checking_twice_changes_nothing(default_config, root):
+    once, _ = checked(default_config, root)
+    assert checked(once, root)[0] == once
+
+
+def test_numbers_given_as_text_become_numbers(default_config, root):
+    """YAML 1.1 reads 1e-3 as text."""
+    config = changed(default_config, "figures.scale_qkv.epsilon", ["5e-1", "1e-3"])
+    assert checked(config, root)[0]["figures"]["scale_qkv"]["epsilon"] == [0.5, 0.001]
+
+
+LOCAL = {"mine": {"source": "path", "path": "/nowhere"}}
+BAD = [
+    ("modle", "x", "unknown key 'modle'; did you mean model?"),
+    ("figures.scale_qkv.epsilons", [1], "figures.scale_qkv: unknown key 'epsilons'"),
+    ("figures.scale_qkv.epsilon", ["abc"], "figures.scale_qkv.epsilon[1]: 'abc' is not of type"),
+    (
+        "figures.scale_qkv.epsilon",
+        ["1e-3", 0.5, 0.001],
+        "figures.scale_qkv.epsilon: 0.001 stands there more than once",
+    ),
+    ("figures.scale_qkv.epsilon", [float("nan")], "epsilon[1]: nan is not a finite number"),
+    (
+        "figures.mean_qkv.stage",
+        "rotary",
+        "figures.mean_qkv.stage: 'rotary'; allowed: after_rotary, before_rotary",
+    ),
+    ("figures.scale_qkv.epsilon", [], "figures.scale_qkv.epsilon: [] has 0 entries"),
+    ("figures.scale_qkv.input", 4, "figures.scale_qkv.input: 4; there are 3 inputs"),
+    ("figures.scale_qkv", {"operation": "mean", "input": 4}, "figures.scale_qkv.input: 4; there"),
+    ("choices.layer", ["center"], "choices.layer[1]: 'center'; allowed:"),
+    ("figures.mean_qkv.operation", "median", "'median'; allowed: mean, scale"),
+    ("figures.mean_qkv.components", ["queery"], "'queery'; allowed: query, key, value"),
+    ("figures.mean_qkv.over", "heads", "'heads'; allowed: features, tokens"),
+    ("figures.mean_qkv.layer", "first", "figures.mean_qkv.layer: 'first'; allowed:"),
+    ("figures.mean_qkv.layer", -1, "figures.mean_qkv.layer: -1; must be at least 0"),
+    ("figures.mean_qkv.head", "best", "figures.mean_qkv.head: 'best'; allowed:"),
+    ("figures.mean_qkv.limits", [1, 0], "limits: [1, 0]: the first must be below the second"),
+    ("figures.probe_auc.tokens", ["last"], "figures.probe_auc.tokens[1]: 'last'; allowed: last_q"),
+    ("figures.probe_auc.tokens", ["last_q"], "'first_answer' is not among the figure's tokens"),
+    ("figures.probe_auc.highlight.layers", ["12", 3], "highlight.layers[1]: '12'; allowed:"),
+    ("figures.module_map.metric", "size", "'size'; allowed: operation_strength"),
+    ("inputs", ["  "], "inputs[1]: '  ' is an empty text"),
+    ("inputs", [""], "inputs[1]: ''"),
+    ("inputs", "a text", "inputs: 'a text' is not of type array"),
+    ("model", "gpt-9", "model: 'gpt-9' is neither in"),
+    ("device", "gpu", "device: 'gpu'; allowed: auto"),
+    ("dtype", "int8", "dtype: 'int8'; allowed: auto, float32, bfloat16, float16"),
+    ("batch_size", "many", "batch_size: 'many' is not of type integer"),
+    ("batch_size", 0, "batch_size: 0; must be at least 1"),
+    ("probe.C", 0, "probe.C: 0; must be more than 0"),
+    ("probe.C", float("inf"), "probe.C: inf is not a finite number"),
+    ("figures.probe_auc.limits", [0.5, float("inf")], "limits[2]: inf is not a finite number"),
+    ("probe.folds", 1, "probe.folds: 1; must be at least 2"),
+    ("prompt.template", "Q: ?", "prompt.template: 'Q: ?'; allowed:"),
+    ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
+    ("dataset.path", "~nosuchuser/a.csv", "dataset.path: ~nosuchuser/a.csv: no such file"),
+    ("result_folders", ["~nosuchuser"], "result_folders[1]: ~nosuchuser: no such folder"),
+    ("dataset.name", "trivia", "dataset.name: 'trivia'; allowed: facts"),
+    ("dataset.revision", "main", "dataset.revision: 'main'; allowed: Its pinned revision"),
+    ("exact_answer.method", "regex", "exact_answer.pattern: method regex needs one; give it"),
+    ("exact_answer.prompt", "{question}", "exact_answer.prompt: '{question}'; allowed: "),
+    ("probe.preset", "lax", "probe.preset: 'lax'; allowed: strict, published"),
+    ("probe.site", "head", "probe.site: 'head'; allowed: residual, attention, mlp, null"),
+    ("probe.C", "best", "probe.C: 'best'; allowed:"),
+    ("probe.p_true.prompt", "{question}?", "probe.p_true.prompt: '{question}?'; allowed:"),
+    ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
+    ("figures.module_map.compare_with", "x", "figures.module_map.compare_with: 'x' is neither in"),
+    ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: The earlier"),
+    (
+        "figures.module_map.compare_with",
+        "smollm2-135m",
+        "figures.module_map.compare_with: 'smollm2-135m' is the model itself",
+    ),
+    (
+        "figures.module_map.compare_with",
+        "mistral-7b-instruct",
+        "smollm2-135m and mistral-7b-instruct are of different architectures: layers 30 and 32",
+    ),
+    (
+        "figures.module_map.metric",
+        ["operation_strength", "update_density"],
+        "figures.module_map.metric: update_density compares two checkpoints; name the earlier one",
+    ),
+    ("figures.module_map.update.tolerance", -1, "update.tolerance: -1; must be at least 0"),
+    ("figures.module_map.quantization.bits", 16, "quantization.bits: 16; must be at most 8"),
+    ("figures.module_map.quantization.scheme", "nf4", "'nf4'; allowed: symmetric, asymmetric"),
+    ("style.dpi", 72, "style.dpi: 72; must be at least 200"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), BAD, ids=[f"{k}={v}" for k, v, _ in BAD])
+def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
+    default_config, root, key, value, message
+):
+    with pytest.raises(UserError) as caught:
+        checked(changed(default_config, key, value), root)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("config: ")
+    assert str(caught.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"source": "path", "path": "/nowhere"}, "model mine: path: /nowhere: no such folder"),
+        ({"source": "path", "path": "."}, "no config.json there"),
+        ({"source": "path"}, "missing key(s): path"),
+        ({"path": "."}, "missing key(s): source"),
+        ({"source": "ftp"}, "source: 'ftp'; allowed: pypi, path, hub"),
+        (
+            {"source": "hub", "repo": "a/b", "revision": "main"},
+            "revision: 'main'; allowed: A commit",
+        ),
+        ({"source": "path", "path": ".", "pth": 1}, "unknown key 'pth'; did you mean path?"),
+        ({"source": "path", "path": "a.gguf"}, "path: a.gguf: no such file: a.gguf"),
+        ({"source": "path", "path": ".", "file": "a.gguf"}, "path: .: no such file: a.gguf"),
+        ({"source": "path", "path": "../README.gguf"}, "no such file"),
+        ({"source": "path", "path": ".", "file": "a.bin"}, "file: 'a.bin'; allowed: A GGUF file"),
+    ],
+)
+def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry, message):
+    monkeypatch.chdir(tmp_path)
+    config = {**default_config, "model": "mine", "model_sources": {"mine": entry}}
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        checked(config, root)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_pattern_is_named(default_config, root):
+    default_config["exact_answer"].update(method="regex", pattern="(a")
+    with pytest.raises(
+        UserError, match=r"exact_answer.pattern: '\(a' is not a regular expression \(missing \)"
+    ):
+        checked(default_config, root)
+
+
+def test_the_curves_show_the_key_tokens_that_the_figure_has(default_config, root):
+    figures = default_config["figures"]
+    figures["probe_auc"].update(tokens=["-1", "-2", "last_q"], highlight=None)
+    whole, _ = checked(default_config, root)
+    assert whole["figures"]["probe_curves"]["tokens"] == ["last_q", "-1"]
+    figures["probe_auc"]["tokens"] = ["-2", "-3"]
+    whole, _ = checked(default_config, root)
+    assert whole["figures"]["probe_curves"]["tokens"] == ["-2", "-3"]
+
+
+def test_the_published_preset_brings_its_fifteen_tokens(default_config, root):
+    default_config["probe"]["preset"] = "published"
+    tokens = checked(default_config, root)[0]["figures"]["probe_auc"]["tokens"]
+    assert len(tokens) == 15
+    assert "exact_answer_after_last" in tokens
+
+
+def test_a_layer_or_head_outside_the_model_is_named(default_config):
+    shape = {"layers": 4, "heads": 2}
+    check_shape(default_config["figures"], shape)
+    for key, value, message in (
+        ("mean_qkv.layer", 4, "mean_qkv.layer: 4 is outside the model, which has layers 0 to 3"),
+        ("scale_qkv.head", 2, "scale_qkv.head: 2 is outside the model, which has heads 0 to 1"),
+        ("probe_auc.highlight.layers", [1, 9], "9 is outside the model, whose rows are 0"),
+    ):
+        figures = changed(default_config["figures"], key, value)
+        with pytest.raises(UserError, match=message):
+            check_shape(figures, shape)
+
+
+def test_a_choice_outside_the_model_is_named(default_config, root, tmp_path):
+    choices = checked(default_config, root)[0]["choices"]
+    shape = {"layers": 4, "heads": 2}
+    check_choices(choices, shape)
+    check_choices(choices | {"layer": [0, 3, "auto"], "head": [1, "mean"]}, shape)
+    with pytest.raises(UserError) as caught:
+        check_choices(choices | {"layer": [0, 4]}, shape)
+    assert str(caught.value) == (
+        "config: choices.layer[2]: 4 is outside the model, which has layers 0 to 3"
+    )
+    with pytest.raises(UserError, match=r"^config: choices.head\[1\]: 2 is .* has heads 0 to 1$"):
+        check_choices(choices | {"head": [2]}, shape)
+    # Known before any job where the model is a folder.
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 4, "num_attention_heads": 2}')
+    mine = {"mine": {"source": "path", "path": str(tmp_path)}}
+    config = {**default_config, "model": "mine", "model_sources": mine, "choices": {"layer": [9.0]}}
+    with pytest.raises(UserError, match=r"^config: choices.layer\[1\]: 9 is outside the model"):
+        checked(config, root)
+
+
+def test_datasets_are_checked_by_their_columns(default_config, root, tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("\ufeffask,gold\nWho?,me\n", encoding="utf-8")
+    config = changed(default_config, "dataset.path", str(path))
+    with pytest.raises(UserError, match="dataset.question: .* no column 'question'; it has: ask"):
+        checked(config, root)
+    config["dataset"].update(question="ask", answer="gold")
+    checked(config, root)
+    for name, content, message in (
+        ("empty.csv", "", "is empty"),
+        ("bad.jsonl", "{", "line 1: "),
+        ("list.jsonl", "\n[1, 2]", "line 2 is no JSON object"),
+        ("zero.parquet", "", "cannot be read"),
+        ("table.xlsx", "", "unknown kind '.xlsx'; allowed: .csv, .jsonl, .parquet"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError, match=message):
+            checked(changed(config, "dataset.path", str(tmp_path / name)), root)
+
+
+def test_models_take_the_place_of_model_in_their_order(default_config, root, tmp_path):
+    folders = {}
+    for name, layers in (("a", 8), ("b", 4)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(f'{{"num_hidden_layers": {layers}}}')
+        folders[name] = {"source": "path", "path": str(folder)}
+    _, entries = checked(default_config, root)
+    assert list(entries) == ["smollm2-135m"]
+    config = {**default_config, "model_sources": folders, "models": ["b", "smollm2-135m", "a"]}
+    whole, entries = checked(config, root)
+    assert list(entries) == ["b", "smollm2-135m", "a"]
+    assert entries["b"]["path"] == str(tmp_path / "b")
+    assert entries["a"]["safetensors_only"] is True
+    assert checked(whole, root) == (whole, entries)
+    # The shape of each is checked, and the model named.
+    config = changed(config, "figures.mean_qkv.layer", 5)
+    with pytest.raises(UserError, match=r"mean_qkv.layer: 5 is outside .* 0 to 3 \(model b\)$"):
+        checked(config, root)
+    checked({**config, "models": ["a"]}, root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"models": ["smollm2-135m"] * 2}, ["models: 'smollm2-135m' stands there more than once"]),
+        (
+            {"models": ["x", "smollm2-135m", "y"]},
+            ["models[1]: 'x' is neither in", "models[3]: 'y' is neither in"],
+        ),
+        ({"models": "a,b"}, ["models: 'a,b' is not of type array or null (Several models"]),
+        ({"models": ["../a"]}, ["models[1]: '../a'; allowed: "]),
+        ({"models": []}, ["models: []; name at least one"]),
+        ({"result_folders": ["gone"]}, ["result_folders[1]: gone: no such folder"]),
+        ({"result_folders": ["."]}, ["result_folders[1]: .: none of model.json, claims.parquet"]),
+        ({"result_folders": ["smollm2-135m"]}, ["smollm2-135m is the name of a model of this run"]),
+        (
+            {"models": ["smollm2-135m", "b"], "dataset": {"label": "right"}},
+            ["dataset.label: 'right' holds judgements of one model's answers"],
+        ),
+    ],
+    ids=str,
+)
+def test_bad_lists_of_models_and_folders_are_one_line_each(
+    default_config, root, tmp_path, monkeypatch, changes, lines
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smollm2-135m").mkdir()
+    (tmp_path / "smollm2-135m" / "model.json").write_text("{}")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "mine.csv").write_text("question,answer,right\n")
+    sources = {"b": {"source": "path", "path": "model"}}
+    dataset = {**default_config["dataset"], **changes.get("dataset", {})}
+    if "dataset" in changes:
+        dataset["path"] = "mine.csv"
+    config = {**default_config, "model_sources": sources, **changes, "dataset": dataset}
+    with pytest.raises(UserError) as caught:
+        checked(config, root)
+    found = str(caught.value).splitlines()
+    assert len(found) == len(lines), found
+    for line, wanted in zip(found, lines, strict=True):
+        assert line.startswith("config: ")
+        assert wanted in line
+
+
+def test_result_folders_are_written_as_paths_of_the_workflow(default_config, root, tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "claims.parquet").touch()
+    config = {**default_config, "result_folders": [f"{tmp_path}/./big/"]}
+    assert checked(config, root)[0]["result_folders"] == [f"{tmp_path}/big"]
+
+
+def test_the_checkpoint_that_is_compared_with_is_no_model_of_the_run(
+    default_config, root, tmp_path
+):
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 30, "vocab_size": 7}')
+    sources = {"base": {"source": "path", "path": str(tmp_path)}}
+    config = {**default_config, "model_sources": sources}
+    places = root / "workflow" / "schemas", root / "config" / "models.yaml"
+    assert compared_entry(config, *places) == {}
+    config = changed(config, "figures.module_map.compare_with", "base")
+    found, entries = checked(config, root)
+    assert list(entries) == ["smollm2-135m"]
+    compared = compared_entry(found, *places)
+    assert list(compared) == ["base"]
+    assert compared["base"]["safetensors_only"] is True
+    # beside others it may be one of the run's models
+    checked({**config, "models": ["base", "smollm2-135m"]}, root)
+    with pytest.raises(UserError, match="'base' is the model itself"):
+        checked({**config, "models": ["base"]}, root)

@@ -1,0 +1,285 @@
+"""The house in order: what is pinned, what imports what, what stands in the documents."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+from llm_figures.workflow import code_digests as dependencies
+from llm_figures.workflow.code_digests import code_versions, local_imports
+from llm_figures.workflow.resources import (
+    CHECKPOINT_STAGES,
+    PROBE_STAGES,
+    QUESTION_STAGES,
+    TEXT_STAGES,
+)
+
+# Rules whose jobs go to a compute node.
+NODE_STAGES = (
+    *QUESTION_STAGES,
+    *TEXT_STAGES,
+    *CHECKPOINT_STAGES,
+    *PROBE_STAGES,
+    "finetune_model",
+)
+TORCH_FREE = [
+    "score_attention",
+    "score_probes",
+    "score_module_probes",
+    "collect_probe_scores",
+    "score_modules",
+    "judge_answers",
+    "build_questions",
+    "render_attention",
+    "render_probe",
+    "render_probe_curves",
+    "render_probe_presets",
+    "compare_presets",
+    "render_modules",
+    "check_attention_claims",
+    "check_probe_claims",
+    "check_module_claims",
+    "collect_claims",
+    "guard_claims",
+    "write_manifest",
+    "verify",
+    "plan",
+    "compare_claims",
+    "compare_training",
+    "render_comparison",
+    "build_report",
+    "bundle_results",
+    "unpack_bundle",
+    "check_redraw",
+    "render_choices",
+]
+
+
+def pins(lines):
+    return dict(line.strip().split("==") for line in lines if re.match(r"\s*[\w.-]+==", line))
+
+
+def locked_pins(file):
+    """Pins of a requirements file and of those it includes."""
+    lines = file.read_text().splitlines()
+    included = [line.split()[1] for line in lines if line.startswith("--requirement ")]
+    found = pins(lines)
+    for name in included:
+        more = locked_pins(file.parent / name)
+        assert not found.keys() & more.keys(), "pinned twice"
+        found |= more
+    return found
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_requirements_conda_and_pyproject_are_in_step(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    direct = pins(project["dependencies"] + project["optional-dependencies"]["test"])
+    environment = yaml.safe_load((root / "environment.yml").read_text())["dependencies"]
+    conda = pins(next(item for item in environment if isinstance(item, dict))["pip"])
+    locked = locked_pins(root / "requirements.txt")
+    locked = {normal(name): version for name, version in locked.items()}
+    assert {normal(name): version for name, version in conda.items()} == locked
+    for name, version in direct.items():
+        assert locked[normal(name)] == version, name
+    assert all("+" not in version for version in locked.values())
+
+
+def test_what_is_installed_is_what_is_pinned(root):
+    from importlib.metadata import version
+
+    for name, pinned in locked_pins(root / "requirements.txt").items():
+        assert version(name).split("+")[0] == pinned, name
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-figures.txt"])
+def test_what_the_pinned_packages_need_is_pinned_too(root, file):
+    """Each file by itself: pip finds nothing to choose."""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    locked = locked_pins(root / file)
+    known = {normal(name) for name in locked}
+    for name in locked:
+        for needed in map(Requirement, requires(name) or []):
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                # NVIDIA's libraries and triton, at the versions that torch pins itself
+                of_torch = normal(name) == "torch" and "==" in str(needed.specifier)
+                assert normal(needed.name) in known or of_torch, f"{needed} of {name}"
+
+
+def test_drawing_needs_no_torch(root):
+    locked = {normal(name) for name in locked_pins(root / "requirements-figures.txt")}
+    heavy = {"torch", "transformers", "tokenizers", "safetensors", "accelerate", "scikit-learn"}
+    assert not locked & heavy
+    assert {"snakemake", "matplotlib", "seaborn", "pandas", "pyarrow"} <= locked
+
+
+def test_imports_are_followed_through_modules_and_functions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "package"
+    package.mkdir()
+    (tmp_path / "script.py").write_text("import os\nfrom package import one\n")
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("def f():\n    from package.two import g\n")
+    (package / "two.py").write_text("import package.three as t\n")
+    (package / "three.py").write_text("")
+    (package / "unused.py").write_text("")
+    found = [
+        path.relative_to(tmp_path).as_posix() for path in local_imports(tmp_path / "script.py")
+    ]
+    assert found == ["script.py", *(f"package/{n}.py" for n in ("__init__", "one", "three", "two"))]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        ("x = 1\n", "# why\nx  =  (1)\n\n\n", True),
+        ('def f():\n    "Old."\n    return 1\n', 'def f():\n    """New."""\n    return 1\n', True),
+        ('"Old."\nx = 1\n', "x = 1\n", True),
+        ("x = 1\n", "x = 2\n", False),
+        ("def f():\n    return 'a'\n", "def f():\n    return 'b'\n", False),
+        ("x = 'a'\n", "x = 'b'\n", False),
+    ],
+)
+def test_a_digest_is_of_what_the_code_does(tmp_path, monkeypatch, before, after, same):
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for number, text in enumerate((before, after)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "helper.py").write_text(text)
+        (folder / "script.py").write_text("import helper\n")
+        found.append(code_versions(folder / "script.py"))
+    assert [line.split()[0] for line in found[0]] == ["script.py", "helper.py"]
+    assert found[0][0] == found[1][0]
+    assert (found[0] == found[1]) is same
+
+
+@pytest.fixture
+def reading(tmp_path, monkeypatch):
+    """code_versions of a script in a folder of its own, as a new process would find them."""
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "scripts" / "script.py"
+    script.parent.mkdir()
+
+    def read(text):
+        script.write_text(text)
+        for function in (dependencies._source, dependencies._imported, dependencies._modules):
+            function.cache_clear()
+        local_imports.cache_clear()
+        return code_versions(script)
+
+    return read
+
+
+def test_a_file_is_read_once_until_its_bytes_change(reading, monkeypatch):
+    parsed = []
+    parse = dependencies.ast.parse
+    monkeypatch.setattr(
+        dependencies.ast, "parse", lambda *of, **more: parsed.append(of) or parse(*of, **more)
+    )
+    one, two = reading("x = 1\n"), reading("x = 2\n")
+    assert one != two
+    assert len(parsed) == 2
+    assert reading("x = 2\n") == two
+    assert len(parsed) == 2
+    assert reading("x = 1\n") == one
+    # another Python may write the same code otherwise
+    monkeypatch.setattr(dependencies.sys, "version", "4")
+    dependencies._reader.cache_clear()
+    assert reading("x = 1\n") == one
+    dependencies._reader.cache_clear()
+    assert len(parsed) == 4
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])
+def test_what_is_kept_of_a_file_may_be_damaged_or_lost(reading, damage):
+    found = reading("x = 1\n")
+    (kept,) = dependencies.KEPT.iterdir()
+    kept.write_text(damage)
+    assert reading("x = 1\n") == found
+    kept.unlink()
+    assert reading("x = 1\n") == found
+
+
+def test_nothing_needs_to_be_kept(reading, tmp_path):
+    (tmp_path / ".snakemake").write_text("in the way")
+    assert reading("x = 1\n")
+
+
+def test_declared_code_is_what_python_imports(root):
+    """For every script: the local modules that an import loads are among those declared."""
+    for script in sorted((root / "scripts").glob("*.py")):
+        code = (
+            "import sys, importlib; sys.path.insert(0, sys.argv[1]);"
+            "importlib.import_module(sys.argv[2]);"
+            "print(*[m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)"
+            " and m.__file__.startswith(sys.argv[1])], sep='\\n')"
+        )
+        if script.stem in TORCH_FREE:
+            code += ";assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(script.parent), script.stem],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        declared = set(map(str, local_imports(script)))
+        assert set(done.stdout.split()) <= declared, script.name
+
+
+@pytest.mark.parametrize(
+    "rule_file",
+    [
+        "models",
+        "forward",
+        "ablation",
+        "probe",
+        "modules",
+        "render",
+        "claims",
+        "compare",
+        "report",
+        "plan",
+        "bundle",
+        "redraw",
+    ],
+)
+def test_every_rule_names_its_script_log_benchmark_and_code(root, rule_file):
+    text = (root / "workflow" / "rules" / f"{rule_file}.smk").read_text()
+    rules = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
+    assert rules
+    for name, body in zip(rules[::2], rules[1::2], strict=True):
+        assert f"scripts/{name}.py" in body
+        assert f'threads: cores("{name}")' in body
+        assert f'**needs("{name}")' in body
+        # what is not on the head node has an estimate of its own
+        assert ("localrule: True" in body) is (name not in NODE_STAGES)
+        if name in ("verify", "plan"):  # make nothing, so nothing of them can be out of date
+            continue
+        assert f'*code("{name}")' in body
+        assert f"logs/{name}" in body
+        assert f"benchmarks/{name}" in body
+
+
+def test_the_readme_has_its_numbers_and_pictures(root):
+    text = (root / "README.md").read_text()
+    assert not re.search(r"\{[A-Z_]+\}", text)
+    for picture in re.findall(r"\]\((docs/[^)]+)\)", text):
+        assert (root / picture).is_file()
+
+
+def test_versions_are_in_step(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((root / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]

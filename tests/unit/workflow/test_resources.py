@@ -1,0 +1,272 @@
+"""Estimates of what a job needs, held against what was measured."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import yaml
+
+import tiny
+from llm_figures.core.errors import UserError
+from llm_figures.probe import newton
+from llm_figures.probe.protocol import protocols
+from llm_figures.questions.questions import load_questions
+from llm_figures.workflow import resources
+from llm_figures.workflow.config import check_config
+from llm_figures.workflow.resources import (
+    UNKNOWN_QUESTIONS,
+    count_questions,
+    counted,
+    estimate,
+    gpus_needed,
+    model_shape,
+    request,
+    threads_needed,
+    workload,
+)
+
+# Seconds, maximal resident memory in MB and threads of every stage of the default model that runs
+# on a node: the benchmarks of a run on two CPU cores, other jobs beside it.
+MEASURED = {
+    "extract_attention_states": (7.49, 942.98, 1),
+    "extract_choice_states": (14.15, 960.46, 1),
+    "measure_modules": (7.79, 805.23, 1),
+    "measure_updates": (79.78, 369.11, 1),
+    "measure_quantization": (12.70, 466.72, 1),
+    "generate_answers": (98.05, 1847.10, 2),
+    "extract_hidden_states": (43.99, 2043.78, 2),
+    "ask_p_true": (38.15, 1436.11, 2),
+    "score_probes": (48.70, 970.70, 2),
+}
+HIDDEN_STATES_MB = 564
+BIG = "llama-3-70b-instruct"
+
+
+def asked(root, config, **changes):
+    """The model's shape and the run's work, of the default config with changes."""
+    checked, entries = check_config(
+        {**config, **changes}, root / "workflow" / "schemas", root / "config" / "models.yaml"
+    )
+    (name, entry), *_ = entries.items()
+    return model_shape(name, entry), workload(checked, protocols(checked))
+
+
+@pytest.mark.parametrize("stage", MEASURED)
+def test_an_estimate_is_an_upper_bound_within_four_of_what_was_measured(
+    stage, root, default_config
+):
+    seconds, memory, threads = MEASURED[stage]
+    need = estimate(stage, *asked(root, default_config), threads=threads)
+    assert memory <= need.memory_mb <= 4 * memory
+    assert seconds <= 60 * need.minutes <= 4 * seconds
+    assert need.gpus == 0
+    if stage == "extract_hidden_states":
+        assert HIDDEN_STATES_MB <= need.disk_mb <= 4 * HIDDEN_STATES_MB
+
+
+def test_the_cheaper_system_is_the_one_that_is_fitted():
+    assert resources.MORE_EXAMPLES == newton.MORE_EXAMPLES
+
+
+def test_an_estimate_of_the_training_holds_for_the_demonstration(root, default_config):
+    """Measured on one core, its own seconds, as others worked beside it."""
+    seconds, memory, disk = 138.71, 3949.62, 517
+    overlay = yaml.safe_load((root / "config" / "finetune-demo.yaml").read_text())
+    changes = {key: overlay[key] for key in ("model_sources", "dataset")}
+    (name,) = overlay["model_sources"]
+    sizes = asked(root, default_config, **changes, model=name)
+    assert sizes[0].parameters == 134515008  # as its base's
+    need = estimate("finetune_model", *sizes, threads=1)
+    assert seconds <= 60 * need.minutes <= 4 * seconds
+    assert memory <= need.memory_mb <= 4 * memory
+    assert disk <= need.disk_mb <= 4 * disk
+    assert need.gpus == 0
+    assert threads_needed("finetune_model", sizes[0]) == 8
+    longer = {"smollm2-135m-facts": {**overlay["model_sources"][name], "steps": 160}}
+    more = asked(root, default_config, **{**changes, "model_sources": longer}, model=name)
+    assert estimate("finetune_model", *more, threads=1).minutes > 3 * need.minutes
+
+
+def test_a_gguf_file_takes_memory_to_convert_and_a_folder_none(root, default_config):
+    shape = {"parameters": 7 * 10**9, "layers": 32, "hidden_size": 4096, "heads": 32,
+             "vocabulary": 32000, "intermediate_size": 11008, "dtype": "bfloat16"}  # fmt: skip
+    far = {"source": "hub", "repo": "a/b", "revision": "0" * 40, "shape": shape}
+    found = []
+    for entry in (far, {**far, "file": "m.gguf"}):
+        sizes = asked(root, default_config, model="far", model_sources={"far": entry})
+        found.append(estimate("prepare_model", *sizes))
+    assert found[0].memory_mb < 2000
+    assert found[1].memory_mb > 2 * 4 * 7 * 10**9 / 2**20
+
+
+def test_a_further_attempt_has_more_memory_and_time(root, default_config):
+    sizes = asked(root, default_config)
+    first, second, third = (estimate("generate_answers", *sizes, attempt=n) for n in (1, 2, 3))
+    assert second.memory_mb == pytest.approx(1.5 * first.memory_mb, abs=1)
+    assert third.memory_mb == pytest.approx(2.25 * first.memory_mb, abs=1)
+    assert (second.minutes, third.minutes) == (2 * first.minutes, 4 * first.minutes)
+    # what is asked for at least grows, too: small jobs are killed for time and memory as others are
+    for stage in ("generate_answers", "measure_modules"):
+        asked_for = [request(estimate(stage, *sizes, attempt=n), n) for n in (1, 2, 3)]
+        for resource in ("runtime", "mem_mb"):
+            one, two, three = (resources[resource] for resources in asked_for)
+            assert one < two < three
+
+
+@pytest.mark.parametrize("stage", [*MEASURED, "judge_answers", "prepare_model"])
+@pytest.mark.parametrize("model", ["smollm2-135m", "mistral-7b-instruct", BIG])
+def test_a_larger_model_needs_no_less(stage, model, root, default_config):
+    shape, work = asked(root, default_config, model=model, device="cpu")
+    for larger in (
+        replace(shape, parameters=2 * shape.parameters),
+        replace(shape, layers=2 * shape.layers),
+        replace(shape, hidden_size=2 * shape.hidden_size, parameters=4 * shape.parameters),
+    ):
+        need, more = estimate(stage, shape, work), estimate(stage, larger, work)
+        assert all(now <= then for now, then in zip(need, more, strict=True))
+    for more_work in (
+        replace(work, questions=2 * work.questions),
+        replace(work, batch_size=2 * work.batch_size),
+    ):
+        assert estimate(stage, shape, more_work).memory_mb >= estimate(stage, shape, work).memory_mb
+
+
+def test_shards_and_probe_jobs_divide_the_work(root, default_config):
+    shape, work = asked(root, default_config)
+    for stage, less in (
+        ("generate_answers", replace(work, shards=8)),
+        ("score_probes", replace(work, probe_jobs=8)),
+    ):
+        assert estimate(stage, shape, less).minutes < estimate(stage, shape, work).minutes
+
+
+def test_gpus_by_the_size_of_the_model(root, default_config):
+    small = asked(root, default_config)
+    assert gpus_needed(*small) == 0
+    assert request(estimate("generate_answers", *small))["gpu"] is None
+    for model, gpus in (("mistral-7b-instruct", 1), (BIG, 3)):
+        sizes = asked(root, default_config, model=model, dtype="bfloat16", batch_size=16)
+        assert gpus_needed(*sizes) == gpus
+        assert request(estimate("generate_answers", *sizes))["gpu"] == gpus
+        # what fits no probe is not asked to
+        assert request(estimate("score_probes", *sizes))["gpu"] is None
+    shape, work = sizes
+    assert gpus_needed(shape, replace(work, gpu_memory_gb=40)) == 5
+    assert gpus_needed(shape, replace(work, gpus=8)) == 8
+    assert gpus_needed(shape, replace(work, gpus=0)) == 0
+    assert gpus_needed(shape, replace(work, device="cpu")) == 0
+    # on the CPU the weights are in host memory, on GPUs they pass through it in pieces
+    on_cpu = estimate("generate_answers", shape, replace(work, device="cpu"))
+    on_gpus = estimate("generate_answers", shape, replace(work, device_map="auto"))
+    assert on_cpu.memory_mb * 2**20 > 141e9 > 4 * on_gpus.memory_mb * 2**20 - 60e9
+
+
+@pytest.mark.parametrize("number", ["two", -1, 1.5])
+def test_gpus_are_auto_or_a_number(number, root, default_config):
+    with pytest.raises(UserError, match=r"^config: gpus: "):
+        asked(root, default_config, gpus=number)
+
+
+def test_the_listed_sizes_give_the_listed_parameters(root):
+    entries = yaml.safe_load((root / "config" / "models.yaml").read_text())
+    shapes = {name: entry["shape"] for name, entry in entries.items() if "shape" in entry}
+    assert len(shapes) >= 5
+    for name, shape in shapes.items():
+        biases = shape["layers"] * (28 + 2 * 4) * 128 if name.startswith("qwen2.5") else 0
+        tied = name.startswith("smollm2")
+        assert counted({**shape, "tied": tied}) + biases == shape["parameters"], name
+
+
+def test_a_layer_outside_a_model_is_named_before_its_download(root, default_config):
+    figures = default_config["figures"]
+    figures = figures | {"mean_qkv": figures["mean_qkv"] | {"layer": 32}}
+    asked(root, default_config, figures=figures, model=BIG)
+    with pytest.raises(UserError, match=r"figures.mean_qkv.layer: 32 is outside .* 0 to 31"):
+        asked(root, default_config, figures=figures, model="mistral-7b-instruct")
+
+
+def test_where_a_models_size_is_known_from(tmp_path):
+    folder = tiny.save(tmp_path / "model")
+    parameters = sum(weight.numel() for weight in tiny.model().parameters())
+    entry = {"source": "path", "path": str(folder)}
+    shape = model_shape("tiny", entry, tmp_path)
+    assert shape.parameters == parameters
+    assert (shape.layers, shape.heads, shape.key_value_heads, shape.head_dim) == (3, 4, 2, 12)
+    assert shape.origin == str(folder / "config.json")
+    # the card of an earlier run comes first, as long as it is of the same entry
+    hub = {"source": "hub", "repo": "a/b", "revision": "0" * 40}
+    card = {"entry": hub, "parameters": 7, "layers": 5, "hidden_size": 8, "heads": 2}
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "model.json").write_text(json.dumps(card))
+    stated = {"parameters": 9, "layers": 4, "hidden_size": 8, "heads": 2, "vocabulary": 10}
+    stated["intermediate_size"] = 16
+    assert model_shape("b", hub | {"shape": stated}, tmp_path).parameters == 7
+    other = hub | {"revision": "1" * 40, "shape": stated}
+    assert model_shape("b", other, tmp_path).parameters == 9
+    unknown = model_shape("c", hub, tmp_path)
+    assert unknown.parameters > 7e9
+    assert unknown.origin == "assumed, as no size is known"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "long"])
+def test_questions_are_counted(kind, tmp_path, monkeypatch):
+    path = tmp_path / f"mine.{'jsonl' if kind == 'long' else kind}"
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({"question": ["why?"] * 300}), path)
+    else:
+        path.write_text("question\n" * (kind == "csv") + '{"question": "why?"}\n' * 300)
+    if kind == "long":
+        monkeypatch.setattr("llm_figures.workflow.resources.SAMPLE", 1000)
+    dataset = {"source": "path", "path": str(path), "hold_out": None, "limit": None}
+    count, _, origin = count_questions(dataset)
+    assert 300 <= count <= (306 if kind == "long" else 302)
+    assert path.name in origin
+    assert count_questions({**dataset, "limit": 50})[0] == 50
+    assert count_questions({**dataset, "limit": 50, "hold_out": str(path)})[0] == 50 + count
+
+
+def test_questions_that_are_not_here_are_assumed():
+    dataset = {"source": "hub", "hold_out": None, "limit": None}
+    assert count_questions(dataset)[0] == UNKNOWN_QUESTIONS
+    assert count_questions({**dataset, "limit": 500})[0] == 500
+    missing = {"source": "path", "path": "nowhere.jsonl", "hold_out": None, "limit": None}
+    assert count_questions(missing)[0] == UNKNOWN_QUESTIONS
+
+
+def test_built_in_questions_are_as_many_as_assumed(root, default_config):
+    checked, _ = check_config(
+        default_config, root / "workflow" / "schemas", root / "config" / "models.yaml"
+    )
+    questions, _ = load_questions(checked["dataset"], checked["prompt"]["preamble"])
+    assert len(questions) == count_questions(checked["dataset"])[0]
+
+
+def test_threads(root, default_config):
+    small, _ = asked(root, default_config)
+    large, _ = asked(root, default_config, model=BIG)
+    assert threads_needed("measure_modules", small) == 1
+    assert threads_needed("measure_modules", large) == 8
+    assert threads_needed("score_probes", small) == 8
+    assert threads_needed("judge_answers", large) == 1
+
+
+def test_long_texts_need_what_they_were_measured_to_need(root, default_config):
+    """One text of 8,192 tokens, as in benchmarks/growth.py, on the default model."""
+    shape, work = asked(root, default_config, inputs=["x" * 28672])
+    assert work.texts == (8192,)
+    # MiB held; seconds beside one another's programs say little, so they are not compared
+    measured = {"extract_attention_states": 1409, "score_attention": 325}
+    measured["check_attention_claims"] = 487
+    short = asked(root, default_config)
+    for stage, memory in measured.items():
+        need = estimate(stage, shape, work)
+        assert memory <= need.memory_mb <= 4 * memory
+        assert need.minutes > estimate(stage, *short).minutes
+    # a layer at a time: twice as many layers take no more memory but for the weights
+    deeper = estimate("extract_attention_states", replace(shape, layers=2 * shape.layers), work)
+    more = (deeper.memory_mb - estimate("extract_attention_states", shape, work).memory_mb) * 2**20
+    cache = 2 * 8192 * 2 * shape.layers * shape.key_value_heads * shape.head_dim * 4
+    assert more <= 1.01 * cache
