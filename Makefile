@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # with an environment of its own where there is no other.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures demo reproduce bench test check unit browser workflow acceptance slurm format environment clean
+.PHONY: figures config demo reproduce bench test check unit browser workflow acceptance slurm format environment clean
 
 # Snakemake takes the last --config alone, and these two give one of their own.
 ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(MAKECMDGOALS)))),)
@@ -23,6 +23,10 @@ else
 figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
 endif
+
+# What follows from the option classes: config.yaml, its JSON schema, the reference of options.
+config: $(READY)
+	PYTHONPATH=scripts $(BIN)/python -m llm_figures.workflow.generate_config
 
 # Twice from nothing, the second time on one core, in other batches and shards: the same bytes?
 RUNS := results/_reproduce

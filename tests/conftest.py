@@ -4,7 +4,8 @@ import pytest
 import torch
 import yaml
 
-from llm_figures.workflow.config import validated
+from llm_figures.core.options import read_options
+from llm_figures.workflow.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,7 +23,6 @@ def default_config() -> dict:
 
 
 @pytest.fixture
-def options(default_config, root) -> dict:
+def options(default_config) -> dict:
     """The figures' options, with defaults."""
-    schema = yaml.safe_load((root / "workflow" / "schemas" / "config.schema.yaml").read_text())
-    return validated(default_config, schema, "config")["figures"]
+    return read_options(Config, default_config, "config").figures.plain()

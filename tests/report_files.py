@@ -11,6 +11,7 @@ from llm_figures.attention.figure import attention_caption, draw_attention
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.figure import COLUMNS, draw_modules, module_caption
 from llm_figures.plotting.drawing import render
@@ -22,7 +23,7 @@ from llm_figures.probe.figure import (
     probe_caption,
 )
 from llm_figures.probe.protocol import protocol
-from llm_figures.workflow.config import ATTENTION_FIGURES, validated
+from llm_figures.workflow.config import ATTENTION_FIGURES, Config
 
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]
@@ -193,8 +194,7 @@ MANIFEST = {
 def figure_options(root: Path) -> dict:
     """The default config's options of the figures."""
     config = yaml.safe_load((root / "config" / "config.yaml").read_text())
-    schema = yaml.safe_load((root / "workflow" / "schemas" / "config.schema.yaml").read_text())
-    return validated(config, schema, "config")["figures"]
+    return read_options(Config, config, "config").figures.plain()
 
 
 def make(folder: Path, root: Path) -> dict:

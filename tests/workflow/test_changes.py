@@ -112,7 +112,8 @@ LIBRARY = "scripts/llm_figures"
         (f"{LIBRARY}/core/errors.py", None, "# a comment\n", {}),
         (f"{LIBRARY}/core/errors.py", '"""', '"""More. ', {}),
         ("workflow/rules/render.smk", None, "# a comment\n", {}),
-        ("workflow/schemas/config.schema.yaml", "default: Blues", "default: Greens", {}),
+        # an option's default, which config.yaml sets
+        (f"{LIBRARY}/attention/options.py", '"coolwarm"', '"vlag"', {}),
         ("workflow/report/report.css", None, "/* a comment */\n", {}),
         # the default of an option that is unset here, and of one that is set
         ("config/config.yaml", "max_new_tokens: 16", "max_new_tokens: 17", MANIFEST),

@@ -5,8 +5,9 @@ such a folder made elsewhere or earlier, whose files are taken as they lie there
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # What a figure is compared by, below a model's folder.
 SCORES = {
@@ -17,6 +18,8 @@ SCORES = {
     "module_map": "modules/scores.parquet",
 }
 CLAIMS = "claims.parquet"
+# Keys of the config and of a model's card under which paths stand.
+PATHS = {"path", "hold_out", "files", "result_folders"}
 KNOWN = ("model.json", CLAIMS, *SCORES.values())
 
 
@@ -33,6 +36,20 @@ def folder_path(folder: str) -> str:
 def folder_name(folder: str) -> str:
     """What the model of a result folder is called: the folder's own name."""
     return Path(os.path.abspath(folder)).name  # noqa: PTH100 (a link keeps its own name)
+
+
+def portable(value: Any, under: str = "") -> Any:
+    """A config, card or manifest in which absolute paths are reduced to their last name.
+
+    under: the key that `value` stands under.
+    """
+    if isinstance(value, Mapping):
+        return {key: portable(part, key) for key, part in value.items()}
+    if isinstance(value, list):
+        return [portable(part, under) for part in value]
+    if isinstance(value, str) and under in PATHS and value.startswith(("/", "~")):
+        return Path(value).name
+    return value
 
 
 def folder_problems(folders: Sequence[str], models: Sequence[str]) -> Iterator[str]:

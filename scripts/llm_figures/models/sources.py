@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
     """Make the model `name` of models.yaml loadable; return its card.
 
-    entry: the model's entry, checked against the schema (see workflow/schemas).
+    entry: the model's entry, as checked (see models/options.py).
 
     Raises:
         UserError: what is missing, refused or damaged, and what to do about it.

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import yaml
 
@@ -25,8 +24,6 @@ FORMAT = 1
 CONTENTS = "bundle.json"
 CONFIG = "config.yaml"
 NEEDED = (CONFIG, *SCORES.values())
-# Keys of the config and of a model's card under which paths stand.
-PATHS = {"path", "hold_out", "files", "result_folders"}
 # Figures that are no target of `figures`: the file each is drawn from.
 FURTHER = {"choices": "choices.parquet", "probe_presets": "probe/presets.parquet"}
 
@@ -133,20 +130,6 @@ def bundle_folder(file: Path) -> str:
     """What the results drawn from an archive are called: its file's name, ending in .bundle."""
     stem = file.name.removesuffix(".zip").removesuffix(".bundle")
     return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-.") + ".bundle"
-
-
-def portable(value: Any, under: str = "") -> Any:
-    """A config, card or manifest in which absolute paths are reduced to their last name.
-
-    under: the key that `value` stands under.
-    """
-    if isinstance(value, Mapping):
-        return {key: portable(part, key) for key, part in value.items()}
-    if isinstance(value, list):
-        return [portable(part, under) for part in value]
-    if isinstance(value, str) and under in PATHS and value.startswith(("/", "~")):
-        return Path(value).name
-    return value
 
 
 def redraw_verdict(

@@ -158,11 +158,14 @@ def _imports(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
 def _digest(tree: ast.Module) -> str:
     """A digest of the code; the tree loses its docstrings."""
     for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:]  # a docstring
+            # docstrings, and the texts below the fields of option classes
+            node.body = [line for line in node.body if not _is_text(line)]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]

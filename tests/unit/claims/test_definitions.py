@@ -239,7 +239,7 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
         ({**TABLE, "cells": {"colums": "x"}},
          r"claims\[1\]\.cells: unknown key 'colums'; did you mean columns\? .*"),
         ({**TABLE, "cells": [{"columns": "x"}, {"layers": [1]}]},
-         r"claims\[1\]\.cells\[2\]\.layers: \[1\] has 1 entries or characters; at least 2"),
+         r"claims\[1\]\.cells\[2\]\.layers: \[1\] has 1 entries; at least 2"),
         ({"minus": {}}, r"claims\[1\]\.minus: \{\} .*"),
         ({"minus": []}, r"claims\[1\]\.minus: \[\] .*"),
         ({"minus": [{"input": 1}, {"layers": [0, 1]}]},

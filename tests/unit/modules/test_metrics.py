@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from llm_figures.models.projection_layouts import MODULES
 from llm_figures.modules.figure import colour_scale, draw_modules, module_caption, spoken
@@ -30,11 +29,6 @@ def table(metric, values):
         for module, value in zip(MODULES, row, strict=False)
     ]
     return pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
-
-
-def test_the_schema_knows_the_same_metrics(root):
-    schema = yaml.safe_load((root / "workflow/schemas/config.schema.yaml").read_text())
-    assert schema["$defs"]["module_metric"]["enum"] == list(METRICS)
 
 
 def test_one_metric_or_several_and_what_comes_with_them(options):

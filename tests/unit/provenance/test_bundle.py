@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.result_folders import portable
 from llm_figures.provenance.bundle import (
     NEEDED,
     bundle_folder,
     pack,
-    portable,
     read_bundle,
     read_members,
     redraw_verdict,

@@ -1,16 +1,17 @@
 import copy
+import os
 import re
+import subprocess
+import sys
 
 import pytest
-import yaml
 
 from llm_figures.core.errors import UserError
 from llm_figures.models.model_info import check_choices, check_shape
 from llm_figures.workflow.config import (
-    FIGURES,
     check_config,
     compared_entry,
-    validated,
+    read_config,
 )
 
 
@@ -50,36 +51,8 @@ def test_the_default_config_spells_out_every_default(default_config, root):
     }
 
 
-def test_the_default_config_agrees_with_the_schema(default_config, root):
-    schema = yaml.safe_load((root / "workflow" / "schemas" / "config.schema.yaml").read_text())
-    bare = {
-        "model": default_config["model"],
-        "inputs": default_config["inputs"],
-        "figures": {
-            figure: {
-                key: value
-                for key, value in default_config["figures"][figure].items()
-                if key == "operation"
-            }
-            for figure in FIGURES
-        },
-    }
-    filled = validated(bare, schema, "config")
-    # Texts and prompts are the project's own; everything else is a default of the schema.
-    default_config["prompt"]["preamble"] = ""
-    default_config["exact_answer"]["prompt"] = filled["exact_answer"]["prompt"]
-    default_config["probe"]["p_true"]["prompt"] = filled["probe"]["p_true"]["prompt"]
-    default_config["figures"]["module_map"]["texts"] = None
-    default_config["figures"]["mean_qkv_tokens"]["over"] = "features"
-    whole = checked(default_config, root)[0]
-    # What stands for something else is resolved.
-    assert whole["dataset"].pop("source") == "facts"
-    assert filled["dataset"].pop("source") == "auto"
-    assert len(whole["figures"]["probe_auc"].pop("tokens")) == 14
-    assert filled["figures"]["probe_auc"].pop("tokens") is None
-    assert "last_q" in whole["figures"]["probe_curves"].pop("tokens")
-    assert filled["figures"]["probe_curves"].pop("tokens") is None
-    assert filled == whole
+def test_an_empty_config_is_the_default_one(default_config, root):
+    assert checked({}, root) == checked(default_config, root)
 
 
 def test_checking_twice_changes_nothing(default_config, root):
@@ -101,7 +74,7 @@ BAD = [
     (
         "figures.scale_qkv.epsilon",
         ["1e-3", 0.5, 0.001],
-        "figures.scale_qkv.epsilon: 0.001 stands there more than once",
+        "figures.scale_qkv.epsilon: duplicate value 0.001",
     ),
     ("figures.scale_qkv.epsilon", [float("nan")], "epsilon[1]: nan is not a finite number"),
     (
@@ -136,21 +109,25 @@ BAD = [
     ("probe.C", float("inf"), "probe.C: inf is not a finite number"),
     ("figures.probe_auc.limits", [0.5, float("inf")], "limits[2]: inf is not a finite number"),
     ("probe.folds", 1, "probe.folds: 1; must be at least 2"),
-    ("prompt.template", "Q: ?", "prompt.template: 'Q: ?'; allowed:"),
+    ("prompt.template", "Q: ?", "prompt.template: 'Q: ?' lacks {question}"),
     ("dataset.path", "nowhere.csv", "dataset.path: nowhere.csv: no such file"),
     ("dataset.path", "~nosuchuser/a.csv", "dataset.path: ~nosuchuser/a.csv: no such file"),
     ("result_folders", ["~nosuchuser"], "result_folders[1]: ~nosuchuser: no such folder"),
     ("dataset.name", "trivia", "dataset.name: 'trivia'; allowed: facts"),
-    ("dataset.revision", "main", "dataset.revision: 'main'; allowed: Its pinned revision"),
+    ("dataset.revision", "main", "dataset.revision: 'main'; allowed: the 40 hex digits"),
     ("exact_answer.method", "regex", "exact_answer.pattern: method regex needs one; give it"),
-    ("exact_answer.prompt", "{question}", "exact_answer.prompt: '{question}'; allowed: "),
+    ("exact_answer.prompt", "{question}", "exact_answer.prompt: '{question}' lacks {answer}"),
     ("probe.preset", "lax", "probe.preset: 'lax'; allowed: strict, published"),
     ("probe.site", "head", "probe.site: 'head'; allowed: residual, attention, mlp, null"),
     ("probe.C", "best", "probe.C: 'best'; allowed:"),
-    ("probe.p_true.prompt", "{question}?", "probe.p_true.prompt: '{question}?'; allowed:"),
+    (
+        "probe.p_true.prompt",
+        "{question}?",
+        "probe.p_true.prompt: '{question}?' lacks {answer} or {exact_answer}",
+    ),
     ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
     ("figures.module_map.compare_with", "x", "figures.module_map.compare_with: 'x' is neither in"),
-    ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: The earlier"),
+    ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: a name of letters"),
     (
         "figures.module_map.compare_with",
         "smollm2-135m",
@@ -194,13 +171,16 @@ def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
         ({"source": "ftp"}, "source: 'ftp'; allowed: pypi, path, hub"),
         (
             {"source": "hub", "repo": "a/b", "revision": "main"},
-            "revision: 'main'; allowed: A commit",
+            "revision: 'main'; allowed: the 40 hex digits of a commit",
         ),
         ({"source": "path", "path": ".", "pth": 1}, "unknown key 'pth'; did you mean path?"),
         ({"source": "path", "path": "a.gguf"}, "path: a.gguf: no such file: a.gguf"),
         ({"source": "path", "path": ".", "file": "a.gguf"}, "path: .: no such file: a.gguf"),
         ({"source": "path", "path": "../README.gguf"}, "no such file"),
-        ({"source": "path", "path": ".", "file": "a.bin"}, "file: 'a.bin'; allowed: A GGUF file"),
+        (
+            {"source": "path", "path": ".", "file": "a.bin"},
+            "file: 'a.bin'; allowed: the name of a .gguf file",
+        ),
     ],
 )
 def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry, message):
@@ -314,7 +294,7 @@ def test_models_take_the_place_of_model_in_their_order(default_config, root, tmp
 @pytest.mark.parametrize(
     ("changes", "lines"),
     [
-        ({"models": ["smollm2-135m"] * 2}, ["models: 'smollm2-135m' stands there more than once"]),
+        ({"models": ["smollm2-135m"] * 2}, ["models: duplicate value 'smollm2-135m'"]),
         (
             {"models": ["x", "smollm2-135m", "y"]},
             ["models[1]: 'x' is neither in", "models[3]: 'y' is neither in"],
@@ -380,3 +360,30 @@ def test_the_checkpoint_that_is_compared_with_is_no_model_of_the_run(
     checked({**config, "models": ["base", "smollm2-135m"]}, root)
     with pytest.raises(UserError, match="'base' is the model itself"):
         checked({**config, "models": ["base"]}, root)
+
+
+def test_reading_the_config_imports_nothing_heavy():
+    """The Snakefile reads it at every start."""
+    code = "import sys, llm_figures.workflow.config; print(*sys.modules)"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ).stdout  # fmt: skip
+    heavy = {"torch", "transformers", "pandas", "numpy", "matplotlib", "pyarrow", "jsonschema"}
+    assert not heavy & {*output.split()}
+
+
+def test_what_stands_for_something_else_is_resolved_once(default_config):
+    config = read_config(default_config)
+    assert config.dataset.source == "facts"
+    assert config.prompt.stop == ("\n",)
+    assert config.figures.probe_curves.tokens[0] == "last_q"
+    assert config.protocol.solver == "newton"
+    assert config.model_names == ("smollm2-135m",)
+    default_config["prompt"]["style"] = "chat"
+    default_config["probe"].update(preset="published", solver="newton")
+    default_config["models"] = ["a", "b"]
+    config = read_config(default_config)
+    assert config.prompt.stop == ()
+    assert (config.protocol.site, config.protocol.solver) == ("mlp", "newton")
+    assert config.model_names == ("a", "b")

@@ -144,6 +144,11 @@ def test_imports_are_followed_through_modules_and_functions(tmp_path, monkeypatc
         ("x = 1\n", "# why\nx  =  (1)\n\n\n", True),
         ('def f():\n    "Old."\n    return 1\n', 'def f():\n    """New."""\n    return 1\n', True),
         ('"Old."\nx = 1\n', "x = 1\n", True),
+        (
+            'class A:\n    x: int\n    "Old."\n    y: int\n',
+            "class A:\n    x: int\n    y: int\n",
+            True,
+        ),
         ("x = 1\n", "x = 2\n", False),
         ("def f():\n    return 'a'\n", "def f():\n    return 'b'\n", False),
         ("x = 'a'\n", "x = 'b'\n", False),

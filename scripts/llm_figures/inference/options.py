@@ -1,0 +1,100 @@
+"""Options of generation: how a question is put to the model, and how it answers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llm_figures.core.options import (
+    AnyText,
+    Holds,
+    Integer,
+    Items,
+    NonEmpty,
+    Number,
+    Options,
+    Says,
+    by_kind,
+)
+
+_PREAMBLE = """\
+Q: What is the capital of Greenland?
+A: The capital of Greenland is Nuuk.
+
+Q: What is the currency of Macau?
+A: The currency of Macau is the pataca.
+
+Q: What is the continent of Liechtenstein?
+A: The continent of Liechtenstein is Europe.
+
+Q: What is the official language of Andorra?
+A: The official language of Andorra is Catalan.
+
+Q: What is the chemical symbol of nihonium?
+A: The chemical symbol of nihonium is Nh.
+
+Q: What is the atomic number of dubnium?
+A: The atomic number of dubnium is 105.
+
+Q: What is the capital of the US state of Wyoming?
+A: The capital of the US state of Wyoming is Cheyenne.
+
+"""
+
+
+class Prompt(Options):
+    """How a question is put to the model, and how it answers."""
+
+    style: Literal["few_shot", "completion", "chat"] = "few_shot"
+    """few_shot: preamble + template; completion: template; chat: system + user
+
+    few_shot is preamble and template. completion is template alone. chat is the model's own chat
+    template around system and user."""
+
+    preamble: AnyText = _PREAMBLE
+    """Of few_shot: text before every question, such as solved ones
+
+    Of few_shot: text before every question, such as solved ones. It is computed once. Questions
+    that occur in it are left out of the probe."""
+
+    template: Annotated[AnyText, Holds(("{question}",))] = "Q: {question}\nA:"
+    """Of few_shot and completion: the question itself
+
+    Of few_shot and completion: the question itself, for which {question} stands."""
+
+    system: AnyText | None = None
+    """Of chat: the system message; null for none."""
+
+    user: Annotated[AnyText, Holds(("{question}",))] = "{question}"
+    """Of chat: the user's message
+
+    Of chat: the user's message, in which {question} stands for the question."""
+
+    stop: Annotated[
+        Literal["auto"] | Annotated[tuple[NonEmpty, ...], Items()],
+        by_kind,
+        Says("auto or a list of texts"),
+    ] = "auto"
+    """Or strings; auto: a new line, nothing for chat
+
+    An answer ends before any of these strings, and at the model's own end of text. auto is a new
+    line for few_shot and completion, and nothing for chat."""
+
+    max_new_tokens: Annotated[Integer, Field(ge=2, le=4096)] = 32
+    """Longest answer, in tokens."""
+
+    temperature: Annotated[Number, Field(ge=0, le=10)] = 0
+    """0: the likeliest token; above 0: sampled with seed
+
+    0 takes the likeliest token; above 0 samples, with seed."""
+
+    top_p: Annotated[Number, Field(gt=0, le=1)] = 1
+    """Sampling keeps the likeliest tokens that together have this probability."""
+
+    seed: Annotated[Integer, Field(ge=0)] = 0
+    """Seed of sampling."""
+
+    def stop_strings(self) -> tuple[str, ...]:
+        """What ends an answer."""
+        if self.stop == "auto":
+            return () if self.style == "chat" else ("\n",)
+        return self.stop

@@ -1,0 +1,242 @@
+"""Options of the linear probe and its figures."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from llm_figures.core.options import (
+    AnyText,
+    Drawing,
+    Flag,
+    Holds,
+    Integer,
+    Items,
+    NonEmpty,
+    Number,
+    Options,
+    Says,
+    by_kind,
+)
+from llm_figures.plotting.style import Figure, Limits, Palette
+from llm_figures.probe.protocol import protocol
+from llm_figures.probe.token_positions import NAMED_TOKENS
+
+Token = Literal[NAMED_TOKENS]
+Metric = Literal["auc", "accuracy", "f1", "average_precision"]
+Control = Literal["shuffled_labels", "shuffled_within_group"]
+# A row of the probe's figure; layer 0 is the embeddings.
+Row = Annotated[
+    Annotated[Integer, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")],
+    by_kind,
+    Says("a layer from 0 (embeddings) or a share of the depth such as 12.5%"),
+]
+
+_P_TRUE = """\
+Question: What is the capital of Greenland?
+Proposed answer: Nuuk
+Is the proposed answer true or false? True
+
+Question: What is the chemical symbol of nihonium?
+Proposed answer: Ni
+Is the proposed answer true or false? False
+
+Question: {question}
+Proposed answer: {exact_answer}
+Is the proposed answer true or false?"""
+
+
+class PTrue(Options):
+    """P(true), a baseline without a probe: the model is asked whether its own answer is true.
+
+    Kadavath et al. 2022, arXiv 2207.05221.
+    """
+
+    prompt: Annotated[
+        AnyText,
+        Holds(("{question}",)),
+        Holds(("{answer}", "{exact_answer}"), any_of=True),
+    ] = _P_TRUE
+    """Plain text, whatever prompt.style is
+
+    Plain text, whatever prompt.style is. {question}, and {answer} or {exact_answer}, stand for
+    the question and the model's own answer."""
+
+    if_true: NonEmpty = " True"
+    """What the model says for true
+
+    What the model says for true. It is compared with if_false up to where the two differ."""
+
+    if_false: NonEmpty = " False"
+    """What the model says for false."""
+
+
+class Protocol(Options):
+    """How probes are fitted and scored: a preset with what the config sets beside it."""
+
+    site: Literal["residual", "attention", "mlp"]
+    split: Literal["folds", "single", "hold_out"]
+    folds: Integer
+    repeats: Integer
+    standardise: Flag
+    solver: Literal["newton", "lbfgs"]
+    C: Annotated[Number | Literal["auto", "cv"], by_kind]
+    class_weight: Literal["none", "balanced"]
+    short_answers: Literal["missing", "complete"]
+    controls: Annotated[tuple[Control, ...], Items()]
+    seed: Integer
+
+
+class Probe(Options):
+    """The linear probe. preset sets the protocol; an option that is not null replaces its value."""
+
+    preset: Literal["strict", "published"] = "strict"
+    """strict, published
+
+    strict standardises features, fits to convergence, cross-validates by question and adds
+    controls. published is the protocol of Orgad et al. 2025 (arXiv 2410.02707): scikit-learn's
+    default logistic regression and a single split."""
+
+    site: Literal["residual", "attention", "mlp", None] = None
+    """residual | mlp; also attention
+
+    What is probed: the residual stream after each block (strict), or the output of the block's
+    mlp (published) or attention. Layer 0 is the embeddings."""
+
+    split: Literal["folds", "single", None] = None
+    """folds | single
+
+    folds cross-validates by question (strict). single is one unstratified split with a fifth of
+    the questions in the test set (published)."""
+
+    folds: Annotated[Integer, Field(ge=2, le=20)] | None = None
+    """5
+
+    Number of cross-validation folds (strict 5)."""
+
+    repeats: Annotated[Integer, Field(ge=1, le=100)] | None = None
+    """1
+
+    How often the folds are drawn anew (strict 1)."""
+
+    standardise: Flag | None = None
+    """true | false
+
+    Whether features are scaled to mean 0 and standard deviation 1 on the training set (strict
+    true, published false)."""
+
+    solver: Literal["newton", "lbfgs", None] = None
+    """newton (to convergence) | lbfgs (scikit-learn's default, 100 iterations)
+
+    newton iterates to convergence (strict). lbfgs is scikit-learn's LogisticRegression with its
+    default of 100 iterations, converged or not (published)."""
+
+    C: Annotated[
+        Annotated[Number, Field(gt=0)] | Literal["auto", "cv"] | None,
+        by_kind,
+        Says("a number above 0, auto, cv, null"),
+    ] = None
+    """auto (1 / hidden size) | 1.0; also cv, chosen inside the training set
+
+    Inverse strength of the L2 penalty. auto (strict) is 1 / hidden size, which gives the logit of
+    standardised features a prior of variance one, whatever the model's width. cv chooses among
+    0.01 to 100 times that inside the training set. published takes 1."""
+
+    class_weight: Literal["none", "balanced", None] = None
+    """none; also balanced
+
+    balanced gives right and wrong answers equal weight (none in both presets)."""
+
+    short_answers: Literal["missing", "complete", None] = None
+    """missing; also complete
+
+    An answer of six tokens has no token -8. missing leaves the answer out of that column alone,
+    complete leaves it out of every column (missing in both presets)."""
+
+    controls: Annotated[tuple[Control, ...], Items(distinct=True)] | None = None
+    """[shuffled_labels, shuffled_within_group] | []
+
+    Probes that should fail, fitted beside every probe (both in strict, none in published)."""
+
+    seed: Annotated[Integer, Field(ge=0)] = 0
+    """Seed of splits and shuffles."""
+
+    jobs: Annotated[Integer, Field(ge=1, le=999)] = 1
+    """Number of jobs that share the layers."""
+
+    p_true: PTrue | None = PTrue()
+    """null: leave this baseline out
+
+    P(true), a baseline without a probe: the model is asked whether its answer is true (Kadavath
+    et al. 2022). null leaves it out."""
+
+    def protocol(self, hold_out: bool) -> Protocol:
+        """The protocol with nothing left open. hold_out: the dataset has held-out questions."""
+        return Protocol(**protocol(self.plain(), hold_out))
+
+
+class Highlight(Options):
+    """The black rectangle of the probe's figure."""
+
+    tokens: Annotated[tuple[Token, ...], Items(2, 2)] = ("first_answer", "-1")
+    """First and last column inside."""
+
+    layers: Annotated[tuple[Row, ...], Items(2, 2)] = ("12.5%", "87.5%")
+    """First and last row inside; or layers, [4, 28]
+
+    First and last row inside: layers, or shares of the depth."""
+
+
+class ProbeScoring(Options):
+    """What the probe's scores depend on, beside the section probe."""
+
+    tokens: Annotated[tuple[Token, ...], Items(1, distinct=True)] | None = None
+    """null takes the preset's: last_q, first_answer, second_answer, exact_answer_before_first,
+    exact_answer_first, exact_answer_last, -8 to -1; published also exact_answer_after_last.
+
+    Columns, from left to right. null takes those of probe.preset: the published figure's 14 for
+    strict, and exact_answer_after_last as well for published."""
+
+
+class ProbeAucDrawing(Drawing):
+    """What only the drawing of the probe's figure reads."""
+
+    metric: Metric = "auc"
+    """auc, accuracy, f1, average_precision
+
+    The score shown, of detecting a wrong answer (the positive class)."""
+
+    highlight: Highlight | None = Highlight()
+    """The black rectangle; null for none."""
+
+    palette: Palette = "Blues"
+    """Colours of the cells."""
+
+    limits: Limits = (0.5, 1.0)
+    """Both ends of the colour scale."""
+
+
+class ProbeAuc(ProbeAucDrawing, ProbeScoring, Figure):
+    """How well a linear probe detects a wrong answer, by layer and token."""
+
+    scores: ClassVar[str] = "probe/scores.parquet"
+    drawing: ClassVar[str] = "llm_figures.probe.figure"
+
+
+class ProbeCurves(Drawing, Figure):
+    """The probe's scores by layer, with confidence intervals and controls; made with probe_auc."""
+
+    scores: ClassVar[str] = "probe/scores.parquet"
+    drawing: ClassVar[str] = "llm_figures.probe.figure"
+    beside: ClassVar[str | None] = "probe_auc"
+
+    tokens: Annotated[tuple[Token, ...], Items(1, 8, distinct=True)] | None = None
+    """null takes last_q, exact_answer_before_first, exact_answer_last, -1
+
+    One panel each, among the tokens of probe_auc. null takes those of last_q,
+    exact_answer_before_first, exact_answer_last and -1 that probe_auc has."""
+
+    metric: Metric = "auc"
+    """The score shown, of detecting a wrong answer (the positive class)."""
+
+    palette: Palette = "colorblind"
+    """Colours of the curves."""

@@ -1,0 +1,131 @@
+"""Options of the questions and of the exact answers in what a model says."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llm_figures.core.options import AnyText, Holds, Integer, Options, Says
+
+_QUOTE = """\
+Q: What is the capital of Greenland?
+A: The capital of Greenland is Nuuk.
+The exact answer: Nuuk
+
+Q: What is the currency of Macau?
+A: In Macau people pay with the pataca, I think.
+The exact answer: pataca
+
+Q: What is the atomic number of dubnium?
+A: Dubnium is a chemical element with atomic number 105.
+The exact answer: 105
+
+Q: {question}
+A: {answer}
+The exact answer:"""
+
+
+class Dataset(Options):
+    """The questions of the probe's figure: the built-in facts, or questions of your own."""
+
+    name: Literal["facts"] = "facts"
+    """The built-in questions, used unless you name your own."""
+
+    source: Literal["auto", "facts", "path", "hub"] = "auto"
+    """auto: path if given, hub if repo is given, else facts
+
+    Where questions come from. auto is path if path is given, hub if repo is given, else facts."""
+
+    path: AnyText | None = None
+    """CSV, TSV, JSONL or Parquet
+
+    A CSV, TSV, JSONL or Parquet file of your own questions."""
+
+    repo: (
+        Annotated[AnyText, Field(pattern=r"^[\w.-]+/[\w.-]+$"), Says("text of the form owner/name")]
+        | None
+    ) = None
+    """A dataset of the model hub, owner/name."""
+
+    revision: (
+        Annotated[AnyText, Field(pattern=r"^[0-9a-f]{40}$"), Says("the 40 hex digits of a commit")]
+        | None
+    ) = None
+    """Its pinned commit
+
+    The pinned revision of repo."""
+
+    file: AnyText | None = None
+    """Its file, or data/train-*.parquet
+
+    The file of questions in repo. A pattern such as data/train-*.parquet takes several."""
+
+    question: AnyText = "question"
+    """Name of the column of questions."""
+
+    answer: AnyText | None = "answer"
+    """Column of right answers: a string, or a list of aliases
+
+    Name of the column of right answers; each is a string or a list of aliases. It may be null
+    where label is given."""
+
+    id: AnyText | None = None
+    """Column of identifiers; null takes the row's number
+
+    Name of the column of identifiers. null takes the row's number."""
+
+    group: AnyText | None = None
+    """Column of groups, such as topics
+
+    Name of the column of groups, such as topics."""
+
+    frame: AnyText | None = None
+    """Column of frames such as "The capital of France is"; the exact answer follows
+
+    Name of the column of answer frames, such as "The capital of France is". The exact answer is
+    what follows the frame; see exact_answer."""
+
+    label: AnyText | None = None
+    """Column of ready-made judgements of this model's answers
+
+    Name of the column of ready-made judgements of this model's answers: true or false, right or
+    wrong, 1 or 0. They replace the comparison with the right answers."""
+
+    hold_out: AnyText | None = None
+    """Another file; probes are then fitted on the rest and scored on it
+
+    Another file of the same columns, a path or a file of repo. Probes are then fitted on all
+    other questions and scored on these."""
+
+    limit: Annotated[Integer, Field(ge=40)] | None = None
+    """Number of questions, sampled with seed; null takes all."""
+
+    seed: Annotated[Integer, Field(ge=0)] = 0
+    """Seed of that sample."""
+
+
+class ExactAnswer(Options):
+    """How the exact answer is located within an answer, without using the gold answer."""
+
+    method: Literal["auto", "frame", "sentence", "line", "regex", "model"] = "auto"
+    """frame, sentence, line, regex, model; auto: frame if there is one, else sentence
+
+    frame takes what follows the question's frame, up to the end of the sentence. sentence and line
+    take the answer's first. regex takes what pattern finds. model asks the model to quote it. auto
+    is frame where a question has one, else sentence."""
+
+    pattern: AnyText | None = None
+    """Of regex
+
+    Of regex: its first group, or all it matches, is the exact answer."""
+
+    prompt: Annotated[AnyText, Holds(("{question}", "{answer}"))] = _QUOTE
+    """Of model
+
+    Of model: how the model is asked. {question} and {answer} stand for the question and the model's
+    answer. Plain text, whatever prompt.style is. What the model says up to a new line must occur in
+    the answer."""
+
+    max_new_tokens: Annotated[Integer, Field(ge=1, le=512)] = 16
+    """Of model
+
+    Of model: how long the quote may be."""
