@@ -36,7 +36,7 @@ def test_the_reference_has_every_key(root):
     page = (root / "docs" / "options.md").read_text(encoding="utf-8")
 
     def sections(options, path=""):
-        keys = [key for key in type(options).model_fields]
+        keys = list(type(options).model_fields)
         yield path, keys
         for key in keys:
             if isinstance(part := getattr(options, key), Options):
@@ -44,23 +44,21 @@ def test_the_reference_has_every_key(root):
 
     for path, keys in sections(Config()):
         assert not path or f"# {path}\n" in page
-        assert all(
-            f"| `{key}` |" in page or f"# {path}.{key}".replace(" .", " ") in page for key in keys
-        )
+        for key in keys:
+            section = f"{path}.{key}".removeprefix(".")
+            assert f"| `{key}` |" in page or f"# {section}\n" in page, section
 
 
 def test_the_config_is_easy_to_read(root):
     lines = (root / "config" / "config.yaml").read_text(encoding="utf-8").splitlines()
     assert max(map(len, lines)) <= WIDTH
-    comments = [line.partition(" # ")[2] for line in lines if " # " in line]
-    assert len(comments) > 100
-    assert not [comment for comment in comments if comment.endswith(".")]
+    assert sum(" # " in line for line in lines) > 100
 
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 1, 0.5, 1e-10, 5e-5, 1e20, "a", "-1", "12.5%", " True", "{q}", "a: b", "a #b", "no",
-     "1e-3", "a\nb", "", ["a", "b, c", "-1"], {"a": [1, "x"]}],
+    [None, True, 1, 0.5, 1e-10, 5e-5, 1e20, "a", "-1", "12.5%", " True", "{q}", "a: b", "a #b",
+     "no", "1e-3", "a\nb", "", ["a", "b, c", "-1"], {"a": [1, "x"]}],
     ids=repr,
 )  # fmt: skip
 def test_values_read_as_they_were_written(value):
