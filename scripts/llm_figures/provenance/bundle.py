@@ -10,7 +10,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,17 +18,14 @@ from typing import Any
 import yaml
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.result_folders import SCORES, at_home
+from llm_figures.core.result_folders import at_home
 
 # Raised when a reader of the former format would misread this one.
 FORMAT = 1
 CONTENTS = "bundle.json"
 CONFIG = "config.yaml"
-NEEDED = (CONFIG, *SCORES.values())
 # Keys of the config and of a model's card under which paths stand.
 PATHS = {"path", "hold_out", "files", "result_folders"}
-# Figures that are no target of `figures`: the file each is drawn from.
-FURTHER = {"choices": "choices.parquet", "probe_presets": "probe/presets.parquet"}
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,6 @@ class Bundle:
     def others(self) -> list[str]:
         """Names of all its other files."""
         return [name for name in self.files if not name.startswith("figures/")]
-
-    @property
-    def further(self) -> list[str]:
-        """Its figures that are no target of `figures`."""
-        return [figure for figure, scores in FURTHER.items() if scores in self.files]
 
 
 def pack(
@@ -95,8 +87,10 @@ def pack(
             archive.writestr(member, text.encode() if name == CONTENTS else files[name])
 
 
-def read_bundle(path: str) -> Bundle:
+def read_bundle(path: str, needed: Iterable[str] = ()) -> Bundle:
     """Check an archive as a whole: every member is there, is listed and has its sha256.
+
+    needed: files that an archive of ours always has, beside its config.
 
     Raises:
         UserError: one line, for a file that is none of these archives, is damaged or unsafe, or is
@@ -104,7 +98,7 @@ def read_bundle(path: str) -> Bundle:
     """
     file = Path(at_home(path))
     contents, members = _members(file)
-    lacking = [name for name in NEEDED if name not in members]
+    lacking = [name for name in (CONFIG, *needed) if name not in members]
     if lacking:
         raise UserError(f"{path}: {lacking[0]} is missing in the archive")
     try:

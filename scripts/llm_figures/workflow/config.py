@@ -31,9 +31,9 @@ from llm_figures.probe.protocol import KEY_TOKENS, TOKENS
 from llm_figures.provenance.bundle import portable
 from llm_figures.questions.question_files import column_problems, dataset_source, question_files
 from llm_figures.questions.spans import check_pattern
+from llm_figures.workflow.figures import FIGURES, scores_of_figures
 
 ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
-FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
 # Sizes in which two checkpoints of one architecture agree; vocabularies may differ.
 ARCHITECTURE = (
     "layers",
@@ -235,7 +235,8 @@ def _models_problems(config: dict) -> Iterator[str]:
             f"config: dataset.label: {config['dataset']['label']!r} holds judgements of one "
             "model's answers; run the models one at a time, each with its own"
         )
-    yield from folder_problems(folders, [config["model"]] if models is None else models)
+    run = [config["model"]] if models is None else models
+    yield from folder_problems(folders, run, scores_of_figures().values())
 
 
 def _compare_problems(config: dict) -> Iterator[str]:
