@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import whole_file
 from llm_figures.provenance.bundle import read_members
 
 
