@@ -24,12 +24,12 @@ from states_methods import forward, whole_sequences
 from threadpoolctl import threadpool_limits
 from transformers import AutoModelForCausalLM
 
+from llm_figures.core.environment import cache_folder
 from llm_figures.core.parquet_tensors import read_columns, read_frame, tensor_file
 from llm_figures.models.checkpoints import check_same_architecture, checkpoint_of
 from llm_figures.models.loading import decoder_layers
 from llm_figures.models.model_info import read_card
 from llm_figures.models.projections import Projection, projections
-from llm_figures.models.sources import cache_folder
 from llm_figures.modules.ablation import ablation_effects
 from llm_figures.modules.activity import module_activity
 from llm_figures.modules.gguf_error import NAMES, GgufFile, gguf_file

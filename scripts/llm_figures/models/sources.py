@@ -5,7 +5,6 @@ it. What is downloaded lies in the user's cache, outside the clone.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_figures.core.checksums import sha256
+from llm_figures.core.environment import cache_folder
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame
@@ -33,12 +33,6 @@ from llm_figures.models.model_info import check_folder, count_parameters, read_c
 
 # Pickled weights: reading them can run code.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/llm-figures, by default ~/.cache/llm-figures."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "llm-figures"
 
 
 def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
