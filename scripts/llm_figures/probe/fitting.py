@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from llm_figures.core.errors import UserError
 from llm_figures.probe.classification_metrics import metrics
 from llm_figures.probe.newton import BLOCK, NewtonSolver
-from llm_figures.questions.labels import FEWEST_OF_A_LABEL
+from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 
 # A group with fewer training examples than this is shuffled together with the other small ones: in
 # a group of one, a shuffled label is the true one, and the control would be the probe itself.

@@ -17,7 +17,7 @@ from llm_figures.probe.fitting import (
 from llm_figures.probe.newton import Dual, NewtonSolver, Primal
 from llm_figures.probe.protocol import PRESETS, protocol
 from llm_figures.probe.scores import probe_scores
-from llm_figures.questions.labels import check_labels
+from llm_figures.questions.answers import check_labels
 
 COUNT, HIDDEN = 300, 24
 STRICT = protocol({"preset": "strict", "seed": 0}, hold_out=False)
