@@ -38,7 +38,7 @@ from llm_figures.modules.schema import module_columns, module_states_schema
 from llm_figures.modules.scores import ablation_scores, activity_scores
 from llm_figures.modules.states import module_states, module_states_columns
 from llm_figures.modules.weight_metrics import quantization_error, update_metrics
-from llm_figures.probe.fitting import Cell, make_cells
+from llm_figures.probe.cells import Cell, make_cells
 from llm_figures.probe.protocol import protocol
 from llm_figures.probe.shard_answers import positions_of
 
