@@ -21,7 +21,8 @@ from llm_figures.claims.definitions import (
     holds,
     thresholds,
 )
-from llm_figures.claims.evaluation import Panel, measure_maps, worst_of
+from llm_figures.claims.evaluation import worst_of
+from llm_figures.claims.panels import Panel, measure_maps
 from llm_figures.claims.statistics import NotApplicableError
 
 # Whose claims, and whose other options, an operation is evaluated with.
