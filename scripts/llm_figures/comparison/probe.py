@@ -12,15 +12,8 @@ from llm_figures.comparison.panels import (
     no_scores,
     outer_labels,
 )
-from llm_figures.probe.figure import (
-    CONTROLS,
-    EXPLANATIONS,
-    LABELS,
-    draw_highlight,
-    probe_bar,
-    probe_panel,
-    probe_values,
-)
+from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
+from llm_figures.probe.figure import draw_highlight, probe_bar, probe_panel, probe_values
 
 NEEDED = {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n"}
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+# Of the models of the run, in the working directory.
+RESULTS = Path("results")
 # What a figure is compared by, below a model's folder.
 SCORES = {
     "mean_qkv": "attention/mean_qkv.parquet",
@@ -59,7 +61,7 @@ def compared(
 
     Returns the paths, and the missing files of the folders that lack it.
     """
-    found = {name: f"results/{name}/{file}" for name in models}
+    found = {name: str(RESULTS / name / file) for name in models}
     missing = []
     for folder in folders:
         path = Path(folder) / file

@@ -18,6 +18,7 @@ from llm_figures.core.environment import cache_folder
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.core.result_folders import RESULTS
 from llm_figures.models.architectures import check_architecture, check_folder_architecture
 from llm_figures.models.gguf import (
     WEIGHTS,
@@ -164,13 +165,12 @@ def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
 
 
 def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
-    """The folder that the rule finetune_model made; the working directory holds results/."""
-    results = Path("results")
-    folder = (results / name / "finetuned").resolve()
+    """The folder that the rule finetune_model made."""
+    folder = (RESULTS / name / "finetuned").resolve()
     where = f"model {name}: fine-tuned of {entry['base']}"
     check_folder(folder, where)
     _check_weights(folder, entry, where)
-    base = read_card(results / entry["base"] / "model.json")
+    base = read_card(RESULTS / entry["base"] / "model.json")
     table = read_frame(folder / "questions.parquet")
     losses = table.groupby("trained")[["loss_before", "loss_after"]].mean()
     return folder, {
