@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llm_figures.attention.figure import figure_title
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame, whole_file
+from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
 from llm_figures.provenance.report import (
     Data,

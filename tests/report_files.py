@@ -14,13 +14,8 @@ from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.figure import COLUMNS, draw_modules, modules_caption
 from llm_figures.plotting.drawing import render
-from llm_figures.probe.figure import (
-    CONTROLS,
-    curves_caption,
-    draw_curves,
-    draw_probe,
-    probe_caption,
-)
+from llm_figures.probe.controls import CONTROLS
+from llm_figures.probe.figure import curves_caption, draw_curves, draw_probe, probe_caption
 from llm_figures.probe.protocol import protocol
 from llm_figures.workflow.config import ATTENTION_FIGURES, validated
 from llm_figures.workflow.figures import FIGURES, figures_of_target

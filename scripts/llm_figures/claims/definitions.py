@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.yaml_files import own_yaml, users_yaml
+from llm_figures.core.text_files import own_yaml, users_yaml
 
 ATTENTION = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+# Of the models of the run, in the working directory.
+RESULTS = Path("results")
 CLAIMS = "claims.parquet"
 
 
@@ -56,7 +58,7 @@ def compared(
 
     Returns the paths, and the missing files of the folders that lack it.
     """
-    found = {name: f"results/{name}/{file}" for name in models}
+    found = {name: str(RESULTS / name / file) for name in models}
     missing = []
     for folder in folders:
         path = Path(folder) / file

@@ -23,9 +23,10 @@ from jsonschema.exceptions import ValidationError
 from llm_figures.claims.definitions import read_claims
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems
-from llm_figures.core.yaml_files import own_yaml
+from llm_figures.core.text_files import own_yaml
 from llm_figures.models.gguf import check_gguf, named_gguf
-from llm_figures.models.model_info import check_choices, check_folder, check_shape, shape_of, stated
+from llm_figures.models.layer_checks import check_choices, check_shape
+from llm_figures.models.model_info import check_folder, shape_of, stated
 from llm_figures.modules.metrics import of_measure, shown_metrics
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS
 from llm_figures.provenance.bundle import portable

@@ -14,15 +14,9 @@ import compare_claims
 import render_comparison
 from drawn_figures import STYLE, cells, probe_scores, texts
 from llm_figures.claims.comparison import claims_table, stacked_claims, unusable_claims
-from llm_figures.comparison.figures import (
-    comparison_caption,
-    draw_comparison,
-    grid,
-    layer_step,
-    panel_labels,
-    unusable,
-    wrapped,
-)
+from llm_figures.comparison.attention import panel_labels
+from llm_figures.comparison.figure import comparison_caption, draw_comparison, unusable
+from llm_figures.comparison.panels import grid, layer_step, wrapped
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.core.result_folders import compared, comparison_problem, folder_problems

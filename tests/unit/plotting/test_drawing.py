@@ -13,8 +13,8 @@ from llm_figures.attention.figure import attention_caption, draw_attention, epsi
 from llm_figures.core.errors import UserError
 from llm_figures.modules.figure import COLUMNS, draw_modules, modules_caption
 from llm_figures.plotting.drawing import colour_map, drawing_style, tick_step
+from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.figure import (
-    CONTROLS,
     curves_caption,
     draw_curves,
     draw_probe,
