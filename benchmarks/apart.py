@@ -13,7 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil  # Snakemake brings it
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
 from peers import python_of
+
+from llm_figures.core.environment import JOB_ENVIRONMENT
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -64,9 +69,6 @@ def call_apart(task: dict, environment: str = "own") -> None:
         StoppedError: the process failed.
     """
     _new_folder(task)
-    _scripts_on_path()
-    from llm_figures.core.environment import JOB_ENVIRONMENT
-
     python, path = sys.executable, {"PYTHONPATH": str(ROOT / "scripts")}
     if environment != "own":
         python, path = python_of(environment), {"PYTHONPATH": ""}
@@ -97,12 +99,7 @@ def run_here(task: dict, environment: str) -> dict:
 def call_here(task: dict) -> None:
     _new_folder(task)
     module, _, name = task["function"].partition(":")
-    _scripts_on_path()
     getattr(import_module(module), name)(task | {"started": time.time()})
-
-
-def _scripts_on_path() -> None:
-    sys.path[:0] = [part for part in (str(ROOT / "scripts"),) if part not in sys.path]
 
 
 def _new_folder(task: dict) -> None:

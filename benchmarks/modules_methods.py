@@ -24,12 +24,12 @@ from states_methods import forward, whole_sequences
 from threadpoolctl import threadpool_limits
 from transformers import AutoModelForCausalLM
 
+from llm_figures.core.environment import cache_folder
 from llm_figures.core.parquet_tensors import read_columns, read_frame, tensor_file
 from llm_figures.models.checkpoints import check_same_architecture, checkpoint_of
 from llm_figures.models.loading import decoder_layers
 from llm_figures.models.model_info import read_card
 from llm_figures.models.projections import Projection, projections
-from llm_figures.models.sources import cache_folder
 from llm_figures.modules.ablation import ablation_effects
 from llm_figures.modules.activity import module_activity
 from llm_figures.modules.gguf_error import NAMES, GgufFile, gguf_file
@@ -38,7 +38,7 @@ from llm_figures.modules.schema import module_columns, module_states_schema
 from llm_figures.modules.scores import ablation_scores, activity_scores
 from llm_figures.modules.states import module_states, module_states_columns
 from llm_figures.modules.weight_metrics import quantization_error, update_metrics
-from llm_figures.probe.fitting import Cell, make_cells
+from llm_figures.probe.cells import Cell, make_cells
 from llm_figures.probe.protocol import protocol
 from llm_figures.probe.shard_answers import positions_of
 

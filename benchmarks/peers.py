@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from llm_figures.core.environment import cache_folder
+
 PINS = Path(__file__).resolve().parent / "peers"
 
 
@@ -21,7 +23,7 @@ def python_of(environment: str) -> Path:
     if environment == "own":
         return Path(sys.executable)
     pins = PINS / f"{environment}.txt"
-    folder = _home() / f"{environment}-{_digest(pins)}"
+    folder = cache_folder() / "peers" / f"{environment}-{_digest(pins)}"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     ready = folder / "ready"
     if not ready.exists():
@@ -33,11 +35,6 @@ def python_of(environment: str) -> Path:
             sys.exit(f"{environment}: could not be installed from {pins}, see above")
         ready.touch()
     return python
-
-
-def _home() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "llm-figures" / "peers"
 
 
 def _digest(pins: Path) -> str:

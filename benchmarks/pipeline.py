@@ -9,7 +9,7 @@ from works import DisagreementError, Method, Work
 STYLE = {"figures": {"scale_qkv": {"palette": "Greens"}}}
 EPSILON = {"figures": {"scale_qkv": {"epsilon": [0.5, 0.1, 0.001]}}}
 # What an edit runs: these rules, each once.
-DRAWN = {"render_attention", "write_manifest"}
+DRAWN = {"render_figure", "write_manifest"}
 SCORED = {*DRAWN, "score_attention", "check_attention_claims", "collect_claims"}
 # The default model is not fetched, and nothing of the user's project is changed.
 OPTIONS = {"target": "figures", "tiny": False, "cold": False, "change": {}}
@@ -45,11 +45,11 @@ def _work(what: str, agree: Callable, aim: str | None = None, **options) -> Work
 WORKS = [
     _work(
         "cold",
-        _agree({"prepare_model", "score_attention", "render_attention"}),
+        _agree({"prepare_model", "score_attention", "render_figure"}),
         "Start-up is to be 15% of the jobs' time at most.",
         cold=True,
     ),
     _work("nothing to do", _agree(set(), set()), "It is to take 3 s at most."),
-    _work("one style changed", _agree({"render_attention"}, DRAWN), change=STYLE),
-    _work("one ε changed", _agree({"score_attention", "render_attention"}, SCORED), change=EPSILON),
+    _work("one style changed", _agree({"render_figure"}, DRAWN), change=STYLE),
+    _work("one ε changed", _agree({"score_attention", "render_figure"}, SCORED), change=EPSILON),
 ]

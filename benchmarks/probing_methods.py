@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from llm_figures.core.parquet_tensors import read_columns, read_frame
-from llm_figures.probe.fitting import Cell, Split, make_cells, probe_layers
+from llm_figures.probe.cells import Cell, Split, make_cells
+from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import TOKENS, protocol
 from llm_figures.probe.schema import layer_columns
 

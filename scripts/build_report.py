@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llm_figures.attention.figure import figure_title
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame, whole_file
+from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
 from llm_figures.provenance.report import (
     Data,
@@ -24,7 +25,8 @@ def main(
     *,
     model: str,
     figures: Sequence[str],
-    data: Mapping[str, str],
+    scores: Mapping[str, str],
+    shown: Mapping[str, Sequence[str]],
     claims: str,
     manifest: str,
     template: Sequence[str],
@@ -35,30 +37,28 @@ def main(
     """Build the page.
 
     figures: every file of the figures (pdf, svg, png, caption.txt, panels.json), figure.kind each.
-    data: by figure, in the order of the page. options: the config's, by figure.
+    scores: the files that figures are drawn from. shown: the figures of each section, its own
+    first; both by section, in the order of the page. options: what titles and controls read of the
+    config, by section.
     """
     pictures = {}
     for path in map(Path, figures):
         name, kind = path.name.split(".", 1)
         pictures.setdefault(name, {})[kind] = path
     sections = []
-    for figure, path in data.items():
+    for figure, path in scores.items():
         table = _data(path)
-        probe = figure == "probe_auc"
-        further = {
-            "probe_auc": ["probe_curves"],
-            "module_map": [name for name in pictures if name.startswith("module_map_")],
-        }
+        own = options.get(figure, {})
+        beside = [name for name in pictures if name.startswith("module_map_")]
+        beside = beside if figure == "module_map" else shown[figure][1:]
         sections.append(
             Section(
                 _picture(figure, pictures[figure]),
-                _title(figure, options[figure]),
+                _title(figure, own),
                 table,
-                beside=[_picture(name, pictures[name]) for name in further.get(figure, [])],
-                controls=probe_controls(
-                    table.frame, options[figure]["metric"], options[figure]["tokens"]
-                )
-                if probe
+                beside=[_picture(name, pictures[name]) for name in beside],
+                controls=probe_controls(table.frame, own["metric"], own["tokens"])
+                if figure == "probe_auc"
                 else None,
             )
         )
@@ -80,16 +80,18 @@ def _title(figure: str, options: dict) -> str:
         return figure_title(options).replace("*", "")
     if figure == "module_map":
         return METRICS[options["metric"]].title
-    return "How Well a Linear Probe Detects a Wrong Answer"
+    if figure == "probe_auc":
+        return "How Well a Linear Probe Detects a Wrong Answer"
+    return figure.replace("_", " ").capitalize()
 
 
 def _picture(name: str, files: Mapping[str, Path]) -> Picture:
-    panels = files.get("panels.json")
+    panels = _panels(files["panels.json"])
     return Picture(
         name,
         {kind: files[kind].read_bytes() for kind in ("pdf", "svg", "png")},
         files["caption.txt"].read_text(encoding="utf-8"),
-        _panels(panels) if panels else None,
+        panels if panels["panels"] else None,
     )
 
 
@@ -108,16 +110,13 @@ if "snakemake" in globals():
     with job(snakemake):
         main(
             model=snakemake.wildcards.model,
-            figures=[*snakemake.input.figures, *snakemake.input.get("choice_figures", [])],
-            data={
-                **dict(zip(ATTENTION_FIGURES, snakemake.input.attention, strict=True)),
-                "probe_auc": snakemake.input.probe,
-                "module_map": snakemake.input.modules,
-            },
+            figures=list(snakemake.input.figures),
+            scores=dict(zip(snakemake.params.shown, snakemake.input.scores, strict=True)),
+            shown=snakemake.params.shown,
             claims=snakemake.input.claims,
             manifest=snakemake.input.manifest,
             template=snakemake.input.template,
             report=snakemake.output.report,
             options=snakemake.params.options,
-            choices=snakemake.input.get("choices"),
+            choices=snakemake.input.choices,
         )

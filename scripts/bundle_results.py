@@ -5,10 +5,10 @@ from pathlib import Path
 
 import yaml
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import whole_file
 from llm_figures.core.result_folders import portable
 from llm_figures.models.model_info import read_card
 from llm_figures.provenance.bundle import CONFIG, pack

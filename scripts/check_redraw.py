@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.checksums import sha256
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import whole_file
 from llm_figures.provenance.bundle import read_bundle, redraw_verdict
 
 

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from llm_figures.claims.page import claims_page
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import read_frame, whole_file, write_frame
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
 def main(claims: list[str], table: str, page: str, model: str) -> None:

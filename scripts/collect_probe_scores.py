@@ -4,7 +4,7 @@ import pandas as pd
 
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import read_frame, write_frame
-from llm_figures.probe.fitting import make_cells
+from llm_figures.probe.cells import make_cells
 from llm_figures.probe.scores import probe_scores
 
 

@@ -2,11 +2,12 @@
 
 from llm_figures.attention.qk_store import altered_states, stored_states
 from llm_figures.attention.scores import shape_of_states
-from llm_figures.claims.choices import choice_rows, summary
-from llm_figures.claims.choices_page import choices_page, made, place
+from llm_figures.claims.choices import choice_rows, made, summary
+from llm_figures.claims.choices_page import choices_page, place
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import whole_file, write_frame
-from llm_figures.models.model_info import check_choices
+from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.models.layer_checks import check_choices
 
 
 def main(

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from llm_figures.claims.comparison import claims_table, stacked_claims, unusable_claims
 from llm_figures.comparison.tables import usable_tables
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import whole_file, write_frame
+from llm_figures.core.parquet_tensors import write_frame
 
 
 def main(models: dict[str, str], missing: Sequence[str], claims: str, table: str) -> None:

@@ -1,7 +1,8 @@
 """Which answers of a fine-tuned model became right: trained facts beside held-out ones."""
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import read_frame, whole_file
+from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.questions.training_page import training_page, training_table
 
 

@@ -5,8 +5,9 @@ from llm_figures.attention.qk_store import stored_states
 from llm_figures.attention.scores import check_stage, panels, shown_layer
 from llm_figures.core.job import job, progress
 from llm_figures.core.parquet_tensors import write_tensors
+from llm_figures.models.layer_checks import check_shape
 from llm_figures.models.loading import context_length, load_model, runtime_facts
-from llm_figures.models.model_info import check_shape, read_card
+from llm_figures.models.model_info import read_card
 
 
 def main(

@@ -6,8 +6,8 @@ from llm_figures.attention.scores import shape_of_states
 from llm_figures.claims.choices import passes
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import write_tensors
+from llm_figures.models.layer_checks import check_choices
 from llm_figures.models.loading import context_length, load_model, runtime_facts
-from llm_figures.models.model_info import check_choices
 
 
 def main(

@@ -1,8 +1,9 @@
 """Fail where a claim that the config guards is not reproduced; the claims themselves are kept."""
 
 from llm_figures.claims.page import guard
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import read_frame, whole_file
+from llm_figures.core.parquet_tensors import read_frame
 
 
 def main(claims: str, output: str, guarded: list[str]) -> None:

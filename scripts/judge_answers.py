@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame, whole_file, write_frame
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.questions.answers import judged_answers
 from llm_figures.questions.answers_report import answers_report
 

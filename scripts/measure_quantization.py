@@ -5,11 +5,11 @@ from contextlib import ExitStack
 import pandas as pd
 import torch
 
+from llm_figures.core.environment import cache_folder
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.checkpoints import checkpoint_of
 from llm_figures.models.model_info import read_card
-from llm_figures.models.sources import cache_folder
 from llm_figures.modules.weight_metrics import quantization_error
 
 

@@ -2,8 +2,8 @@
 
 import json
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import whole_file
 from llm_figures.models.sources import prepare
 
 

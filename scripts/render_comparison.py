@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from functools import partial
 
-from llm_figures.comparison.figures import comparison_caption, draw_comparison, unusable
+from llm_figures.comparison.figure import comparison_caption, draw_comparison, unusable
 from llm_figures.comparison.tables import usable_tables
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import whole_file
 from llm_figures.plotting.drawing import drawing_style, save
 
 

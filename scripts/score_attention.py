@@ -5,7 +5,7 @@ from llm_figures.attention.qk_store import altered_states, stored_states
 from llm_figures.attention.scores import attention_cells, shape_of_states, shown_head, shown_layer
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.models.model_info import check_shape
+from llm_figures.models.layer_checks import check_shape
 
 
 def main(unaltered: str, altered: str | None, cells: str, figure: str, options: dict) -> None:

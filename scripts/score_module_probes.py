@@ -8,8 +8,8 @@ from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_columns, read_frame, write_frame
 from llm_figures.modules.probes import module_probe_scores
 from llm_figures.modules.schema import module_columns
-from llm_figures.probe.fitting import make_cells
-from llm_figures.questions.labels import check_labels
+from llm_figures.probe.cells import make_cells
+from llm_figures.questions.answers import check_labels
 
 
 def main(

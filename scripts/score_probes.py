@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import frames_file, read_columns, read_frame
-from llm_figures.probe.fitting import make_cells, probe_layers
+from llm_figures.probe.cells import make_cells
+from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.schema import layer_columns
-from llm_figures.questions.labels import check_labels
+from llm_figures.questions.answers import check_labels
 
 SCHEMA = pa.schema(
     [

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import whole_file
+from llm_figures.core.result_folders import RESULTS
 from llm_figures.provenance.bundle import read_members
 
 
@@ -18,6 +19,6 @@ if "snakemake" in globals():
     with job(snakemake):
         main(
             snakemake.input.bundle,
-            Path("results", snakemake.wildcards.model),
+            RESULTS / snakemake.wildcards.model,
             list(snakemake.output),
         )

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import whole_file
 from llm_figures.models.model_info import read_card
 from llm_figures.provenance.manifest import manifest
 

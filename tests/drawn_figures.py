@@ -8,7 +8,7 @@ import pandas as pd
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.scores import attention_cells
 from llm_figures.plotting.drawing import drawing_style, save
-from llm_figures.probe.figure import CONTROLS
+from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.protocol import protocol
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -13,17 +13,13 @@ from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.modules.figure import COLUMNS, draw_modules, module_caption
+from llm_figures.modules.figure import COLUMNS, draw_modules, modules_caption
 from llm_figures.plotting.drawing import render
-from llm_figures.probe.figure import (
-    CONTROLS,
-    curves_caption,
-    draw_curves,
-    draw_probe,
-    probe_caption,
-)
+from llm_figures.probe.controls import CONTROLS
+from llm_figures.probe.figure import curves_caption, draw_curves, draw_probe, probe_caption
 from llm_figures.probe.protocol import protocol
 from llm_figures.workflow.config import ATTENTION_FIGURES, Config
+from llm_figures.workflow.figures import FIGURES, figures_of_target
 
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]
@@ -207,7 +203,7 @@ def make(folder: Path, root: Path) -> dict:
     drawn = {
         **{name: (draw_attention, attention_caption, figures[name]) for name in ATTENTION_FIGURES},
         "probe_auc": (draw_probe, probe_caption, probe),
-        "module_map": (draw_modules, module_caption, figures["module_map"]),
+        "module_map": (draw_modules, modules_caption, figures["module_map"]),
         "probe_curves": (draw_curves, curves_caption, curves),
     }
     data, files = {}, []
@@ -216,7 +212,7 @@ def make(folder: Path, root: Path) -> dict:
             data[name] = str(folder / f"{name}.parquet")
             write_frame(tables[name], data[name])
         made = [str(folder / f"{name}.{kind}") for kind in (*KINDS, "caption.txt")]
-        panels = str(folder / f"{name}.panels.json") if name != "probe_curves" else None
+        panels = str(folder / f"{name}.panels.json")
         render(
             draw,
             describe,
@@ -228,10 +224,10 @@ def make(folder: Path, root: Path) -> dict:
             style=STYLE,
             panels=panels,
         )
-        files += [*made, *([panels] if panels else [])]
+        files += [*made, panels]
     write_frame(claims(), folder / "claims.parquet")
     write_frame(choices(), folder / "choices.parquet")
-    for kind in (*KINDS, "caption.txt"):
+    for kind in (*KINDS, "caption.txt", "panels.json"):
         copy = folder / f"choices.{kind}"
         copy.write_bytes((folder / f"probe_curves.{kind}").read_bytes())
         files.append(str(copy))
@@ -239,7 +235,8 @@ def make(folder: Path, root: Path) -> dict:
     return {
         "model": MODEL,
         "figures": files,
-        "data": data,
+        "scores": data,
+        "shown": {figure: list(figures_of_target(figure)) for figure in FIGURES},
         "claims": str(folder / "claims.parquet"),
         "manifest": str(folder / "manifest.json"),
         "template": [

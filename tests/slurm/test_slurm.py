@@ -83,7 +83,7 @@ def test_the_five_figures_are_those_of_a_local_run_to_the_byte(local, project):
     assert len(submitted) == sum(SUBMITTED.values())
     # Drawing, claims and above all downloads stay on the head node.
     here = set(re.findall(r"^localrule (\w+):", printed, re.MULTILINE))
-    assert {"prepare_model", "build_questions", "score_attention", "render_probe"} < here
+    assert {"prepare_model", "build_questions", "score_attention", "render_figure"} < here
     assert not here & SUBMITTED.keys()
     assert project.planned() == {}
 

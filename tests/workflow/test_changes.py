@@ -12,12 +12,11 @@ pytestmark = pytest.mark.workflow
 # The manifest holds the whole config and lists every file: it is written again with any of them.
 MANIFEST = {"write_manifest": 1}
 CLAIMS = {"collect_claims": 1, **MANIFEST}
-ONE_MAP = {"score_attention": 1, "check_attention_claims": 1, "render_attention": 1, **CLAIMS}
-MAPS = {**ONE_MAP, "score_attention": 3, "check_attention_claims": 3, "render_attention": 3}
+ONE_MAP = {"score_attention": 1, "check_attention_claims": 1, "render_figure": 1, **CLAIMS}
+MAPS = {**ONE_MAP, "score_attention": 3, "check_attention_claims": 3, "render_figure": 3}
 SCORES = {
     "collect_probe_scores": 1,
-    "render_probe": 1,
-    "render_probe_curves": 1,
+    "render_figure": 2,
     "check_probe_claims": 1,
     **CLAIMS,
 }
@@ -28,14 +27,11 @@ MODULES = {
     "measure_modules": 1,
     "score_modules": 1,
     "check_module_claims": 1,
-    "render_modules": 1,
+    "render_figure": 1,
     **CLAIMS,
 }
 DRAWN = {
-    "render_attention": 3,
-    "render_probe": 1,
-    "render_probe_curves": 1,
-    "render_modules": 1,
+    "render_figure": 6,
     **MANIFEST,
 }
 ALL = {
@@ -56,8 +52,8 @@ def test_a_repeat_has_nothing_to_do(made):
     ("changes", "jobs"),
     [
         ({"style__font_size": 10}, DRAWN),
-        ({"figures__probe_auc__palette": "Greens"}, {"render_probe": 1, **MANIFEST}),
-        ({"figures__probe_auc__highlight": None}, {"render_probe": 1, **MANIFEST}),
+        ({"figures__probe_auc__palette": "Greens"}, {"render_figure": 1, **MANIFEST}),
+        ({"figures__probe_auc__highlight": None}, {"render_figure": 1, **MANIFEST}),
         ({"figures__scale_qkv__epsilon": [0.5, 0.1]}, ONE_MAP),
         ({"figures__scale_qkv__operation": "mean"}, ONE_MAP),
         ({"figures__mean_qkv__layer": 1}, ONE_MAP),
@@ -100,7 +96,7 @@ LIBRARY = "scripts/llm_figures"
     [
         # a caption
         (f"{LIBRARY}/attention/figure.py", '"averaged over its heads"', '"the mean of its heads"',
-         {"render_attention": 3, **MANIFEST}),
+         {"render_figure": 3, **MANIFEST}),
         # a script
         ("scripts/score_modules.py", None, "x = 1\n",
          {key: n for key, n in MODULES.items() if key != "measure_modules"}),
@@ -111,7 +107,7 @@ LIBRARY = "scripts/llm_figures"
         # what changes nothing
         (f"{LIBRARY}/core/errors.py", None, "# a comment\n", {}),
         (f"{LIBRARY}/core/errors.py", '"""', '"""More. ', {}),
-        ("workflow/rules/render.smk", None, "# a comment\n", {}),
+        ("workflow/rules/plotting.smk", None, "# a comment\n", {}),
         # an option's default, which config.yaml sets
         (f"{LIBRARY}/attention/options.py", '"coolwarm"', '"vlag"', {}),
         ("workflow/report/report.css", None, "/* a comment */\n", {}),

@@ -53,12 +53,12 @@ def test_every_metric_is_a_picture_and_nothing_is_measured_twice(project):
     assert again == {
         "score_modules": 1,
         "check_module_claims": 1,
-        "render_modules": 2,
+        "render_figure": 2,
         "collect_claims": 1,
         "write_manifest": 1,
     }
     project.change(figures__module_map__metric=WANTED, figures__module_map__centre=None)
-    assert project.planned() == {"render_modules": len(names), "write_manifest": 1}
+    assert project.planned() == {"render_figure": len(names), "write_manifest": 1}
     project.change(figures__module_map__centre="auto", figures__module_map__update={"top_k": 4})
     assert project.planned("module_map")["measure_updates"] == 1
     assert "measure_quantization" not in project.planned("module_map")

@@ -100,15 +100,15 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
 
 def test_a_figure_is_a_target_of_its_own(project):
     project.change(style__font_size=10)
-    assert project.planned("scale_qkv") == {"render_attention": 1}
+    assert project.planned("scale_qkv") == {"render_figure": 1}
     project.run("scale_qkv")
     assert project.planned("scale_qkv") == {}
     code, output = project.run("verify", check=False)
     assert code == 1
-    named = re.findall(r"^  (figures/\S+): changed \(made by render_attention\)", output, re.M)
+    named = re.findall(r"^  (figures/\S+): changed \(made by render_figure\)", output, re.M)
     kinds = ("pdf", "svg", "png", "panels.json")
     assert set(named) == {f"figures/scale_qkv.{kind}" for kind in kinds}
-    assert project.planned("module_map") == {"render_modules": 1}
+    assert project.planned("module_map") == {"render_figure": 1}
 
 
 def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(project):

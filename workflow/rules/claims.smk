@@ -1,6 +1,11 @@
 # What was published about each figure, checked against the numbers behind it.
 
 
+def claims_of(figure):
+    """The claims about one figure."""
+    return [claim for claim in CLAIMS if claim["figure"] == figure]
+
+
 rule check_attention_claims:
     input:
         unpack(altered_states),
@@ -79,7 +84,9 @@ rule check_module_claims:
 
 rule collect_claims:
     input:
-        claims=expand("results/{{model}}/claims/{figure}.parquet", figure=FIGURES),
+        claims=[
+            f"results/{{model}}/claims/{figure}.parquet" for figure in FIGURES if claims_of(figure)
+        ],
     output:
         claims="results/{model}/claims.parquet",
         page="results/{model}/claims.md",
@@ -125,6 +132,20 @@ rule guard_claims:
 
 # Which choice reproduces it? A change in the shown layer alone needs no model; a change in every
 # layer is one short pass per text and change, whatever the number of layers and heads looked at.
+
+# What the choices are made of: combinations of them, and the options they share with the figures.
+CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
+CHOICE_FIGURES = {
+    figure: {key: config["figures"][figure][key] for key in ("components", "epsilon", "input")}
+    for figure in ("mean_qkv", "scale_qkv")
+}
+
+
+def choice_states(wildcards):
+    """Further states that the choices need."""
+    if "model" in CHOICES["scope"]:
+        return {"altered": "results/{model}/forward/altered_states/choices.parquet"}
+    return {}
 
 
 rule extract_choice_states:

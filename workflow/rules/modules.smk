@@ -1,5 +1,119 @@
-# Scores of the module map: what its metrics are made from is measured apart, so that another metric
-# runs nothing again.
+# The module map: what its metrics are made from is measured apart, so that another metric runs
+# nothing again.
+
+
+# What the metrics of the module map are made from, by measure (see llm_figures.modules.metrics).
+MEASURED = {
+    "activity": "results/{model}/forward/module_activity.parquet",
+    "ablation": "results/{model}/forward/module_ablation.parquet",
+    "probe": "results/{model}/modules/metrics/probe.parquet",
+    "updates": "results/{model}/modules/metrics/updates.parquet",
+    "quantization": "results/{model}/modules/metrics/quantization.parquet",
+}
+# What the module map's passes go over, and the key that says so. As in all params, texts of the
+# user's are given by functions: Snakemake would take braces in a text itself for wildcards.
+MAP_TEXTS = {
+    "texts": lambda wildcards: config["figures"]["module_map"]["texts"] or config["inputs"],
+    "key": "figures.module_map.texts" if config["figures"]["module_map"]["texts"] else "inputs",
+}
+
+
+def measured_modules(wildcards):
+    """{measure: its file} that the metrics of a model are made from."""
+    measures = dict.fromkeys(METRICS[name].measure for name in module_metrics(wildcards.model))
+    return {measure: MEASURED[measure] for measure in measures}
+
+
+def measured_on_texts(wildcards):
+    """What the module map's first metric is made from, where that is measured text by text."""
+    measure = METRICS[module_metrics(wildcards.model)[0]].measure
+    return {"measured": MEASURED[measure]} if measure in ("activity", "ablation") else {}
+
+
+def compared_card(wildcards):
+    """The card of the checkpoint that the model's weights are compared with."""
+    other = config["figures"]["module_map"]["compare_with"]
+    if other in (None, wildcards.model):
+        is_it = "is null" if other is None else f"is {other!r}, the model itself"
+        sys.exit(f"config: figures.module_map.compare_with {is_it}; name an earlier checkpoint")
+    return f"results/{other}/model.json"
+
+
+def weight_metrics(measure):
+    """The metrics of a file of scores of weights; where none is asked, those that need no more."""
+    default = {
+        "updates": of_measure(METRICS, "updates"),
+        "quantization": ["quantization_error"],
+    }
+    asked = shown_metrics(config["figures"]["module_map"]["metric"])
+    return of_measure(asked, measure) or default[measure]
+
+
+rule measure_modules:
+    input:
+        card="results/{model}/model.json",
+    output:
+        activity="results/{model}/forward/module_activity.parquet",
+    log:
+        "results/{model}/logs/measure_modules.log",
+    benchmark:
+        "results/{model}/benchmarks/measure_modules.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("measure_modules")
+    resources:
+        **needs("measure_modules"),
+    params:
+        *code("measure_modules"),
+        **MAP_TEXTS,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/measure_modules.py"
+
+
+rule ablate_modules:
+    input:
+        card="results/{model}/model.json",
+    output:
+        ablation="results/{model}/forward/module_ablation.parquet",
+    log:
+        "results/{model}/logs/ablate_modules.log",
+    benchmark:
+        "results/{model}/benchmarks/ablate_modules.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("ablate_modules")
+    resources:
+        **needs("ablate_modules"),
+    params:
+        *code("ablate_modules"),
+        **MAP_TEXTS,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/ablate_modules.py"
+
+
+rule extract_module_states:
+    input:
+        card="results/{model}/model.json",
+        answers="results/{model}/forward/answers.parquet",
+    output:
+        states="results/{model}/forward/module_states/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/extract_module_states/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_module_states/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("extract_module_states")
+    resources:
+        **needs("extract_module_states"),
+    params:
+        *code("extract_module_states"),
+        token=config["figures"]["module_map"]["probe_token"],
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_module_states.py"
 
 
 rule score_module_probes:
@@ -24,28 +138,6 @@ rule score_module_probes:
         protocol=PROTOCOLS["scores"]["protocol"] | {"controls": []},
     script:
         "../../scripts/score_module_probes.py"
-
-
-rule score_modules:
-    input:
-        unpack(measured_modules),
-    output:
-        scores="results/{model}/modules/scores.parquet",
-    log:
-        "results/{model}/logs/score_modules.log",
-    benchmark:
-        "results/{model}/benchmarks/score_modules.tsv"
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: cores("score_modules")
-    resources:
-        **needs("score_modules"),
-    params:
-        *code("score_modules"),
-        metrics=lambda wildcards: module_metrics(wildcards.model),
-    script:
-        "../../scripts/score_modules.py"
 
 
 # Metrics of weights, in files of their own: neither texts nor a model in memory.
@@ -92,3 +184,25 @@ rule measure_quantization:
         options=config["figures"]["module_map"]["quantization"],
     script:
         "../../scripts/measure_quantization.py"
+
+
+rule score_modules:
+    input:
+        unpack(measured_modules),
+    output:
+        scores="results/{model}/modules/scores.parquet",
+    log:
+        "results/{model}/logs/score_modules.log",
+    benchmark:
+        "results/{model}/benchmarks/score_modules.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("score_modules")
+    resources:
+        **needs("score_modules"),
+    params:
+        *code("score_modules"),
+        metrics=lambda wildcards: module_metrics(wildcards.model),
+    script:
+        "../../scripts/score_modules.py"

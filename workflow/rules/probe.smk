@@ -2,6 +2,73 @@
 # one of the presets, for comparison.
 
 
+def states_of_protocol(wildcards):
+    """All shards of the hidden states that a protocol probes."""
+    site = PROTOCOLS[wildcards.protocol]["protocol"]["site"]
+    return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
+
+
+def predictions_of(protocol):
+    """All parts of a protocol's predictions, with the model left open."""
+    parts = config["probe"]["jobs"]
+    return expand(
+        f"results/{{{{model}}}}/probe/predictions/{protocol}/{{part}}-of-{{parts}}.parquet",
+        part=range(parts),
+        parts=parts,
+    )
+
+
+def scores_of_preset(preset):
+    """A preset's scores; the configured ones where they are the same."""
+    name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
+    return f"results/{{model}}/probe/{name}.parquet"
+
+
+rule extract_hidden_states:
+    input:
+        card="results/{model}/model.json",
+        answers="results/{model}/forward/answers.parquet",
+    output:
+        states="results/{model}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/extract_hidden_states/{site}/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_hidden_states/{site}/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("extract_hidden_states")
+    resources:
+        **needs("extract_hidden_states"),
+    params:
+        *code("extract_hidden_states"),
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_hidden_states.py"
+
+
+rule ask_p_true:
+    input:
+        card="results/{model}/model.json",
+        answers="results/{model}/forward/answers.parquet",
+    output:
+        p_true="results/{model}/forward/p_true/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/ask_p_true/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/ask_p_true/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("ask_p_true")
+    resources:
+        **needs("ask_p_true"),
+    params:
+        *code("ask_p_true"),
+        ask=config["probe"]["p_true"],
+        runtime=RUNTIME,
+    script:
+        "../../scripts/ask_p_true.py"
+
+
 rule score_probes:
     input:
         answers="results/{model}/forward/answers.parquet",

@@ -1,5 +1,11 @@
-# Figures from an archive in the place of a model: what it holds is laid out, the rules that draw do
-# the rest, and the pictures are compared with those in it.
+# Figures from an archive in the place of a model: what it holds is laid out, the rule that draws does
+# the rest, and the figures are compared with those in it.
+
+
+# Targets that an archive has nothing for.
+comparisons = needs_model("compare")
+training_shown = needs_model("finetune_demo")
+archives = needs_model("another archive")
 
 
 rule unpack_bundle:
@@ -13,7 +19,7 @@ rule unpack_bundle:
         "results/{model}/benchmarks/unpack_bundle.tsv"
     localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/drawing.yml"
     threads: cores("unpack_bundle")
     resources:
         **needs("unpack_bundle"),
@@ -37,7 +43,7 @@ rule check_redraw:
         "results/{model}/benchmarks/check_redraw.tsv"
     localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/drawing.yml"
     threads: cores("check_redraw")
     resources:
         **needs("check_redraw"),

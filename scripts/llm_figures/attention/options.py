@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from llm_figures.core.options import Drawing, Integer, Items, Number, Options, Says, by_kind
-from llm_figures.plotting.style import Figure, Limits, Palette
+from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
 
 Component = Literal["query", "key", "value"]
 Layer = Annotated[
@@ -99,22 +99,25 @@ class AttentionDrawing(Drawing):
     """Both ends of the colour scale."""
 
 
+def _source(figure: str) -> FigureSource:
+    scores = f"attention/{figure}.parquet"
+    return FigureSource(scores, "llm_figures.attention.figure", "attention", compared=True)
+
+
 class AttentionFigure(AttentionDrawing, AttentionScoring, Figure):
     """Attention maps under an intervention on Query, Key or Value."""
-
-    drawing: ClassVar[str] = "llm_figures.attention.figure"
 
 
 class MeanQkv(AttentionFigure):
     """Attention maps after Query, Key or Value is replaced by its mean over features."""
 
-    scores: ClassVar[str] = "attention/mean_qkv.parquet"
+    source: ClassVar[FigureSource] = _source("mean_qkv")
 
 
 class MeanQkvTokens(AttentionFigure):
     """Attention maps after Query, Key or Value is replaced by its mean over tokens."""
 
-    scores: ClassVar[str] = "attention/mean_qkv_tokens.parquet"
+    source: ClassVar[FigureSource] = _source("mean_qkv_tokens")
 
     over: Literal["features", "tokens"] = "tokens"
 
@@ -122,6 +125,6 @@ class MeanQkvTokens(AttentionFigure):
 class ScaleQkv(AttentionFigure):
     """Attention maps after Query, Key or Value is scaled by ε."""
 
-    scores: ClassVar[str] = "attention/scale_qkv.parquet"
+    source: ClassVar[FigureSource] = _source("scale_qkv")
 
     operation: Literal["mean", "scale"] = "scale"

@@ -7,17 +7,8 @@ import pandas as pd
 
 from llm_figures.attention.interventions import Alteration
 from llm_figures.attention.scores import States, panel_maps
-from llm_figures.claims.evaluation import (
-    Maps,
-    Panel,
-    Spread,
-    assess,
-    attempt,
-    claim_rows,
-    maps_of,
-    measure_maps,
-    spread_over_inputs,
-)
+from llm_figures.claims.evaluation import Spread, assess, attempt, claim_rows
+from llm_figures.claims.panels import Maps, Panel, maps_of, measure_maps, spread_over_inputs
 
 
 def attention_claims(

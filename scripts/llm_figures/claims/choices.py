@@ -21,12 +21,21 @@ from llm_figures.claims.definitions import (
     holds,
     thresholds,
 )
-from llm_figures.claims.evaluation import Panel, measure_maps, worst_of
+from llm_figures.claims.evaluation import worst_of
+from llm_figures.claims.panels import Panel, measure_maps
 from llm_figures.claims.statistics import NotApplicableError
 
 # Whose claims, and whose other options, an operation is evaluated with.
 FIGURES = {"mean": "mean_qkv", "scale": "scale_qkv"}
 KEYS = ["operation", "over", "stage", "scope", "layer_choice", "layer", "head_choice", "head"]
+WORDS = {
+    "features": "over features",
+    "tokens": "over tokens",
+    "before_rotary": "before rotary",
+    "after_rotary": "after rotary",
+    "layer": "in the shown layer",
+    "model": "in every layer",
+}
 Made = tuple[int, int, Alteration]  # layer, input, alteration
 
 
@@ -118,6 +127,12 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     )
     found = counted.groupby(KEYS, dropna=False, sort=False)[["reproduced", "applicable"]].sum()
     return found.reset_index().sort_values("reproduced", ascending=False, kind="stable")
+
+
+def made(row: Mapping) -> str:
+    """What was changed: over features, before rotary, in every layer."""
+    parts = [row["over"], row["stage"], row["scope"]]
+    return ", ".join(WORDS[part] for part in parts if not pd.isna(part))
 
 
 def _maps(

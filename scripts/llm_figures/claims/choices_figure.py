@@ -5,8 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llm_figures.claims.choices import FIGURES, summary
-from llm_figures.claims.choices_page import made
+from llm_figures.claims.choices import FIGURES, made, summary
 from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap
 
 HEADS = {"mean": "mean", "auto": "strongest"}

@@ -4,25 +4,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from llm_figures.claims.choices import FIGURES, KEYS, summary
+from llm_figures.claims.choices import FIGURES, KEYS, made, summary
 from llm_figures.claims.definitions import NOT_APPLICABLE, REPRODUCED
 
-WORDS = {
-    "features": "over features",
-    "tokens": "over tokens",
-    "before_rotary": "before rotary",
-    "after_rotary": "after rotary",
-    "layer": "in the shown layer",
-    "model": "in every layer",
-}
 HEADS = {"mean": "mean of the heads", "auto": "strongest head"}
 _SHOWN = 10
-
-
-def made(row: Mapping) -> str:
-    """What was changed: over features, before rotary, in every layer."""
-    parts = [row["over"], row["stage"], row["scope"]]
-    return ", ".join(WORDS[part] for part in parts if not pd.isna(part))
 
 
 def place(row: Mapping) -> str:

@@ -11,7 +11,7 @@ from llm_figures.claims.figures import ATTENTION_FIGURES
 from llm_figures.claims.options import ClaimsFile
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import read_options
-from llm_figures.core.yaml_files import own_yaml, users_yaml
+from llm_figures.core.text_files import own_yaml, users_yaml
 
 # What a claim may say about which numbers it is on, by kind of figure.
 _MAP_KEYS = ("panels", "minus", "versus", "across", "along")

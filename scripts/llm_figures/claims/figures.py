@@ -1,7 +1,7 @@
 """The registry of figures: what each is called, which options it has, and where it is made.
 
-A figure is one field of `Figures`. Its class says what the workflow must know (see
-plotting/style.py); names, order and groups follow from here.
+A figure is one field of `Figures`. Its class says where it comes from (see `FigureSource`); names,
+order and groups follow from here.
 """
 
 from llm_figures.attention.options import AttentionFigure, MeanQkv, MeanQkvTokens, ScaleQkv
@@ -38,7 +38,5 @@ KINDS: dict[str, type[Figure]] = {
     name: field.annotation for name, field in Figures.model_fields.items()
 }
 # Figures with a target of their own, and those of attention among them.
-FIGURES = tuple(name for name, kind in KINDS.items() if kind.beside is None)
+FIGURES = tuple(name for name, kind in KINDS.items() if kind.source.beside is None)
 ATTENTION_FIGURES = tuple(name for name in FIGURES if issubclass(KINDS[name], AttentionFigure))
-# The tidy file of each, below results/{model}/.
-SCORES = {name: KINDS[name].scores for name in FIGURES}

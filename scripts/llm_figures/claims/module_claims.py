@@ -4,16 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from llm_figures.claims.evaluation import (
-    Spread,
-    Table,
-    assess,
-    attempt,
-    claim_rows,
-    colour_positions,
-    measure_table,
-    table_of,
-)
+from llm_figures.claims.evaluation import Spread, assess, attempt, claim_rows
+from llm_figures.claims.regions import Table, colour_positions, measure_table, table_of
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.scores import scores_of_measure
 
@@ -29,7 +21,7 @@ def module_claims(
 
     scores: tidy scores, layer × module × metric. measured: what they were made from, text by text,
     for the spread over texts; None for a metric without texts. Values are places on the figure's
-    colour scale, from 0 to 1 (see `claim_evaluation.colour_positions`): models differ in the size
+    colour scale, from 0 to 1 (see `regions.colour_positions`): models differ in the size
     of the numbers, the published statements are about colours.
     """
     table = _table(scores, metric)

@@ -1,6 +1,6 @@
 """Options of claims: the config's sections, and the form of a file of claims."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, create_model, model_validator
 
@@ -21,7 +21,7 @@ from llm_figures.core.options import (
     by_kind,
     refusal,
 )
-from llm_figures.plotting.style import Palette
+from llm_figures.plotting.style import Figure, FigureSource, Palette
 
 FigureName = Literal[FIGURES]
 ChosenLayer = Annotated[
@@ -95,11 +95,15 @@ class ChoicesDrawing(Drawing):
     """Colours of the cells."""
 
 
-class Choices(ChoicesDrawing, ChoicesScoring):
+class Choices(ChoicesDrawing, ChoicesScoring, Figure):
     """What the published attention figures leave open.
 
     The claims about mean_qkv and scale_qkv are evaluated on every combination.
     """
+
+    source: ClassVar[FigureSource] = FigureSource(
+        "choices.parquet", "llm_figures.claims.choices_figure", "choices", by_default=False
+    )
 
 
 # Files of claims.

@@ -56,7 +56,7 @@ def counts(claims: pd.DataFrame) -> dict[str, int]:
 def claims_page(claims: pd.DataFrame, model: str) -> str:
     """Markdown: counts by figure, then a table for every figure.
 
-    claims: as from `claim_evaluation.claim_rows`.
+    claims: as from `evaluation.claim_rows`.
     """
     sections = [f"# Claims: {model}", _INTRODUCTION, _overview(claims)]
     for figure, part in claims.groupby("figure", sort=False):

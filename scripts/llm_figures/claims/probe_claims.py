@@ -6,15 +6,8 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.claims.definitions import listed
-from llm_figures.claims.evaluation import (
-    Spread,
-    Table,
-    assess,
-    attempt,
-    claim_rows,
-    measure_table,
-    table_of,
-)
+from llm_figures.claims.evaluation import Spread, assess, attempt, claim_rows
+from llm_figures.claims.regions import Table, measure_table, table_of
 from llm_figures.probe.classification_metrics import auc, resamples
 
 DRAWS = 500

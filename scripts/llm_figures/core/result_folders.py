@@ -5,22 +5,15 @@ such a folder made elsewhere or earlier, whose files are taken as they lie there
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# What a figure is compared by, below a model's folder.
-SCORES = {
-    "mean_qkv": "attention/mean_qkv.parquet",
-    "mean_qkv_tokens": "attention/mean_qkv_tokens.parquet",
-    "scale_qkv": "attention/scale_qkv.parquet",
-    "probe_auc": "probe/scores.parquet",
-    "module_map": "modules/scores.parquet",
-}
+# Of the models of the run, in the working directory.
+RESULTS = Path("results")
 CLAIMS = "claims.parquet"
 # Keys of the config and of a model's card under which paths stand.
 PATHS = {"path", "hold_out", "files", "result_folders"}
-KNOWN = ("model.json", CLAIMS, *SCORES.values())
 
 
 def at_home(path: str) -> str:
@@ -52,16 +45,22 @@ def portable(value: Any, under: str = "") -> Any:
     return value
 
 
-def folder_problems(folders: Sequence[str], models: Sequence[str]) -> Iterator[str]:
-    """One line for every folder that cannot be compared with the run's models or another folder."""
+def folder_problems(
+    folders: Sequence[str], models: Sequence[str], scores: Iterable[str]
+) -> Iterator[str]:
+    """One line for every folder that cannot be compared with the run's models or another folder.
+
+    scores: the files that figures are compared by, below a model's folder.
+    """
+    known = ("model.json", CLAIMS, *scores)
     taken = dict.fromkeys(models, "a model of this run")
     for place, folder in enumerate(folders, start=1):
         where, name = f"config: result_folders[{place}]: {folder}", folder_name(folder)
         if not Path(folder).is_dir():
             yield f"{where}: no such folder"
-        elif not any((Path(folder) / file).is_file() for file in KNOWN):
+        elif not any((Path(folder) / file).is_file() for file in known):
             yield (
-                f"{where}: none of {', '.join(KNOWN)} there; it must be a folder results/<model>"
+                f"{where}: none of {', '.join(known)} there; it must be a folder results/<model>"
             )
         elif name in taken:
             yield f"{where}: {name} is the name of {taken[name]}, too; rename the folder"
@@ -76,7 +75,7 @@ def compared(
 
     Returns the paths, and the missing files of the folders that lack it.
     """
-    found = {name: f"results/{name}/{file}" for name in models}
+    found = {name: str(RESULTS / name / file) for name in models}
     missing = []
     for folder in folders:
         path = Path(folder) / file

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_figures.core.checksums import sha256
+from llm_figures.core.environment import NO_PROGRESS_BARS
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 
@@ -125,7 +126,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> None:
-    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar redrawn in place has no place in a log
+    os.environ.update(NO_PROGRESS_BARS | os.environ)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging

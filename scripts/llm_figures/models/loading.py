@@ -4,12 +4,9 @@ import os
 import socket
 from pathlib import Path
 
-# Weights and tokenizer are on disk by now: a job on a node without network must not look further.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# CUDA's matrix products repeat to the bit only with a fixed workspace.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-# The CPU's repeat to the bit whatever the number of threads only in this mode.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+from llm_figures.core.environment import OFFLINE, REPEATABLE
+
+os.environ.update(OFFLINE | REPEATABLE | os.environ)
 
 import tokenizers
 import torch

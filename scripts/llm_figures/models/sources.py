@@ -5,7 +5,6 @@ it. What is downloaded lies in the user's cache, outside the clone.
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llm_figures.core.checksums import sha256
+from llm_figures.core.environment import cache_folder
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.core.result_folders import RESULTS
 from llm_figures.models.architectures import check_architecture, check_folder_architecture
 from llm_figures.models.gguf import (
     WEIGHTS,
@@ -33,12 +34,6 @@ from llm_figures.models.model_info import check_folder, count_parameters, read_c
 
 # Pickled weights: reading them can run code.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
-
-
-def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/llm-figures, by default ~/.cache/llm-figures."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "llm-figures"
 
 
 def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
@@ -170,13 +165,12 @@ def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
 
 
 def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
-    """The folder that the rule finetune_model made; the working directory holds results/."""
-    results = Path("results")
-    folder = (results / name / "finetuned").resolve()
+    """The folder that the rule finetune_model made."""
+    folder = (RESULTS / name / "finetuned").resolve()
     where = f"model {name}: fine-tuned of {entry['base']}"
     check_folder(folder, where)
     _check_weights(folder, entry, where)
-    base = read_card(results / entry["base"] / "model.json")
+    base = read_card(RESULTS / entry["base"] / "model.json")
     table = read_frame(folder / "questions.parquet")
     losses = table.groupby("trained")[["loss_before", "loss_after"]].mean()
     return folder, {

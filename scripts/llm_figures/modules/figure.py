@@ -129,7 +129,7 @@ def module_bar(
     return bar
 
 
-def module_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+def modules_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     """The formula, the range, and where the colours' middle stands."""
     values = scores.loc[scores["metric"] == options["metric"], "value"].to_numpy(float)
     _, (low, high) = colour_scale(values, options)

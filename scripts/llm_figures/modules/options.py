@@ -16,7 +16,7 @@ from llm_figures.core.options import (
 )
 from llm_figures.models.options import ModelName
 from llm_figures.modules.metrics import METRICS
-from llm_figures.plotting.style import Figure, Palette
+from llm_figures.plotting.style import Figure, FigureSource, Palette
 from llm_figures.probe.options import Token
 
 ModuleMetric = Literal[tuple(METRICS)]
@@ -148,5 +148,6 @@ class ModuleDrawing(Drawing):
 class ModuleMap(ModuleDrawing, ModuleScoring, Figure):
     """A metric of every projection of every layer."""
 
-    scores: ClassVar[str] = "modules/scores.parquet"
-    drawing: ClassVar[str] = "llm_figures.modules.figure"
+    source: ClassVar[FigureSource] = FigureSource(
+        "modules/scores.parquet", "llm_figures.modules.figure", "modules", compared=True
+    )

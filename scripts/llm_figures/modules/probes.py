@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
+from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import metrics
-from llm_figures.probe.fitting import Cell, probe_layers
+from llm_figures.probe.fitting import probe_layers
 
 
 def module_probe_scores(

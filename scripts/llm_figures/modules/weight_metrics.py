@@ -9,8 +9,9 @@ matrix; ranks and angles are averages over the experts.
 import os
 from collections.abc import Collection, Iterable, Iterator
 
-# As in models: the same bits whatever the number of threads. Before torch is imported.
-os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+from llm_figures.core.environment import REPEATABLE
+
+os.environ.update(REPEATABLE | os.environ)
 
 import numpy as np
 import torch

@@ -20,8 +20,9 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
 from matplotlib.transforms import Bbox
 
+from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
-from llm_figures.core.parquet_tensors import read_frame, whole_file
+from llm_figures.core.parquet_tensors import read_frame
 
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
 # From so many cells a side on, a cell is about as wide as the frame's line.

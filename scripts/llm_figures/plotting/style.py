@@ -1,5 +1,6 @@
 """Options that all figures share, and what the workflow must know about a figure."""
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -19,16 +20,31 @@ Palette = Annotated[NonEmpty, Says("blue-white-orange or a palette known to seab
 Limits = Annotated[tuple[Number, ...], Items(2, 2), Says("two numbers, the smaller first")]
 
 
-class Figure(Options):
-    """A figure of the config's `figures`, and where the workflow finds what it is made of.
+@dataclass(frozen=True)
+class FigureSource:
+    """Where a figure comes from.
 
-    scores: its tidy file, below results/{model}/. drawing: the module that draws it and writes its
-    caption. beside: the figure with whose target it is made; it then has none of its own.
+    scores: the tidy Parquet file it is drawn from, below results/{model}/.
+    module: the library module that draws it.
+    draw: the prefix of its functions there: `draw_{draw}(scores, options)` returns a matplotlib
+        figure, `{draw}_caption(scores, model, options)` the caption.
+    beside: the figure in whose target and section of the report it stands; else it has its own.
+    by_default: whether the target `figures` draws it.
+    compared: whether `compare` sets several models side by side in it.
     """
 
-    scores: ClassVar[str]
-    drawing: ClassVar[str]
-    beside: ClassVar[str | None] = None
+    scores: str
+    module: str
+    draw: str
+    beside: str | None = None
+    by_default: bool = True
+    compared: bool = False
+
+
+class Figure(Options):
+    """Options of a figure, and where it comes from."""
+
+    source: ClassVar[FigureSource]
 
 
 class Style(Drawing):

@@ -8,41 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from llm_figures.models.model_info import check_shape
+from llm_figures.models.layer_checks import check_shape
 from llm_figures.plotting.drawing import colour_bar, colour_list, colour_map, heatmap, tick_step
+from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, FITTED, LABELS
 from llm_figures.probe.protocol import OUTPUT_BASELINES, TOKENS
 
-LABELS = {
-    "auc": "AUC",
-    "accuracy": "Accuracy",
-    "f1": "F1",
-    "average_precision": "Average precision",
-}
 SITES = {
     "residual": "the residual stream",
     "attention": "the attention output of each block",
     "mlp": "the MLP output of each block",
 }
-# In the order in which captions and legends name them.
-CONTROLS = {
-    "embeddings": "embeddings, same token",
-    "shuffled_within_group": "labels shuffled within group",
-    "group_only": "group alone",
-    "shuffled_labels": "labels shuffled",
-    "answer_log_probability": "mean log-probability of the answer",
-    "exact_answer_log_probability": "mean log-probability of the exact answer",
-    "p_true": "p(true)",
-}
-# Those with fits of their own in every cell; the others are repeated from layer to layer.
-FITTED = ("none", "shuffled_labels", "shuffled_within_group")
 GREYS = ("0.15", "0.35", "0.55")
 DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
-# These three, where a cell does not beat them, explain it without the model having judged anything.
-EXPLANATIONS = {
-    "embeddings": "the token itself, as its embedding shows",
-    "shuffled_within_group": "the group of the question, as labels shuffled within group show",
-    "group_only": "the group of the question alone",
-}
 
 
 def highlighted_layers(layers: list[int | str], depth: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from llm_figures.core.options import (
     Says,
     by_kind,
 )
-from llm_figures.plotting.style import Figure, Limits, Palette
+from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
 from llm_figures.probe.protocol import protocol
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
@@ -218,16 +218,17 @@ class ProbeAucDrawing(Drawing):
 class ProbeAuc(ProbeAucDrawing, ProbeScoring, Figure):
     """How well a linear probe detects a wrong answer, by layer and token."""
 
-    scores: ClassVar[str] = "probe/scores.parquet"
-    drawing: ClassVar[str] = "llm_figures.probe.figure"
+    source: ClassVar[FigureSource] = FigureSource(
+        "probe/scores.parquet", "llm_figures.probe.figure", "probe", compared=True
+    )
 
 
 class ProbeCurves(Drawing, Figure):
     """The probe's scores by layer, with confidence intervals and controls; made with probe_auc."""
 
-    scores: ClassVar[str] = "probe/scores.parquet"
-    drawing: ClassVar[str] = "llm_figures.probe.figure"
-    beside: ClassVar[str | None] = "probe_auc"
+    source: ClassVar[FigureSource] = FigureSource(
+        "probe/scores.parquet", "llm_figures.probe.figure", "curves", beside="probe_auc"
+    )
 
     tokens: Annotated[tuple[Token, ...], Items(1, 8, distinct=True)] | None = None
     """null takes last_q, exact_answer_before_first, exact_answer_last, -1

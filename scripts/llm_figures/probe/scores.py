@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
+from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import (
     METRICS,
     bootstrap_interval,
@@ -13,7 +14,7 @@ from llm_figures.probe.classification_metrics import (
     metrics,
     resamples,
 )
-from llm_figures.probe.fitting import Cell, probe_cell
+from llm_figures.probe.fitting import probe_cell
 from llm_figures.probe.protocol import OUTPUT_BASELINES, PRESETS
 
 # Resamples behind the interval of a single split.

@@ -7,7 +7,7 @@ import pandas as pd
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.probe.token_positions import named_positions
-from llm_figures.questions.labels import check_labels
+from llm_figures.questions.answers import check_labels
 
 
 class Probed(NamedTuple):

@@ -10,22 +10,19 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import yaml
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.result_folders import SCORES, at_home
+from llm_figures.core.result_folders import at_home
 
 # Raised when a reader of the former format would misread this one.
 FORMAT = 1
 CONTENTS = "bundle.json"
 CONFIG = "config.yaml"
-NEEDED = (CONFIG, *SCORES.values())
-# Figures that are no target of `figures`: the file each is drawn from.
-FURTHER = {"choices": "choices.parquet", "probe_presets": "probe/presets.parquet"}
 
 
 @dataclass(frozen=True)
@@ -54,11 +51,6 @@ class Bundle:
     def others(self) -> list[str]:
         """Names of all its other files."""
         return [name for name in self.files if not name.startswith("figures/")]
-
-    @property
-    def further(self) -> list[str]:
-        """Its figures that are no target of `figures`."""
-        return [figure for figure, scores in FURTHER.items() if scores in self.files]
 
 
 def pack(
@@ -92,8 +84,10 @@ def pack(
             archive.writestr(member, text.encode() if name == CONTENTS else files[name])
 
 
-def read_bundle(path: str) -> Bundle:
+def read_bundle(path: str, needed: Iterable[str] = ()) -> Bundle:
     """Check an archive as a whole: every member is there, is listed and has its sha256.
+
+    needed: files that an archive of ours always has, beside its config.
 
     Raises:
         UserError: one line, for a file that is none of these archives, is damaged or unsafe, or is
@@ -101,7 +95,7 @@ def read_bundle(path: str) -> Bundle:
     """
     file = Path(at_home(path))
     contents, members = _members(file)
-    lacking = [name for name in NEEDED if name not in members]
+    lacking = [name for name in (CONFIG, *needed) if name not in members]
     if lacking:
         raise UserError(f"{path}: {lacking[0]} is missing in the archive")
     try:

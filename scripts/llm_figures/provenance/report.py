@@ -19,7 +19,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from llm_figures.claims.definitions import COMPARISONS, SYMBOLS
 from llm_figures.core.errors import UserError
-from llm_figures.probe.figure import CONTROLS, EXPLANATIONS, LABELS
+from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
 
 MOST_DATA = 5_000_000  # bytes of one data file that is put into the page
 PLAIN_CSV = 1_000_000  # bytes of a CSV that is put there as it is; a larger one is gzipped
@@ -186,7 +186,7 @@ def probe_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> 
 
     Returns {layer, token, metric, rows: [{name, mean, interval, gain, gain_interval, explains}]},
     the probe itself first. A control explains the cell where the interval of the probe's gain over
-    it includes zero and it needs no judgement of the model (`probe_figure.EXPLANATIONS`).
+    it includes zero and it needs no judgement of the model (`controls.EXPLANATIONS`).
     """
     chosen = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
     scored = chosen[chosen["control"] == "none"].dropna(subset="mean")

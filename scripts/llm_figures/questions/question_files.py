@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.jsonl import json_rows, text_lines
 from llm_figures.core.result_folders import at_home
+from llm_figures.core.text_files import json_rows, text_lines
 
 KINDS = (".csv", ".jsonl", ".parquet", ".tsv")
 # Keys of the config's `dataset` that name a column.

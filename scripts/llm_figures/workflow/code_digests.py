@@ -52,8 +52,10 @@ def drawing_versions() -> dict[str, str | None]:
     return found | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
 
 
-def code_versions(script: Path) -> list[str]:
+def code_versions(script: Path, *modules: str) -> list[str]:
     """The script and its local imports, each with a digest of what it does: "job.py 1a2b3c4d5e6f".
+
+    modules: names of further modules of ours, which the script imports by name.
 
     Comments, docstrings and layout are not part of it: an edit of them runs nothing again.
 
@@ -63,38 +65,41 @@ def code_versions(script: Path) -> list[str]:
     root = script.parent
     return [
         f"{file.relative_to(root).as_posix()} {_source(file, root).digest}"
-        for file in local_imports(script)
+        for file in local_imports(script, *modules)
     ]
 
 
 @cache
-def local_imports(script: Path) -> tuple[Path, ...]:
+def local_imports(script: Path, *modules: str) -> tuple[Path, ...]:
     """The script itself and every file below its folder that it imports, directly or not.
 
-    Imports inside functions count. The order is stable: the script first, the rest sorted.
+    modules: see `code_versions`. Imports inside functions count. The order is stable: the script
+    first, the rest sorted.
     """
-    found: set[Path] = set()
-    queue = [script]
-    while queue:
-        for path in _imported(queue.pop(), script.parent):
-            if path not in found:
-                found.add(path)
-                queue.append(path)
+    root = script.parent
+    found = {script, *(file for module in modules for file in _files_of(module, root))}
+    waiting = list(found)
+    while waiting:
+        new = set(_imported(waiting.pop(), root)) - found
+        found |= new
+        waiting += new
     return (script, *sorted(found - {script}))
 
 
 @cache
 def _imported(file: Path, root: Path) -> tuple[Path, ...]:
-    paths = []
-    for name in _source(file, root).imports:
-        parts = name.split(".")
-        if parts[0] not in _modules(root):
-            continue
-        # importing a.b also runs a/__init__.py
-        for depth in range(1, len(parts) + 1):
-            base = root.joinpath(*parts[:depth])
-            paths += [p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()]
-    return tuple(paths)
+    return tuple(path for name in _source(file, root).imports for path in _files_of(name, root))
+
+
+@cache
+def _files_of(name: str, root: Path) -> tuple[Path, ...]:
+    """The files that importing a dotted name runs; of a.b.c also those of a and a.b."""
+    parts = name.split(".")
+    if parts[0] not in _modules(root):
+        return ()
+    bases = [root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    files = [path for base in bases for path in (base.with_suffix(".py"), base / "__init__.py")]
+    return tuple(path for path in files if path.is_file())
 
 
 @cache

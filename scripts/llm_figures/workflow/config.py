@@ -20,10 +20,11 @@ from llm_figures.claims.options import Choices, Claims
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Items, Options, Text, drawn_keys, read_options
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
-from llm_figures.core.yaml_files import own_yaml
+from llm_figures.core.text_files import own_yaml
 from llm_figures.inference.options import Prompt
 from llm_figures.models.gguf import check_gguf, named_gguf
-from llm_figures.models.model_info import check_choices, check_folder, check_shape, shape_of, stated
+from llm_figures.models.layer_checks import check_choices, check_shape
+from llm_figures.models.model_info import check_folder, shape_of, stated
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
 from llm_figures.modules.metrics import of_measure, shown_metrics
 from llm_figures.plotting.style import Style
@@ -365,7 +366,8 @@ def _models_problems(config: Config) -> Iterator[str]:
             f"config: dataset.label: {label!r} holds judgements of one "
             "model's answers; run the models one at a time, each with its own"
         )
-    yield from folder_problems(config.result_folders, config.model_names)
+    files = {kind.source.scores for kind in KINDS.values()}
+    yield from folder_problems(config.result_folders, config.model_names, sorted(files))
 
 
 def _compare_problems(config: Config) -> Iterator[str]:

@@ -35,7 +35,7 @@ from llm_figures.attention.qk_store import altered_states, stored_states
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.definitions import STATISTICS
-from llm_figures.claims.evaluation import maps_of
+from llm_figures.claims.panels import maps_of
 from llm_figures.core import parquet_tensors as tensors
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file, write_tensors

@@ -11,23 +11,12 @@ import planted
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.definitions import ATTENTION, NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
-from llm_figures.claims.evaluation import (
-    COLUMNS,
-    Panel,
-    Spread,
-    Table,
-    assess,
-    attempt,
-    claim_rows,
-    colour_positions,
-    maps_of,
-    measure_maps,
-    measure_table,
-    table_of,
-)
+from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, claim_rows
 from llm_figures.claims.module_claims import module_claims
 from llm_figures.claims.page import claims_page, counts, guard, number
+from llm_figures.claims.panels import Panel, maps_of, measure_maps
 from llm_figures.claims.probe_claims import bootstrap_tables, probe_claims, score_tables
+from llm_figures.claims.regions import Table, colour_positions, measure_table, table_of
 from llm_figures.claims.statistics import NotApplicableError
 from llm_figures.core.errors import UserError
 from llm_figures.probe.classification_metrics import auc

@@ -14,21 +14,16 @@ import compare_claims
 import render_comparison
 from drawn_figures import STYLE, cells, probe_scores, texts
 from llm_figures.claims.comparison import claims_table, stacked_claims, unusable_claims
-from llm_figures.comparison.figures import (
-    comparison_caption,
-    draw_comparison,
-    grid,
-    layer_step,
-    panel_labels,
-    unusable,
-    wrapped,
-)
+from llm_figures.comparison.attention import panel_labels
+from llm_figures.comparison.figure import comparison_caption, draw_comparison, unusable
+from llm_figures.comparison.panels import grid, layer_step, wrapped
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.core.result_folders import compared, comparison_problem, folder_problems
 from llm_figures.modules.figure import COLUMNS
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.probe.protocol import TOKENS
+from llm_figures.workflow.figures import scores_of_figures
 
 LONG = "Some-Model-3.1-70B-Instruct-with_a_very.long-name-v2"
 
@@ -427,7 +422,11 @@ def test_bad_folders_are_one_line_each(tmp_path):
     taken = result_folder(tmp_path / "a", "model.json")
     empty = tmp_path / "empty"
     empty.mkdir()
-    problems = list(folder_problems([good, twin, taken, str(empty), "nowhere"], ["a"]))
+    problems = list(
+        folder_problems(
+            [good, twin, taken, str(empty), "nowhere"], ["a"], scores_of_figures().values()
+        )
+    )
     assert len(problems) == 4
     assert f"result_folders[2]: {twin}: m is the name of {good}, too" in problems[0]
     assert f"result_folders[3]: {taken}: a is the name of a model of this run, too" in problems[1]

@@ -13,7 +13,7 @@ from llm_figures.models.projections import watched
 from llm_figures.modules.probes import module_probe_scores
 from llm_figures.modules.schema import module_column, module_columns, module_states_schema
 from llm_figures.modules.states import module_states, module_states_columns
-from llm_figures.probe.fitting import Cell, Split
+from llm_figures.probe.cells import Cell, Split
 from llm_figures.probe.protocol import PRESETS
 
 PROMPTS = [[5, 6, 7, 8, 9, 20 + n] for n in range(5)]

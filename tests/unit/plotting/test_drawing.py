@@ -11,10 +11,10 @@ import pytest
 from drawn_figures import PROTOCOL, SVG, cells, drawn, probe_scores, texts
 from llm_figures.attention.figure import attention_caption, draw_attention, epsilon_label
 from llm_figures.core.errors import UserError
-from llm_figures.modules.figure import COLUMNS, draw_modules, module_caption
+from llm_figures.modules.figure import COLUMNS, draw_modules, modules_caption
 from llm_figures.plotting.drawing import colour_map, drawing_style, tick_step
+from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.figure import (
-    CONTROLS,
     curves_caption,
     draw_curves,
     draw_probe,
@@ -237,7 +237,7 @@ def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
     lefts = [positions(svg, COLUMNS)[column][0] for column in COLUMNS]
     assert lefts == sorted(lefts)
     assert 2 <= len([text for text in found if re.fullmatch(r"0\.\d+", text)]) <= 5
-    assert "1/√d_in" in module_caption(table, "m", options["module_map"])
+    assert "1/√d_in" in modules_caption(table, "m", options["module_map"])
 
 
 def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, tmp_path):

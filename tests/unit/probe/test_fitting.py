@@ -6,18 +6,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from llm_figures.core.errors import UserError
+from llm_figures.probe.cells import assign_folds, make_cells, splits
 from llm_figures.probe.classification_metrics import metrics
-from llm_figures.probe.fitting import (
-    assign_folds,
-    make_cells,
-    probe_layers,
-    splits,
-    standardise,
-)
+from llm_figures.probe.fitting import probe_layers, standardise
 from llm_figures.probe.newton import Dual, NewtonSolver, Primal
-from llm_figures.probe.protocol import PRESETS, protocol
+from llm_figures.probe.protocol import protocol
 from llm_figures.probe.scores import probe_scores
-from llm_figures.questions.labels import check_labels
 
 COUNT, HIDDEN = 300, 24
 STRICT = protocol({"preset": "strict", "seed": 0}, hold_out=False)
@@ -245,33 +239,6 @@ def test_copies_of_an_input_tie_exactly(labels):
     assert auc["none", 0, "-1"] == pytest.approx(np.mean(expected), abs=1e-12)
 
 
-def test_twins_share_a_fold_and_labels_are_balanced(labels):
-    twins = np.arange(COUNT) % 150
-    folds = [assign_folds(labels, twins, folds=5, seed=seed) for seed in (0, 1)]
-    for found in folds:
-        assert (found[:150] == found[150:]).all()
-        rates = [labels[found == fold].mean() for fold in range(5)]
-        assert max(rates) - min(rates) < 0.1
-    assert (folds[0] != folds[1]).any()
-
-
-def test_splits_test_every_question_once_a_repeat_or_what_they_say(labels):
-    nobody, twins = np.zeros(COUNT, bool), np.arange(COUNT)
-    found = splits(labels, twins, nobody, STRICT | {"repeats": 2})
-    assert len(found) == 10
-    tested = sum(split.test.astype(int) for split in found)
-    assert (tested == 2).all()
-    assert all((split.train == ~split.test).all() for split in found)
-    (single,) = splits(labels, twins, nobody, STRICT | {"split": "single"})
-    assert single.test.sum() == COUNT / 5
-    (single,) = splits(labels, twins % 150, nobody, STRICT | {"split": "single"})
-    assert (single.test[:150] == single.test[150:]).all()
-    held = np.arange(COUNT) >= 250
-    (split,) = splits(labels, twins, held, protocol({"preset": "strict", "seed": 0}, True))
-    assert (split.test == held).all()
-    assert (split.train == ~held).all()
-
-
 def test_held_out_questions_are_scored_and_never_trained_on(labels):
     held = np.arange(COUNT) >= 200
     chosen = protocol({"preset": "strict", "seed": 0}, hold_out=True)
@@ -377,19 +344,3 @@ def test_states_that_are_not_finite_are_named(labels):
     states[7, 2] = np.nan
     with pytest.raises(UserError, match=r"layer 0 hold .* not finite, the first in row 8"):
         scored([states], answered(labels))
-
-
-@pytest.mark.parametrize("right", [0, 19, 81, 100])
-def test_fewer_than_twenty_of_either_label_is_one_clear_line(right):
-    answers = answered((np.arange(100) >= right).astype(int))
-    with pytest.raises(UserError, match=rf"{right} right and {100 - right} wrong .* at least 20"):
-        check_labels(answers, "answers.md")
-    held_out = pd.concat([answered(np.arange(100) % 2), answers.assign(hold_out=True)])
-    with pytest.raises(UserError, match=rf"{right} right .* among the held-out questions"):
-        check_labels(held_out, "answers.md")
-
-
-def test_what_the_config_sets_takes_the_place_of_the_preset():
-    probe = {"preset": "published", "seed": 3, "site": None, "C": 0.5, "split": "folds"}
-    chosen = protocol(probe, hold_out=False)
-    assert chosen == PRESETS["published"] | {"C": 0.5, "split": "folds", "seed": 3}

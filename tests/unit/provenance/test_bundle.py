@@ -11,7 +11,6 @@ import yaml
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import portable
 from llm_figures.provenance.bundle import (
-    NEEDED,
     bundle_folder,
     pack,
     read_bundle,
@@ -19,7 +18,9 @@ from llm_figures.provenance.bundle import (
     redraw_verdict,
 )
 from llm_figures.workflow.config import check_config, check_redraw
+from llm_figures.workflow.figures import scores_of_figures
 
+NEEDED = ("config.yaml", *scores_of_figures().values())
 CONTENT = {name: f"content of {name}".encode() for name in NEEDED} | {
     "config.yaml": b"model: tiny\n",
     "figures/mean_qkv.pdf": bytes(2000),
@@ -58,7 +59,7 @@ def with_contents(members, **changes):
 
 
 def test_an_archive_comes_back_as_it_was_and_twice_the_same(archive, tmp_path):
-    bundle = read_bundle(str(archive))
+    bundle = read_bundle(str(archive), NEEDED)
     assert (bundle.model, bundle.folder, bundle.config) == (
         "tiny",
         "tiny.bundle",
@@ -94,7 +95,7 @@ def test_an_archive_comes_back_as_it_was_and_twice_the_same(archive, tmp_path):
 )
 def test_what_is_wrong_with_an_archive_is_one_line(archive, change, message):
     with pytest.raises(UserError, match=message) as raised:
-        read_bundle(rewritten(archive, change))
+        read_bundle(rewritten(archive, change), NEEDED)
     assert "\n" not in str(raised.value)
 
 
@@ -102,14 +103,14 @@ def test_an_archive_without_what_a_figure_needs_is_refused(tmp_path):
     path = tmp_path / "less.zip"
     pack(path, {n: c for n, c in CONTENT.items() if n != "modules/scores.parquet"}, **FACTS)
     with pytest.raises(UserError, match="modules/scores.parquet is missing in the archive"):
-        read_bundle(str(path))
+        read_bundle(str(path), NEEDED)
 
 
 @pytest.mark.parametrize("length", [0, 10, 400, -1])
 def test_a_part_of_an_archive_or_another_file_is_refused(archive, length):
     archive.write_bytes(archive.read_bytes()[:length])
     with pytest.raises(UserError, match="cannot be read as an archive"):
-        read_bundle(str(archive))
+        read_bundle(str(archive), NEEDED)
 
 
 def test_every_single_changed_byte_is_noticed_or_harmless(archive):
@@ -159,7 +160,7 @@ def test_paths_of_the_machine_are_reduced_to_a_name():
 
 
 def test_the_verdict_names_what_differs_and_why(archive):
-    bundle = read_bundle(str(archive))
+    bundle = read_bundle(str(archive), NEEDED)
     same = {name: bundle.files[f"figures/{name}"]["sha256"] for name in bundle.figures}
     record, line = redraw_verdict(bundle, same, bundle.drawn_with, [])
     assert line == "2 files equal those of tiny.bundle.zip, byte for byte"

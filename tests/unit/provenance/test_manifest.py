@@ -18,7 +18,7 @@ STAGES = {
     "quote_answers": [],
     "generate_answers": [f"forward/generations/{shard}-of-2.parquet" for shard in range(2)],
     "ask_p_true": ["forward/p_true/gone.parquet"],
-    "render_modules": ["figures/one.svg"],
+    "render_figure": ["figures/one.svg"],
 }
 
 
@@ -69,7 +69,7 @@ def test_files_are_listed_with_their_bytes_and_maker(folder):
     assert files["figures/one.svg"] == {
         "bytes": 6,
         "sha256": hashlib.sha256(b"<svg/>").hexdigest(),
-        "made_by": "render_modules",
+        "made_by": "render_figure",
     }
     # Of an earlier run: there, listed, and not said to be of this one.
     assert files["forward/generations/0-of-1.parquet"]["made_by"] is None
@@ -89,7 +89,7 @@ def test_stages_sum_their_own_jobs_and_list_every_device(folder):
         },
         # Measured, though its file was deleted since.
         "ask_p_true": {"jobs": 1, "seconds": 2, "max_memory_mb": None},
-        "render_modules": {"jobs": 0, "seconds": 0, "max_memory_mb": None},
+        "render_figure": {"jobs": 0, "seconds": 0, "max_memory_mb": None},
     }
 
 
@@ -175,7 +175,7 @@ def test_verify_names_what_changed_or_is_missing(folder):
     first, *lines = str(caught.value).splitlines()
     assert first.startswith(f"3 file(s) are not as {folder / 'manifest.json'} says (4 listed); ")
     assert lines == [
-        "  figures/one.svg: changed (made by render_modules)",
+        "  figures/one.svg: changed (made by render_figure)",
         "  forward/generations/0-of-2.parquet: changed (made by generate_answers)",
         "  forward/generations/1-of-2.parquet: missing (made by generate_answers)",
     ]
@@ -212,12 +212,12 @@ def test_verify_lets_other_targets_make_their_files_anew(folder):
     with pytest.raises(UserError) as caught:
         verify(folder / "manifest.json")
     assert str(caught.value).splitlines()[1:] == [
-        "  figures/one.svg: changed (made by render_modules)"
+        "  figures/one.svg: changed (made by render_figure)"
     ]
 
 
 def test_verify_counts_what_it_does_not_name(tmp_path):
-    facts = {"bytes": 1, "sha256": "0", "made_by": "render_modules"}
+    facts = {"bytes": 1, "sha256": "0", "made_by": "render_figure"}
     files = {f"figures/{number}.png": facts for number in range(NAMED + 5)}
     (tmp_path / "manifest.json").write_text(json.dumps({"files": files}))
     with pytest.raises(UserError) as caught:

@@ -4,7 +4,7 @@ import pytest
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame, write_frame
-from llm_figures.questions.answers import judged_answers
+from llm_figures.questions.answers import check_labels, judged_answers
 from llm_figures.questions.answers_report import answers_report
 
 SPANS = ["valid", "problem", "span_start", "span_end", "exact_answer"]
@@ -300,3 +300,19 @@ def test_an_example_shows_what_was_marked_whatever_the_text():
     assert "- answer: \\*\n- right answers: (none)" in report
     assert "- answer: (empty)\n- right answers: (none)" in report
     assert r"| a\|b | 3 | 1 | 33.3% | 1 | 100.0% |" in report
+
+
+def labelled(correct):
+    """Valid answers, right where `correct`."""
+    columns = {"question_id": range(len(correct)), "answer": "x", "correct": correct}
+    return pd.DataFrame(columns | {"valid": True, "hold_out": False})
+
+
+@pytest.mark.parametrize("right", [0, 19, 81, 100])
+def test_fewer_than_twenty_of_either_label_is_one_clear_line(right):
+    answers = labelled(np.arange(100) < right)
+    with pytest.raises(UserError, match=rf"{right} right and {100 - right} wrong .* at least 20"):
+        check_labels(answers, "answers.md")
+    held_out = pd.concat([labelled(np.arange(100) % 2 == 0), answers.assign(hold_out=True)])
+    with pytest.raises(UserError, match=rf"{right} right .* among the held-out questions"):
+        check_labels(held_out, "answers.md")

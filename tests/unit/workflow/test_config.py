@@ -7,12 +7,8 @@ import sys
 import pytest
 
 from llm_figures.core.errors import UserError
-from llm_figures.models.model_info import check_choices, check_shape
-from llm_figures.workflow.config import (
-    check_config,
-    compared_entry,
-    read_config,
-)
+from llm_figures.models.layer_checks import check_choices, check_shape
+from llm_figures.workflow.config import check_config, compared_entry, read_config
 
 
 def checked(config, root):

@@ -1,6 +1,6 @@
 """What follows from the option classes: config.yaml, the JSON schemas and the reference."""
 
-import importlib.util
+import importlib
 import json
 import re
 
@@ -9,9 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from llm_figures.claims.figures import ATTENTION_FIGURES, FIGURES, KINDS
-from llm_figures.claims.figures import SCORES as SCORES_OF_FIGURES
 from llm_figures.core.options import Options, documentation, options_of
-from llm_figures.core.result_folders import SCORES
 from llm_figures.workflow.config import Config
 from llm_figures.workflow.generate_config import WIDTH, format_value, generate_files
 
@@ -90,7 +88,8 @@ def test_schemas_accept_what_the_classes_accept(root):
 def test_the_registry_names_what_is_there(root):
     assert FIGURES == ("mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map")
     assert FIGURES[:3] == ATTENTION_FIGURES
-    assert SCORES_OF_FIGURES == SCORES
-    for kind in KINDS.values():
-        assert importlib.util.find_spec(kind.drawing), kind
-        assert re.fullmatch(r"\w+/\w+\.parquet", kind.scores)
+    for name, kind in KINDS.items():
+        module = importlib.import_module(kind.source.module)
+        assert hasattr(module, f"draw_{kind.source.draw}"), name
+        assert hasattr(module, f"{kind.source.draw}_caption"), name
+        assert re.fullmatch(r"\w+/\w+\.parquet", kind.source.scores)

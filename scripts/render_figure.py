@@ -1,16 +1,18 @@
-"""Draw the presets of the probe side by side."""
+"""Draw one figure and write its caption, with the functions of its library module."""
+
+from importlib import import_module
 
 from llm_figures.core.job import job
 from llm_figures.plotting.drawing import render
-from llm_figures.probe.figure import draw_presets, presets_caption
 
 if "snakemake" in globals():
     with job(snakemake):
+        module = import_module(snakemake.params.module)
         render(
-            draw_presets,
-            presets_caption,
+            getattr(module, f"draw_{snakemake.params.draw}"),
+            getattr(module, f"{snakemake.params.draw}_caption"),
             scores=snakemake.input.scores,
-            pictures=snakemake.output.pictures,
+            pictures=[snakemake.output[kind] for kind in ("pdf", "svg", "png")],
             caption=snakemake.output.caption,
             panels=snakemake.output.panels,
             model=snakemake.params.model,

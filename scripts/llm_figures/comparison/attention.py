@@ -1,0 +1,179 @@
+"""The attention figures of several models."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from llm_figures.attention.figure import attention_panel, epsilon_label, figure_title
+from llm_figures.comparison.panels import Tables, grid, lacking_columns, text_width, wrapped
+from llm_figures.plotting.drawing import colour_bar, colour_map, styled_title
+
+NEEDED = {
+    "panel_row", "panel_column", "input", "component", "operation", "over", "epsilon", "scope",
+    "layer", "head", "query_position", "key_position", "weight",
+}  # fmt: skip
+# Inches.
+MARGIN = 0.12
+MAP, GAP = 0.92, 0.07
+BLOCK_GAP = 0.32
+BAR, BAR_GAP = 0.14, 0.22
+
+
+def unusable(table: pd.DataFrame, options: dict) -> str | None:
+    """Why a model's cells cannot be drawn beside others; None if they can."""
+    return lacking_columns(table, NEEDED) or (None if len(table) else "is empty")
+
+
+def draw(tables: Tables, options: dict) -> Figure:
+    """A block of maps per model: columns titled once above, rows once at the left.
+
+    Places are computed, not fitted: every map of every model has the same size.
+    """
+    size, cmap = plt.rcParams["font.size"], colour_map(options["palette"])
+    line = 1.4 * size / 72
+    shapes = {
+        name: (cells["panel_row"].max() + 1, cells["panel_column"].max() + 1)
+        for name, cells in tables.items()
+    }
+    labels = {name: panel_labels(cells) for name, cells in tables.items()}
+    # No title is wider than its map, whatever the ε or the font.
+    side = max(
+        MAP,
+        *(
+            text_width(text.replace("*", ""), size) + 0.08
+            for pair in labels.values()
+            for part in pair
+            for text in part
+        ),
+    )
+    most_rows, most_columns = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
+    maps_wide, maps_high = (n * side + (n - 1) * GAP for n in (most_columns, most_rows))
+    names = {name: wrapped(name, maps_wide, 1.2 * size) for name in tables}
+    rows, columns = grid(len(tables))
+    lines = [text.count("\n") + 1 for text in names.values()]
+    # Tops of the maps, by row of the grid; above them the columns' titles and the models' names.
+    tops, below = [], MARGIN
+    for row in range(rows):
+        above = line + 1.2 * line * max(lines[row * columns : (row + 1) * columns])
+        tops.append(below + above)
+        below += above + maps_high + BLOCK_GAP
+    block_wide = line + maps_wide
+    bottom = MARGIN + 2.4 * line  # the figure's title stands there
+    right = MARGIN + columns * block_wide + (columns - 1) * BLOCK_GAP
+    total_wide = right + BAR_GAP + BAR + 4.5 * line + MARGIN
+    total_high = tops[-1] + maps_high + bottom
+    fig = plt.figure(figsize=(total_wide, total_high))
+
+    def place(left: float, top: float) -> tuple[float, float]:
+        """A point in inches from the left and from the top, as fractions of the figure."""
+        return left / total_wide, 1 - top / total_high
+
+    for index, (name, cells) in enumerate(tables.items()):
+        left = MARGIN + index % columns * (block_wide + BLOCK_GAP) + line
+        top = tops[index // columns]
+        column_labels, row_labels = labels[name]
+        for (row, column), panel in cells.groupby(["panel_row", "panel_column"]):
+            x, y = left + column * (side + GAP), top + row * (side + GAP)
+            ax = fig.add_axes(
+                (*place(x, y + side), side / total_wide, side / total_high),
+                gid=f"block-{index}-panel-{row}-{column}",
+            )
+            mesh = attention_panel(panel, ax, cmap, options["limits"])
+        middle = left + (shapes[name][1] * (side + GAP) - GAP) / 2
+        fig.text(
+            *place(middle, top - line - 0.2 * line),
+            names[name],
+            size=1.2 * size,
+            ha="center",
+            va="bottom",
+            gid=f"block-{index}-title",
+            parse_math=False,
+        )
+        for column, text in enumerate(column_labels):
+            fig.text(
+                *place(left + column * (side + GAP) + side / 2, top - 0.25 * line),
+                text.replace("*", ""),
+                style="italic" if "*" in text else "normal",
+                ha="center",
+                va="bottom",
+                gid=f"block-{index}-column-{column}",
+            )
+        for row, text in enumerate(row_labels):
+            fig.text(
+                *place(left - 0.25 * line, top + row * (side + GAP) + side / 2),
+                text.replace("*", ""),
+                ha="right",
+                va="center",
+                rotation=90,
+                gid=f"block-{index}-row-{row}",
+            )
+    top, end = tops[0], tops[-1] + maps_high
+    low, high = options["limits"]
+    bar = fig.add_axes(
+        (*place(right + BAR_GAP, end), BAR / total_wide, (end - top) / total_high), gid="bar"
+    )
+    colour_bar(
+        fig, mesh, "Attention Weight", ticks=np.round(np.linspace(low, high, 6), 10), cax=bar
+    )
+    styled_title(
+        fig,
+        figure_title(options),
+        "figure-title",
+        anchor=((MARGIN + right) / 2 / total_wide, 0.0),
+        transform=fig.transFigure,
+        loc="lower center",
+        size=1.4 * size,
+    )
+    return fig
+
+
+def panel_labels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """What stands over the columns and beside the rows of a block; starred words are italic.
+
+    mean: components over the columns, inputs beside the rows. scale: ε, components.
+    """
+    first_row = cells[cells["panel_row"] == 0].drop_duplicates("panel_column")
+    first_column = cells[cells["panel_column"] == 0].drop_duplicates("panel_row")
+    if cells["operation"].iloc[0] == "mean":
+        return (
+            [f"*{name.capitalize()}*" for name in first_row.sort_values("panel_column").component],
+            [f"Input {index}" for index in first_column.sort_values("panel_row").input],
+        )
+    return (
+        [f"ε = {epsilon_label(e)}" for e in first_row.sort_values("panel_column").epsilon],
+        [name.capitalize() for name in first_column.sort_values("panel_row").component],
+    )
+
+
+def describe(tables: Tables, options: dict) -> str:
+    """What is shared by the blocks, and which layer and head of every model is shown."""
+    low, high = options["limits"]
+    changes = {name: _change(cells) for name, cells in tables.items()}
+    same = len(set(changes.values())) == 1
+    shown = []
+    for name, cells in tables.items():
+        first = cells.iloc[0]
+        head = "its heads' average" if first["head"] == "mean" else f"head {first['head']}"
+        shown.append(
+            f"{name}, layer {first['layer']} (from 0), {head}"
+            + ("" if same else f", {changes[name]}")
+        )
+    what = f": Query, Key or Value {next(iter(changes.values()))}" if same else ""
+    return (
+        f"Attention weights of one layer, one block per model{what}. Rows of a map are query "
+        "positions from the top, columns key positions; models cut the same text into different "
+        f"tokens. Colours span {low:g} to {high:g} in all. Shown: {'; '.join(shown)}."
+    )
+
+
+def _change(cells: pd.DataFrame) -> str:
+    """How the states of an attention figure were changed, and where."""
+    first = cells.iloc[0]
+    stage = "before" if first.get("stage") == "before_rotary" else "after"
+    made = "multiplied by ε"
+    if first["operation"] == "mean":
+        axis = {"features": "head dimension", "tokens": "token positions"}[first["over"]]
+        made = f"replaced by its mean over the {axis}"
+    where = "in this layer alone" if first["scope"] == "layer" else "in every layer"
+    return f"{made}, {stage} rotary embedding, {where}"

@@ -1,0 +1,63 @@
+"""Files that appear under their name only when they are whole.
+
+They are written beside their place first and renamed at the end, so that a job that dies leaves
+nothing a later run could take for data.
+"""
+
+import glob
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Seconds without a write after which another machine's partial file is taken for abandoned.
+ABANDONED_AFTER = 7 * 24 * 3600
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it to `path` on success, else remove it.
+
+    Two jobs that write the same file, on one machine or on two that share the folder, do not touch
+    each other's rows: each has a name of its own, and the file is that of the last to finish.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if _abandoned(partial):
+            partial.unlink(missing_ok=True)
+    writer = f"{_host()}.{os.getpid()}.{secrets.token_hex(4)}"
+    partial = path.with_name(f".{path.name}.{writer}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _abandoned(partial: Path) -> bool:
+    """Whether a partial file's writer was killed.
+
+    Of another machine's processes nothing is known here: its file counts as abandoned when nothing
+    was written to it for a week.
+    """
+    *_, host, process, _, _ = partial.name.split(".")
+    if host == _host() and process.isdecimal():
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # somebody else's, so alive
+            pass
+        return False
+    try:
+        return time.time() - partial.stat().st_mtime > ABANDONED_AFTER
+    except FileNotFoundError:  # finished or removed meanwhile
+        return False
+
+
+def _host() -> str:
+    return socket.gethostname().split(".")[0]

@@ -1,0 +1,42 @@
+"""What files are made by, asked of Snakemake's own rules."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from snakemake.iocontainers import Wildcards
+
+
+def jobs_behind(files: Iterable[str], rules: Iterable) -> list[tuple]:
+    """(rule, its wildcards) of every job by which the files are made, directly or not.
+
+    As the rules say for this config, whether the files are there or not. A file that no rule makes
+    is one of the user's.
+
+    rules: Snakemake's rules; of several that make a file the first counts.
+    """
+    waiting, found = list(files), {}
+    while waiting:
+        file = waiting.pop()
+        maker = next((rule for rule in rules if rule.is_producer(file)), None)
+        if maker is None:
+            continue
+        wildcards = Wildcards(fromdict=maker.get_wildcards(file))
+        job = maker, tuple(sorted(wildcards.items()))
+        if job not in found:
+            found[job] = wildcards
+            waiting += maker.expand_input(wildcards)[0]
+    return [(rule, wildcards) for (rule, _), wildcards in found.items()]
+
+
+def stages_behind(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str, list[str]]:
+    """{rule: the files in `folder` that it makes on the way to `files`}, relative to `folder`.
+
+    A rule is named as its script is: imported as a module, its own name may have a prefix.
+    """
+    stages: dict[str, list[str]] = {}
+    for rule, wildcards in jobs_behind(files, rules):
+        outputs = [Path(file) for file in rule.expand_output(wildcards)[0]]
+        own = [file.relative_to(folder).as_posix() for file in outputs if folder in file.parents]
+        if own:
+            stages.setdefault(Path(rule.script).stem, []).extend(own)
+    return {name: sorted(made) for name, made in sorted(stages.items())}

@@ -1,0 +1,105 @@
+# Attention maps, clean and with Query, Key or Value altered. A change in the shown layer alone
+# follows from the cached queries and keys; a change in every layer needs passes with the change in
+# them.
+
+
+# Figures whose change is made in every layer.
+ALTERED_EVERYWHERE = [
+    figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
+]
+# Options that only the drawing reads; a change of them must not run a score again.
+DRAWING_KEYS = {"palette", "limits", "highlight", "tick_labels"}
+
+
+def score_options(figure):
+    """The options of a figure that its scores depend on."""
+    options = config["figures"][figure]
+    unused = {"mean": {"epsilon", "input"}, "scale": {"over"}}.get(options.get("operation"), set())
+    return {
+        key: value
+        for key, value in sorted(options.items())
+        if key not in DRAWING_KEYS and key not in unused
+    }
+
+
+def altered_states(wildcards):
+    """Further states that a figure's cells need."""
+    if wildcards.figure in ALTERED_EVERYWHERE:
+        return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
+    return {}
+
+
+rule extract_attention_states:
+    input:
+        card="results/{model}/model.json",
+    output:
+        states="results/{model}/forward/attention_states.parquet",
+    log:
+        "results/{model}/logs/extract_attention_states.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_attention_states.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("extract_attention_states")
+    resources:
+        **needs("extract_attention_states"),
+    params:
+        *code("extract_attention_states"),
+        inputs=lambda wildcards: config["inputs"],
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_attention_states.py"
+
+
+rule extract_altered_states:
+    input:
+        card="results/{model}/model.json",
+        states="results/{model}/forward/attention_states.parquet",
+    output:
+        states="results/{model}/forward/altered_states/{figure}.parquet",
+    log:
+        "results/{model}/logs/extract_altered_states/{figure}.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_altered_states/{figure}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("extract_altered_states")
+    resources:
+        **needs("extract_altered_states"),
+    params:
+        *code("extract_altered_states"),
+        inputs=lambda wildcards: config["inputs"],
+        # the head and the bins are chosen afterwards, from the cached states
+        options=lambda wildcards: {
+            key: value
+            for key, value in score_options(wildcards.figure).items()
+            if key not in ("head", "bins")
+        },
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_altered_states.py"
+
+
+rule score_attention:
+    input:
+        unpack(altered_states),
+        unaltered="results/{model}/forward/attention_states.parquet",
+    output:
+        cells="results/{model}/attention/{figure}.parquet",
+    log:
+        "results/{model}/logs/score_attention/{figure}.log",
+    benchmark:
+        "results/{model}/benchmarks/score_attention/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(ATTENTION_FIGURES),
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("score_attention")
+    resources:
+        **needs("score_attention"),
+    params:
+        *code("score_attention"),
+        options=lambda wildcards: score_options(wildcards.figure),
+    script:
+        "../../scripts/score_attention.py"

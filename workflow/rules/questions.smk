@@ -1,0 +1,120 @@
+# Questions, the model's answers, and which of them are right.
+
+
+# What the model is asked; the texts of another style are not.
+UNUSED_TEXTS = {
+    "few_shot": {"system", "user"},
+    "completion": {"preamble", "system", "user"},
+    "chat": {"preamble", "template"},
+}
+UNUSED_SAMPLING = set() if config["prompt"]["temperature"] else {"top_p", "seed"}
+PROMPT = {
+    key: value
+    for key, value in config["prompt"].items()
+    if key not in UNUSED_TEXTS[config["prompt"]["style"]] | UNUSED_SAMPLING
+}
+
+
+def question_files():
+    """The user's own files of questions; nothing for the built-in ones and the hub's."""
+    files = [config["dataset"]["path"], config["dataset"]["hold_out"]]
+    return [file for file in files if file and config["dataset"]["source"] == "path"]
+
+
+rule build_questions:
+    input:
+        dataset=question_files(),
+    output:
+        questions="results/{model}/forward/questions.parquet",
+        left_out="results/{model}/forward/questions_left_out.parquet",
+    log:
+        "results/{model}/logs/build_questions.log",
+    benchmark:
+        "results/{model}/benchmarks/build_questions.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("build_questions")
+    resources:
+        **needs("build_questions"),
+    params:
+        *code("build_questions"),
+        dataset=config["dataset"],
+        preamble=lambda wildcards: PROMPT.get("preamble", ""),
+    script:
+        "../../scripts/build_questions.py"
+
+
+rule generate_answers:
+    input:
+        card="results/{model}/model.json",
+        questions="results/{model}/forward/questions.parquet",
+    output:
+        generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/generate_answers/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/generate_answers/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("generate_answers")
+    resources:
+        **needs("generate_answers"),
+    params:
+        *code("generate_answers"),
+        prompt=PROMPT,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/generate_answers.py"
+
+
+rule quote_answers:
+    input:
+        card="results/{model}/model.json",
+        questions="results/{model}/forward/questions.parquet",
+        generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+    output:
+        quotes="results/{model}/forward/quotes/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/quote_answers/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/quote_answers/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("quote_answers")
+    resources:
+        **needs("quote_answers"),
+    params:
+        *code("quote_answers"),
+        exact_answer={key: config["exact_answer"][key] for key in ("prompt", "max_new_tokens")},
+        runtime=RUNTIME,
+    script:
+        "../../scripts/quote_answers.py"
+
+
+rule judge_answers:
+    input:
+        questions="results/{model}/forward/questions.parquet",
+        left_out="results/{model}/forward/questions_left_out.parquet",
+        generations=shard_files("generations"),
+        quotes=(shard_files("quotes") if config["exact_answer"]["method"] == "model" else []),
+    output:
+        answers="results/{model}/forward/answers.parquet",
+        report="results/{model}/forward/answers.md",
+    log:
+        "results/{model}/logs/judge_answers.log",
+    benchmark:
+        "results/{model}/benchmarks/judge_answers.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("judge_answers")
+    resources:
+        **needs("judge_answers"),
+    params:
+        *code("judge_answers"),
+        method=config["exact_answer"]["method"],
+        pattern=lambda wildcards: config["exact_answer"]["pattern"],
+        seed=config["dataset"]["seed"],
+    script:
+        "../../scripts/judge_answers.py"
