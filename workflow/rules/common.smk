@@ -53,11 +53,11 @@ from llm_figures.workflow.resources import (
     workload,
 )
 
-os.environ.update(JOB_ENVIRONMENT | os.environ)  # jobs inherit it; what the user has set stays
-# Jobs run this clone's library, whatever is installed.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-)
+# Jobs inherit these; what the user has set stays.
+os.environ.update(JOB_ENVIRONMENT | os.environ)
+# Jobs run this clone's library, whatever else is installed.
+SEARCHED = [str(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, SEARCHED))))
 
 SCHEMAS = HOME / "workflow" / "schemas"
 MODELS_FILE = HOME / "config" / "models.yaml"
