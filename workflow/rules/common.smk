@@ -1,6 +1,5 @@
 # What the other rules share: the checked config, and where things lie.
 
-import json
 import os
 import re
 import sys
@@ -31,7 +30,9 @@ from llm_figures.modules.metrics import (
     shown_metrics,
 )
 from llm_figures.probe.protocol import protocols
-from llm_figures.workflow.resources import estimate, model_shape, request, threads_needed, workload
+from llm_figures.workflow.model_size import find_model_size
+from llm_figures.workflow.resources import estimate, request, threads_needed
+from llm_figures.workflow.workload import describe_workload
 from llm_figures.core.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.core.result_folders import SCORES, compared, comparison_problem, folder_name
 from llm_figures.models.model_info import stated
@@ -152,48 +153,45 @@ def needs_model(what):
 
 
 def sizes(wildcards):
-    """The model's shape and what the run asks of it, looked up once."""
+    """The model's size and what the run asks of it, looked up once."""
     name = wildcards.get("model", next(iter(MODELS), None))
     if "work" not in ESTIMATED:
-        ESTIMATED["work"] = workload(config, PROTOCOLS)
+        ESTIMATED["work"] = describe_workload(config, PROTOCOLS)
     if name not in ESTIMATED:
-        ESTIMATED[name] = model_shape(name, PREPARED.get(name, {"source": "path", "path": ""}))
+        ESTIMATED[name] = find_model_size(name, PREPARED.get(name, {"source": "path", "path": ""}))
     return ESTIMATED[name], ESTIMATED["work"]
 
 
-def cores(stage):
+def cores(rule):
     """The threads of a rule, as a function of its job."""
-    return lambda wildcards: threads_needed(stage, sizes(wildcards)[0])
+    return lambda wildcards: threads_needed(rule, sizes(wildcards)[0])
 
 
-def needs(stage):
+def needs(rule):
     """The resources of a rule, as functions of its job, the model's size and the attempt.
 
     Nothing runs again because of them; a local run is bounded by its cores alone.
     """
 
-    def need(resource):
+    def function_of(resource):
         def asked(wildcards, attempt, threads):
             protocol = wildcards.get("protocol", "scores")
-            need = estimate(stage, *sizes(wildcards), attempt, threads, protocol)
+            need = estimate(rule, *sizes(wildcards), threads, protocol)
             return request(need, attempt)[resource]
 
         return asked
 
-    return {resource: need(resource) for resource in ("mem_mb", "disk_mb", "runtime", "gpu")}
+    return {resource: function_of(resource) for resource in ("mem_mb", "disk_mb", "runtime", "gpu")}
 
 
-def same_arguments():
-    """Arguments of a dry run with this run's Snakefile, folder and config."""
-    settings = workflow.config_settings
-    files = [str(file) for file in settings.configfiles]
-    keys = [f"{key}={json.dumps(value)}" for key, value in settings.config.items()]
-    return [
-        *("--snakefile", workflow.main_snakefile, "--directory", os.getcwd()),
-        *("--cores", str(workflow.resource_settings.cores or PLANNED_CORES)),
-        *(["--configfile", *files] if files else []),
-        *(["--config", *keys] if keys else []),
-    ]
+def this_run(wildcards):
+    """This run's Snakefile, config and settings, for a dry run with the same."""
+    return {
+        "snakefile": workflow.main_snakefile,
+        "config": workflow.config_settings,
+        "dag": workflow.dag_settings,
+        "cores": workflow.resource_settings.cores or PLANNED_CORES,
+    }
 
 
 def some_model(wildcards):
