@@ -8,14 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snakemake.api import SnakemakeApi
+from snakemake.settings import types as settings
 from snakemake.settings.enums import Quietness
-from snakemake.settings.types import (
-    ConfigSettings,
-    DAGSettings,
-    ExecutionSettings,
-    OutputSettings,
-    ResourceSettings,
-)
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_count, format_duration
@@ -26,7 +20,7 @@ from llm_figures.workflow.workload import Workload, describe_workload
 
 SMALL = "small ones"  # of rules without a row in resources.TABLE
 HEADER = ("stage", "jobs", "to run", "cores", "memory", "GPUs", "disk", "time each", "time in all")
-SILENT = OutputSettings(
+SILENT = settings.OutputSettings(
     dryrun=True,
     quiet={Quietness.RULES, Quietness.PROGRESS},  # and no scheduler
     enable_file_logging=False,
@@ -45,7 +39,11 @@ class Job(NamedTuple):
 
 
 def dry_run(
-    target: str, snakefile: str, config: ConfigSettings, dag: DAGSettings, cores: int
+    target: str,
+    snakefile: str,
+    config: settings.ConfigSettings,
+    dag: settings.DAGSettings,
+    cores: int,
 ) -> list[Job]:
     """All jobs for a rule of targets, in the order of the flow, in the current folder.
 
@@ -57,10 +55,10 @@ def dry_run(
     try:
         with SnakemakeApi(SILENT) as api:
             workflow = api.workflow(
-                ResourceSettings(cores=cores), config, snakefile=Path(snakefile)
+                settings.ResourceSettings(cores=cores), config, snakefile=Path(snakefile)
             )
             workflow.dag(replace(dag, targets={target})).execute_workflow(
-                executor="dryrun", execution_settings=ExecutionSettings(lock=False)
+                executor="dryrun", execution_settings=settings.ExecutionSettings(lock=False)
             )
             found = workflow._workflow.dag  # the API hands out no jobs
             return [
