@@ -7,6 +7,7 @@ from pathlib import Path
 from llm_figures.attention.figure import figure_title
 from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
+from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
@@ -72,7 +73,7 @@ def main(
     )
     with whole_file(report) as partial:
         partial.write_text(page, encoding="utf-8")
-    log.info("%s: %.1f MB", report, len(page.encode()) / 1e6)
+    log.info("%s: %s", report, format_bytes(len(page.encode())))
 
 
 def _title(figure: str, options: dict) -> str:

@@ -14,8 +14,7 @@ rule plan:
     resources:
         **needs("plan"),
     params:
-        # as this run was called, so that the dry run reads the same config
-        arguments=same_arguments(),
+        run=this_run,
         models=PREPARED,
         protocols=PROTOCOLS,
     script:

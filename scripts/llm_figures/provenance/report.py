@@ -19,6 +19,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from llm_figures.claims.definitions import COMPARISONS, SYMBOLS
 from llm_figures.core.errors import UserError
+from llm_figures.core.formatting import format_bytes, format_duration
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
 
 MOST_DATA = 5_000_000  # bytes of one data file that is put into the page
@@ -273,9 +274,9 @@ def provenance(manifest: dict) -> dict:
             "rule": rule,
             "jobs": stage.get("jobs"),
             "seconds": _given(stage.get("seconds")),
-            "time": duration(stage.get("seconds")),
+            "time": format_duration(stage.get("seconds")),
             "memory_key": _given(stage.get("max_memory_mb")),
-            "memory": memory(stage.get("max_memory_mb")),
+            "memory": format_bytes(1e6 * memory) if (memory := stage.get("max_memory_mb")) else "",
         }
         for rule, stage in stages.items()
     ]
@@ -285,7 +286,7 @@ def provenance(manifest: dict) -> dict:
         "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False) if config else "",
         "packages": sorted((written.get("packages") or {}).items(), key=lambda p: p[0].lower()),
         "stages": rows,
-        "total": duration(sum(row["seconds"] or 0 for row in rows)) if rows else "",
+        "total": format_duration(sum(row["seconds"] or 0 for row in rows)) if rows else "",
         "files": [{"path": path, **known} for path, known in (manifest.get("files") or {}).items()],
     }
 
@@ -327,24 +328,6 @@ def number(value: float | None) -> str:
     return re.sub(r"e-0?", "e-", text.rstrip(".")).replace("-", "−")
 
 
-def duration(seconds: float | None) -> str:
-    """4.2 s, 3 min 51 s, 2 h 5 min."""
-    if _given(seconds) is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def memory(megabytes: float | None) -> str:
-    """998 MB, 2.1 GB."""
-    if _given(megabytes) is None:
-        return ""
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
-
-
 def _shown(picture: Picture, model: str) -> dict:
     """A picture for the template. The PNG is in the page once: the link to it is made by script."""
     png = picture.files["png"]
@@ -363,7 +346,7 @@ def _shown(picture: Picture, model: str) -> dict:
                 "format": kind,
                 "name": f"{model}_{picture.name}.{kind}",
                 "uri": None if kind == "png" else _data_uri(picture.files[kind], kind),
-                "size": _size(picture.files[kind]),
+                "size": format_bytes(len(picture.files[kind])),
             }
             for kind in ("pdf", "svg", "png")
         ],
@@ -373,7 +356,7 @@ def _shown(picture: Picture, model: str) -> dict:
 def _data_links(data: Data, name: str) -> dict:
     """{links: files put into the page, left_out: what is too large for that, or None}."""
     if len(data.parquet) > MOST_DATA:
-        size = _size(data.parquet)
+        size = format_bytes(len(data.parquet))
         return {"links": [], "left_out": f"The data ({size}) are too large for a page: {data.path}"}
     csv = data.frame.to_csv(index=False, float_format="%.7g").encode()
     files = {"parquet": data.parquet}
@@ -387,7 +370,7 @@ def _data_links(data: Data, name: str) -> dict:
             "format": {"parquet": "Parquet", "csv": "CSV", "csv.gz": "CSV, gzipped"}[kind],
             "name": f"{name}.{kind}",
             "uri": _data_uri(content, kind),
-            "size": _size(content),
+            "size": format_bytes(len(content)),
         }
         for kind, content in embedded.items()
     ]
@@ -402,11 +385,6 @@ def _data_uri(content: bytes, kind: str) -> str:
 def _source_hash(text: str) -> str:
     """A source of the page's content security policy: this very text and no other."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
-
-
-def _size(content: bytes) -> str:
-    kilobytes = len(content) / 1000
-    return f"{kilobytes / 1000:.1f} MB" if kilobytes >= 1000 else f"{max(kilobytes, 1):.0f} kB"
 
 
 def _given(value: Any) -> Any:

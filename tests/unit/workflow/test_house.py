@@ -11,21 +11,10 @@ import yaml
 
 from llm_figures.workflow import code_digests as dependencies
 from llm_figures.workflow.code_digests import code_versions, local_imports
-from llm_figures.workflow.resources import (
-    CHECKPOINT_STAGES,
-    PROBE_STAGES,
-    QUESTION_STAGES,
-    TEXT_STAGES,
-)
+from llm_figures.workflow.resources import TABLE
 
-# Rules whose jobs go to a compute node.
-NODE_STAGES = (
-    *QUESTION_STAGES,
-    *TEXT_STAGES,
-    *CHECKPOINT_STAGES,
-    *PROBE_STAGES,
-    "finetune_model",
-)
+# Rules whose jobs go to a compute node: those that take more than one core for a large model.
+NODE_RULES = [rule for rule, ((_, cores), _) in TABLE.items() if cores > 1]
 TORCH_FREE = [
     "score_attention",
     "score_probes",
@@ -247,8 +236,7 @@ def test_every_rule_names_its_script_log_benchmark_and_code(rule_file):
         assert f"scripts/{name}.py" in body
         assert f'threads: cores("{name}")' in body
         assert f'**needs("{name}")' in body
-        # what is not on the head node has an estimate of its own
-        assert ("localrule: True" in body) is (name not in NODE_STAGES)
+        assert ("localrule: True" in body) is (name not in NODE_RULES)
         if name in ("verify", "plan"):  # make nothing, so nothing of them can be out of date
             continue
         assert f'*code("{name}")' in body
