@@ -16,7 +16,7 @@ from llm_figures.core.parquet_tensors import read_facts
 # Raised when a reader of the former format would misread this one.
 FORMAT = 1
 # The clone that the workflow runs from.
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def manifest(
