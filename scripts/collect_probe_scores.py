@@ -4,7 +4,7 @@ import pandas as pd
 
 from llm_figures.core.job import job, log
 from llm_figures.core.numbers import with_interval
-from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.cells import make_cells
 from llm_figures.probe.scores import probe_scores
@@ -22,13 +22,10 @@ def main(
     asked = read_frame(answers)
     asked = asked[asked["valid"]]
     if p_true:
-        told = pd.concat([read_frame(path) for path in p_true], ignore_index=True)
-        asked = asked.merge(told, on="question_id", how="left")
-    keys = pd.concat(
-        [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
-    )
+        asked = asked.merge(read_frames(p_true), on="question_id", how="left")
+    keys = read_frames(states, ["question_id", "token"])
     cells, _ = make_cells(keys, asked, tokens, protocol)
-    found = pd.concat([read_frame(path) for path in predictions], ignore_index=True)
+    found = read_frames(predictions)
     table = probe_scores(found, cells, asked, protocol)
     _report(table)
     write_frame(table, scores)

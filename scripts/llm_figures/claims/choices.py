@@ -21,7 +21,7 @@ from llm_figures.claims.definitions import (
     holds,
     thresholds,
 )
-from llm_figures.claims.evaluation import worst_of
+from llm_figures.claims.evaluation import claim_value
 from llm_figures.claims.panels import Panel, measure_maps
 from llm_figures.claims.statistics import NotApplicableError
 
@@ -158,9 +158,7 @@ def _verdict(claim: Mapping, maps: Mapping[Panel, np.ndarray] | None) -> dict:
     try:
         if maps is None:
             raise NotApplicableError("the model has no rotary embedding that can be observed")
-        value = worst_of(claim, measure_maps(claim, maps))
-        if not np.isfinite(value):
-            raise NotApplicableError("the statistic is not a number here")
+        value = claim_value(claim, measure_maps(claim, maps))
     except NotApplicableError as reason:
         return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
     true = holds(value, claim["comparison"], thresholds(claim))
