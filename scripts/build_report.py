@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llm_figures.attention.figure import figure_title
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
@@ -71,8 +71,7 @@ def main(
         {Path(file).name: Path(file).read_text(encoding="utf-8") for file in template},
         (_picture("choices", pictures["choices"]), _data(choices)) if choices else None,
     )
-    with whole_file(report) as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_text(report, page)
     log.info("%s: %s", report, format_bytes(len(page.encode())))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.numbers import as_given
 from llm_figures.core.text_files import own_yaml, users_yaml
 
 ATTENTION = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
@@ -128,6 +129,13 @@ def guarded(claims: Sequence[Mapping], patterns: Sequence[str]) -> list[str]:
             )
         found += [name for name in named if name not in found]
     return found
+
+
+def threshold_text(comparison: str, threshold: float, high: float | None) -> str:
+    """≥ 0.9, or 13 to 17: as the claim says it, not rounded."""
+    if comparison == "within":
+        return f"{as_given(threshold)} to {as_given(high)}"
+    return f"{COMPARISONS[comparison]} {as_given(threshold)}"
 
 
 def holds(value: float, comparison: str, threshold: Sequence[float]) -> bool:

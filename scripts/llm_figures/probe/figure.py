@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from llm_figures.core.numbers import with_interval
 from llm_figures.models.layer_checks import check_shape
 from llm_figures.plotting.drawing import colour_bar, colour_list, colour_map, heatmap, tick_step
+from llm_figures.probe.best_cell import BestCell, find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, FITTED, LABELS
 from llm_figures.probe.protocol import OUTPUT_BASELINES, TOKENS
 
@@ -129,15 +131,11 @@ def presets_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     ]
     for preset, rows in chosen.groupby("preset", sort=False):
         setting = options["protocols"][preset]
-        best = rows.dropna(subset="mean").nlargest(1, "mean")
+        best = find_best_cell(rows, options["metric"])
         unconverged = int(rows["unconverged"].sum())
         parts.append(
             f"{preset.capitalize()}: {SITES[setting['site']]}. {_method(setting)}"
-            + "".join(
-                f" Best cell: layer {row.layer}, {row.token}: {row.mean:.3f} [{row.ci_low:.3f}, "
-                f"{row.ci_high:.3f}]."
-                for row in best.itertuples()
-            )
+            + (f" {_best_words(best)}." if best else "")
             + (
                 f" {unconverged} of {int(rows['folds'].sum())} fits did not converge."
                 if unconverged
@@ -266,9 +264,8 @@ def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
         _method(protocol),
         _counts(shown),
     ]
-    scored = shown.dropna(subset="mean")
-    if len(scored):
-        parts += _finding(chosen, scored)
+    if best := find_best_cell(scores, options["metric"], options["tokens"]):
+        parts += _finding(chosen, best)
     if fits := int(chosen.loc[chosen["control"].isin(FITTED), "unconverged"].sum()):
         parts.append(f"{fits} fits did not converge.")
     parts.append(f"Colours span {low:g} to {high:g}; lower values take the lightest.")
@@ -305,6 +302,12 @@ def _interval_kind(protocol: dict) -> str:
     return "95% bootstrap intervals over the tested answers"
 
 
+def _best_words(best: BestCell) -> str:
+    row = best.probe
+    score = with_interval(row["mean"], row["ci_low"], row["ci_high"])
+    return f"Best cell: layer {row['layer']}, {row['token']}: {score}"
+
+
 def _counts(shown: pd.DataFrame) -> str:
     """How many answers the cells rest on, with the tokens that rest on fewer."""
     counts = shown.drop_duplicates("token").set_index("token")["n"]
@@ -315,15 +318,11 @@ def _counts(shown: pd.DataFrame) -> str:
     return f"Cells rest on {most:,} answers{f' ({fewer})' if fewer else ''}.{missing}"
 
 
-def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
+def _finding(chosen: pd.DataFrame, best: BestCell) -> list[str]:
     """The best cell with its controls, and how many cells no control explains."""
-    best = scored.loc[scored["mean"].idxmax()]
-    at = (chosen["layer"] == best["layer"]) & (chosen["token"] == best["token"])
-    beside = chosen[at].set_index("control")
+    beside = best.beside
     parts = [
-        f"Best cell: layer {best['layer']}, {best['token']}: {best['mean']:.3f} "
-        f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}], the highest of {len(scored)}; intervals "
-        "are those of single cells."
+        f"{_best_words(best)}, the highest of {best.scored}; intervals are those of single cells."
     ]
     listed = [
         f"{name} {beside.loc[control, 'mean']:.3f}"
@@ -345,9 +344,10 @@ def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
     outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
     if len(outputs):
         strongest = outputs.loc[outputs["mean"].idxmax()]
+        gain = with_interval(strongest["gain"], strongest["gain_low"], strongest["gain_high"])
         parts.append(
             f"Over the strongest of the output's own signs, {CONTROLS[strongest.name]}, it gains "
-            f"{strongest['gain']:.3f} [{strongest['gain_low']:.3f}, {strongest['gain_high']:.3f}]."
+            f"{gain}."
         )
     for control, name in (
         ("embeddings", "the embeddings"),

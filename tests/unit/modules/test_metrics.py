@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from llm_figures.models.projection_layouts import MODULES
-from llm_figures.modules.figure import colour_scale, draw_modules, modules_caption, spoken
+from llm_figures.modules.figure import colour_scale, draw_modules, modules_caption
 from llm_figures.modules.metrics import (
     METRICS,
     drawing_options,
@@ -128,13 +128,3 @@ def test_cells_that_are_all_alike_or_all_empty_are_drawn(options):
             draw_modules(table("update_effective_rank", np.full((2, 7), value)), chosen)
     empty = table("update_effective_rank", np.full((2, 7), np.nan))
     assert "No cell has a value" in modules_caption(empty, "tuned", chosen)
-
-
-def test_numbers_are_told_so_that_they_say_something():
-    assert [spoken(value) for value in (0.0, 0.123456, -2.5, 12345.6, 0.00012345)] == [
-        "0.0000",
-        "0.1235",
-        "-2.5000",
-        "1.235e+04",
-        "0.0001234",
-    ]

@@ -293,24 +293,6 @@ def test_the_manifest_is_read_as_far_as_it_goes():
     assert not any(nothing.values())
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.90712, "0.907"),
-        (-0.5, "−0.500"),
-        (0.00493, "0.00493"),
-        (1.2345e-7, "1.23e−7"),
-        (0.0, "0"),
-        (123.0, "123"),
-        (12345.6, "12,346"),
-        (None, ""),
-        (float("nan"), ""),
-    ],
-)
-def test_numbers_have_three_digits(value, text):
-    assert report.number(value) == text
-
-
 # --- where the cells lie in the pictures
 
 
