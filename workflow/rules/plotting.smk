@@ -41,7 +41,6 @@ rule render_figure:
         *code("render_figure"),
         drawing=code_of_drawing,
         module=lambda wildcards: find_source(wildcards.figure).module,
-        draw=lambda wildcards: find_source(wildcards.figure).draw,
         model=shown_name,
         libraries=LIBRARIES,
         options=options_of_figure,

@@ -58,7 +58,7 @@ def centre_of(options: dict, low: float, high: float) -> float | None:
     return neutral if neutral is not None and low - slack <= neutral <= high + slack else None
 
 
-def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
+def draw(scores: pd.DataFrame, options: dict) -> Figure:
     """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order.
 
     options: as from `module_metrics.drawing_options`.
@@ -130,7 +130,7 @@ def module_bar(
     return bar
 
 
-def modules_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
     """The formula, the range, and where the colours' middle stands."""
     values = scores.loc[scores["metric"] == options["metric"], "value"].to_numpy(float)
     _, (low, high) = colour_scale(values, options)

@@ -12,9 +12,8 @@ class FigureSource:
     """Where a figure comes from.
 
     scores: the tidy Parquet file it is drawn from, below results/{model}/.
-    module: the library module that draws it.
-    draw: the prefix of its functions there: `draw_{draw}(scores, options)` returns a matplotlib
-        figure, `{draw}_caption(scores, model, options)` the caption.
+    module: the library module that draws it: `draw(scores, options)` returns a matplotlib figure,
+        `describe(scores, model, options)` the caption.
     beside: the figure in whose target and section of the report it stands; else it has its own.
     by_default: whether the target `figures` draws it.
     compared: whether `compare` sets several models side by side in it.
@@ -22,7 +21,6 @@ class FigureSource:
 
     scores: str
     module: str
-    draw: str
     beside: str | None = None
     by_default: bool = True
     compared: bool = False
@@ -31,24 +29,22 @@ class FigureSource:
 FIGURE_TABLE = {
     **{
         name: FigureSource(
-            f"attention/{name}.parquet", "llm_figures.attention.figure", "attention", compared=True
+            f"attention/{name}.parquet", "llm_figures.attention.figure", compared=True
         )
         for name in ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
     },
-    "probe_auc": FigureSource(
-        "probe/scores.parquet", "llm_figures.probe.figure", "probe", compared=True
-    ),
+    "probe_auc": FigureSource("probe/scores.parquet", "llm_figures.probe.figure", compared=True),
     "probe_curves": FigureSource(
-        "probe/scores.parquet", "llm_figures.probe.figure", "curves", beside="probe_auc"
+        "probe/scores.parquet", "llm_figures.probe.curves_figure", beside="probe_auc"
     ),
     "module_map": FigureSource(
-        "modules/scores.parquet", "llm_figures.modules.figure", "modules", compared=True
+        "modules/scores.parquet", "llm_figures.modules.figure", compared=True
     ),
     "probe_presets": FigureSource(
-        "probe/presets.parquet", "llm_figures.probe.figure", "presets", by_default=False
+        "probe/presets.parquet", "llm_figures.probe.presets_figure", by_default=False
     ),
     "choices": FigureSource(
-        "choices.parquet", "llm_figures.claims.choices_figure", "choices", by_default=False
+        "choices.parquet", "llm_figures.claims.choices_figure", by_default=False
     ),
 }
 # Figures with a target of their own, of those that `figures` draws.

@@ -21,7 +21,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.figure import colour_limits
 from llm_figures.plotting import drawing
-from llm_figures.probe.figure import draw_probe
+from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
 
 pytestmark = pytest.mark.xdist_group("report")  # draws all figures first
@@ -371,4 +371,4 @@ def test_very_large_maps_are_noted_without_their_values(arguments, tmp_path, mon
 
 
 def build_probe(arguments):
-    return draw_probe(report_files.probe_scores(), arguments["options"]["probe_auc"])
+    return probe_figure.draw(report_files.probe_scores(), arguments["options"]["probe_auc"])
