@@ -9,7 +9,8 @@ READY := $(VENV)/ready
 # with an environment of its own where there is no other.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures config demo reproduce bench test check unit browser workflow acceptance slurm format environment clean
+.PHONY: figures config demo reproduce bench test test-all check unit browser workflow acceptance slurm \
+	format environment clean
 
 # Snakemake takes the last --config alone, and these two give one of their own.
 ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(MAKECMDGOALS)))),)
@@ -57,7 +58,18 @@ $(READY) .venv-figures/ready:
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-test: check unit browser workflow acceptance slurm
+# Tests side by side on all cores. The default model's run is kept for test-all, which compares it
+# with one on Slurm.
+TESTS = LLM_FIGURES_DEFAULT_RUN=$(CURDIR)/results/_acceptance $(BIN)/pytest -n auto
+
+test: check
+	$(TESTS)
+	@echo "make test-all also runs: the default model on Slurm and twice from nothing (make reproduce)," \
+		"the benchmarks on a tiny model, other batches alone"
+
+test-all: test
+	$(TESTS) -m slow
+	$(MAKE) reproduce
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -66,22 +78,11 @@ check: $(READY)
 	$(BIN)/snakemake --lint
 
 unit: $(READY)
-	$(BIN)/pytest -m "not workflow and not acceptance and not browser and not slurm"
+	$(TESTS) -m "not workflow and not acceptance and not browser and not slurm and not slow"
 
-browser: $(READY)
-	$(BIN)/pytest -m browser
-
-workflow: $(READY)
-	$(BIN)/pytest -m workflow
-
-acceptance: $(READY)
-	$(BIN)/pytest -m acceptance
-
-# Skipped where Slurm is not installed; compares with what `acceptance` left, or makes it.
-slurm: $(READY)
-	$(BIN)/pytest -m slurm
-
-acceptance slurm: export LLM_FIGURES_DEFAULT_RUN := $(CURDIR)/results/_acceptance
+# browser and slurm are skipped where Chromium or Slurm is not installed.
+browser workflow acceptance slurm: $(READY)
+	$(TESTS) -m "$@ and not slow"
 
 format: $(READY)
 	$(BIN)/ruff format .

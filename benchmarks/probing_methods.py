@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from llm_figures.core.parquet_tensors import read_columns, read_frame
+from llm_figures.core.parquet_tensors import read_columns, read_frames
 from llm_figures.probe.cells import Cell, Split, make_cells
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import TOKENS, protocol
@@ -156,8 +156,7 @@ def _of_the_run(task: dict):
     """The states that the run extracted, as one file a layer, which every method maps alike."""
     files = sorted(results(task, "forward", "hidden_states", "residual").glob("*.parquet"))
     answers = valid_answers(task, task["questions"])
-    keys = pd.concat([read_frame(file, ["question_id", "token"]) for file in files])
-    keys = keys.reset_index(drop=True)
+    keys = read_frames(files, ["question_id", "token"])
     kept = np.flatnonzero(keys["question_id"].isin(answers["question_id"]))
     layers = []
     for layer, column in enumerate(layer_columns(files[0])[: task["layers"]]):

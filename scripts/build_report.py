@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llm_figures.attention.figure import figure_title
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.errors import UserError
+from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
@@ -70,9 +71,8 @@ def main(
         {Path(file).name: Path(file).read_text(encoding="utf-8") for file in template},
         (_picture("choices", pictures["choices"]), _data(choices)) if choices else None,
     )
-    with whole_file(report) as partial:
-        partial.write_text(page, encoding="utf-8")
-    log.info("%s: %.1f MB", report, len(page.encode()) / 1e6)
+    write_text(report, page)
+    log.info("%s: %s", report, format_bytes(len(page.encode())))
 
 
 def _title(figure: str, options: dict) -> str:

@@ -8,6 +8,7 @@ import yaml
 from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
+from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
 from llm_figures.core.result_folders import portable
 from llm_figures.models.model_info import read_card
@@ -48,7 +49,7 @@ def main(
             left_out=[name for name in listed if name not in content],
         )
     size = Path(output).stat().st_size
-    log.info("%d files, %.1f MB: %s", len(content), size / 1e6, output)
+    log.info("%d files, %s: %s", len(content), format_bytes(size), output)
 
 
 def _json(value: dict) -> str:

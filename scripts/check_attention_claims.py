@@ -17,9 +17,7 @@ def main(
     options: dict,
 ) -> None:
     before = stored_states(unaltered)
-    after = None
-    if altered:
-        after = {(index, made): row for (_, index, made), row in altered_states(altered).items()}
+    after = altered_states(altered) if altered else None
     found = attention_claims(model, claims, read_frame(cells), options, before, after)
     log_verdicts(log, found)
     write_frame(found, output)

@@ -1,11 +1,9 @@
 """The claims about the probe figure, evaluated."""
 
-import pandas as pd
-
 from llm_figures.claims.page import log_verdicts
 from llm_figures.claims.probe_claims import probe_claims
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 
 
 def main(
@@ -19,7 +17,7 @@ def main(
 ) -> None:
     asked = read_frame(answers, ["question_id", "twin", "correct", "valid"])
     columns = ["layer", "token", "control", "repeat", "fold", "question_id", "score"]
-    told = pd.concat([read_frame(path, columns) for path in predictions], ignore_index=True)
+    told = read_frames(predictions, columns)
     found = probe_claims(model, claims, read_frame(scores), told, asked[asked["valid"]], seed)
     log_verdicts(log, found)
     write_frame(found, output)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.checksums import sha256
 from llm_figures.core.job import job, log
 from llm_figures.provenance.bundle import read_bundle, redraw_verdict
@@ -12,9 +12,7 @@ from llm_figures.provenance.bundle import read_bundle, redraw_verdict
 def main(bundle: str, figures: list[str], output: str, libraries: dict, changed: list[str]) -> None:
     drawn = {path.name: sha256(path) for path in map(Path, figures)}
     record, line = redraw_verdict(read_bundle(bundle), drawn, libraries, changed)
-    with whole_file(output) as partial:
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
+    write_text(output, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     log.info("%s", line)
 
 

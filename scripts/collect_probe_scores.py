@@ -3,7 +3,9 @@
 import pandas as pd
 
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.core.numbers import with_interval
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
+from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.cells import make_cells
 from llm_figures.probe.scores import probe_scores
 
@@ -20,13 +22,10 @@ def main(
     asked = read_frame(answers)
     asked = asked[asked["valid"]]
     if p_true:
-        told = pd.concat([read_frame(path) for path in p_true], ignore_index=True)
-        asked = asked.merge(told, on="question_id", how="left")
-    keys = pd.concat(
-        [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
-    )
+        asked = asked.merge(read_frames(p_true), on="question_id", how="left")
+    keys = read_frames(states, ["question_id", "token"])
     cells, _ = make_cells(keys, asked, tokens, protocol)
-    found = pd.concat([read_frame(path) for path in predictions], ignore_index=True)
+    found = read_frames(predictions)
     table = probe_scores(found, cells, asked, protocol)
     _report(table)
     write_frame(table, scores)
@@ -37,21 +36,17 @@ def _report(table: pd.DataFrame) -> None:
     empty = shown[shown["mean"].isna()]
     if len(empty):
         log.info("too few answers for a score at: %s", ", ".join(sorted(set(empty["token"]))))
-    if len(empty) == len(shown):
+    best = find_best_cell(table, "auc")
+    if best is None:
         return
-    best = shown.loc[shown["mean"].idxmax()]
-    log.info(
-        "best cell: layer %d, %s: AUC %.3f [%.3f, %.3f]",
-        *(best["layer"], best["token"], best["mean"], best["ci_low"], best["ci_high"]),
-    )
-    beside = table[
-        (table["layer"] == best["layer"])
-        & (table["token"] == best["token"])
-        & (table["metric"] == "auc")
-        & (table["control"] != "none")
-    ]
-    for row in beside.itertuples():
-        log.info("  %s: %.3f [%.3f, %.3f]", row.control, row.mean, row.ci_low, row.ci_high)
+    place = (best.probe["layer"], best.probe["token"])
+    scores = {
+        row.Index: with_interval(row.mean, row.ci_low, row.ci_high)
+        for row in best.beside.itertuples()
+    }
+    log.info("best cell: layer %d, %s: AUC %s", *place, scores.pop("none"))
+    for control, score in scores.items():
+        log.info("  %s: %s", control, score)
 
 
 if "snakemake" in globals():

@@ -4,7 +4,7 @@ from llm_figures.attention.qk_store import altered_states, stored_states
 from llm_figures.attention.scores import shape_of_states
 from llm_figures.claims.choices import choice_rows, made, summary
 from llm_figures.claims.choices_page import choices_page, place
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.layer_checks import check_choices
@@ -34,8 +34,7 @@ def main(
             *(operation, best["reproduced"], best["applicable"], made(best), place(best)),
         )
     write_frame(rows, table)
-    with whole_file(page) as partial:
-        partial.write_text(choices_page(rows, model), encoding="utf-8")
+    write_text(page, choices_page(rows, model))
 
 
 if "snakemake" in globals():

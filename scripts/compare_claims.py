@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from llm_figures.claims.comparison import claims_table, stacked_claims, unusable_claims
 from llm_figures.comparison.tables import usable_tables
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
 from llm_figures.core.parquet_tensors import write_frame
 
@@ -14,8 +14,7 @@ def main(models: dict[str, str], missing: Sequence[str], claims: str, table: str
     tables, left_out = usable_tables(models, missing, unusable_claims, "claims")
     whole = stacked_claims(tables)
     write_frame(whole, claims)
-    with whole_file(table) as partial:
-        partial.write_text(claims_table(whole, left_out), encoding="utf-8")
+    write_text(table, claims_table(whole, left_out))
 
 
 if "snakemake" in globals():

@@ -1,6 +1,6 @@
 """Which answers of a fine-tuned model became right: trained facts beside held-out ones."""
 
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.questions.training_page import training_page, training_table
@@ -11,8 +11,7 @@ def main(questions: str, before: str, after: str, page: str, model: str, base: s
     table = training_table(
         read_frame(questions), read_frame(before, columns), read_frame(after, columns)
     )
-    with whole_file(page) as partial:
-        partial.write_text(training_page(table, model, base), encoding="utf-8")
+    write_text(page, training_page(table, model, base))
 
 
 if "snakemake" in globals():

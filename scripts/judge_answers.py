@@ -1,10 +1,8 @@
 """Exact answers found label-blind, then judged; all shards in one table, and a report to read."""
 
-import pandas as pd
-
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.questions.answers import judged_answers
 from llm_figures.questions.answers_report import answers_report
 
@@ -20,8 +18,8 @@ def main(
     pattern: str | None,
     seed: int,
 ) -> None:
-    generated = pd.concat([read_frame(path) for path in generations], ignore_index=True)
-    quoted = pd.concat([read_frame(path) for path in quotes], ignore_index=True) if quotes else None
+    generated = read_frames(generations)
+    quoted = read_frames(quotes) if quotes else None
     judged = judged_answers(
         read_frame(questions), generated, method=method, pattern=pattern, quotes=quoted
     )
@@ -36,9 +34,7 @@ def main(
     for group, rows in valid.groupby("group"):
         log.info("  %s: %d of %d right", group, rows["correct"].sum(), len(rows))
     write_frame(judged, answers)
-    with whole_file(report) as partial:
-        text = answers_report(judged, read_frame(left_out), seed=seed)
-        partial.write_text(text, encoding="utf-8")
+    write_text(report, answers_report(judged, read_frame(left_out), seed=seed))
 
 
 if "snakemake" in globals():

@@ -4,18 +4,21 @@ from llm_figures.core.job import job, log
 from llm_figures.workflow.planning import dry_run, plan
 
 
-def main(arguments: list[str], config: dict, models: dict, protocols: dict) -> None:
-    target = "figures"
-    every, now = dry_run(arguments, target, everything=True), dry_run(arguments, target)
-    for line in plan(config, models, protocols, every, now):
+def main(run: dict, prefix: str, config: dict, models: dict, protocols: dict) -> None:
+    target = f"{prefix}figures"
+    jobs = dry_run(target, **run)
+    own = [job._replace(rule=job.rule.removeprefix(prefix)) for job in jobs]
+    for line in plan(config, models, protocols, own):
         print(line)
-    log.info("%d of %d jobs of %s would run", len(now), len(every), target)
+    log.info("%d of %d jobs of %s would run", sum(job.to_run for job in jobs), len(jobs), target)
 
 
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.params.arguments,
+            snakemake.params.run,
+            # of the rules' names, where another Snakefile imports this one as a module
+            snakemake.rule.removesuffix("plan"),
             snakemake.config,
             snakemake.params.models,
             snakemake.params.protocols,

@@ -5,7 +5,7 @@ from functools import partial
 
 from llm_figures.comparison.figure import comparison_caption, draw_comparison, unusable
 from llm_figures.comparison.tables import usable_tables
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
 from llm_figures.plotting.drawing import drawing_style, save
 
@@ -28,8 +28,7 @@ def main(
     with drawing_style(**style):
         save(draw_comparison(figure, tables, options), pictures)
         text = comparison_caption(figure, tables, options, folders, left_out)
-    with whole_file(caption) as file:
-        file.write_text(text, encoding="utf-8")
+    write_text(caption, text)
 
 
 if "snakemake" in globals():

@@ -9,8 +9,8 @@ if "snakemake" in globals():
     with job(snakemake):
         module = import_module(snakemake.params.module)
         render(
-            getattr(module, f"draw_{snakemake.params.draw}"),
-            getattr(module, f"{snakemake.params.draw}_caption"),
+            module.draw,
+            module.describe,
             scores=snakemake.input.scores,
             pictures=[snakemake.output[kind] for kind in ("pdf", "svg", "png")],
             caption=snakemake.output.caption,

@@ -23,9 +23,7 @@ def main(unaltered: str, altered: str | None, cells: str, figure: str, options: 
         ", ".join(f"{states.strength.mean():.3f}" for states in shown),
         ", ".join(f"{mean_distance(states.loaded()):.3f}" for states in shown),
     )
-    after = None
-    if altered:
-        after = {(index, made): row for (_, index, made), row in altered_states(altered).items()}
+    after = altered_states(altered) if altered else None
     write_frame(attention_cells(figure, options, before, after), cells)
 
 

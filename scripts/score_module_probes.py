@@ -5,7 +5,7 @@ from functools import partial
 import pandas as pd
 
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import read_columns, read_frame, write_frame
+from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
 from llm_figures.modules.probes import module_probe_scores
 from llm_figures.modules.schema import module_columns
 from llm_figures.probe.cells import make_cells
@@ -18,9 +18,7 @@ def main(
     asked = read_frame(answers)
     check_labels(asked, "forward/answers.md")
     asked = asked[asked["valid"]]
-    keys = pd.concat(
-        [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
-    )
+    keys = read_frames(states, ["question_id", "token"])
     (cell,), (rows,) = make_cells(keys, asked, [token], protocol)
     projections = [
         (layer, module, partial(read_columns, states, column))

@@ -2,11 +2,10 @@
 
 from functools import partial
 
-import pandas as pd
 import pyarrow as pa
 
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import frames_file, read_columns, read_frame
+from llm_figures.core.parquet_tensors import frames_file, read_columns, read_frame, read_frames
 from llm_figures.probe.cells import make_cells
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.schema import layer_columns
@@ -45,9 +44,7 @@ def main(
         log.info("the questions have no groups: no labels are shuffled within group")
         kept = [control for control in protocol["controls"] if control != within]
         protocol = protocol | {"controls": kept}
-    keys = pd.concat(
-        [read_frame(path, ["question_id", "token"]) for path in states], ignore_index=True
-    )
+    keys = read_frames(states, ["question_id", "token"])
     cells, rows = make_cells(keys, asked, tokens, protocol)
     index, count = part
     columns = layer_columns(states[0])

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
 from llm_figures.models.model_info import read_card
 from llm_figures.provenance.manifest import manifest
@@ -15,9 +15,8 @@ def main(
     """earlier: the card of the checkpoint that the model's weights are compared with."""
     compared = read_card(earlier) if earlier else None
     content = manifest(Path(output).parent, read_card(card), config, stages, compared)
-    with whole_file(output) as partial:
-        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-        partial.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    write_text(output, text + "\n")
     log.info("%d files listed", len(content["files"]))
 
 

@@ -1,20 +1,95 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-
-from llm_figures.core.options import read_options
-from llm_figures.workflow.config import Config
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
+# What takes long is begun first, so that no worker is left alone with it at the end.
+FIRST = ("acceptance", "slow", "slurm", "workflow", "browser")
 
-torch.set_num_threads(1)  # tiny models lose more to threads than they gain
+# Threads of torch that wait leave their core to the tests beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Nothing of the library is imported up here: the workers inherit the environment of the process
+# that starts them, and huggingface_hub is told by it to stay offline once a model was loaded.
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `-n auto`; each takes a core and about a gigabyte of memory."""
+    return min(os.cpu_count() or 1, 8)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item):
+        marked = (n for n, name in enumerate(FIRST) if item.get_closest_marker(name))
+        in_group = item.get_closest_marker("xdist_group") is not None
+        return next(marked, len(FIRST)), not in_group
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny models lose more to threads than they gain."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """once(name, fill): a folder that `fill(folder)` has filled, once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def shared(name, fill):
+        folder, filled = base / name, base / f"{name}.filled"
+        with FileLock(base / f"{name}.lock"):
+            if not filled.exists():
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return shared
+
+
+def finished(once, root, name, *arguments, **changes):
+    """A tiny project with everything made, once for all workers; not to be changed."""
+    from project import Project, tiny_files
+
+    def fill(folder):
+        tiny_files(folder)
+        opened(folder).run(*arguments)
+
+    def opened(folder):
+        project = Project(folder, root)
+        project.change(**changes)
+        return project
+
+    return opened(once(name, fill))
+
+
+@pytest.fixture(scope="session")
+def made(once, root):
+    """A project with all five figures made; not to be changed."""
+    return finished(once, root, "made")
+
+
+@pytest.fixture(scope="session")
+def divided(once, root):
+    """The same figures made on two cores, in other batches, shards and jobs; not to be changed."""
+    changes = {"batch_size": 7, "shards": 2, "probe__jobs": 2}
+    return finished(once, root, "divided", "--cores", "2", **changes)
 
 
 @pytest.fixture
@@ -25,4 +100,7 @@ def default_config() -> dict:
 @pytest.fixture
 def options(default_config) -> dict:
     """The figures' options, with defaults."""
+    from llm_figures.core.options import read_options
+    from llm_figures.workflow.config import Config
+
     return read_options(Config, default_config, "config").figures.plain()

@@ -1,5 +1,6 @@
 """A working directory from which the workflow is run as a user runs it, on a tiny random model."""
 
+import copy
 import json
 import re
 import shutil
@@ -27,10 +28,13 @@ OVERLAY = {
 
 
 class Project:
-    """A working directory with a config overlay, from which Snakemake runs the workflow."""
+    """A working directory with a config overlay, from which Snakemake runs the workflow.
 
-    def __init__(self, folder, root, overlay):
-        self.folder, self.root, self.overlay = folder, root, overlay
+    By default on one core: tests run side by side.
+    """
+
+    def __init__(self, folder, root, overlay=OVERLAY):
+        self.folder, self.root, self.overlay = folder, root, copy.deepcopy(overlay)
         self.results = folder / "results" / "tiny"
 
     def change(self, **changes):
@@ -45,7 +49,7 @@ class Project:
     def command(self, *arguments):
         (self.folder / "overlay.yaml").write_text(yaml.safe_dump(self.overlay, allow_unicode=True))
         snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")]
-        return [*snakemake, "--configfile", "overlay.yaml", "--cores", "2", *arguments]
+        return [*snakemake, "--configfile", "overlay.yaml", "--cores", "1", *arguments]
 
     def run(self, *arguments, check=True):
         """Snakemake's return code and all it printed."""
@@ -73,7 +77,7 @@ class Project:
     def copy(self, folder):
         """The same project in another folder, its files as old as they were."""
         shutil.copytree(self.folder, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
-        return Project(folder, self.root, json.loads(json.dumps(self.overlay)))
+        return Project(folder, self.root, self.overlay)
 
     def own_code(self):
         """Let the project run code of its own, which may be edited; its folder is returned."""
@@ -123,11 +127,16 @@ def answers(model, asked):
     return [said[n] for n in range(len(asked))]
 
 
-def tiny_project(folder, root, **changes):
-    """A project of a tiny model and 120 questions, with nothing made yet.
+def tiny_files(folder, **changes):
+    """A tiny model and 120 questions.
 
     changes: of the model, see `tiny.model`; by default the usual one.
     """
     tiny.save(folder / "tiny-model", **changes)
     questions(folder, [changes] if changes else ({}, OTHER_MODEL))
-    return Project(folder, root, json.loads(json.dumps(OVERLAY)))
+
+
+def tiny_project(folder, root, **changes):
+    """A project of a tiny model, with nothing made yet; changes: see `tiny_files`."""
+    tiny_files(folder, **changes)
+    return Project(folder, root)

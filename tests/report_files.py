@@ -7,16 +7,18 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from llm_figures.attention.figure import attention_caption, draw_attention
+from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.modules.figure import COLUMNS, draw_modules, modules_caption
+from llm_figures.modules import figure as module_figure
+from llm_figures.modules.figure import COLUMNS
 from llm_figures.plotting.drawing import render
+from llm_figures.probe import curves_figure
+from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
-from llm_figures.probe.figure import curves_caption, draw_curves, draw_probe, probe_caption
 from llm_figures.probe.protocol import protocol
 from llm_figures.workflow.config import ATTENTION_FIGURES, Config
 from llm_figures.workflow.figures import FIGURES, figures_of_target
@@ -201,10 +203,13 @@ def make(folder: Path, root: Path) -> dict:
     tables = {name: cells(name, figures[name]) for name in ATTENTION_FIGURES}
     tables |= {"probe_auc": probe_scores(), "module_map": module_scores()}
     drawn = {
-        **{name: (draw_attention, attention_caption, figures[name]) for name in ATTENTION_FIGURES},
-        "probe_auc": (draw_probe, probe_caption, probe),
-        "module_map": (draw_modules, modules_caption, figures["module_map"]),
-        "probe_curves": (draw_curves, curves_caption, curves),
+        **{
+            name: (attention_figure.draw, attention_figure.describe, figures[name])
+            for name in ATTENTION_FIGURES
+        },
+        "probe_auc": (probe_figure.draw, probe_figure.describe, probe),
+        "module_map": (module_figure.draw, module_figure.describe, figures["module_map"]),
+        "probe_curves": (curves_figure.draw, curves_figure.describe, curves),
     }
     data, files = {}, []
     for name, (draw, describe, options) in drawn.items():

@@ -4,7 +4,7 @@ import pytest
 from cluster import cluster, missing
 from submitted import Submitted
 
-from project import tiny_project
+from project import tiny_files
 
 
 @pytest.fixture(scope="session")
@@ -21,19 +21,10 @@ def slurm():
         yield running
 
 
-@pytest.fixture(scope="session")
-def local(tmp_path_factory, root):
-    """The tiny model's figures, made without Slurm, in two shards; not to be changed."""
-    project = tiny_project(tmp_path_factory.mktemp("local"), root)
-    project.change(shards=2)
-    project.run()
-    return project
-
-
 @pytest.fixture
 def project(slurm, tmp_path, root):
-    """The same project, to be run by Slurm, with nothing made yet."""
-    tiny_project(tmp_path, root)
+    """What was made on two cores, to be made by Slurm in other batches; nothing is made yet."""
+    tiny_files(tmp_path)
     project = Submitted(tmp_path, root, slurm)
-    project.change(shards=2)
+    project.change(shards=2, probe__jobs=2)
     return project

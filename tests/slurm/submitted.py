@@ -1,6 +1,5 @@
 """A project whose jobs go to Slurm, and what a test does to it meanwhile."""
 
-import json
 import re
 import subprocess
 import time
@@ -9,18 +8,19 @@ from pathlib import Path
 
 from cluster import Cluster
 
-from project import OVERLAY, Project
+from project import Project
 
 
 class Submitted(Project):
     """A project that is run with profiles/slurm."""
 
     def __init__(self, folder: Path, root: Path, cluster: Cluster):
-        super().__init__(folder, root, json.loads(json.dumps(OVERLAY)))
+        super().__init__(folder, root)
         self.cluster = cluster
 
     def command(self, *arguments):
-        return super().command(*profile_options(self.root), *arguments)
+        # two cores: a job has the node for itself
+        return super().command(*profile_options(self.root), "--cores", "2", *arguments)
 
     def start(self, *arguments) -> subprocess.Popen:
         """A run in the background; what it prints goes to head.log."""

@@ -17,7 +17,7 @@ from submitted import finished, profile_options, submissions
 from llm_figures.provenance.reproduction import SAME_BYTES, compare_runs
 from project import FIGURES
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 # One job per model and stage, or per shard of a stage.
 SUBMITTED = {
@@ -26,7 +26,7 @@ SUBMITTED = {
     "generate_answers": 2,
     "extract_hidden_states": 2,
     "ask_p_true": 2,
-    "score_probes": 1,
+    "score_probes": 2,
 }
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile"]
 ANSWERS = "results/tiny/forward/answers.parquet"
@@ -70,9 +70,9 @@ def test_the_profile_states_what_it_assumes_of_the_file_system(root):
     assert not profile.keys() & default.keys()
 
 
-def test_the_five_figures_are_those_of_a_local_run_to_the_byte(local, project):
+def test_the_five_figures_are_those_of_a_local_run_to_the_byte(divided, project):
     _, printed = project.run()
-    found = compare_runs(local.folder / "results", project.folder / "results")
+    found = compare_runs(divided.folder / "results", project.folder / "results")
     assert {name: how for name, how in found.items() if how != SAME_BYTES} == {}
     assert {f"tiny/figures/{figure}.pdf" for figure in FIGURES} < found.keys()
 
@@ -88,7 +88,7 @@ def test_the_five_figures_are_those_of_a_local_run_to_the_byte(local, project):
     assert project.planned() == {}
 
 
-def test_a_cancelled_job_is_run_again_and_no_other(local, project):
+def test_a_cancelled_job_is_run_again_and_no_other(divided, project):
     head = project.start(ANSWERS)
     number, shard = second_shard_running(project, head, "generate_answers")
     done = project.results / f"forward/generations/{1 - int(shard)}-of-2.parquet"
@@ -101,10 +101,10 @@ def test_a_cancelled_job_is_run_again_and_no_other(local, project):
     }
     assert project.cluster.states()[number] == "CANCELLED"
     assert done.stat().st_mtime_ns == written
-    assert differing(local, project) == {}
+    assert differing(divided, project) == {}
 
 
-def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(local, project):
+def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(divided, project):
     head = project.start(ANSWERS)
     orphan, shard = second_shard_running(project, head, "generate_answers")
     head.send_signal(signal.SIGKILL)
@@ -122,12 +122,12 @@ def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(local, projec
     assert submitted == {f"generate_answers/tiny_{shard}_2": 1}
     assert project.cluster.states()[orphan] == "COMPLETED"
     assert done.stat().st_mtime_ns == written
-    assert differing(local, project) == {}
+    assert differing(divided, project) == {}
     assert not list(project.results.rglob("*.partial"))
     assert project.planned(ANSWERS) == {}
 
 
-def test_a_job_beyond_its_memory_gets_more_on_the_gpus_it_asked_for(local, project):
+def test_a_job_beyond_its_memory_gets_more_on_the_gpus_it_asked_for(divided, project):
     resources = ["mem_mb=200 if attempt == 1 else 4000", "gpu=2", f"gpu_model={GPU}"]
     _, printed = project.run(
         *("--set-resources", *(f"measure_modules:{resource}" for resource in resources)),
@@ -140,7 +140,7 @@ def test_a_job_beyond_its_memory_gets_more_on_the_gpus_it_asked_for(local, proje
     told = project.cluster.call("scontrol", "show", "job", last)
     assert f"gres/gpu:{GPU}=2" in told or f"gpu:{GPU}:2" in told
     assert "MinMemoryNode=4000M" in told
-    assert differing(local, project) == {}
+    assert differing(divided, project) == {}
 
 
 def test_a_node_that_does_not_see_the_model_says_so_in_one_line(project):
@@ -159,6 +159,7 @@ def test_a_node_that_does_not_see_the_model_says_so_in_one_line(project):
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
 def test_the_default_models_figures_are_those_of_a_local_run(slurm, tmp_path, root):
     # `make acceptance` leaves its run there; without it, it is made here.
     kept = os.environ.get("LLM_FIGURES_DEFAULT_RUN")

@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 PEERS = ("nnsight", "transformer-lens")
 

@@ -8,11 +8,8 @@ from project import tiny_project
 pytestmark = pytest.mark.workflow
 
 
-def test_one_core_other_batches_shards_and_jobs_give_the_same_bytes(made, tmp_path, root):
-    again = tiny_project(tmp_path, root)
-    again.change(batch_size=7, shards=3, probe__jobs=2)
-    again.run("--cores", "1")
-    found = compare_runs(made.folder / "results", again.folder / "results")
+def test_two_cores_other_batches_shards_and_jobs_give_the_same_bytes(made, divided):
+    found = compare_runs(made.folder / "results", divided.folder / "results")
     sharded = {f"tiny/forward/{stage}/" for stage in ("generations", "hidden_states/residual",
                "p_true")} | {"tiny/probe/predictions/scores/"}  # fmt: skip
     assert {name for name, how in found.items() if how != SAME_BYTES} == sharded
@@ -21,10 +18,11 @@ def test_one_core_other_batches_shards_and_jobs_give_the_same_bytes(made, tmp_pa
     assert len(found) > 40
 
 
+@pytest.mark.slow
 def test_other_batches_alone_give_the_same_bytes_in_every_file(made, tmp_path, root):
     again = tiny_project(tmp_path, root)
     again.change(batch_size=7)
-    again.run("--cores", "1", "results/tiny/probe/scores.parquet")
+    again.run("results/tiny/probe/scores.parquet")
     found = compare_runs(made.folder / "results", again.folder / "results")
     made_here = {name: how for name, how in found.items() if how != "only in the first run"}
     assert set(made_here.values()) == {SAME_BYTES}

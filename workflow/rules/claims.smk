@@ -1,9 +1,7 @@
 # What was published about each figure, checked against the numbers behind it.
 
 
-def claims_of(figure):
-    """The claims about one figure."""
-    return [claim for claim in CLAIMS if claim["figure"] == figure]
+include: "../inputs/claims.smk"
 
 
 rule check_attention_claims:
@@ -89,7 +87,13 @@ rule collect_claims:
         ],
     output:
         claims="results/{model}/claims.parquet",
-        page="results/{model}/claims.md",
+        page=report(
+            "results/{model}/claims.md",
+            caption="../report/claims.rst",
+            category="Claims",
+            subcategory="{model}",
+            labels={"table": "claims"},
+        ),
     log:
         "results/{model}/logs/collect_claims.log",
     benchmark:
@@ -133,20 +137,6 @@ rule guard_claims:
 # Which choice reproduces it? A change in the shown layer alone needs no model; a change in every
 # layer is one short pass per text and change, whatever the number of layers and heads looked at.
 
-# What the choices are made of: combinations of them, and the options they share with the figures.
-CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
-CHOICE_FIGURES = {
-    figure: {key: config["figures"][figure][key] for key in ("components", "epsilon", "input")}
-    for figure in ("mean_qkv", "scale_qkv")
-}
-
-
-def choice_states(wildcards):
-    """Further states that the choices need."""
-    if "model" in CHOICES["scope"]:
-        return {"altered": "results/{model}/forward/altered_states/choices.parquet"}
-    return {}
-
 
 rule extract_choice_states:
     input:
@@ -180,7 +170,13 @@ rule compare_choices:
         unaltered="results/{model}/forward/attention_states.parquet",
     output:
         choices="results/{model}/choices.parquet",
-        page="results/{model}/choices.md",
+        page=report(
+            "results/{model}/choices.md",
+            caption="../report/choices.rst",
+            category="Claims",
+            subcategory="{model}",
+            labels={"table": "choices"},
+        ),
     log:
         "results/{model}/logs/compare_choices.log",
     benchmark:

@@ -1,6 +1,5 @@
 # What all rules share: the checked config, the run's models, digests of the code, resources.
 
-import json
 import os
 import re
 import sys
@@ -45,19 +44,15 @@ from llm_figures.workflow.figures import (
     find_source,
     scores_of_figures,
 )
-from llm_figures.workflow.resources import (
-    estimate,
-    model_shape,
-    request,
-    threads_needed,
-    workload,
-)
+from llm_figures.workflow.model_size import find_model_size
+from llm_figures.workflow.resources import estimate, request, threads_needed
+from llm_figures.workflow.workload import describe_workload
 
-os.environ.update(JOB_ENVIRONMENT | os.environ)  # jobs inherit it; what the user has set stays
-# Jobs run this clone's library, whatever is installed.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-)
+# Jobs inherit these; what the user has set stays.
+os.environ.update(JOB_ENVIRONMENT | os.environ)
+# Jobs run this clone's library, whatever else is installed.
+SEARCHED = [str(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, SEARCHED))))
 
 SCHEMAS = HOME / "workflow" / "schemas"
 MODELS_FILE = HOME / "config" / "models.yaml"
@@ -116,35 +111,35 @@ def code(script, *modules):
 
 
 def sizes(wildcards):
-    """The model's shape and what the run asks of it, looked up once."""
+    """The model's size and what the run asks of it, looked up once."""
     name = wildcards.get("model", next(iter(MODELS), None))
     if "work" not in ESTIMATED:
-        ESTIMATED["work"] = workload(config, PROTOCOLS)
+        ESTIMATED["work"] = describe_workload(config, PROTOCOLS)
     if name not in ESTIMATED:
-        ESTIMATED[name] = model_shape(name, PREPARED.get(name, {"source": "path", "path": ""}))
+        ESTIMATED[name] = find_model_size(name, PREPARED.get(name, {"source": "path", "path": ""}))
     return ESTIMATED[name], ESTIMATED["work"]
 
 
-def cores(stage):
+def cores(rule):
     """The threads of a rule, as a function of its job."""
-    return lambda wildcards: threads_needed(stage, sizes(wildcards)[0])
+    return lambda wildcards: threads_needed(rule, sizes(wildcards)[0])
 
 
-def needs(stage):
+def needs(rule):
     """The resources of a rule, as functions of its job, the model's size and the attempt.
 
     Nothing runs again because of them; a local run is bounded by its cores alone.
     """
 
-    def need(resource):
+    def function_of(resource):
         def asked(wildcards, attempt, threads):
             protocol = wildcards.get("protocol", "scores")
-            need = estimate(stage, *sizes(wildcards), attempt, threads, protocol)
+            need = estimate(rule, *sizes(wildcards), threads, protocol)
             return request(need, attempt)[resource]
 
         return asked
 
-    return {resource: need(resource) for resource in ("mem_mb", "disk_mb", "runtime", "gpu")}
+    return {resource: function_of(resource) for resource in ("mem_mb", "disk_mb", "runtime", "gpu")}
 
 
 def some_model(wildcards):

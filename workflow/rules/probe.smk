@@ -2,26 +2,7 @@
 # one of the presets, for comparison.
 
 
-def states_of_protocol(wildcards):
-    """All shards of the hidden states that a protocol probes."""
-    site = PROTOCOLS[wildcards.protocol]["protocol"]["site"]
-    return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
-
-
-def predictions_of(protocol):
-    """All parts of a protocol's predictions, with the model left open."""
-    parts = config["probe"]["jobs"]
-    return expand(
-        f"results/{{{{model}}}}/probe/predictions/{protocol}/{{part}}-of-{{parts}}.parquet",
-        part=range(parts),
-        parts=parts,
-    )
-
-
-def scores_of_preset(preset):
-    """A preset's scores; the configured ones where they are the same."""
-    name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
-    return f"results/{{model}}/probe/{name}.parquet"
+include: "../inputs/probe.smk"
 
 
 rule extract_hidden_states:

@@ -1,24 +1,7 @@
 # Questions, the model's answers, and which of them are right.
 
 
-# What the model is asked; the texts of another style are not.
-UNUSED_TEXTS = {
-    "few_shot": {"system", "user"},
-    "completion": {"preamble", "system", "user"},
-    "chat": {"preamble", "template"},
-}
-UNUSED_SAMPLING = set() if config["prompt"]["temperature"] else {"top_p", "seed"}
-PROMPT = {
-    key: value
-    for key, value in config["prompt"].items()
-    if key not in UNUSED_TEXTS[config["prompt"]["style"]] | UNUSED_SAMPLING
-}
-
-
-def question_files():
-    """The user's own files of questions; nothing for the built-in ones and the hub's."""
-    files = [config["dataset"]["path"], config["dataset"]["hold_out"]]
-    return [file for file in files if file and config["dataset"]["source"] == "path"]
+include: "../inputs/questions.smk"
 
 
 rule build_questions:
@@ -100,7 +83,13 @@ rule judge_answers:
         quotes=(shard_files("quotes") if config["exact_answer"]["method"] == "model" else []),
     output:
         answers="results/{model}/forward/answers.parquet",
-        report="results/{model}/forward/answers.md",
+        report=report(
+            "results/{model}/forward/answers.md",
+            caption="../report/answers.rst",
+            category="Answers",
+            subcategory="{model}",
+            labels={"table": "answers"},
+        ),
     log:
         "results/{model}/logs/judge_answers.log",
     benchmark:

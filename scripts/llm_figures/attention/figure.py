@@ -135,7 +135,7 @@ def _label_ticks(ax, ticks: tuple[list[float], list[str], float], below: bool, l
             text.set_rotation("vertical" if axis is ax.xaxis else "horizontal")
 
 
-def draw_attention(cells: pd.DataFrame, options: dict) -> Figure:
+def draw(cells: pd.DataFrame, options: dict) -> Figure:
     """Draw the grid from the tidy cells of one attention figure."""
     cmap = colour_map(options["palette"])
     rows, columns = cells["panel_row"].max() + 1, cells["panel_column"].max() + 1
@@ -207,7 +207,7 @@ def _longest(ticks: tuple[list[float], list[str], float] | None) -> float:
     return (0.62 * max(map(len, names)) * size + 4) / 72
 
 
-def attention_caption(cells: pd.DataFrame, model: str, options: dict) -> str:
+def describe(cells: pd.DataFrame, model: str, options: dict) -> str:
     """Model, layer, head, operation, stage and scope of an attention figure."""
     first = cells.iloc[0]
     why = ", where the unaltered model's sink is strongest" if options["layer"] == "auto" else ""

@@ -101,7 +101,7 @@ class AttentionDrawing(Drawing):
 
 def _source(figure: str) -> FigureSource:
     scores = f"attention/{figure}.parquet"
-    return FigureSource(scores, "llm_figures.attention.figure", "attention", compared=True)
+    return FigureSource(scores, "llm_figures.attention.figure", compared=True)
 
 
 class AttentionFigure(AttentionDrawing, AttentionScoring, Figure):

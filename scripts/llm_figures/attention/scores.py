@@ -21,6 +21,8 @@ from llm_figures.attention.qk_store import StoredStates
 from llm_figures.core.errors import UserError
 
 States = LayerStates | StoredStates
+# States from passes with a change in every layer, by layer, input and alteration.
+Altered = Mapping[tuple[int, int, Alteration], States]
 
 
 def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Alteration]]:
@@ -70,7 +72,7 @@ def shown_head(options: dict, unaltered: Sequence[States], layer: int) -> int | 
 def panel_maps(
     options: dict,
     unaltered: Sequence[States],
-    altered: Mapping[tuple[int, Alteration], States] | None,
+    altered: Altered | None,
     layer: int,
     head: int | None,
 ) -> Iterator[tuple[int, int, int, Alteration, np.ndarray | BinnedMap]]:
@@ -88,7 +90,7 @@ def panel_maps(
             if altered is None:
                 states = by_input[index].loaded().altered(change)
             else:
-                states = altered[index, alteration].loaded()
+                states = altered[layer, index, alteration].loaded()
             if head is not None:
                 states = states.head(head)
             edges = text_bins(options, states)
@@ -125,7 +127,7 @@ def attention_cells(
     figure: str,
     options: dict,
     unaltered: Sequence[States],
-    altered: Mapping[tuple[int, Alteration], States] | None = None,
+    altered: Altered | None = None,
 ) -> pd.DataFrame:
     """One row per cell of every panel: the weight of `query_position` on `key_position`.
 
@@ -134,8 +136,8 @@ def attention_cells(
     queries of what they give to all of its keys. Tokens are those of the positions.
 
     unaltered: every layer's states of every input.
-    altered: for scope model, the states of the shown layer from a pass with the change in every
-        layer, by input and alteration; for scope layer the change is made here.
+    altered: for scope model, among others the shown layer's; for scope layer the change is made
+        here.
 
     Raises:
         UserError: see `check_stage`.

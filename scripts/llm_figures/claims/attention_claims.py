@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention.interventions import Alteration
-from llm_figures.attention.scores import States, panel_maps
+from llm_figures.attention.scores import Altered, States, panel_maps
 from llm_figures.claims.evaluation import Spread, assess, attempt, claim_rows
 from llm_figures.claims.panels import Maps, Panel, maps_of, measure_maps, spread_over_inputs
 
@@ -17,7 +16,7 @@ def attention_claims(
     cells: pd.DataFrame,
     options: Mapping,
     unaltered: Sequence[States],
-    altered: Mapping[tuple[int, Alteration], States] | None = None,
+    altered: Altered | None = None,
 ) -> pd.DataFrame:
     """Rows of claims.parquet for one attention figure.
 
@@ -56,7 +55,7 @@ def _maps(
     unaltered: Sequence[States],
     layer: int,
     head: int | None,
-    altered: Mapping[tuple[int, Alteration], States] | None = None,
+    altered: Altered | None = None,
 ) -> Maps:
     """The maps of every input: a scale figure shows one, the states hold all."""
     indices = sorted({states.input for states in unaltered})

@@ -13,7 +13,7 @@ import pandas as pd
 
 from llm_figures.attention.interventions import Alteration
 from llm_figures.attention.maps import strongest_layer
-from llm_figures.attention.scores import States, panel_maps, panels, shown_head
+from llm_figures.attention.scores import Altered, States, panel_maps, panels, shown_head
 from llm_figures.claims.definitions import (
     NOT_APPLICABLE,
     NOT_REPRODUCED,
@@ -21,7 +21,7 @@ from llm_figures.claims.definitions import (
     holds,
     thresholds,
 )
-from llm_figures.claims.evaluation import worst_of
+from llm_figures.claims.evaluation import claim_value
 from llm_figures.claims.panels import Panel, measure_maps
 from llm_figures.claims.statistics import NotApplicableError
 
@@ -36,7 +36,6 @@ WORDS = {
     "layer": "in the shown layer",
     "model": "in every layer",
 }
-Made = tuple[int, int, Alteration]  # layer, input, alteration
 
 
 def combinations(choices: Mapping, figures: Mapping) -> Iterator[dict]:
@@ -94,12 +93,11 @@ def choice_rows(
     choices: Mapping,
     figures: Mapping,
     unaltered: Sequence[States],
-    altered: Mapping[Made, States],
+    altered: Altered,
 ) -> pd.DataFrame:
     """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
 
-    claims: those of mean_qkv and scale_qkv. altered: states from passes with the change in every
-    layer, by layer, input and alteration.
+    claims: those of mean_qkv and scale_qkv.
     """
     rows: list[dict] = []
     for options in combinations(choices, figures):
@@ -138,7 +136,7 @@ def made(row: Mapping) -> str:
 def _maps(
     options: dict,
     unaltered: Sequence[States],
-    altered: Mapping[Made, States],
+    altered: Altered,
     layer: int,
     head: int | None,
 ) -> dict[Panel, np.ndarray] | None:
@@ -148,9 +146,7 @@ def _maps(
     unrotates = any(made.unrotates for *_, made in panels(options, 1))
     if unrotates and not all(states.rotated for states in needed):
         return None
-    after = None
-    if everywhere:
-        after = {(i, made): states for (at, i, made), states in altered.items() if at == layer}
+    after = altered if everywhere else None
     return {
         Panel(index, made.component, made.operation, made.epsilon): weights
         for _, _, index, made, weights in panel_maps(options, unaltered, after, layer, head)
@@ -162,9 +158,7 @@ def _verdict(claim: Mapping, maps: Mapping[Panel, np.ndarray] | None) -> dict:
     try:
         if maps is None:
             raise NotApplicableError("the model has no rotary embedding that can be observed")
-        value = worst_of(claim, measure_maps(claim, maps))
-        if not np.isfinite(value):
-            raise NotApplicableError("the statistic is not a number here")
+        value = claim_value(claim, measure_maps(claim, maps))
     except NotApplicableError as reason:
         return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
     true = holds(value, claim["comparison"], thresholds(claim))

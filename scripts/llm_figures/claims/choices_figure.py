@@ -11,7 +11,7 @@ from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap
 HEADS = {"mean": "mean", "auto": "strongest"}
 
 
-def draw_choices(rows: pd.DataFrame, options: dict) -> Figure:
+def draw(rows: pd.DataFrame, options: dict) -> Figure:
     """One block per operation; rows are what was changed, columns which map is shown.
 
     rows: as from `choices.choice_rows`. options: palette. A cell's number is how many statements
@@ -92,7 +92,7 @@ def _grids(
     return reproduced.where(applicable > 0), applicable.where(applicable > 0), labels
 
 
-def choices_caption(rows: pd.DataFrame, model: str, options: dict) -> str:
+def describe(rows: pd.DataFrame, model: str, options: dict) -> str:
     """What the rows and columns are, and which combination reproduces the most."""
     text = (
         f"Statements about the published attention figures that hold for {model}, by what is "

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from llm_figures.claims.definitions import COMPARISONS, SYMBOLS
-from llm_figures.claims.page import number
+from llm_figures.core.markdown import one_line, table_row
+from llm_figures.core.numbers import at_most_three_decimals
 
 # What makes two rows the same claim, so that their verdicts may stand in one row.
 KEY = ["figure", "claim"]
@@ -42,28 +43,30 @@ def claims_table(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
     for model in models:
         counts = claims.loc[claims["model"] == model, "verdict"].value_counts()
         listed = [f"{counts[verdict]} {verdict}" for verdict in SYMBOLS if verdict in counts]
-        lines.append(f"- {_cell(model)}: {', '.join(listed)}")
+        lines.append(f"- {one_line(model)}: {', '.join(listed)}")
     lines += [
         "",
-        _row(["figure", "claim", "statement", *models]),
-        _row(["---"] * (3 + len(models))),
+        table_row(["figure", "claim", "statement", *models]),
+        table_row(["---"] * (3 + len(models))),
     ]
     notes = []
     for (figure, claim), rows in claims.groupby(KEY, sort=False):
         verdicts = rows.set_index("model")
         shown = [_verdict(verdicts, model) for model in models]
-        lines.append(_row([figure, claim, rows["statement"].iloc[0], *shown]))
+        lines.append(table_row([figure, claim, rows["statement"].iloc[0], *shown]))
         tests = _tests(verdicts)
         if len(set(tests.values())) > 1:
             listed = "; ".join(f"{model}: {test}" for model, test in tests.items())
-            notes.append(f"- {_cell(f'{figure}, {claim}')} is tested differently: {_cell(listed)}")
+            notes.append(
+                f"- {one_line(f'{figure}, {claim}')} is tested differently: {one_line(listed)}"
+            )
     lines += ["", "✓ reproduced, ✗ not reproduced, – not applicable; with the statistic's value."]
     if any(_missing(claims, model) for model in models):
         lines.append("An empty cell: the model's file has no such claim.")
     if notes:
         lines += ["", *notes]
     if left_out:
-        lines += ["", *(f"- left out: {_cell(line)}" for line in left_out)]
+        lines += ["", *(f"- left out: {one_line(line)}" for line in left_out)]
     return "\n".join(lines) + "\n"
 
 
@@ -76,7 +79,7 @@ def _verdict(verdicts: pd.DataFrame, model: str) -> str:
     if model not in verdicts.index:
         return ""
     row = verdicts.loc[[model]].iloc[0]
-    value = "" if pd.isna(row["value"]) else f" ({number(row['value'])})"
+    value = "" if pd.isna(row["value"]) else f" ({at_most_three_decimals(row['value'])})"
     return f"{SYMBOLS.get(row['verdict'], '')} {row['verdict']}{value}".strip()
 
 
@@ -116,11 +119,3 @@ def _test(row: pd.Series) -> str:
     if high is not None and not pd.isna(high):
         threshold += f" to {high:g}"
     return f"{row['statistic']} {COMPARISONS[row['comparison']]} {threshold}".strip()
-
-
-def _row(cells: Sequence) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|")

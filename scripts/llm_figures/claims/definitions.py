@@ -8,6 +8,7 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.numbers import as_given
 
 ATTENTION = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"
@@ -89,6 +90,13 @@ def guarded(claims: Sequence[Mapping], patterns: Sequence[str]) -> list[str]:
             )
         found += [name for name in named if name not in found]
     return found
+
+
+def threshold_text(comparison: str, threshold: float, high: float | None) -> str:
+    """≥ 0.9, or 13 to 17: as the claim says it, not rounded."""
+    if comparison == "within":
+        return f"{as_given(threshold)} to {as_given(high)}"
+    return f"{COMPARISONS[comparison]} {as_given(threshold)}"
 
 
 def holds(value: float, comparison: str, threshold: Sequence[float]) -> bool:

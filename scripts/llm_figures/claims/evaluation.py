@@ -86,6 +86,18 @@ def worst_of(claim: Mapping, measured: Sequence[tuple[object, float]]) -> float:
     return worst([value for _, value in measured], claim["comparison"], thresholds(claim))
 
 
+def claim_value(claim: Mapping, measured: Sequence[tuple[object, float]]) -> float:
+    """`worst_of`, where that is a number.
+
+    Raises:
+        NotApplicableError: it is none.
+    """
+    value = worst_of(claim, measured)
+    if not np.isfinite(value):
+        raise NotApplicableError("the statistic is not a number here")
+    return value
+
+
 def attempt(claim: Mapping, measure: Callable, *data) -> float:
     """The claim's value on some data, NaN where it does not apply."""
     try:
@@ -117,9 +129,7 @@ def assess(
         "test": _test(claim),
     }
     try:
-        value = worst_of(claim, measure())
-        if not np.isfinite(value):
-            raise NotApplicableError("the statistic is not a number here")
+        value = claim_value(claim, measure())
     except NotApplicableError as reason:
         return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
     told: dict = {"value": value}

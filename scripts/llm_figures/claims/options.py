@@ -102,7 +102,7 @@ class Choices(ChoicesDrawing, ChoicesScoring, Figure):
     """
 
     source: ClassVar[FigureSource] = FigureSource(
-        "choices.parquet", "llm_figures.claims.choices_figure", "choices", by_default=False
+        "choices.parquet", "llm_figures.claims.choices_figure", by_default=False
     )
 
 

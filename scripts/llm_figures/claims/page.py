@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from llm_figures.claims.definitions import COMPARISONS, REPRODUCED, SYMBOLS
+from llm_figures.claims.definitions import REPRODUCED, SYMBOLS, threshold_text
 from llm_figures.core.errors import UserError
+from llm_figures.core.markdown import one_line, table_row
+from llm_figures.core.numbers import at_most_three_decimals
 
 _INTRODUCTION = """\
 What readers of the published figures state about them, checked against the numbers behind ours.
@@ -15,36 +16,6 @@ config/claims.yaml; where a claim is about several panels, columns or regions, t
 worst of them. The range after a value is its spread over the inputs or texts, or the middle 95% of
 bootstrap resamples of the questions; *n/m* counts those in which the claim holds, then the heads
 in which it holds by itself."""
-
-
-def number(value: float, *thresholds: float) -> str:
-    """Three decimals at most, more only for what they would hide.
-
-    thresholds: what the value is compared with; 0.8996 does not become 0.9 beside it, nor 0.99985
-        become 1 beside 0.9999.
-    """
-    form, digits = ("f", 3) if value == 0 or abs(value) >= 0.0005 else ("e", 0)
-    while digits < 12 and any(
-        np.sign(float(f"{value:.{digits}{form}}") - threshold) != np.sign(value - threshold)
-        for threshold in thresholds
-        if not pd.isna(threshold)
-    ):
-        digits += 1
-    text = f"{value:.{digits}{form}}"
-    if form == "f":
-        text = text.rstrip("0").rstrip(".")
-    return text.replace("-", "−").replace("e−0", "e−")
-
-
-def threshold_text(row) -> str:
-    """≥ 0.9, or 13 to 17: as the claim says it, not rounded."""
-    low, high = (
-        f"{end:.12g}".replace("-", "−").replace("e−0", "e−")
-        for end in (row.threshold, row.threshold_high)
-    )
-    return (
-        f"{low} to {high}" if row.comparison == "within" else f"{COMPARISONS[row.comparison]} {low}"
-    )
 
 
 def counts(claims: pd.DataFrame) -> dict[str, int]:
@@ -62,7 +33,7 @@ def claims_page(claims: pd.DataFrame, model: str) -> str:
     for figure, part in claims.groupby("figure", sort=False):
         sections += [f"## {figure}", _table(part)]
         if notes := [
-            f"- {row.claim}: {_cell(row.note)}" for row in part.itertuples() if _is(row.note)
+            f"- {row.claim}: {one_line(row.note)}" for row in part.itertuples() if _is(row.note)
         ]:
             sections += ["Notes:", "\n".join(notes)]
     return "\n\n".join(sections) + "\n"
@@ -80,7 +51,7 @@ def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
     chosen = claims[names.isin(guarded)]
     failed = [
         f"claims.fail_on: {row.figure}/{row.claim}: {row.verdict} "
-        + (f"({row.reason})" if _is(row.reason) else f"({_value(row)}, {threshold_text(row)})")
+        + (f"({row.reason})" if _is(row.reason) else f"({_value(row)}, {_asked(row)})")
         + f"; see {where}"
         for row in chosen.itertuples()
         if row.verdict != REPRODUCED
@@ -93,7 +64,7 @@ def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
 def _overview(claims: pd.DataFrame) -> str:
     lines = [f"| figure | {' | '.join(SYMBOLS)} |", "|---|" + "---:|" * len(SYMBOLS)]
     for figure, part in claims.groupby("figure", sort=False):
-        lines.append(f"| {figure} | {' | '.join(map(str, counts(part).values()))} |")
+        lines.append(table_row([figure, *counts(part).values()]))
     return "\n".join(lines)
 
 
@@ -106,26 +77,26 @@ def _table(claims: pd.DataFrame) -> str:
         value = row.reason if _is(row.reason) else _value(row)
         cells = [
             f"{SYMBOLS[row.verdict]} {row.verdict}", row.claim, row.statement, value,
-            threshold_text(row), row.statistic, row.source,
+            _asked(row), row.statistic, row.source,
         ]  # fmt: skip
-        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        lines.append(table_row(cells))
     return "\n".join(lines)
 
 
-def _cell(content: object) -> str:
-    """One line, whatever line breaks a statement has."""
-    return " ".join(str(content).split()).replace("|", "\\|")
-
-
 def _value(row) -> str:
-    text = number(row.value, row.threshold, row.threshold_high)
+    text = at_most_three_decimals(row.value, row.threshold, row.threshold_high)
     if _is(row.low):
-        text += f" [{number(row.low)}, {number(row.high)}]"
+        ends = at_most_three_decimals(row.low), at_most_three_decimals(row.high)
+        text += f" [{', '.join(ends)}]"
     if _is(row.units) and row.units > 1:
         text += f", {row.held}/{row.units}"
     if _is(row.heads):
         text += f", heads {row.held_heads}/{row.heads}"
     return text
+
+
+def _asked(row) -> str:
+    return threshold_text(row.comparison, row.threshold, row.threshold_high)
 
 
 def _is(value: object) -> bool:
@@ -135,7 +106,7 @@ def _is(value: object) -> bool:
 def log_verdicts(log, claims: pd.DataFrame) -> None:
     """How many of each verdict, and every claim in a line, into the job's log."""
     for row in claims.itertuples():
-        value = row.reason if _is(row.reason) else f"{_value(row)}, asked {threshold_text(row)}"
+        value = row.reason if _is(row.reason) else f"{_value(row)}, asked {_asked(row)}"
         log.debug("%s: %s: %s", row.claim, row.verdict, value)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts(claims).items() if count)
     log.info("%s: %s", claims["figure"].iloc[0] if len(claims) else "no claim", told)

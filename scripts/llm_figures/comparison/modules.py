@@ -13,6 +13,7 @@ from llm_figures.comparison.panels import (
     no_scores,
     outer_labels,
 )
+from llm_figures.core.numbers import low_to_high
 from llm_figures.modules.figure import (
     COLUMNS,
     colour_scale,
@@ -20,7 +21,6 @@ from llm_figures.modules.figure import (
     module_panel,
     module_values,
     robust_words,
-    spoken,
 )
 from llm_figures.modules.metrics import described
 
@@ -67,14 +67,14 @@ def describe(tables: Tables, options: dict) -> str:
         else ""
     )
     span = "; ".join(
-        f"{name} {spoken(np.nanmin(cells.to_numpy()))} to {spoken(np.nanmax(cells.to_numpy()))} "
+        f"{name} {low_to_high(np.nanmin(cells.to_numpy()), np.nanmax(cells.to_numpy()))} "
         f"({len(cells)} layers)"
         for name, cells in values.items()
     )
     return (
         f"{described(metric, 'each model', options)} One panel per model, layer 0 "
         "at the bottom. Panels are equally high whatever the model's layers, so equal heights are "
-        f"equal shares of the depth. Colours span {spoken(low)} to {spoken(high)}"
+        f"equal shares of the depth. Colours span {low_to_high(low, high)}"
         f"{robust_words(options, ' of all models together')}{random}. Values span: {span}.{grey}"
     )
 

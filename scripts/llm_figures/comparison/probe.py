@@ -12,6 +12,8 @@ from llm_figures.comparison.panels import (
     no_scores,
     outer_labels,
 )
+from llm_figures.core.numbers import with_interval
+from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
 from llm_figures.probe.figure import draw_highlight, probe_bar, probe_panel, probe_values
 
@@ -60,15 +62,12 @@ def describe(tables: Tables, options: dict) -> str:
     ]
     best = []
     for name, table in tables.items():
-        chosen = table[(table["metric"] == options["metric"])]
-        chosen = chosen[chosen["token"].isin(options["tokens"])]
-        shown = chosen[(chosen["control"] == "none")].dropna(subset="mean")
-        cell = shown.loc[shown["mean"].idxmax()]
-        at = (chosen["layer"] == cell["layer"]) & (chosen["token"] == cell["token"])
+        found = find_best_cell(table, options["metric"], options["tokens"])
+        cell = found.probe
         best.append(
             f"{name}, layer {cell['layer']} of {table['layer'].max()}, {cell['token']}: "
-            f"{cell['mean']:.3f} [{cell['ci_low']:.3f}, {cell['ci_high']:.3f}] on "
-            f"{cell['n']:,} answers{_least_gain(chosen[at])}"
+            f"{with_interval(cell['mean'], cell['ci_low'], cell['ci_high'])} on "
+            f"{cell['n']:,} answers{_least_gain(found.beside)}"
         )
     parts.append("; ".join(best) + ".")
     if options["highlight"]:
@@ -83,17 +82,18 @@ def describe(tables: Tables, options: dict) -> str:
 
 
 def _least_gain(cell: pd.DataFrame) -> str:
-    """The control that leaves the probe of a cell the least, and what it leaves."""
+    """The control that leaves the probe of a cell the least, and what it leaves.
+
+    cell: its rows by control.
+    """
     if not {"gain", "gain_low", "gain_high"} <= set(cell):
         return ""
-    beside = cell[cell["control"].isin(EXPLANATIONS)].dropna(subset="gain")
+    beside = cell[cell.index.isin(EXPLANATIONS)].dropna(subset="gain")
     if beside.empty:
         return ""
     least = beside.loc[beside["gain"].idxmin()]
-    return (
-        f" (over {CONTROLS[least['control']]} it gains {least['gain']:.3f} "
-        f"[{least['gain_low']:.3f}, {least['gain_high']:.3f}])"
-    )
+    gain = with_interval(least["gain"], least["gain_low"], least["gain_high"])
+    return f" (over {CONTROLS[least.name]} it gains {gain})"
 
 
 def _rectangle_fits(highlight: dict, depth: int) -> bool:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.formatting import format_duration
 
 log = logging.getLogger("llm_figures")
 
@@ -82,8 +83,8 @@ def progress(
         if now - last >= 5 and done < total:
             last = now
             left = (now - start) / done * (total - done)
-            log.info("%d of %d %s, about %s left", done, total, unit, _duration(left))
-    log.info("%d of %d %s in %s", done, total, unit, _duration(time.monotonic() - start))
+            log.info("%d of %d %s, about %s left", done, total, unit, format_duration(left))
+    log.info("%d of %d %s in %s", done, total, unit, format_duration(time.monotonic() - start))
 
 
 def _age() -> float:
@@ -97,8 +98,3 @@ def _age() -> float:
         import psutil  # Snakemake brings it
 
         return time.time() - psutil.Process().create_time()
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -221,6 +221,11 @@ def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
     return read_table(path, columns).to_pandas()
 
 
+def read_frames(paths: Sequence[str | Path], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Several tidy Parquet files as one frame, one below the other (see `read_table`)."""
+    return pd.concat([read_frame(path, columns) for path in paths], ignore_index=True)
+
+
 def _bytes_of_row(schema: pa.Schema) -> int:
     """Bytes of a row, a column that is no tensor taken for 64."""
     return sum(

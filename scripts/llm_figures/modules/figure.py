@@ -7,6 +7,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from llm_figures.core.numbers import low_to_high
 from llm_figures.models.projection_layouts import MODULES as COLUMNS
 from llm_figures.modules.metrics import METRICS, described
 from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
@@ -57,7 +58,7 @@ def centre_of(options: dict, low: float, high: float) -> float | None:
     return neutral if neutral is not None and low - slack <= neutral <= high + slack else None
 
 
-def draw_modules(scores: pd.DataFrame, options: dict) -> Figure:
+def draw(scores: pd.DataFrame, options: dict) -> Figure:
     """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order.
 
     options: as from `module_metrics.drawing_options`.
@@ -129,7 +130,7 @@ def module_bar(
     return bar
 
 
-def modules_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
     """The formula, the range, and where the colours' middle stands."""
     values = scores.loc[scores["metric"] == options["metric"], "value"].to_numpy(float)
     _, (low, high) = colour_scale(values, options)
@@ -138,9 +139,10 @@ def modules_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     what = described(options["metric"], model, options)
     if not np.isfinite(values).any():
         return f"{what} No cell has a value.\n"
+    span = low_to_high(np.nanmin(values), np.nanmax(values))
     return (
-        f"{what} Values span {spoken(np.nanmin(values))} to {spoken(np.nanmax(values))}, colours "
-        f"{spoken(low)} to {spoken(high)}{robust_words(options)}{middle}; layer 0 at the bottom.\n"
+        f"{what} Values span {span}, colours {low_to_high(low, high)}{robust_words(options)}"
+        f"{middle}; layer 0 at the bottom.\n"
     )
 
 
@@ -150,8 +152,3 @@ def robust_words(options: dict, of: str = "") -> str:
         return ""
     low, high = METRICS[options["metric"]].robust
     return f" (percentiles {low:g} and {high:g}{of})"
-
-
-def spoken(value: float) -> str:
-    """Four decimals, or four digits where that says nothing."""
-    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.4g}"

@@ -149,5 +149,5 @@ class ModuleMap(ModuleDrawing, ModuleScoring, Figure):
     """A metric of every projection of every layer."""
 
     source: ClassVar[FigureSource] = FigureSource(
-        "modules/scores.parquet", "llm_figures.modules.figure", "modules", compared=True
+        "modules/scores.parquet", "llm_figures.modules.figure", compared=True
     )

@@ -20,7 +20,7 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
 from matplotlib.transforms import Bbox
 
-from llm_figures.core.atomic_files import whole_file
+from llm_figures.core.atomic_files import whole_file, write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame
 
@@ -174,9 +174,8 @@ def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = N
         with whole_file(path) as partial:
             fig.savefig(partial, format=kind, metadata=nothing[kind], bbox_inches=box)
     if panels is not None:
-        with whole_file(panels) as partial:
-            text = json.dumps(panel_notes(fig, box), ensure_ascii=False, separators=(",", ":"))
-            partial.write_text(text, encoding="utf-8")
+        text = json.dumps(panel_notes(fig, box), ensure_ascii=False, separators=(",", ":"))
+        write_text(panels, text)
     plt.close(fig)
 
 
@@ -257,5 +256,4 @@ def render(
     table = read_frame(scores)
     with drawing_style(**style):
         save(draw(table, options), pictures, panels)
-    with whole_file(caption) as partial:
-        partial.write_text(describe(table, model, options), encoding="utf-8")
+    write_text(caption, describe(table, model, options))

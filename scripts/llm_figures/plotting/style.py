@@ -25,9 +25,8 @@ class FigureSource:
     """Where a figure comes from.
 
     scores: the tidy Parquet file it is drawn from, below results/{model}/.
-    module: the library module that draws it.
-    draw: the prefix of its functions there: `draw_{draw}(scores, options)` returns a matplotlib
-        figure, `{draw}_caption(scores, model, options)` the caption.
+    module: the library module that draws it: `draw(scores, options)` returns a matplotlib figure,
+        `describe(scores, model, options)` the caption.
     beside: the figure in whose target and section of the report it stands; else it has its own.
     by_default: whether the target `figures` draws it.
     compared: whether `compare` sets several models side by side in it.
@@ -35,7 +34,6 @@ class FigureSource:
 
     scores: str
     module: str
-    draw: str
     beside: str | None = None
     by_default: bool = True
     compared: bool = False

@@ -3,23 +3,15 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
+from llm_figures.core.numbers import with_interval
 from llm_figures.models.layer_checks import check_shape
-from llm_figures.plotting.drawing import colour_bar, colour_list, colour_map, heatmap, tick_step
+from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
+from llm_figures.probe.best_cell import BestCell, find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, FITTED, LABELS
-from llm_figures.probe.protocol import OUTPUT_BASELINES, TOKENS
-
-SITES = {
-    "residual": "the residual stream",
-    "attention": "the attention output of each block",
-    "mlp": "the MLP output of each block",
-}
-GREYS = ("0.15", "0.35", "0.55")
-DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
+from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, describe_method
 
 
 def highlighted_layers(layers: list[int | str], depth: int) -> tuple[int, int]:
@@ -31,7 +23,7 @@ def highlighted_layers(layers: list[int | str], depth: int) -> tuple[int, int]:
     return min(first, last), max(first, last)
 
 
-def draw_probe(scores: pd.DataFrame, options: dict) -> Figure:
+def draw(scores: pd.DataFrame, options: dict) -> Figure:
     """Draw the tidy scores: layers from 0 (the embeddings) at the top, tokens left to right.
 
     Cells without a score are grey.
@@ -82,81 +74,6 @@ def probe_bar(fig: Figure, mesh, options: dict, **place):
     )
 
 
-def draw_presets(scores: pd.DataFrame, options: dict) -> Figure:
-    """The presets side by side on one scale, and strict minus published.
-
-    scores: tidy scores with a further column preset. The tokens are those of both.
-    """
-    presets = ["strict", "published"]
-    parts = {preset: scores[scores["preset"] == preset] for preset in presets}
-    tokens = [
-        token
-        for token in TOKENS["strict"]
-        if all((parts[p]["token"] == token).any() for p in parts)
-    ]
-    values = {
-        preset: probe_values(part, options["metric"], tokens) for preset, part in parts.items()
-    }
-    difference = values["strict"] - values["published"]
-    extent = float(np.nanmax(np.abs(difference.to_numpy()), initial=0.01))
-    rows = len(difference)
-    fig, axes = plt.subplots(
-        1,
-        3,
-        figsize=(3 * (0.3 * len(tokens) + 0.9) + 0.8, max(0.14 * rows, 2.2) + 1.4),
-        sharey=True,
-        layout="constrained",
-    )
-    for ax, preset in zip(axes, presets, strict=False):
-        mesh = probe_panel(
-            values[preset], ax, options["palette"], options["limits"], tick_step(rows), preset
-        )
-        ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == presets[0] else "")
-    colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
-    title = "strict − published"
-    mesh = probe_panel(difference, axes[2], "coolwarm", [-extent, extent], tick_step(rows), title)
-    axes[2].set(title=title, xlabel="Token", ylabel="")
-    colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
-    return fig
-
-
-def presets_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
-    """Both protocols, their best cells, and how they differ on average."""
-    chosen = scores[(scores["metric"] == options["metric"]) & (scores["control"] == "none")]
-    parts = [
-        f"{LABELS[options['metric']]} of linear probes on {model} that detect a wrong answer, by "
-        "two protocols on the same answers."
-    ]
-    for preset, rows in chosen.groupby("preset", sort=False):
-        setting = options["protocols"][preset]
-        best = rows.dropna(subset="mean").nlargest(1, "mean")
-        unconverged = int(rows["unconverged"].sum())
-        parts.append(
-            f"{preset.capitalize()}: {SITES[setting['site']]}. {_method(setting)}"
-            + "".join(
-                f" Best cell: layer {row.layer}, {row.token}: {row.mean:.3f} [{row.ci_low:.3f}, "
-                f"{row.ci_high:.3f}]."
-                for row in best.itertuples()
-            )
-            + (
-                f" {unconverged} of {int(rows['folds'].sum())} fits did not converge."
-                if unconverged
-                else ""
-            )
-        )
-    strict, published = (
-        chosen[chosen["preset"] == preset].set_index(["layer", "token"])["mean"]
-        for preset in ("strict", "published")
-    )
-    gap = (strict - published).dropna()
-    if len(gap):
-        parts.append(
-            f"Over the {len(gap)} cells of both, strict is higher by {gap.mean():.3f} on average "
-            f"(from {gap.min():.3f} to {gap.max():.3f})."
-        )
-    return " ".join(parts) + "\n"
-
-
 def probe_values(scores: pd.DataFrame, metric: str, tokens: list[str]) -> pd.DataFrame:
     """Means of the probe itself, one row per layer, one column per token."""
     shown = scores[(scores["metric"] == metric) & (scores["control"] == "none")]
@@ -187,72 +104,7 @@ def probe_panel(
     return mesh
 
 
-def draw_curves(scores: pd.DataFrame, options: dict) -> Figure:
-    """One panel per token: the metric by layer with its 95% band, controls dashed or dotted.
-
-    Dashed are probes that should fail, dotted the output's own confidence.
-    """
-    tokens, metric = options["tokens"], options["metric"]
-    shown = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
-    beside = [control for control in CONTROLS if (shown["control"] == control).any()]
-    fitted = [control for control in beside if control not in OUTPUT_BASELINES]
-    colour, *colours = colour_list(options["palette"], 1 + len(fitted))
-    looks = {
-        control: {"color": colour, "linestyle": "--"}
-        for control, colour in zip(fitted, colours, strict=True)
-    } | {
-        control: {"color": grey, "linestyle": dots}
-        for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
-    }
-    columns = min(len(tokens), 4)
-    rows = -(-len(tokens) // columns)
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(2.2 * columns + 0.6, 2.3 * rows + 0.9),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for ax, token in zip(axes.flat, tokens, strict=False):
-        panel = shown[shown["token"] == token].sort_values("layer")
-        probe = panel[panel["control"] == "none"]
-        ax.fill_between(
-            probe["layer"], probe["ci_low"], probe["ci_high"], color=colour, alpha=0.25, lw=0
-        )
-        lines = {"x": "layer", "y": "mean", "ax": ax, "errorbar": None}
-        sns.lineplot(probe, **lines, color=colour, lw=1.6, label="probe")
-        for control in beside:
-            sns.lineplot(
-                panel[panel["control"] == control],
-                **lines,
-                **looks[control],
-                lw=1.0,
-                label=CONTROLS[control],
-            )
-        ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
-        ax.get_legend().remove()
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.margins(x=0.01)
-    for ax in axes.flat[len(tokens) :]:
-        ax.set_visible(False)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small")
-    return fig
-
-
-def curves_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
-    """What the bands and the dashed lines are."""
-    return (
-        f"{LABELS[options['metric']]} by layer (0 is the embeddings) of a linear probe on "
-        f"{SITES[options['protocol']['site']]} of {model} that detects a wrong answer, one panel "
-        f"per token. Bands: {_interval_kind(options['protocol'])}. Dashed: probes without the "
-        "signal, on the same splits. Dotted: the confidence of the output itself.\n"
-    )
-
-
-def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
+def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
     """What the probe is, the best cell, its controls, what explains it, and what is missing."""
     protocol = options["protocol"]
     chosen = scores[
@@ -263,46 +115,21 @@ def probe_caption(scores: pd.DataFrame, model: str, options: dict) -> str:
     parts = [
         f"{LABELS[options['metric']]} of a linear probe on {SITES[protocol['site']]} of {model} "
         "that detects a wrong answer, by layer (0 is the embeddings) and token.",
-        _method(protocol),
+        describe_method(protocol),
         _counts(shown),
     ]
-    scored = shown.dropna(subset="mean")
-    if len(scored):
-        parts += _finding(chosen, scored)
+    if best := find_best_cell(scores, options["metric"], options["tokens"]):
+        parts += _finding(chosen, best)
     if fits := int(chosen.loc[chosen["control"].isin(FITTED), "unconverged"].sum()):
         parts.append(f"{fits} fits did not converge.")
     parts.append(f"Colours span {low:g} to {high:g}; lower values take the lightest.")
     return " ".join(part for part in parts if part) + "\n"
 
 
-def _method(protocol: dict) -> str:
-    scaled = (
-        "features standardised on the training examples"
-        if protocol["standardise"]
-        else ("features as they are")
-    )
-    fitted = {
-        "newton": "fitted to convergence",
-        "lbfgs": "fitted by at most 100 steps of L-BFGS",
-    }[protocol["solver"]]
-    C = {"auto": "1 / hidden size", "cv": "chosen inside the training examples"}
-    split = {
-        "folds": f"{protocol['folds']} folds by question"
-        + (f", {protocol['repeats']} times" if protocol["repeats"] > 1 else ""),
-        "single": "one random split, a fifth tested",
-        "hold_out": "fitted on all other questions, tested on the held-out ones",
-    }[protocol["split"]]
-    penalty = C.get(protocol["C"], f"{protocol['C']}")
-    return (
-        f"Logistic regression, {scaled}, C {penalty}, {fitted}; {split}; "
-        f"{_interval_kind(protocol)} in brackets."
-    )
-
-
-def _interval_kind(protocol: dict) -> str:
-    if protocol["split"] == "folds":
-        return "95% intervals over folds (Nadeau & Bengio 2003)"
-    return "95% bootstrap intervals over the tested answers"
+def describe_best_cell(best: BestCell) -> str:
+    row = best.probe
+    score = with_interval(row["mean"], row["ci_low"], row["ci_high"])
+    return f"Best cell: layer {row['layer']}, {row['token']}: {score}"
 
 
 def _counts(shown: pd.DataFrame) -> str:
@@ -315,15 +142,12 @@ def _counts(shown: pd.DataFrame) -> str:
     return f"Cells rest on {most:,} answers{f' ({fewer})' if fewer else ''}.{missing}"
 
 
-def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
+def _finding(chosen: pd.DataFrame, best: BestCell) -> list[str]:
     """The best cell with its controls, and how many cells no control explains."""
-    best = scored.loc[scored["mean"].idxmax()]
-    at = (chosen["layer"] == best["layer"]) & (chosen["token"] == best["token"])
-    beside = chosen[at].set_index("control")
+    beside = best.beside
     parts = [
-        f"Best cell: layer {best['layer']}, {best['token']}: {best['mean']:.3f} "
-        f"[{best['ci_low']:.3f}, {best['ci_high']:.3f}], the highest of {len(scored)}; intervals "
-        "are those of single cells."
+        f"{describe_best_cell(best)}, the highest of {best.scored}; intervals are those of single "
+        "cells."
     ]
     listed = [
         f"{name} {beside.loc[control, 'mean']:.3f}"
@@ -345,9 +169,10 @@ def _finding(chosen: pd.DataFrame, scored: pd.DataFrame) -> list[str]:
     outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
     if len(outputs):
         strongest = outputs.loc[outputs["mean"].idxmax()]
+        gain = with_interval(strongest["gain"], strongest["gain_low"], strongest["gain_high"])
         parts.append(
             f"Over the strongest of the output's own signs, {CONTROLS[strongest.name]}, it gains "
-            f"{strongest['gain']:.3f} [{strongest['gain_low']:.3f}, {strongest['gain_high']:.3f}]."
+            f"{gain}."
         )
     for control, name in (
         ("embeddings", "the embeddings"),

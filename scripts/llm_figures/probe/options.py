@@ -219,7 +219,7 @@ class ProbeAuc(ProbeAucDrawing, ProbeScoring, Figure):
     """How well a linear probe detects a wrong answer, by layer and token."""
 
     source: ClassVar[FigureSource] = FigureSource(
-        "probe/scores.parquet", "llm_figures.probe.figure", "probe", compared=True
+        "probe/scores.parquet", "llm_figures.probe.figure", compared=True
     )
 
 
@@ -227,7 +227,7 @@ class ProbeCurves(Drawing, Figure):
     """The probe's scores by layer, with confidence intervals and controls; made with probe_auc."""
 
     source: ClassVar[FigureSource] = FigureSource(
-        "probe/scores.parquet", "llm_figures.probe.figure", "curves", beside="probe_auc"
+        "probe/scores.parquet", "llm_figures.probe.curves_figure", beside="probe_auc"
     )
 
     tokens: Annotated[tuple[Token, ...], Items(1, 8, distinct=True)] | None = None

@@ -81,3 +81,41 @@ def protocols(config: Mapping) -> dict[str, dict]:
         }
         for preset in PRESETS
     }
+
+
+# What captions call the places that are probed.
+SITES = {
+    "residual": "the residual stream",
+    "attention": "the attention output of each block",
+    "mlp": "the MLP output of each block",
+}
+
+
+def describe_method(protocol: dict) -> str:
+    scaled = (
+        "features standardised on the training examples"
+        if protocol["standardise"]
+        else ("features as they are")
+    )
+    fitted = {
+        "newton": "fitted to convergence",
+        "lbfgs": "fitted by at most 100 steps of L-BFGS",
+    }[protocol["solver"]]
+    C = {"auto": "1 / hidden size", "cv": "chosen inside the training examples"}
+    split = {
+        "folds": f"{protocol['folds']} folds by question"
+        + (f", {protocol['repeats']} times" if protocol["repeats"] > 1 else ""),
+        "single": "one random split, a fifth tested",
+        "hold_out": "fitted on all other questions, tested on the held-out ones",
+    }[protocol["split"]]
+    penalty = C.get(protocol["C"], f"{protocol['C']}")
+    return (
+        f"Logistic regression, {scaled}, C {penalty}, {fitted}; {split}; "
+        f"{describe_intervals(protocol)} in brackets."
+    )
+
+
+def describe_intervals(protocol: dict) -> str:
+    if protocol["split"] == "folds":
+        return "95% intervals over folds (Nadeau & Bengio 2003)"
+    return "95% bootstrap intervals over the tested answers"

@@ -17,8 +17,11 @@ import pandas as pd
 import yaml
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from llm_figures.claims.definitions import COMPARISONS, SYMBOLS
+from llm_figures.claims.definitions import SYMBOLS, threshold_text
 from llm_figures.core.errors import UserError
+from llm_figures.core.formatting import format_bytes, format_duration
+from llm_figures.core.numbers import three_decimals, three_digits
+from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
 
 MOST_DATA = 5_000_000  # bytes of one data file that is put into the page
@@ -160,13 +163,13 @@ def claim_rows(claims: pd.DataFrame) -> list[dict]:
                 "note": _given(claim["note"]),
                 "statistic": claim["statistic"].replace("_", " "),
                 "reason": _given(claim["reason"]),
-                "value": number(claim["value"]),
+                "value": three_digits(claim["value"]),
                 "value_key": _given(claim["value"]),
                 "range": None
                 if low is None or high is None
-                else f"{number(low)}–{number(high)}"
+                else f"{three_digits(low)}–{three_digits(high)}"
                 if low >= 0
-                else f"{number(low)} to {number(high)}",
+                else f"{three_digits(low)} to {three_digits(high)}",
                 "spread": _given(claim["spread"]),
                 "held": f"held in {' and '.join(counts)}" if counts else None,
                 "expected": _expected(claim),
@@ -188,33 +191,29 @@ def probe_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> 
     the probe itself first. A control explains the cell where the interval of the probe's gain over
     it includes zero and it needs no judgement of the model (`controls.EXPLANATIONS`).
     """
-    chosen = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
-    scored = chosen[chosen["control"] == "none"].dropna(subset="mean")
-    if scored.empty:
+    best = find_best_cell(scores, metric, tokens)
+    if best is None:
         return None
-    best = scored.loc[scored["mean"].idxmax()]
-    at = (chosen["layer"] == best["layer"]) & (chosen["token"] == best["token"])
-    beside = chosen[at].set_index("control")
     rows = []
     for control, name in {"none": "probe", **CONTROLS}.items():
-        if control not in beside.index:
+        if control not in best.beside.index:
             continue
-        row = beside.loc[control]
+        row = best.beside.loc[control]
         itself = control == "none"
         rows.append(
             {
                 "name": name,
-                "mean": _fixed(row["mean"]),
+                "mean": three_decimals(row["mean"]),
                 "interval": _interval(row["ci_low"], row["ci_high"]),
-                "gain": None if itself else _fixed(row["gain"]),
+                "gain": None if itself else three_decimals(row["gain"]),
                 "gain_interval": None if itself else _interval(row["gain_low"], row["gain_high"]),
                 # without an interval there is no evidence of a gain either
                 "explains": control in EXPLANATIONS and not row["gain_low"] > 0,
             }
         )
     return {
-        "layer": int(best["layer"]),
-        "token": best["token"],
+        "layer": int(best.probe["layer"]),
+        "token": best.probe["token"],
         "metric": LABELS[metric],
         "rows": rows,
     }
@@ -273,9 +272,9 @@ def provenance(manifest: dict) -> dict:
             "rule": rule,
             "jobs": stage.get("jobs"),
             "seconds": _given(stage.get("seconds")),
-            "time": duration(stage.get("seconds")),
+            "time": format_duration(stage.get("seconds")),
             "memory_key": _given(stage.get("max_memory_mb")),
-            "memory": memory(stage.get("max_memory_mb")),
+            "memory": format_bytes(1e6 * memory) if (memory := stage.get("max_memory_mb")) else "",
         }
         for rule, stage in stages.items()
     ]
@@ -285,7 +284,7 @@ def provenance(manifest: dict) -> dict:
         "config": yaml.safe_dump(config, allow_unicode=True, sort_keys=False) if config else "",
         "packages": sorted((written.get("packages") or {}).items(), key=lambda p: p[0].lower()),
         "stages": rows,
-        "total": duration(sum(row["seconds"] or 0 for row in rows)) if rows else "",
+        "total": format_duration(sum(row["seconds"] or 0 for row in rows)) if rows else "",
         "files": [{"path": path, **known} for path, known in (manifest.get("files") or {}).items()],
     }
 
@@ -317,34 +316,6 @@ def _code(project: dict) -> str:
     return text
 
 
-def number(value: float | None) -> str:
-    """Three significant digits, whole from a thousand on; empty where there is no value."""
-    if _given(value) is None:
-        return ""
-    if abs(value) >= 1000:
-        return f"{value:,.0f}".replace("-", "−")
-    text = f"{value:#.3g}" if abs(value) >= 1e-4 else f"{value:.3g}"
-    return re.sub(r"e-0?", "e-", text.rstrip(".")).replace("-", "−")
-
-
-def duration(seconds: float | None) -> str:
-    """4.2 s, 3 min 51 s, 2 h 5 min."""
-    if _given(seconds) is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def memory(megabytes: float | None) -> str:
-    """998 MB, 2.1 GB."""
-    if _given(megabytes) is None:
-        return ""
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
-
-
 def _shown(picture: Picture, model: str) -> dict:
     """A picture for the template. The PNG is in the page once: the link to it is made by script."""
     png = picture.files["png"]
@@ -363,7 +334,7 @@ def _shown(picture: Picture, model: str) -> dict:
                 "format": kind,
                 "name": f"{model}_{picture.name}.{kind}",
                 "uri": None if kind == "png" else _data_uri(picture.files[kind], kind),
-                "size": _size(picture.files[kind]),
+                "size": format_bytes(len(picture.files[kind])),
             }
             for kind in ("pdf", "svg", "png")
         ],
@@ -373,7 +344,7 @@ def _shown(picture: Picture, model: str) -> dict:
 def _data_links(data: Data, name: str) -> dict:
     """{links: files put into the page, left_out: what is too large for that, or None}."""
     if len(data.parquet) > MOST_DATA:
-        size = _size(data.parquet)
+        size = format_bytes(len(data.parquet))
         return {"links": [], "left_out": f"The data ({size}) are too large for a page: {data.path}"}
     csv = data.frame.to_csv(index=False, float_format="%.7g").encode()
     files = {"parquet": data.parquet}
@@ -387,7 +358,7 @@ def _data_links(data: Data, name: str) -> dict:
             "format": {"parquet": "Parquet", "csv": "CSV", "csv.gz": "CSV, gzipped"}[kind],
             "name": f"{name}.{kind}",
             "uri": _data_uri(content, kind),
-            "size": _size(content),
+            "size": format_bytes(len(content)),
         }
         for kind, content in embedded.items()
     ]
@@ -404,33 +375,22 @@ def _source_hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
-def _size(content: bytes) -> str:
-    kilobytes = len(content) / 1000
-    return f"{kilobytes / 1000:.1f} MB" if kilobytes >= 1000 else f"{max(kilobytes, 1):.0f} kB"
-
-
 def _given(value: Any) -> Any:
     """None for every kind of missing value."""
     return None if value is None or pd.isna(value) else value
 
 
 def _expected(claim: dict) -> str:
-    """A threshold as it was given, not rounded."""
-    low, high = (
-        "" if _given(claim[key]) is None else f"{claim[key]:g}".replace("-", "−")
-        for key in ("threshold", "threshold_high")
-    )
-    if claim["comparison"] == "within":
-        return f"{low} to {high}"
-    return f"{COMPARISONS[claim['comparison']]} {low}" if low else ""
-
-
-def _fixed(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.3f}".replace("-", "−")
+    """What the value is compared with; empty where there is none."""
+    if _given(claim["threshold"]) is None:
+        return ""
+    return threshold_text(claim["comparison"], claim["threshold"], claim["threshold_high"])
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) or math.isnan(high) else f"[{_fixed(low)}, {_fixed(high)}]"
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{three_decimals(low)}, {three_decimals(high)}]"
 
 
 def _with_choice(value: Any, choice: Any) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from llm_figures.core.markdown import table_row
+
 HELD_OUT, TRAINED, OTHERS = "held out", "trained", "of other groups, never trained"
 
 
@@ -59,7 +61,7 @@ def _lines(table: pd.DataFrame, model: str, base: str) -> Iterator[str]:
     )
     yield ""
     heads = ("questions", "loss before", "after", "asked", "right before", "after")
-    yield f"| {' | '.join(heads)} | became right | became wrong |"
+    yield table_row([*heads, "became right", "became wrong"])
     yield "|---" * (len(heads) + 2) + "|"
     for row in table.itertuples():
         losses = [
@@ -67,7 +69,7 @@ def _lines(table: pd.DataFrame, model: str, base: str) -> Iterator[str]:
         ]
         right = [_share(count, row.asked) for count in (row.right_before, row.right_after)]
         cells = [row.kind, *losses, row.asked, *right, row.became_right, row.became_wrong]
-        yield f"| {' | '.join(map(str, cells))} |"
+        yield table_row(cells)
 
 
 def _share(count: int, of: int) -> str:

@@ -1,698 +1,405 @@
-"""What a job will need: memory, disk, minutes and GPUs, from the model's size and the data.
+"""Cores, memory, disk, time and GPUs of every job: `TABLE` has a row for each larger rule.
 
-Estimates are upper bounds from first principles (weights, key-value cache, activations, floating-
-point operations), with rates set so that no stage of the default model, measured on two CPU cores,
-needs more than is asked for it, nor less than a quarter. Light enough for the reading of the
-Snakefile.
+A rule without a row needs what every job needs. Formulas are upper bounds from first principles:
+weights, key-value cache, activations, floating-point operations, bytes read. Their rates are set so
+that no rule of the default model, measured on two CPU cores, needs more than is asked for it, nor
+less than a quarter. Sizes are in bytes, times in seconds. The Snakefile imports this module, which
+must not import torch.
 """
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-from llm_figures.models.gguf import named_gguf
-from llm_figures.models.model_info import count_parameters, shape_of, stated
+from llm_figures.modules.metrics import METRICS, of_measure
 from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.workflow.model_size import BYTES, ModelSize
+from llm_figures.workflow.workload import FACTS, Prompts, Workload
 
-MB = 2**20
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Models above this go to a GPU where `gpus` is auto.
-GPU_PARAMETERS = 1_000_000_000
-# A GPU's memory that weights and activations may fill; the rest is the driver's and lost in gaps.
+# Models with more parameters take a GPU where `gpus` is auto, and many cores for a few texts.
+LARGE = 1_000_000_000
+# A GPU's memory that weights and a batch may fill; the driver and gaps take the rest.
 GPU_SHARE = 0.9
-# Layers are not divided, so several GPUs are not filled alike.
-UNEVEN = 1.05
-# Assumed where nothing is known: of the model, and of a dataset that is not on this machine yet.
-UNKNOWN = {
-    "layers": 40,
-    "hidden_size": 5120,
-    "heads": 40,
-    "key_value_heads": 40,
-    "head_dim": 128,
-    "intermediate_size": 13824,
-    "vocabulary": 152064,
-    "dtype": "bfloat16",
-}
-ASSUMED = "assumed, as no size is known"
-FACTS = 1023  # the built-in questions
-UNKNOWN_QUESTIONS = 10_000
-QUESTION_BYTES = {"facts": 60, "unknown": 400}
-BYTES_PER_TOKEN = 3.5  # of English text; other scripts take more tokens
-# Rows of a text file are counted in its first so many bytes.
-SAMPLE = 8 * MB
+UNEVEN = 1.05  # layers are not divided, so several GPUs are not filled alike
 
-# Stages that load the model: for all questions, or for a few texts.
-QUESTION_STAGES = (
-    "generate_answers",
-    "quote_answers",
-    "extract_hidden_states",
-    "extract_module_states",
-    "ask_p_true",
-)
-TEXT_STAGES = (
-    "extract_attention_states",
-    "measure_modules",
-    "ablate_modules",
-    "extract_altered_states",
-    "extract_choice_states",
-)
-# Stages that make maps of cached states: maps of every text, all heads together counting as one.
-MAP_STAGES = {"score_attention": 5, "check_attention_claims": 10, "compare_choices": 200}
-# Stages that read weights one matrix after the other.
-CHECKPOINT_STAGES = ("measure_updates", "measure_quantization")
-PROBE_STAGES = ("score_probes", "score_module_probes")
-MODULES = 7  # projections of a block
-PREDICTION_STAGES = ("collect_probe_scores", "check_probe_claims", "write_manifest", "build_report")
+# Rates a second. The GPUs of a device map work one after the other.
+CPU_RATE = 50e9  # operations, a core
+GPU_RATE = {4: 10e12, 2: 50e12}  # operations, by bytes of a parameter
+CPU_BANDWIDTH, GPU_BANDWIDTH = 10e9, 0.8e12  # bytes of weights, read once for every new token
+STORAGE = 0.25e9  # bytes of a checkpoint, read or written
+WRITING = 0.1e9  # bytes of hidden states, compressed
+DOWNLOAD, HASHING = 0.02e9, 0.5e9  # bytes
+PROBE_RATE = 25e9  # operations, a core: products and Cholesky factors of a few hundred examples
+FACTOR_RATE = 10e9  # operations, a core: Gram matrices and eigenvalues of weights
+WEIGHT_RATE = 25e6  # weights, a core, for one metric of them
+PREDICTION_RATE = 80e3  # predictions that are bootstrapped
 
-# Rates, operations or bytes a second. A device map's GPUs work one after the other.
-CPU_RATE = 50e9  # a thread
-GPU_RATE = {4: 10e12, 2: 50e12}  # by bytes per parameter
-CPU_BANDWIDTH, GPU_BANDWIDTH = 10e9, 0.8e12  # weights read once for every generated token
-STORAGE = 0.25e9  # a checkpoint read by a job
-WRITING = 0.1e9  # hidden states, compressed
-DOWNLOAD = 0.02e9
-HASHING = 0.5e9
-PROBE_RATE = 25e9  # a thread, products and factors of a few hundred examples
-FACTORS = 3  # of a fit
-MORE_EXAMPLES = 1.5  # newton's own, whose imports would slow every start of Snakemake
-FIT_SECONDS = 0.003  # of a fit, its small steps
-# metrics of weights: weights a second of a thread, and Gram matrices of those of singular values
-WEIGHT_RATES = {
-    "measure_updates": {
-        "relative_update": 50e6,
-        "update_density": 25e6,
-        "update_effective_rank": math.inf,
-        "subspace_rotation": math.inf,
-    },
-    "measure_quantization": {"quantization_error": 40e6, "gguf_error": 30e6},
-}
-GRAMS = {"update_effective_rank": 1, "subspace_rotation": 2}
-FACTOR_RATE = 10e9
-LOGARITHM = 3000  # operations that the logarithm of one logit is worth
-LOGIT_BYTES = 2**29  # of the copies in one pass, see module_ablation
-ROW_GROUP_MB = 64
-STEP = 0.5e-3  # seconds a layer takes at least
-# and where attention is tapped: rotary embedding is found, or undone for a change before it
-TAPPED = {
-    "extract_attention_states": 0.05,
-    "extract_altered_states": 0.005,
-    "extract_choice_states": 0.005,
-}
-WEIGHT = 30e-9  # seconds for one attention weight in double precision, made from cached states
-START = 15  # seconds until Python and torch are up
+# Seconds.
+START = 15  # Python and torch
+STEP = 0.5e-3  # a layer's kernels, however few the tokens
+HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
+ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
+FIT = 3e-3  # a fit's small steps
+
+# Bytes.
+BASE = 600e6  # Python with torch, or with pandas
+CUDA = 2.6e9
+PROBE_PROCESS = 300e6  # NumPy and pandas
+SNAKEMAKE = 400e6  # on the node: a cluster counts its two processes as part of the job
+ROW_GROUP = 64e6  # of a Parquet file of states
+LOGITS = 2**29  # of the copies in one pass of modules/ablation.py
+
+PROJECTIONS = 7  # of a block
 LENGTHS = 24  # prompts of equal length share a batch; so many batches are not full
-SHORTEST = 30  # minutes that a job asks for at least
-SMALLEST_MB = 500
-# What each further attempt has of the last one's.
-MORE_MEMORY = 1.5
-MORE_TIME = 2
-BASE_MB = 450  # Python, torch and the tokenizer
-# Snakemake on the node: a cluster counts its two processes, of 190 MB, as part of the job.
-SNAKEMAKE_MB = 400
-CUDA_MB = 2500  # and CUDA's libraries
-WORKER_MB = 300  # Python, NumPy, pandas
+MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
+FACTORS = 3  # Cholesky factors of a fit
+LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
+
+SHORTEST = 30 * 60  # seconds that a job asks for at least
+MORE_MEMORY, MORE_TIME = 1.5, 2  # times the last attempt's
 
 
 class Need(NamedTuple):
-    """What one job needs; memory is the host's, gpus what it asks for."""
+    """What a job needs: seconds, bytes of host memory and of disk, GPUs."""
 
-    memory_mb: int
-    disk_mb: int
-    minutes: float
-    gpus: int = 0
+    seconds: float
+    memory: float
+    disk: float
+    gpus: int
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A model's size; see `shapes.shape_of`. origin: where it is known from.
+class Cost(NamedTuple):
+    """What a formula gives: seconds and bytes beside what every job needs.
 
-    training: the entry of a model that is fine-tuned here.
+    on_device: bytes beside the weights where the model runs, on GPUs or in host memory; None for a
+    job that loads no model.
     """
 
-    parameters: int
-    layers: int
-    hidden_size: int
-    heads: int
-    key_value_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocabulary: int
-    dtype: str
-    source: str
-    origin: str
-    training: Mapping | None = None
-
-    @property
-    def checkpoint(self) -> int:
-        """Bytes of the weights on disk."""
-        return self.parameters * BYTES.get(self.dtype, 4)
+    seconds: float = 0
+    memory: float = 0
+    disk: float = 1e6
+    on_device: float | None = None
+    gpus: int = 64  # at most
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """Tokens of one row of a batch: shared by all, its own, and generated."""
+class Job(NamedTuple):
+    """What the formulas are functions of.
 
-    shared: int
-    own: int
-    new: int
-
-    @property
-    def all(self) -> int:
-        return self.shared + self.own + self.new
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The probes of one layer: tokens × divisions × labels, of a solver."""
-
-    tokens: int
-    divisions: int
-    labels: int
-    solver: str
-    share: float  # of the questions that are fitted on
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run asks of a model.
-
-    prompts: by stage. texts: tokens of each text of the attention figures; map_texts: of the module
-    map. changes: passes over one text with an alteration. map_metrics: of the module map. origin:
-    how the questions were counted.
+    protocol: of the probes that it fits. rate: operations a second. bandwidth: bytes a second of
+    the memory that weights lie in.
     """
 
-    questions: int
-    origin: str
-    shards: int
-    batch_size: int
-    prompts: Mapping[str, Prompts]
-    texts: tuple[int, ...]
-    map_texts: tuple[int, ...]
-    changes: Mapping[str, int]
-    map_metrics: tuple[str, ...]
-    probes: Mapping[str, Probe]
-    probe_jobs: int
-    device: str = "auto"
-    dtype: str = "auto"
-    device_map: str | None = None
-    gpus: int | str = "auto"
-    gpu_memory_gb: float = 80
+    model: ModelSize
+    work: Workload
+    threads: int
+    protocol: str
+    gpus: int
+    parameter_bytes: int
+    rate: float
+    bandwidth: float
 
 
-def model_shape(name: str, entry: Mapping, results: Path = Path("results")) -> Shape:
-    """The size of a model of models.yaml: from its card, its folder, its entry, or assumed.
-
-    results: where an earlier run may have left the model's card.
-    """
-    known, origin = _known_shape(name, entry, results)
-    values = {key: known.get(key) for key in (*UNKNOWN, "parameters")}
-    if not (values["layers"] and values["hidden_size"]):
-        values, origin = dict(UNKNOWN), ASSUMED
-    hidden = values["hidden_size"]
-    heads = values["heads"] = values["heads"] or max(1, hidden // 128)
-    values["head_dim"] = values["head_dim"] or max(1, hidden // heads)
-    values["key_value_heads"] = values["key_value_heads"] or heads
-    values["intermediate_size"] = values["intermediate_size"] or 4 * hidden
-    values["vocabulary"] = values["vocabulary"] or UNKNOWN["vocabulary"]
-    if values["dtype"] not in BYTES:
-        values["dtype"] = "float32"
-    values["parameters"] = values.get("parameters") or counted(
-        {**known, **{key: value for key, value in values.items() if key != "parameters"}}
-    )
-    training = entry if entry["source"] == "finetune" else None
-    source = "gguf" if _is_gguf(entry) else entry["source"]
-    return Shape(**values, source=source, origin=origin, training=training)
-
-
-def _is_gguf(entry: Mapping) -> bool:
-    """Whether the weights are converted from a GGUF file."""
-    if entry["source"] == "path":
-        return named_gguf(entry) is not None
-    return entry["source"] == "pypi" or bool(entry.get("file"))
-
-
-def _known_shape(name: str, entry: Mapping, results: Path) -> tuple[dict, str]:
-    card = results / name / "model.json"
-    made = _json(card)
-    if made.get("entry") == stated(entry) and made.get("parameters"):
-        return made, str(card)
-    if entry["source"] == "path" and named_gguf(entry) is None:
-        folder = Path(entry["path"]).expanduser()
-        config = _json(folder / "config.json")
-        if config:
-            shape = shape_of(config.get("text_config", config))
-            return shape | {"parameters": count_parameters(folder)}, str(folder / "config.json")
-    if entry["source"] == "finetune":
-        known, origin = _known_shape(entry["base"], entry["base_entry"], results)
-        return known | {"dtype": "float32"} if known else known, origin
-    return dict(entry.get("shape", {})), "shape in the model's entry"
-
-
-def counted(shape: Mapping) -> int:
-    """Parameters of a decoder with gated feed-forward parts, from its sizes."""
-    hidden, width = shape["hidden_size"], shape["head_dim"]
-    attention = 2 * hidden * width * (shape["heads"] + shape["key_value_heads"])
-    feed_forward = 3 * hidden * shape["intermediate_size"] * (shape.get("experts") or 1)
-    embeddings = shape["vocabulary"] * hidden * (1 if shape.get("tied") else 2)
-    return embeddings + hidden + shape["layers"] * (attention + feed_forward + 2 * hidden)
-
-
-def workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work:
-    """What the checked config asks of each model; reads the beginning of files of questions."""
-    questions, bytes_each, origin = count_questions(config["dataset"])
-    prompt, ask = config["prompt"], config["probe"]["p_true"]
-    quote = config["exact_answer"]
-    question = _tokens(bytes_each)
-    shared = {
-        "few_shot": _tokens(prompt["preamble"]),
-        "completion": 0,
-        "chat": _tokens(prompt["system"] or "") + 30,  # the template's own tokens
-    }[prompt["style"]]
-    frame = prompt["user"] if prompt["style"] == "chat" else prompt["template"]
-    own, new = question + _tokens(frame), prompt["max_new_tokens"]
-    prompts = {
-        "generate_answers": Prompts(shared, own, new),
-        "finetune_model": Prompts(shared, _tokens(QUESTION_BYTES["facts"]) + _tokens(frame), 16),
-        "extract_hidden_states": Prompts(shared, own + new, 0),
-        "extract_module_states": Prompts(shared, own + new, 0),
-        "quote_answers": _asked(quote["prompt"], question + new, quote["max_new_tokens"]),
-    }
-    if ask:
-        prompts["ask_p_true"] = _asked(ask["prompt"], question + new // 2, 0)
-    figures, choices = config["figures"], config["choices"]
-    inputs = tuple(_tokens(text) for text in config["inputs"])
-    texts = figures["module_map"]["texts"] or config["inputs"]
-    metric = figures["module_map"]["metric"]
-    epsilon = len(figures["scale_qkv"].get("epsilon", []))
-    choice_passes = len(choices["stage"]) * (3 * len(choices["over"]) * len(inputs) + 3 * epsilon)
-    return Work(
-        questions=questions,
-        origin=origin,
-        shards=config["shards"],
-        batch_size=config["batch_size"],
-        prompts=prompts,
-        texts=inputs,
-        map_texts=tuple(_tokens(text) for text in texts),
-        changes={"extract_altered_states": 3 * len(inputs), "extract_choice_states": choice_passes},
-        map_metrics=(metric,) if isinstance(metric, str) else tuple(metric),
-        probes={name: _probe(asked) for name, asked in protocols.items()},
-        probe_jobs=config["probe"]["jobs"],
-        **{key: config[key] for key in ("device", "dtype", "device_map", "gpus", "gpu_memory_gb")},
-    )
-
-
-def _asked(prompt: str, filled: int, new: int) -> Prompts:
-    """A prompt of solved examples: all before the last empty line is taken for shared."""
-    shared, _, own = prompt.rpartition("\n\n")
-    return Prompts(_tokens(shared), _tokens(own) + filled, new)
-
-
-def _probe(asked: Mapping) -> Probe:
-    protocol = asked["protocol"]
-    labels = 1 + len(protocol["controls"])
-    if protocol["C"] == "cv":
-        labels *= 16  # five strengths in three inner folds, and the last fit
-    folds = protocol["folds"]
-    return Probe(
-        tokens=len(asked["tokens"]),
-        divisions=folds * protocol["repeats"] if protocol["split"] == "folds" else 1,
-        labels=labels,
-        solver=protocol["solver"],
-        share=1 - 1 / folds if protocol["split"] == "folds" else 1,
-    )
-
-
-def count_questions(dataset: Mapping) -> tuple[int, float, str]:
-    """Questions of the config's dataset, bytes of one, and how that is known; no download."""
-    limit = dataset["limit"]
-    if dataset["source"] == "facts":
-        count, size, origin = FACTS, float(QUESTION_BYTES["facts"]), "built-in facts"
-    elif dataset["source"] == "path":
-        count, size, origin = _count_rows(Path(dataset["path"]).expanduser())
-        if dataset["hold_out"]:
-            held_out, _, _ = _count_rows(Path(dataset["hold_out"]).expanduser())
-            return min(count, limit or count) + held_out, size, f"{origin}, hold_out"
-    else:
-        count, size, origin = UNKNOWN_QUESTIONS, float(QUESTION_BYTES["unknown"]), "assumed"
-    if limit and limit < count:
-        return limit, size, "dataset.limit"
-    return count, size, origin
-
-
-def _count_rows(path: Path) -> tuple[int, float, str]:
-    unknown = float(QUESTION_BYTES["unknown"])
-    try:
-        if path.suffix.lower() == ".parquet":
-            import pyarrow.parquet as pq
-
-            return max(1, pq.read_metadata(path).num_rows), unknown, f"rows of {path.name}"
-        with path.open("rb") as file:
-            begin = file.read(SAMPLE)
-        lines, size = begin.count(b"\n") + 1, path.stat().st_size
-    except (OSError, ValueError):
-        return UNKNOWN_QUESTIONS, unknown, "assumed"
-    count = math.ceil(lines * size / max(1, len(begin)))
-    return max(1, count), min(len(begin) / lines, 8000), f"lines of {path.name}"
-
-
-def _tokens(text: str | float) -> int:
-    size = len(text.encode()) if isinstance(text, str) else text
-    return math.ceil(size / BYTES_PER_TOKEN)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def threads_needed(stage: str, shape: Shape) -> int:
-    """CPU cores of a job: many for a stage that goes through all questions, or a large model."""
-    if stage in (*TEXT_STAGES, *CHECKPOINT_STAGES):
-        if stage != "ablate_modules":  # many passes, even over a few texts
-            return 8 if shape.parameters > GPU_PARAMETERS else 1
-        return 8
-    return 8 if stage in (*QUESTION_STAGES, "finetune_model", *PROBE_STAGES) else 1
-
-
-def gpus_needed(shape: Shape, work: Work) -> int:
+def gpus_needed(model: ModelSize, work: Workload) -> int:
     """GPUs that a job asks for so that the model and a batch fit; 0 for a job on the CPU."""
     if work.device in ("cpu", "mps"):
         return 0
     if work.gpus != "auto":
         return int(work.gpus)
-    if shape.parameters <= GPU_PARAMETERS:
+    if model.parameters <= LARGE:
         return 0
-    full = gpu_bytes(shape, work) / (work.gpu_memory_gb * 1e9 * GPU_SHARE)
+    full = gpu_bytes(model, work) / (work.gpu_memory_gb * 1e9 * GPU_SHARE)
     return math.ceil(full if full <= 1 else full * UNEVEN)
 
 
-def gpu_bytes(shape: Shape, work: Work) -> float:
-    """GPU memory of the weights and the largest batch, all devices together."""
-    size = parameter_bytes(shape, work, True)
-    return shape.parameters * size + max(
-        _batch_bytes(shape, prompts, work.batch_size, size) for prompts in work.prompts.values()
+def gpu_bytes(model: ModelSize, work: Workload) -> float:
+    """Memory of the weights and the largest batch, on all GPUs together."""
+    size = parameter_bytes(model, work, on_gpu=True)
+    return model.parameters * size + max(
+        _batch_bytes(model, prompts, work.batch_size, size) for prompts in work.prompts.values()
     )
 
 
-def parameter_bytes(shape: Shape, work: Work, on_gpu: bool) -> int:
+def parameter_bytes(model: ModelSize, work: Workload, on_gpu: bool) -> int:
     """Bytes of one parameter as it is loaded."""
     if work.dtype != "auto":
         return BYTES[work.dtype]
-    return BYTES.get(shape.dtype, 4) if on_gpu else 4
+    return BYTES[model.dtype] if on_gpu else 4
 
 
-def _batch_bytes(shape: Shape, prompts: Prompts, batch: int, size: int) -> float:
+def _batch_bytes(model: ModelSize, prompts: Prompts, batch: int, size: int) -> float:
     """Key-value cache (twice: it is copied as it grows), activations and logits of a batch."""
-    cache = prompts.all * 2 * shape.layers * shape.key_value_heads * shape.head_dim * size
-    activations = prompts.own * (8 * shape.hidden_size + 3 * shape.intermediate_size) * size
-    logits = shape.vocabulary * (size + 8)
+    cache = sum(prompts) * 2 * model.layers * model.key_value_heads * model.head_dim * size
+    activations = prompts.own * (8 * model.hidden_size + 3 * model.intermediate_size) * size
+    logits = model.vocabulary * (size + 8)
     return batch * (2 * cache + activations + logits)
 
 
-def estimate(
-    stage: str,
-    shape: Shape,
-    work: Work,
-    attempt: int = 1,
-    threads: int = 8,
-    protocol: str = "scores",
-) -> Need:
-    """What one job of `stage` (a rule's name) needs, as an upper bound.
+def _text_bytes(job: Job, texts: tuple[int, ...], copies: int = 1) -> float:
+    return _batch_bytes(job.model, Prompts(0, max(texts), 0), copies, job.parameter_bytes)
 
-    attempt: from 1; each further one has half as much memory again, and twice the time.
-    threads: CPU cores of the job. protocol: which probes, of score_probes.
-    """
-    if stage in QUESTION_STAGES:
-        need = _questions_stage(stage, shape, work, threads)
-    elif stage == "ablate_modules":
-        need = _ablation(shape, work, threads)
-    elif stage in TEXT_STAGES:
-        need = _texts_stage(stage, shape, work, threads)
-    elif stage in CHECKPOINT_STAGES:
-        need = _checkpoint_stage(stage, shape, work, threads)
-    elif stage == "score_probes":
-        need = _score_probes(shape, work, threads, work.probes[protocol])
-    elif stage == "finetune_model":
-        need = _finetune_model(shape, work, threads)
-    elif stage == "score_module_probes":
-        need = _score_module_probes(shape, work, threads, work.probes["scores"])
-    elif stage == "prepare_model":
-        need = _prepare_model(shape)
-    else:
-        need = _local(stage, shape, work)
-    return Need(
-        math.ceil(need.memory_mb * MORE_MEMORY ** (attempt - 1)),
-        math.ceil(need.disk_mb),
-        need.minutes * MORE_TIME ** (attempt - 1),
-        need.gpus,
+
+def _loading_bytes(job: Job) -> float:
+    """Host memory of a model that is being loaded."""
+    weights, read = job.model.parameters * job.parameter_bytes, job.model.checkpoint_bytes
+    if job.gpus:  # with a device map the weights pass through the host piece by piece
+        return CUDA + (min(weights, max(10e9, weights / 4)) if job.work.device_map else weights)
+    # cast while it is read: the checkpoint's own pages count until they are dropped
+    return 1.1 * weights + (read if weights != read else 0)
+
+
+def _pass_seconds(job: Job, tokens: float, passes: float, step: float = STEP) -> float:
+    """Of so many tokens in so many forward passes through all layers."""
+    in_layers = job.model.parameters - job.model.vocabulary * job.model.hidden_size
+    return 2 * in_layers * tokens / job.rate + passes * job.model.layers * step
+
+
+def _attention_weights(model: ModelSize, tokens: int) -> float:
+    """Of one layer: what every head's queries give to the keys they see."""
+    return model.heads * tokens**2 / 2
+
+
+def _query_key_bytes(model: ModelSize, tokens: int) -> int:
+    """A layer's queries and keys in float32, and two numbers for each rotated feature."""
+    return (model.heads + model.key_value_heads + 2) * tokens * model.head_dim * 4
+
+
+def _prepare_model(job: Job) -> Cost:
+    size, source = job.model.checkpoint_bytes, job.model.source
+    if source == "gguf":  # converted to float32, of which the file itself holds less
+        size = 4 * job.model.parameters
+        return Cost(size / HASHING + size / DOWNLOAD, memory=3 * size, disk=1.5 * size)
+    if source == "hub":
+        return Cost(size / HASHING + size / DOWNLOAD, memory=BASE, disk=size)
+    return Cost(size / HASHING, memory=BASE)
+
+
+def _finetune_model(job: Job) -> Cost:
+    """AdamW in float32 on one device, and the facts' losses before and after."""
+    model, entry, prompts = job.model, job.model.training, job.work.prompts["training"]
+    own = prompts.own + prompts.new
+    rows = entry["batch_size"] * own
+    facts = FACTS * min(1, 2 * entry["share"]) * (own + prompts.shared / (4 * entry["batch_size"]))
+    # forward, and twice as much backward; the losses twice forward
+    tokens = 6 * entry["steps"] * (prompts.shared + rows) + 4 * facts
+    rate = GPU_RATE[4] if job.gpus else job.rate
+    step = 80 * model.parameters / job.bandwidth + 3 * model.layers * STEP
+    saved = 4 * model.parameters
+    # what a layer keeps of a token for the way back
+    kept = model.layers * (20 * model.hidden_size + 5 * model.intermediate_size)
+    activations = 4 * ((prompts.shared + rows) * kept + 3 * rows * model.vocabulary)
+    return Cost(
+        tokens * model.parameters / rate + entry["steps"] * step + saved / STORAGE,
+        memory=saved,
+        disk=1.03 * saved,
+        on_device=3 * saved + activations,  # gradients and two moments
+        gpus=1,
     )
 
 
-def _model_in_memory(shape: Shape, work: Work, gpus: int) -> tuple[float, float]:
-    """Host memory, MB, and seconds until the model is ready."""
-    seconds = START + shape.checkpoint / STORAGE
-    weights = shape.parameters * parameter_bytes(shape, work, gpus > 0)
-    if not gpus:
-        # cast while it is read: the checkpoint's own pages count until they are dropped
-        read = shape.checkpoint if weights != shape.checkpoint else 0
-        return BASE_MB + (1.1 * weights + read) / MB, seconds
-    # With a device map the weights pass through the host piece by piece.
-    through = min(weights, max(10e9, weights / 4)) if work.device_map else weights
-    return BASE_MB + CUDA_MB + through / MB, seconds
+def _hidden_values(job: Job) -> int:
+    """Numbers kept of a question: its named tokens in every layer."""
+    return (job.model.layers + 1) * job.model.hidden_size * len(NAMED_TOKENS)
 
 
-def _forward_seconds(shape: Shape, work: Work, gpus: int, threads: int, tokens: float) -> float:
-    """Seconds for `tokens` that go through the layers together."""
-    size = parameter_bytes(shape, work, gpus > 0)
-    rate = GPU_RATE[size] if gpus else CPU_RATE * threads
-    return tokens * 2 * (shape.parameters - shape.vocabulary * shape.hidden_size) / rate
+def _module_values(job: Job) -> int:
+    """Numbers kept of a question: the outputs of all projections."""
+    return job.model.layers * job.model.projection_outputs
 
 
-def _questions_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
-    gpus = gpus_needed(shape, work)
-    prompts = work.prompts[stage]
-    questions = math.ceil(work.questions / work.shards)
-    batch = min(work.batch_size, questions)
-    size = parameter_bytes(shape, work, gpus > 0)
-    memory, seconds = _model_in_memory(shape, work, gpus)
-    if not gpus:
-        memory += _batch_bytes(shape, prompts, batch, size) / MB
+def _questions(job: Job, asked: str, values: int = 0) -> Cost:
+    """The questions of a shard through the model; values: numbers kept of each."""
+    model, prompts = job.model, job.work.prompts[asked]
+    questions = math.ceil(job.work.questions / job.work.shards)
+    batch = min(job.work.batch_size, questions)
     batches = math.ceil(questions / batch) + min(questions, LENGTHS)
-    seconds += _forward_seconds(
-        shape, work, gpus, threads, questions * prompts.own + prompts.shared
+    seconds = _pass_seconds(job, questions * prompts.own + prompts.shared, batches)
+    # a new token of a batch reads all weights once, or computes, whichever takes longer
+    steps = batches * prompts.new
+    computed = 2 * model.parameters * questions * prompts.new / job.rate
+    read = steps * model.parameters * job.parameter_bytes / job.bandwidth
+    seconds += max(computed, read) + steps * model.layers * STEP
+    return Cost(
+        seconds + questions * 4 * values / WRITING,
+        memory=ROW_GROUP + 3 * batch * 4 * values,
+        disk=questions * (4096 + 4 * values),
+        on_device=_batch_bytes(model, prompts, batch, job.parameter_bytes),
     )
-    seconds += batches * shape.layers * STEP
-    if prompts.new:
-        # Each new token of a batch reads all weights once, or computes, whichever is slower.
-        rate = GPU_RATE[size] if gpus else CPU_RATE * threads
-        computed = questions * prompts.new * 2 * shape.parameters / rate
-        steps = batches * prompts.new
-        weights = shape.parameters * size
-        read = steps * weights / (GPU_BANDWIDTH if gpus else CPU_BANDWIDTH)
-        seconds += max(computed, read) + steps * shape.layers * STEP
-    written = questions * 4096.0
-    if stage == "extract_hidden_states":
-        state = (shape.layers + 1) * shape.hidden_size * 4 * len(NAMED_TOKENS)
-        written = questions * state
-        seconds += written / WRITING
-        memory += 2 * batch * state / MB
-    elif stage == "extract_module_states":
-        state = shape.layers * _outputs(shape) * 4
-        written = questions * state
-        seconds += written / WRITING
-        # what is kept of a batch, and the row group that it goes into
-        memory += 3 * batch * state / MB + ROW_GROUP_MB
-    return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
 
 
-def _texts_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
-    gpus = gpus_needed(shape, work)
-    texts = work.map_texts if stage == "measure_modules" else work.texts
-    size = parameter_bytes(shape, work, gpus > 0)
-    memory, seconds = _model_in_memory(shape, work, gpus)
-    if not gpus:
-        memory += _batch_bytes(shape, Prompts(0, max(texts), 0), 1, size) / MB
-    passes = work.changes.get(stage, len(texts))
-    seconds += _forward_seconds(shape, work, gpus, threads, passes * max(texts))
-    seconds += passes * shape.layers * TAPPED.get(stage, STEP)
-    if stage == "measure_modules":
-        written = held = sum(texts) * shape.layers * MODULES * 96
-    else:
-        unaltered = stage == "extract_attention_states"
-        layers = shape.layers if unaltered else 5
-        one = _row_bytes(shape, max(texts))
-        written = passes * layers * one
-        # a layer at a time, or those that are kept of a pass; in several forms, while it is written
-        held = min(written, (4 if unaltered else 8) * one)
-        rate = GPU_RATE[size] if gpus else CPU_RATE * threads
-        seconds += passes * shape.layers * 4 * shape.head_dim * _weights(shape, max(texts)) / rate
-        if unaltered:  # the strength of every sink
-            seconds += sum(shape.layers * _weights(shape, text) for text in texts) * WEIGHT
-    memory += 2 * held / MB
-    return Need(math.ceil(memory), math.ceil(written / MB), seconds / 60, gpus)
+def _queries_and_keys(job: Job, passes: int, layers: int) -> Cost:
+    """Of passes over one text each, those of some layers kept and their maps looked at once."""
+    model, tokens = job.model, max(job.work.texts)
+    kept, weights = _query_key_bytes(model, tokens), _attention_weights(model, tokens)
+    layer = 4 * model.head_dim * model.layers / job.rate + layers * ATTENTION_WEIGHT
+    return Cost(
+        _pass_seconds(job, passes * tokens, passes, HOOKED_STEP) + passes * weights * layer,
+        memory=16 * kept,  # a layer at a time, or those of a pass; copied while they are written
+        disk=passes * layers * kept,
+        on_device=_text_bytes(job, job.work.texts),
+    )
 
 
-def _row_bytes(shape: Shape, tokens: int) -> int:
-    """A row of an attention states file: queries, keys, two numbers for each rotated feature."""
-    return (shape.heads + shape.key_value_heads + 2) * tokens * shape.head_dim * 4
+def _maps(job: Job, times: int) -> Cost:
+    """Attention maps of a layer from stored queries and keys, each made so many times."""
+    weights = sum(_attention_weights(job.model, tokens) for tokens in job.work.texts)
+    memory = 10 * _query_key_bytes(job.model, max(job.work.texts))
+    return Cost(times * weights * ATTENTION_WEIGHT, memory, disk=50e6)
 
 
-def _weights(shape: Shape, tokens: int) -> float:
-    """Attention weights of one layer: what every head's queries give to the keys they see."""
-    return shape.heads * tokens**2 / 2
+def _measure_modules(job: Job) -> Cost:
+    texts = job.work.map_texts
+    written = sum(texts) * job.model.layers * PROJECTIONS * 96
+    seconds = _pass_seconds(job, sum(texts), len(texts))
+    return Cost(seconds, 2 * written, written, on_device=_text_bytes(job, texts))
 
 
-def _ablation(shape: Shape, work: Work, threads: int) -> Need:
+def _ablate_modules(job: Job) -> Cost:
     """A copy of each text per projection of each layer, through the layers above it."""
-    gpus = gpus_needed(shape, work)
-    size = parameter_bytes(shape, work, gpus > 0)
-    memory, seconds = _model_in_memory(shape, work, gpus)
-    if not gpus:
-        longest = max(work.map_texts)
-        copies = _batch_bytes(shape, Prompts(0, longest, 0), MODULES, size)
-        # logits of the copies, and two sets of log-probabilities of one
-        one = longest * shape.vocabulary * 4
-        memory += (2 * max(one, min(MODULES * one, LOGIT_BYTES)) + 3 * one) / MB
-        memory += (copies + longest * shape.layers * shape.hidden_size * size) / MB
-    tokens = sum(work.map_texts) * MODULES
-    seconds += _forward_seconds(shape, work, gpus, threads, tokens * (shape.layers + 1) / 2)
-    # logits, of every copy, and their logarithms in double precision
-    logits = tokens * shape.layers * shape.vocabulary
-    rate = GPU_RATE[size] if gpus else CPU_RATE * threads
-    seconds += logits * (2 * shape.hidden_size + LOGARITHM) / rate
-    seconds += len(work.map_texts) * shape.layers * shape.layers * STEP
-    return Need(math.ceil(memory), 1, seconds / 60, gpus)
+    model, texts = job.model, job.work.map_texts
+    copied = PROJECTIONS * sum(texts)
+    seconds = _pass_seconds(job, copied * (model.layers + 1) / 2, len(texts) * model.layers)
+    logits = copied * model.layers * model.vocabulary
+    seconds += logits * (2 * model.hidden_size + LOGARITHM) / job.rate
+    one = 4 * max(texts) * model.vocabulary  # logits of one copy
+    states = max(texts) * model.layers * model.hidden_size * job.parameter_bytes
+    device = _text_bytes(job, texts, PROJECTIONS) + states
+    return Cost(seconds, on_device=device + 5 * one + 2 * min(PROJECTIONS * one, LOGITS))
 
 
-def _outputs(shape: Shape) -> int:
-    """Outputs of all projections of a block."""
-    heads = shape.head_dim * (shape.heads + 2 * shape.key_value_heads)
-    return heads + 2 * shape.hidden_size + 2 * shape.intermediate_size
-
-
-def _score_module_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:
-    """One probe for every projection, the widest of which has the feed-forward part's size."""
-    one = _score_probes(shape, work, threads, replace(probe, tokens=1, labels=1))
-    widest = replace(shape, hidden_size=max(shape.intermediate_size, shape.hidden_size))
-    wide = _score_probes(widest, work, threads, replace(probe, tokens=1, labels=1))
-    minutes = (MODULES - 2) * one.minutes + 2 * wide.minutes
-    return Need(wide.memory_mb, 1, work.probe_jobs * minutes)
-
-
-def _checkpoint_stage(stage: str, shape: Shape, work: Work, threads: int) -> Need:
-    """One pair of matrices, its difference and its Gram matrices; see `weight_metrics`."""
-    hidden = shape.hidden_size
-    widest = max(shape.intermediate_size, shape.heads * shape.head_dim)
-    entries, side = hidden * widest, min(hidden, widest)
-    size = BYTES.get(shape.dtype, 4)
-    rates = WEIGHT_RATES[stage]
-    # nothing asked for by the config: a file asked for by name has them all
-    asked = rates.keys() & {*work.map_metrics} or rates.keys()
-    two = stage == "measure_updates"
-    seconds = START + (1 + two) * shape.checkpoint / STORAGE
-    seconds += sum(shape.parameters / rates[metric] for metric in asked) / threads
+def _weight_metrics(job: Job, measure: str, checkpoints: int, held: int) -> Cost:
+    """Of one matrix after the other; held: bytes in memory for each of its weights."""
+    model, hidden = job.model, job.model.hidden_size
+    widest = max(model.intermediate_size, model.heads * model.head_dim)
+    # asked for by no metric of the config: a file asked for by name has them all
+    metrics = of_measure(job.work.map_metrics, measure) or of_measure(METRICS, measure)
+    grams = sum(GRAM_MATRICES.get(metric, 0) for metric in metrics)
     # products, and eigenvalues of one matrix after the other
-    factored = 2 * shape.parameters * side + 4 * side**3 * shape.parameters / entries
-    seconds += sum(GRAMS.get(metric, 0) for metric in asked) * factored / FACTOR_RATE / threads
-    memory = entries * (2 * size + 3 * 4) + 3 * 8 * side * side if two else entries * size
-    return Need(math.ceil(BASE_MB + 200 + memory / MB), 1, seconds / 60)
+    factored = grams * (2 + 4 * hidden / widest) * model.parameters * hidden / FACTOR_RATE
+    seconds = (len(metrics) * model.parameters / WEIGHT_RATE + factored) / job.threads
+    seconds += checkpoints * model.checkpoint_bytes / STORAGE
+    return Cost(seconds, memory=held * hidden * widest + bool(grams) * 24 * hidden**2)
 
 
-def _score_probes(shape: Shape, work: Work, threads: int, probe: Probe) -> Need:
-    questions, hidden = work.questions, shape.hidden_size
-    layers = math.ceil((shape.layers + 1) / work.probe_jobs)
-    # one layer's column, read whole by each process that fits probes of it
-    column = questions * len(NAMED_TOKENS) * hidden * 4
-    fitted = questions * probe.share
-    dual = fitted < MORE_EXAMPLES * hidden
-    side = fitted if dual else hidden
-    worker = (2 * questions * hidden * (1 if dual else 2) + 4 * side * side) * 4
-    memory = BASE_MB + threads * (WORKER_MB + (2 * column + worker) / MB)
-    if probe.solver == "newton":
-        # the product that the labels share, and for each the factors of its systems
-        product = fitted * side * (hidden if dual else FACTORS * probe.labels * hidden)
-        one = product / probe.labels + FACTORS * side**3 / 3
-        seconds = one / PROBE_RATE + FIT_SECONDS
+def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
+    """Of one fit of a probe; labels: that share a product."""
+    probe = job.work.probes[protocol]
+    fitted = job.work.questions * probe.share
+    if probe.solver != "newton":  # bound by memory, not by arithmetic
+        return 100 * 4 * fitted * features / 1e9 + 0.01
+    if fitted < MORE_EXAMPLES * features:  # a system of the examples
+        side, product = fitted, fitted**2 * features / labels
     else:
-        seconds = 100 * 4 * fitted * hidden / 1e9 + 0.01  # bound by memory, not by arithmetic
+        side, product = features, FACTORS * fitted * features**2
+    return (product + FACTORS * side**3 / 3) / PROBE_RATE + FIT
+
+
+def _probe_bytes(job: Job, features: int) -> float:
+    """Each process reads a layer, all tokens of all questions, twice; a fit has ten tokens'."""
+    token = 4 * job.work.questions * features
+    return job.threads * (PROBE_PROCESS + (2 * len(NAMED_TOKENS) + 10) * token)
+
+
+def _score_probes(job: Job) -> Cost:
+    probe, hidden, jobs = job.work.probes[job.protocol], job.model.hidden_size, job.work.probe_jobs
+    layers = math.ceil((job.model.layers + 1) / jobs)
     fits = layers * probe.tokens * probe.divisions * probe.labels
-    seconds = START + fits * seconds / threads + layers * 2 * column / STORAGE
-    rows = fits * questions / max(1, probe.divisions)
-    return Need(math.ceil(memory), math.ceil(rows * 16 / MB), seconds / 60)
+    seconds = fits * _fit_seconds(job, job.protocol, hidden, probe.labels) / job.threads
+    read = 2 * 4 * job.work.questions * _hidden_values(job) / jobs / STORAGE
+    predictions = fits * job.work.questions / probe.divisions
+    return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
 
 
-def _finetune_model(shape: Shape, work: Work, threads: int) -> Need:
-    """Weights, gradients and AdamW's two moments in float32, and a batch's activations."""
-    steps, batch = shape.training["steps"], shape.training["batch_size"]
-    gpus = min(1, gpus_needed(shape, work))
-    prompts = work.prompts["finetune_model"]
-    rows = batch * (prompts.own + prompts.new)
-    tokens = prompts.shared + rows
-    # what a layer keeps for the way back: about these many numbers a token, and the logits thrice
-    kept = shape.layers * (20 * shape.hidden_size + 5 * shape.intermediate_size)
-    logits = 3 * rows * shape.vocabulary
-    memory = (17 * shape.parameters + 4 * (tokens * kept + logits)) / MB
-    rate = GPU_RATE[4] if gpus else CPU_RATE * threads
-    # forward, and twice as much backward; then the facts' losses before and after
-    seconds = steps * (
-        6 * shape.parameters * tokens / rate
-        + 80 * shape.parameters / (GPU_BANDWIDTH if gpus else CPU_BANDWIDTH)
-        + 3 * shape.layers * STEP
-    )
-    facts = FACTS * min(1, 2 * shape.training["share"])  # whose loss is measured
-    asked = facts * (prompts.own + prompts.new + prompts.shared / (4 * batch))
-    seconds += 2 * 2 * shape.parameters * asked / rate
-    seconds += START + 2 * 4 * shape.parameters / STORAGE
-    through = CUDA_MB + 8 * shape.parameters / MB if gpus else memory
-    return Need(
-        math.ceil(BASE_MB + through), math.ceil(4.1 * shape.parameters / MB), seconds / 60, gpus
-    )
+def _score_module_probes(job: Job) -> Cost:
+    """One probe for every projection; two have as many outputs as the feed-forward part."""
+    model, widest = job.model, max(job.model.intermediate_size, job.model.hidden_size)
+    block = 5 * _fit_seconds(job, "scores", model.hidden_size, labels=1)
+    block += 2 * _fit_seconds(job, "scores", widest, labels=1)
+    fits = model.layers * job.work.probes["scores"].divisions * block / job.threads
+    read = 2 * 4 * job.work.questions * _module_values(job) / STORAGE
+    return Cost(fits + read, _probe_bytes(job, widest))
 
 
-def _prepare_model(shape: Shape) -> Need:
-    size = shape.checkpoint
-    seconds = START + size / HASHING
-    if shape.source in ("path", "finetune"):
-        return Need(1200, 1, seconds / 60)
-    seconds += size / DOWNLOAD
-    if shape.source == "hub":
-        return Need(1200, math.ceil(size / MB), seconds / 60)
-    # a GGUF file, which holds less than the checkpoint in float32 that is made of it
-    size = 4 * shape.parameters
-    return Need(math.ceil(BASE_MB + 3 * size / MB), math.ceil(1.5 * size / MB), seconds / 60)
+def _predictions(job: Job) -> Cost:
+    """A probe's predictions, held or bootstrapped."""
+    count = max(probe.tokens * probe.labels for probe in job.work.probes.values())
+    count *= (job.model.layers + 1) * job.work.questions
+    return Cost(count / PREDICTION_RATE, memory=160 * count)
 
 
-def _local(stage: str, shape: Shape, work: Work) -> Need:
-    """The small rules; those of the probe hold its predictions or bootstrap its scores."""
-    if stage in MAP_STAGES:
-        memory = 600 + 10 * _row_bytes(shape, max(work.texts)) / MB
-        weights = MAP_STAGES[stage] * sum(_weights(shape, text) for text in work.texts)
-        return Need(math.ceil(memory), 50, 0.25 + weights * WEIGHT / 60)
-    if stage not in PREDICTION_STAGES:
-        return Need(600, 10, 0.25)
-    rows = max(
-        (shape.layers + 1) * probe.tokens * probe.labels * work.questions
-        for probe in work.probes.values()
-    )
-    return Need(math.ceil(500 + rows * 160 / MB), 10, 0.25 + rows / 5e6)
+# {rule: (cores for a model up to LARGE and above it, formula)}
+ONE, SOME, MANY = (1, 1), (1, 8), (8, 8)
+SMALL = (ONE, lambda job: Cost())
+TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
+    "prepare_model": (ONE, _prepare_model),
+    "finetune_model": (MANY, _finetune_model),
+    "extract_attention_states": (
+        SOME,
+        lambda job: _queries_and_keys(job, len(job.work.texts), job.model.layers),
+    ),
+    "extract_altered_states": (
+        SOME,
+        lambda job: _queries_and_keys(job, job.work.intervention_passes, 5),
+    ),
+    "extract_choice_states": (SOME, lambda job: _queries_and_keys(job, job.work.choice_passes, 5)),
+    "score_attention": (ONE, lambda job: _maps(job, 5)),
+    "check_attention_claims": (ONE, lambda job: _maps(job, 10)),
+    "compare_choices": (ONE, lambda job: _maps(job, 200)),
+    "measure_modules": (SOME, _measure_modules),
+    "ablate_modules": (MANY, _ablate_modules),
+    "measure_updates": (SOME, lambda job: _weight_metrics(job, "updates", 2, held=20)),
+    "measure_quantization": (SOME, lambda job: _weight_metrics(job, "quantization", 1, held=4)),
+    "generate_answers": (MANY, lambda job: _questions(job, "answer")),
+    "quote_answers": (MANY, lambda job: _questions(job, "quote")),
+    "ask_p_true": (MANY, lambda job: _questions(job, "p_true")),
+    "extract_hidden_states": (MANY, lambda job: _questions(job, "states", _hidden_values(job))),
+    "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),
+    "score_probes": (MANY, _score_probes),
+    "score_module_probes": (MANY, _score_module_probes),
+    "collect_probe_scores": (ONE, _predictions),
+    "check_probe_claims": (ONE, _predictions),
+    "write_manifest": (ONE, _predictions),
+    "build_report": (ONE, _predictions),
+}
+
+
+def threads_needed(rule: str, model: ModelSize) -> int:
+    """CPU cores of a job."""
+    (few, many), _ = TABLE.get(rule, SMALL)
+    return many if model.parameters > LARGE else few
+
+
+def estimate(
+    rule: str, model: ModelSize, work: Workload, threads: int = 8, protocol: str = "scores"
+) -> Need:
+    """What one job of a rule needs; threads: CPU cores that it has."""
+    gpus = gpus_needed(model, work)
+    size = parameter_bytes(model, work, gpus > 0)
+    rate, bandwidth = CPU_RATE * threads, CPU_BANDWIDTH
+    if gpus:
+        rate, bandwidth = GPU_RATE[size], GPU_BANDWIDTH
+    job = Job(model, work, threads, protocol, gpus, size, rate, bandwidth)
+    _, formula = TABLE.get(rule, SMALL)
+    cost = formula(job)
+    seconds, memory = START + cost.seconds, BASE + cost.memory
+    if cost.on_device is None:
+        return Need(seconds, memory, cost.disk, gpus=0)
+    memory += _loading_bytes(job) + (0 if gpus else cost.on_device)
+    seconds += model.checkpoint_bytes / STORAGE
+    return Need(seconds, memory, cost.disk, min(gpus, cost.gpus))
 
 
 def request(need: Need, attempt: int = 1) -> dict[str, int | None]:
     """The resources of a Snakemake rule; nothing is asked of GPUs where none is needed.
 
-    need: what `estimate` says of this attempt; the least that is asked for grows as it does.
-    Memory is that of the script and of the Snakemake that starts it.
+    Memory is that of the script and of the Snakemake that starts it. Each further attempt, from 1,
+    asks for half as much memory again and twice the time.
     """
-    memory = max(SMALLEST_MB * MORE_MEMORY ** (attempt - 1), need.memory_mb) + SNAKEMAKE_MB
+    memory = (need.memory + SNAKEMAKE) * MORE_MEMORY ** (attempt - 1)
+    seconds = max(SHORTEST, need.seconds) * MORE_TIME ** (attempt - 1)
     return {
-        "mem_mb": math.ceil(memory / 100) * 100,
-        "disk_mb": max(10, need.disk_mb),
-        "runtime": max(SHORTEST * MORE_TIME ** (attempt - 1), math.ceil(need.minutes)),
+        "mem_mb": math.ceil(memory / 1e8) * 100,
+        "disk_mb": max(10, math.ceil(need.disk / 1e6)),
+        "runtime": math.ceil(seconds / 60),
         "gpu": need.gpus or None,
     }

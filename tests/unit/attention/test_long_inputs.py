@@ -10,6 +10,7 @@ import pytest
 
 import planted
 import tiny
+from llm_figures.attention import figure as attention_figure
 from llm_figures.attention import maps as attention
 from llm_figures.attention.capture import (
     altered_rows,
@@ -17,7 +18,6 @@ from llm_figures.attention.capture import (
     state_rows,
     tokenize_texts,
 )
-from llm_figures.attention.figure import attention_caption, draw_attention
 from llm_figures.attention.interventions import Alteration
 from llm_figures.attention.maps import (
     BinnedMap,
@@ -318,7 +318,7 @@ def drawn(options, texts, **changes):
     cells = attention_cells("mean_qkv", options, texts)
     for column, value in changes.items():
         cells[column] = value
-    fig = draw_attention(cells, options)
+    fig = attention_figure.draw(cells, options)
     fig.draw_without_rendering()
     return cells, fig
 
@@ -334,11 +334,11 @@ def test_binned_panels_name_the_positions_of_their_bins():
     assert list(values.index[:3]) == ["0", "1–5", "6–10"]
     assert values.shape == (9, 9)
     assert list(axis_labels(fig.axes[0])) == [[], []]
-    caption = attention_caption(cells, "m", options)
+    caption = attention_figure.describe(cells, "m", options)
     assert "is shown in 9 bins a side (up to 43 tokens here)" in caption
     assert "even ones of up to 6;" in caption
     short = attention_cells("mean_qkv", options, [states(tokens=9)])
-    assert "bins" not in attention_caption(short, "m", options)
+    assert "bins" not in attention_figure.describe(short, "m", options)
     plt.close(fig)
 
 

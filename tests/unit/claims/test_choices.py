@@ -6,8 +6,8 @@ import pytest
 
 import compare_choices
 import planted
+from llm_figures.claims import choices_figure
 from llm_figures.claims.choices import choice_rows
-from llm_figures.claims.choices_figure import choices_caption, draw_choices
 from llm_figures.claims.choices_page import choices_page
 from llm_figures.core.errors import UserError
 from llm_figures.workflow.config import check_claims
@@ -43,7 +43,7 @@ def rows(root, **changes):
 
 
 def drawn(found):
-    fig = draw_choices(found, {"palette": "Blues"})
+    fig = choices_figure.draw(found, {"palette": "Blues"})
     titles = [ax.get_title(loc="left") for ax in fig.axes[:-1]]
     cells = [sorted({text.get_text() for text in ax.texts}) for ax in fig.axes[:-1]]
     frames = [
@@ -62,7 +62,7 @@ def test_a_block_to_which_nothing_applies_says_so(root):
     assert titles == ["mean_qkv: no statement applies", "scale_qkv: no statement applies"]
     assert cells == [["–"], ["–"]]
     assert frames == [0, 0]
-    caption = choices_caption(found, "m", {})
+    caption = choices_figure.describe(found, "m", {})
     assert caption.endswith(
         "No statement about mean_qkv applies. No statement about scale_qkv applies.\n"
     )
@@ -78,4 +78,4 @@ def test_what_applies_in_part_has_its_numbers_and_its_frame(root):
     assert titles[0] == "mean_qkv: statements reproduced, of 28"
     assert all("–" in texts and len(texts) == 2 for texts in cells)
     assert frames == [1, 1]
-    assert "Most of mean_qkv: " in choices_caption(found, "m", {})
+    assert "Most of mean_qkv: " in choices_figure.describe(found, "m", {})

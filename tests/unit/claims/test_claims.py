@@ -13,7 +13,7 @@ from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.definitions import ATTENTION, NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, claim_rows
 from llm_figures.claims.module_claims import module_claims
-from llm_figures.claims.page import claims_page, counts, guard, number
+from llm_figures.claims.page import claims_page, counts, guard
 from llm_figures.claims.panels import Panel, maps_of, measure_maps
 from llm_figures.claims.probe_claims import bootstrap_tables, probe_claims, score_tables
 from llm_figures.claims.regions import Table, colour_positions, measure_table, table_of
@@ -778,15 +778,6 @@ def test_the_page_counts_and_spells_every_verdict():
     assert page.count("Notes:") == 1
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (1, "1"), (20.0, "20"), (0.25, "0.25"), (-0.8664, "−0.866"), (0.0001999, "2e−4"),
-     (-1e-10, "−1e−10")],
-)  # fmt: skip
-def test_numbers_are_short(value, text):
-    assert number(value) == text
-
-
 def test_the_guard_names_each_claim_that_fails():
     assert guard(TOLD, ["mean_qkv/one", "module_map/four"], "here") == (
         "mean_qkv/one: reproduced\nmodule_map/four: reproduced\n"
@@ -819,11 +810,3 @@ def test_line_breaks_do_not_split_a_row():
     page = claims_page(claim_rows([told(statement="It is\nso.\n", note="Why:\n\nso.")]), "m")
     assert "| one | It is so. | 0.75 |" in page
     assert "- one: Why: so." in page
-
-
-def test_a_value_below_its_threshold_does_not_look_like_it():
-    assert number(0.8996, 0.9) == "0.8996"
-    assert number(0.9, 0.9) == "0.9"
-    assert number(0.8996, 0.5) == "0.9"
-    assert number(16.9996, 13.0, 17.0) == "16.9996"
-    assert number(2.4e-4, 2e-4) == "2.4e−4"

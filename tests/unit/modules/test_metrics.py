@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from llm_figures.models.projection_layouts import MODULES
-from llm_figures.modules.figure import colour_scale, draw_modules, modules_caption, spoken
+from llm_figures.modules import figure as module_figure
+from llm_figures.modules.figure import colour_scale
 from llm_figures.modules.metrics import (
     METRICS,
     drawing_options,
@@ -91,7 +92,7 @@ def test_a_neutral_value_far_from_all_others_takes_no_colours(options):
     full = colour_map("blue-white-orange")
     cmap, _ = drawn_with(options, "probe_auc", [0.80, 0.91], limits="data")
     np.testing.assert_allclose(cmap(0.0), full(0.0))
-    assert "middle colour" not in modules_caption(
+    assert "middle colour" not in module_figure.describe(
         table("probe_auc", [[0.8, 0.9]]), "m", drawing_options(options, "probe_auc")
     )
     cmap, _ = drawn_with(options, "probe_auc", [0.52, 0.91], limits="data")
@@ -102,7 +103,7 @@ def test_a_neutral_value_far_from_all_others_takes_no_colours(options):
 def test_a_caption_gives_the_formula_and_the_range(metric, options):
     values = np.linspace(0.1, 2.0, 14).reshape(2, 7)
     chosen = drawing_options(options | {"limits": "data"}, metric)
-    caption = modules_caption(table(metric, values), "tuned", chosen)
+    caption = module_figure.describe(table(metric, values), "tuned", chosen)
     assert "tuned" in caption
     assert "Values span 0.1000 to 2.0000, colours 0.1000 to 2.0000" in caption
     assert "{" not in caption
@@ -111,7 +112,7 @@ def test_a_caption_gives_the_formula_and_the_range(metric, options):
     if METRICS[metric].neutral is not None:  # all of them lie within the values, or near them
         assert f"the middle colour at {METRICS[metric].neutral:g}" in caption
     with drawing_style(**STYLE):
-        fig = draw_modules(table(metric, values), chosen)
+        fig = module_figure.draw(table(metric, values), chosen)
     assert fig.axes[-1].get_ylabel() == METRICS[metric].label
 
 
@@ -119,16 +120,6 @@ def test_cells_that_are_all_alike_or_all_empty_are_drawn(options):
     for value in (0.0, 0.3, np.nan):
         chosen = drawing_options(options, "update_effective_rank")
         with drawing_style(**STYLE):
-            draw_modules(table("update_effective_rank", np.full((2, 7), value)), chosen)
+            module_figure.draw(table("update_effective_rank", np.full((2, 7), value)), chosen)
     empty = table("update_effective_rank", np.full((2, 7), np.nan))
-    assert "No cell has a value" in modules_caption(empty, "tuned", chosen)
-
-
-def test_numbers_are_told_so_that_they_say_something():
-    assert [spoken(value) for value in (0.0, 0.123456, -2.5, 12345.6, 0.00012345)] == [
-        "0.0000",
-        "0.1235",
-        "-2.5000",
-        "1.235e+04",
-        "0.0001234",
-    ]
+    assert "No cell has a value" in module_figure.describe(empty, "tuned", chosen)

@@ -9,18 +9,16 @@ import pandas as pd
 import pytest
 
 from drawn_figures import PROTOCOL, SVG, cells, drawn, probe_scores, texts
-from llm_figures.attention.figure import attention_caption, draw_attention, epsilon_label
+from llm_figures.attention import figure as attention_figure
+from llm_figures.attention.figure import epsilon_label
 from llm_figures.core.errors import UserError
-from llm_figures.modules.figure import COLUMNS, draw_modules, modules_caption
+from llm_figures.modules import figure as module_figure
+from llm_figures.modules.figure import COLUMNS
 from llm_figures.plotting.drawing import colour_map, drawing_style, tick_step
+from llm_figures.probe import curves_figure
+from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
-from llm_figures.probe.figure import (
-    curves_caption,
-    draw_curves,
-    draw_probe,
-    highlighted_layers,
-    probe_caption,
-)
+from llm_figures.probe.figure import highlighted_layers
 from llm_figures.probe.protocol import TOKENS
 
 
@@ -38,7 +36,7 @@ def titles(root):
 
 def test_the_mean_figure_carries_the_published_titles(options, tmp_path):
     table = cells("mean_qkv", options["mean_qkv"])
-    svg = drawn(draw_attention, table, options["mean_qkv"], tmp_path)
+    svg = drawn(attention_figure.draw, table, options["mean_qkv"], tmp_path)
     found = titles(svg)
     assert found.pop("figure-title") == "The Mean Operation For *Query*, *Key* and *Value*"
     assert found == {
@@ -85,14 +83,14 @@ def title_places(root):
 
 def test_the_title_of_the_control_says_which_axis(options, tmp_path):
     table = cells("mean_qkv_tokens", options["mean_qkv_tokens"])
-    svg = drawn(draw_attention, table, options["mean_qkv_tokens"], tmp_path)
+    svg = drawn(attention_figure.draw, table, options["mean_qkv_tokens"], tmp_path)
     title = titles(svg)["figure-title"]
     assert title == "The Mean Operation over Tokens For *Query*, *Key* and *Value*"
 
 
 def test_the_scale_figure_carries_the_published_titles(options, tmp_path):
     table = cells("scale_qkv", options["scale_qkv"])
-    found = titles(drawn(draw_attention, table, options["scale_qkv"], tmp_path))
+    found = titles(drawn(attention_figure.draw, table, options["scale_qkv"], tmp_path))
     title = "The Attention Weight after Modifying Query, Key and Value"
     assert found.pop("figure-title") == title
     assert found == {
@@ -121,7 +119,7 @@ def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path
     probe = options["probe_auc"]
     probe["tokens"] = TOKENS["strict"]
     table = probe_scores(33, probe["tokens"])
-    svg = drawn(draw_probe, table, probe, tmp_path)
+    svg = drawn(probe_figure.draw, table, probe, tmp_path)
     found = texts(svg)
     assert {"Token", "Layer", "AUC", *probe["tokens"]} <= set(found)
     ticks = [text for text in found if re.fullmatch(r"\d+", text)]
@@ -164,12 +162,12 @@ def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
     probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], "highlight": None, **PROTOCOL}
     table = probe_scores(4, ["last_q", "-1"])
     table.loc[table["token"] == "-1", "mean"] = np.nan
-    svg = drawn(draw_probe, table, probe, tmp_path)
+    svg = drawn(probe_figure.draw, table, probe, tmp_path)
     at = positions(svg, ["-1", "last_q"])
     assert at["-1"][0] < at["last_q"][0]
-    assert "Too few answers for a score (grey): -1." in probe_caption(table, "m", probe)
+    assert "Too few answers for a score (grey): -1." in probe_figure.describe(table, "m", probe)
     table["mean"] = np.nan
-    assert "Best cell" not in probe_caption(table, "m", probe)
+    assert "Best cell" not in probe_figure.describe(table, "m", probe)
 
 
 def test_the_caption_names_the_best_cell_and_what_explains_it(options):
@@ -179,7 +177,7 @@ def test_the_caption_names_the_best_cell_and_what_explains_it(options):
     best = (table["layer"] == 2) & (table["token"] == "last_q")
     table.loc[best & (table["control"] == "none"), ["mean", "ci_low", "ci_high"]] = 0.9, 0.85, 0.95
     table.loc[best & (table["control"] == "group_only"), "mean"] = 0.77
-    text = probe_caption(table, "m", probe)
+    text = probe_figure.describe(table, "m", probe)
     assert "Best cell: layer 2, last_q: 0.900 [0.850, 0.950], the highest of 8;" in text
     assert "group alone 0.770" in text
     assert "rest on 1,000 answers (-1 on 900)" in text
@@ -187,18 +185,18 @@ def test_the_caption_names_the_best_cell_and_what_explains_it(options):
     assert "6 of 6 cells are above the embeddings" in text
     assert "8 of 8 cells are above labels shuffled within group" in text
     table.loc[best & (table["control"] == "group_only"), "gain_low"] = -0.01
-    explained = probe_caption(table, "m", probe)
+    explained = probe_figure.describe(table, "m", probe)
     assert "The best cell is explained by the group of the question alone:" in explained
     # Without interval there is no evidence of a gain either.
     table.loc[best & (table["control"] == "embeddings"), "gain_low"] = np.nan
-    assert "explained by the token itself" in probe_caption(table, "m", probe)
+    assert "explained by the token itself" in probe_figure.describe(table, "m", probe)
 
 
 @pytest.mark.parametrize("tokens", [["last_q"], TOKENS["strict"][:4], TOKENS["strict"][:6]])
 def test_the_curves_have_a_panel_per_token_with_band_and_controls(options, tmp_path, tokens):
     curves = {**options["probe_curves"], "tokens": tokens, **PROTOCOL}
     table = probe_scores(5, TOKENS["strict"])
-    fig = draw_curves(table, curves)
+    fig = curves_figure.draw(table, curves)
     panels = [ax for ax in fig.axes if ax.get_visible()]
     assert [ax.get_title() for ax in panels] == tokens
     for ax in panels:
@@ -212,9 +210,9 @@ def test_the_curves_have_a_panel_per_token_with_band_and_controls(options, tmp_p
         assert all(line.is_dashed() for label, line in lines.items() if label != "probe")
         (band,) = ax.collections
         assert band.get_paths()
-    svg = drawn(draw_curves, table, curves, tmp_path)
+    svg = drawn(curves_figure.draw, table, curves, tmp_path)
     assert {*tokens, "probe", "p(true)", "Layer", "AUC"} <= set(texts(svg))
-    assert "Nadeau" in curves_caption(table, "m", curves)
+    assert "Nadeau" in curves_figure.describe(table, "m", curves)
     plt.close("all")
 
 
@@ -228,7 +226,7 @@ def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
         ],
         columns=["layer", "module", "metric", "value"],
     )
-    svg = drawn(draw_modules, table, options["module_map"], tmp_path)
+    svg = drawn(module_figure.draw, table, options["module_map"], tmp_path)
     found = texts(svg)
     ticks = [text for text in found if re.fullmatch(r"\d+", text)]
     assert ticks == [str(layer) for layer in range(28)]
@@ -237,7 +235,7 @@ def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
     lefts = [positions(svg, COLUMNS)[column][0] for column in COLUMNS]
     assert lefts == sorted(lefts)
     assert 2 <= len([text for text in found if re.fullmatch(r"0\.\d+", text)]) <= 5
-    assert "1/√d_in" in modules_caption(table, "m", options["module_map"])
+    assert "1/√d_in" in module_figure.describe(table, "m", options["module_map"])
 
 
 def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, tmp_path):
@@ -248,7 +246,7 @@ def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, 
     for run in ("one", "two"):
         folder = tmp_path / run
         folder.mkdir()
-        svg = drawn(draw_attention, table, options["mean_qkv"], folder)
+        svg = drawn(attention_figure.draw, table, options["mean_qkv"], folder)
         made.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert made[0] == made[1]
     assert not list(svg.iter(f"{SVG}image"))
@@ -262,12 +260,12 @@ def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, 
 
 def test_captions_say_what_the_picture_cannot(options):
     table = cells("mean_qkv", options["mean_qkv"])
-    caption = attention_caption(table, "tiny", options["mean_qkv"])
+    caption = attention_figure.describe(table, "tiny", options["mean_qkv"])
     for part in ("tiny", "layer 0", "sink is strongest", "head dimension", "in this layer alone"):
         assert part in caption
     assert "Query or Key (after rotary embedding) or Value" in caption
     before = options["mean_qkv"] | {"stage": "before_rotary"}
-    assert "(before rotary embedding)" in attention_caption(table, "tiny", before)
+    assert "(before rotary embedding)" in attention_figure.describe(table, "tiny", before)
 
 
 @pytest.mark.parametrize(

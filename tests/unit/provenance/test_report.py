@@ -21,8 +21,10 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.figure import colour_limits
 from llm_figures.plotting import drawing
-from llm_figures.probe.figure import draw_probe
+from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
+
+pytestmark = pytest.mark.xdist_group("report")  # draws all figures first
 
 FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 
@@ -291,24 +293,6 @@ def test_the_manifest_is_read_as_far_as_it_goes():
     assert not any(nothing.values())
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.90712, "0.907"),
-        (-0.5, "−0.500"),
-        (0.00493, "0.00493"),
-        (1.2345e-7, "1.23e−7"),
-        (0.0, "0"),
-        (123.0, "123"),
-        (12345.6, "12,346"),
-        (None, ""),
-        (float("nan"), ""),
-    ],
-)
-def test_numbers_have_three_digits(value, text):
-    assert report.number(value) == text
-
-
 # --- where the cells lie in the pictures
 
 
@@ -387,4 +371,4 @@ def test_very_large_maps_are_noted_without_their_values(arguments, tmp_path, mon
 
 
 def build_probe(arguments):
-    return draw_probe(report_files.probe_scores(), arguments["options"]["probe_auc"])
+    return probe_figure.draw(report_files.probe_scores(), arguments["options"]["probe_auc"])

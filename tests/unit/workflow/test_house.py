@@ -1,31 +1,19 @@
 """The house in order: what is pinned, what imports what, what stands in the documents."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from imports import modules_loaded
 from llm_figures.workflow import code_digests as dependencies
 from llm_figures.workflow.code_digests import code_versions, local_imports
-from llm_figures.workflow.resources import (
-    CHECKPOINT_STAGES,
-    PROBE_STAGES,
-    QUESTION_STAGES,
-    TEXT_STAGES,
-)
+from llm_figures.workflow.resources import TABLE
 
-# Rules whose jobs go to a compute node.
-NODE_STAGES = (
-    *QUESTION_STAGES,
-    *TEXT_STAGES,
-    *CHECKPOINT_STAGES,
-    *PROBE_STAGES,
-    "finetune_model",
-)
+# Rules whose jobs go to a compute node: those that take more than one core for a large model.
+NODE_RULES = [rule for rule, ((_, cores), _) in TABLE.items() if cores > 1]
 TORCH_FREE = [
     "score_attention",
     "score_probes",
@@ -218,24 +206,32 @@ def test_nothing_needs_to_be_kept(reading, tmp_path):
 
 def test_declared_code_is_what_python_imports(root):
     """For every script: the local modules that an import loads are among those declared."""
-    for script in sorted((root / "scripts").glob("*.py")):
-        code = (
-            "import sys, importlib; sys.path.insert(0, sys.argv[1]);"
-            "importlib.import_module(sys.argv[2]);"
-            "print(*[m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)"
-            " and m.__file__.startswith(sys.argv[1])], sep='\\n')"
-        )
-        if script.stem in TORCH_FREE:
-            code += ";assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(script.parent), script.stem],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    scripts = sorted((root / "scripts").glob("*.py"))
+    loaded = modules_loaded(scripts, {script.stem for script in scripts} - {*TORCH_FREE})
+    assert loaded.keys() == {script.stem for script in scripts}
+    for script in scripts:
         declared = set(map(str, local_imports(script)))
-        assert set(done.stdout.split()) <= declared, script.name
+        found = set(loaded[script.stem])
+        assert str(script) in found
+        assert found <= declared, script.name
+
+
+def test_a_script_that_loads_torch_or_fails_is_named(tmp_path):
+    for name, code in {
+        "light": "import json",
+        "heavy": "import helper",
+        "helper": "import torch",
+        "torch": "",
+        "broken": "import nothing_of_that_name",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(f"{code}\n")
+    with pytest.raises(AssertionError) as error:
+        modules_loaded([tmp_path / f"{name}.py" for name in ("light", "heavy", "broken")], set())
+    told = [line for line in str(error.value).splitlines() if re.match(r"\w*Error: ", line)]
+    assert told == [
+        "ImportError: heavy: loads torch",
+        "ModuleNotFoundError: No module named 'nothing_of_that_name'",
+    ]
 
 
 RULE_FILES = sorted((Path(__file__).parents[3] / "workflow" / "rules").glob("*.smk"))
@@ -252,8 +248,7 @@ def test_every_rule_names_its_script_log_benchmark_and_code(rule_file):
         assert f"scripts/{name}.py" in body
         assert f'threads: cores("{name}")' in body
         assert f'**needs("{name}")' in body
-        # what is not on the head node has an estimate of its own
-        assert ("localrule: True" in body) is (name not in NODE_STAGES)
+        assert ("localrule: True" in body) is (name not in NODE_RULES)
         if name in ("verify", "plan"):  # make nothing, so nothing of them can be out of date
             continue
         assert f'*code("{name}")' in body

@@ -1,67 +1,71 @@
-"""What Snakemake's dry run prints, read back."""
-
-import subprocess
-from types import SimpleNamespace
+"""The dry run of the plan, by Snakemake's own API."""
 
 import pytest
+from snakemake.settings.types import ConfigSettings, DAGSettings
 
 from llm_figures.core.errors import UserError
-from llm_figures.workflow.planning import _size, _time, dry_run, jobs_of
+from llm_figures.workflow.planning import dry_run
 
-OUTPUT = """
-Building DAG of jobs...
-Job stats:
-job                 count
-----------------  -------
-generate_answers        1
-figures                 1
+SNAKEFILE = """
+import sys
+if config.get("colour", "red") != "red":
+    sys.exit("\\nconfig: colour: not red\\n")
 
-[Sat Nov 21 16:20:22 2026]
-rule generate_answers:
-    input: results/a/model.json, results/a/forward/questions.parquet
-    output: results/a/forward/generations/0-of-1.parquet
-    jobid: 13
-    reason: Missing output files: results/a/x; Params have changed: y
-    wildcards: model=a, shard=0, shards=1
-    threads: 8
-    resources: tmpdir=/tmp, runtime=10, mem_mb=2400, mem=2.4 GB, gpu=2
-[Sat Nov 21 16:20:22 2026]
-localrule judge_answers:
-    output: results/a/forward/answers.parquet
-    wildcards: model=a
-    resources: tmpdir=/tmp, mem_mb=900
-
-[Sat Nov 21 16:20:22 2026]
 rule figures:
-    input: results/a/figures/x.pdf
-    jobid: 0
+    input: expand("{model}.answers", model=["a", "b"]), config.get("more", [])
+
+rule judge_answers:
+    input: "{model}.states"
+    output: touch("{model}.answers")
+    resources: mem_mb=900
+    shell: "false"
+
+rule extract_states:
+    output: touch("{model}.states")
+    threads: 8
+    resources: mem_mb=lambda wildcards, attempt: 2000 * attempt, gpu=2
+    shell: "false"
 """
 
 
-def test_the_jobs_of_a_dry_run():
-    generate, judge, figures = jobs_of(OUTPUT)
-    assert (generate.rule, generate.threads) == ("generate_answers", 8)
-    assert generate.wildcards == {"model": "a", "shard": "0", "shards": "1"}
-    assert (generate.resources["mem_mb"], generate.resources["gpu"]) == ("2400", "2")
-    assert (judge.rule, judge.threads, judge.wildcards) == ("judge_answers", 1, {"model": "a"})
-    assert figures.rule == "figures"
-    assert list(jobs_of("Nothing to be done (all requested files are present).")) == []
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """dry_run of a small Snakefile in a folder of its own, with a config."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+
+    def run(**config):
+        settings = ConfigSettings(config=config)
+        return dry_run("figures", tmp_path / "Snakefile", settings, DAGSettings(), cores=4)
+
+    return run
 
 
-def test_a_dry_run_that_fails_is_one_line(monkeypatch):
-    output = "Building DAG of jobs...\nMissingInputException in rule x:\n  no such\n  file\n"
-    monkeypatch.setattr(
-        subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stdout=output)
-    )
-    with pytest.raises(UserError, match="fails: MissingInputException in rule x: no such file"):
-        dry_run([], "figures")
+def test_jobs_of_a_dry_run_come_in_the_order_of_the_flow(planned, tmp_path, capfd):
+    (tmp_path / "a.states").touch()
+    jobs = planned()
+    assert [job.rule for job in jobs] == ["extract_states"] * 2 + ["judge_answers"] * 2
+    states = {job.wildcards["model"]: job for job in jobs[:2]}
+    assert states["b"].to_run
+    assert not states["a"].to_run
+    assert (states["b"].threads, states["b"].memory) == (4, 2_000_000_000)  # of four cores
+    assert all(job.to_run and job.threads == 1 and job.memory == 9e8 for job in jobs[2:])
+    # nothing is printed, made or locked
+    assert capfd.readouterr() == ("", "")
+    assert {path.name for path in tmp_path.iterdir()} == {"Snakefile", "a.states", ".snakemake"}
+    assert not list((tmp_path / ".snakemake").glob("log*/*"))
+    assert not list((tmp_path / ".snakemake" / "locks").iterdir())
 
 
-def test_sizes_and_times_are_rounded_up():
-    assert [_size(mb) for mb in (0.2, 999, 1000, 141_000)] == [
-        "1 MB",
-        "999 MB",
-        "1.0 GB",
-        "141.0 GB",
-    ]
-    assert [_time(m) for m in (0.2, 1.01, 119.5, 120)] == ["12 s", "2 min", "120 min", "2.0 h"]
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"colour": "blue"}, "fails: config: colour: not red$"),
+        ({"more": "c.pdf"}, "fails: MissingInputException: Missing input files .* c.pdf"),
+    ],
+)
+def test_a_dry_run_that_fails_is_one_line(planned, capfd, config, message):
+    with pytest.raises(UserError, match=message) as error:
+        planned(**config)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,72 @@
+"""Numbers as captions, pages and logs show them; whoever needs another form adds it here.
+
+In tables and pages negative numbers have a minus sign; captions and logs keep the hyphen.
+"""
+
+import math
+import re
+
+import pandas as pd
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """0.912 [0.897, 0.925]"""
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def four_decimals(value: float) -> str:
+    """0.0123, or four digits where that says nothing: 1.234e-05."""
+    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.4g}"
+
+
+def low_to_high(low: float, high: float) -> str:
+    """0.0123 to 0.4567, see `four_decimals`."""
+    return f"{four_decimals(low)} to {four_decimals(high)}"
+
+
+def three_digits(value: float | None) -> str:
+    """0.912, 0.900, 1,234: three significant ones, whole from a thousand on; "" where missing."""
+    if value is None or pd.isna(value):
+        return ""
+    if abs(value) >= 1000:
+        return minus_signs(f"{value:,.0f}")
+    text = f"{value:#.3g}" if abs(value) >= 1e-4 else f"{value:.3g}"
+    return minus_signs(text.rstrip("."))
+
+
+def three_decimals(value: float) -> str:
+    """0.912, −0.030; "" where missing."""
+    return "" if math.isnan(value) else minus_signs(f"{value:.3f}")
+
+
+def at_most_three_decimals(value: float, *thresholds: float) -> str:
+    """0.91, 7e−5: more decimals only for what they would hide.
+
+    thresholds: what the value is compared with; 0.8996 does not become 0.9 beside it, nor 0.99985
+        become 1 beside 0.9999.
+    """
+    form, digits = ("f", 3) if value == 0 or abs(value) >= 0.0005 else ("e", 0)
+    while digits < 12 and any(
+        _sign(float(f"{value:.{digits}{form}}") - threshold) != _sign(value - threshold)
+        for threshold in thresholds
+        if not pd.isna(threshold)
+    ):
+        digits += 1
+    text = f"{value:.{digits}{form}}"
+    if form == "f":
+        text = text.rstrip("0").rstrip(".")
+    return minus_signs(text)
+
+
+def as_given(value: float) -> str:
+    """0.9, 1e−5: a number of the user's, not rounded."""
+    return minus_signs(f"{value:.12g}")
+
+
+def minus_signs(text: str) -> str:
+    """The text of a number with minus signs for its hyphens: −1.5e−5 for -1.5e-05."""
+    return re.sub(r"e-0?", "e-", text).replace("-", "−")
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)

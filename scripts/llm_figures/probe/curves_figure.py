@@ -1,0 +1,79 @@
+"""The probe by layer: one panel per token, with intervals and controls."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from llm_figures.plotting.drawing import colour_list
+from llm_figures.probe.controls import CONTROLS, LABELS
+from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, describe_intervals
+
+GREYS = ("0.15", "0.35", "0.55")
+DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
+
+
+def draw(scores: pd.DataFrame, options: dict) -> Figure:
+    """One panel per token: the metric by layer with its 95% band, controls dashed or dotted.
+
+    Dashed are probes that should fail, dotted the output's own confidence.
+    """
+    tokens, metric = options["tokens"], options["metric"]
+    shown = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
+    beside = [control for control in CONTROLS if (shown["control"] == control).any()]
+    fitted = [control for control in beside if control not in OUTPUT_BASELINES]
+    colour, *colours = colour_list(options["palette"], 1 + len(fitted))
+    looks = {
+        control: {"color": colour, "linestyle": "--"}
+        for control, colour in zip(fitted, colours, strict=True)
+    } | {
+        control: {"color": grey, "linestyle": dots}
+        for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
+    }
+    columns = min(len(tokens), 4)
+    rows = -(-len(tokens) // columns)
+    fig, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(2.2 * columns + 0.6, 2.3 * rows + 0.9),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for ax, token in zip(axes.flat, tokens, strict=False):
+        panel = shown[shown["token"] == token].sort_values("layer")
+        probe = panel[panel["control"] == "none"]
+        ax.fill_between(
+            probe["layer"], probe["ci_low"], probe["ci_high"], color=colour, alpha=0.25, lw=0
+        )
+        lines = {"x": "layer", "y": "mean", "ax": ax, "errorbar": None}
+        sns.lineplot(probe, **lines, color=colour, lw=1.6, label="probe")
+        for control in beside:
+            sns.lineplot(
+                panel[panel["control"] == control],
+                **lines,
+                **looks[control],
+                lw=1.0,
+                label=CONTROLS[control],
+            )
+        ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
+        ax.get_legend().remove()
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.margins(x=0.01)
+    for ax in axes.flat[len(tokens) :]:
+        ax.set_visible(False)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small")
+    return fig
+
+
+def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
+    """What the bands and the dashed lines are."""
+    return (
+        f"{LABELS[options['metric']]} by layer (0 is the embeddings) of a linear probe on "
+        f"{SITES[options['protocol']['site']]} of {model} that detects a wrong answer, one panel "
+        f"per token. Bands: {describe_intervals(options['protocol'])}. Dashed: probes without the "
+        "signal, on the same splits. Dotted: the confidence of the output itself.\n"
+    )

@@ -1,0 +1,124 @@
+"""A model's size before its download: from an earlier run, its folder, its entry, or assumed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_figures.models.gguf import named_gguf
+from llm_figures.models.model_info import count_parameters, shape_of, stated
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Where nothing is known: a model of 13 B parameters.
+UNKNOWN = {
+    "layers": 40,
+    "hidden_size": 5120,
+    "heads": 40,
+    "intermediate_size": 13824,
+    "vocabulary": 152064,
+    "dtype": "bfloat16",
+}
+ASSUMED = "assumed, as no size is known"
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A model's sizes, as in its config.json.
+
+    dtype: of the checkpoint. source: of the weights; "gguf" where they are converted. origin: where
+    the sizes are known from. training: the entry of a model that is fine-tuned here.
+    """
+
+    parameters: int
+    layers: int
+    hidden_size: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocabulary: int
+    dtype: str
+    source: str
+    origin: str
+    training: Mapping | None = None
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        return self.parameters * BYTES[self.dtype]
+
+    @property
+    def projection_outputs(self) -> int:
+        """Outputs of the seven projections of a block."""
+        attention = self.head_dim * (self.heads + 2 * self.key_value_heads) + self.hidden_size
+        return attention + 2 * self.intermediate_size + self.hidden_size
+
+
+def find_model_size(name: str, entry: Mapping, results: Path = Path("results")) -> ModelSize:
+    """The size of the model `entry` of models.yaml.
+
+    results: where an earlier run may have left the model's model.json.
+    """
+    known, origin = _known_size(name, entry, results)
+    if not (known.get("layers") and known.get("hidden_size")):
+        known, origin = UNKNOWN, ASSUMED
+    hidden = known["hidden_size"]
+    heads = known.get("heads") or max(1, hidden // 128)
+    size = {
+        "layers": known["layers"],
+        "hidden_size": hidden,
+        "heads": heads,
+        "key_value_heads": known.get("key_value_heads") or heads,
+        "head_dim": known.get("head_dim") or max(1, hidden // heads),
+        "intermediate_size": known.get("intermediate_size") or 4 * hidden,
+        "vocabulary": known.get("vocabulary") or UNKNOWN["vocabulary"],
+        "dtype": known["dtype"] if known.get("dtype") in BYTES else "float32",
+    }
+    return ModelSize(
+        **size,
+        parameters=known.get("parameters") or parameters_of_sizes({**known, **size}),
+        source="gguf" if _is_gguf(entry) else entry["source"],
+        origin=origin,
+        training=entry if entry["source"] == "finetune" else None,
+    )
+
+
+def parameters_of_sizes(size: Mapping) -> int:
+    """Parameters of a decoder with gated feed-forward parts."""
+    hidden, head_dim = size["hidden_size"], size["head_dim"]
+    attention = 2 * hidden * head_dim * (size["heads"] + size["key_value_heads"])
+    feed_forward = 3 * hidden * size["intermediate_size"] * (size.get("experts") or 1)
+    embeddings = size["vocabulary"] * hidden * (1 if size.get("tied") else 2)
+    return embeddings + hidden + size["layers"] * (attention + feed_forward + 2 * hidden)
+
+
+def _is_gguf(entry: Mapping) -> bool:
+    """Whether the weights are converted from a GGUF file."""
+    if entry["source"] == "path":
+        return named_gguf(entry) is not None
+    return entry["source"] == "pypi" or bool(entry.get("file"))
+
+
+def _known_size(name: str, entry: Mapping, results: Path) -> tuple[Mapping, str]:
+    """What is known of the sizes, and where from."""
+    file = results / name / "model.json"
+    earlier = _read_json(file)
+    if earlier.get("entry") == stated(entry) and earlier.get("parameters"):
+        return earlier, str(file)
+    if entry["source"] == "path" and named_gguf(entry) is None:
+        folder = Path(entry["path"]).expanduser()
+        if config := _read_json(folder / "config.json"):
+            shape = shape_of(config.get("text_config", config))
+            return shape | {"parameters": count_parameters(folder)}, str(folder / "config.json")
+    if entry["source"] == "finetune":
+        known, origin = _known_size(entry["base"], entry["base_entry"], results)
+        return {**known, "dtype": "float32"} if known else known, origin
+    return entry.get("shape", {}), "shape in the model's entry"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

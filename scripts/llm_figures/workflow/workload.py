@@ -1,0 +1,172 @@
+"""What a run asks of each model: questions, tokens of prompts and texts, passes, probes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from llm_figures.modules.metrics import shown_metrics
+
+FACTS = 1023  # built-in questions
+UNKNOWN_QUESTIONS = 10_000  # of a dataset that is not on this machine yet
+FACT_BYTES, UNKNOWN_BYTES = 60.0, 400.0  # of a question
+BYTES_PER_TOKEN = 3.5  # English; other scripts take more tokens
+SAMPLE = 8 * 2**20  # bytes at the beginning of a file whose lines are counted
+
+
+class Prompts(NamedTuple):
+    """Tokens of one row of a batch: shared by all rows, its own, and generated."""
+
+    shared: int
+    own: int
+    new: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probes of one layer: tokens × divisions × labels fits of a solver.
+
+    share: of the questions that one fit trains on.
+    """
+
+    tokens: int
+    divisions: int
+    labels: int
+    solver: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run asks of a model, and where it runs.
+
+    origin: how the questions were counted. prompts: by what is asked: "answer", "quote", "p_true",
+    "states" (an answered question again), "training". texts, map_texts: tokens of each text of the
+    attention figures and of the module map. intervention_passes, choice_passes: over one text with
+    an intervention, of the figures and of the choices. probes: by protocol.
+    """
+
+    questions: int
+    origin: str
+    shards: int
+    batch_size: int
+    prompts: Mapping[str, Prompts]
+    texts: tuple[int, ...]
+    map_texts: tuple[int, ...]
+    map_metrics: tuple[str, ...]
+    intervention_passes: int
+    choice_passes: int
+    probes: Mapping[str, Probe]
+    probe_jobs: int
+    device: str
+    dtype: str
+    device_map: str | None
+    gpus: int | str
+    gpu_memory_gb: float
+
+
+def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Workload:
+    """What the checked config asks of each model; reads the beginning of files of questions."""
+    questions, question_bytes, origin = count_questions(config["dataset"])
+    figures, choices = config["figures"], config["choices"]
+    texts = tuple(count_tokens(text) for text in config["inputs"])
+    map_texts = figures["module_map"]["texts"] or config["inputs"]
+    epsilons = len(figures["scale_qkv"].get("epsilon", []))
+    return Workload(
+        questions=questions,
+        origin=origin,
+        prompts=_prompts(config, count_tokens(question_bytes)),
+        texts=texts,
+        map_texts=tuple(count_tokens(text) for text in map_texts),
+        map_metrics=tuple(shown_metrics(figures["module_map"]["metric"])),
+        intervention_passes=3 * len(texts),
+        choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
+        probes={name: _probe(asked) for name, asked in protocols.items()},
+        probe_jobs=config["probe"]["jobs"],
+        **{
+            key: config[key]
+            for key in (
+                *("shards", "batch_size", "device", "dtype", "device_map"),
+                *("gpus", "gpu_memory_gb"),
+            )
+        },
+    )
+
+
+def _prompts(config: Mapping, question: int) -> dict[str, Prompts]:
+    """Tokens of every prompt of the run; `question`: of one question."""
+    prompt, quote, ask = config["prompt"], config["exact_answer"], config["probe"]["p_true"]
+    shared = {
+        "few_shot": count_tokens(prompt["preamble"]),
+        "completion": 0,
+        "chat": count_tokens(prompt["system"] or "") + 30,  # the template's own tokens
+    }[prompt["style"]]
+    frame = count_tokens(prompt["user"] if prompt["style"] == "chat" else prompt["template"])
+    own, new = question + frame, prompt["max_new_tokens"]
+
+    def after_examples(text: str, filled: int, new: int) -> Prompts:
+        examples, _, last = text.rpartition("\n\n")
+        return Prompts(count_tokens(examples), count_tokens(last) + filled, new)
+
+    prompts = {
+        "answer": Prompts(shared, own, new),
+        "states": Prompts(shared, own + new, 0),
+        "quote": after_examples(quote["prompt"], question + new, quote["max_new_tokens"]),
+        "training": Prompts(shared, count_tokens(FACT_BYTES) + frame, 16),
+    }
+    if ask:
+        prompts["p_true"] = after_examples(ask["prompt"], question + new // 2, 0)
+    return prompts
+
+
+def _probe(asked: Mapping) -> Probe:
+    protocol = asked["protocol"]
+    labels = 1 + len(protocol["controls"])
+    if protocol["C"] == "cv":
+        labels *= 16  # five strengths in three inner folds, and the last fit
+    in_folds, folds = protocol["split"] == "folds", protocol["folds"]
+    return Probe(
+        tokens=len(asked["tokens"]),
+        divisions=folds * protocol["repeats"] if in_folds else 1,
+        labels=labels,
+        solver=protocol["solver"],
+        share=1 - 1 / folds if in_folds else 1,
+    )
+
+
+def count_tokens(text: str | float) -> int:
+    """Tokens of a text, or of so many bytes, roughly."""
+    return math.ceil((len(text.encode()) if isinstance(text, str) else text) / BYTES_PER_TOKEN)
+
+
+def count_questions(dataset: Mapping) -> tuple[int, float, str]:
+    """Questions of the config's dataset, bytes of one, and how that is known; no download."""
+    limit = dataset["limit"]
+    if dataset["source"] == "facts":
+        count, size, origin = FACTS, FACT_BYTES, "built-in facts"
+    elif dataset["source"] == "path":
+        count, size, origin = _count_rows(Path(dataset["path"]).expanduser())
+        if dataset["hold_out"]:
+            held_out, _, _ = _count_rows(Path(dataset["hold_out"]).expanduser())
+            return min(count, limit or count) + held_out, size, f"{origin}, hold_out"
+    else:
+        count, size, origin = UNKNOWN_QUESTIONS, UNKNOWN_BYTES, "assumed"
+    if limit and limit < count:
+        return limit, size, "dataset.limit"
+    return count, size, origin
+
+
+def _count_rows(path: Path) -> tuple[int, float, str]:
+    try:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            return max(1, pq.read_metadata(path).num_rows), UNKNOWN_BYTES, f"rows of {path.name}"
+        with path.open("rb") as file:
+            begin = file.read(SAMPLE)
+        lines, size = begin.count(b"\n") + 1, path.stat().st_size
+    except (OSError, ValueError):
+        return UNKNOWN_QUESTIONS, UNKNOWN_BYTES, "assumed"
+    count = math.ceil(lines * size / max(1, len(begin)))
+    return max(1, count), min(len(begin) / lines, 8000), f"lines of {path.name}"

@@ -1,0 +1,26 @@
+# What the rules of attention.smk take as inputs and params.
+
+# Figures whose change is made in every layer.
+ALTERED_EVERYWHERE = [
+    figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
+]
+# Options that only the drawing reads; a change of them must not run a score again.
+DRAWING_KEYS = {"palette", "limits", "highlight", "tick_labels"}
+
+
+def score_options(figure):
+    """The options of a figure that its scores depend on."""
+    options = config["figures"][figure]
+    unused = {"mean": {"epsilon", "input"}, "scale": {"over"}}.get(options.get("operation"), set())
+    return {
+        key: value
+        for key, value in sorted(options.items())
+        if key not in DRAWING_KEYS and key not in unused
+    }
+
+
+def altered_states(wildcards):
+    """Further states that a figure's cells need."""
+    if wildcards.figure in ALTERED_EVERYWHERE:
+        return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
+    return {}
