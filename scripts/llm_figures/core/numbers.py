@@ -6,8 +6,6 @@ In tables and pages negative numbers have a minus sign; captions and logs keep t
 import math
 import re
 
-import pandas as pd
-
 
 def with_interval(value: float, low: float, high: float) -> str:
     """0.912 [0.897, 0.925]"""
@@ -26,7 +24,7 @@ def low_to_high(low: float, high: float) -> str:
 
 def three_digits(value: float | None) -> str:
     """0.912, 0.900, 1,234: three significant ones, whole from a thousand on; "" where missing."""
-    if value is None or pd.isna(value):
+    if _missing(value):
         return ""
     if abs(value) >= 1000:
         return minus_signs(f"{value:,.0f}")
@@ -49,7 +47,7 @@ def at_most_three_decimals(value: float, *thresholds: float) -> str:
     while digits < 12 and any(
         _sign(float(f"{value:.{digits}{form}}") - threshold) != _sign(value - threshold)
         for threshold in thresholds
-        if not pd.isna(threshold)
+        if not _missing(threshold)
     ):
         digits += 1
     text = f"{value:.{digits}{form}}"
@@ -66,6 +64,10 @@ def as_given(value: float) -> str:
 def minus_signs(text: str) -> str:
     """The text of a number with minus signs for its hyphens: −1.5e−5 for -1.5e-05."""
     return re.sub(r"e-0?", "e-", text).replace("-", "−")
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
 def _sign(value: float) -> int:
