@@ -54,7 +54,6 @@ os.environ.update(JOB_ENVIRONMENT | os.environ)
 SEARCHED = [str(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, SEARCHED))))
 
-SCHEMAS = HOME / "workflow" / "schemas"
 MODELS_FILE = HOME / "config" / "models.yaml"
 try:
     # The archive that figures are drawn from, if they are, and options set otherwise than in it.
@@ -63,15 +62,15 @@ try:
         BUNDLE = read_bundle(str(config["bundle"]), scores_of_figures().values())
         # Its config takes the place of the default one; the command line's is laid over it.
         given = workflow.config_settings.overwrite_config
-        checked, CHANGED = check_redraw(BUNDLE.config, given, SCHEMAS, BUNDLE.path)
+        checked, CHANGED = check_redraw(BUNDLE.config, given, BUNDLE.path)
         MODELS, CLAIMS, GUARDED = {BUNDLE.folder: {"source": "bundle"}}, [], []
         PREPARED = MODELS
     else:
         # the entries of the run's models, by name
-        checked, MODELS = check_config(config, SCHEMAS, MODELS_FILE)
+        checked, MODELS = check_config(config, MODELS_FILE)
         # and of those whose weights theirs are compared with or trained from: nothing else is made
-        PREPARED = with_bases({**MODELS, **compared_entry(checked, SCHEMAS, MODELS_FILE)})
-        CLAIMS = check_claims(checked, SCHEMAS, HOME / "config" / "claims.yaml")
+        PREPARED = with_bases({**MODELS, **compared_entry(checked, MODELS_FILE)})
+        CLAIMS = check_claims(checked, HOME / "config" / "claims.yaml")
         GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
     sys.exit(f"\n{error}\n")

@@ -149,11 +149,11 @@ def read_config(values: Any, where: str = "config") -> Config:
 
 
 def check_config(
-    config: dict, schema_folder: Path, models_file: Path, results: Path = Path("results")
+    config: dict, models_file: Path, results: Path = Path("results")
 ) -> tuple[dict, dict[str, dict]]:
     """Fill in defaults and check everything that is known before a job.
 
-    schema_folder: not read; what is allowed follows from the option classes. results: where an
+    results: where an
     earlier run may have left the models' cards, which tell their shapes.
 
     Returns the whole config and the entries of the run's models by name, in the config's order;
@@ -179,7 +179,7 @@ def check_config(
     if problems:
         raise UserError("\n".join(problems))
     checked = options.plain()
-    for name, entry in compared_entry(checked, schema_folder, models_file).items():
+    for name, entry in compared_entry(checked, models_file).items():
         known = _known_shape(name, entry, results / name / "model.json")
         _check_same_shape(shapes, name, known)
     for name, shape in shapes.items():
@@ -193,10 +193,10 @@ def check_config(
     return checked, entries
 
 
-def compared_entry(config: dict, schema_folder: Path, models_file: Path) -> dict[str, dict]:
+def compared_entry(config: dict, models_file: Path) -> dict[str, dict]:
     """The entry of the checkpoint that the module map compares with, by name; {} without one.
 
-    config: as from `check_config`. schema_folder: not read.
+    config: as from `check_config`.
 
     Raises:
         UserError: it is not among the known models, or its entry is wrong.
@@ -208,13 +208,11 @@ def compared_entry(config: dict, schema_folder: Path, models_file: Path) -> dict
     return _entries_of(where, config["model_sources"], models_file)
 
 
-def check_redraw(
-    written: dict, given: dict, schema_folder: Path, archive: str
-) -> tuple[dict, list[str]]:
+def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[str]]:
     """The config to draw with from an archive: the archive's own with `given` laid over it.
 
     Neither model nor questions are there to be checked, and what the scores were made with cannot
-    be set otherwise. schema_folder: not read. archive: its path, for messages.
+    be set otherwise. archive: its path, for messages.
 
     Returns the whole config and the keys that differ from the archive's.
 
@@ -239,10 +237,8 @@ def check_redraw(
     return config, changed
 
 
-def check_claims(config: dict, schema_folder: Path, built_in: Path) -> list[dict]:
+def check_claims(config: dict, built_in: Path) -> list[dict]:
     """All claims of the run, one per figure × claim: the built-in file's and `claims.files`'.
-
-    schema_folder: not read.
 
     Raises:
         UserError: all problems of the first file that has any, one line each.

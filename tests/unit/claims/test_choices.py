@@ -33,9 +33,7 @@ OPTIONS = {"components": ["query", "key", "value"], "epsilon": [0.5, 1e-3, 1e-10
 
 def rows(root, **changes):
     """Choices of a model whose rotary embedding is not known."""
-    claims = check_claims(
-        {"claims": {"files": []}}, root / "workflow" / "schemas", root / "config" / "claims.yaml"
-    )
+    claims = check_claims({"claims": {"files": []}}, root / "config" / "claims.yaml")
     about = [claim for claim in claims if claim["figure"] in ("mean_qkv", "scale_qkv")]
     states = [planted.states(index, [planted.sink(14)]) for index in (1, 2, 3)]
     figures = {"mean_qkv": OPTIONS, "scale_qkv": OPTIONS}

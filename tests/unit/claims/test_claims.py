@@ -23,9 +23,7 @@ from llm_figures.probe.classification_metrics import auc
 from llm_figures.workflow.config import check_claims
 
 ROOT = Path(__file__).resolve().parents[3]
-CLAIMS = check_claims(
-    {"claims": {"files": []}}, ROOT / "workflow" / "schemas", ROOT / "config" / "claims.yaml"
-)
+CLAIMS = check_claims({"claims": {"files": []}}, ROOT / "config" / "claims.yaml")
 BY_NAME = {f"{claim['figure']}/{claim['id']}": claim for claim in CLAIMS}
 AS_DESCRIBED = {
     "mean_qkv": planted.MEAN_AS_DESCRIBED,

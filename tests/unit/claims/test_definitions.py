@@ -39,7 +39,6 @@ def read(root, *files):
     """All claims of the built-in file and of `files`."""
     return check_claims(
         {"claims": {"files": list(map(str, files))}},
-        root / "workflow" / "schemas",
         root / "config" / "claims.yaml",
     )
 

@@ -253,7 +253,6 @@ def test_a_wrong_entry_is_one_clear_line(default_config, root, config, line):
     with pytest.raises(UserError) as caught:
         check_config(
             {**default_config, **config},
-            root / "workflow" / "schemas",
             root / "config" / "models.yaml",
         )
     assert line in str(caught.value)
@@ -262,9 +261,7 @@ def test_a_wrong_entry_is_one_clear_line(default_config, root, config, line):
 
 def test_bases_come_with_their_models(default_config, root):
     chain = sources(mine={"base": "other"}, other={"base": "smollm2-135m"})
-    _, entries = check_config(
-        {**default_config, **chain}, root / "workflow" / "schemas", root / "config" / "models.yaml"
-    )
+    _, entries = check_config({**default_config, **chain}, root / "config" / "models.yaml")
     assert entries.keys() == {"mine"}
     every = with_bases(entries)
     assert list(every) == ["mine", "other", "smollm2-135m"]

@@ -181,17 +181,14 @@ def test_the_verdict_names_what_differs_and_why(archive):
 @pytest.fixture
 def written(root, default_config):
     """The default config as it stands in an archive."""
-    checked, _ = check_config(
-        default_config, root / "workflow" / "schemas", root / "config" / "models.yaml"
-    )
+    checked, _ = check_config(default_config, root / "config" / "models.yaml")
     return yaml.safe_load(yaml.safe_dump(portable(checked), allow_unicode=True))
 
 
 def test_an_archive_is_drawn_with_its_own_config(root, written, default_config):
-    schemas = root / "workflow" / "schemas"
-    assert check_redraw(written, {"bundle": "x.zip"}, schemas, "x.zip") == (written, [])
+    assert check_redraw(written, {"bundle": "x.zip"}, "x.zip") == (written, [])
     # A file that says the same, in the form of the default config, changes nothing.
-    assert check_redraw(written, default_config, schemas, "x.zip") == (written, [])
+    assert check_redraw(written, default_config, "x.zip") == (written, [])
     given = {
         "style": {"dpi": 200},
         "figures": {
@@ -199,7 +196,7 @@ def test_an_archive_is_drawn_with_its_own_config(root, written, default_config):
             "probe_auc": {"highlight": None, "limits": [0.4, 1]},
         },
     }
-    config, changed = check_redraw(written, given, schemas, "x.zip")
+    config, changed = check_redraw(written, given, "x.zip")
     assert changed == [
         "figures.probe_auc.highlight",
         "figures.probe_auc.limits",
@@ -224,13 +221,13 @@ def test_an_archive_is_drawn_with_its_own_config(root, written, default_config):
 )
 def test_what_was_scored_cannot_be_set_otherwise(root, written, given, message):
     with pytest.raises(UserError, match=message):
-        check_redraw(written, given, root / "workflow" / "schemas", "x.zip")
+        check_redraw(written, given, "x.zip")
 
 
 def test_a_config_of_another_version_is_named_with_its_archive(root, written):
     written["figures"]["mean_qkv"]["gone"] = 1
     with pytest.raises(UserError, match=r"^x.zip: config.yaml: figures.mean_qkv: unknown key"):
-        check_redraw(written, {}, root / "workflow" / "schemas", "x.zip")
+        check_redraw(written, {}, "x.zip")
 
 
 def test_an_unknown_users_home_is_a_file_that_is_missing():

@@ -145,7 +145,7 @@ def test_what_is_known_before_a_job_is_a_line_for_each_key(
     monkeypatch.chdir(tmp_path)
     default_config["dataset"].update(changes)
     try:
-        check_config(default_config, root / "workflow/schemas", root / "config/models.yaml")
+        check_config(default_config, root / "config/models.yaml")
         lines = []
     except UserError as error:
         lines = str(error).splitlines()

@@ -12,7 +12,7 @@ from llm_figures.workflow.config import check_config, compared_entry, read_confi
 
 
 def checked(config, root):
-    return check_config(config, root / "workflow" / "schemas", root / "config" / "models.yaml")
+    return check_config(config, root / "config" / "models.yaml")
 
 
 def changed(config, key, value):
@@ -344,12 +344,12 @@ def test_the_checkpoint_that_is_compared_with_is_no_model_of_the_run(
     (tmp_path / "config.json").write_text('{"num_hidden_layers": 30, "vocab_size": 7}')
     sources = {"base": {"source": "path", "path": str(tmp_path)}}
     config = {**default_config, "model_sources": sources}
-    places = root / "workflow" / "schemas", root / "config" / "models.yaml"
-    assert compared_entry(config, *places) == {}
+    models = root / "config" / "models.yaml"
+    assert compared_entry(config, models) == {}
     config = changed(config, "figures.module_map.compare_with", "base")
     found, entries = checked(config, root)
     assert list(entries) == ["smollm2-135m"]
-    compared = compared_entry(found, *places)
+    compared = compared_entry(found, models)
     assert list(compared) == ["base"]
     assert compared["base"]["safetensors_only"] is True
     # beside others it may be one of the run's models

@@ -44,9 +44,7 @@ BIG = "llama-3-70b-instruct"
 
 def asked(root, config, **changes):
     """The model's size and the run's work, of the default config with changes."""
-    checked, entries = check_config(
-        {**config, **changes}, root / "workflow" / "schemas", root / "config" / "models.yaml"
-    )
+    checked, entries = check_config({**config, **changes}, root / "config" / "models.yaml")
     (name, entry), *_ = entries.items()
     return find_model_size(name, entry), describe_workload(checked, protocols(checked))
 
@@ -248,9 +246,7 @@ def test_questions_that_are_not_here_are_assumed():
 
 
 def test_built_in_questions_are_as_many_as_assumed(root, default_config):
-    checked, _ = check_config(
-        default_config, root / "workflow" / "schemas", root / "config" / "models.yaml"
-    )
+    checked, _ = check_config(default_config, root / "config" / "models.yaml")
     questions, _ = load_questions(checked["dataset"], checked["prompt"]["preamble"])
     assert len(questions) == count_questions(checked["dataset"])[0]
 
