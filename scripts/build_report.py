@@ -7,6 +7,7 @@ from pathlib import Path
 from llm_figures.attention.figure import figure_title
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.errors import UserError
+from llm_figures.core.figure_names import ATTENTION_FIGURES
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
@@ -18,7 +19,6 @@ from llm_figures.provenance.report import (
     read_manifest,
     report_page,
 )
-from llm_figures.workflow.config import ATTENTION_FIGURES
 
 
 def main(

@@ -11,13 +11,14 @@ from llm_figures.attention.figure import attention_caption, draw_attention
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
+from llm_figures.core.figure_names import ATTENTION_FIGURES
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.figure import COLUMNS, draw_modules, module_caption
 from llm_figures.plotting.drawing import render
 from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.figure import curves_caption, draw_curves, draw_probe, probe_caption
 from llm_figures.probe.protocol import protocol
-from llm_figures.workflow.config import ATTENTION_FIGURES, validated
+from llm_figures.workflow.config import validated
 
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]

@@ -10,7 +10,8 @@ import zipfile
 import pandas as pd
 import pytest
 
-from project import FIGURES, Project
+from llm_figures.core.figure_names import FIGURES
+from project import Project
 
 pytestmark = pytest.mark.workflow
 

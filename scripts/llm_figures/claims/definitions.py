@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.figure_names import ATTENTION_FIGURES
 from llm_figures.core.numbers import as_given
 from llm_figures.core.text_files import own_yaml, users_yaml
 
-ATTENTION = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"
 # Beside the word: colour alone tells nothing to many readers and on paper.
 SYMBOLS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_APPLICABLE: "–"}
@@ -202,7 +202,7 @@ def _holds_itself(value: Any, around: tuple[int, ...] = ()) -> bool:
 
 def _problems(claim: Mapping):
     """What the schema cannot say: how a claim's keys fit its figures and its statistic."""
-    sides = {figure in ATTENTION for figure in claim["figures"]}
+    sides = {figure in ATTENTION_FIGURES for figure in claim["figures"]}
     if len(sides) > 1:
         yield "figures: attention figures and tables do not go together in one claim"
         return

@@ -22,6 +22,7 @@ from jsonschema.exceptions import ValidationError
 
 from llm_figures.claims.definitions import read_claims
 from llm_figures.core.errors import UserError
+from llm_figures.core.figure_names import ATTENTION_FIGURES, FIGURES
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems
 from llm_figures.core.text_files import own_yaml
 from llm_figures.models.gguf import check_gguf, named_gguf
@@ -33,8 +34,6 @@ from llm_figures.provenance.bundle import portable
 from llm_figures.questions.question_files import column_problems, dataset_source, question_files
 from llm_figures.questions.spans import check_pattern
 
-ATTENTION_FIGURES = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
-FIGURES = (*ATTENTION_FIGURES, "probe_auc", "module_map")
 # Sizes in which two checkpoints of one architecture agree; vocabularies may differ.
 ARCHITECTURE = (
     "layers",

@@ -10,7 +10,7 @@ import pytest
 import planted
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.attention_claims import attention_claims
-from llm_figures.claims.definitions import ATTENTION, NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
+from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, claim_rows
 from llm_figures.claims.module_claims import module_claims
 from llm_figures.claims.page import claims_page, counts, guard
@@ -19,6 +19,7 @@ from llm_figures.claims.probe_claims import bootstrap_tables, probe_claims, scor
 from llm_figures.claims.regions import Table, colour_positions, measure_table, table_of
 from llm_figures.claims.statistics import NotApplicableError
 from llm_figures.core.errors import UserError
+from llm_figures.core.figure_names import ATTENTION_FIGURES
 from llm_figures.probe.classification_metrics import auc
 from llm_figures.workflow.config import check_claims
 
@@ -65,7 +66,7 @@ def jittered(tables, draws=20, size=0.002):
 
 def assessed(about, data):
     """The row of one claim on a figure's cells or scores."""
-    if about["figure"] in ATTENTION:
+    if about["figure"] in ATTENTION_FIGURES:
         return assess("m", about, lambda: measure_maps(about, maps_of(data)))
     if about["figure"] == "module_map":
         table = table_of(data, "module", "value")

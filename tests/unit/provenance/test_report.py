@@ -18,13 +18,12 @@ from PIL import Image
 import build_report
 import report_files
 from llm_figures.core.errors import UserError
+from llm_figures.core.figure_names import FIGURES
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.figure import colour_limits
 from llm_figures.plotting import drawing
 from llm_figures.probe.figure import draw_probe
 from llm_figures.provenance import report
-
-FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 
 
 class Page(HTMLParser):

@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.figure_names import FIGURES
 from llm_figures.models.layer_checks import check_choices, check_shape
-from llm_figures.workflow.config import FIGURES, check_config, compared_entry, validated
+from llm_figures.workflow.config import check_config, compared_entry, validated
 
 
 def checked(config, root):
