@@ -19,7 +19,6 @@ from llm_figures.provenance.report import (
     read_manifest,
     report_page,
 )
-from llm_figures.workflow.config import ATTENTION_FIGURES
 
 
 def main(
@@ -76,7 +75,7 @@ def main(
 
 
 def _title(figure: str, options: dict) -> str:
-    if figure in ATTENTION_FIGURES:
+    if "operation" in options:  # of an attention figure
         return figure_title(options).replace("*", "")
     if figure == "module_map":
         return METRICS[options["metric"]].title

@@ -6,14 +6,11 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.attention.maps import LayerStates, uniform_causal
+from llm_figures.probe.protocol import TOKENS as PROBED
 
 COMPONENTS = ("query", "key", "value")
 EPSILONS = (0.5, 1e-3, 1e-10)
-TOKENS = [
-    "last_q", "first_answer", "second_answer",
-    "exact_answer_before_first", "exact_answer_first", "exact_answer_last",
-    "-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1",
-]  # fmt: skip
+TOKENS = PROBED["strict"]
 MODULES = ["attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "mlp. gate"]
 
 # Attention maps: functions of the number of tokens.

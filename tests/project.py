@@ -10,9 +10,9 @@ import sys
 import yaml
 
 import tiny
+from llm_figures.claims.figures import FIGURES
 from llm_figures.inference.generation import generate
 
-FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 TEMPLATE = "Q: {question}\nA:"
 PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
 # A second model, for tests that need two.

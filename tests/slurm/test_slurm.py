@@ -14,8 +14,8 @@ from cluster import GPU
 from snakemake.settings.types import SharedFSUsage
 from submitted import finished, profile_options, submissions
 
+from llm_figures.claims.figures import FIGURES
 from llm_figures.provenance.reproduction import SAME_BYTES, compare_runs
-from project import FIGURES
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 

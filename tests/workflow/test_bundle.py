@@ -10,7 +10,8 @@ import zipfile
 import pandas as pd
 import pytest
 
-from project import FIGURES, Project
+from llm_figures.claims.figures import FIGURES
+from project import Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("bundle")]
 

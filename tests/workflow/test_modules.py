@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import tiny
+from llm_figures.claims.figures import FIGURES
 from llm_figures.models.projection_layouts import MODULES
 from llm_figures.modules.metrics import METRICS
 from project import tiny_project
@@ -131,7 +132,7 @@ def test_all_five_figures_of_other_families(family, tmp_path_factory, root):
     for _, values in scores.groupby("metric"):
         assert list(dict.fromkeys(values["module"])) == columns
         assert len(values) == 3 * len(columns)
-    for figure in ("mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"):
+    for figure in FIGURES:
         assert (project.results / "figures" / f"{figure}.png").stat().st_size > 5000
     claims = pd.read_parquet(project.results / "claims.parquet")
     about_gate = claims["claim"].str.startswith("module-gate")

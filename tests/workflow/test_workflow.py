@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 import tiny
+from llm_figures.claims.figures import FIGURES
 from llm_figures.probe.token_positions import NAMED_TOKENS
-from project import FIGURES, OTHER_MODEL, Project
+from project import OTHER_MODEL, Project
 
 pytestmark = pytest.mark.workflow
 

@@ -1,30 +1,26 @@
-"""A checkpoint's matrices one by one, from safetensors shards or a GGUF file; never a whole model.
-
-A safetensors file is a header (names, types, shapes, offsets) and the tensors' bytes after it. The
-bytes that are asked for are read, not mapped: pages of a mapped shard would count as memory of the
-job until the shard is closed.
-"""
+"""A checkpoint's matrices one by one, from safetensors shards or a GGUF file, never all at once."""
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from llm_figures.core.errors import UserError
 from llm_figures.models.model_info import read_card, shape_of
 from llm_figures.models.projection_layouts import MODULES, Place, heads_of, output_rows, places
+from llm_figures.models.safetensors_files import (
+    INDEX,
+    StoredTensor,
+    read_header,
+    read_index,
+    weight_files,
+)
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
-INDEX = "model.safetensors.index.json"
+DTYPES = ("F64", "F32", "F16", "BF16")
 # Endings of tensors that hold packed weights, or what it takes to unpack them.
 PACKED = re.compile(
     r"(_blocks|_scales|_scale_inv|\.(qweight|qzeros|scales|g_idx|SCB|weight_packed|weight_scale"
@@ -103,18 +99,10 @@ class Checkpoint:
         packing = {"quantization_config": config.get("quantization_config")}
         return {**packing, **config.get("text_config", config)}
 
-    def _headers(self) -> dict[str, dict]:
-        """{tensor: its file, dtype, shape and first byte} of all shards."""
-        index, single = self.folder / INDEX, self.folder / "model.safetensors"
-        named: dict[str, str] = {}
-        if index.is_file():
-            try:
-                named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            except (OSError, ValueError, KeyError) as error:
-                raise UserError(f"{self.where}: {index} cannot be read: {error!r}") from None
-            files = [self.folder / file for file in sorted(set(named.values()))]
-        else:
-            files = [single] if single.is_file() else sorted(self.folder.glob("*.safetensors"))
+    def _headers(self) -> dict[str, StoredTensor]:
+        """{tensor: where it is stored} of all shards."""
+        index = read_index(self.folder, self.where)
+        files = weight_files(self.folder, index)
         if not files:
             pickled = any(self.folder.glob("*.bin"))
             raise UserError(
@@ -122,12 +110,12 @@ class Checkpoint:
                 + (" but pickled ones (.bin)" if pickled else "")
                 + "; metrics of weights are read from safetensors files alone"
             )
-        tensors: dict[str, dict] = {}
+        tensors: dict[str, StoredTensor] = {}
         for file in files:
             tensors |= read_header(file, self.where)
-        if absent := sorted(set(named) - set(tensors)):
+        if absent := sorted(set(index) - set(tensors)):
             raise UserError(
-                f"{self.where}: {len(absent)} tensor(s) that {index.name} names are in no file, "
+                f"{self.where}: {len(absent)} tensor(s) that {INDEX} names are in no file, "
                 f"for example {absent[0]}; complete the download"
             )
         return tensors
@@ -170,7 +158,7 @@ class Checkpoint:
             if name in names
         ]
         self._refuse_packed(
-            layer, [n for n in used if self._tensors[self._full(layer, n)]["dtype"] not in DTYPES]
+            layer, [n for n in used if self._tensors[self._full(layer, n)].dtype not in DTYPES]
         )
         return found
 
@@ -180,7 +168,7 @@ class Checkpoint:
         name = self._full(layer, names[0])
         method = (self.config.get("quantization_config") or {}).get("quant_method")
         raise UserError(
-            f"{self.where}: {name} ({self._tensors[name]['dtype']}) holds packed weights"
+            f"{self.where}: {name} ({self._tensors[name].dtype}) holds packed weights"
             + (f" ({method})" if method else "")
             + "; metrics of weights need float32, float16 or bfloat16 tensors, so take the "
             "unquantised checkpoint"
@@ -196,7 +184,7 @@ class Checkpoint:
         if not place.experts:
             return [(whole, None)]
         if place.weight in names:
-            return [(whole, expert) for expert in range(self._tensors[whole]["shape"][0])]
+            return [(whole, expert) for expert in range(self._tensors[whole].shape[0])]
         pattern = next(single for single in place.single if single.format(0) in names)
         before, after = map(re.escape, pattern.split("{}"))
         numbers = {
@@ -214,7 +202,7 @@ class Checkpoint:
 
     def _stored_shape(self, name: str, expert: int | None, place: Place) -> tuple[int, int]:
         """[d_out, d_in] of a tensor (of one expert in it), before rows are cut out."""
-        shape = self._tensors[name]["shape"]
+        shape = self._tensors[name].shape
         shape = shape if expert is None else shape[1:]
         if len(shape) != 2:
             raise UserError(f"{self.where}: {name} has shape {shape}, not that of a matrix")
@@ -223,60 +211,18 @@ class Checkpoint:
 
     def _read(self, name: str, expert: int | None = None, rows: slice | None = None):
         """A tensor, one expert's of it, and of that some rows that lie together."""
-        known = self._tensors[name]
-        shape, first = list(known["shape"]), known["first"]
-        size = DTYPES[known["dtype"]].itemsize
-        if expert is not None:
-            first += expert * math.prod(shape[1:]) * size
-            shape = shape[1:]
-        if rows is not None:
-            start, stop, _ = rows.indices(shape[0])
-            first += start * math.prod(shape[1:]) * size
-            shape[0] = stop - start
-        read = torch.empty(math.prod(shape) * size, dtype=torch.uint8)
+        file = self._tensors[name].file
+        place = (() if expert is None else (expert,)) + (() if rows is None else (rows,))
         try:
-            with known["file"].open("rb") as file:
-                file.seek(first)
-                if file.readinto(memoryview(read.numpy())) != len(read):
-                    raise OSError("the file ends early")
-        except OSError as error:
+            # Opened for this tensor alone: of a file that stays open, all pages that were read
+            # count as memory of the job.
+            with safe_open(file, framework="pt") as opened:
+                return opened.get_slice(name)[place]
+        except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{self.where}: {known['file']} cannot be read ({error}); "
-                "check the disk, or download it again"
+                f"{self.where}: {file} cannot be read ({error}); check the disk, or download it "
+                "again"
             ) from None
-        return read.view(DTYPES[known["dtype"]]).reshape(shape)
-
-
-def read_header(file: Path, where: str) -> dict[str, dict]:
-    """{tensor: file, dtype, shape, first} of a safetensors file; first: its first byte.
-
-    Raises:
-        UserError: the file is missing, no safetensors file, or cut short.
-    """
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            if not 2 <= length <= size - 8:
-                raise ValueError("no header of a safetensors file")
-            header = json.loads(opened.read(length))
-        header.pop("__metadata__", None)
-        last = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        if size != 8 + length + last:
-            raise ValueError(f"it has {size} bytes where its header says {8 + length + last}")
-        return {
-            name: {
-                "file": file,
-                "dtype": tensor["dtype"],
-                "shape": tensor["shape"],
-                "first": 8 + length + tensor["data_offsets"][0],
-            }
-            for name, tensor in header.items()
-        }
-    except FileNotFoundError:
-        raise UserError(f"{where}: {file} is missing; complete the download") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where}: {file} is damaged ({error}); download it again") from None
 
 
 def checkpoint_of(card: str | Path) -> Checkpoint:

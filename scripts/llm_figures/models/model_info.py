@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llm_figures.core.errors import UserError
+from llm_figures.models.safetensors_files import read_header, read_index, weight_files
 
 
 def read_card(path: str | Path) -> dict:
@@ -60,25 +61,13 @@ def shape_of(config: dict) -> dict:
 
 def count_parameters(folder: Path) -> int | None:
     """Parameters in a folder's safetensors files, from their headers; None without such files."""
-    index = folder / "model.safetensors.index.json"
-    files = sorted(folder.glob("*.safetensors"))
-    if index.is_file():
-        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        files = [folder / name for name in sorted(set(named))]
-    count = 0
+    where = str(folder)
     try:
-        for file in files:
-            with file.open("rb") as opened:
-                length = int.from_bytes(opened.read(8), "little")
-                header = json.loads(opened.read(length))
-            count += sum(
-                math.prod(tensor["shape"])
-                for name, tensor in header.items()
-                if name != "__metadata__"
-            )
-    except (OSError, ValueError, KeyError, MemoryError):
+        files = weight_files(folder, read_index(folder, where))
+        headers = [read_header(file, where) for file in files]
+    except UserError:
         return None  # damaged: the job that loads the weights says so
-    return count or None
+    return sum(math.prod(tensor.shape) for header in headers for tensor in header.values()) or None
 
 
 def check_folder(folder: Path, where: str) -> None:

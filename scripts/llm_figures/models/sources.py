@@ -31,6 +31,7 @@ from llm_figures.models.gguf import (
 )
 from llm_figures.models.hub import hub_snapshot, known_files
 from llm_figures.models.model_info import check_folder, count_parameters, read_card, shape_of
+from llm_figures.models.safetensors_files import read_index
 
 # Pickled weights: reading them can run code.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
@@ -109,14 +110,12 @@ def _check_weights(folder: Path, entry: dict, where: str) -> None:
     if entry["safetensors_only"] and not any(folder.glob(WEIGHTS)):
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
         raise UserError(f"{where}: {_no_safetensors(files)}")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
-            raise UserError(
-                f"{where}: {len(missing)} of {len(shards)} weight files are missing, for example "
-                f"{missing[0]}; complete the download"
-            )
+    shards = set(read_index(folder, where).values())
+    if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
+        raise UserError(
+            f"{where}: {len(missing)} of {len(shards)} weight files are missing, for example "
+            f"{missing[0]}; complete the download"
+        )
 
 
 def _no_safetensors(files: list[str]) -> str:

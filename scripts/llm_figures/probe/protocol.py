@@ -7,20 +7,15 @@ as the positive class.
 
 from collections.abc import Mapping
 
+from llm_figures.probe.token_positions import NAMED_TOKENS
+
 # Baselines without hidden states: the output's own confidence in an answer.
 OUTPUT_BASELINES = ("answer_log_probability", "exact_answer_log_probability", "p_true")
 # Left to right, as in the published figure; the published code looks at one more.
 TOKENS = {
-    "strict": [
-        "last_q", "first_answer", "second_answer", "exact_answer_before_first",
-        "exact_answer_first", "exact_answer_last", "-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1",
-    ],
-    "published": [
-        "last_q", "first_answer", "second_answer", "exact_answer_before_first",
-        "exact_answer_first", "exact_answer_last", "exact_answer_after_last", "-8", "-7", "-6",
-        "-5", "-4", "-3", "-2", "-1",
-    ],
-}  # fmt: skip
+    "strict": [token for token in NAMED_TOKENS if token != "exact_answer_after_last"],
+    "published": list(NAMED_TOKENS),
+}
 # Those that the curves show: the question's end, about the exact answer, the answer's end.
 KEY_TOKENS = ("last_q", "exact_answer_before_first", "exact_answer_last", "-1")
 PRESETS: dict[str, dict] = {

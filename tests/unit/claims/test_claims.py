@@ -10,8 +10,9 @@ import pytest
 import planted
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.attention_claims import attention_claims
-from llm_figures.claims.definitions import ATTENTION, NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
+from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, claim_rows
+from llm_figures.claims.figures import ATTENTION_FIGURES
 from llm_figures.claims.module_claims import module_claims
 from llm_figures.claims.page import claims_page, counts, guard
 from llm_figures.claims.panels import Panel, maps_of, measure_maps
@@ -63,7 +64,7 @@ def jittered(tables, draws=20, size=0.002):
 
 def assessed(about, data):
     """The row of one claim on a figure's cells or scores."""
-    if about["figure"] in ATTENTION:
+    if about["figure"] in ATTENTION_FIGURES:
         return assess("m", about, lambda: measure_maps(about, maps_of(data)))
     if about["figure"] == "module_map":
         table = table_of(data, "module", "value")

@@ -5,9 +5,10 @@ import re
 import pytest
 import yaml
 
-from llm_figures.claims.definitions import ATTENTION, guarded, holds, worst
+from llm_figures.claims.definitions import guarded, holds, worst
+from llm_figures.claims.figures import FIGURES
 from llm_figures.core.errors import UserError
-from llm_figures.workflow.config import FIGURES, check_claims
+from llm_figures.workflow.config import check_claims
 
 # The statements under "Detailed Analysis" and "Key Observations", by line of the description.
 STATEMENTS = {
@@ -72,10 +73,6 @@ def test_the_control_figure_is_held_to_the_same_statements(built_in):
 
     assert of("mean_qkv") == of("mean_qkv_tokens")
     assert {claim["figure"] for claim in built_in} == set(FIGURES)
-
-
-def test_names_that_modules_share_are_the_same():
-    assert set(ATTENTION) < set(FIGURES)
 
 
 def test_a_threshold_of_the_built_in_file_says_what_its_statement_says(built_in):

@@ -229,8 +229,11 @@ def named_in_vain(folder):
     [
         (packed, "model.layers.1.mlp.up_proj.qweight (I32) holds packed weights; "),
         (bytes_for_weights, "up_proj.weight (U8) holds packed weights (bitsandbytes); "),
-        (cut_short, "model.safetensors is damaged (it has"),
-        (no_safetensors, "model.safetensors is damaged (no header"),
+        (cut_short, "model.safetensors is damaged (Error while deserializing header: incomplete"),
+        (
+            no_safetensors,
+            "model.safetensors is damaged (Error while deserializing header: header too",
+        ),
         (pickled, "no .safetensors weights in"),
         (a_layer_less, "3 layers, but no tensor begins with model.layers.1"),
         (a_shard_less, "model-00001-of-00002.safetensors is missing"),
@@ -291,12 +294,14 @@ def test_only_what_is_asked_for_is_read(tmp_path):
     """Damage elsewhere in a file goes unseen: nothing but the matrix's own bytes is read."""
     model = saved(tmp_path, "phi3")
     point = Checkpoint(tmp_path, "model tiny")
-    known = point._tensors["model.layers.1.self_attn.qkv_proj.weight"]
     file = tmp_path / "model.safetensors"
     whole = file.read_bytes()
-    start = known["first"] + 32 * 32 * 4  # after query's rows
+    first = 8 + int.from_bytes(whole[:8], "little")  # behind the header
+    known = json.loads(whole[8:first])["model.layers.1.self_attn.qkv_proj.weight"]
+    start = first + known["data_offsets"][0] + 32 * 32 * 4  # after query's rows
     end = start + 16 * 32 * 4
-    file.write_bytes(b"\0" * start + whole[start:end] + b"\0" * (len(whole) - end))
+    parts = whole[:first], b"\0" * (start - first), whole[start:end], b"\0" * (len(whole) - end)
+    file.write_bytes(b"".join(parts))
     (found,) = point.matrices(1, K)
     assert torch.equal(found, model.model.layers[1].self_attn.qkv_proj.weight[32:48])
 
