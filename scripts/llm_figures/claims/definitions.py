@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from llm_figures.core.errors import UserError
 from llm_figures.core.numbers import as_given
 
-ATTENTION = ("mean_qkv", "mean_qkv_tokens", "scale_qkv")
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"
 # Beside the word: colour alone tells nothing to many readers and on paper.
 SYMBOLS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_APPLICABLE: "–"}
