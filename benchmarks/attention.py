@@ -1,4 +1,4 @@
-"""The work attention: weights of one layer, averaged over heads, under nine alterations.
+"""The work attention: weights of one layer, averaged over heads, under nine interventions.
 
 The nine are every kind of change of the three figures, of Query, Key and Value each, made after
 rotary embedding: the mean over features, the mean over tokens, a scaling by 0.5. The layer is the
@@ -45,7 +45,7 @@ def _furthest(
     for name, found in others:
         if found.shape != expected.shape:
             raise DisagreementError(f"{name}: maps of {found.shape}, {first}: {expected.shape}")
-        for one, other in zip(found, expected, strict=True):  # an alteration at a time
+        for one, other in zip(found, expected, strict=True):  # an intervention at a time
             apart = float(distance(np.abs(one - other)))
             if not apart <= tolerance:
                 raise DisagreementError(f"{name}: weights {apart:.2g} from those of {first}")

@@ -1,4 +1,4 @@
-"""Weights of one layer under nine alterations: plain transformers, and ours."""
+"""Weights of one layer under nine interventions: plain transformers, and ours."""
 
 import sys
 from functools import partial
@@ -23,7 +23,7 @@ class Stop(Exception):  # noqa: N818 (nothing went wrong)
 
 
 def plain(task: dict, stop: bool = False) -> None:
-    """A pass with output_attentions for each alteration; its attention function alters."""
+    """A pass with output_attentions for each intervention; its attention function alters."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import eager_mask
 
@@ -98,17 +98,17 @@ def ours(task: dict) -> None:
 
 
 def our_maps(states, maps: np.ndarray) -> None:
-    """Fill `maps` [alterations, queries, keys] of one text."""
-    from llm_figures.attention.interventions import Alteration
+    """Fill `maps` [interventions, queries, keys] of one text."""
+    from llm_figures.attention.interventions import Intervention
     from llm_figures.attention.maps import bin_edges, equal_change, mean_map
 
     edges = bin_edges(states.query.shape[1], None)
-    known: dict[Alteration | None, int] = {}
+    known: dict[Intervention | None, int] = {}
     for number, (component, operation, epsilon) in enumerate(CHANGES):
         kind, _, over = operation.partition(" over ")
-        change = equal_change(Alteration(component, kind, over=over or None, epsilon=epsilon))
+        change = equal_change(Intervention(component, kind, over=over or None, epsilon=epsilon))
         if change in known:
             maps[number] = maps[known[change]]
         else:
-            maps[number] = mean_map(states.altered(change), edges)
+            maps[number] = mean_map(states.intervened(change), edges)
             known[change] = number

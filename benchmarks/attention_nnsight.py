@@ -1,4 +1,4 @@
-"""Weights of one layer under nine alterations: nnsight, in an environment of its own."""
+"""Weights of one layer under nine interventions: nnsight, in an environment of its own."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ PLACES = {"query": 1, "key": 2, "value": 3}
 
 
 def whole(task: dict, stop: bool = False) -> None:
-    """A trace for each alteration, which alters the arguments of the layer's attention function."""
+    """A trace for each intervention on the arguments of the layer's attention function."""
     loaded = eager_model(task)
     model = NNsight(loaded)
     attention = model.model.layers[shown_layer(task, loaded.config.num_hidden_layers)].self_attn

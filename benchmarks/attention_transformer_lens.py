@@ -1,4 +1,4 @@
-"""Weights of one layer under nine alterations: TransformerLens, in an environment of its own."""
+"""Weights of one layer under nine interventions: TransformerLens, in an environment of its own."""
 
 import os
 from functools import partial
@@ -26,7 +26,7 @@ HOOKS = {"query": "hook_rot_q", "key": "hook_rot_k", "value": "hook_v"}
 
 
 def whole(task: dict, stop: bool = False) -> None:
-    """A pass with hooks for each alteration: one alters, one takes the pattern."""
+    """A pass with hooks for each intervention: one alters, one takes the pattern."""
     loaded = eager_model(task)
     model = TransformerBridge.boot_transformers(
         str(model_folder(task)),

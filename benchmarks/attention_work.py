@@ -26,7 +26,7 @@ CHANGES = [
 
 
 def model_folder(task: dict) -> Path:
-    return Path(json.loads(Path(task["card"]).read_text())["folder"])
+    return Path(json.loads(Path(task["model_info"]).read_text())["folder"])
 
 
 def token_ids(task: dict) -> list[list[int]]:
@@ -54,7 +54,7 @@ def shown_layer(task: dict, layers: int) -> int:
 
 
 def no_maps(texts: list[list[int]]) -> np.ndarray:
-    """Room for the maps: [alterations, texts, queries, keys]."""
+    """Room for the maps: [interventions, texts, queries, keys]."""
     tokens = len(texts[0])
     return np.zeros((len(CHANGES), len(texts), tokens, tokens), np.float32)
 

@@ -122,9 +122,9 @@ def measure(work: Work, options: argparse.Namespace, folder: Path) -> tuple[pd.D
     methods = [m for m in work.shown(options.small) if m.environment not in options.without]
     setting = work.setting
     place = {"device": "cpu" if options.small else setting.device, "dtype": setting.dtype}
-    place["card"] = str(options.results.resolve() / "model.json")
+    place["model_info"] = str(options.results.resolve() / "model.json")
     if setting.made_up:
-        place["card"] = str(made_up(place, options, folder / "made up"))
+        place["model_info"] = str(made_up(place, options, folder / "made up"))
     folders = {method.name: folder / work.name / str(n) for n, method in enumerate(methods)}
     rows, words = [], ""
     for repeat in range(options.repeats):
@@ -152,15 +152,15 @@ def measure(work: Work, options: argparse.Namespace, folder: Path) -> tuple[pd.D
 
 
 def made_up(place: dict, options: argparse.Namespace, folder: Path) -> Path:
-    """The card of the model with random weights, which is made when it is first asked for."""
-    card = folder / "model.json"
-    if not card.is_file():
+    """The model info of the model with random weights, which is made when it is first asked for."""
+    model_info = folder / "model.json"
+    if not model_info.is_file():
         print("making a model with random weights", flush=True)
         call = call_here if options.here else call_apart
         task = {"work": "model", "method": "random weights", "function": "large_model:make"}
         results = str(options.results.resolve())
         call(task | place | {"folder": str(folder), "results": results, "small": options.small})
-    return card
+    return model_info
 
 
 def keep(costs: pd.DataFrame) -> None:

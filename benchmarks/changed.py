@@ -10,19 +10,20 @@ import torch
 from made import SEED
 
 from llm_figures.models.checkpoints import DTYPES, read_header
-from llm_figures.models.model_info import read_card
+from llm_figures.models.model_info import read_model_info
 
 MOVED, SIZE = 0.5, 0.05  # share of the weights, and how far beside their root mean square
 PIECE = 2**20
 
 
 @contextmanager
-def changed_copy(card: Path, folder: Path) -> Iterator[Path]:
-    """The card of a copy in `folder`, there inside the block, half of whose weights have moved.
+def changed_copy(model_info: Path, folder: Path) -> Iterator[Path]:
+    """The model info of a copy in `folder`, there inside the block, half of whose weights have
+    moved.
 
     It is written a piece at a time: what is held here must not be the process's peak.
     """
-    known = read_card(card)
+    known = read_model_info(model_info)
     shutil.copytree(known["folder"], folder)
     generator = torch.Generator().manual_seed(SEED)
     for file in sorted(folder.glob("*.safetensors")):

@@ -24,7 +24,7 @@ def extraction(task: dict) -> None:
     file = str(Path(task["folder"], STATES))
 
     def work(text: str) -> None:
-        stage.main(task["card"], file, [text], {})
+        stage.main(task["model_info"], file, [text], {})
 
     text = long_text(tokenizer, task["tokens"])
     measured(task, work, text, long_text(tokenizer, WARM_UP), task["tokens"])
@@ -47,9 +47,9 @@ def random_model(task: dict):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from llm_figures.models.cpu_kernels import prepare_for_cpu
-    from llm_figures.models.model_info import read_card
+    from llm_figures.models.model_info import read_model_info
 
-    folder = read_card(task["card"])["folder"]
+    folder = read_model_info(task["model_info"])["folder"]
     torch.manual_seed(SEED)
     shape = AutoConfig.from_pretrained(folder, num_hidden_layers=task["layers"])
     model = AutoModelForCausalLM.from_config(shape, dtype=torch.float32).eval()

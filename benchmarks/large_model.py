@@ -23,7 +23,7 @@ SMALL = {
 
 
 def make(task: dict) -> None:
-    """Write card, weights and the tokenizer of the run's model, whose questions it is to read."""
+    """Write model info, weights and the tokenizer of the run's model, whose questions it reads."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -48,10 +48,10 @@ def make(task: dict) -> None:
             f"{free / 1e9:.0f} GB left; set TMPDIR to a larger folder"
         )
     model.save_pretrained(folder)
-    card = {
+    model_info = {
         "folder": str(folder),
         "dtype": task["dtype"],
         "trust_remote_code": False,
         "safetensors_only": True,
     }
-    (folder / "model.json").write_text(json.dumps(card))
+    (folder / "model.json").write_text(json.dumps(model_info))

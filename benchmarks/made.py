@@ -22,7 +22,7 @@ def results(task: dict, *parts: str) -> Path:
 def load(task: dict):
     """The work's model and tokenizer, where it computes."""
     return load_model(
-        task["card"], device=task["device"], dtype=task["dtype"], threads=task["cores"]
+        task["model_info"], device=task["device"], dtype=task["dtype"], threads=task["cores"]
     )
 
 

@@ -22,7 +22,7 @@ LARGEST_DIFFERENCE = {
     "quantization_error": (1e-4, None),
     "gguf_error": (1e-4, None),
 }
-KEYS = ["metric", "layer", "module"]
+KEYS = ["metric", "layer", "projection"]
 LOOP, OURS = "the obvious loop", "ours"
 
 

@@ -28,7 +28,7 @@ from llm_figures.core.environment import cache_folder
 from llm_figures.core.parquet_tensors import read_columns, read_frame, tensor_file
 from llm_figures.models.checkpoints import check_same_architecture, checkpoint_of
 from llm_figures.models.loading import decoder_layers
-from llm_figures.models.model_info import read_card
+from llm_figures.models.model_info import read_model_info
 from llm_figures.models.projections import Projection, projections
 from llm_figures.modules.ablation import ablation_effects
 from llm_figures.modules.activity import module_activity
@@ -266,9 +266,10 @@ def _start_processes(cell: Cell, chosen: dict, cores: int) -> None:
 
 def updates_loop(task: dict) -> None:
     """Both models whole in memory, then singular value decompositions of each matrix."""
-    card = Path(task["card"])
-    with changed_copy(card, Path(task["folder"], "changed")) as changed:
-        pairs = list(zip(*(projections(_whole(task, one)) for one in (card, changed)), strict=True))
+    model_info = Path(task["model_info"])
+    with changed_copy(model_info, Path(task["folder"], "changed")) as changed:
+        both = (projections(_whole(task, one)) for one in (model_info, changed))
+        pairs = list(zip(*both, strict=True))
 
         def work(layers):
             return [
@@ -285,10 +286,10 @@ def updates_loop(task: dict) -> None:
 def updates(task: dict) -> None:
     """As scripts/measure_updates.py does it; reading the matrices is part of the work."""
     torch.set_num_threads(task["cores"])
-    card = Path(task["card"])
+    model_info = Path(task["model_info"])
     options = {key: task[key] for key in ("tolerance", "top_k")}
-    with changed_copy(card, Path(task["folder"], "changed")) as changed:
-        earlier, model = checkpoint_of(card), checkpoint_of(changed)
+    with changed_copy(model_info, Path(task["folder"], "changed")) as changed:
+        earlier, model = checkpoint_of(model_info), checkpoint_of(changed)
         check_same_architecture(model, earlier)
 
         def work(layers):
@@ -329,14 +330,14 @@ def _update(before: torch.Tensor, after: torch.Tensor, task: dict) -> dict[str, 
 
 def quantization_loop(task: dict) -> None:
     """The model whole in memory, each block of its matrices rounded by itself."""
-    card = Path(task["card"])
-    model = _whole(task, card)
+    model_info = Path(task["model_info"])
+    model = _whole(task, model_info)
     modules = projections(model)
 
     def work(modules):
         rows = [(p.layer, p.name, "quantization_error", _rounded(p, task)) for p in modules]
-        if _has_steps(card):
-            with gguf_file(read_card(card), cache_folder()) as path:
+        if _has_steps(model_info):
+            with gguf_file(read_model_info(model_info), cache_folder()) as path:
                 tensors = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
                 rows += [(p.layer, p.name, "gguf_error", _lost(p, tensors)) for p in modules]
         return rows
@@ -347,8 +348,8 @@ def quantization_loop(task: dict) -> None:
 
 def quantization(task: dict) -> None:
     """As scripts/measure_quantization.py does it; reading the matrices is part of the work."""
-    card = Path(task["card"])
-    model = checkpoint_of(card)
+    model_info = Path(task["model_info"])
+    model = checkpoint_of(model_info)
     torch.set_num_threads(task["cores"])
     options = {"bits": task["bits"], "block_size": task["block_size"], "scheme": "symmetric"}
 
@@ -357,8 +358,8 @@ def quantization(task: dict) -> None:
             (*place, "quantization_error", quantization_error(model.matrices(*place), **options))
             for place in places
         ]
-        if _has_steps(card):
-            with gguf_file(read_card(card), cache_folder()) as path:
+        if _has_steps(model_info):
+            with gguf_file(read_model_info(model_info), cache_folder()) as path:
                 file = GgufFile(path, model)
                 rows += [(*place, "gguf_error", file.expected_error(*place)) for place in places]
         return rows
@@ -387,15 +388,16 @@ def _lost(projection: Projection, tensors: dict) -> float:
     return float(np.sqrt(32 * np.square(steps).sum() / 12)) / float(projection.module.weight.norm())
 
 
-def _has_steps(card: Path) -> bool:
+def _has_steps(model_info: Path) -> bool:
     """Whether the model came from a GGUF file whose steps the loop knows how to find."""
-    kinds = read_card(card).get("quantization_types") or {}
+    kinds = read_model_info(model_info).get("quantization_types") or {}
     return bool(kinds) and kinds.keys() <= {*STEP_FIRST, "F32", "F16"}
 
 
-def _whole(task: dict, card: Path):
+def _whole(task: dict, model_info: Path):
     torch.set_num_threads(task["cores"])
-    model = AutoModelForCausalLM.from_pretrained(read_card(card)["folder"], dtype=torch.float32)
+    folder = read_model_info(model_info)["folder"]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for parameter in model.parameters():  # mapped from the file, and in memory only once looked at
         parameter.detach().sum()
     return model
@@ -407,5 +409,5 @@ def _model_and_texts(task: dict):
 
 
 def _write(task: dict, scores: Sequence[Row] | Sequence[dict] | pd.DataFrame) -> None:
-    frame = pd.DataFrame(scores, columns=["layer", "module", "metric", "value"])
+    frame = pd.DataFrame(scores, columns=["layer", "projection", "metric", "value"])
     frame.to_parquet(Path(task["folder"], "scores.parquet"), index=False)

@@ -7,8 +7,8 @@ from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.modules.ablation import ablation_effects
 
 
-def main(card: str, ablation: str, texts: list[str], key: str, runtime: dict) -> None:
-    model, tokenizer = load_model(card, **runtime)
+def main(model_info: str, ablation: str, texts: list[str], key: str, runtime: dict) -> None:
+    model, tokenizer = load_model(model_info, **runtime)
     ids = tokenize_texts(tokenizer, texts, key, context_length(model))
     effects = ablation_effects(model, ids, lambda texts: progress(texts, "texts"))
     write_frame(effects, ablation, runtime_facts(model))
@@ -17,7 +17,7 @@ def main(card: str, ablation: str, texts: list[str], key: str, runtime: dict) ->
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.output.ablation,
             snakemake.params.texts,
             snakemake.params.key,

@@ -13,7 +13,7 @@ SCHEMA = pa.schema([("question_id", pa.int64()), ("p_true", pa.float32())])
 
 
 def main(
-    card: str,
+    model_info: str,
     answers: str,
     output: str,
     shard: tuple[int, int],
@@ -24,7 +24,7 @@ def main(
     index, count = shard
     rows = read_frame(answers, ["question_id", "question", "answer", "exact_answer", "valid"])
     rows = rows[rows["valid"]]
-    model, tokenizer = load_model(card, **runtime)
+    model, tokenizer = load_model(model_info, **runtime)
     texts = [
         fill(
             ask["prompt"],
@@ -57,7 +57,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.answers,
             snakemake.output.p_true,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),

@@ -11,13 +11,13 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
 from llm_figures.core.result_folders import portable
-from llm_figures.models.model_info import read_card
+from llm_figures.models.model_info import read_model_info
 from llm_figures.provenance.bundle import CONFIG, pack
 from llm_figures.provenance.verification import listed_files
 
 
 def main(
-    card: str, manifest: str, files: list[str], output: str, config: dict, libraries: dict
+    model_info: str, manifest: str, files: list[str], output: str, config: dict, libraries: dict
 ) -> None:
     folder = Path(manifest).parent
     listed = listed_files(Path(manifest))
@@ -28,7 +28,7 @@ def main(
                 f"{folder / name} is not as {manifest} says; write it anew with: "
                 "snakemake bundle --forcerun write_manifest"
             )
-    described = read_card(card)
+    described = read_model_info(model_info)
     written = portable(json.loads(Path(manifest).read_text(encoding="utf-8")))
     texts = {
         "model.json": _json(
@@ -59,7 +59,7 @@ def _json(value: dict) -> str:
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.manifest,
             list(snakemake.input.files),
             snakemake.output.bundle,

@@ -1,6 +1,6 @@
 """The claims about one attention figure, evaluated."""
 
-from llm_figures.attention.qk_store import altered_states, stored_states
+from llm_figures.attention.qk_store import intervened_states, stored_states
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
@@ -11,13 +11,13 @@ def main(
     model: str,
     claims: list[dict],
     cells: str,
-    unaltered: str,
-    altered: str | None,
+    clean: str,
+    intervened: str | None,
     output: str,
     options: dict,
 ) -> None:
-    before = stored_states(unaltered)
-    after = altered_states(altered) if altered else None
+    before = stored_states(clean)
+    after = intervened_states(intervened) if intervened else None
     found = attention_claims(model, claims, read_frame(cells), options, before, after)
     log_verdicts(log, found)
     write_frame(found, output)
@@ -29,8 +29,8 @@ if "snakemake" in globals():
             snakemake.wildcards.model,
             snakemake.params.claims,
             snakemake.input.cells,
-            snakemake.input.unaltered,
-            snakemake.input.get("altered"),
+            snakemake.input.clean,
+            snakemake.input.get("intervened"),
             snakemake.output.claims,
             snakemake.params.options,
         )

@@ -1,6 +1,6 @@
 """The claims of the attention figures over the open choices, as a table and a page."""
 
-from llm_figures.attention.qk_store import altered_states, stored_states
+from llm_figures.attention.qk_store import intervened_states, stored_states
 from llm_figures.attention.scores import shape_of_states
 from llm_figures.claims.choices import choice_rows, made, summary
 from llm_figures.claims.choices_page import choices_page, place
@@ -11,8 +11,8 @@ from llm_figures.models.layer_checks import check_choices
 
 
 def main(
-    unaltered: str,
-    altered: str | None,
+    clean: str,
+    intervened: str | None,
     table: str,
     page: str,
     model: str,
@@ -20,9 +20,9 @@ def main(
     choices: dict,
     figures: dict,
 ) -> None:
-    before = stored_states(unaltered)
+    before = stored_states(clean)
     check_choices(choices, shape_of_states(before))
-    rows = choice_rows(claims, choices, figures, before, altered_states(altered))
+    rows = choice_rows(claims, choices, figures, before, intervened_states(intervened))
     for operation, part in summary(rows).groupby("operation", sort=False):
         part = part[part["applicable"] > 0]
         if not len(part):
@@ -40,8 +40,8 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.unaltered,
-            snakemake.input.get("altered"),
+            snakemake.input.clean,
+            snakemake.input.get("intervened"),
             snakemake.output.choices,
             snakemake.output.page,
             snakemake.wildcards.model,

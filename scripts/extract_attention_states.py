@@ -1,4 +1,4 @@
-"""Cache every layer's queries and keys of every input, unaltered, and how they were rotated."""
+"""Cache every layer's queries and keys of every input, clean, and how they were rotated."""
 
 from contextlib import ExitStack
 
@@ -8,8 +8,8 @@ from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import context_length, decoder_layers, load_model, runtime_facts
 
 
-def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:
-    model, tokenizer = load_model(card, **runtime)
+def main(model_info: str, output: str, inputs: list[str], runtime: dict) -> None:
+    model, tokenizer = load_model(model_info, **runtime)
     texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
     longest = max(len(ids) for ids in texts)
     layers = range(len(decoder_layers(model)))
@@ -30,7 +30,7 @@ def main(card: str, output: str, inputs: list[str], runtime: dict) -> None:
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.output.states,
             snakemake.params.inputs,
             {**snakemake.params.runtime, "threads": snakemake.threads},

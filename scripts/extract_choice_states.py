@@ -1,6 +1,6 @@
 """Cache the shown layers' queries and keys of every pass that the choices owe to the model."""
 
-from llm_figures.attention.capture import altered_rows, tokenize_texts
+from llm_figures.attention.capture import intervened_rows, tokenize_texts
 from llm_figures.attention.qk_store import stored_states
 from llm_figures.attention.scores import shape_of_states
 from llm_figures.claims.choices import passes
@@ -11,28 +11,28 @@ from llm_figures.models.loading import context_length, load_model, runtime_facts
 
 
 def main(
-    card: str,
-    unaltered: str,
+    model_info: str,
+    clean: str,
     output: str,
     inputs: list[str],
     choices: dict,
     figures: dict,
     runtime: dict,
 ) -> None:
-    before = stored_states(unaltered)
+    before = stored_states(clean)
     check_choices(choices, shape_of_states(before))
     layers, owed = passes(choices, figures, before)
-    model, tokenizer = load_model(card, **runtime)
+    model, tokenizer = load_model(model_info, **runtime)
     texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
     log.info("%d passes, layers %s", len(owed), ", ".join(map(str, layers)))
-    rows = altered_rows(model, tokenizer, texts, layers, progress(owed, "passes"))
+    rows = intervened_rows(model, tokenizer, texts, layers, progress(owed, "passes"))
     write_tensors(output, rows, runtime_facts(model))
 
 
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.states,
             snakemake.output.states,
             snakemake.params.inputs,

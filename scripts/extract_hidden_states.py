@@ -9,7 +9,7 @@ from llm_figures.probe.shard_answers import probed_answers
 
 
 def main(
-    card: str,
+    model_info: str,
     answers: str,
     output: str,
     shard: tuple[int, int],
@@ -19,7 +19,7 @@ def main(
 ) -> None:
     # Before the model is loaded: where there is nothing to probe, nothing is computed.
     probed = probed_answers(answers, shard)
-    model, _ = load_model(card, **runtime)
+    model, _ = load_model(model_info, **runtime)
     batches = hidden_states(
         model,
         probed.question_ids,
@@ -40,7 +40,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.answers,
             snakemake.output.states,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),

@@ -9,7 +9,7 @@ from llm_figures.probe.shard_answers import probed_answers
 
 
 def main(
-    card: str,
+    model_info: str,
     answers: str,
     output: str,
     shard: tuple[int, int],
@@ -18,7 +18,7 @@ def main(
     runtime: dict,
 ) -> None:
     probed = probed_answers(answers, shard, token)
-    model, _ = load_model(card, **runtime)
+    model, _ = load_model(model_info, **runtime)
     batches = module_states(
         model,
         probed.question_ids,
@@ -39,7 +39,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.answers,
             snakemake.output.states,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),

@@ -16,7 +16,7 @@ FACTS = {"source": "facts", "limit": None, "seed": 0}
 
 
 def main(
-    card: str,
+    model_info: str,
     weights: str,
     questions: str,
     steps: str,
@@ -29,7 +29,7 @@ def main(
     groups, share = options.pop("groups"), options.pop("share")
     asked, _ = load_questions(FACTS, prompt.get("preamble", ""))
     table = taught_questions(asked, groups, share, options["seed"])
-    model, tokenizer = load_model(card, device, "float32", threads)
+    model, tokenizer = load_model(model_info, device, "float32", threads)
     table, losses = finetuned(model, tokenizer, table, prompt, options)
     facts = runtime_facts(model)
     folder = Path(weights).parent
@@ -49,7 +49,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.output.weights,
             snakemake.output.questions,
             snakemake.output.steps,

@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
 
 
 def main(
-    card: str,
+    model_info: str,
     questions: str,
     output: str,
     shard: tuple[int, int],
@@ -34,7 +34,7 @@ def main(
 ) -> None:
     index, count = shard
     asked = read_frame(questions, ["question_id", "question"])
-    model, tokenizer = load_model(card, **runtime)
+    model, tokenizer = load_model(model_info, **runtime)
     ids = question_ids(tokenizer, prompt, asked["question"].tolist())
     longest = context_length(model)
     problems = [too_long(prompt_ids, prompt["max_new_tokens"], longest) for prompt_ids in ids]
@@ -88,7 +88,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.questions,
             snakemake.output.generations,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),

@@ -7,8 +7,8 @@ from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.modules.activity import module_activity
 
 
-def main(card: str, activity: str, texts: list[str], key: str, runtime: dict) -> None:
-    model, tokenizer = load_model(card, **runtime)
+def main(model_info: str, activity: str, texts: list[str], key: str, runtime: dict) -> None:
+    model, tokenizer = load_model(model_info, **runtime)
     ids = tokenize_texts(tokenizer, texts, key, context_length(model))
     write_frame(module_activity(model, ids), activity, runtime_facts(model))
     log.info("%d texts, %d tokens, one forward pass each", len(ids), sum(map(len, ids)))
@@ -17,7 +17,7 @@ def main(card: str, activity: str, texts: list[str], key: str, runtime: dict) ->
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.output.activity,
             snakemake.params.texts,
             snakemake.params.key,

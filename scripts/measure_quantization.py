@@ -9,14 +9,14 @@ from llm_figures.core.environment import cache_folder
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.checkpoints import checkpoint_of
-from llm_figures.models.model_info import read_card
+from llm_figures.models.model_info import read_model_info
 from llm_figures.modules.weight_metrics import quantization_error
 
 
-def main(card: str, errors: str, metrics: list[str], options: dict, threads: int) -> None:
+def main(model_info: str, errors: str, metrics: list[str], options: dict, threads: int) -> None:
     """options: of the round trip, see `weight_metrics.round_trip`."""
     torch.set_num_threads(threads)
-    model = checkpoint_of(card)
+    model = checkpoint_of(model_info)
     with ExitStack() as files:
         measures = {}
         if "quantization_error" in metrics:
@@ -28,7 +28,7 @@ def main(card: str, errors: str, metrics: list[str], options: dict, threads: int
         if "gguf_error" in metrics:
             from llm_figures.modules.gguf_error import GgufFile, gguf_file
 
-            path = files.enter_context(gguf_file(read_card(card), cache_folder()))
+            path = files.enter_context(gguf_file(read_model_info(model_info), cache_folder()))
             measures["gguf_error"] = GgufFile(path, model).expected_error
         rows = [
             (layer, column, metric, measures[metric](layer, column))
@@ -36,7 +36,7 @@ def main(card: str, errors: str, metrics: list[str], options: dict, threads: int
             for column in model.columns(layer)
             for metric in metrics
         ]
-    frame = pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
+    frame = pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
     write_frame(frame.astype({"layer": "int32", "value": "float64"}), errors)
     log.info("%s of %s", " and ".join(metrics), model.where)
 
@@ -44,7 +44,7 @@ def main(card: str, errors: str, metrics: list[str], options: dict, threads: int
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.output.errors,
             snakemake.params.metrics,
             snakemake.params.options,

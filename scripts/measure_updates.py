@@ -10,11 +10,11 @@ from llm_figures.modules.weight_metrics import update_metrics
 
 
 def main(
-    card: str, other: str, updates: str, metrics: list[str], options: dict, threads: int
+    model_info: str, other: str, updates: str, metrics: list[str], options: dict, threads: int
 ) -> None:
-    """card, other: of the model and of the earlier checkpoint that it is compared with."""
+    """model info, other: of the model and of the earlier checkpoint that it is compared with."""
     torch.set_num_threads(threads)
-    model, earlier = checkpoint_of(card), checkpoint_of(other)
+    model, earlier = checkpoint_of(model_info), checkpoint_of(other)
     check_same_architecture(model, earlier)
     rows = []
     for layer in progress(range(model.layers), "layers"):
@@ -27,7 +27,7 @@ def main(
                 f"{model.where}",
             )
             rows += [(layer, column, metric, value) for metric, value in values.items()]
-    frame = pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
+    frame = pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
     write_frame(frame.astype({"layer": "int32"}), updates)
     log.info("compared with %s: %s", earlier.where, ", ".join(metrics))
 
@@ -35,7 +35,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.other,
             snakemake.output.updates,
             snakemake.params.metrics,

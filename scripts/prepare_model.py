@@ -1,4 +1,4 @@
-"""Make the model loadable without a network and describe it in a card."""
+"""Make the model loadable without a network and describe it in a model info."""
 
 import json
 
@@ -7,11 +7,11 @@ from llm_figures.core.job import job
 from llm_figures.models.sources import prepare
 
 
-def main(card: str, name: str, entry: dict) -> None:
+def main(model_info: str, name: str, entry: dict) -> None:
     described = prepare(name, entry)
-    write_text(card, json.dumps(described, indent=2) + "\n")
+    write_text(model_info, json.dumps(described, indent=2) + "\n")
 
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(snakemake.output.card, snakemake.wildcards.model, snakemake.params.entry)
+        main(snakemake.output.model_info, snakemake.wildcards.model, snakemake.params.entry)

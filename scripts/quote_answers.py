@@ -12,7 +12,7 @@ SCHEMA = pa.schema([("question_id", pa.int64()), ("quote", pa.string())])
 
 
 def main(
-    card: str,
+    model_info: str,
     questions: str,
     generations: str,
     output: str,
@@ -23,7 +23,7 @@ def main(
     said = read_frame(generations, ["question_id", "answer"])
     said = said[said["answer"].str.strip() != ""].sort_values("question_id")
     said = said.merge(read_frame(questions, ["question_id", "question"]), on="question_id")
-    model, tokenizer = load_model(card, **runtime)
+    model, tokenizer = load_model(model_info, **runtime)
     texts = [
         fill(exact_answer["prompt"], question=row.question, answer=row.answer)
         for row in said.itertuples()
@@ -55,7 +55,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.input.questions,
             snakemake.input.generations,
             snakemake.output.quotes,

@@ -5,16 +5,20 @@ from pathlib import Path
 
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
-from llm_figures.models.model_info import read_card
+from llm_figures.models.model_info import read_model_info
 from llm_figures.provenance.manifest import manifest
 
 
 def main(
-    card: str, output: str, config: dict, stages: dict[str, list[str]], earlier: str | None = None
+    model_info: str,
+    output: str,
+    config: dict,
+    stages: dict[str, list[str]],
+    earlier: str | None = None,
 ) -> None:
-    """earlier: the card of the checkpoint that the model's weights are compared with."""
-    compared = read_card(earlier) if earlier else None
-    content = manifest(Path(output).parent, read_card(card), config, stages, compared)
+    """earlier: the model info of the checkpoint that the model's weights are compared with."""
+    compared = read_model_info(earlier) if earlier else None
+    content = manifest(Path(output).parent, read_model_info(model_info), config, stages, compared)
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
     write_text(output, text + "\n")
     log.info("%d files listed", len(content["files"]))
@@ -23,7 +27,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.input.card,
+            snakemake.input.model_info,
             snakemake.output.manifest,
             snakemake.params.config,
             snakemake.params.stages,

@@ -11,7 +11,7 @@ from llm_figures.probe.protocol import TOKENS as PROBED
 COMPONENTS = ("query", "key", "value")
 EPSILONS = (0.5, 1e-3, 1e-10)
 TOKENS = PROBED["strict"]
-MODULES = ["attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "mlp. gate"]
+PROJECTIONS = ["attn. q", "attn. k", "attn. v", "attn. o", "mlp. up", "mlp. down", "mlp. gate"]
 
 # Attention maps: functions of the number of tokens.
 
@@ -240,7 +240,7 @@ def module_figure(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Tidy scores from 0.075 to 0.105 of columns from 0 to 1."""
     frames = [
         pd.DataFrame({"layer": np.arange(len(values)), "value": 0.075 + 0.03 * values}).assign(
-            module=module, metric="operation_strength"
+            projection=module, metric="operation_strength"
         )
         for module, values in columns.items()
     ]
@@ -259,6 +259,6 @@ MODULE_COLUMNS = {
 MODULE_AS_DESCRIBED = module_figure(MODULE_COLUMNS)
 MODULE_CONTRARY = {
     "negative": module_figure({name: 1 - values for name, values in MODULE_COLUMNS.items()}),
-    "rising": module_figure(dict.fromkeys(MODULES, np.linspace(0, 1, 28))),
-    "falling": module_figure(dict.fromkeys(MODULES, np.linspace(1, 0, 28))),
+    "rising": module_figure(dict.fromkeys(PROJECTIONS, np.linspace(0, 1, 28))),
+    "falling": module_figure(dict.fromkeys(PROJECTIONS, np.linspace(1, 0, 28))),
 }

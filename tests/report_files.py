@@ -69,7 +69,7 @@ def module_scores() -> pd.DataFrame:
         for layer in range(6)
         for module in COLUMNS
     ]
-    return pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
+    return pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
 
 
 def cells(figure: str, options: dict) -> pd.DataFrame:

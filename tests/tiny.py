@@ -27,11 +27,11 @@ from transformers import (
     SmolLM3Config,
 )
 
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 
 # Every kind of change, of each component.
-ALTERATIONS = [
-    Alteration(component, operation, **options)
+INTERVENTIONS = [
+    Intervention(component, operation, **options)
     for component in ("query", "key", "value")
     for operation, options in (
         ("mean", {"over": "features"}),

@@ -20,7 +20,7 @@ import torch
 
 from llm_figures.attention.attention_hook import tap
 from llm_figures.attention.capture import capture_attention, state_rows
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import (
     distance_to_uniform,
     layer_states,
@@ -129,17 +129,18 @@ def test_cached_and_altered_passes_agree_with_each_other_and_with_eager(results,
         plain = model(torch.tensor([ids])).logits
         with tap(model, capture=range(30)):
             assert torch.equal(plain, model(torch.tensor([ids])).logits)
-    for layer, alteration in (
-        (20, Alteration("query", "mean", over="features")),
-        (24, Alteration("key", "mean", over="tokens")),
-        (5, Alteration("key", "scale", epsilon=0.5)),
+    for layer, intervention in (
+        (20, Intervention("query", "mean", over="features")),
+        (24, Intervention("key", "mean", over="tokens")),
+        (5, Intervention("key", "scale", epsilon=0.5)),
     ):
-        captured = capture_attention(model, ids, [layer], {layer: alteration})
+        captured = capture_attention(model, ids, [layer], {layer: intervention})
         schema, rows = state_rows(tokenizer, 1, ids, captured, len(ids))
         with tensor_file(tmp_path / "one.parquet", schema) as file:
             file.write(rows)
         ((_, in_the_pass),) = layer_states(read_table(tmp_path / "one.parquet"))
-        cached = next(s for s in stored if (s.input, s.layer) == (1, layer)).altered(alteration)
+        clean = next(s for s in stored if (s.input, s.layer) == (1, layer))
+        cached = clean.intervened(intervention)
         np.testing.assert_allclose(cached.weights(), in_the_pass.weights(), atol=1e-5)
     model.set_attn_implementation("eager")
     with torch.inference_mode():
@@ -203,7 +204,7 @@ def test_the_report_shows_ten_answers_with_their_span(results):
 
 def test_the_module_map_covers_every_layer_and_projection(results):
     scores = pd.read_parquet(results / "modules/scores.parquet")
-    values = scores.pivot(index="layer", columns="module", values="value")
+    values = scores.pivot(index="layer", columns="projection", values="value")
     assert values.shape == (30, 7)
     # Between a tenth and ten times what a random direction gives.
     width = np.where(values.columns == "mlp. down", 1536, 576)

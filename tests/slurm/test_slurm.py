@@ -145,9 +145,9 @@ def test_a_job_beyond_its_memory_gets_more_on_the_gpus_it_asked_for(divided, pro
 
 def test_a_node_that_does_not_see_the_model_says_so_in_one_line(project):
     project.run("results/tiny/model.json")
-    card = project.results / "model.json"
+    model_info = project.results / "model.json"
     elsewhere = "/only/on/the/head/node"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"folder": elsewhere}))
+    model_info.write_text(json.dumps(json.loads(model_info.read_text()) | {"folder": elsewhere}))
     target = "results/tiny/forward/module_activity.parquet"
     code, printed = project.run("--retries", "0", "--", target, check=False)
     assert code != 0

@@ -23,7 +23,7 @@ SCORES = {
 FITS = {"score_probes": 1, **SCORES}
 JUDGED = {"extract_hidden_states": 1, "ask_p_true": 1, **FITS}
 ANSWERED = {"generate_answers": 1, "judge_answers": 1, **JUDGED}
-MODULES = {
+PROJECTIONS = {
     "measure_modules": 1,
     "score_modules": 1,
     "check_module_claims": 1,
@@ -40,7 +40,7 @@ ALL = {
     **MAPS,
     "build_questions": 1,
     **ANSWERED,
-    **MODULES,
+    **PROJECTIONS,
 }
 
 
@@ -57,17 +57,17 @@ def test_a_repeat_has_nothing_to_do(made):
         ({"figures__scale_qkv__epsilon": [0.5, 0.1]}, ONE_MAP),
         ({"figures__scale_qkv__operation": "mean"}, ONE_MAP),
         ({"figures__mean_qkv__layer": 1}, ONE_MAP),
-        ({"figures__mean_qkv__scope": "model"}, {"extract_altered_states": 1, **ONE_MAP}),
+        ({"figures__mean_qkv__scope": "model"}, {"extract_intervened_states": 1, **ONE_MAP}),
         ({"figures__mean_qkv__stage": "before_rotary"}, ONE_MAP),
-        ({"inputs": tiny.TEXTS}, {"extract_attention_states": 1, **MAPS, **MODULES}),
+        ({"inputs": tiny.TEXTS}, {"extract_attention_states": 1, **MAPS, **PROJECTIONS}),
         # braces are text, not wildcards of Snakemake's
-        ({"inputs": ["a {set} {}"] * 3}, {"extract_attention_states": 1, **MAPS, **MODULES}),
+        ({"inputs": ["a {set} {}"] * 3}, {"extract_attention_states": 1, **MAPS, **PROJECTIONS}),
         ({"prompt__preamble": "A {set}: {}\n\n"}, {"build_questions": 1, **ANSWERED}),
         (
             {"exact_answer__method": "regex", "exact_answer__pattern": r"\d{2}"},
             {"judge_answers": 1, **JUDGED},
         ),
-        ({"figures__module_map__texts": tiny.TEXTS}, MODULES),
+        ({"figures__module_map__texts": tiny.TEXTS}, PROJECTIONS),
         ({"probe__C": 0.1}, FITS),
         ({"probe__site": "mlp"}, {"extract_hidden_states": 1, **FITS}),
         ({"probe__p_true": None}, SCORES),
@@ -99,7 +99,7 @@ LIBRARY = "scripts/llm_figures"
          {"render_figure": 3, **MANIFEST}),
         # a script
         ("scripts/score_modules.py", None, "x = 1\n",
-         {key: n for key, n in MODULES.items() if key != "measure_modules"}),
+         {key: n for key, n in PROJECTIONS.items() if key != "measure_modules"}),
         # a helper of one stage
         (f"{LIBRARY}/probe/newton.py", None, "x = 1\n", FITS),
         # a helper of all

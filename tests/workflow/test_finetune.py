@@ -37,14 +37,15 @@ def taught(tmp_path_factory, root):
 def test_a_fine_tuned_model_is_taken_as_any_other(taught):
     results = taught.folder / "results" / "taught"
     assert (results / "figures" / "probe_auc.svg").is_file()
-    # of the base nothing is made but its card
+    # of the base nothing is made but its model info
     base = taught.folder / "results" / "tiny"
     assert {path.name for path in base.iterdir()} == {"model.json", "logs", "benchmarks"}
-    card = json.loads((results / "model.json").read_text())
-    assert (card["source"], card["base"]) == ("finetune", "tiny")
-    assert card["base_weights"] == json.loads((base / "model.json").read_text())["weights"]
-    assert card["weights"]["model.safetensors"] != card["base_weights"]["model.safetensors"]
-    facts = card["facts"]
+    model_info = json.loads((results / "model.json").read_text())
+    assert (model_info["source"], model_info["base"]) == ("finetune", "tiny")
+    assert model_info["base_weights"] == json.loads((base / "model.json").read_text())["weights"]
+    weights = "model.safetensors"
+    assert model_info["weights"][weights] != model_info["base_weights"][weights]
+    facts = model_info["facts"]
     assert facts["trained"]["loss_after"] < facts["trained"]["loss_before"]
     table = pd.read_parquet(results / "finetuned" / "questions.parquet")
     assert facts["trained"]["count"] == table["trained"].sum()
@@ -93,10 +94,10 @@ def test_training_is_done_again_when_what_it_depends_on_changed(taught, tmp_path
 
 def test_another_base_is_trained_again_and_repeats_to_the_byte(taught, tmp_path):
     project = taught.copy(tmp_path)
-    card = project.folder / "results" / "taught" / "model.json"
-    before = json.loads(card.read_text())["weights"]
-    project.run(str(card.relative_to(project.folder)), "--forcerun", "finetune_model")
-    assert json.loads(card.read_text())["weights"] == before
+    model_info = project.folder / "results" / "taught" / "model.json"
+    before = json.loads(model_info.read_text())["weights"]
+    project.run(str(model_info.relative_to(project.folder)), "--forcerun", "finetune_model")
+    assert json.loads(model_info.read_text())["weights"] == before
     config = project.folder / "tiny-model" / "config.json"
     written = json.loads(config.read_text())
     config.write_text(json.dumps({**written, "rms_norm_eps": 1e-3}))
@@ -136,9 +137,9 @@ def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp
     project.run("results/taught/model.json")
     assert not list(folder.glob(".model.*"))
     assert len(pd.read_parquet(folder / "steps.parquet")) == 9
-    card = json.loads((project.folder / "results" / "taught" / "model.json").read_text())
+    model_info = json.loads((project.folder / "results" / "taught" / "model.json").read_text())
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert card["weights"] == {"model.safetensors": digest}
+    assert model_info["weights"] == {"model.safetensors": digest}
 
 
 def test_before_and_after_side_by_side(taught, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from llm_figures.claims.figures import FIGURES
-from llm_figures.models.projection_layouts import MODULES
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules.metrics import METRICS
 from project import tiny_project
 
@@ -29,8 +29,8 @@ def test_every_metric_is_a_picture_and_nothing_is_measured_twice(project):
     project.run("figures", "report")
     scores = pd.read_parquet(project.results / "modules/scores.parquet")
     assert set(scores["metric"]) == {*WANTED, "ablation_kl"}
-    assert (scores.groupby("metric").size() == 3 * len(MODULES)).all()
-    assert list(scores.columns) == ["layer", "module", "metric", "value"]
+    assert (scores.groupby("metric").size() == 3 * len(PROJECTIONS)).all()
+    assert list(scores.columns) == ["layer", "projection", "metric", "value"]
     assert scores["value"].notna().all()
     names = ["module_map", *(f"module_map_{metric}" for metric in [*WANTED[1:], "ablation_kl"])]
     page = (project.results / "report.html").read_text()
@@ -128,9 +128,9 @@ def test_all_five_figures_of_other_families(family, tmp_path_factory, root):
     project.change(figures__module_map__metric=["operation_strength", "ablation_kl", "probe_auc"])
     project.run("figures", "report")
     scores = pd.read_parquet(project.results / "modules/scores.parquet")
-    columns = [name for name in MODULES if not (family == "gpt2" and name == "mlp. gate")]
+    columns = [name for name in PROJECTIONS if not (family == "gpt2" and name == "mlp. gate")]
     for _, values in scores.groupby("metric"):
-        assert list(dict.fromkeys(values["module"])) == columns
+        assert list(dict.fromkeys(values["projection"])) == columns
         assert len(values) == 3 * len(columns)
     for figure in FIGURES:
         assert (project.results / "figures" / f"{figure}.png").stat().st_size > 5000

@@ -34,7 +34,7 @@ def test_weights_are_compared_without_a_model_in_memory(project):
     project.run(UPDATES, QUANTIZATION)
     updates = read_frame(project.folder / UPDATES)
     errors = read_frame(project.folder / QUANTIZATION)
-    assert list(updates) == list(errors) == ["layer", "module", "metric", "value"]
+    assert list(updates) == list(errors) == ["layer", "projection", "metric", "value"]
     assert [str(kind) for kind in updates.dtypes[["layer", "value"]]] == ["int32", "float64"]
     assert updates.groupby("metric").size().to_dict() == {
         "relative_update": 21,

@@ -36,8 +36,8 @@ def test_files_have_the_columns_that_others_rely_on(made):
     def columns(path):
         return pq.read_schema(made.results / path).names
 
-    assert {"input", "layer", "query", "key", "scaling", "mask", "tokens", "stage", "rotation_own",
-            "rotation_other", "rotation_partner"} <= set(
+    assert {"input", "layer", "query", "key", "scaling", "mask", "tokens", "stage", "cos",
+            "sin", "pair_index"} <= set(
         columns("forward/attention_states.parquet")
     )  # fmt: skip
     states = pq.read_schema(made.results / "forward/attention_states.parquet")
@@ -199,8 +199,9 @@ def test_a_change_before_rotary_embedding_is_the_same_from_the_cache_and_in_a_pa
     assert abs(found["before_rotary", "layer"] - found["after_rotary", "layer"]).max() > 0.01
     caption = (project.results / "figures/mean_qkv_tokens.caption.txt").read_text()
     assert "before rotary embedding" in caption
-    altered = pq.read_table(project.results / "forward/altered_states/mean_qkv_tokens.parquet")
-    assert set(altered["stage"].to_pylist()) == {"before_rotary"}
+    path = project.results / "forward/intervened_states/mean_qkv_tokens.parquet"
+    intervened = pq.read_table(path)
+    assert set(intervened["stage"].to_pylist()) == {"before_rotary"}
 
 
 def test_a_model_without_rotary_embedding_is_refused_before_it(project):

@@ -1,7 +1,7 @@
 # What the rules of attention.smk take as inputs and params.
 
 # Figures whose change is made in every layer.
-ALTERED_EVERYWHERE = [
+INTERVENED_EVERYWHERE = [
     figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
 ]
 # Options that only the drawing reads; a change of them must not run a score again.
@@ -19,8 +19,8 @@ def score_options(figure):
     }
 
 
-def altered_states(wildcards):
+def intervened_states(wildcards):
     """Further states that a figure's cells need."""
-    if wildcards.figure in ALTERED_EVERYWHERE:
-        return {"altered": "results/{model}/forward/altered_states/{figure}.parquet"}
+    if wildcards.figure in INTERVENED_EVERYWHERE:
+        return {"intervened": "results/{model}/forward/intervened_states/{figure}.parquet"}
     return {}

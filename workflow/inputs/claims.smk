@@ -17,5 +17,5 @@ CHOICE_FIGURES = {
 def choice_states(wildcards):
     """Further states that the choices need."""
     if "model" in CHOICES["scope"]:
-        return {"altered": "results/{model}/forward/altered_states/choices.parquet"}
+        return {"intervened": "results/{model}/forward/intervened_states/choices.parquet"}
     return {}

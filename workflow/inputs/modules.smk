@@ -28,8 +28,8 @@ def measured_on_texts(wildcards):
     return {"measured": MEASURED[measure]} if measure in ("activity", "ablation") else {}
 
 
-def compared_card(wildcards):
-    """The card of the checkpoint that the model's weights are compared with."""
+def compared_model_info(wildcards):
+    """The model_info of the checkpoint that the model's weights are compared with."""
     other = config["figures"]["module_map"]["compare_with"]
     if other in (None, wildcards.model):
         is_it = "is null" if other is None else f"is {other!r}, the model itself"

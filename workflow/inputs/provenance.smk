@@ -24,10 +24,10 @@ def last_files(wildcards):
     return [*figures, "results/{model}/claims.parquet", "results/{model}/claims.md"]
 
 
-def earlier_card(wildcards):
-    """The card of the checkpoint that the module map compares with, where one of its metrics does."""
+def earlier_model_info(wildcards):
+    """The model_info of the checkpoint that the module map compares with, where one of its metrics does."""
     asked = of_measure(module_metrics(wildcards.model), "updates")
-    return {"earlier": compared_card(wildcards)} if asked else {}
+    return {"earlier": compared_model_info(wildcards)} if asked else {}
 
 
 def template(*files):

@@ -8,7 +8,7 @@ include: "../inputs/attention.smk"
 
 rule extract_attention_states:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
     output:
         states="results/{model}/forward/attention_states.parquet",
     log:
@@ -28,23 +28,23 @@ rule extract_attention_states:
         "../../scripts/extract_attention_states.py"
 
 
-rule extract_altered_states:
+rule extract_intervened_states:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         states="results/{model}/forward/attention_states.parquet",
     output:
-        states="results/{model}/forward/altered_states/{figure}.parquet",
+        states="results/{model}/forward/intervened_states/{figure}.parquet",
     log:
-        "results/{model}/logs/extract_altered_states/{figure}.log",
+        "results/{model}/logs/extract_intervened_states/{figure}.log",
     benchmark:
-        "results/{model}/benchmarks/extract_altered_states/{figure}.tsv"
+        "results/{model}/benchmarks/extract_intervened_states/{figure}.tsv"
     conda:
         "../../environment.yml"
-    threads: cores("extract_altered_states")
+    threads: cores("extract_intervened_states")
     resources:
-        **needs("extract_altered_states"),
+        **needs("extract_intervened_states"),
     params:
-        *code("extract_altered_states"),
+        *code("extract_intervened_states"),
         inputs=lambda wildcards: config["inputs"],
         # the head and the bins are chosen afterwards, from the cached states
         options=lambda wildcards: {
@@ -54,13 +54,13 @@ rule extract_altered_states:
         },
         runtime=RUNTIME,
     script:
-        "../../scripts/extract_altered_states.py"
+        "../../scripts/extract_intervened_states.py"
 
 
 rule score_attention:
     input:
-        unpack(altered_states),
-        unaltered="results/{model}/forward/attention_states.parquet",
+        unpack(intervened_states),
+        clean="results/{model}/forward/attention_states.parquet",
     output:
         cells="results/{model}/attention/{figure}.parquet",
     log:

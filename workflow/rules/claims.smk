@@ -6,9 +6,9 @@ include: "../inputs/claims.smk"
 
 rule check_attention_claims:
     input:
-        unpack(altered_states),
+        unpack(intervened_states),
         cells="results/{model}/attention/{figure}.parquet",
-        unaltered="results/{model}/forward/attention_states.parquet",
+        clean="results/{model}/forward/attention_states.parquet",
     output:
         claims="results/{model}/claims/{figure}.parquet",
     log:
@@ -140,10 +140,10 @@ rule guard_claims:
 
 rule extract_choice_states:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         states="results/{model}/forward/attention_states.parquet",
     output:
-        states="results/{model}/forward/altered_states/choices.parquet",
+        states="results/{model}/forward/intervened_states/choices.parquet",
     log:
         "results/{model}/logs/extract_choice_states.log",
     benchmark:
@@ -167,7 +167,7 @@ rule extract_choice_states:
 rule compare_choices:
     input:
         unpack(choice_states),
-        unaltered="results/{model}/forward/attention_states.parquet",
+        clean="results/{model}/forward/attention_states.parquet",
     output:
         choices="results/{model}/choices.parquet",
         page=report(

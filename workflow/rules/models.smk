@@ -8,7 +8,7 @@ rule prepare_model:
     input:
         weights=local_weights,
     output:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
     log:
         "results/{model}/logs/prepare_model.log",
     benchmark:
@@ -33,7 +33,7 @@ rule prepare_model:
 # written last; the rest of the transformers folder lies beside it.
 rule finetune_model:
     input:
-        card=lambda wildcards: f"results/{PREPARED[wildcards.model]['base']}/model.json",
+        model_info=lambda wildcards: f"results/{PREPARED[wildcards.model]['base']}/model.json",
     output:
         questions="results/{model}/finetuned/questions.parquet",
         steps="results/{model}/finetuned/steps.parquet",

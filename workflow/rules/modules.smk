@@ -7,7 +7,7 @@ include: "../inputs/modules.smk"
 
 rule measure_modules:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
     output:
         activity="results/{model}/forward/module_activity.parquet",
     log:
@@ -29,7 +29,7 @@ rule measure_modules:
 
 rule ablate_modules:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
     output:
         ablation="results/{model}/forward/module_ablation.parquet",
     log:
@@ -51,7 +51,7 @@ rule ablate_modules:
 
 rule extract_module_states:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
     output:
         states="results/{model}/forward/module_states/{shard}-of-{shards}.parquet",
@@ -99,8 +99,8 @@ rule score_module_probes:
 # Metrics of weights, in files of their own: neither texts nor a model in memory.
 rule measure_updates:
     input:
-        card="results/{model}/model.json",
-        other=compared_card,
+        model_info="results/{model}/model.json",
+        other=compared_model_info,
     output:
         updates="results/{model}/modules/metrics/updates.parquet",
     log:
@@ -122,7 +122,7 @@ rule measure_updates:
 
 rule measure_quantization:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
     output:
         errors="results/{model}/modules/metrics/quantization.parquet",
     log:

@@ -7,7 +7,7 @@ include: "../inputs/probe.smk"
 
 rule extract_hidden_states:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
     output:
         states="results/{model}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet",
@@ -29,7 +29,7 @@ rule extract_hidden_states:
 
 rule ask_p_true:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
     output:
         p_true="results/{model}/forward/p_true/{shard}-of-{shards}.parquet",

@@ -6,8 +6,8 @@ include: "../inputs/provenance.smk"
 
 rule write_manifest:
     input:
-        unpack(earlier_card),
-        card="results/{model}/model.json",
+        unpack(earlier_model_info),
+        model_info="results/{model}/model.json",
         last=last_files,
     output:
         manifest="results/{model}/manifest.json",
@@ -84,7 +84,7 @@ rule build_report:
 
 rule bundle_results:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         manifest="results/{model}/manifest.json",
         files=bundled_files,
     output:

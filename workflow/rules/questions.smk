@@ -30,7 +30,7 @@ rule build_questions:
 
 rule generate_answers:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         questions="results/{model}/forward/questions.parquet",
     output:
         generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
@@ -53,7 +53,7 @@ rule generate_answers:
 
 rule quote_answers:
     input:
-        card="results/{model}/model.json",
+        model_info="results/{model}/model.json",
         questions="results/{model}/forward/questions.parquet",
         generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
     output:

@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import unknown_rotation
 from llm_figures.attention.rope import Rotation
 from llm_figures.attention.rope_capture import (
@@ -36,7 +36,7 @@ EAGER_BYTES = 2**26
 
 @dataclass
 class Captured:
-    """Queries and keys of one layer in one forward pass, after any alteration, on the CPU.
+    """Queries and keys of one layer in one forward pass, after any intervention, on the CPU.
 
     query: [batch, heads, tokens, head_dim]; key: [batch, key-value heads, tokens, head_dim].
     window, softcap, sinks, rotation: see `attention.LayerStates`.
@@ -55,7 +55,7 @@ class Captured:
 class _Tap:
     implementation: str
     capture: frozenset[int]
-    alterations: Mapping[int, Alteration]
+    interventions: Mapping[int, Intervention]
     rotation: bool
     keep: Callable[[int, Captured], None] | None
     stop: bool
@@ -68,7 +68,7 @@ class _Tap:
         self.rotary_call = call
 
 
-class _Enough(Exception):  # noqa: N818 (nothing went wrong)
+class StopForward(Exception):  # noqa: N818 (nothing went wrong)
     """Raised in a pass that has given all that was to be captured."""
 
 
@@ -79,7 +79,7 @@ _active: _Tap | None = None
 def tap(
     model: PreTrainedModel,
     capture: Collection[int] = (),
-    alterations: Mapping[int, Alteration] | None = None,
+    interventions: Mapping[int, Intervention] | None = None,
     rotation: bool = False,
     keep: Callable[[int, Captured], None] | None = None,
     stop: bool = False,
@@ -87,7 +87,7 @@ def tap(
     """Capture and alter attention in forward passes of `model` inside the block.
 
     capture: layers whose queries and keys are kept; the yielded dict holds the last pass's.
-    alterations: {layer: alteration} made before the layer's attention is computed; those before
+    interventions: {layer: intervention} made before the layer's attention is computed; those before
         rotary embedding on the states that the layer's rotary function got, which then rotates
         what was made of them.
     rotation: also find how the captured queries and keys were rotated.
@@ -107,8 +107,8 @@ def tap(
     if _active is not None:
         raise RuntimeError("taps do not nest")
     before = model.config._attn_implementation
-    state = _Tap(before, frozenset(capture), dict(alterations or {}), rotation, keep, stop)
-    needed = rotation or any(made.unrotates for made in state.alterations.values())
+    state = _Tap(before, frozenset(capture), dict(interventions or {}), rotation, keep, stop)
+    needed = rotation or any(made.unrotates for made in state.interventions.values())
     AttentionInterface.register(NAME, _attention)
     # Without a mask function of the same name transformers passes no mask and causality is lost.
     AttentionMaskInterface.register(NAME, _mask_function(before))
@@ -118,10 +118,10 @@ def tap(
         if model.config._attn_implementation != NAME:
             raise _bypassed(model)
         with observed_rotary(model, state.note) if needed else nullcontext():
-            owed = state.capture | set(state.alterations)
+            owed = state.capture | set(state.interventions)
             try:
                 yield state.captured
-            except _Enough:
+            except StopForward:
                 owed = {layer for layer in owed if layer <= max(state.capture)}
         if missing := owed - state.seen:
             raise _bypassed(model, missing)
@@ -156,15 +156,15 @@ def _attention(
     rotation = None
     if state.rotation and layer in state.capture:
         rotation = _rotation(state, call, query, key)
-    if (alteration := state.alterations.get(layer)) is not None:
-        if alteration.unrotates:
-            query, key = _altered_before_rotary(alteration, call, query, key, layer)
-        elif alteration.component == "query":
-            query = alteration(query)
-        elif alteration.component == "key":
-            key = alteration(key)
+    if (intervention := state.interventions.get(layer)) is not None:
+        if intervention.unrotates:
+            query, key = _altered_before_rotary(intervention, call, query, key, layer)
+        elif intervention.component == "query":
+            query = intervention(query)
+        elif intervention.component == "key":
+            key = intervention(key)
         else:
-            value = alteration(value)
+            value = intervention(value)
     if layer in state.capture:
         sinks = options.get("s_aux")
         captured = Captured(
@@ -182,7 +182,7 @@ def _attention(
             state.keep(layer, captured)
         del captured
         if state.stop and state.capture <= state.seen:
-            raise _Enough
+            raise StopForward
     del call  # a long text's states are large
     original = _original(module, state.implementation)
     if state.implementation == "eager" and _is_long(*query.shape[:3], key.shape[2]):
@@ -254,7 +254,7 @@ def _rotation(
 
 
 def _altered_before_rotary(
-    alteration: Alteration,
+    intervention: Intervention,
     call: RotaryCall | None,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -264,9 +264,9 @@ def _altered_before_rotary(
     states = None if call is None else call.unrotated(query, key)
     if states is None:
         raise UserError(f"stage: before_rotary: {unknown_rotation(layer)}")
-    if alteration.component == "query":
-        return call.rotate(alteration(states[0]), states[1])
-    return call.rotate(states[0], alteration(states[1]))
+    if intervention.component == "query":
+        return call.rotate(intervention(states[0]), states[1])
+    return call.rotate(states[0], intervention(states[1]))
 
 
 def _original(module: torch.nn.Module, implementation: str) -> Callable:

@@ -1,4 +1,4 @@
-"""Queries and keys of whole texts, from a forward pass with or without an alteration in it."""
+"""Queries and keys of whole texts, from a forward pass with or without an intervention in it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.attention.attention_hook import Captured, tap
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import LayerStates, attention_states_schema
 from llm_figures.core.errors import UserError
 from llm_figures.models.loading import decoder, decoder_layers, input_device
@@ -48,11 +48,11 @@ def capture_attention(
     model: PreTrainedModel,
     ids: Sequence[int],
     layers: Collection[int],
-    alterations: dict[int, Alteration] | None = None,
+    interventions: dict[int, Intervention] | None = None,
     rotation: bool = False,
     keep: Callable[[int, Captured], None] | None = None,
 ) -> dict[int, Captured]:
-    """Queries and keys of `layers` in one pass over one text, `alterations` made in it.
+    """Queries and keys of `layers` in one pass over one text, `interventions` made in it.
 
     rotation: also find how they were rotated. keep: called with each layer, in place of holding
     them all (see `tap`).
@@ -60,7 +60,7 @@ def capture_attention(
     The pass stops at the last of `layers`. One text a pass: nothing is padded, so no position
     attends to what is not there.
     """
-    with tap(model, layers, alterations, rotation, keep, stop=True) as captured:
+    with tap(model, layers, interventions, rotation, keep, stop=True) as captured:
         sequence = torch.tensor([list(ids)], device=input_device(model))
         decoder(model)(input_ids=sequence, use_cache=False)
     return captured
@@ -72,25 +72,25 @@ def state_rows(
     ids: Sequence[int],
     captured: dict[int, Captured],
     longest: int,
-    alteration: Alteration | None = None,
+    intervention: Intervention | None = None,
 ) -> tuple[pa.Schema, dict[str, list]]:
     """Rows of the attention states file for one pass: one per layer, padded to `longest` tokens.
 
-    An unaltered layer's row says how strong each head's sink is, so that a layer can be chosen
+    An clean layer's row says how strong each head's sink is, so that a layer can be chosen
     without the states of all.
     """
     columns: dict[str, list] = {}
     tokens = [tokenizer.decode([token]) for token in ids]
     for layer, state in sorted(captured.items()):
-        strength = None if alteration else states_of(index, layer, state).strength.tolist()
+        strength = None if intervention else states_of(index, layer, state).strength.tolist()
         row = {
             "input": index,
             "layer": layer,
-            "component": alteration and alteration.component,
-            "operation": alteration and alteration.operation,
-            "over": alteration and alteration.over,
-            "epsilon": alteration and alteration.epsilon,
-            "stage": alteration and alteration.stage,
+            "component": intervention and intervention.component,
+            "operation": intervention and intervention.operation,
+            "over": intervention and intervention.over,
+            "epsilon": intervention and intervention.epsilon,
+            "stage": intervention and intervention.stage,
             "tokens": tokens,
             "token_ids": list(ids),
             "scaling": float(state.scaling),
@@ -101,15 +101,15 @@ def state_rows(
             "sink_strength": strength,
             "query": _padded(state.query[0].numpy(), longest),
             "key": _padded(state.key[0].numpy(), longest),
-            "rotation_own": None,
-            "rotation_other": None,
-            "rotation_partner": None,
+            "cos": None,
+            "sin": None,
+            "pair_index": None,
         }
         if state.rotation is not None:
             row |= {
-                "rotation_own": _padded(state.rotation.own, longest),
-                "rotation_other": _padded(state.rotation.other, longest),
-                "rotation_partner": state.rotation.partner.tolist(),
+                "cos": _padded(state.rotation.cos, longest),
+                "sin": _padded(state.rotation.sin, longest),
+                "pair_index": state.rotation.pair_index.tolist(),
             }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
@@ -131,20 +131,20 @@ def states_of(index: int, layer: int, state: Captured) -> LayerStates:
     )
 
 
-def altered_rows(
+def intervened_rows(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Sequence[int]],
     layers: Collection[int],
-    passes: Iterable[tuple[int, Alteration]],
+    passes: Iterable[tuple[int, Intervention]],
 ) -> Iterator[tuple[pa.Schema, dict]]:
     """Yield `state_rows` of `layers` for each (text, counted from 1, and change in every layer)."""
     longest = max(map(len, texts))
     everywhere = range(len(decoder_layers(model)))
-    for index, alteration in passes:
+    for index, intervention in passes:
         ids = texts[index - 1]
-        captured = capture_attention(model, ids, layers, dict.fromkeys(everywhere, alteration))
-        yield state_rows(tokenizer, index, ids, captured, longest, alteration)
+        captured = capture_attention(model, ids, layers, dict.fromkeys(everywhere, intervention))
+        yield state_rows(tokenizer, index, ids, captured, longest, intervention)
 
 
 def _padded(states: np.ndarray, longest: int) -> np.ndarray:

@@ -210,7 +210,7 @@ def _longest(ticks: tuple[list[float], list[str], float] | None) -> float:
 def describe(cells: pd.DataFrame, model: str, options: dict) -> str:
     """Model, layer, head, operation, stage and scope of an attention figure."""
     first = cells.iloc[0]
-    why = ", where the unaltered model's sink is strongest" if options["layer"] == "auto" else ""
+    why = ", where the clean model's sink is strongest" if options["layer"] == "auto" else ""
     head = "averaged over its heads" if first["head"] == "mean" else f"head {first['head']}"
     axis = {"features": "head dimension", "tokens": "token positions"}[options["over"]]
     made = (

@@ -1,4 +1,4 @@
-"""The alterations of Query, Key and Value, written once for NumPy arrays and torch tensors.
+"""The interventions of Query, Key and Value, written once for NumPy arrays and torch tensors.
 
 The same code alters cached states (`scope: layer`) and the tensors inside a forward pass
 (`scope: model`), so the two paths cannot drift apart.
@@ -13,7 +13,7 @@ STAGES = ("after_rotary", "before_rotary")
 
 
 @dataclass(frozen=True)
-class Alteration:
+class Intervention:
     """One change of one component, as the attention kernel sees it or before rotary embedding.
 
     component: "query", "key" or "value".

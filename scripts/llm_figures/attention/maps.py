@@ -1,6 +1,7 @@
 """Attention weights from cached queries and keys, and what is measured on them.
 
-Everything here is NumPy: a single-layer alteration of Query, Key or Value needs the layer's cached
+Everything here is NumPy: a single-layer intervention of Query, Key or Value needs the layer's
+cached
 states alone, no model and no torch. Alterations are computed in float64, weights in the type of the
 states, float32 as a rule.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.rope import Rotation
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_tensors, tensor
@@ -74,26 +75,26 @@ class LayerStates:
             first[heads, rows] = weights[..., 0]
         return sink_strength(first[..., None])
 
-    def altered(self, alteration: Alteration | None) -> "LayerStates":
-        """The same states with `alteration` made; Value plays no part in its own layer's map.
+    def intervened(self, intervention: Intervention | None) -> "LayerStates":
+        """The same states with `intervention` made; Value plays no part in its own layer's map.
 
         A change before rotary embedding undoes the rotation, alters, and rotates again.
 
         Raises:
             UserError: a change before rotary embedding where that is not known.
         """
-        if alteration is None or alteration.component == "value":
+        if intervention is None or intervention.component == "value":
             return self
-        given = getattr(self, alteration.component)
+        given = getattr(self, intervention.component)
         states = given.astype(np.float64)
-        if not alteration.unrotates:
-            changed = alteration(states)
+        if not intervention.unrotates:
+            changed = intervention(states)
         elif self.rotation is None:
             raise UserError(f"stage: before_rotary: {unknown_rotation(self.layer)}")
         else:
-            changed = self.rotation.apply(alteration(self.rotation.undo(states)))
+            changed = self.rotation.apply(intervention(self.rotation.undo(states)))
         changed = changed.astype(given.dtype)
-        return replace(self, stored_strength=None, **{alteration.component: changed})
+        return replace(self, stored_strength=None, **{intervention.component: changed})
 
     def head(self, head: int) -> "LayerStates":
         """The same states of one query head alone, with the key-value head that it reads."""
@@ -225,20 +226,20 @@ def mean_map(states: LayerStates, edges: np.ndarray) -> np.ndarray:
     return found / np.diff(edges)[:, None]
 
 
-def equal_change(alteration: Alteration | None) -> Alteration | None:
-    """A change by which the map of `alteration` in its own layer can be had: one for equal maps.
+def equal_change(intervention: Intervention | None) -> Intervention | None:
+    """A change by which the map of `intervention` in its own layer can be had: one for equal maps.
 
     Scores are products of Query and Key. A factor may stand at either, and with the mean over
     features of either they are sum(query) * sum(key) / head_dim, unless a rotation follows. Value
     plays no part.
     """
-    if alteration is None or alteration.component == "value":
+    if intervention is None or intervention.component == "value":
         return None
-    if alteration.operation == "scale" or (
-        alteration.over == "features" and not alteration.unrotates
+    if intervention.operation == "scale" or (
+        intervention.over == "features" and not intervention.unrotates
     ):
-        return replace(alteration, component="query")
-    return alteration
+        return replace(intervention, component="query")
+    return intervention
 
 
 def mean_distance(states: LayerStates) -> float:
@@ -285,17 +286,17 @@ def attention_states_schema(query_shape, key_shape) -> pa.Schema:
             ("sink_strength", pa.list_(pa.float64())),  # F by head; null where something is altered
             ("query", tensor(query_shape)),
             ("key", tensor(key_shape)),
-            ("rotation_own", tensor(query_shape[1:])),
-            ("rotation_other", tensor(query_shape[1:])),
-            ("rotation_partner", pa.list_(pa.int32())),
+            ("cos", tensor(query_shape[1:])),
+            ("sin", tensor(query_shape[1:])),
+            ("pair_index", pa.list_(pa.int32())),
         ]
     )
 
 
-def layer_states(table: pa.Table) -> list[tuple[Alteration | None, LayerStates]]:
-    """The rows of an attention states table, each with the alteration of its forward pass."""
-    tensors = ["query", "key", "rotation_own", "rotation_other"]
-    query, key, own, other = (read_tensors(table, column) for column in tensors)
+def layer_states(table: pa.Table) -> list[tuple[Intervention | None, LayerStates]]:
+    """The rows of an attention states table, each with the intervention of its forward pass."""
+    tensors = ["query", "key", "cos", "sin"]
+    query, key, cos, sin = (read_tensors(table, column) for column in tensors)
     rows = table.drop_columns(tensors).to_pylist()
     found = []
     for index, row in enumerate(rows):
@@ -311,26 +312,24 @@ def layer_states(table: pa.Table) -> list[tuple[Alteration | None, LayerStates]]
             sinks=None if row["sinks"] is None else np.array(row["sinks"]),
             tokens=row["tokens"],
             rotation=None
-            if row["rotation_partner"] is None
-            else Rotation(
-                own[index, :length], other[index, :length], np.array(row["rotation_partner"])
-            ),
+            if row["pair_index"] is None
+            else Rotation(cos[index, :length], sin[index, :length], np.array(row["pair_index"])),
             stored_strength=None
             if row["sink_strength"] is None
             else np.array(row["sink_strength"]),
         )
         if not (np.isfinite(states.query).all() and np.isfinite(states.key).all()):
             raise not_finite(states.input, states.layer)
-        found.append((alteration_of(row), states))
+        found.append((intervention_of(row), states))
     return found
 
 
-def alteration_of(row: Mapping) -> Alteration | None:
+def intervention_of(row: Mapping) -> Intervention | None:
     """What was altered in the forward pass of a row of an attention states file."""
     if row["component"] is None:
         return None
     names = ("component", "operation", "over", "epsilon", "stage")
-    return Alteration(**{name: row[name] for name in names})
+    return Intervention(**{name: row[name] for name in names})
 
 
 def not_finite(index: int, layer: int) -> UserError:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from llm_figures.attention.interventions import Alteration
-from llm_figures.attention.maps import LayerStates, alteration_of, layer_states, not_finite
+from llm_figures.attention.interventions import Intervention
+from llm_figures.attention.maps import LayerStates, intervention_of, layer_states, not_finite
 from llm_figures.core.parquet_tensors import RowReader
 
 SMALL = ["input", "layer", "component", "operation", "over", "epsilon", "stage", "sink_strength"]
@@ -18,13 +18,13 @@ class StoredStates:
     """A row of an attention states file that is not read yet, and what is known of it.
 
     It stands for `attention.LayerStates` wherever layers and heads are chosen; `loaded` reads it.
-    strength: [heads], F of every head; None in a pass with an alteration. rotated: whether it is
+    strength: [heads], F of every head; None in a pass with an intervention. rotated: whether it is
     known how the states were rotated.
     """
 
     input: int
     layer: int
-    alteration: Alteration | None
+    intervention: Intervention | None
     strength: np.ndarray | None
     rotated: bool
     heads: int
@@ -49,7 +49,7 @@ def stored_states(path: str | Path) -> list[StoredStates]:
     """
     reader = RowReader(path)
     heads = reader.schema.field("query").type.shape[0]
-    rows = reader.columns([*SMALL, "rotation_partner"]).to_pylist()
+    rows = reader.columns([*SMALL, "pair_index"]).to_pylist()
     found = []
     for number, row in enumerate(rows):
         strength = None if row["sink_strength"] is None else np.array(row["sink_strength"])
@@ -59,9 +59,9 @@ def stored_states(path: str | Path) -> list[StoredStates]:
             StoredStates(
                 row["input"],
                 row["layer"],
-                alteration_of(row),
+                intervention_of(row),
                 strength,
-                row["rotation_partner"] is not None,
+                row["pair_index"] is not None,
                 heads,
                 number,
                 reader,
@@ -70,7 +70,9 @@ def stored_states(path: str | Path) -> list[StoredStates]:
     return found
 
 
-def altered_states(path: str | Path | None) -> Mapping[tuple[int, int, Alteration], StoredStates]:
-    """The rows of a file of altered passes, by layer, input and alteration; none without a file."""
+def intervened_states(
+    path: str | Path | None,
+) -> Mapping[tuple[int, int, Intervention], StoredStates]:
+    """The rows of a file of passes with interventions, by layer, input and intervention."""
     rows = [] if path is None else stored_states(path)
-    return {(states.layer, states.input, states.alteration): states for states in rows}
+    return {(states.layer, states.input, states.intervention): states for states in rows}

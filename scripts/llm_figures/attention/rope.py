@@ -9,28 +9,29 @@ import numpy as np
 class Rotation:
     """One layer's rotary embedding of one text (Su et al. 2021, eq. 34), whatever its layout.
 
-    It is linear and mixes a feature with at most one other, its partner:
-    rotated[t, i] = own[t, i] * state[t, i] + other[t, i] * state[t, partner[i]]. Scaled cosines
+    It is linear and mixes a feature with at most one other, its pair:
+    rotated[t, i] = cos[t, i] * state[t, i] + sin[t, i] * state[t, pair_index[i]]. Scaled cosines
     and sines (YaRN) are part of the coefficients.
 
-    own, other: [tokens, head_dim].
-    partner: [head_dim], the index of each feature's partner; partners have each other. A feature
-        that is not rotated is its own partner, with other 0.
+    cos, sin: [tokens, head_dim]; sin has the sign of its place in the layout.
+    pair_index: [head_dim], the index of the feature that each is paired with. A feature that is not
+        rotated is paired with itself, with sin 0.
     """
 
-    own: np.ndarray
-    other: np.ndarray
-    partner: np.ndarray
+    cos: np.ndarray
+    sin: np.ndarray
+    pair_index: np.ndarray
 
     def apply(self, states: np.ndarray) -> np.ndarray:
         """Rotate `states` [..., tokens, head_dim], as the model does to queries and keys."""
-        return self.own * states + self.other * states[..., self.partner]
+        return self.cos * states + self.sin * states[..., self.pair_index]
 
     def undo(self, states: np.ndarray) -> np.ndarray:
         """The states of which `states` [..., tokens, head_dim] are the rotated ones.
 
-        Solves each feature and its partner's two equations for the two.
+        Solves the two equations of each pair of features.
         """
-        own, other = self.own.astype(np.float64), self.other.astype(np.float64)
-        determinant = own * own[:, self.partner] - other * other[:, self.partner]
-        return (own[:, self.partner] * states - other * states[..., self.partner]) / determinant
+        cos, sin = self.cos.astype(np.float64), self.sin.astype(np.float64)
+        pair = self.pair_index
+        determinant = cos * cos[:, pair] - sin * sin[:, pair]
+        return (cos[:, pair] * states - sin * states[..., pair]) / determinant

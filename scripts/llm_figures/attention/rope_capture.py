@@ -155,13 +155,13 @@ def find_rotation(call: RotaryCall, query: torch.Tensor, key: torch.Tensor) -> R
     coefficients = _coefficients(call)
     if coefficients is None:
         return None
-    own, other, partner = coefficients
-    # Features that the function does not get: unchanged, partners of themselves.
-    rest = np.arange(len(partner), query.shape[-1])
+    cos, sin, pair_index = coefficients
+    # Features that the function does not get: unchanged, paired with themselves.
+    rest = np.arange(len(pair_index), query.shape[-1])
     rotation = Rotation(
-        own=np.pad(own, ((0, 0), (0, len(rest))), constant_values=1),
-        other=np.pad(other, ((0, 0), (0, len(rest)))),
-        partner=np.concatenate([partner, rest]),
+        cos=np.pad(cos, ((0, 0), (0, len(rest))), constant_values=1),
+        sin=np.pad(sin, ((0, 0), (0, len(rest)))),
+        pair_index=np.concatenate([pair_index, rest]),
     )
     return rotation if fits(rotation, call, query, key) else None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import (
     BINS,
     BinnedMap,
@@ -21,12 +21,12 @@ from llm_figures.attention.qk_store import StoredStates
 from llm_figures.core.errors import UserError
 
 States = LayerStates | StoredStates
-# States from passes with a change in every layer, by layer, input and alteration.
-Altered = Mapping[tuple[int, int, Alteration], States]
+# States from passes with a change in every layer, by layer, input and intervention.
+Altered = Mapping[tuple[int, int, Intervention], States]
 
 
-def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Alteration]]:
-    """The figure's panels: (row, column, input, alteration), row and column from 0.
+def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Intervention]]:
+    """The figure's panels: (row, column, input, intervention), row and column from 0.
 
     mean: rows are inputs, columns components. scale: rows are components, columns epsilons, all
     of the one input of the options. Inputs count from 1.
@@ -34,7 +34,12 @@ def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Alteration]]
     components, stage = options["components"], options["stage"]
     if options["operation"] == "mean":
         return [
-            (row, column, row + 1, Alteration(component, "mean", over=options["over"], stage=stage))
+            (
+                row,
+                column,
+                row + 1,
+                Intervention(component, "mean", over=options["over"], stage=stage),
+            )
             for row in range(inputs)
             for column, component in enumerate(components)
         ]
@@ -43,7 +48,7 @@ def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Alteration]]
             row,
             column,
             options["input"],
-            Alteration(component, "scale", epsilon=epsilon, stage=stage),
+            Intervention(component, "scale", epsilon=epsilon, stage=stage),
         )
         for row, component in enumerate(components)
         for column, epsilon in enumerate(options["epsilon"])
@@ -55,49 +60,49 @@ def shape_of_states(states: Sequence[States]) -> dict[str, int]:
     return {"layers": 1 + max(state.layer for state in states), "heads": states[0].heads}
 
 
-def shown_layer(options: dict, unaltered: Sequence[States]) -> int:
-    """The layer of the options; `auto` is the one with the strongest sink, unaltered."""
+def shown_layer(options: dict, clean: Sequence[States]) -> int:
+    """The layer of the options; `auto` is the one with the strongest sink, clean."""
     layer = options["layer"]
-    return strongest_layer(unaltered) if layer == "auto" else layer
+    return strongest_layer(clean) if layer == "auto" else layer
 
 
-def shown_head(options: dict, unaltered: Sequence[States], layer: int) -> int | None:
-    """The head of the options, None for the mean; `auto` has the strongest sink, unaltered."""
+def shown_head(options: dict, clean: Sequence[States], layer: int) -> int | None:
+    """The head of the options, None for the mean; `auto` has the strongest sink, clean."""
     head = options["head"]
     if head == "auto":
-        return strongest_head([states for states in unaltered if states.layer == layer])
+        return strongest_head([states for states in clean if states.layer == layer])
     return None if head == "mean" else head
 
 
 def panel_maps(
     options: dict,
-    unaltered: Sequence[States],
-    altered: Altered | None,
+    clean: Sequence[States],
+    intervened: Altered | None,
     layer: int,
     head: int | None,
-) -> Iterator[tuple[int, int, int, Alteration, np.ndarray | BinnedMap]]:
-    """The figure's panels with their maps: (row, column, input, alteration, map).
+) -> Iterator[tuple[int, int, int, Intervention, np.ndarray | BinnedMap]]:
+    """The figure's panels with their maps: (row, column, input, intervention, map).
 
     Arguments as in `attention_cells`; head None is the mean over heads. A map is [tokens, tokens],
     or binned where the text is long (see `text_bins`).
     """
-    by_input = {states.input: states for states in unaltered if states.layer == layer}
-    known: dict[tuple[int, Alteration | None], np.ndarray | BinnedMap] = {}
-    for row, column, index, alteration in panels(options, len(by_input)):
-        change = equal_change(alteration) if altered is None else alteration
+    by_input = {states.input: states for states in clean if states.layer == layer}
+    known: dict[tuple[int, Intervention | None], np.ndarray | BinnedMap] = {}
+    for row, column, index, intervention in panels(options, len(by_input)):
+        change = equal_change(intervention) if intervened is None else intervention
         key = (index, change)
         if key not in known:
-            if altered is None:
-                states = by_input[index].loaded().altered(change)
+            if intervened is None:
+                states = by_input[index].loaded().intervened(change)
             else:
-                states = altered[layer, index, alteration].loaded()
+                states = intervened[layer, index, intervention].loaded()
             if head is not None:
                 states = states.head(head)
             edges = text_bins(options, states)
             known[key] = shown = mean_map(states, edges)
             if len(shown) < edges[-1]:
                 known[key] = BinnedMap(shown, np.diff(edges))
-        yield row, column, index, alteration, known[key]
+        yield row, column, index, intervention, known[key]
 
 
 def text_bins(options: dict, states: LayerStates) -> np.ndarray:
@@ -105,7 +110,7 @@ def text_bins(options: dict, states: LayerStates) -> np.ndarray:
     return bin_edges(states.query.shape[1], options.get("bins", BINS))
 
 
-def check_stage(figure: str, options: dict, unaltered: Sequence[States]) -> None:
+def check_stage(figure: str, options: dict, clean: Sequence[States]) -> None:
     """Check that every changed layer's rotary embedding is known where the options need it.
 
     Raises:
@@ -115,8 +120,8 @@ def check_stage(figure: str, options: dict, unaltered: Sequence[States]) -> None
     if not any(made.unrotates for *_, made in panels(options, inputs=1)):
         return
     everywhere = options["scope"] == "model"
-    shown = shown_layer(options, unaltered)
-    for states in unaltered:
+    shown = shown_layer(options, clean)
+    for states in clean:
         if not states.rotated and (everywhere or states.layer == shown):
             raise UserError(
                 f"config: figures.{figure}.stage: before_rotary: {unknown_rotation(states.layer)}"
@@ -126,8 +131,8 @@ def check_stage(figure: str, options: dict, unaltered: Sequence[States]) -> None
 def attention_cells(
     figure: str,
     options: dict,
-    unaltered: Sequence[States],
-    altered: Altered | None = None,
+    clean: Sequence[States],
+    intervened: Altered | None = None,
 ) -> pd.DataFrame:
     """One row per cell of every panel: the weight of `query_position` on `key_position`.
 
@@ -135,25 +140,25 @@ def attention_cells(
     bin, counts the tokens in it (1 in a short text), and a weight is the mean over the bin's
     queries of what they give to all of its keys. Tokens are those of the positions.
 
-    unaltered: every layer's states of every input.
+    clean: every layer's states of every input.
     altered: for scope model, among others the shown layer's; for scope layer the change is made
         here.
 
     Raises:
         UserError: see `check_stage`.
     """
-    check_stage(figure, options, unaltered)
-    layer = shown_layer(options, unaltered)
-    head = shown_head(options, unaltered, layer)
+    check_stage(figure, options, clean)
+    layer = shown_layer(options, clean)
+    head = shown_head(options, clean, layer)
     texts = {
         states.input: (states.tokens, text_bins(options, states))
-        for stored in unaltered
+        for stored in clean
         if stored.layer == layer
         for states in [stored.loaded()]
     }
     frames = []
-    maps = panel_maps(options, unaltered, altered, layer, head)
-    for row, column, index, alteration, shown in maps:
+    maps = panel_maps(options, clean, intervened, layer, head)
+    for row, column, index, intervention, shown in maps:
         if isinstance(shown, BinnedMap):
             shown = shown.weights
         tokens, edges = texts[index]
@@ -166,12 +171,12 @@ def attention_cells(
                     "panel_row": row,
                     "panel_column": column,
                     "input": index,
-                    "component": alteration.component,
-                    "operation": alteration.operation,
-                    "over": alteration.over,
-                    "epsilon": alteration.epsilon,
+                    "component": intervention.component,
+                    "operation": intervention.operation,
+                    "over": intervention.over,
+                    "epsilon": intervention.epsilon,
                     "scope": options["scope"],
-                    "stage": alteration.stage,
+                    "stage": intervention.stage,
                     "layer": layer,
                     "head": "mean" if head is None else str(head),
                     "query_position": edges[query.ravel()],

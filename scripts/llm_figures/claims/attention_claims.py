@@ -15,26 +15,25 @@ def attention_claims(
     claims: Sequence[Mapping],
     cells: pd.DataFrame,
     options: Mapping,
-    unaltered: Sequence[States],
-    altered: Altered | None = None,
+    clean: Sequence[States],
+    intervened: Altered | None = None,
 ) -> pd.DataFrame:
     """Rows of claims.parquet for one attention figure.
 
     cells: the figure's tidy cells, from which every value is taken.
-    options, unaltered, altered: what they were made from (see `attention_scores.attention_cells`);
+    options, clean, altered: what they were made from (see `attention_scores.attention_cells`);
         for the spread over inputs and over heads, which the figure itself does not show.
     """
     shown = maps_of(cells)
     layer, inputs = int(cells["layer"].iloc[0]), sorted({panel.input for panel in shown})
     head = cells["head"].iloc[0]
     every = shown
-    if altered is None:
-        every = _maps(options, unaltered, layer, None if head == "mean" else int(head))
+    if intervened is None:
+        every = _maps(options, clean, layer, None if head == "mean" else int(head))
     by_head = [
         {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
         for maps in (
-            _maps(options, unaltered, layer, number, altered)
-            for number in range(unaltered[0].heads)
+            _maps(options, clean, layer, number, intervened) for number in range(clean[0].heads)
         )
     ]
 
@@ -52,18 +51,18 @@ def attention_claims(
 
 def _maps(
     options: Mapping,
-    unaltered: Sequence[States],
+    clean: Sequence[States],
     layer: int,
     head: int | None,
-    altered: Altered | None = None,
+    intervened: Altered | None = None,
 ) -> Maps:
     """The maps of every input: a scale figure shows one, the states hold all."""
-    indices = sorted({states.input for states in unaltered})
+    indices = sorted({states.input for states in clean})
     variants = [dict(options)]
-    if options["operation"] == "scale" and altered is None:
+    if options["operation"] == "scale" and intervened is None:
         variants = [{**options, "input": index} for index in indices]
     found: dict[Panel, np.ndarray] = {}
     for variant in variants:
-        for _, _, index, made, weights in panel_maps(variant, unaltered, altered, layer, head):
+        for _, _, index, made, weights in panel_maps(variant, clean, intervened, layer, head):
             found[Panel(index, made.component, made.operation, made.epsilon)] = weights
     return found

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import strongest_layer
 from llm_figures.attention.scores import Altered, States, panel_maps, panels, shown_head
 from llm_figures.claims.definitions import (
@@ -57,33 +57,33 @@ def combinations(choices: Mapping, figures: Mapping) -> Iterator[dict]:
             }
 
 
-def chosen_layer(layer: int | str, unaltered: Sequence[States]) -> int:
+def chosen_layer(layer: int | str, clean: Sequence[States]) -> int:
     """A layer's number, from a number, auto (the strongest sink) or a share of the depth."""
     if layer == "auto":
-        return strongest_layer(unaltered)
+        return strongest_layer(clean)
     if isinstance(layer, int):
         return layer
-    last = max(states.layer for states in unaltered)
+    last = max(states.layer for states in clean)
     return round(float(layer.removesuffix("%")) / 100 * last)
 
 
 def passes(
-    choices: Mapping, figures: Mapping, unaltered: Sequence[States]
-) -> tuple[list[int], list[tuple[int, Alteration]]]:
+    choices: Mapping, figures: Mapping, clean: Sequence[States]
+) -> tuple[list[int], list[tuple[int, Intervention]]]:
     """(layers to keep, forward passes owed): what a change in every layer needs of the model.
 
-    A pass is (input, alteration). None is owed for a change before rotary embedding where a layer's
-    rotation is not known: that combination is not applicable.
+    A pass is (input, intervention). None is owed for a change before rotary embedding where a
+    layer's rotation is not known: that combination is not applicable.
     """
-    inputs = len({states.input for states in unaltered})
-    layers = sorted({chosen_layer(layer, unaltered) for layer in choices["layer"]})
-    known = all(states.rotated for states in unaltered)
+    inputs = len({states.input for states in clean})
+    layers = sorted({chosen_layer(layer, clean) for layer in choices["layer"]})
+    known = all(states.rotated for states in clean)
     owed = {
-        (index, alteration): None
+        (index, intervention): None
         for options in combinations(choices, figures)
         if options["scope"] == "model"
-        for _, _, index, alteration in panels(options, inputs)
-        if known or not alteration.unrotates
+        for _, _, index, intervention in panels(options, inputs)
+        if known or not intervention.unrotates
     }
     return layers, list(owed)
 
@@ -92,8 +92,8 @@ def choice_rows(
     claims: Sequence[Mapping],
     choices: Mapping,
     figures: Mapping,
-    unaltered: Sequence[States],
-    altered: Altered,
+    clean: Sequence[States],
+    intervened: Altered,
 ) -> pd.DataFrame:
     """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
 
@@ -101,8 +101,8 @@ def choice_rows(
     """
     rows: list[dict] = []
     for options in combinations(choices, figures):
-        layer = chosen_layer(options["layer"], unaltered)
-        head = shown_head(options, unaltered, layer)
+        layer = chosen_layer(options["layer"], clean)
+        head = shown_head(options, clean, layer)
         key = {
             **{name: options[name] for name in ("operation", "over", "stage", "scope")},
             "layer_choice": str(options["layer"]),
@@ -110,7 +110,7 @@ def choice_rows(
             "head_choice": str(options["head"]),
             "head": "mean" if head is None else str(head),
         }
-        maps = _maps(options, unaltered, altered, layer, head)
+        maps = _maps(options, clean, intervened, layer, head)
         figure = FIGURES[options["operation"]]
         rows += [key | _verdict(c, maps) for c in claims if c["figure"] == figure]
     columns = [*KEYS, "claim", "statement", "value", "verdict", "reason"]
@@ -135,21 +135,21 @@ def made(row: Mapping) -> str:
 
 def _maps(
     options: dict,
-    unaltered: Sequence[States],
-    altered: Altered,
+    clean: Sequence[States],
+    intervened: Altered,
     layer: int,
     head: int | None,
 ) -> dict[Panel, np.ndarray] | None:
     """The combination's maps; None where a rotation that it needs is not known."""
     everywhere = options["scope"] == "model"
-    needed = [states for states in unaltered if everywhere or states.layer == layer]
+    needed = [states for states in clean if everywhere or states.layer == layer]
     unrotates = any(made.unrotates for *_, made in panels(options, 1))
     if unrotates and not all(states.rotated for states in needed):
         return None
-    after = altered if everywhere else None
+    after = intervened if everywhere else None
     return {
         Panel(index, made.component, made.operation, made.epsilon): weights
-        for _, _, index, made, weights in panel_maps(options, unaltered, after, layer, head)
+        for _, _, index, made, weights in panel_maps(options, clean, after, layer, head)
     }
 
 

@@ -98,7 +98,7 @@ def describe(rows: pd.DataFrame, model: str, options: dict) -> str:
         f"Statements about the published attention figures that hold for {model}, by what is "
         "changed (rows: axis of the mean, before or after rotary embedding, in the shown layer or "
         "in every layer) and which map is shown (columns: layer, and the mean of the heads or the "
-        "head with the strongest sink). auto is the layer where the unaltered model's sink is "
+        "head with the strongest sink). auto is the layer where the clean model's sink is "
         "strongest."
     )
     for operation, part in summary(rows).groupby("operation", sort=False):

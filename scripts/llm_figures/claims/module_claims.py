@@ -44,5 +44,5 @@ def module_claims(
 
 
 def _table(scores: pd.DataFrame, metric: str) -> Table:
-    table = table_of(scores[scores["metric"] == metric], "module", "value")
+    table = table_of(scores[scores["metric"] == metric], "projection", "value")
     return Table(table.columns, table.layers, colour_positions(table.values))

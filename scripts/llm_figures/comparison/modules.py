@@ -24,14 +24,14 @@ from llm_figures.modules.figure import (
 )
 from llm_figures.modules.metrics import described
 
-NEEDED = {"layer", "module", "metric", "value"}
+NEEDED = {"layer", "projection", "metric", "value"}
 
 
 def unusable(table: pd.DataFrame, options: dict) -> str | None:
     """Why a model's scores cannot be drawn beside others; None if they can."""
     if lacking := lacking_columns(table, NEEDED):
         return lacking
-    shown = (table["metric"] == options["metric"]) & table["module"].isin(COLUMNS)
+    shown = (table["metric"] == options["metric"]) & table["projection"].isin(COLUMNS)
     return no_scores(table.loc[shown, "value"], options["metric"])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 # Of the models of the run, in the working directory.
 RESULTS = Path("results")
 CLAIMS = "claims.parquet"
-# Keys of the config and of a model's card under which paths stand.
+# Keys of the config and of a model's info under which paths stand.
 PATHS = {"path", "hold_out", "files", "result_folders"}
 
 
@@ -32,7 +32,7 @@ def folder_name(folder: str) -> str:
 
 
 def portable(value: Any, under: str = "") -> Any:
-    """A config, card or manifest in which absolute paths are reduced to their last name.
+    """A config, model info or manifest in which absolute paths are reduced to their last name.
 
     under: the key that `value` stands under.
     """

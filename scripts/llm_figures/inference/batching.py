@@ -55,7 +55,7 @@ def of_one_key(keys: Sequence[int], batch_size: int) -> list[list[int]]:
     ]
 
 
-def halved_on_demand(
+def with_oom_backoff(
     batches: Sequence[list[int]], compute: Callable[[list[int]], T]
 ) -> Iterator[tuple[list[int], T]]:
     """Yield each batch and what `compute` makes of it, in order.

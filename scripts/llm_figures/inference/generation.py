@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.inference.batching import filled, halved_on_demand, of_one_key
+from llm_figures.inference.batching import filled, of_one_key, with_oom_backoff
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import input_device
 
@@ -111,7 +111,7 @@ def generate(
             max_new_tokens,
         )
 
-    for batch, said in halved_on_demand(equal_lengths(prompt_ids, batch_size), answers):
+    for batch, said in with_oom_backoff(equal_lengths(prompt_ids, batch_size), answers):
         yield [
             _generation(tokenizer, index, list(prompt_ids[index]), ids, logs, ends, stop)
             for index, (ids, logs) in zip(batch, said, strict=True)

@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llm_figures.core.errors import UserError
-from llm_figures.models.model_info import read_card, shape_of
-from llm_figures.models.projection_layouts import MODULES, Place, heads_of, output_rows, places
+from llm_figures.models.model_info import read_model_info, shape_of
+from llm_figures.models.projection_layouts import PROJECTIONS, Place, heads_of, output_rows, places
 from llm_figures.models.safetensors_files import (
     INDEX,
     StoredTensor,
@@ -225,9 +225,9 @@ class Checkpoint:
             ) from None
 
 
-def checkpoint_of(card: str | Path) -> Checkpoint:
+def checkpoint_of(model_info: str | Path) -> Checkpoint:
     """The checkpoint that a `model.json` describes (see `Checkpoint`)."""
-    known = read_card(card)
+    known = read_model_info(model_info)
     return Checkpoint(known["folder"], f"model {known['name']}")
 
 
@@ -244,7 +244,7 @@ def check_same_architecture(one: Checkpoint, other: Checkpoint) -> None:
             shown = (vars(mine), vars(its)) if what == "heads" else (mine, its)
             raise UserError(f"{start} {what}: {shown[0]} and {shown[1]}; give one architecture")
     for layer in range(one.layers):
-        for column in MODULES:
+        for column in PROJECTIONS:
             mine, its = (
                 (point.experts(layer, column), *point.shape(layer, column))
                 if column in point.columns(layer)

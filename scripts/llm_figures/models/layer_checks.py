@@ -10,7 +10,7 @@ from llm_figures.core.errors import UserError
 def check_shape(figures: dict, shape: dict) -> None:
     """Check layers and heads against a model's number of them.
 
-    shape: layers, heads (None where unknown), as from `shape_of` or a model's card.
+    shape: layers, heads (None where unknown), as from `shape_of` or a model's info.
 
     Raises:
         UserError: a layer or head outside the model.

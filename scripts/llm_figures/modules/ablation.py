@@ -28,10 +28,10 @@ def ablation_effects(
 
     One row per text × layer × module: `loss_rise`, nats per predicted token, of the mean next-token
     cross-entropy −log p(next token); `kl`, nats per position, of the mean KL divergence
-    KL(unaltered ‖ altered) of the predicted distributions; `predicted` and `positions`, how many
+    KL(clean ‖ altered) of the predicted distributions; `predicted` and `positions`, how many
     there are.
 
-    The blocks before the altered one give what they gave in the unaltered pass, so they are not run
+    The blocks before the altered one give what they gave in the clean pass, so they are not run
     again, and all projections of a block are altered in copies of the text in one pass.
 
     Raises:
@@ -49,13 +49,13 @@ def ablation_effects(
         for layer, names in named.items():
             for some in _chunks(names, LOGIT_BYTES // (logits[0].numel() * 4)):
                 changed = _altered_pass(model, ids, layer, some, means, entering)
-                for name, altered in zip(some, changed, strict=True):
-                    loss_rise, kl = _effect(before, _log_probabilities(altered), ids[0])
+                for name, intervened in zip(some, changed, strict=True):
+                    loss_rise, kl = _effect(before, _log_probabilities(intervened), ids[0])
                     rows.append(
                         {
                             "text": index,
                             "layer": layer,
-                            "module": name,
+                            "projection": name,
                             "predicted": len(text) - 1,
                             "positions": len(text),
                             "loss_rise": loss_rise,

@@ -12,7 +12,7 @@ from llm_figures.models.projections import Application, watched
 
 # Beside the text.
 COLUMNS = (
-    "position", "layer", "module", "expert", "input_norm", "output_norm", "weight_norm", "d_in",
+    "position", "layer", "projection", "expert", "input_norm", "output_norm", "weight_norm", "d_in",
     "d_out",
 )  # fmt: skip
 
@@ -42,7 +42,7 @@ def module_activity(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> p
             weight_norms[key] = projection.weight(expert).float().norm().item()
         same = {
             "layer": projection.layer,
-            "module": projection.name,
+            "projection": projection.name,
             "expert": -1 if expert is None else expert,
             "weight_norm": weight_norms[key],
             "d_in": seen.inputs.shape[-1],

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from llm_figures.core.numbers import low_to_high
-from llm_figures.models.projection_layouts import MODULES as COLUMNS
+from llm_figures.models.projection_layouts import PROJECTIONS as COLUMNS
 from llm_figures.modules.metrics import METRICS, described
 from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
 
@@ -78,7 +78,7 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
 def module_values(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The metric's values, one row per layer, one column per module in `COLUMNS`' order."""
     shown = scores[scores["metric"] == metric]
-    values = shown.pivot(index="layer", columns="module", values="value")
+    values = shown.pivot(index="layer", columns="projection", values="value")
     return values[[name for name in COLUMNS if name in values]]
 
 

@@ -159,27 +159,28 @@ def _unpacked(packed: np.ndarray, kind: str) -> np.ndarray:
 
 
 @contextmanager
-def gguf_file(card: Mapping, cache: Path) -> Iterator[Path]:
+def gguf_file(model_info: Mapping, cache: Path) -> Iterator[Path]:
     """The GGUF file that a prepared model was made from, as long as the context is open.
 
-    card: of `prepare_model`. cache: the folder where wheels were put (`environment.cache_folder`).
+    model_info: of `prepare_model`. cache: the folder where wheels were put
+        (`environment.cache_folder`).
 
     A file inside a wheel is unpacked to a temporary folder.
 
     Raises:
         UserError: the model does not come from a GGUF file, or that is gone.
     """
-    where = f"model {card['name']}: figures.module_map.metric: gguf_error"
+    where = f"model {model_info['name']}: figures.module_map.metric: gguf_error"
     again = "prepare the model again with: snakemake --forcerun prepare_model"
-    if card.get("gguf"):
-        path = Path(card["gguf"])
+    if model_info.get("gguf"):
+        path = Path(model_info["gguf"])
         if not path.is_file():
             raise UserError(f"{where}: {path} is gone; {again}")
         yield path
         return
-    if card["source"] != "pypi":
+    if model_info["source"] != "pypi":
         raise UserError(f"{where}: the model does not come from a GGUF file; leave gguf_error out")
-    entry = card["entry"]
+    entry = model_info["entry"]
     name = f"{entry['package'].replace('-', '_')}-{entry['version']}-*.whl"
     wheel = next((cache / "wheels").glob(name), None)
     if wheel is None:
@@ -187,9 +188,11 @@ def gguf_file(card: Mapping, cache: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="llm-figures.") as folder:
         try:
             with zipfile.ZipFile(wheel) as archive:
-                path = Path(archive.extract(card["file"], folder))
+                path = Path(archive.extract(model_info["file"], folder))
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f"{where}: {wheel} cannot be unpacked ({error}); remove it") from None
-        if sha256(path) != card["file_sha256"]:
-            raise UserError(f"{where}: {card['file']} in {wheel} is damaged; remove the wheel")
+        if sha256(path) != model_info["file_sha256"]:
+            raise UserError(
+                f"{where}: {model_info['file']} in {wheel} is damaged; remove the wheel"
+            )
         yield path

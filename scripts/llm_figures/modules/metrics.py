@@ -66,7 +66,7 @@ METRICS = {
         "ablation",
         "KL divergence (nats per token)",
         "How Much Each Projection Moves the Predictions",
-        "KL(unaltered ‖ altered) of the next-token distributions of {model} on the texts when the "
+        "KL(clean ‖ altered) of the next-token distributions of {model} on the texts when the "
         "output of one projection in one layer is replaced by its mean over all their tokens, in "
         "nats per token.",
         neutral=0.0,

@@ -41,7 +41,7 @@ def module_probe_scores(
         folds = [_auc(fold, cell) for _, fold in frame.groupby(["repeat", "fold"])]
         yield {
             "layer": layer,
-            "module": module,
+            "projection": module,
             "metric": "probe_auc",
             "value": float(np.mean(folds)) if folds else np.nan,
         }

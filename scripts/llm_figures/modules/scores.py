@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.models.projection_layouts import MODULES
+from llm_figures.models.projection_layouts import PROJECTIONS
 
 
 def scores_of_measure(
@@ -20,9 +20,9 @@ def scores_of_measure(
         table = activity_scores(table, [metric])
     elif measure == "ablation":
         table = ablation_scores(table)
-    found = table.loc[table["metric"] == metric, ["layer", "module", "metric", "value"]]
+    found = table.loc[table["metric"] == metric, ["layer", "projection", "metric", "value"]]
     # in the figure's order, in whichever a family's blocks apply their projections
-    place = found["module"].map({name: place for place, name in enumerate(MODULES)})
+    place = found["projection"].map({name: place for place, name in enumerate(PROJECTIONS)})
     return found.assign(place=place).sort_values(["layer", "place"]).drop(columns="place")
 
 
@@ -42,7 +42,7 @@ def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFr
     for metric in metrics:
         means = (
             activity.assign(value=_by_row(activity, metric))
-            .groupby(["layer", "module"], sort=False)["value"]
+            .groupby(["layer", "projection"], sort=False)["value"]
             .mean()
             .reset_index()
         )
@@ -73,7 +73,7 @@ def ablation_scores(effects: pd.DataFrame) -> pd.DataFrame:
         ("ablation_kl", "kl", "positions"),
     ):
         weighted = effects.assign(value=effects[column] * effects[weight])
-        sums = weighted.groupby(["layer", "module"], sort=False)[["value", weight]].sum()
+        sums = weighted.groupby(["layer", "projection"], sort=False)[["value", weight]].sum()
         scores = (sums["value"] / sums[weight]).rename("value").reset_index()
         scores.insert(2, "metric", metric)
         frames.append(scores)

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
-from llm_figures.inference.batching import filled, halved_on_demand
+from llm_figures.inference.batching import filled, with_oom_backoff
 from llm_figures.inference.generation import equal_lengths
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import input_device
@@ -66,4 +66,4 @@ def p_true(
         # One by one: torch's sigmoid rounds otherwise where a vector of eight is not full.
         return [1 / (1 + math.exp(min(-gain, 700))) for gain in gains]
 
-    yield from halved_on_demand(equal_lengths(prompt_ids, batch_size), shares)
+    yield from with_oom_backoff(equal_lengths(prompt_ids, batch_size), shares)

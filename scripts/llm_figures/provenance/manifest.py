@@ -21,21 +21,21 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 def manifest(
     folder: Path,
-    card: dict,
+    model_info: dict,
     config: dict,
     stages: Mapping[str, Sequence[str]],
     earlier: dict | None = None,
 ) -> dict:
     """The manifest of the results in `folder`.
 
-    card: the model's card (model.json). config: the whole config, resolved. earlier: the card of
+    model_info: the model's (model.json). config: the whole config, resolved. earlier: that of
     the checkpoint that the model's weights are compared with.
     stages: {rule: its files, relative to `folder`}, those of this run; a rule without files counts
     by its time alone.
 
     Returns, with nothing of the machine's paths but what the config itself holds:
         format: FORMAT.
-        model: the card, but for where the weights lie.
+        model: the model info, but for where the weights lie.
         compared_with: that of the earlier checkpoint likewise, where there is one.
         config: as given.
         project: see `project`.
@@ -55,7 +55,7 @@ def manifest(
     known = {rule: stage(folder, rule, names) for rule, names in stages.items()}
     return {
         "format": FORMAT,
-        "model": _without_places(card),
+        "model": _without_places(model_info),
         **({"compared_with": _without_places(earlier)} if earlier else {}),
         "config": config,
         "project": project(PROJECT),
@@ -69,8 +69,8 @@ def manifest(
     }
 
 
-def _without_places(card: Mapping) -> dict:
-    return {key: value for key, value in card.items() if key not in ("folder", "gguf")}
+def _without_places(model_info: Mapping) -> dict:
+    return {key: value for key, value in model_info.items() if key not in ("folder", "gguf")}
 
 
 def stage(folder: Path, rule: str, names: Sequence[str]) -> dict:

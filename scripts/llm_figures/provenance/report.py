@@ -420,12 +420,12 @@ def _dataset(dataset: dict | str | None) -> str:
 
 
 def _hashes(model: Any, name: str = "") -> list[tuple[str, str]]:
-    """Everything in the model's card that looks like a SHA-256, with the keys that lead to it."""
+    """Everything in the model's info that looks like a SHA-256, with the keys that lead to it."""
     if isinstance(model, dict):
         label = model.get("file") or model.get("path")
         found = []
         for key, part in model.items():
-            if key != "entry":  # repeats what the card says itself
+            if key != "entry":  # repeats what the model info says itself
                 own = label if key.endswith("sha256") and label else str(key)
                 found += _hashes(part, own)
         return list(dict.fromkeys(found))

@@ -154,7 +154,7 @@ def check_config(
     """Fill in defaults and check everything that is known before a job.
 
     results: where an
-    earlier run may have left the models' cards, which tell their shapes.
+    earlier run may have left the models' infos, which tell their shapes.
 
     Returns the whole config and the entries of the run's models by name, in the config's order;
     both as plain tables with defaults.
@@ -403,18 +403,19 @@ def _device_problems(config: Config) -> Iterator[str]:
         )
 
 
-def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
+def _known_shape(name: str, entry: dict, model_info: Path) -> dict | None:
     """The model's shape where it can be read without a download; checks a local folder."""
     if entry["source"] == "finetune":
-        base = card.parent.parent / entry["base"] / "model.json"
-        return _card_of(entry, card) or _known_shape(entry["base"], entry["base_entry"], base)
+        base = model_info.parent.parent / entry["base"] / "model.json"
+        own = _model_info_of(entry, model_info)
+        return own or _known_shape(entry["base"], entry["base_entry"], base)
     if entry["source"] != "path":
         # not prepared yet: without a stated shape the job that first meets the model checks
-        return _card_of(entry, card) or entry.get("shape")
+        return _model_info_of(entry, model_info) or entry.get("shape")
     where = f"config: model {name}: path: {entry['path']}"
     if (gguf := named_gguf({**entry, "path": at_home(entry["path"])})) is not None:
         check_gguf(gguf, where)
-        return _card_of(entry, card) or entry.get("shape")
+        return _model_info_of(entry, model_info) or entry.get("shape")
     folder = Path(at_home(entry["path"]))
     check_folder(folder, where)
     config_file = folder / "config.json"
@@ -425,10 +426,10 @@ def _known_shape(name: str, entry: dict, card: Path) -> dict | None:
     return shape_of(model_config.get("text_config", model_config))
 
 
-def _card_of(entry: dict, card: Path) -> dict | None:
-    """The model's card, if an earlier run left one of this entry."""
+def _model_info_of(entry: dict, model_info: Path) -> dict | None:
+    """The model's info, if an earlier run left one of this entry."""
     try:
-        known = json.loads(card.read_text(encoding="utf-8"))
+        known = json.loads(model_info.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return known if known.get("entry") == stated(entry) else None

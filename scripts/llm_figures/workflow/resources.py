@@ -337,7 +337,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
         SOME,
         lambda job: _queries_and_keys(job, len(job.work.texts), job.model.layers),
     ),
-    "extract_altered_states": (
+    "extract_intervened_states": (
         SOME,
         lambda job: _queries_and_keys(job, job.work.intervention_passes, 5),
     ),

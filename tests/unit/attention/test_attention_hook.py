@@ -6,7 +6,7 @@ from transformers import BloomConfig, BloomForCausalLM
 import tiny
 from llm_figures.attention.attention_hook import tap
 from llm_figures.attention.capture import capture_attention, state_rows
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import layer_states
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file
@@ -15,9 +15,9 @@ IDS = list(range(5, 17))
 FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "neox"]
 
 
-def cached(model, tmp_path, alterations=None):
+def cached(model, tmp_path, interventions=None):
     """States of all layers, by way of the file."""
-    captured = capture_attention(model, IDS, range(3), alterations)
+    captured = capture_attention(model, IDS, range(3), interventions)
     schema, rows = state_rows(tiny.tokenizer(), 1, IDS, captured, longest=len(IDS) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
@@ -67,39 +67,39 @@ def test_the_tap_is_undone_after_an_exception():
     assert captured[0].key.shape == (1, 2, len(IDS), 12)
 
 
-@pytest.mark.parametrize("alteration", tiny.ALTERATIONS, ids=str)
+@pytest.mark.parametrize("intervention", tiny.INTERVENTIONS, ids=str)
 @pytest.mark.parametrize("layer", [0, 2])
 def test_a_pass_with_the_change_in_one_layer_agrees_with_the_cached_states(
-    alteration, layer, tmp_path
+    intervention, layer, tmp_path
 ):
     model = tiny.model()
-    from_cache = cached(model, tmp_path)[layer].altered(alteration).weights()
-    in_the_pass = cached(model, tmp_path, {layer: alteration})[layer].weights()
+    from_cache = cached(model, tmp_path)[layer].intervened(intervention).weights()
+    in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].weights()
     np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
 
 
-@pytest.mark.parametrize("alteration", tiny.ALTERATIONS, ids=str)
-def test_an_altered_pass_agrees_with_a_hand_written_one(alteration):
+@pytest.mark.parametrize("intervention", tiny.INTERVENTIONS, ids=str)
+def test_an_altered_pass_agrees_with_a_hand_written_one(intervention):
     """Eager attention whose projections are altered by hand gives the same logits."""
     model = tiny.model()
-    with tap(model, alterations=dict.fromkeys(range(3), alteration)), torch.inference_mode():
+    with tap(model, interventions=dict.fromkeys(range(3), intervention)), torch.inference_mode():
         tapped = model(torch.tensor([IDS])).logits
 
     def by_hand(module, query, key, value, mask, scaling, **_):
         parts = {"query": query, "key": key, "value": value}
-        part = parts[alteration.component].clone()
-        if alteration.operation == "scale":
-            part *= alteration.epsilon
+        part = parts[intervention.component].clone()
+        if intervention.operation == "scale":
+            part *= intervention.epsilon
         else:
             for head in range(part.shape[1]):
-                if alteration.over == "features":
+                if intervention.over == "features":
                     for token in range(part.shape[2]):
                         part[0, head, token] = sum(part[0, head, token]) / part.shape[3]
                 else:
                     for feature in range(part.shape[3]):
                         column = part[0, head, :, feature]
                         part[0, head, :, feature] = sum(column) / part.shape[2]
-        parts[alteration.component] = part
+        parts[intervention.component] = part
         repeats = module.num_key_value_groups
         output = torch.zeros_like(query)
         for head in range(query.shape[1]):
@@ -118,7 +118,7 @@ def test_an_altered_pass_agrees_with_a_hand_written_one(alteration):
     with torch.inference_mode():
         expected = model(torch.tensor([IDS])).logits
     torch.testing.assert_close(tapped, expected, atol=2e-5, rtol=1e-5)
-    if alteration.epsilon != 1e-3:
+    if intervention.epsilon != 1e-3:
         with torch.inference_mode():
             model.set_attn_implementation("sdpa")
             assert not torch.allclose(tapped, model(torch.tensor([IDS])).logits, atol=1e-3)
@@ -190,7 +190,7 @@ def test_a_pass_ends_where_the_last_layer_is_captured(layers):
 
 
 def test_a_change_behind_the_last_captured_layer_is_not_missed():
-    model, change = tiny.model(), Alteration("query", "scale", epsilon=0.5)
+    model, change = tiny.model(), Intervention("query", "scale", epsilon=0.5)
     found = capture_attention(model, IDS, [1], dict.fromkeys(range(3), change))
     everywhere = capture_attention(model, IDS, range(3), dict.fromkeys(range(3), change))
     assert torch.equal(found[1].query, everywhere[1].query)

@@ -93,9 +93,9 @@ def logits_of(model, ids=IDS):
     return model(torch.tensor([ids])).logits
 
 
-def cached(model, tmp_path, alterations=None, ids=IDS):
+def cached(model, tmp_path, interventions=None, ids=IDS):
     """States of all layers, by way of the file."""
-    captured = capture_attention(model, ids, everywhere, alterations)
+    captured = capture_attention(model, ids, everywhere, interventions)
     schema, rows = state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
@@ -207,8 +207,8 @@ def test_a_padded_batch_gives_the_states_of_each_text_by_itself(family, side):
 class Slow:
     """Attention by hand, a query of a head at a time, in double precision; its maps are kept."""
 
-    def __init__(self, alterations):
-        self.alterations, self.maps = alterations, {}
+    def __init__(self, interventions):
+        self.interventions, self.maps = interventions, {}
 
     def __call__(
         self,
@@ -225,7 +225,7 @@ class Slow:
     ):
         parts = {"query": query, "key": key, "value": value}
         parts = {name: part[0].double().clone() for name, part in parts.items()}
-        if made := self.alterations.get(module.layer_idx):
+        if made := self.interventions.get(module.layer_idx):
             self.alter(made, parts[made.component])
         heads, tokens, width = parts["query"].shape
         group = heads // len(parts["key"])
@@ -268,9 +268,9 @@ class Slow:
                     part[head, :, feature] = sum(column) / tokens
 
 
-def by_hand(model, alterations):
-    """(maps of every layer, logits) of the slow reference with these alterations."""
-    slow = Slow(alterations)
+def by_hand(model, interventions):
+    """(maps of every layer, logits) of the slow reference with these interventions."""
+    slow = Slow(interventions)
     AttentionInterface.register("by_hand", slow)
     AttentionMaskInterface.register("by_hand", eager_mask)
     with implementation(model, "by_hand"):
@@ -288,17 +288,17 @@ def test_altered_maps_are_those_of_a_slow_reference(where, family, model, tmp_pa
     before = cached(model, tmp_path)
     plain = logits_of(model)
     worst = worst_logits = 0.0
-    for made in tiny.ALTERATIONS:
-        alterations = dict.fromkeys(where, made)
-        expected, logits = by_hand(model, alterations)
-        states = cached(model, tmp_path, alterations)
+    for made in tiny.INTERVENTIONS:
+        interventions = dict.fromkeys(where, made)
+        expected, logits = by_hand(model, interventions)
+        states = cached(model, tmp_path, interventions)
         worst = max(worst, largest([s.weights() for s in states], expected))
-        with tap(model, alterations=alterations):
+        with tap(model, interventions=interventions):
             tapped = logits_of(model)
         worst_logits = max(worst_logits, float((tapped - logits).abs().max() / logits.abs().max()))
         if len(where) == 1:
             (layer,) = where
-            found = before[layer].altered(made).weights()
+            found = before[layer].intervened(made).weights()
             worst = max(worst, largest([found], [expected[layer]]))
         if made.component != "value" or made.operation != "scale":  # a norm after may undo that
             assert not torch.allclose(tapped, plain, atol=1e-3), made

@@ -13,12 +13,12 @@ import tiny
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention import maps as attention
 from llm_figures.attention.capture import (
-    altered_rows,
     capture_attention,
+    intervened_rows,
     state_rows,
     tokenize_texts,
 )
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import (
     BinnedMap,
     LayerStates,
@@ -31,7 +31,7 @@ from llm_figures.attention.maps import (
     strongest_head,
     strongest_layer,
 )
-from llm_figures.attention.qk_store import altered_states, stored_states
+from llm_figures.attention.qk_store import intervened_states, stored_states
 from llm_figures.attention.scores import attention_cells
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.definitions import STATISTICS
@@ -257,7 +257,7 @@ def test_rows_read_one_by_one_are_those_of_the_whole_file(group_bytes, states_fi
     monkeypatch.setattr(tensors, "ROW_GROUP_BYTES", group_bytes)
     table = read_table(path)
     columns = {name: table[name].to_pylist() for name in table.column_names}
-    for name in ("query", "key", "rotation_own", "rotation_other"):
+    for name in ("query", "key", "cos", "sin"):
         columns[name] = tensors.read_tensors(table, name)
     with tensor_file(rewritten, table.schema) as file:
         file.write(columns)
@@ -265,12 +265,12 @@ def test_rows_read_one_by_one_are_those_of_the_whole_file(group_bytes, states_fi
     assert len(rows) == len(expected) == 6
     for row, states_ in [*zip(rows, expected, strict=True)][::-1]:
         loaded = row.loaded()
-        assert (row.input, row.layer, row.alteration) == (states_.input, states_.layer, None)
+        assert (row.input, row.layer, row.intervention) == (states_.input, states_.layer, None)
         assert row.heads == states_.heads == 4
         assert row.rotated
         for name in ("query", "key", "stored_strength"):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(states_, name))
-        np.testing.assert_array_equal(loaded.rotation.own, states_.rotation.own)
+        np.testing.assert_array_equal(loaded.rotation.cos, states_.rotation.cos)
         assert loaded.tokens == states_.tokens
         np.testing.assert_array_equal(row.strength, sink_strength(states_.weights()))
     assert strongest_layer(rows) == strongest_layer(expected)
@@ -287,14 +287,16 @@ def test_a_figure_from_stored_rows_is_that_from_states(states_file):
 
 def test_altered_passes_are_read_by_what_was_made(states_file):
     path, model, texts = states_file
-    owed = [(index, Alteration("key", "scale", epsilon=e)) for index in (1, 2) for e in (0.5, 0.1)]
-    altered = path.with_name("altered.parquet")
-    write_tensors(altered, altered_rows(model, tiny.tokenizer(), texts, [1], owed))
-    found = altered_states(altered)
+    owed = [
+        (index, Intervention("key", "scale", epsilon=e)) for index in (1, 2) for e in (0.5, 0.1)
+    ]
+    intervened = path.with_name("altered.parquet")
+    write_tensors(intervened, intervened_rows(model, tiny.tokenizer(), texts, [1], owed))
+    found = intervened_states(intervened)
     assert set(found) == {(1, index, made) for index, made in owed}
     assert found[1, 2, owed[3][1]].loaded().input == 2
     assert {states_.strength for states_ in found.values()} == {None}
-    assert altered_states(None) == {}
+    assert intervened_states(None) == {}
 
 
 def test_damaged_rows_are_named(states_file):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llm_figures.attention.interventions import STAGES, Alteration
+from llm_figures.attention.interventions import STAGES, Intervention
 from llm_figures.attention.maps import (
     LayerStates,
     distance_to_uniform,
@@ -37,9 +37,10 @@ def test_rows_sum_to_one_and_nothing_looks_ahead():
 
 def test_mean_and_scale_of_a_small_example_by_hand():
     values = np.array([[[1.0, 3.0], [5.0, 7.0]]])
-    assert Alteration("query", "mean", over="features")(values).tolist() == [[[2, 2], [6, 6]]]
-    assert Alteration("query", "mean", over="tokens")(values).tolist() == [[[3, 5], [3, 5]]]
-    assert Alteration("query", "scale", epsilon=0.5)(values).tolist() == [[[0.5, 1.5], [2.5, 3.5]]]
+    assert Intervention("query", "mean", over="features")(values).tolist() == [[[2, 2], [6, 6]]]
+    assert Intervention("query", "mean", over="tokens")(values).tolist() == [[[3, 5], [3, 5]]]
+    scaled = Intervention("query", "scale", epsilon=0.5)(values)
+    assert scaled.tolist() == [[[0.5, 1.5], [2.5, 3.5]]]
     assert values.tolist() == [[[1, 3], [5, 7]]]
 
 
@@ -63,17 +64,17 @@ def test_weights_of_a_small_example_by_hand():
 
 def test_scaling_the_query_is_scaling_the_key_and_value_changes_nothing():
     before = states(sink=2)
-    scaled = [before.altered(Alteration(c, "scale", epsilon=0.3)) for c in ("query", "key")]
+    scaled = [before.intervened(Intervention(c, "scale", epsilon=0.3)) for c in ("query", "key")]
     np.testing.assert_allclose(scaled[0].weights(), scaled[1].weights(), atol=1e-12)
     assert np.abs(scaled[0].weights() - before.weights()).max() > 0.05
-    value = before.altered(Alteration("value", "scale", epsilon=1e-10))
+    value = before.intervened(Intervention("value", "scale", epsilon=1e-10))
     np.testing.assert_array_equal(value.weights(), before.weights())
 
 
 def test_the_mean_key_over_tokens_gives_the_uniform_causal_map():
-    mean = states(sink=2).altered(Alteration("key", "mean", over="tokens")).weights()
+    mean = states(sink=2).intervened(Intervention("key", "mean", over="tokens")).weights()
     np.testing.assert_allclose(mean, np.broadcast_to(uniform_causal(TOKENS), mean.shape))
-    query = states(sink=2).altered(Alteration("query", "mean", over="tokens")).weights()
+    query = states(sink=2).intervened(Intervention("query", "mean", over="tokens")).weights()
     assert distance_to_uniform(query).min() > 0.05
 
 
@@ -98,31 +99,31 @@ SHOWN = {"scope": "layer", "stage": "after_rotary", "layer": "auto", "head": "me
 
 
 def test_cells_are_tidy_and_hold_the_altered_weights():
-    unaltered = [
+    clean = [
         states(layer, index, seed=10 * layer + index, sink=3.0 * (layer == 1))
         for index in (1, 2)
         for layer in range(3)
     ]
-    cells = attention_cells("mean_qkv", {**MEAN, **SHOWN}, unaltered)
+    cells = attention_cells("mean_qkv", {**MEAN, **SHOWN}, clean)
     assert len(cells) == 2 * 3 * TOKENS**2
     assert cells["layer"].unique() == [1]
     panel = cells[(cells["panel_row"] == 1) & (cells["panel_column"] == 0)]
     assert set(panel["input"]) == {2}
-    expected = next(s for s in unaltered if (s.input, s.layer) == (2, 1)).altered(
-        Alteration("query", "mean", over="features")
+    expected = next(s for s in clean if (s.input, s.layer) == (2, 1)).intervened(
+        Intervention("query", "mean", over="features")
     )
     table = panel.pivot(index="query_position", columns="key_position", values="weight")
     np.testing.assert_allclose(table, expected.weights().mean(axis=0))
 
 
 def test_a_head_can_be_chosen():
-    unaltered = [states(sink=3.0, heads=[2])]
+    clean = [states(sink=3.0, heads=[2])]
     for head, expected in ((1, 1), ("auto", 2)):
-        cells = attention_cells("mean_qkv", {**MEAN, **SHOWN, "head": head}, unaltered)
+        cells = attention_cells("mean_qkv", {**MEAN, **SHOWN, "head": head}, clean)
         assert cells["head"].unique() == [str(expected)]
         value = cells[cells["component"] == "value"]
         np.testing.assert_allclose(
-            value["weight"].to_numpy().reshape(TOKENS, TOKENS), unaltered[0].weights()[expected]
+            value["weight"].to_numpy().reshape(TOKENS, TOKENS), clean[0].weights()[expected]
         )
 
 
@@ -160,10 +161,11 @@ def test_a_head_by_itself_has_the_weights_that_it_has_among_the_others(sinks):
 
 @pytest.mark.parametrize("component", ["query", "key"])
 def test_a_head_by_itself_can_be_altered(component):
-    made = Alteration(component, "mean", over="features")
+    made = Intervention(component, "mean", over="features")
     for head in range(4):
         np.testing.assert_allclose(
-            states().head(head).altered(made).weights()[0], states().altered(made).weights()[head]
+            states().head(head).intervened(made).weights()[0],
+            states().intervened(made).weights()[head],
         )
 
 
@@ -191,14 +193,14 @@ def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options)
         sinks=random.normal(size=4),
         rotation=Rotation(np.cos(angle), sine, np.array([1, 0, 3, 2])),
     )
-    change = Alteration(kind, stage=stage, **options)
-    own, other = (states.altered(made).weights() for made in (change, equal_change(change)))
+    change = Intervention(kind, stage=stage, **options)
+    own, other = (states.intervened(made).weights() for made in (change, equal_change(change)))
     np.testing.assert_allclose(other, own, rtol=1e-12)
 
 
 def test_only_changes_of_equal_maps_are_computed_in_each_others_place():
     def equal(component, operation, stage="after_rotary", **options):
-        return equal_change(Alteration(component, operation, stage=stage, **options))
+        return equal_change(Intervention(component, operation, stage=stage, **options))
 
     assert equal("value", "scale", epsilon=2.0) is equal_change(None) is None
     assert equal("key", "scale", epsilon=2.0) == equal("query", "scale", epsilon=2.0)

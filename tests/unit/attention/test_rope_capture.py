@@ -8,7 +8,7 @@ import torch
 import tiny
 from llm_figures.attention.attention_hook import tap
 from llm_figures.attention.capture import capture_attention, state_rows
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import distance_to_uniform, layer_states
 from llm_figures.attention.rope import Rotation
 from llm_figures.attention.scores import attention_cells
@@ -37,7 +37,7 @@ FAMILIES = [
     ("cohere", {}),
 ]
 CHANGES = [
-    Alteration(component, operation, stage="before_rotary", **options)
+    Intervention(component, operation, stage="before_rotary", **options)
     for component in ("query", "key")
     for operation, options in (
         ("mean", {"over": "features"}),
@@ -47,17 +47,17 @@ CHANGES = [
 ]
 
 
-def cached(model, tmp_path, alterations=None, ids=IDS):
-    """States of all layers and their alteration, by way of the file."""
-    captured = capture_attention(model, ids, range(3), alterations, rotation=True)
+def cached(model, tmp_path, interventions=None, ids=IDS):
+    """States of all layers and their intervention, by way of the file."""
+    captured = capture_attention(model, ids, range(3), interventions, rotation=True)
     schema, rows = state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
     return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
 
 
-def after(alteration):
-    return dataclasses.replace(alteration, stage="after_rotary")
+def after(intervention):
+    return dataclasses.replace(intervention, stage="after_rotary")
 
 
 @pytest.mark.parametrize(("family", "changes"), FAMILIES, ids=str)
@@ -65,37 +65,37 @@ def test_a_change_before_rotary_from_the_cache_agrees_with_a_pass_that_has_it(
     family, changes, tmp_path
 ):
     model = tiny.model(family, **changes)
-    unaltered = cached(model, tmp_path)
-    for alteration in CHANGES:
+    clean = cached(model, tmp_path)
+    for intervention in CHANGES:
         for layer in (0, 1):
-            from_cache = unaltered[layer].altered(alteration).weights()
-            in_the_pass = cached(model, tmp_path, {layer: alteration})[layer].weights()
+            from_cache = clean[layer].intervened(intervention).weights()
+            in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].weights()
             np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
-            other = unaltered[layer].altered(after(alteration)).weights()
-            if alteration.operation == "scale":
+            other = clean[layer].intervened(after(intervention)).weights()
+            if intervention.operation == "scale":
                 np.testing.assert_allclose(from_cache, other, atol=1e-6)
             else:
                 assert np.abs(from_cache - other).max() > 0.01
 
 
-@pytest.mark.parametrize("alteration", CHANGES, ids=str)
-def test_a_pass_agrees_with_projections_altered_by_hand(alteration):
+@pytest.mark.parametrize("intervention", CHANGES, ids=str)
+def test_a_pass_agrees_with_projections_altered_by_hand(intervention):
     """In Llama nothing lies between projection and rotary embedding."""
     model = tiny.model()
     with torch.inference_mode():
         plain = model(torch.tensor([IDS])).logits
-        with tap(model, alterations=dict.fromkeys(range(3), alteration)):
+        with tap(model, interventions=dict.fromkeys(range(3), intervention)):
             tapped = model(torch.tensor([IDS])).logits
 
     def by_hand(_module, _inputs, output):
         heads = output.view(1, len(IDS), -1, 12)  # [batch, tokens, heads, head_dim]
-        if alteration.operation == "scale":
-            return output * alteration.epsilon
-        axis = 3 if alteration.over == "features" else 1
+        if intervention.operation == "scale":
+            return output * intervention.epsilon
+        axis = 3 if intervention.over == "features" else 1
         return heads.mean(axis, keepdim=True).expand_as(heads).reshape(output.shape)
 
     for layer in model.model.layers:
-        getattr(layer.self_attn, f"{alteration.component[0]}_proj").register_forward_hook(by_hand)
+        getattr(layer.self_attn, f"{intervention.component[0]}_proj").register_forward_hook(by_hand)
     with torch.inference_mode():
         expected = model(torch.tensor([IDS])).logits
     torch.testing.assert_close(tapped, expected, atol=2e-5, rtol=1e-5)
@@ -124,7 +124,7 @@ def test_undoing_a_rotation_gives_what_was_rotated(family, changes, tmp_path):
         random = np.random.default_rng(0).normal(size=states.query.shape)
         np.testing.assert_allclose(rotation.undo(rotation.apply(random)), random, atol=1e-12)
         np.testing.assert_allclose(rotation.apply(rotation.undo(random)), random, atol=1e-12)
-        assert rotation.own.shape == (len(IDS), states.query.shape[-1])
+        assert rotation.cos.shape == (len(IDS), states.query.shape[-1])
 
 
 def test_partners_follow_the_model_s_layout(tmp_path):
@@ -161,25 +161,25 @@ def test_a_rotation_found_in_pieces_is_the_same(monkeypatch, tmp_path):
 
 def test_a_model_in_bfloat16_has_a_rotation(tmp_path):
     states = cached(tiny.model().to(torch.bfloat16), tmp_path)[1]
-    change = Alteration("key", "mean", over="tokens", stage="before_rotary")
+    change = Intervention("key", "mean", over="tokens", stage="before_rotary")
     in_the_pass = cached(tiny.model().to(torch.bfloat16), tmp_path, {1: change})[1]
-    np.testing.assert_allclose(states.altered(change).key, in_the_pass.key, atol=0.05)
-    assert np.abs(states.altered(after(change)).key - in_the_pass.key).max() > 0.3
+    np.testing.assert_allclose(states.intervened(change).key, in_the_pass.key, atol=0.05)
+    assert np.abs(states.intervened(after(change)).key - in_the_pass.key).max() > 0.3
 
 
 def test_the_mean_key_is_uniform_only_after_rotary(tmp_path):
     states = cached(tiny.model(), tmp_path)[1]
-    change = Alteration("key", "mean", over="tokens", stage="before_rotary")
-    assert distance_to_uniform(states.altered(after(change)).weights()).max() < 1e-6
-    assert distance_to_uniform(states.altered(change).weights()).min() > 0.01
+    change = Intervention("key", "mean", over="tokens", stage="before_rotary")
+    assert distance_to_uniform(states.intervened(after(change)).weights()).max() < 1e-6
+    assert distance_to_uniform(states.intervened(change).weights()).min() > 0.01
 
 
 def test_value_is_not_rotated_so_its_stage_plays_no_part():
     found = []
     for stage in ("after_rotary", "before_rotary"):
-        change = Alteration("value", "mean", over="features", stage=stage)
+        change = Intervention("value", "mean", over="features", stage=stage)
         model = tiny.model("gpt2")
-        with tap(model, alterations={0: change}), torch.inference_mode():
+        with tap(model, interventions={0: change}), torch.inference_mode():
             found.append(model(torch.tensor([IDS])).logits)
     assert torch.equal(*found)
 
@@ -189,12 +189,12 @@ def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(
     family, layer, tmp_path
 ):
     model = tiny.model(family)
-    unaltered = cached(model, tmp_path)
-    assert unaltered[layer].rotation is None
-    change = Alteration("key", "mean", over="features", stage="before_rotary")
+    clean = cached(model, tmp_path)
+    assert clean[layer].rotation is None
+    change = Intervention("key", "mean", over="features", stage="before_rotary")
     refused = f"stage: before_rotary: layer {layer} of this model has no rotary embedding .* take"
     with pytest.raises(UserError, match=refused):
-        unaltered[layer].altered(change)
+        clean[layer].intervened(change)
     with pytest.raises(UserError, match=refused):
         capture_attention(model, IDS, [], {layer: change})
     options = {
@@ -207,15 +207,15 @@ def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(
         "head": "mean",
     }
     with pytest.raises(UserError, match=rf"config: figures\.mean_qkv\.{refused}") as caught:
-        attention_cells("mean_qkv", options, unaltered)
+        attention_cells("mean_qkv", options, clean)
     assert "\n" not in str(caught.value)
     for harmless in ({"stage": "after_rotary"}, {"components": ["value"]}):
-        cells = attention_cells("mean_qkv", options | harmless, unaltered)
+        cells = attention_cells("mean_qkv", options | harmless, clean)
         assert cells["stage"].unique() == [(options | harmless)["stage"]]
 
 
 def test_one_layer_without_rotary_embedding_stands_in_the_way_of_scope_model_alone(tmp_path):
-    unaltered = cached(tiny.model("smollm3"), tmp_path)
+    clean = cached(tiny.model("smollm3"), tmp_path)
     options = {
         "operation": "mean",
         "over": "tokens",
@@ -224,11 +224,11 @@ def test_one_layer_without_rotary_embedding_stands_in_the_way_of_scope_model_alo
         "layer": 1,
         "head": 0,
     }
-    change = Alteration("key", "mean", over="tokens", stage="before_rotary")
-    cells = attention_cells("mean_qkv", options | {"scope": "layer"}, unaltered)
-    np.testing.assert_allclose(cells["weight"], unaltered[1].altered(change).weights()[0].ravel())
+    change = Intervention("key", "mean", over="tokens", stage="before_rotary")
+    cells = attention_cells("mean_qkv", options | {"scope": "layer"}, clean)
+    np.testing.assert_allclose(cells["weight"], clean[1].intervened(change).weights()[0].ravel())
     with pytest.raises(UserError, match=r"figures\.mean_qkv\.stage.* layer 2 "):
-        attention_cells("mean_qkv", options | {"scope": "model"}, unaltered, altered={})
+        attention_cells("mean_qkv", options | {"scope": "model"}, clean, intervened={})
 
 
 def test_what_the_attention_does_not_get_is_not_its_rotation(monkeypatch):
@@ -273,7 +273,7 @@ def test_the_model_is_afterwards_what_it_was(family, changes):
         plain = model(ids).logits
         with tap(model, range(3), rotation=True):
             tapped = model(ids).logits
-        with tap(model, alterations=dict.fromkeys(range(3), CHANGES[1])):
+        with tap(model, interventions=dict.fromkeys(range(3), CHANGES[1])):
             assert not torch.equal(model(ids).logits, plain)
         with pytest.raises(KeyError), tap(model, range(3), rotation=True):
             assert modeling.apply_rotary_pos_emb is not names["apply_rotary_pos_emb"]
@@ -289,7 +289,7 @@ def test_nothing_is_wrapped_that_is_not_needed():
     model = tiny.model()
     modeling = sys.modules[type(model).__module__]
     own = modeling.apply_rotary_pos_emb
-    with tap(model, [0], {0: Alteration("key", "mean", over="tokens")}):
+    with tap(model, [0], {0: Intervention("key", "mean", over="tokens")}):
         assert modeling.apply_rotary_pos_emb is own
         with torch.inference_mode():
             model(torch.tensor([IDS]))

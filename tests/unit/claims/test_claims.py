@@ -67,7 +67,7 @@ def assessed(about, data):
     if about["figure"] in ATTENTION_FIGURES:
         return assess("m", about, lambda: measure_maps(about, maps_of(data)))
     if about["figure"] == "module_map":
-        table = table_of(data, "module", "value")
+        table = table_of(data, "projection", "value")
         tables = {"none": replace(table, values=colour_positions(table.values))}
     else:
         tables = score_tables(data)
@@ -355,7 +355,8 @@ def unscored(figure, *tokens):
         ("mean_qkv/mean-inputs-fall", ONE_INPUT, "the figure has no panel of input 2"),
         ("mean_qkv/mean-inputs-alike", planted.mean_figure(planted.looks_ahead),
          "one of two maps to be correlated is constant"),
-        ("module_map/module-gate-blue", without(planted.MODULE_AS_DESCRIBED, "module", "mlp. gate"),
+        ("module_map/module-gate-blue",
+         without(planted.MODULE_AS_DESCRIBED, "projection", "mlp. gate"),
          "the figure has no column mlp. gate"),
         ("probe_auc/probe-end-level",
          without(planted.PROBE_AS_DESCRIBED, "token", *planted.TOKENS[6:]),
@@ -531,7 +532,7 @@ def test_one_unit_has_no_range():
 def activity(scale):
     """Activity of two texts, two layers and two modules; strengths `scale` [texts, 2, 2]."""
     rows = [
-        {"text": text, "layer": layer, "module": module, "input_norm": 2.0, "weight_norm": 5.0,
+        {"text": text, "layer": layer, "projection": module, "input_norm": 2.0, "weight_norm": 5.0,
          "output_norm": 10.0 * scale[text][layer][column]}
         for text in range(len(scale))
         for layer in range(2)
@@ -545,7 +546,7 @@ def test_the_module_map_is_spread_over_texts():
     measured = activity(texts)
     means = np.mean(texts, axis=0).ravel()
     scores = pd.DataFrame(
-        {"layer": [0, 0, 1, 1], "module": ["attn. q", "attn. k"] * 2,
+        {"layer": [0, 0, 1, 1], "projection": ["attn. q", "attn. k"] * 2,
          "metric": "operation_strength", "value": means}
     )  # fmt: skip
     about = claim("peak_layer", ">=", 1, figure="module_map", cells={"columns": "attn. k"})

@@ -36,7 +36,7 @@ def module_scores(layers, scale=1.0, modules=COLUMNS):
             for layer in range(layers)
             for module in modules
         ],
-        columns=["layer", "module", "metric", "value"],
+        columns=["layer", "projection", "metric", "value"],
     )
 
 
@@ -96,7 +96,7 @@ def test_the_module_maps_share_limits_and_one_bar_whose_points_say_what_lies_bey
     for mesh, table in zip(meshes(fig), shown.values(), strict=True):
         np.testing.assert_allclose(mesh.get_clim(), wanted)
         drawn_values = mesh.get_array().reshape(-1, len(COLUMNS))
-        wide = table.pivot(index="layer", columns="module", values="value")[list(COLUMNS)]
+        wide = table.pivot(index="layer", columns="projection", values="value")[list(COLUMNS)]
         np.testing.assert_allclose(drawn_values, wide)
     assert len(bars(fig)) == 1
 

@@ -17,7 +17,7 @@ from llm_figures.core.parquet_tensors import (
     tensor_file,
     write_frame,
 )
-from llm_figures.models.model_info import read_card
+from llm_figures.models.model_info import read_model_info
 
 STATES = np.arange(600, dtype=np.float32).reshape(20, 30)
 
@@ -155,4 +155,4 @@ def test_a_damaged_card_is_named(tmp_path, text):
     path = tmp_path / "model.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"model\.json cannot be read .*remove it and run again"):
-        read_card(path)
+        read_model_info(path)

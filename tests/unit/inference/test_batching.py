@@ -10,7 +10,7 @@ import torch
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job
-from llm_figures.inference.batching import halved_on_demand
+from llm_figures.inference.batching import with_oom_backoff
 from llm_figures.inference.generation import Decoding, generate
 from llm_figures.probe.hidden_states import hidden_states
 from llm_figures.probe.p_true import p_true
@@ -97,7 +97,7 @@ def test_nothing_is_lost_or_done_twice():
         return batch
 
     batches = [list(range(at, at + 8)) for at in range(0, 40, 8)] + [[40, 41, 42]]
-    found = [item for batch, _ in halved_on_demand(batches, compute) for item in batch]
+    found = [item for batch, _ in with_oom_backoff(batches, compute) for item in batch]
     assert found == done == list(range(43))
     assert tried[:3] == [8, 4, 2]
     assert set(tried[3:]) == {2, 1}
@@ -109,7 +109,7 @@ def full(batch):
 
 def test_one_sequence_too_much_is_one_line():
     with pytest.raises(UserError, match=r"^CUDA out of memory with one sequence; .*device_map"):
-        list(halved_on_demand([[1, 2, 3]], full))
+        list(with_oom_backoff([[1, 2, 3]], full))
 
 
 def test_out_of_memory_elsewhere_ends_a_job_in_one_line(tmp_path, capsys):
@@ -126,4 +126,4 @@ def test_other_errors_are_not_swallowed():
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        list(halved_on_demand([[1, 2]], compute))
+        list(with_oom_backoff([[1, 2]], compute))

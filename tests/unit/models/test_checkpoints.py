@@ -14,7 +14,7 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.models.checkpoints import Checkpoint, check_same_architecture
 from llm_figures.models.loading import decoder_layers
-from llm_figures.models.projection_layouts import FAMILIES, GATE, MODULES, UP, K, Q, V
+from llm_figures.models.projection_layouts import FAMILIES, GATE, PROJECTIONS, UP, K, Q, V
 
 # Settings that a family's class needs beside or instead of the sizes of all.
 OWN_SETTINGS = {
@@ -76,7 +76,7 @@ def expected(model, block, column):
         if column == "mlp. down":
             return list(experts.down_proj)
         return [matrix.chunk(2)[0 if column == GATE else 1] for matrix in experts.gate_up_proj]
-    path = paths(kind)[MODULES.index(column)]
+    path = paths(kind)[PROJECTIONS.index(column)]
     weight = block.get_submodule(path).weight
     return [weight.T if kind == "gpt2" else weight]
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from llm_figures.attention.capture import capture_attention
-from llm_figures.attention.interventions import Alteration
+from llm_figures.attention.interventions import Intervention
 from llm_figures.core.errors import UserError
 from llm_figures.inference.generation import generate
 from llm_figures.models.loading import _dtype, input_device, load_model, runtime_facts, spread
@@ -25,8 +25,8 @@ def folder(tmp_path):
 
 def load(folder, **options):
     entry = {"path": str(folder), "source": "path"}
-    card = prepare("mine", {**entry, "trust_remote_code": False, "safetensors_only": True})
-    (folder.parent / "model.json").write_text(json.dumps(card))
+    model_info = prepare("mine", {**entry, "trust_remote_code": False, "safetensors_only": True})
+    (folder.parent / "model.json").write_text(json.dumps(model_info))
     return load_model(folder.parent / "model.json", threads=1, **options)
 
 
@@ -179,13 +179,13 @@ def test_every_stage_runs_on_a_dispatched_model():
         states = hidden_states(
             model, [0, 1, 2], prompts, [[1], [2], [3]], [{"last_q": 3}] * 3, batch_size=2
         )
-        altered = {layer: Alteration("key", "mean", "tokens") for layer in range(3)}
-        seen = capture_attention(model, prompts[2], range(3), altered, rotation=True)
+        intervened = {layer: Intervention("key", "mean", "tokens") for layer in range(3)}
+        seen = capture_attention(model, prompts[2], range(3), intervened, rotation=True)
         found.append(
             (
                 [answer for batch in said for answer in batch],
                 [batch["layer_03"].tolist() for batch in states],
-                [(state.query.tolist(), state.rotation.own.tolist()) for state in seen.values()],
+                [(state.query.tolist(), state.rotation.cos.tolist()) for state in seen.values()],
                 module_activity(model, prompts).to_dict("list"),
             )
         )

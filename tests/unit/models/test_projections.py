@@ -12,7 +12,7 @@ from llm_figures.models.projection_layouts import (
     DOWN,
     FAMILIES,
     GATE,
-    MODULES,
+    PROJECTIONS,
     UP,
     Heads,
     K,
@@ -64,7 +64,7 @@ def randomised_biases(model):
 def test_every_family_has_its_columns_and_each_is_a_linear_map(family):
     model = randomised_biases(tiny.model(family))
     found = seen_in(model)
-    expected = [name for name in MODULES if not (family in UNGATED and name == GATE)]
+    expected = [name for name in PROJECTIONS if not (family in UNGATED and name == GATE)]
     by_layer = [projection.name for projection in projections(model) if projection.layer == 2]
     assert by_layer == expected
     assert {(layer, name) for layer, name, _ in found} == {

@@ -102,16 +102,16 @@ LOCAL = {"source": "path", "trust_remote_code": False, "safetensors_only": True}
 
 def test_a_local_folder_is_described_as_it_is(tmp_path):
     folder = tiny.save(tmp_path / "model")
-    card = prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path)
-    assert card["folder"] == str(folder)
-    assert (card["layers"], card["heads"], card["hidden_size"]) == (3, 4, 32)
+    model_info = prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path)
+    assert model_info["folder"] == str(folder)
+    assert (model_info["layers"], model_info["heads"], model_info["hidden_size"]) == (3, 4, 32)
     weights = (folder / "model.safetensors").read_bytes()
-    assert card["weights"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
+    assert model_info["weights"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
-    assert prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path) == card
+    assert prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path) == model_info
     trusted = {**LOCAL, "path": str(folder), "safetensors_only": False}
     assert prepare("mine", trusted, tmp_path)["weights"] == {
-        **card["weights"],
+        **model_info["weights"],
         "pytorch_model.bin": hashlib.sha256(b"pickle").hexdigest(),
     }
 
@@ -139,24 +139,26 @@ def test_a_gguf_file_is_converted_once_and_described(tmp_path):
     folder = tmp_path / "models"
     folder.mkdir()
     said = gguf_model.write(folder / "own.gguf")
-    card = prepare("mine", {**LOCAL, "path": str(folder / "own.gguf")}, tmp_path / "cache")
-    assert card["gguf"] == str(folder / "own.gguf")
-    assert card["file_sha256"] == hashlib.sha256((folder / "own.gguf").read_bytes()).hexdigest()
-    assert card["quantization_types"] == {"Q8_0": 21, "F32": 9}
-    assert (card["dtype"], card["layers"], card["parameters"]) == ("float32", 3, 52448)
-    weights = load_file(f"{card['folder']}/model.safetensors")
+    model_info = prepare("mine", {**LOCAL, "path": str(folder / "own.gguf")}, tmp_path / "cache")
+    assert model_info["gguf"] == str(folder / "own.gguf")
+    digest = hashlib.sha256((folder / "own.gguf").read_bytes()).hexdigest()
+    assert model_info["file_sha256"] == digest
+    assert model_info["quantization_types"] == {"Q8_0": 21, "F32": 9}
+    found = [model_info[key] for key in ("dtype", "layers", "parameters")]
+    assert found == ["float32", 3, 52448]
+    weights = load_file(f"{model_info['folder']}/model.safetensors")
     assert weights.keys() == said.keys()
     for name, expected in said.items():
         found = weights[name]
         if "q_proj" in name or "k_proj" in name:  # the file has their rows in another order
             found, expected = np.sort(found, axis=0), np.sort(expected, axis=0)
         np.testing.assert_array_equal(found, expected)
-    ids = AutoTokenizer.from_pretrained(card["folder"])("the lamp")["input_ids"]
+    ids = AutoTokenizer.from_pretrained(model_info["folder"])("the lamp")["input_ids"]
     assert ids == tiny.tokenizer()("the lamp")["input_ids"]
     # the same file, named otherwise, is the same conversion
     made = (tmp_path / "cache" / "models").stat().st_mtime_ns
     within = {**LOCAL, "path": str(folder), "file": "own.gguf"}
-    assert prepare("mine", within, tmp_path / "cache") == {**card, "entry": within}
+    assert prepare("mine", within, tmp_path / "cache") == {**model_info, "entry": within}
     assert (tmp_path / "cache" / "models").stat().st_mtime_ns == made
 
 
@@ -198,19 +200,19 @@ def test_the_gguf_file_of_a_wheel_stays_at_hand(wheel, tmp_path):
     pack(wheel, data)
     described = entry(wheel, file_sha256=hashlib.sha256(data).hexdigest())
     cache = tmp_path / "cache"
-    card = prepare("tiny", described, cache)
-    assert card["quantization_types"] == {"Q8_0": 21, "F32": 9}
-    kept = Path(card["gguf"])
+    model_info = prepare("tiny", described, cache)
+    assert model_info["quantization_types"] == {"Q8_0": 21, "F32": 9}
+    kept = Path(model_info["gguf"])
     assert kept.read_bytes() == data
     kept.write_bytes(b"another")
-    assert prepare("tiny", described, cache) == card
+    assert prepare("tiny", described, cache) == model_info
     assert kept.read_bytes() == data
     # without the file, and without an index to fetch it from, the converted model still serves
     shutil.rmtree(kept.parent)
     shutil.rmtree(cache / "wheels")
     wheel.unlink()
     without = {"gguf": None, "quantization_types": None}
-    assert prepare("tiny", described, cache) == {**card, **without}
+    assert prepare("tiny", described, cache) == {**model_info, **without}
 
 
 HUB = {
@@ -264,12 +266,12 @@ def refused(tmp_path, **changes):
 
 
 def test_a_hub_model_is_fetched_and_afterwards_needs_no_connection(served, tmp_path, monkeypatch):
-    card = prepare("far", HUB, tmp_path)
-    assert (card["repo"], card["revision"]) == (hub.REPO, hub.REVISION)
-    assert load_file(f"{card['folder']}/model.safetensors")
+    model_info = prepare("far", HUB, tmp_path)
+    assert (model_info["repo"], model_info["revision"]) == (hub.REPO, hub.REVISION)
+    assert load_file(f"{model_info['folder']}/model.safetensors")
     assert "model.safetensors" in served.downloaded
     reach(monkeypatch, "http://127.0.0.1:9")
-    assert prepare("far", HUB, tmp_path) == card
+    assert prepare("far", HUB, tmp_path) == model_info
 
 
 @pytest.mark.parametrize("where", ["refuse", "refuse_files"])
@@ -326,10 +328,10 @@ def test_a_gguf_file_of_the_hub(served, tmp_path):
     served.files = {"far.gguf": (tmp_path / "far.gguf").read_bytes()}
     assert "for its GGUF weights set file: far.gguf" in refused(tmp_path)
     assert "no file near.gguf; GGUF files there: far.gguf" in refused(tmp_path, file="near.gguf")
-    card = prepare("far", {**HUB, "file": "far.gguf"}, tmp_path / "cache")
-    assert (card["source"], card["revision"]) == ("hub", hub.REVISION)
-    assert card["quantization_types"] == {"Q8_0": 21, "F32": 9}
-    assert Path(card["gguf"]).read_bytes() == served.files["far.gguf"]
+    model_info = prepare("far", {**HUB, "file": "far.gguf"}, tmp_path / "cache")
+    assert (model_info["source"], model_info["revision"]) == ("hub", hub.REVISION)
+    assert model_info["quantization_types"] == {"Q8_0": 21, "F32": 9}
+    assert Path(model_info["gguf"]).read_bytes() == served.files["far.gguf"]
 
 
 def test_a_refused_connection_to_the_hub_is_one_clear_line(refusing_hub, tmp_path):

@@ -50,7 +50,7 @@ def test_effects_are_those_of_full_passes_with_one_projection_replaced(family):
     model = tiny.model(family, **({"logit_scale": 1.0} if family == "cohere" else {}))
     logits = model(torch.tensor([TEXTS[0]])).logits
     scores = ablation_scores(ablation_effects(model, TEXTS))
-    found = scores.set_index(["metric", "layer", "module"])["value"]
+    found = scores.set_index(["metric", "layer", "projection"])["value"]
     with torch.no_grad():
         for projection in projections(model):
             at = (projection.layer, projection.name)
@@ -68,7 +68,7 @@ def test_a_projection_without_effect_has_none_and_one_that_helps_costs():
     with torch.no_grad():
         model.model.layers[1].self_attn.o_proj.weight.zero_()
     scores = ablation_scores(ablation_effects(model, TEXTS)).set_index(
-        ["metric", "layer", "module"]
+        ["metric", "layer", "projection"]
     )["value"]
     for name in ("attn. q", "attn. k", "attn. v", "attn. o"):
         assert scores["ablation_kl", 1, name] == pytest.approx(0, abs=2e-6)
@@ -84,11 +84,11 @@ def test_the_blocks_before_are_not_run_again_and_copies_share_a_pass(monkeypatch
             lambda *_, layer=layer: runs.__setitem__(layer, runs[layer] + 1)
         )
     whole = ablation_effects(model, TEXTS[:1])
-    # once for the means, once unaltered, once for each block up to this one
+    # once for the means, once clean, once for each block up to this one
     assert runs == [3, 4, 5]
     runs[:] = [0, 0, 0]
     monkeypatch.setattr(module_ablation, "LOGIT_BYTES", 3 * len(TEXTS[0]) * 384 * 4)
     parts = ablation_effects(model, TEXTS[:1])  # three copies at a time
     assert runs == [2 + 3, 2 + 6, 2 + 9]
     assert parts["kl"].to_numpy() == pytest.approx(whole["kl"].to_numpy(), abs=1e-6)
-    assert list(parts["module"]) == list(whole["module"])
+    assert list(parts["projection"]) == list(whole["projection"])

@@ -188,7 +188,7 @@ def test_a_damaged_file_is_named(tmp_path):
 
 @pytest.fixture
 def wheel(tmp_path):
-    """A cache with a wheel that holds a GGUF file, and the card of its model."""
+    """A cache with a wheel that holds a GGUF file, and the model info of its model."""
     content = tmp_path / "a.gguf"
     content.write_bytes(b"GGUF" + b"x" * 100)
     (tmp_path / "wheels").mkdir()

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llm_figures.models.projection_layouts import MODULES
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.figure import colour_scale
 from llm_figures.modules.metrics import (
@@ -27,9 +27,9 @@ def table(metric, values):
     rows = [
         (layer, module, metric, value)
         for layer, row in enumerate(values)
-        for module, value in zip(MODULES, row, strict=False)
+        for module, value in zip(PROJECTIONS, row, strict=False)
     ]
-    return pd.DataFrame(rows, columns=["layer", "module", "metric", "value"])
+    return pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
 
 
 def test_one_metric_or_several_and_what_comes_with_them(options):

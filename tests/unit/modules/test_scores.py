@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tiny
-from llm_figures.models.projection_layouts import MODULES
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.models.projections import projections
 from llm_figures.modules.activity import module_activity
 from llm_figures.modules.scores import activity_scores, scores_of_measure
@@ -15,7 +15,7 @@ METRICS = ["operation_strength", "output_rms", "input_alignment"]
 
 def scores_of(model, texts=TEXTS):
     scores = activity_scores(module_activity(model, texts), METRICS)
-    return scores.set_index(["metric", "layer", "module"])["value"]
+    return scores.set_index(["metric", "layer", "projection"])["value"]
 
 
 def test_scores_are_the_mean_over_every_token_of_every_text():
@@ -48,7 +48,7 @@ def test_scores_are_the_mean_over_every_token_of_every_text():
             assert scores["output_rms", *at] == pytest.approx(rms, rel=1e-4)
             root = weight.shape[1] ** 0.5
             assert scores["input_alignment", *at] == pytest.approx(strength * root, rel=1e-4)
-    assert set(scores.index.get_level_values("module")) == set(MODULES)
+    assert set(scores.index.get_level_values("projection")) == set(PROJECTIONS)
 
 
 def test_alignment_of_random_directions_is_one_and_of_the_largest_singular_one_more():
@@ -60,7 +60,7 @@ def test_alignment_of_random_directions_is_one_and_of_the_largest_singular_one_m
         return pd.DataFrame(
             {
                 "layer": 0,
-                "module": "attn. q",
+                "projection": "attn. q",
                 "input_norm": np.linalg.norm(inputs, axis=1),
                 "output_norm": np.linalg.norm(inputs @ weight.T, axis=1),
                 "weight_norm": np.linalg.norm(weight),
@@ -83,11 +83,11 @@ def test_alignment_of_random_directions_is_one_and_of_the_largest_singular_one_m
 def test_experts_count_once_for_every_token_that_is_routed_to_them():
     model = tiny.model("mixtral")
     activity = module_activity(model, TEXTS)
-    of_experts = activity[activity["module"] == "mlp. up"]
+    of_experts = activity[activity["projection"] == "mlp. up"]
     pairs = of_experts.groupby(["text", "layer", "position"])["expert"].nunique()
     assert (pairs == 2).all()
     assert len(pairs) == 3 * 8
-    assert activity.loc[activity["module"] == "attn. q", "expert"].isna().all()
+    assert activity.loc[activity["projection"] == "attn. q", "expert"].isna().all()
     experts = model.model.layers[0].mlp.experts
     row = of_experts[of_experts["layer"] == 0].iloc[0]
     weight = experts.gate_up_proj[int(row["expert"]), 48:].detach()
@@ -99,11 +99,11 @@ def test_rows_are_in_the_order_of_the_figure():
     for family in ("llama", "mixtral"):
         activity = module_activity(tiny.model(family), TEXTS)
         scores = scores_of_measure("activity", {"activity": activity}, "output_rms")
-        assert list(scores["module"]) == list(MODULES) * 3
-        assert list(scores["layer"]) == [layer for layer in range(3) for _ in MODULES]
+        assert list(scores["projection"]) == list(PROJECTIONS) * 3
+        assert list(scores["layer"]) == [layer for layer in range(3) for _ in PROJECTIONS]
 
 
 def test_a_family_without_a_gate_has_no_gate():
-    assert set(scores_of(tiny.model("neox")).index.get_level_values("module")) == {
-        name for name in MODULES if name != "mlp. gate"
+    assert set(scores_of(tiny.model("neox")).index.get_level_values("projection")) == {
+        name for name in PROJECTIONS if name != "mlp. gate"
     }

@@ -8,7 +8,7 @@ import torch
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame, read_table, read_tensors, tensor_file
-from llm_figures.models.projection_layouts import MODULES
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.models.projections import watched
 from llm_figures.modules.probes import module_probe_scores
 from llm_figures.modules.schema import module_column, module_columns, module_states_schema
@@ -66,7 +66,7 @@ def test_the_size_of_a_batch_changes_nothing(tmp_path):
     for key, values in alone.items():
         assert np.array_equal(values, together[key]), key
     assert module_columns(path)[0] == (module_column(0, "attn. q"), 0, "attn. q")
-    assert [name for _, layer, name in module_columns(path) if layer == 2] == list(MODULES)
+    assert [name for _, layer, name in module_columns(path) if layer == 2] == list(PROJECTIONS)
 
 
 def planted():
@@ -87,8 +87,8 @@ def planted():
 def test_a_probe_finds_the_projection_that_tells_right_from_wrong():
     cell, states = planted()
     found = pd.DataFrame(module_probe_scores(states, np.arange(120), cell, PROTOCOL, jobs=1))
-    assert list(found.columns) == ["layer", "module", "metric", "value"]
-    assert list(zip(found["layer"], found["module"], strict=True)) == [s[:2] for s in states]
+    assert list(found.columns) == ["layer", "projection", "metric", "value"]
+    assert list(zip(found["layer"], found["projection"], strict=True)) == [s[:2] for s in states]
     assert found["value"][:2].between(0.35, 0.65).all()
     assert found["value"][2] > 0.97
 

@@ -224,7 +224,7 @@ def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
             for layer in range(28)
             for module in reversed(COLUMNS)
         ],
-        columns=["layer", "module", "metric", "value"],
+        columns=["layer", "projection", "metric", "value"],
     )
     svg = drawn(module_figure.draw, table, options["module_map"], tmp_path)
     found = texts(svg)

@@ -12,7 +12,7 @@ from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.provenance.manifest import packages, project
 from llm_figures.provenance.verification import NAMED, verify
 
-CARD = {"name": "mine", "folder": "/somewhere/mine", "weights": {"model.safetensors": "abc"}}
+MODEL_INFO = {"name": "mine", "folder": "/somewhere/mine", "weights": {"model.safetensors": "abc"}}
 STAGES = {
     "prepare_model": [],
     "quote_answers": [],
@@ -45,7 +45,7 @@ def folder(tmp_path):
     (folder / "figures").mkdir()
     (folder / "figures" / "one.svg").write_text("<svg/>")
     (folder / "figures" / ".one.pdf.17.partial").write_text("half")
-    (folder / "model.json").write_text(json.dumps(CARD))
+    (folder / "model.json").write_text(json.dumps(MODEL_INFO))
     write(folder)
     return folder
 

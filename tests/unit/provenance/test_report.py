@@ -345,7 +345,7 @@ def test_panels_name_their_cells_as_the_picture_shows_them(arguments):
     assert probe["values"][0][0] is None
     (modules,) = notes["module_map"]
     assert modules["rows"] == list("543210")  # layer 0 at the bottom
-    scores = report_files.module_scores().set_index(["layer", "module"])["value"]
+    scores = report_files.module_scores().set_index(["layer", "projection"])["value"]
     assert modules["values"][0][1] == pytest.approx(scores[5, "attn. k"], rel=1e-3)
     titles = [panel["title"] for panel in notes["mean_qkv"]]
     assert titles[:2] == ["Taking the Mean of Query (Input 1)", "Taking the Mean of Key (Input 1)"]

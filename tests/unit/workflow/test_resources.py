@@ -202,11 +202,11 @@ def test_where_a_models_size_is_known_from(tmp_path):
     assert shape.parameters == parameters
     assert (shape.layers, shape.heads, shape.key_value_heads, shape.head_dim) == (3, 4, 2, 12)
     assert shape.origin == str(folder / "config.json")
-    # the card of an earlier run comes first, as long as it is of the same entry
+    # the model info of an earlier run comes first, as long as it is of the same entry
     hub = {"source": "hub", "repo": "a/b", "revision": "0" * 40}
-    card = {"entry": hub, "parameters": 7, "layers": 5, "hidden_size": 8, "heads": 2}
+    model_info = {"entry": hub, "parameters": 7, "layers": 5, "hidden_size": 8, "heads": 2}
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "model.json").write_text(json.dumps(card))
+    (tmp_path / "b" / "model.json").write_text(json.dumps(model_info))
     stated = {"parameters": 9, "layers": 4, "hidden_size": 8, "heads": 2, "vocabulary": 10}
     stated["intermediate_size"] = 16
     assert find_model_size("b", hub | {"shape": stated}, tmp_path).parameters == 7
