@@ -39,7 +39,7 @@ class Captured:
     """Queries and keys of one layer in one forward pass, after any intervention, on the CPU.
 
     query: [batch, heads, tokens, head_dim]; key: [batch, key-value heads, tokens, head_dim].
-    window, softcap, sinks, rotation: see `attention.LayerStates`.
+    window, softcap, sinks, rotation: see `maps.LayerStates`.
     """
 
     query: torch.Tensor

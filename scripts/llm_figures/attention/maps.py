@@ -53,7 +53,7 @@ class LayerStates:
     stored_strength: np.ndarray | None = None
 
     def loaded(self) -> "LayerStates":
-        """These states; see `states_file.StoredStates`."""
+        """These states; see `qk_store.StoredStates`."""
         return self
 
     @property

@@ -17,7 +17,7 @@ SMALL = ["input", "layer", "component", "operation", "over", "epsilon", "stage",
 class StoredStates:
     """A row of an attention states file that is not read yet, and what is known of it.
 
-    It stands for `attention.LayerStates` wherever layers and heads are chosen; `loaded` reads it.
+    It stands for `maps.LayerStates` wherever layers and heads are chosen; `loaded` reads it.
     strength: [heads], F of every head; None in a pass with an intervention. rotated: whether it is
     known how the states were rotated.
     """
@@ -45,7 +45,7 @@ def stored_states(path: str | Path) -> list[StoredStates]:
     """All rows of an attention states file.
 
     Raises:
-        UserError: see `tensors.RowReader`; a layer whose states are not finite.
+        UserError: see `parquet_tensors.RowReader`; a layer whose states are not finite.
     """
     reader = RowReader(path)
     heads = reader.schema.field("query").type.shape[0]

@@ -106,7 +106,7 @@ def panel_maps(
 
 
 def text_bins(options: dict, states: LayerStates) -> np.ndarray:
-    """Where the bins begin in which a text is shown; see `attention.bin_edges`."""
+    """Where the bins begin in which a text is shown; see `maps.bin_edges`."""
     return bin_edges(states.query.shape[1], options.get("bins", BINS))
 
 

@@ -21,7 +21,7 @@ def attention_claims(
     """Rows of claims.parquet for one attention figure.
 
     cells: the figure's tidy cells, from which every value is taken.
-    options, clean, altered: what they were made from (see `attention_scores.attention_cells`);
+    options, clean, intervened: what they were made from (see `scores.attention_cells`);
         for the spread over inputs and over heads, which the figure itself does not show.
     """
     shown = maps_of(cells)

@@ -24,7 +24,7 @@ def probe_claims(
     """Rows of claims.parquet for the probe figure; its values are AUCs.
 
     scores: tidy scores. predictions: the probes' scores of single answers, as from
-    `probes.probe_cell`. answers: question_id, twin, correct of the valid answers.
+    `fitting.probe_cell`. answers: question_id, twin, correct of the valid answers.
 
     The spread is that over `DRAWS` bootstrap resamples of the questions that were tested, the same
     for all cells, so that a comparison of two cells is paired. The probes are not fitted again: it

@@ -96,7 +96,7 @@ def _described_gguf(gguf: Path | None, digest: str, where: str) -> dict:
     """What a model info says of the GGUF file behind a model.
 
     gguf: where the file itself lies, None where it was removed; file_sha256; quantization: a line;
-    quantization_types: {type: tensors}, see `gguf_files.tensor_types`.
+    quantization_types: {type: tensors}, see `gguf.tensor_types`.
     """
     return {
         "file_sha256": digest,

@@ -28,7 +28,7 @@ def colour_limits(
 def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[float, float]]:
     """The colours and the ends of the scale, for all `values` that are to be compared.
 
-    options: as from `module_metrics.drawing_options`. Where there is a centre (see `centre_of`),
+    options: as from `metrics.drawing_options`. Where there is a centre (see `centre_of`),
     the palette's middle stands there, and a step has the same change of colour on either side: of
     the palette only the part between the ends is used.
     """
@@ -61,7 +61,7 @@ def centre_of(options: dict, low: float, high: float) -> float | None:
 def draw(scores: pd.DataFrame, options: dict) -> Figure:
     """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order.
 
-    options: as from `module_metrics.drawing_options`.
+    options: as from `metrics.drawing_options`.
     """
     values = module_values(scores, options["metric"])
     cmap, limits = colour_scale(values.to_numpy(), options)

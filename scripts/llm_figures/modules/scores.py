@@ -13,7 +13,7 @@ def scores_of_measure(
 ) -> pd.DataFrame:
     """One metric's rows of modules/scores.parquet: layer, module, metric, value.
 
-    tables: what was measured, by measure (see `module_metrics.Metric`).
+    tables: what was measured, by measure (see `metrics.Metric`).
     """
     table = tables[measure]
     if measure == "activity":

@@ -13,7 +13,7 @@ from llm_figures.probe.hidden_states import check_finite, states_of_batches
 
 
 def module_states_columns(model: PreTrainedModel) -> list[tuple[int, str, int]]:
-    """(layer, module, d_out) of every projection, for `module_states_file.module_states_schema`."""
+    """(layer, module, d_out) of every projection, for `schema.module_states_schema`."""
     return [(found.layer, found.name, found.shape[0]) for found in projections(model)]
 
 
@@ -28,7 +28,7 @@ def module_states(
     batch_size: int,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
-    """Yield the columns of `module_states_file.module_states_schema` batch by batch.
+    """Yield the columns of `schema.module_states_schema` batch by batch.
 
     positions: {named token: position in prompt + answer} of each question, one token each.
 

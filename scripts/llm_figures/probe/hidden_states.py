@@ -32,7 +32,7 @@ def hidden_states(
     batch_size: int,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
-    """Yield the columns of `hidden_states_file.hidden_states_schema` batch by batch.
+    """Yield the columns of `schema.hidden_states_schema` batch by batch.
 
     prompts, answers: token ids of each question's prompt and generated answer.
     positions: {named token: position in prompt + answer} of each question.

@@ -30,7 +30,7 @@ def probe_scores(
 ) -> pd.DataFrame:
     """Tidy scores, one row per layer × token × metric × control.
 
-    predictions: as from `probes.probe_cell`, of all layers. cells: as from `probes.make_cells`.
+    predictions: as from `fitting.probe_cell`, of all layers. cells: as from `cells.make_cells`.
     answers: columns question_id, group, and those of `OUTPUT_BASELINES` that there are.
 
     control is "none" for the probe itself, else what stands beside it: "shuffled_labels" and

@@ -131,31 +131,31 @@ def test_partners_follow_the_model_s_layout(tmp_path):
     def first(family, **changes):
         return cached(tiny.model(family, **changes), tmp_path)[0].rotation
 
-    assert first("llama").partner.tolist() == [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5]
-    assert first("cohere").partner.tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
+    assert first("llama").pair_index.tolist() == [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5]
+    assert first("cohere").pair_index.tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
     neox = first("neox", rotary_pct=0.5)
-    assert neox.partner.tolist() == [2, 3, 0, 1, 4, 5, 6, 7]
-    assert (neox.own[:, 4:] == 1).all()
-    assert (neox.other[:, 4:] == 0).all()
+    assert neox.pair_index.tolist() == [2, 3, 0, 1, 4, 5, 6, 7]
+    assert (neox.cos[:, 4:] == 1).all()
+    assert (neox.sin[:, 4:] == 0).all()
     # Llama's first pair turns by one radian a position (Su et al. 2021, eq. 15).
     positions = np.arange(len(IDS))
-    np.testing.assert_allclose(first("llama").own[:, 0], np.cos(positions), atol=1e-6)
-    np.testing.assert_allclose(first("llama").other[:, 0], -np.sin(positions), atol=1e-6)
+    np.testing.assert_allclose(first("llama").cos[:, 0], np.cos(positions), atol=1e-6)
+    np.testing.assert_allclose(first("llama").sin[:, 0], -np.sin(positions), atol=1e-6)
     scaled = first("llama", **YARN)
-    np.testing.assert_allclose(scaled.own[0], 0.1 * np.log(4) + 1, atol=1e-6)
+    np.testing.assert_allclose(scaled.cos[0], 0.1 * np.log(4) + 1, atol=1e-6)
 
 
 def test_layers_of_two_frequencies_have_rotations_of_their_own(tmp_path):
     sliding, full, again = (states.rotation for states in cached(tiny.model("gemma3"), tmp_path))
-    np.testing.assert_array_equal(sliding.own, again.own)
-    assert np.abs(sliding.own - full.own).max() > 0.1
+    np.testing.assert_array_equal(sliding.cos, again.cos)
+    assert np.abs(sliding.cos - full.cos).max() > 0.1
 
 
 def test_a_rotation_found_in_pieces_is_the_same(monkeypatch, tmp_path):
     whole = cached(tiny.model(), tmp_path)[0].rotation
     monkeypatch.setattr("llm_figures.attention.rope_capture.BASIS_ENTRIES", 5 * len(IDS) * 12)
     pieces = cached(tiny.model(), tmp_path)[0].rotation
-    for name in ("own", "other", "partner"):
+    for name in ("cos", "sin", "pair_index"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
 
 

@@ -157,7 +157,7 @@ def test_large_data_are_gzipped_or_named(arguments, tmp_path, monkeypatch):
     page = Page(built(arguments, tmp_path))
     (link, _), *_ = page.of("a", download="tiny_module_map.csv.gz")
     csv = gzip.decompress(page.content(link["href"]))
-    assert csv.startswith(b"layer,module,metric,value\n0,attn. q,")
+    assert csv.startswith(b"layer,projection,metric,value\n0,attn. q,")
     monkeypatch.setattr(report, "MOST_DATA", 100)
     text = built(arguments, tmp_path)
     assert "parquet;base64" not in text
