@@ -25,7 +25,7 @@ def last_files(wildcards):
 
 
 def earlier_model_info(wildcards):
-    """The model_info of the checkpoint that the module map compares with, where one of its metrics does."""
+    """That of the checkpoint which the module map compares with, where one of its metrics does."""
     asked = of_measure(module_metrics(wildcards.model), "updates")
     return {"earlier": compared_model_info(wildcards)} if asked else {}
 
