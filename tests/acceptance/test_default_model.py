@@ -30,7 +30,7 @@ from llm_figures.attention.maps import (
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("acceptance")]
+pytestmark = pytest.mark.acceptance
 
 FIGURES = [
     "mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "probe_curves", "module_map",
