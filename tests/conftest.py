@@ -9,9 +9,20 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parent.parent
 # What takes long is begun first, so that no worker is left alone with it at the end.
 FIRST = ("acceptance", "slow", "slurm", "workflow", "browser")
+# Tests that share something costly, by the start of their names, stay with one worker.
+TOGETHER = (
+    "tests/acceptance/",
+    "tests/slurm/",
+    "tests/browser/",
+    "tests/workflow/test_bundle.py",
+    "tests/workflow/test_finetune.py",
+    "tests/unit/provenance/test_report.py",
+)
 
 # Threads of torch that wait leave their core to the tests beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Some containers set it; every job would compile the library anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Nothing of the library is imported up here: the workers inherit the environment of the process
 # that starts them, and huggingface_hub is told by it to stay offline once a model was loaded.
@@ -22,11 +33,22 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Every test goes to the worker that is free, but for those that stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item):
         marked = (n for n, name in enumerate(FIRST) if item.get_closest_marker(name))
-        in_group = item.get_closest_marker("xdist_group") is not None
-        return next(marked, len(FIRST)), not in_group
+        return next(marked, len(FIRST)), not item.nodeid.startswith(TOGETHER)
 
     items.sort(key=rank)
 

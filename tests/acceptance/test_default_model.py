@@ -31,7 +31,7 @@ from llm_figures.claims.figures import FIGURES
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("acceptance")]
+pytestmark = pytest.mark.acceptance
 
 DRAWN = (*FIGURES, "probe_curves", "choices")
 EXACT = ["exact_answer_first", "exact_answer_last"]

@@ -11,7 +11,7 @@ import pytest
 import build_report
 import report_files
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 FLAGS = [
     "--headless=new",

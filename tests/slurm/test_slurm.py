@@ -17,7 +17,7 @@ from submitted import finished, profile_options, submissions
 from llm_figures.claims.figures import FIGURES
 from llm_figures.provenance.reproduction import SAME_BYTES, compare_runs
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slurm
 
 # One job per model and stage, or per shard of a stage.
 SUBMITTED = {

@@ -13,7 +13,7 @@ import pytest
 from llm_figures.claims.figures import FIGURES
 from project import Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("bundle")]
+pytestmark = pytest.mark.workflow
 
 # Stands before every module of that name: whoever imports it fails.
 REFUSED = "raise ImportError('{name} is not for drawing')\n"

@@ -12,7 +12,7 @@ import pytest
 
 from project import tiny_project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("finetune")]
+pytestmark = pytest.mark.workflow
 
 TAUGHT = {
     "source": "finetune",

@@ -24,8 +24,6 @@ from llm_figures.plotting import drawing
 from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
 
-pytestmark = pytest.mark.xdist_group("report")  # draws all figures first
-
 FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 
 
