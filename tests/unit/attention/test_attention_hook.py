@@ -4,10 +4,10 @@ import torch
 from transformers import BloomConfig, BloomForCausalLM
 
 import tiny
-from llm_figures.attention.attention_hook import tap
-from llm_figures.attention.capture import capture_attention, state_rows
+from llm_figures.attention.attention_hook import hook_attention
+from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import layer_states
+from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 
@@ -18,16 +18,16 @@ FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "neox"]
 def cached(model, tmp_path, interventions=None):
     """States of all layers, by way of the file."""
     captured = capture_attention(model, IDS, range(3), interventions)
-    schema, rows = state_rows(tiny.tokenizer(), 1, IDS, captured, longest=len(IDS) + 3)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, IDS, captured, longest=len(IDS) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
-    return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
+    return [states for _, states in read_layer_states(read_table(tmp_path / "states.parquet"))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cached_states_give_the_weights_of_eager_attention(family, tmp_path):
     model = tiny.model(family)
-    found = [states.weights() for states in cached(model, tmp_path)]
+    found = [states.compute_weights() for states in cached(model, tmp_path)]
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         expected = model(torch.tensor([IDS]), output_attentions=True).attentions
@@ -46,7 +46,7 @@ def test_an_empty_tap_changes_no_logit_and_leaves_the_model_as_it_was(family):
     before = {name: weight.clone() for name, weight in before.items()}
     with torch.inference_mode():
         plain = model(ids).logits
-        with tap(model, capture=range(3)):
+        with hook_attention(model, capture=range(3)):
             tapped = model(ids).logits
         after = model(ids).logits
     assert torch.equal(plain, tapped)
@@ -58,10 +58,10 @@ def test_an_empty_tap_changes_no_logit_and_leaves_the_model_as_it_was(family):
 def test_the_tap_is_undone_after_an_exception():
     model = tiny.model()
     implementation = model.config._attn_implementation
-    with pytest.raises(KeyError), tap(model, capture=[0]):
+    with pytest.raises(KeyError), hook_attention(model, capture=[0]):
         raise KeyError
     assert model.config._attn_implementation == implementation
-    with tap(model, capture=[0]) as captured, torch.inference_mode():
+    with hook_attention(model, capture=[0]) as captured, torch.inference_mode():
         model(torch.tensor([IDS]))
     assert captured[0].query.shape == (1, 4, len(IDS), 12)
     assert captured[0].key.shape == (1, 2, len(IDS), 12)
@@ -73,8 +73,8 @@ def test_a_pass_with_the_change_in_one_layer_agrees_with_the_cached_states(
     intervention, layer, tmp_path
 ):
     model = tiny.model()
-    from_cache = cached(model, tmp_path)[layer].intervened(intervention).weights()
-    in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].weights()
+    from_cache = cached(model, tmp_path)[layer].intervene(intervention).compute_weights()
+    in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].compute_weights()
     np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
 
 
@@ -82,7 +82,10 @@ def test_a_pass_with_the_change_in_one_layer_agrees_with_the_cached_states(
 def test_an_altered_pass_agrees_with_a_hand_written_one(intervention):
     """Eager attention whose projections are altered by hand gives the same logits."""
     model = tiny.model()
-    with tap(model, interventions=dict.fromkeys(range(3), intervention)), torch.inference_mode():
+    with (
+        hook_attention(model, interventions=dict.fromkeys(range(3), intervention)),
+        torch.inference_mode(),
+    ):
         tapped = model(torch.tensor([IDS])).logits
 
     def by_hand(module, query, key, value, mask, scaling, **_):
@@ -128,7 +131,7 @@ def test_an_architecture_that_bypasses_the_interface_is_refused_by_name():
     model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=16, n_layer=2, n_head=2))
     with (
         pytest.raises(UserError, match="type bloom .* attention interface"),
-        tap(model, capture=[0]),
+        hook_attention(model, capture=[0]),
     ):
         model(torch.tensor([[1, 2, 3]]))
 
@@ -165,7 +168,7 @@ def test_eager_attention_of_a_long_text_is_run_on_some_queries_at_a_time(
 
 def test_layers_can_be_kept_one_by_one():
     model, kept = tiny.model(), []
-    with tap(model, range(3), keep=lambda layer, state: kept.append((layer, state))) as captured:
+    with hook_attention(model, range(3), on_layer=lambda *pair: kept.append(pair)) as captured:
         with torch.inference_mode():
             model(torch.tensor([IDS]))
         assert captured == {}
@@ -183,7 +186,7 @@ def test_a_pass_ends_where_the_last_layer_is_captured(layers):
     stopped = capture_attention(model, IDS, layers)
     assert begun == list(range(max(layers) + 1))
     assert ended == list(range(max(layers)))
-    with tap(model, capture=layers) as whole, torch.inference_mode():
+    with hook_attention(model, capture=layers) as whole, torch.inference_mode():
         model(torch.tensor([IDS]))
     assert stopped.keys() == whole.keys() == set(layers)
     assert all(torch.equal(stopped[layer].key, whole[layer].key) for layer in layers)

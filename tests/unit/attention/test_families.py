@@ -13,9 +13,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 import tiny
-from llm_figures.attention.attention_hook import tap
-from llm_figures.attention.capture import capture_attention, state_rows
-from llm_figures.attention.maps import LayerStates, layer_states
+from llm_figures.attention.attention_hook import hook_attention
+from llm_figures.attention.capture import build_state_rows, capture_attention
+from llm_figures.attention.maps import LayerStates
+from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.inference.generation import generate
 from llm_figures.models.loading import decoder, decoder_layers
@@ -96,10 +97,10 @@ def logits_of(model, ids=IDS):
 def cached(model, tmp_path, interventions=None, ids=IDS):
     """States of all layers, by way of the file."""
     captured = capture_attention(model, ids, everywhere, interventions)
-    schema, rows = state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
-    return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
+    return [states for _, states in read_layer_states(read_table(tmp_path / "states.parquet"))]
 
 
 @contextmanager
@@ -132,7 +133,7 @@ def largest(found, expected):
 
 def test_cached_states_give_the_weights_of_eager_attention(family, model, tmp_path):
     expected = eager(model)
-    found = [states.weights() for states in cached(model, tmp_path)]
+    found = [states.compute_weights() for states in cached(model, tmp_path)]
     told(family, "weights, float32", largest(found, expected), 1e-5)
     # The comparison means something only if attention is not uniform, nor all on one token.
     assert np.abs(found[1][:, -1] - 1 / len(IDS)).max() > 0.1
@@ -159,7 +160,7 @@ def test_in_bfloat16_the_weights_are_eagers_but_for_its_rounding(family, tmp_pat
         scores = found.query @ found.key.repeat(group, axis=0).transpose(0, 2, 1) * found.scaling
         roundings = 3 + 3 * (found.softcap is not None)
         bound = min(np.tanh(roundings * 2**-8 * np.abs(scores).max() / 2) + 2**-9, 1 / 32)
-        told(family, "weights, bfloat16", largest([found.weights()], [expected]), bound)
+        told(family, "weights, bfloat16", largest([found.compute_weights()], [expected]), bound)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -175,7 +176,7 @@ def test_a_padded_batch_gives_the_states_of_each_text_by_itself(family, side):
         places.append(slice(start, start + len(text)))
         ids[row, places[row]], mask[row, places[row]] = text, 1
     positions = torch.tensor((mask.cumsum(axis=1) - 1).clip(0))
-    with tap(model, everywhere) as captured, torch.inference_mode():
+    with hook_attention(model, everywhere) as captured, torch.inference_mode():
         decoder(model)(
             input_ids=torch.tensor(ids),
             attention_mask=torch.tensor(mask),
@@ -193,7 +194,7 @@ def test_a_padded_batch_gives_the_states_of_each_text_by_itself(family, side):
                 LayerStates(
                     *(1, layer, query.numpy(), key.numpy(), one.scaling, one.window, one.softcap),
                     None if one.sinks is None else one.sinks.numpy(),
-                ).weights()
+                ).compute_weights()
                 for query, key in (
                     (one.query[0], one.key[0]),
                     (among.query[row][:, place], among.key[row][:, place]),
@@ -292,13 +293,13 @@ def test_altered_maps_are_those_of_a_slow_reference(where, family, model, tmp_pa
         interventions = dict.fromkeys(where, made)
         expected, logits = by_hand(model, interventions)
         states = cached(model, tmp_path, interventions)
-        worst = max(worst, largest([s.weights() for s in states], expected))
-        with tap(model, interventions=interventions):
+        worst = max(worst, largest([s.compute_weights() for s in states], expected))
+        with hook_attention(model, interventions=interventions):
             tapped = logits_of(model)
         worst_logits = max(worst_logits, float((tapped - logits).abs().max() / logits.abs().max()))
         if len(where) == 1:
             (layer,) = where
-            found = before[layer].intervened(made).weights()
+            found = before[layer].intervene(made).compute_weights()
             worst = max(worst, largest([found], [expected[layer]]))
         if made.component != "value" or made.operation != "scale":  # a norm after may undo that
             assert not torch.allclose(tapped, plain, atol=1e-3), made

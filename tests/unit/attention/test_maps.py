@@ -7,14 +7,15 @@ from llm_figures.attention.interventions import STAGES, Intervention
 from llm_figures.attention.maps import (
     LayerStates,
     distance_to_uniform,
-    equal_change,
+    find_equivalent,
+    find_strongest_head,
+    find_strongest_layer,
     sink_strength,
-    strongest_head,
-    strongest_layer,
     uniform_causal,
 )
+from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.rope import Rotation
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.scores import compute_cells
 
 TOKENS = 9
 
@@ -30,7 +31,7 @@ def states(layer=0, index=1, seed=0, sink=0.0, heads=(0, 1, 2, 3)):
 
 
 def test_rows_sum_to_one_and_nothing_looks_ahead():
-    weights = states().weights()
+    weights = states().compute_weights()
     np.testing.assert_allclose(weights.sum(axis=-1), 1)
     assert (weights[:, ~np.tri(TOKENS, dtype=bool)] == 0).all()
 
@@ -48,33 +49,35 @@ def test_weights_of_a_small_example_by_hand():
     query, key = np.array([[[1.0], [2.0]]]), np.array([[[3.0], [1.0]]])
     second = np.exp([6.0, 2.0]) / np.exp([6.0, 2.0]).sum()
     np.testing.assert_allclose(
-        LayerStates(1, 0, query, key, scaling=1.0).weights(), [[[1, 0], second]]
+        LayerStates(1, 0, query, key, scaling=1.0).compute_weights(), [[[1, 0], second]]
     )
     capped = 2 * np.tanh(np.array([6.0, 2.0]) / 2)
     np.testing.assert_allclose(
-        LayerStates(1, 0, query, key, 1.0, softcap=2.0).weights()[0, 1],
+        LayerStates(1, 0, query, key, 1.0, softcap=2.0).compute_weights()[0, 1],
         np.exp(capped) / np.exp(capped).sum(),
     )
-    np.testing.assert_allclose(LayerStates(1, 0, query, key, 1.0, window=1).weights(), [np.eye(2)])
+    np.testing.assert_allclose(
+        LayerStates(1, 0, query, key, 1.0, window=1).compute_weights(), [np.eye(2)]
+    )
     with_sink = np.exp([6.0, 2.0]) / np.exp([6.0, 2.0, 4.0]).sum()
     np.testing.assert_allclose(
-        LayerStates(1, 0, query, key, 1.0, sinks=np.array([4.0])).weights()[0, 1], with_sink
+        LayerStates(1, 0, query, key, 1.0, sinks=np.array([4.0])).compute_weights()[0, 1], with_sink
     )
 
 
 def test_scaling_the_query_is_scaling_the_key_and_value_changes_nothing():
     before = states(sink=2)
-    scaled = [before.intervened(Intervention(c, "scale", epsilon=0.3)) for c in ("query", "key")]
-    np.testing.assert_allclose(scaled[0].weights(), scaled[1].weights(), atol=1e-12)
-    assert np.abs(scaled[0].weights() - before.weights()).max() > 0.05
-    value = before.intervened(Intervention("value", "scale", epsilon=1e-10))
-    np.testing.assert_array_equal(value.weights(), before.weights())
+    scaled = [before.intervene(Intervention(c, "scale", epsilon=0.3)) for c in ("query", "key")]
+    np.testing.assert_allclose(scaled[0].compute_weights(), scaled[1].compute_weights(), atol=1e-12)
+    assert np.abs(scaled[0].compute_weights() - before.compute_weights()).max() > 0.05
+    value = before.intervene(Intervention("value", "scale", epsilon=1e-10))
+    np.testing.assert_array_equal(value.compute_weights(), before.compute_weights())
 
 
 def test_the_mean_key_over_tokens_gives_the_uniform_causal_map():
-    mean = states(sink=2).intervened(Intervention("key", "mean", over="tokens")).weights()
+    mean = states(sink=2).intervene(Intervention("key", "mean", over="tokens")).compute_weights()
     np.testing.assert_allclose(mean, np.broadcast_to(uniform_causal(TOKENS), mean.shape))
-    query = states(sink=2).intervened(Intervention("query", "mean", over="tokens")).weights()
+    query = states(sink=2).intervene(Intervention("query", "mean", over="tokens")).compute_weights()
     assert distance_to_uniform(query).min() > 0.05
 
 
@@ -90,12 +93,11 @@ def test_sink_strength_and_distance_of_known_maps():
 
 def test_auto_picks_the_planted_layer_and_head():
     layers = [states(layer, seed=layer, sink=3.0 if layer == 2 else 0.0) for layer in range(4)]
-    assert strongest_layer(layers) == 2
-    assert strongest_head([states(sink=3.0, heads=[3])]) == 3
+    assert find_strongest_layer(layers) == 2
+    assert find_strongest_head([states(sink=3.0, heads=[3])]) == 3
 
 
-MEAN = {"operation": "mean", "over": "features", "components": ["query", "key", "value"]}
-SHOWN = {"scope": "layer", "stage": "after_rotary", "layer": "auto", "head": "mean"}
+MEAN = AttentionScoring(operation="mean", over="features")
 
 
 def test_cells_are_tidy_and_hold_the_altered_weights():
@@ -104,38 +106,34 @@ def test_cells_are_tidy_and_hold_the_altered_weights():
         for index in (1, 2)
         for layer in range(3)
     ]
-    cells = attention_cells("mean_qkv", {**MEAN, **SHOWN}, clean)
+    cells = compute_cells("mean_qkv", MEAN, clean)
     assert len(cells) == 2 * 3 * TOKENS**2
     assert cells["layer"].unique() == [1]
     panel = cells[(cells["panel_row"] == 1) & (cells["panel_column"] == 0)]
     assert set(panel["input"]) == {2}
-    expected = next(s for s in clean if (s.input, s.layer) == (2, 1)).intervened(
+    expected = next(s for s in clean if (s.input, s.layer) == (2, 1)).intervene(
         Intervention("query", "mean", over="features")
     )
     table = panel.pivot(index="query_position", columns="key_position", values="weight")
-    np.testing.assert_allclose(table, expected.weights().mean(axis=0))
+    np.testing.assert_allclose(table, expected.compute_weights().mean(axis=0))
 
 
 def test_a_head_can_be_chosen():
     clean = [states(sink=3.0, heads=[2])]
     for head, expected in ((1, 1), ("auto", 2)):
-        cells = attention_cells("mean_qkv", {**MEAN, **SHOWN, "head": head}, clean)
+        cells = compute_cells("mean_qkv", MEAN.changed(head=head), clean)
         assert cells["head"].unique() == [str(expected)]
         value = cells[cells["component"] == "value"]
         np.testing.assert_allclose(
-            value["weight"].to_numpy().reshape(TOKENS, TOKENS), clean[0].weights()[expected]
+            value["weight"].to_numpy().reshape(TOKENS, TOKENS), clean[0].compute_weights()[expected]
         )
 
 
 def test_scale_panels_are_components_by_epsilon():
-    options = {
-        "operation": "scale",
-        "epsilon": [0.5, 1e-3],
-        "components": ["query", "value"],
-        "input": 1,
-        **SHOWN,
-    }
-    cells = attention_cells("scale_qkv", options, [states(sink=3.0)])
+    options = AttentionScoring(
+        operation="scale", epsilon=[0.5, 1e-3], components=["query", "value"]
+    )
+    cells = compute_cells("scale_qkv", options, [states(sink=3.0)])
     rows = cells.drop_duplicates(["panel_row", "panel_column"])
     assert list(zip(rows["component"], rows["epsilon"], strict=True)) == [
         ("query", 0.5),
@@ -152,11 +150,12 @@ def test_scale_panels_are_components_by_epsilon():
 def test_a_head_by_itself_has_the_weights_that_it_has_among_the_others(sinks):
     """Four query heads read two key-value heads."""
     every = replace(states(sink=1.0), sinks=sinks, window=5, softcap=4.0)
+    weights = every.compute_weights()
     for head in range(4):
-        alone = every.head(head)
+        alone = every.select_head(head)
         assert alone.query.shape == alone.key.shape == (1, TOKENS, 6)
-        np.testing.assert_allclose(alone.weights()[0], every.weights()[head], atol=1e-15)
-    assert np.abs(every.weights()[0] - every.weights()[1]).max() > 0.05
+        np.testing.assert_allclose(alone.compute_weights()[0], weights[head], atol=1e-15)
+    assert np.abs(weights[0] - weights[1]).max() > 0.05
 
 
 @pytest.mark.parametrize("component", ["query", "key"])
@@ -164,8 +163,8 @@ def test_a_head_by_itself_can_be_altered(component):
     made = Intervention(component, "mean", over="features")
     for head in range(4):
         np.testing.assert_allclose(
-            states().head(head).intervened(made).weights()[0],
-            states().intervened(made).weights()[head],
+            states().select_head(head).intervene(made).compute_weights()[0],
+            states().intervene(made).compute_weights()[head],
         )
 
 
@@ -194,15 +193,17 @@ def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options)
         rotation=Rotation(np.cos(angle), sine, np.array([1, 0, 3, 2])),
     )
     change = Intervention(kind, stage=stage, **options)
-    own, other = (states.intervened(made).weights() for made in (change, equal_change(change)))
+    own, other = (
+        states.intervene(made).compute_weights() for made in (change, find_equivalent(change))
+    )
     np.testing.assert_allclose(other, own, rtol=1e-12)
 
 
 def test_only_changes_of_equal_maps_are_computed_in_each_others_place():
     def equal(component, operation, stage="after_rotary", **options):
-        return equal_change(Intervention(component, operation, stage=stage, **options))
+        return find_equivalent(Intervention(component, operation, stage=stage, **options))
 
-    assert equal("value", "scale", epsilon=2.0) is equal_change(None) is None
+    assert equal("value", "scale", epsilon=2.0) is find_equivalent(None) is None
     assert equal("key", "scale", epsilon=2.0) == equal("query", "scale", epsilon=2.0)
     assert equal("key", "scale", epsilon=2.0) != equal("key", "scale", epsilon=3.0)
     assert equal("key", "mean", over="features") == equal("query", "mean", over="features")
