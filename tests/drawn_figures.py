@@ -1,4 +1,4 @@
-"""Tables to draw and what is read back from a drawn SVG."""
+"""Tables to draw, and the contents of a drawn SVG."""
 
 import xml.etree.ElementTree as ET
 

@@ -64,7 +64,7 @@ SIZES = [1, 8 * TOKENS, 8 * TOKENS * 7, 8 * TOKENS**2, 8 * TOKENS**2 * 3, 8 * TO
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_blocks_put_together_are_the_weights(size, kind):
+def test_blocks_joined_are_the_weights(size, kind):
     whole = states(**KINDS[kind])
     expected, found = whole.compute_weights(), np.full((4, TOKENS, TOKENS), np.nan)
     for heads, rows, weights in whole.iterate_blocks(size):
@@ -77,7 +77,7 @@ def test_blocks_put_together_are_the_weights(size, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_measured_in_blocks_is_what_the_map_has(size, kind, monkeypatch):
+def test_measures_computed_in_blocks_are_those_of_the_whole_map(size, kind, monkeypatch):
     whole = states(**KINDS[kind])
     expected = whole.compute_weights()
     monkeypatch.setattr(attention, "BLOCK_BYTES", size)
@@ -90,7 +90,7 @@ def test_what_is_measured_in_blocks_is_what_the_map_has(size, kind, monkeypatch)
         np.testing.assert_allclose(one, expected[head], rtol=1e-13, atol=0)
 
 
-def test_a_short_texts_numbers_are_to_the_bit_those_of_the_whole_map():
+def test_a_short_text_gives_exactly_the_numbers_of_the_whole_map():
     whole = states()
     mean = compute_mean_map(whole, bin_edges(TOKENS, 256))
     np.testing.assert_array_equal(mean, whole.compute_weights().mean(axis=0))
@@ -155,7 +155,7 @@ def planted_claim(statistic, **changes):
     return about | changes
 
 
-def test_cells_say_what_they_hold():
+def test_cells_name_their_bins():
     short, long_ = states(tokens=9, index=1), states(tokens=41, index=2)
     cells = compute_cells("mean_qkv", OPTIONS.changed(bins=9), [short, long_])
     first, second = (cells[cells["input"] == index] for index in (1, 2))
@@ -233,13 +233,7 @@ def states_file(tmp_path):
     path = tmp_path / "states.parquet"
     batches = [
         build_state_rows(
-            *(
-                tokenizer,
-                index,
-                ids,
-                capture_attention(model, ids, range(3), rotation=True),
-                longest,
-            )
+            tokenizer, index, ids, capture_attention(model, ids, range(3), rotation=True), longest
         )
         for index, ids in enumerate(texts, 1)
     ]
@@ -248,7 +242,7 @@ def states_file(tmp_path):
 
 
 @pytest.mark.parametrize("group_bytes", [1, 100_000, tensors.ROW_GROUP_BYTES])
-def test_rows_read_one_by_one_are_those_of_the_whole_file(group_bytes, states_file, monkeypatch):
+def test_rows_read_one_at_a_time_are_those_of_the_whole_file(group_bytes, states_file, monkeypatch):
     path, _, _ = states_file
     expected = [row for _, row in read_layer_states(read_table(path))]
     rewritten = path.with_name("rewritten.parquet")
@@ -275,7 +269,7 @@ def test_rows_read_one_by_one_are_those_of_the_whole_file(group_bytes, states_fi
     assert find_strongest_head(rows) == find_strongest_head(expected)
 
 
-def test_a_figure_from_stored_rows_is_that_from_states(states_file):
+def test_stored_rows_give_the_same_cells_as_states(states_file):
     path, _, _ = states_file
     options = OPTIONS.changed(layer="auto", head="auto")
     whole = [row for _, row in read_layer_states(read_table(path))]
@@ -283,16 +277,16 @@ def test_a_figure_from_stored_rows_is_that_from_states(states_file):
     pd.testing.assert_frame_equal(stored, compute_cells("mean_qkv", options, whole))
 
 
-def test_altered_passes_are_read_by_what_was_made(states_file):
+def test_passes_with_interventions_are_found_by_intervention(states_file):
     path, model, texts = states_file
-    owed = [
+    passes = [
         (index, Intervention("key", "scale", epsilon=e)) for index in (1, 2) for e in (0.5, 0.1)
     ]
-    intervened = path.with_name("altered.parquet")
-    write_tensors(intervened, run_interventions(model, tiny.tokenizer(), texts, [1], owed))
+    intervened = path.with_name("intervened.parquet")
+    write_tensors(intervened, run_interventions(model, tiny.tokenizer(), texts, [1], passes))
     found = open_intervened_states(intervened)
-    assert set(found) == {(1, index, made) for index, made in owed}
-    assert found[1, 2, owed[3][1]].load().input == 2
+    assert set(found) == {(1, index, intervention) for index, intervention in passes}
+    assert found[1, 2, passes[3][1]].load().input == 2
     assert {states_.strength for states_ in found.values()} == {None}
     assert open_intervened_states(None) is None
 
@@ -306,12 +300,12 @@ def test_damaged_rows_are_named(states_file):
         open_states(path)[5].load()
 
 
-def test_a_text_that_the_model_does_not_take_is_named():
+def test_a_text_that_is_too_long_is_named():
     with pytest.raises(UserError, match=r"^config: inputs\[2\]: \d+ tokens, .* accepts at most 8"):
         tokenize_texts(tiny.tokenizer(), ["The lake", tiny.TEXTS[0]], context_length=8)
 
 
-# The picture.
+# The figure.
 
 
 def drawn(options, texts, **changes):
@@ -342,12 +336,12 @@ def test_binned_panels_name_the_positions_of_their_bins():
     plt.close(fig)
 
 
-def test_tokens_stand_along_the_maps_where_they_are_readable():
+def test_tokens_label_the_maps_if_they_are_readable():
     options = OPTIONS.changed(bins=256, tick_labels="tokens")
     _, fig = drawn(options, [states(tokens=9, index=1), states(tokens=12, index=2)])
     words = [f"word{place}" for place in range(12)]
     assert list(axis_labels(fig.axes[0])) == [words[:9], words[:9]]
-    assert list(axis_labels(fig.axes[1])) == [words[:9], []]  # rows are named at the left alone
+    assert list(axis_labels(fig.axes[1])) == [words[:9], []]  # rows are labelled only at the left
     assert list(axis_labels(fig.axes[3])) == [words, words]
     plt.close(fig)
     _, fig = drawn(options.changed(components=["query"]), [states(tokens=200)])
@@ -360,7 +354,7 @@ def test_tokens_stand_along_the_maps_where_they_are_readable():
     plt.close(fig)
 
 
-def test_labels_do_not_overlap_nor_leave_the_picture():
+def test_labels_neither_overlap_nor_leave_the_figure():
     for tokens, wanted in ((30, "tokens"), (90, "tokens"), (256, "positions")):
         _, fig = drawn(
             OPTIONS.changed(bins=64, tick_labels=wanted, components=["query"]),

@@ -21,7 +21,7 @@ TOKENS = 9
 
 
 def states(layer=0, index=1, seed=0, sink=0.0, heads=(0, 1, 2, 3)):
-    """Random states; `sink` makes every query of `heads` look to the first token."""
+    """Random states; `sink` makes every query of `heads` attend to the first token."""
     random = np.random.default_rng(seed)
     query, key = random.normal(size=(4, TOKENS, 6)), random.normal(size=(2, TOKENS, 6))
     for head in heads:
@@ -30,7 +30,7 @@ def states(layer=0, index=1, seed=0, sink=0.0, heads=(0, 1, 2, 3)):
     return LayerStates(index, layer, query, key, scaling=6**-0.5)
 
 
-def test_rows_sum_to_one_and_nothing_looks_ahead():
+def test_rows_sum_to_one_and_no_query_attends_ahead():
     weights = states().compute_weights()
     np.testing.assert_allclose(weights.sum(axis=-1), 1)
     assert (weights[:, ~np.tri(TOKENS, dtype=bool)] == 0).all()
@@ -100,7 +100,7 @@ def test_auto_picks_the_planted_layer_and_head():
 MEAN = AttentionScoring(operation="mean", over="features")
 
 
-def test_cells_are_tidy_and_hold_the_altered_weights():
+def test_cells_are_tidy_and_hold_the_intervened_weights():
     clean = [
         states(layer, index, seed=10 * layer + index, sink=3.0 * (layer == 1))
         for index in (1, 2)
@@ -147,7 +147,7 @@ def test_scale_panels_are_components_by_epsilon():
 
 
 @pytest.mark.parametrize("sinks", [None, np.array([0.5, -1.0, 2.0, 0.0])])
-def test_a_head_by_itself_has_the_weights_that_it_has_among_the_others(sinks):
+def test_a_selected_head_has_the_weights_that_it_has_among_the_others(sinks):
     """Four query heads read two key-value heads."""
     every = replace(states(sink=1.0), sinks=sinks, window=5, softcap=4.0)
     weights = every.compute_weights()
@@ -159,12 +159,12 @@ def test_a_head_by_itself_has_the_weights_that_it_has_among_the_others(sinks):
 
 
 @pytest.mark.parametrize("component", ["query", "key"])
-def test_a_head_by_itself_can_be_altered(component):
-    made = Intervention(component, "mean", over="features")
+def test_a_selected_head_can_be_intervened_on(component):
+    intervention = Intervention(component, "mean", over="features")
     for head in range(4):
         np.testing.assert_allclose(
-            states().select_head(head).intervene(made).compute_weights()[0],
-            states().intervene(made).compute_weights()[head],
+            states().select_head(head).intervene(intervention).compute_weights()[0],
+            states().intervene(intervention).compute_weights()[head],
         )
 
 
@@ -176,8 +176,8 @@ def test_a_head_by_itself_can_be_altered(component):
      {"operation": "scale", "epsilon": 0.3}],
     ids=str,
 )  # fmt: skip
-def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options):
-    """Softcap, window, sinks and rotation all follow the scores or come before them."""
+def test_equivalent_interventions_give_equal_maps(stage, kind, options):
+    """Also with a soft cap, a window, sinks and a rotation."""
     random = np.random.default_rng(3)
     angle = random.uniform(0, 6, size=(9, 2)).repeat(2, axis=1)
     sine = np.sin(angle) * [-1, 1, -1, 1]
@@ -192,14 +192,15 @@ def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options)
         sinks=random.normal(size=4),
         rotation=Rotation(np.cos(angle), sine, np.array([1, 0, 3, 2])),
     )
-    change = Intervention(kind, stage=stage, **options)
+    intervention = Intervention(kind, stage=stage, **options)
     own, other = (
-        states.intervene(made).compute_weights() for made in (change, find_equivalent(change))
+        states.intervene(one).compute_weights()
+        for one in (intervention, find_equivalent(intervention))
     )
     np.testing.assert_allclose(other, own, rtol=1e-12)
 
 
-def test_only_changes_of_equal_maps_are_computed_in_each_others_place():
+def test_only_interventions_of_equal_maps_are_equivalent():
     def equal(component, operation, stage="after_rotary", **options):
         return find_equivalent(Intervention(component, operation, stage=stage, **options))
 

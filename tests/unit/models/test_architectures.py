@@ -1,4 +1,4 @@
-"""Which models are taken, told from config.json, and held against what the tap meets in a pass."""
+"""Which models are supported according to config.json, and according to the attention hook."""
 
 import json
 
@@ -54,7 +54,7 @@ SUPPORTED = {
     "granite": t.GraniteConfig(**SMALL),
 }  # fmt: skip
 BYPASS = "do not pass attention through transformers' attention interface, so it cannot be captured"
-# Of the bypassing ones that run here: what the tap says in a pass must agree.
+# Of the bypassing ones that run here: what the attention hook says in a pass must agree.
 BYPASSING = {
     "bloom": t.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64),
     "falcon": t.FalconConfig(

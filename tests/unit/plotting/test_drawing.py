@@ -1,4 +1,4 @@
-"""Figures read back from their SVG: titles, ticks, order, text that stays text."""
+"""Figures read back from their SVG: titles, ticks, order, and text that stays text."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -41,7 +41,7 @@ def titles(root):
     return {name: re.sub(r" ([,.])", r"\1", " ".join(parts)) for name, parts in found.items()}
 
 
-def test_the_mean_figure_carries_the_published_titles(options, tmp_path):
+def test_the_mean_figure_has_the_published_titles(options, tmp_path):
     table = cells("mean_qkv", options["mean_qkv"])
     svg = drawn(attention_figure.draw, table, attention(options, "mean_qkv"), tmp_path)
     found = titles(svg)
@@ -88,14 +88,14 @@ def title_places(root):
     return found
 
 
-def test_the_title_of_the_control_says_which_axis(options, tmp_path):
+def test_the_title_of_the_control_names_its_axis(options, tmp_path):
     table = cells("mean_qkv_tokens", options["mean_qkv_tokens"])
     svg = drawn(attention_figure.draw, table, attention(options, "mean_qkv_tokens"), tmp_path)
     title = titles(svg)["figure-title"]
     assert title == "The Mean Operation over Tokens For *Query*, *Key* and *Value*"
 
 
-def test_the_scale_figure_carries_the_published_titles(options, tmp_path):
+def test_the_scale_figure_has_the_published_titles(options, tmp_path):
     table = cells("scale_qkv", options["scale_qkv"])
     found = titles(drawn(attention_figure.draw, table, attention(options, "scale_qkv"), tmp_path))
     title = "The Attention Weight after Modifying Query, Key and Value"
