@@ -8,7 +8,12 @@ from matplotlib.patches import Rectangle
 
 from llm_figures.core.numbers import with_interval
 from llm_figures.models.layer_checks import check_shape
-from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
+from llm_figures.plotting.drawing import (
+    add_colour_bar,
+    choose_tick_step,
+    draw_heatmap,
+    find_colour_map,
+)
 from llm_figures.probe.best_cell import BestCell, find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, FITTED, LABELS
 from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, describe_method
@@ -34,7 +39,7 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
     fig, ax = plt.subplots(
         figsize=(0.42 * len(tokens) + 1.4, max(0.17 * rows, 2.2) + 1.3), layout="constrained"
     )
-    mesh = probe_panel(values, ax, options["palette"], options["limits"], tick_step(rows))
+    mesh = probe_panel(values, ax, options["palette"], options["limits"], choose_tick_step(rows))
     ax.set(xlabel="Token", ylabel="Layer")
     if options["highlight"]:
         check_shape({"probe_auc": options}, {"layers": rows - 1, "heads": None})
@@ -64,7 +69,7 @@ def draw_highlight(ax, highlight: dict, tokens: list[str], depth: int) -> None:
 def probe_bar(fig: Figure, mesh, options: dict, **place):
     """The colour bar of a metric, between the options' limits."""
     low, high = options["limits"]
-    return colour_bar(
+    return add_colour_bar(
         fig,
         mesh,
         LABELS[options["metric"]],
@@ -89,10 +94,10 @@ def probe_panel(
     the mesh for a colour bar.
     """
     tokens, rows = list(values.columns), len(values)
-    mesh = heatmap(
+    mesh = draw_heatmap(
         values,
         ax,
-        cmap=colour_map(palette),
+        cmap=find_colour_map(palette),
         limits=limits,
         title=title,
         xticklabels=tokens,

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llm_figures.plotting.drawing import colour_bar, tick_step
+from llm_figures.plotting.drawing import add_colour_bar, choose_tick_step
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import LABELS
 from llm_figures.probe.figure import describe_best_cell, probe_panel, probe_values
@@ -39,14 +39,21 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
     )
     for ax, preset in zip(axes, presets, strict=False):
         mesh = probe_panel(
-            values[preset], ax, options["palette"], options["limits"], tick_step(rows), preset
+            values[preset],
+            ax,
+            options["palette"],
+            options["limits"],
+            choose_tick_step(rows),
+            preset,
         )
         ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == presets[0] else "")
-    colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
+    add_colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
     title = "strict − published"
-    mesh = probe_panel(difference, axes[2], "coolwarm", [-extent, extent], tick_step(rows), title)
+    mesh = probe_panel(
+        difference, axes[2], "coolwarm", [-extent, extent], choose_tick_step(rows), title
+    )
     axes[2].set(title=title, xlabel="Token", ylabel="")
-    colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
+    add_colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
     return fig
 
 
