@@ -7,7 +7,9 @@ from llm_figures.comparison.figure import comparison_caption, draw_comparison, u
 from llm_figures.comparison.tables import usable_tables
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
+from llm_figures.core.options import read_options
 from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.style import Style
 
 
 def main(
@@ -25,7 +27,7 @@ def main(
     tables, left_out = usable_tables(
         models, missing, partial(unusable, figure, options=options), figure
     )
-    with drawing_style(**style):
+    with drawing_style(read_options(Style, style, "config: style")):
         save(draw_comparison(figure, tables, options), pictures)
         text = comparison_caption(figure, tables, options, folders, left_out)
     write_text(caption, text)

@@ -3,19 +3,19 @@
 from importlib import import_module
 
 from llm_figures.core.job import job
+from llm_figures.core.options import read_options
 from llm_figures.plotting.drawing import render
+from llm_figures.plotting.style import Style
 
 if "snakemake" in globals():
     with job(snakemake):
-        module = import_module(snakemake.params.module)
         render(
-            module.draw,
-            module.describe,
+            import_module(snakemake.params.module),
             scores=snakemake.input.scores,
-            pictures=[snakemake.output[kind] for kind in ("pdf", "svg", "png")],
+            files=[snakemake.output[kind] for kind in ("pdf", "svg", "png")],
             caption=snakemake.output.caption,
             panels=snakemake.output.panels,
             model=snakemake.params.model,
             options=snakemake.params.options,
-            style=snakemake.params.style,
+            style=read_options(Style, snakemake.params.style, "config: style"),
         )

@@ -8,15 +8,16 @@ import pandas as pd
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.scores import attention_cells
 from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.style import Style
 from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.protocol import PRESETS
 
 SVG = "{http://www.w3.org/2000/svg}"
-STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 200}
+STYLE = Style().changed(dpi=200)
 
 
 def drawn(draw, table, options, folder):
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         save(draw(table, options), [folder / f"figure.{kind}" for kind in ("pdf", "svg", "png")])
     return ET.parse(folder / "figure.svg").getroot()
 

@@ -16,6 +16,7 @@ from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.figure import COLUMNS
 from llm_figures.plotting.drawing import render
+from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
@@ -26,7 +27,7 @@ from llm_figures.workflow.figures import FIGURES, figures_of_target
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]
 LAYERS = 5
-STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 100}
+STYLE = Style().changed(dpi=100)
 HOSTILE = '<script>alert("1")</script> & w < 0.5'
 PROTOCOL = {"protocol": PRESETS["strict"].plain()}
 KINDS = ("pdf", "svg", "png")
@@ -203,26 +204,22 @@ def make(folder: Path, root: Path) -> dict:
     tables = {name: cells(name, figures[name]) for name in ATTENTION_FIGURES}
     tables |= {"probe_auc": probe_scores(), "module_map": module_scores()}
     drawn = {
-        **{
-            name: (attention_figure.draw, attention_figure.describe, figures[name])
-            for name in ATTENTION_FIGURES
-        },
-        "probe_auc": (probe_figure.draw, probe_figure.describe, probe),
-        "module_map": (module_figure.draw, module_figure.describe, figures["module_map"]),
-        "probe_curves": (curves_figure.draw, curves_figure.describe, curves),
+        **{name: (attention_figure, figures[name]) for name in ATTENTION_FIGURES},
+        "probe_auc": (probe_figure, probe),
+        "module_map": (module_figure, figures["module_map"]),
+        "probe_curves": (curves_figure, curves),
     }
     data, files = {}, []
-    for name, (draw, describe, options) in drawn.items():
+    for name, (module, options) in drawn.items():
         if name in tables:
             data[name] = str(folder / f"{name}.parquet")
             write_frame(tables[name], data[name])
         made = [str(folder / f"{name}.{kind}") for kind in (*KINDS, "caption.txt")]
         panels = str(folder / f"{name}.panels.json")
         render(
-            draw,
-            describe,
+            module,
             scores=data.get(name, data.get("probe_auc")),
-            pictures=made[:3],
+            files=made[:3],
             caption=made[3],
             model=MODEL,
             options=options,

@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import matplotlib as mpl
 
@@ -22,7 +24,9 @@ from matplotlib.transforms import Bbox
 
 from llm_figures.core.atomic_files import whole_file, write_text
 from llm_figures.core.errors import UserError
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.plotting.style import Style
 
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
 # From so many cells a side on, a cell is about as wide as the frame's line.
@@ -32,22 +36,22 @@ MOST_CELLS = 100_000
 
 
 @contextmanager
-def drawing_style(font: str, font_size: float, dpi: int) -> Iterator[None]:
+def drawing_style(style: Style) -> Iterator[None]:
     """Draw inside the block: vector text stays text, and nothing depends on the day or the run.
 
     Raises:
         UserError: a font that matplotlib does not know.
     """
-    if font not in get_font_names():
-        raise UserError(f"config: style.font: {font!r} is not known to matplotlib")
+    if style.font not in get_font_names():
+        raise UserError(f"config: style.font: {style.font!r} is not known to matplotlib")
     settings = {
-        "font.family": font,
-        "font.size": font_size,
-        "axes.titlesize": font_size,
+        "font.family": style.font,
+        "font.size": style.font_size,
+        "axes.titlesize": style.font_size,
         "svg.fonttype": "none",
         "svg.hashsalt": "llm-figures",
         "pdf.fonttype": 42,
-        "savefig.dpi": dpi,
+        "savefig.dpi": style.dpi,
         "axes.linewidth": 0.6,
         "xtick.major.width": 0.6,
         "ytick.major.width": 0.6,
@@ -236,24 +240,30 @@ def _rounded(value: float) -> float | None:
 
 
 def render(
-    draw: Callable[[pd.DataFrame, dict], Figure],
-    describe: Callable[[pd.DataFrame, str, dict], str],
+    module: ModuleType,
     *,
     scores: str,
-    pictures: Sequence[str],
+    files: Sequence[str],
     caption: str,
+    panels: str,
     model: str,
-    options: dict,
-    style: dict,
-    panels: str | None = None,
+    options: Mapping[str, Any],
+    style: Style,
 ) -> None:
-    """Draw one figure from its tidy scores and write its pictures and its caption.
+    """Draw one figure from its tidy scores and write its files and its caption.
 
-    panels: where the places and values of its heatmaps are noted.
+    module: has `draw(scores, options)`, which returns the figure, and `describe(scores, model,
+        options)`, which returns the caption.
+    files: see `save`. panels: JSON file for `panel_notes`.
+    options: plain values, which both functions get as an object of the module's class `OPTIONS`;
+        as they are if the module has none.
 
-    draw: (scores, options) -> figure. describe: (scores, model, options) -> caption.
+    Raises:
+        UserError: options that are not of that class; an unknown font or palette.
     """
+    if kind := getattr(module, "OPTIONS", None):
+        options = read_options(kind, options, f"options of {module.__name__}")
     table = read_frame(scores)
-    with drawing_style(**style):
-        save(draw(table, options), pictures, panels)
-    write_text(caption, describe(table, model, options))
+    with drawing_style(style):
+        save(module.draw(table, options), files, panels)
+    write_text(caption, module.describe(table, model, options))

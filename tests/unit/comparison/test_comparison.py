@@ -62,7 +62,7 @@ def drawn(options):
     def draw(figure, count=3, **changes):
         options["probe_auc"]["tokens"] = TOKENS["strict"]
         shown = tables(figure, options, count)
-        with drawing_style(**{**STYLE, **changes}):
+        with drawing_style(STYLE.changed(**changes)):
             fig = draw_comparison(figure, shown, options[figure])
             fig.draw_without_rendering()
         return fig, shown
@@ -130,7 +130,7 @@ def test_a_rectangle_outside_a_model_is_left_out_and_said(options):
     probe.update(tokens=TOKENS["strict"])
     probe["highlight"]["layers"] = [2, 8]
     shown = tables("probe_auc", options)
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         fig = draw_comparison("probe_auc", shown, probe)
     assert [len(mesh.axes.patches) for mesh in meshes(fig)] == [0, 1, 1]
     assert "rectangle's layers are outside first." in comparison_caption(
@@ -200,7 +200,7 @@ def test_inputs_and_tokens_of_another_number_have_blocks_of_their_own(options):
         "three": cells("mean_qkv", options["mean_qkv"]),
         "one": cells("mean_qkv", options["mean_qkv"], inputs=1),
     }
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         fig = draw_comparison("mean_qkv", shown, options["mean_qkv"])
     assert len(meshes(fig)) == 12
     assert panel_labels(shown["one"]) == (["*Query*", "*Key*", "*Value*"], ["Input 1"])
@@ -212,7 +212,7 @@ def test_a_module_that_a_model_lacks_is_an_empty_column(options):
         "all": module_scores(4),
         "less": module_scores(4, modules=[name for name in COLUMNS if name != "mlp. gate"]),
     }
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         fig = draw_comparison("module_map", shown, options["module_map"])
     gate = meshes(fig)[1].get_array().reshape(4, 7)[:, COLUMNS.index("mlp. gate")]
     assert np.ma.getmaskarray(gate).all()
@@ -221,12 +221,12 @@ def test_a_module_that_a_model_lacks_is_an_empty_column(options):
 
 
 def test_labels_of_layers_keep_apart():
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         assert [layer_step(rows, 4.0) for rows in (5, 25, 33, 81, 200)] == [1, 1, 2, 4, 10]
 
 
 def test_long_names_are_broken_where_they_can_be():
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         assert wrapped("short", 2, 9) == "short"
         lines = wrapped(LONG, 1.2, 9).split("\n")
         assert "".join(lines) == LONG
@@ -237,7 +237,7 @@ def test_long_names_are_broken_where_they_can_be():
 
 def test_names_are_not_read_as_formulas(options, tmp_path):
     shown = {"a$x$": module_scores(3), "b_1": module_scores(4)}
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         fig = draw_comparison("module_map", shown, options["module_map"])
         save(fig, [tmp_path / "figure.svg"])
     assert {"a$x$", "b_1"} <= set(texts(ET.parse(tmp_path / "figure.svg").getroot()))

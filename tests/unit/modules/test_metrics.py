@@ -14,8 +14,9 @@ from llm_figures.modules.metrics import (
     shown_metrics,
 )
 from llm_figures.plotting.drawing import colour_map, drawing_style
+from llm_figures.plotting.style import Style
 
-STYLE = {"font": "DejaVu Sans", "font_size": 9, "dpi": 100}
+STYLE = Style().changed(dpi=100)
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_a_caption_gives_the_formula_and_the_range(metric, options):
         assert "base" in caption
     if METRICS[metric].neutral is not None:  # all of them lie within the values, or near them
         assert f"the middle colour at {METRICS[metric].neutral:g}" in caption
-    with drawing_style(**STYLE):
+    with drawing_style(STYLE):
         fig = module_figure.draw(table(metric, values), chosen)
     assert fig.axes[-1].get_ylabel() == METRICS[metric].label
 
@@ -119,7 +120,7 @@ def test_a_caption_gives_the_formula_and_the_range(metric, options):
 def test_cells_that_are_all_alike_or_all_empty_are_drawn(options):
     for value in (0.0, 0.3, np.nan):
         chosen = drawing_options(options, "update_effective_rank")
-        with drawing_style(**STYLE):
+        with drawing_style(STYLE):
             module_figure.draw(table("update_effective_rank", np.full((2, 7), value)), chosen)
     empty = table("update_effective_rank", np.full((2, 7), np.nan))
     assert "No cell has a value" in module_figure.describe(empty, "tuned", chosen)

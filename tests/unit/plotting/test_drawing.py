@@ -15,6 +15,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.figure import COLUMNS
 from llm_figures.plotting.drawing import colour_map, drawing_style, tick_step
+from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
@@ -291,6 +292,6 @@ def test_unknown_palettes_and_fonts_are_one_clear_line():
         colour_map("Bleus")
     with (
         pytest.raises(UserError, match=r"style.font: 'Comic' is not known"),
-        drawing_style("Comic", 9, 300),
+        drawing_style(Style(font="Comic")),
     ):
         pass

@@ -356,7 +356,7 @@ def test_panels_name_their_cells_as_the_picture_shows_them(arguments):
 
 def test_very_large_maps_are_noted_without_their_values(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "MOST_CELLS", 10)
-    with drawing.drawing_style(**report_files.STYLE):
+    with drawing.drawing_style(report_files.STYLE):
         fig = build_probe(arguments)
         drawing.save(fig, [tmp_path / "probe_auc.png"], tmp_path / "probe_auc.panels.json")
     notes = json.loads((tmp_path / "probe_auc.panels.json").read_text())
