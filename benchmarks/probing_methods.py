@@ -182,7 +182,7 @@ def _made_up(task: dict):
             "question_id": np.arange(count),
             "correct": ~wrong,
             "hold_out": False,
-            "twin": np.arange(count),
+            "split_group": np.arange(count),
             "group": "",
         }
     )

@@ -5,7 +5,7 @@ import pyarrow as pa
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.inference.prompts import fill, plain_ids, too_long
+from llm_figures.inference.prompts import fill, tokenize_texts, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.probe.p_true import choice_tokens, p_true
 
@@ -38,7 +38,9 @@ def main(
     begun, *tokens = choice_tokens(tokenizer, ask["if_true"], ask["if_false"])
     asked = [
         (key, ids + begun)
-        for key, ids in zip(rows["question_id"].tolist(), plain_ids(tokenizer, texts), strict=True)
+        for key, ids in zip(
+            rows["question_id"].tolist(), tokenize_texts(tokenizer, texts), strict=True
+        )
         if not too_long(ids + begun, 1, longest)
     ]
     if len(asked) < len(rows):

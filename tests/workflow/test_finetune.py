@@ -14,7 +14,7 @@ from project import tiny_project
 
 pytestmark = pytest.mark.workflow
 
-TAUGHT = {
+FINETUNED = {
     "source": "finetune",
     "base": "tiny",
     "groups": ["capital", "symbol"],
@@ -29,13 +29,13 @@ TAUGHT = {
 def taught(tmp_path_factory, root):
     """All figures of a fine-tuned model, whose base is not among the run's models."""
     project = tiny_project(tmp_path_factory.mktemp("taught"), root)
-    project.change(model="taught", model_sources__taught=dict(TAUGHT))
+    project.change(model="taught", model_sources__taught=dict(FINETUNED))
     project.run()
     return project
 
 
 def test_a_fine_tuned_model_is_taken_as_any_other(taught):
-    results = taught.folder / "results" / "taught"
+    results = taught.folder / "results" / "finetuned"
     assert (results / "figures" / "probe_auc.svg").is_file()
     # of the base nothing is made but its model info
     base = taught.folder / "results" / "tiny"
@@ -55,7 +55,7 @@ def test_a_fine_tuned_model_is_taken_as_any_other(taught):
 
 
 def test_the_manifest_and_verify_know_what_training_made(taught):
-    results = taught.folder / "results" / "taught"
+    results = taught.folder / "results" / "finetuned"
     manifest = json.loads((results / "manifest.json").read_text())
     made = {name for name, file in manifest["files"].items() if file["made_by"] == "finetune_model"}
     names = ("questions.parquet", "steps.parquet", "model.safetensors")
@@ -94,7 +94,7 @@ def test_training_is_done_again_when_what_it_depends_on_changed(taught, tmp_path
 
 def test_another_base_is_trained_again_and_repeats_to_the_byte(taught, tmp_path):
     project = taught.copy(tmp_path)
-    model_info = project.folder / "results" / "taught" / "model.json"
+    model_info = project.folder / "results" / "finetuned" / "model.json"
     before = json.loads(model_info.read_text())["weights"]
     project.run(str(model_info.relative_to(project.folder)), "--forcerun", "finetune_model")
     assert json.loads(model_info.read_text())["weights"] == before
@@ -110,8 +110,8 @@ def test_another_base_is_trained_again_and_repeats_to_the_byte(taught, tmp_path)
 
 def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp_path):
     project = taught.copy(tmp_path)
-    folder = project.folder / "results" / "taught" / "finetuned"
-    log = project.folder / "results" / "taught" / "logs" / "finetune_model.log"
+    folder = project.folder / "results" / "finetuned" / "finetuned"
+    log = project.folder / "results" / "finetuned" / "logs" / "finetune_model.log"
     project.change(model_sources__taught__steps=100_000)
     process = subprocess.Popen(
         project.command("results/taught/model.json"),
@@ -137,7 +137,7 @@ def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp
     project.run("results/taught/model.json")
     assert not list(folder.glob(".model.*"))
     assert len(pd.read_parquet(folder / "steps.parquet")) == 9
-    model_info = json.loads((project.folder / "results" / "taught" / "model.json").read_text())
+    model_info = json.loads((project.folder / "results" / "finetuned" / "model.json").read_text())
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert model_info["weights"] == {"model.safetensors": digest}
 

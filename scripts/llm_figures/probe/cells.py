@@ -94,7 +94,7 @@ def make_cells(
     """
     answers = answers.sort_values("question_id", ignore_index=True)
     labels = 1 - answers["correct"].to_numpy(int)  # a wrong answer is what the probe detects
-    twins = answers["twin"].to_numpy()
+    twins = answers["split_group"].to_numpy()
     groups = pd.factorize(answers["group"].fillna(""))[0]
     divisions = splits(labels, twins, answers["hold_out"].to_numpy(bool), protocol)
     at = pd.Series(np.arange(len(answers)), index=answers["question_id"])

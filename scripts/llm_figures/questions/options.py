@@ -1,10 +1,14 @@
 """Options of the questions and of the exact answers in what a model says."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from llm_figures.core.options import AnyText, Holds, Integer, Options, Says
+from llm_figures.core.result_folders import at_home
+
+# Keys of `Dataset` that name a column.
+COLUMNS = ("question", "answer", "id", "group", "frame", "label")
 
 _QUOTE = """\
 Q: What is the capital of Greenland?
@@ -101,6 +105,20 @@ class Dataset(Options):
 
     seed: Annotated[Integer, Field(ge=0)] = 0
     """Seed of that sample."""
+
+    def resolved(self) -> Self:
+        """The same dataset with `source` auto resolved and ~ in paths expanded."""
+        source = self.source
+        if source == "auto":
+            source = "path" if self.path is not None else "facts" if self.repo is None else "hub"
+        if source != "path":
+            return self.changed(source=source)
+        path, hold_out = (file and at_home(file) for file in (self.path, self.hold_out))
+        return self.changed(source=source, path=path, hold_out=hold_out)
+
+    def columns(self) -> dict[str, str]:
+        """{key: column} of the keys that name a column, such as question and answer."""
+        return {key: column for key in COLUMNS if (column := getattr(self, key)) is not None}
 
 
 class ExactAnswer(Options):

@@ -1,11 +1,11 @@
-"""On the CPU neither the batch, the shard nor the threads a question is in move a bit of it."""
+"""On the CPU no bit of a question's results depends on its batch, its shard or the threads."""
 
 import numpy as np
 import pytest
 import torch
 
 import tiny
-from llm_figures.inference.batching import filled, of_one_key, padded_length, whole
+from llm_figures.inference.batching import batch_by_key, pad_batch, padded_length, round_up
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.probe.hidden_states import hidden_states
@@ -40,15 +40,15 @@ def chosen(questions):
     return list(np.arange(len(PROMPTS))[questions])
 
 
-def test_rows_are_filled_up_to_whole_fours_on_the_cpu_alone():
+def test_batches_are_padded_to_multiples_of_four_on_the_cpu_alone():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [whole(n) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
+    assert [round_up(n) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
     assert [padded_length(n, 20) for n in (1, 8, 9, 17, 20)] == [8, 8, 16, 20, 20]
     assert padded_length(17, None) == 24
-    assert of_one_key([8, 16, 8, 8], 2) == [[0, 2], [3], [1]]
-    assert filled([3, 5], cpu) == [3, 5, 5, 5]
-    assert filled([3, 5, 7, 9], cpu) == [3, 5, 7, 9]
-    assert filled([3, 5], gpu) == [3, 5]
+    assert batch_by_key([8, 16, 8, 8], 2) == [[0, 2], [3], [1]]
+    assert pad_batch([3, 5], cpu) == [3, 5, 5, 5]
+    assert pad_batch([3, 5, 7, 9], cpu) == [3, 5, 7, 9]
+    assert pad_batch([3, 5], gpu) == [3, 5]
     assert len(shared_prefix([[1] * 20, [1] * 21])) == 16
 
 

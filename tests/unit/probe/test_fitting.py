@@ -39,7 +39,7 @@ def answered(labels, group=None, **columns):
             "correct": labels == 0,
             "valid": True,
             "hold_out": False,
-            "twin": np.arange(count),
+            "split_group": np.arange(count),
             "group": group if group is not None else None,
             "answer": "x",
             **columns,
