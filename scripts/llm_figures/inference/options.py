@@ -51,30 +51,30 @@ class QuestionFormat(Options):
     template around system and user."""
 
     preamble: AnyText = _PREAMBLE
-    """Of few_shot: text before every question, such as solved ones
+    """For few_shot: text before every question, such as solved ones
 
-    Of few_shot: text before every question, such as solved ones. It is computed once. Questions
+    For few_shot: text before every question, such as solved ones. It is computed once. Questions
     that occur in it are left out of the probe."""
 
     template: Annotated[AnyText, Holds(("{question}",))] = "Q: {question}\nA:"
-    """Of few_shot and completion: the question itself
+    """For few_shot and completion: the question itself
 
-    Of few_shot and completion: the question itself, for which {question} stands."""
+    For few_shot and completion: the text in which {question} stands for the question."""
 
     system: AnyText | None = None
-    """Of chat: the system message; null for none."""
+    """For chat: the system message; null for none."""
 
     user: Annotated[AnyText, Holds(("{question}",))] = "{question}"
-    """Of chat: the user's message
+    """For chat: the user's message
 
-    Of chat: the user's message, in which {question} stands for the question."""
+    For chat: the user's message, in which {question} stands for the question."""
 
     stop: Annotated[
         Literal["auto"] | Annotated[tuple[NonEmpty, ...], Items()],
         by_kind,
         Says("auto or a list of texts"),
     ] = "auto"
-    """Or strings; auto: a new line, nothing for chat
+    """A list of texts, or auto: a new line, nothing for chat
 
     An answer ends before any of these strings, and at the model's own end of text. auto is a new
     line for few_shot and completion, and nothing for chat."""

@@ -73,10 +73,10 @@ def test_answers_are_those_of_the_smaller_batch(sampling, logged):
 
 
 def test_states_are_those_of_the_smaller_batch(logged):
-    found, expected = states(crowded(4), 16), states(tiny.model(), 4)
-    assert set(found) == set(expected)
+    actual, expected = states(crowded(4), 16), states(tiny.model(), 4)
+    assert set(actual) == set(expected)
     for column in expected:
-        np.testing.assert_array_equal(found[column], expected[column])
+        np.testing.assert_array_equal(actual[column], expected[column])
     assert "going on with 4" in logged.text
 
 
@@ -98,8 +98,8 @@ def test_nothing_is_lost_or_done_twice():
         return batch
 
     batches = [list(range(at, at + 8)) for at in range(0, 40, 8)] + [[40, 41, 42]]
-    found = [item for batch, _ in with_oom_backoff(batches, compute) for item in batch]
-    assert found == done == list(range(43))
+    results = [item for batch, _ in with_oom_backoff(batches, compute) for item in batch]
+    assert results == done == list(range(43))
     assert tried[:3] == [8, 4, 2]
     assert set(tried[3:]) == {2, 1}
 

@@ -41,8 +41,8 @@ def answers(model, tokenizer, ids, **settings):
 
 def test_answers_are_those_of_transformers_own_greedy_search(model, tokenizer):
     ids = prompts(tokenizer)
-    found = answers(model, tokenizer, ids, batch_size=3)
-    assert sorted(found) == list(range(len(QUESTIONS)))
+    generated = answers(model, tokenizer, ids, batch_size=3)
+    assert sorted(generated) == list(range(len(QUESTIONS)))
     for index, prompt in enumerate(ids):
         with torch.inference_mode():
             expected = model.generate(
@@ -52,8 +52,8 @@ def test_answers_are_those_of_transformers_own_greedy_search(model, tokenizer):
                 do_sample=False,
             )[0, len(prompt) :].tolist()
         text = tokenizer.decode([token for token in expected if token != tokenizer.eos_token_id])
-        assert found[index].text == text.split("\n")[0]
-        assert found[index].answer_ids == expected[: len(found[index].answer_ids)]
+        assert generated[index].text == text.split("\n")[0]
+        assert generated[index].answer_ids == expected[: len(generated[index].answer_ids)]
 
 
 def same(left, right):

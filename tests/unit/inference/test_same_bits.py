@@ -55,17 +55,17 @@ def test_batches_are_padded_to_multiples_of_four_on_the_cpu_alone():
 def test_answers_and_their_log_probabilities(model, prompts):
     def answers(batch_size, questions, threads):
         torch.set_num_threads(threads)
-        asked = chosen(questions)
+        indices = chosen(questions)
         batches = generate(
             model,
             tiny.tokenizer(),
-            [prompts[at] for at in asked],
+            [prompts[at] for at in indices],
             stop=list("\neaist ?0123"),  # some stop early: rows leave a batch
             max_new_tokens=10,
             batch_size=batch_size,
             prefix=shared_prefix(prompts),
         )
-        return {asked[answer.index]: answer for batch in batches for answer in batch}
+        return {indices[answer.index]: answer for batch in batches for answer in batch}
 
     reference = answers(64, slice(None), 1)
     assert len(reference) == len(PROMPTS)
@@ -79,13 +79,13 @@ def test_answers_and_their_log_probabilities(model, prompts):
 def states(model, prompts, batch_size, questions, threads):
     """{(question, token): states [layers, hidden]}"""
     torch.set_num_threads(threads)
-    asked = chosen(questions)
+    indices = chosen(questions)
     batches = hidden_states(
         model,
-        asked,
-        [prompts[at] for at in asked],
-        [[5 + at] * (at % 7 + 1) for at in asked],
-        [{"last_q": len(prompts[at]) - 1, "-1": len(prompts[at]) + at % 7} for at in asked],
+        indices,
+        [prompts[at] for at in indices],
+        [[5 + at] * (at % 7 + 1) for at in indices],
+        [{"last_q": len(prompts[at]) - 1, "-1": len(prompts[at]) + at % 7} for at in indices],
         batch_size=batch_size,
         prefix=shared_prefix(prompts),
     )
@@ -121,17 +121,17 @@ def test_hidden_states_of_a_mixture_of_experts_differ_within_a_bound(prompts):
 def test_p_true(model, prompts):
     def shares(batch_size, questions, threads):
         torch.set_num_threads(threads)
-        asked = chosen(questions)
+        indices = chosen(questions)
         batches = p_true(
             model,
-            [prompts[at] for at in asked],
+            [prompts[at] for at in indices],
             5,
             6,
             batch_size=batch_size,
             prefix=shared_prefix(prompts),
         )
         return {
-            asked[at]: share
+            indices[at]: share
             for batch, found in batches
             for at, share in zip(batch, found, strict=True)
         }
