@@ -15,7 +15,7 @@ def main(
     output: str,
     seed: int,
 ) -> None:
-    asked = read_frame(answers, ["question_id", "twin", "correct", "valid"])
+    asked = read_frame(answers, ["question_id", "split_group", "correct", "valid"])
     columns = ["layer", "token", "control", "repeat", "fold", "question_id", "score"]
     told = read_frames(predictions, columns)
     found = probe_claims(model, claims, read_frame(scores), told, asked[asked["valid"]], seed)
