@@ -49,6 +49,8 @@ bench: $(READY)
 environment: $(READY)
 
 $(READY): requirements.txt requirements-figures.txt
+# `import llm_figures` in a notebook is this clone's library.
+$(READY): LIBRARY := --no-deps --no-build-isolation --editable .
 .venv-figures/ready: requirements-figures.txt
 
 $(READY) .venv-figures/ready:
@@ -56,6 +58,7 @@ $(READY) .venv-figures/ready:
 		{ echo "llm-figures needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(if $(LIBRARY),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(LIBRARY))
 	@touch $@
 
 # Tests side by side on all cores. The default model's run is kept for test-all, which compares it
