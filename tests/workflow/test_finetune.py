@@ -68,7 +68,7 @@ def test_the_manifest_and_verify_know_what_training_made(taught):
     assert ran_on["dtype"] == "float32"
     assert str(taught.folder) not in json.dumps(manifest)
     _, output = taught.run("verify")
-    assert "as results/taught/manifest.json says" in output
+    assert "files agree with results/taught/manifest.json" in output
 
 
 @pytest.mark.parametrize(
