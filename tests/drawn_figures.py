@@ -10,7 +10,7 @@ from llm_figures.attention.scores import attention_cells
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.style import Style
 from llm_figures.probe.controls import CONTROLS
-from llm_figures.probe.protocol import protocol
+from llm_figures.probe.protocol import PRESETS
 
 SVG = "{http://www.w3.org/2000/svg}"
 STYLE = Style().changed(dpi=200)
@@ -35,7 +35,7 @@ def cells(name, options, inputs=3):
     return attention_cells(name, options, states)
 
 
-PROTOCOL = {"protocol": protocol({"preset": "strict", "seed": 0}, hold_out=False)}
+PROTOCOL = {"protocol": PRESETS["strict"].plain()}
 
 
 def probe_scores(layers, tokens):

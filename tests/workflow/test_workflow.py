@@ -346,7 +346,11 @@ def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
         ({"inputs": ["a"]}, "mean_qkv", "config: inputs[1]: 'a' is 1 token(s)"),
         ({"dataset__answer": "ask"}, "probe_auc", "dataset: 0 right and 120 wrong answers"),
         ({"prompt__style": "chat"}, "probe_auc", "tokenizer has no chat template"),
-        ({"probe__p_true__if_true": " False or"}, "probe_auc", "do not part for this model"),
+        (
+            {"probe__p_true__if_true": " False or"},
+            "probe_auc",
+            "do not differ in a token of this model",
+        ),
         ({"figures__module_map__palette": "Bleus"}, "module_map", "palette: 'Bleus' is not known"),
         ({"device": "cuda:99"}, "module_map", "config: device: 'cuda:99' cannot be used here"),
     ],

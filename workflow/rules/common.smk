@@ -25,7 +25,7 @@ from llm_figures.modules.metrics import (
     of_measure,
     shown_metrics,
 )
-from llm_figures.probe.protocol import protocols
+from llm_figures.probe.options import list_protocols
 from llm_figures.provenance.bundle import read_bundle
 from llm_figures.workflow.code_digests import code_versions, drawing_versions
 from llm_figures.workflow.config import (
@@ -81,7 +81,7 @@ config.update(checked)
 # is no param: scripts read it from the config, for a smaller one must not lose finished shards.
 RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
 # The probe as configured, and the presets as they are, by the name of their file of scores.
-PROTOCOLS = protocols(config)
+PROTOCOLS = list_protocols(config)
 # Cores of a node, where the run has none of its own, as on a cluster.
 PLANNED_CORES = 64
 # What jobs will need follows from it; filled when the first job asks.

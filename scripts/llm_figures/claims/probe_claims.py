@@ -9,7 +9,7 @@ from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.definitions import as_tuple
 from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
 from llm_figures.claims.regions import Table, build_table, measure_table
-from llm_figures.probe.classification_metrics import auc, resamples
+from llm_figures.probe.classification_metrics import compute_auc, draw_resamples
 
 DRAWS = 500
 
@@ -70,7 +70,7 @@ def bootstrap_tables(
     answers = answers.sort_values("question_id")
     questions = answers["question_id"].to_numpy()
     wrong = (~answers["correct"].astype(bool)).to_numpy().astype(int)
-    weights = resamples(answers["twin"].to_numpy(), draws, seed)[1:]
+    weights = draw_resamples(answers["twin"].to_numpy(), draws, seed)[1:]
     shape = (draws, len(like.layers), len(like.columns))
     layers = {layer: index for index, layer in enumerate(like.layers)}
     columns = {column: index for index, column in enumerate(like.columns)}
@@ -80,7 +80,7 @@ def bootstrap_tables(
         folds = []
         for _, fold in cell.groupby(["repeat", "fold"]):
             at = np.searchsorted(questions, fold["question_id"].to_numpy())
-            folds.append(auc(wrong[at], fold["score"].to_numpy(), weights[:, at]))
+            folds.append(compute_auc(wrong[at], fold["score"].to_numpy(), weights[:, at]))
         grid = grids.setdefault(str(control), np.full(shape, np.nan))
         grid[:, layers[layer], columns[str(token)]] = _mean(np.stack(folds))
     return [

@@ -15,7 +15,13 @@ from llm_figures.comparison.panels import (
 from llm_figures.core.numbers import with_interval
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
-from llm_figures.probe.figure import draw_highlight, probe_bar, probe_panel, probe_values
+from llm_figures.probe.figure import (
+    draw_colour_bar,
+    draw_highlight,
+    draw_panel,
+    pivot_scores,
+)
+from llm_figures.probe.options import Highlight
 
 NEEDED = {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n"}
 
@@ -33,21 +39,21 @@ def draw(tables: Tables, options: dict) -> Figure:
     """The layer × token heatmaps: all equally high, layer 0 at the top of each."""
     tokens = options["tokens"]
     values = {
-        name: probe_values(table, options["metric"], tokens) for name, table in tables.items()
+        name: pivot_scores(table, options["metric"], tokens) for name, table in tables.items()
     }
     width = 0.27 * len(tokens)
     fig, axes, height = make_panels(values, width=width, labels=1.5)
     for index, (ax, (name, cells)) in enumerate(zip(axes, values.items(), strict=True)):
         rows = len(cells)
-        mesh = probe_panel(
+        mesh = draw_panel(
             cells, ax, options["palette"], options["limits"], layer_step(rows, height)
         )
         if options["highlight"] and _rectangle_fits(options["highlight"], rows - 1):
-            draw_highlight(ax, options["highlight"], tokens, rows - 1)
+            draw_highlight(ax, Highlight.model_validate(options["highlight"]), tokens, rows - 1)
             ax.patches[-1].set_gid(f"highlight-{index}")  # an id of its own in the SVG
         name_panel(ax, name, width)
     outer_labels(axes, "Token", "Layer")
-    probe_bar(fig, mesh, options, ax=axes, pad=0.02)
+    draw_colour_bar(fig, mesh, options["metric"], options["limits"], ax=axes, pad=0.02)
     return fig
 
 

@@ -29,8 +29,8 @@ from llm_figures.models.model_info import check_folder, shape_of, stated
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
 from llm_figures.modules.metrics import of_measure, shown_metrics
 from llm_figures.plotting.style import Style
-from llm_figures.probe.options import Probe, Protocol
-from llm_figures.probe.protocol import KEY_TOKENS, TOKENS
+from llm_figures.probe.options import Probe
+from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
 from llm_figures.questions.options import Dataset, ExactAnswer
 from llm_figures.questions.question_files import column_problems, dataset_source, question_files
 from llm_figures.questions.spans import check_pattern
@@ -135,7 +135,7 @@ class Config(Resources, Runtime, Subject):
     @property
     def protocol(self) -> Protocol:
         """The probe's protocol with nothing left open."""
-        return self.probe.protocol(self.dataset.hold_out is not None)
+        return self.probe.resolve(self.dataset.hold_out is not None)
 
 
 def read_config(values: Any, where: str = "config") -> Config:

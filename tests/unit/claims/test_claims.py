@@ -27,7 +27,7 @@ from llm_figures.claims.regions import Table, build_table, measure_table, place_
 from llm_figures.claims.statistics import NotApplicableError
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import read_options
-from llm_figures.probe.classification_metrics import auc
+from llm_figures.probe.classification_metrics import compute_auc
 from llm_figures.workflow.config import check_claims
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -590,7 +590,7 @@ def probed(columns, folds=2, twins=None):
                 ).assign(control="none", layer=layer, token=token, repeat=0)
             )
             mean = np.mean([
-                auc(wrong[fold == n], values[fold == n], np.ones((1, (fold == n).sum())))
+                compute_auc(wrong[fold == n], values[fold == n], np.ones((1, (fold == n).sum())))
                 for n in range(folds)
             ])  # fmt: skip
             scores.append({"layer": layer, "token": token, "metric": "auc", "control": "none",
@@ -608,7 +608,7 @@ def separated(distance, seed):
 def test_resampling_each_question_once_gives_the_scores_back(monkeypatch):
     scores, predictions, answers = probed({"a": [separated(1, 0), separated(2, 1)]}, folds=5)
     monkeypatch.setattr(
-        "llm_figures.claims.probe_claims.resamples",
+        "llm_figures.claims.probe_claims.draw_resamples",
         lambda twins, draws, seed: np.ones((2, len(twins))),
     )
     table = build_score_tables(scores)["none"]

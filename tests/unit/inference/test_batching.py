@@ -12,8 +12,8 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.job import job
 from llm_figures.inference.batching import with_oom_backoff
 from llm_figures.inference.generation import Decoding, generate
-from llm_figures.probe.hidden_states import hidden_states
-from llm_figures.probe.p_true import p_true
+from llm_figures.probe.hidden_states import extract_hidden_states
+from llm_figures.probe.p_true import compute_p_true
 
 QUESTIONS = [f"What is {n} and {n % 7}?" for n in range(10, 50)]
 PROMPTS = tiny.tokenizer()([f"Q: {question}\nA:" for question in QUESTIONS])["input_ids"]
@@ -49,7 +49,7 @@ def states(model, batch_size):
     positions = [{"last_q": len(ids) - 1, "-1": len(ids) + 2} for ids in PROMPTS]
     numbers = range(len(PROMPTS))
     batches = list(
-        hidden_states(model, numbers, PROMPTS, answers, positions, batch_size=batch_size)
+        extract_hidden_states(model, numbers, PROMPTS, answers, positions, batch_size=batch_size)
     )
     return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
 
@@ -81,7 +81,7 @@ def test_states_are_those_of_the_smaller_batch(told):
 
 def test_p_true_is_that_of_the_smaller_batch():
     def asked(model, batch_size):
-        return list(p_true(model, PROMPTS, 5, 6, batch_size=batch_size))
+        return list(compute_p_true(model, PROMPTS, 5, 6, batch_size=batch_size))
 
     assert asked(crowded(4), 16) == asked(tiny.model(), 4)
 

@@ -7,7 +7,7 @@ import torch
 import tiny
 from llm_figures.inference.generation import Decoding, _generation, equal_lengths, generate
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.probe.token_positions import named_positions
+from llm_figures.probe.token_positions import locate_named_tokens
 
 PREAMBLE = "Q: What is the capital of France?\nA: Paris.\n"
 QUESTIONS = ["one", "the lamp", "the lake", "a tree?", "what is the capital", "evening", "winter?"]
@@ -132,7 +132,7 @@ def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
     ids = tokenizer(" is Łódź.")["input_ids"]
     answer = _generation(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
     assert len(answer.answer_ids) > len(answer.text) - 3  # every accented letter is two tokens
-    positions = named_positions(0, answer.starts, answer.ends, (4, 8))
+    positions = locate_named_tokens(0, answer.starts, answer.ends, (4, 8))
     first = positions["exact_answer_first"]
     assert tokenizer.decode(ids[:first]) == " is "
     assert positions["exact_answer_before_first"] == first - 1

@@ -4,7 +4,7 @@ import torch
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference.prompts import fill, plain_ids, question_ids, stop_strings, too_long
-from llm_figures.probe.p_true import choice_tokens, p_true
+from llm_figures.probe.p_true import compute_p_true, split_choices
 
 PROMPT = {
     "style": "few_shot",
@@ -71,11 +71,11 @@ def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
     model = tiny.model()
     texts = ["Is it one? true or false?", "Is it the lamp? true or false?", "Is it? true or false?"]
     ids = plain_ids(tokenizer, texts)
-    begun, true, false = choice_tokens(tokenizer, " yes", "no")
+    begun, true, false = split_choices(tokenizer, " yes", "no")
     assert begun == []
     found = {
         index: share
-        for batch, shares in p_true(model, ids, true, false, batch_size=2)
+        for batch, shares in compute_p_true(model, ids, true, false, batch_size=2)
         for index, share in zip(batch, shares, strict=True)
     }
     for index, prompt in enumerate(ids):
@@ -86,9 +86,11 @@ def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
 
 
 def test_choices_are_compared_where_they_part(tokenizer):
-    begun, true, false = choice_tokens(tokenizer, " True", " Tale")
+    begun, true, false = split_choices(tokenizer, " True", " Tale")
     assert tokenizer.decode(begun) == " T"
     assert tokenizer.decode([true]).startswith("r")
     assert tokenizer.decode([false]).startswith("a")
-    with pytest.raises(UserError, match=r"probe.p_true: ' yes' and ' yes, it is' do not part"):
-        choice_tokens(tokenizer, " yes", " yes, it is")
+    with pytest.raises(
+        UserError, match=r"probe.p_true: ' yes' and ' yes, it is' do not differ in a token"
+    ):
+        split_choices(tokenizer, " yes", " yes, it is")

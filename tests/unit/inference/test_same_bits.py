@@ -8,8 +8,8 @@ import tiny
 from llm_figures.inference.batching import filled, of_one_key, padded_length, whole
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.probe.hidden_states import hidden_states
-from llm_figures.probe.p_true import p_true
+from llm_figures.probe.hidden_states import extract_hidden_states
+from llm_figures.probe.p_true import compute_p_true
 from llm_figures.probe.schema import layer_column
 
 PROMPTS = [
@@ -80,7 +80,7 @@ def states(model, prompts, batch_size, questions, threads):
     """{(question, token): states [layers, hidden]}"""
     torch.set_num_threads(threads)
     asked = chosen(questions)
-    batches = hidden_states(
+    batches = extract_hidden_states(
         model,
         asked,
         [prompts[at] for at in asked],
@@ -122,7 +122,7 @@ def test_p_true(model, prompts):
     def shares(batch_size, questions, threads):
         torch.set_num_threads(threads)
         asked = chosen(questions)
-        batches = p_true(
+        batches = compute_p_true(
             model,
             [prompts[at] for at in asked],
             5,

@@ -369,4 +369,5 @@ def test_very_large_maps_are_noted_without_their_values(arguments, tmp_path, mon
 
 
 def build_probe(arguments):
-    return probe_figure.draw(report_files.probe_scores(), arguments["options"]["probe_auc"])
+    options = probe_figure.OPTIONS.model_validate(arguments["options"]["probe_auc"])
+    return probe_figure.draw(report_files.probe_scores(), options)

@@ -1,6 +1,6 @@
 import pytest
 
-from llm_figures.probe.token_positions import NAMED_TOKENS, named_positions
+from llm_figures.probe.token_positions import NAMED_TOKENS, locate_named_tokens
 from llm_figures.questions.spans import exact_answer, find_exact_answer, is_correct, overlapping
 
 
@@ -243,7 +243,7 @@ def test_named_positions_of_an_answer():
     #        The  capital  is   Li   ma   .
     starts = [0, 3, 11, 14, 17, 19]
     ends = [3, 11, 14, 17, 19, 20]
-    positions = named_positions(100, starts, ends, (15, 19))
+    positions = locate_named_tokens(100, starts, ends, (15, 19))
     assert positions == {
         "last_q": 99,
         "first_answer": 100,
@@ -258,7 +258,7 @@ def test_named_positions_of_an_answer():
 
 
 def test_a_short_answer_has_no_early_tokens_and_never_those_of_the_question():
-    positions = named_positions(10, [0], [4], (0, 4))
+    positions = locate_named_tokens(10, [0], [4], (0, 4))
     assert positions == {
         "last_q": 9,
         "first_answer": 10,

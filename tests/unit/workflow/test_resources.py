@@ -9,7 +9,7 @@ import yaml
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.probe import newton
-from llm_figures.probe.protocol import protocols
+from llm_figures.probe.options import list_protocols
 from llm_figures.questions.questions import load_questions
 from llm_figures.workflow import resources
 from llm_figures.workflow.config import check_config
@@ -46,7 +46,7 @@ def asked(root, config, **changes):
     """The model's size and the run's work, of the default config with changes."""
     checked, entries = check_config({**config, **changes}, root / "config" / "models.yaml")
     (name, entry), *_ = entries.items()
-    return find_model_size(name, entry), describe_workload(checked, protocols(checked))
+    return find_model_size(name, entry), describe_workload(checked, list_protocols(checked))
 
 
 @pytest.mark.parametrize("stage", MEASURED)
