@@ -82,7 +82,8 @@ class Project:
     def own_code(self):
         """Let the project run code of its own, which may be edited; its folder is returned."""
         code = self.folder / "code"
-        for part in ("Snakefile", "pyproject.toml", "scripts", "workflow", "config", "profiles"):
+        files = ("Snakefile", "pyproject.toml", "environment.yml")
+        for part in (*files, "scripts", "workflow", "config", "profiles"):
             source, target = self.root / part, code / part
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
