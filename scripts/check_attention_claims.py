@@ -1,9 +1,12 @@
-"""The claims about one attention figure, evaluated."""
+"""Evaluate the claims about one attention figure."""
 
+from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.qk_store import intervened_states, stored_states
-from llm_figures.claims.attention_claims import attention_claims
+from llm_figures.claims.attention_claims import check_attention_claims
+from llm_figures.claims.claim import read_figure_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
@@ -16,11 +19,16 @@ def main(
     output: str,
     options: dict,
 ) -> None:
-    before = stored_states(clean)
-    after = intervened_states(intervened) if intervened else None
-    found = attention_claims(model, claims, read_frame(cells), options, before, after)
-    log_verdicts(log, found)
-    write_frame(found, output)
+    verdicts = check_attention_claims(
+        model,
+        read_figure_claims(claims),
+        read_frame(cells),
+        read_options(AttentionScoring, options, "options"),
+        stored_states(clean),
+        intervened_states(intervened) if intervened else None,
+    )
+    log_verdicts(log, verdicts)
+    write_frame(verdicts, output)
 
 
 if "snakemake" in globals():

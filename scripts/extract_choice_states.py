@@ -1,10 +1,13 @@
-"""Cache the shown layers' queries and keys of every pass that the choices owe to the model."""
+"""Store queries and keys of the passes that the choices need, in the displayed layers."""
 
 from llm_figures.attention.capture import intervened_rows, tokenize_texts
+from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.qk_store import stored_states
 from llm_figures.attention.scores import shape_of_states
-from llm_figures.claims.choices import passes
+from llm_figures.claims.combinations import plan_passes
+from llm_figures.claims.options import ChoicesScoring
 from llm_figures.core.job import job, log, progress
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_choices
 from llm_figures.models.loading import context_length, load_model, runtime_facts
@@ -21,11 +24,15 @@ def main(
 ) -> None:
     before = stored_states(clean)
     check_choices(choices, shape_of_states(before))
-    layers, owed = passes(choices, figures, before)
+    layers, passes = plan_passes(
+        read_options(ChoicesScoring, choices, "choices"),
+        read_options(dict[str, AttentionScoring], figures, "figures"),
+        before,
+    )
     model, tokenizer = load_model(model_info, **runtime)
     texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
-    log.info("%d passes, layers %s", len(owed), ", ".join(map(str, layers)))
-    rows = intervened_rows(model, tokenizer, texts, layers, progress(owed, "passes"))
+    log.info("%d passes, layers %s", len(passes), ", ".join(map(str, layers)))
+    rows = intervened_rows(model, tokenizer, texts, layers, progress(passes, "passes"))
     write_tensors(output, rows, runtime_facts(model))
 
 

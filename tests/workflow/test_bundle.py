@@ -101,16 +101,16 @@ def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(author, archiv
     with zipfile.ZipFile(archive) as packed:
         content = {name: packed.read(name) for name in packed.namelist()}
     kinds = ("pdf", "svg", "png", "caption.txt")
-    pictures = {f"figures/{f}.{k}" for f in [*FIGURES, "probe_curves", "choices"] for k in kinds}
+    figures = {f"figures/{f}.{k}" for f in [*FIGURES, "probe_curves", "choices"] for k in kinds}
     panels = {f"figures/{figure}.panels.json" for figure in FIGURES}
     scores = {"probe/scores.parquet", "modules/scores.parquet", "claims.parquet"}
     scores |= {f"attention/{figure}.parquet" for figure in FIGURES[:3]} | {"choices.parquet"}
     texts = {"claims.md", "choices.md", "manifest.json", "model.json", "config.yaml", "bundle.json"}
-    assert set(content) == pictures | panels | scores | texts
+    assert set(content) == figures | panels | scores | texts
     assert archive.stat().st_size < 3e6
     manifest = json.loads(content["manifest.json"])
     contents = json.loads(content["bundle.json"])
-    for name in (pictures | panels | scores) - {n for n in content if "choices" in n}:
+    for name in (figures | panels | scores) - {n for n in content if "choices" in n}:
         assert contents["files"][name] == {
             key: manifest["files"][name][key] for key in ("bytes", "sha256")
         }
@@ -154,7 +154,7 @@ def test_a_figure_from_an_archive_is_drawn_with_other_colours(reader):
     _, output = reader.run("figures")
     line = next(line for line in output.splitlines() if "files equal those of" in line)
     assert "30 of 33 files equal those of tiny.bundle.zip, 3 differ" in line
-    assert "(options set otherwise: figures.mean_qkv.palette)" in line
+    assert "(options changed: figures.mean_qkv.palette)" in line
     assert line.endswith(": mean_qkv.pdf, mean_qkv.png, mean_qkv.svg")
 
 

@@ -68,7 +68,7 @@ def test_manifest_and_verify_cover_the_files_of_training(finetuned):
     assert ran_on["dtype"] == "float32"
     assert str(finetuned.folder) not in json.dumps(manifest)
     _, output = finetuned.run("verify")
-    assert "as results/tuned/manifest.json says" in output
+    assert "files agree with results/tuned/manifest.json" in output
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ HOME = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[
 SCRIPTS = HOME / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from llm_figures.claims.definitions import guarded
+from llm_figures.claims.claims_file import find_guarded
 from llm_figures.core.environment import JOB_ENVIRONMENT
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import CLAIMS as CLAIMS_FILE
@@ -71,7 +71,7 @@ try:
         # and of those whose weights theirs are compared with or trained from: nothing else is made
         PREPARED = with_bases({**MODELS, **compared_entry(checked, MODELS_FILE)})
         CLAIMS = check_claims(checked, HOME / "config" / "claims.yaml")
-        GUARDED = guarded(CLAIMS, checked["claims"]["fail_on"])
+        GUARDED = find_guarded(CLAIMS, checked["claims"]["fail_on"])
 except UserError as error:
     sys.exit(f"\n{error}\n")
 config.clear()

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
+from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.claims_file import read_claims
 from llm_figures.claims.figures import ATTENTION_FIGURES, FIGURES, KINDS, Figures
 from llm_figures.claims.options import Choices, Claims
@@ -237,8 +238,8 @@ def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[s
     return config, changed
 
 
-def check_claims(config: dict, built_in: Path) -> list[dict]:
-    """All claims of the run, one per figure × claim: the built-in file's and `claims.files`'.
+def check_claims(config: dict, built_in: Path) -> list[FigureClaim]:
+    """All claims of the run, one per figure × claim: of the built-in file and of `claims.files`.
 
     Raises:
         UserError: all problems of the first file that has any, one line each.
