@@ -35,7 +35,7 @@ rule render_comparison:
             COMPARED[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
         ),
     output:
-        pictures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
+        figures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
         caption="results/_models/figures/{figure}.caption.txt",
     log:
         "results/_models/logs/render_comparison/{figure}.log",
