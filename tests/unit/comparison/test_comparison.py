@@ -28,7 +28,7 @@ from llm_figures.core.result_folders import compared, comparison_problem, folder
 from llm_figures.modules.figure import COLUMNS
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.probe.protocol import TOKENS
-from llm_figures.workflow.figures import scores_of_figures
+from llm_figures.workflow.figures import list_scores
 
 LONG = "Some-Model-3.1-70B-Instruct-with_a_very.long-name-v2"
 
@@ -447,9 +447,7 @@ def test_bad_folders_are_one_line_each(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     problems = list(
-        folder_problems(
-            [good, twin, taken, str(empty), "nowhere"], ["a"], scores_of_figures().values()
-        )
+        folder_problems([good, twin, taken, str(empty), "nowhere"], ["a"], list_scores().values())
     )
     assert len(problems) == 4
     assert f"result_folders[2]: {twin}: m is the name of {good}, too" in problems[0]

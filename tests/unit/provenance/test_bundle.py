@@ -18,9 +18,9 @@ from llm_figures.provenance.bundle import (
     read_members,
 )
 from llm_figures.workflow.config import check_config, check_redraw
-from llm_figures.workflow.figures import scores_of_figures
+from llm_figures.workflow.figures import list_scores
 
-NEEDED = ("config.yaml", *scores_of_figures().values())
+NEEDED = ("config.yaml", *list_scores().values())
 CONTENT = {name: f"content of {name}".encode() for name in NEEDED} | {
     "config.yaml": b"model: tiny\n",
     "figures/mean_qkv.pdf": bytes(2000),
