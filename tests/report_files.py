@@ -22,7 +22,7 @@ from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.workflow.config import ATTENTION_FIGURES, Config
-from llm_figures.workflow.figures import FIGURES, figures_of_target
+from llm_figures.workflow.figures import FIGURES, list_figures
 
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]
@@ -238,7 +238,7 @@ def make(folder: Path, root: Path) -> dict:
         "model": MODEL,
         "figures": files,
         "scores": data,
-        "shown": {figure: list(figures_of_target(figure)) for figure in FIGURES},
+        "shown": {figure: list(list_figures(figure)) for figure in FIGURES},
         "claims": str(folder / "claims.parquet"),
         "manifest": str(folder / "manifest.json"),
         "template": [

@@ -3,6 +3,9 @@
 from llm_figures.inference.options import QuestionFormat
 from llm_figures.models.options import FinetunedModel
 
+from llm_figures.models.gguf import named_gguf
+from llm_figures.models.model_info import stated
+
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
