@@ -39,8 +39,9 @@ from llm_figures.modules.scores import ablation_scores, activity_scores
 from llm_figures.modules.states import module_states, module_states_columns
 from llm_figures.modules.weight_metrics import quantization_error, update_metrics
 from llm_figures.probe.cells import Cell, make_cells
-from llm_figures.probe.protocol import protocol
-from llm_figures.probe.shard_answers import positions_of
+from llm_figures.probe.options import Probe
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.shard_answers import locate_tokens
 
 ACTIVITY = ("operation_strength", "output_rms", "input_alignment")
 UPDATES = ("relative_update", "update_density", "update_effective_rank", "subspace_rotation")
@@ -171,7 +172,7 @@ def probes_loop(task: dict) -> None:
             return []
         with threadpool_limits(1):
             return [
-                (p.layer, p.name, "probe_auc", _auc(states[p.module], cell, chosen["C"]))
+                (p.layer, p.name, "probe_auc", _auc(states[p.module], cell, chosen.C))
                 for p in projections(model)
             ]
 
@@ -200,13 +201,14 @@ def probes(task: dict) -> None:
     _write(task, measured(task, work, answers, answers[:1], len(answers)))
 
 
-def _probed(task: dict) -> tuple[pd.DataFrame, Cell, str, dict]:
+def _probed(task: dict) -> tuple[pd.DataFrame, Cell, str, Protocol]:
     """Answers that have the config's token, their labels and folds, the token and the protocol."""
     settings = config(task)
     token = settings["figures"]["module_map"]["probe_token"]
-    chosen = protocol(settings["probe"] | {"preset": "strict"}, hold_out=False) | {"controls": []}
+    probe = Probe.model_validate(settings["probe"] | {"preset": "strict"})
+    chosen = probe.resolve(hold_out=False).changed(controls=())
     answers = valid_answers(task, task["questions"])
-    answers = answers[[token in positions for positions in positions_of(answers)]]
+    answers = answers[[token in positions for positions in locate_tokens(answers)]]
     keys = pd.DataFrame({"question_id": answers["question_id"].to_numpy(), "token": token})
     (cell,), _ = make_cells(keys, answers, [token], chosen)
     return answers, cell, token, chosen
@@ -223,7 +225,7 @@ def _named_outputs(model, answers: pd.DataFrame, token: str) -> dict[torch.nn.Mo
 
         for module in found:
             hooks.callback(module.register_forward_hook(keep).remove)
-        for ids, positions in zip(whole_sequences(answers), positions_of(answers), strict=True):
+        for ids, positions in zip(whole_sequences(answers), locate_tokens(answers), strict=True):
             at = positions[token]
             forward(model, [ids])
     return {module: np.stack(outputs) for module, outputs in found.items()}
@@ -249,7 +251,7 @@ def _module_states_file(task: dict, model, path: Path, answers: pd.DataFrame, to
         answers["question_id"].tolist(),
         [list(ids) for ids in answers["prompt_ids"]],
         [list(ids) for ids in answers["answer_ids"]],
-        [{token: positions[token]} for positions in positions_of(answers)],
+        [{token: positions[token]} for positions in locate_tokens(answers)],
         batch_size=config(task)["batch_size"],
     )
     with tensor_file(path, module_states_schema(module_states_columns(model))) as file:
@@ -257,7 +259,7 @@ def _module_states_file(task: dict, model, path: Path, answers: pd.DataFrame, to
             file.write(batch)
 
 
-def _start_processes(cell: Cell, chosen: dict, cores: int) -> None:
+def _start_processes(cell: Cell, chosen: Protocol, cores: int) -> None:
     """Fits of noise, so that the processes of the true ones are there."""
     noise = partial(np.random.default_rng(SEED).standard_normal, (len(cell.labels), 8), np.float32)
     rows = np.arange(len(cell.labels))

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from llm_figures.core.parquet_tensors import read_columns, read_frames
 from llm_figures.probe.cells import Cell, Split, make_cells
 from llm_figures.probe.fitting import probe_layers
-from llm_figures.probe.protocol import TOKENS, protocol
-from llm_figures.probe.schema import layer_columns
+from llm_figures.probe.protocol import PRESETS, TOKENS
+from llm_figures.probe.schema import read_layer_columns
 
 TESTED = 0.2  # of the questions
 # Made-up states: directions that matter, how fast they fade, and features of unlike size.
@@ -68,8 +68,7 @@ def loosely_together(task: dict) -> None:
 
 def ours(task: dict) -> None:
     grid = _grid(task)
-    chosen = protocol({"preset": "strict", "seed": SEED}, hold_out=False)
-    chosen |= {"controls": [], "C": grid.C, "split": "single"}
+    chosen = PRESETS["strict"].changed(controls=(), C=grid.C, split="single", seed=SEED)
 
     def work(grid: Grid) -> list[pd.DataFrame]:
         states = [(layer, partial(_states, path)) for layer, path in grid.layers]
@@ -107,23 +106,23 @@ def _sklearn(task: dict, fit, jobs: int) -> None:
 
 
 def _fitted(fit, path: Path, cell: Cell, at: np.ndarray, C: float) -> tuple[np.ndarray, bool]:
-    """Scores of the tested answers, and whether the fit converged."""
+    """Scores of the test answers, and whether the fit converged."""
     states, (split,) = _states(path), cell.splits
     with warnings.catch_warnings(action="ignore"):  # what has not converged is counted
         return fit(states[at[split.train]], cell.labels[split.train], states[at[split.test]], C)
 
 
-def _fit_default(taught, labels, tested, C) -> tuple[np.ndarray, bool]:
-    regression = LogisticRegression().fit(taught, labels)
-    return regression.decision_function(tested), _has_converged(regression)
+def _fit_default(X_train, labels, X_test, C) -> tuple[np.ndarray, bool]:
+    regression = LogisticRegression().fit(X_train, labels)
+    return regression.decision_function(X_test), _has_converged(regression)
 
 
-def _fit_converged(taught, labels, tested, C, *, tolerance, dtype) -> tuple[np.ndarray, bool]:
-    taught, tested = taught.astype(dtype), tested.astype(dtype)
-    scaler = StandardScaler().fit(taught)
+def _fit_converged(X_train, labels, X_test, C, *, tolerance, dtype) -> tuple[np.ndarray, bool]:
+    X_train, X_test = X_train.astype(dtype), X_test.astype(dtype)
+    scaler = StandardScaler().fit(X_train)
     regression = LogisticRegression(C=C, tol=tolerance, max_iter=10_000)
-    regression.fit(scaler.transform(taught), labels)
-    return regression.decision_function(scaler.transform(tested)), _has_converged(regression)
+    regression.fit(scaler.transform(X_train), labels)
+    return regression.decision_function(scaler.transform(X_test)), _has_converged(regression)
 
 
 def _has_converged(regression: LogisticRegression) -> bool:
@@ -136,17 +135,17 @@ def _states(path: Path) -> np.ndarray:
 
 def _grid(task: dict) -> Grid:
     made_up = task["features"] is not None
-    keys, layers, answers = _made_up(task) if made_up else _of_the_run(task)
-    chosen = protocol({"preset": "strict", "seed": SEED}, hold_out=False)
+    keys, layers, answers = make_states(task) if made_up else _of_the_run(task)
+    chosen = PRESETS["strict"].changed(seed=SEED)
     cells, rows = make_cells(keys, answers, TOKENS["strict"], chosen)
     tested = np.random.default_rng(SEED).permutation(len(answers)) < TESTED * len(answers)
     at = pd.Series(tested, index=answers["question_id"].sort_values())
     split = [at[cell.questions].to_numpy() for cell in cells]
     cells = [
-        Cell(c.token, c.questions, c.labels, c.groups, c.twins, [Split(0, 0, ~test, test)])
+        Cell(c.token, c.questions, c.labels, c.groups, c.split_groups, [Split(0, 0, ~test, test)])
         for c, test in zip(cells, split, strict=True)
     ]
-    kept = [index for index, cell in enumerate(cells) if cell.enough]
+    kept = [index for index, cell in enumerate(cells) if cell.enough_answers]
     features = _states(layers[0][1]).shape[1]
     penalty = 1 / features if task["C"] == "auto" else task["C"]
     return Grid(layers, [cells[i] for i in kept], [rows[i] for i in kept], penalty)
@@ -159,14 +158,14 @@ def _of_the_run(task: dict):
     keys = read_frames(files, ["question_id", "token"])
     kept = np.flatnonzero(keys["question_id"].isin(answers["question_id"]))
     layers = []
-    for layer, column in enumerate(layer_columns(files[0])[: task["layers"]]):
+    for layer, column in enumerate(read_layer_columns(files[0])[: task["layers"]]):
         path = Path(task["folder"], f"{column}.npy")
         np.save(path, read_columns(files, column)[kept])
         layers.append((layer, path))
     return keys.iloc[kept].reset_index(drop=True), layers, answers
 
 
-def _made_up(task: dict):
+def make_states(task: dict):
     """States of a larger model: a spectrum that fades, features of unlike size and offset, and
     labels that a direction among the first tells, with noise.
     """
@@ -182,7 +181,7 @@ def _made_up(task: dict):
             "question_id": np.arange(count),
             "correct": ~wrong,
             "hold_out": False,
-            "twin": np.arange(count),
+            "split_group": np.arange(count),
             "group": "",
         }
     )

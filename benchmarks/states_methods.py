@@ -17,9 +17,9 @@ from measuring import measured, note
 from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.models.loading import decoder, decoder_layers
-from llm_figures.probe.hidden_states import hidden_states
-from llm_figures.probe.schema import hidden_states_schema, layer_columns
-from llm_figures.probe.shard_answers import positions_of
+from llm_figures.probe.hidden_states import extract_hidden_states
+from llm_figures.probe.schema import make_hidden_states_schema, read_layer_columns
+from llm_figures.probe.shard_answers import locate_tokens
 
 # The methods are compared at one token that every question has.
 COMPARED_TOKEN, COMPARED_QUESTIONS = "exact_answer_last", 20
@@ -50,13 +50,13 @@ def ours(task: dict) -> None:
 
 
 def to_file(task: dict, model, path: Path, answers: pd.DataFrame) -> None:
-    schema = hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
-    batches = hidden_states(
+    schema = make_hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
+    batches = extract_hidden_states(
         model,
         answers["question_id"].tolist(),
         [list(ids) for ids in answers["prompt_ids"]],
         [list(ids) for ids in answers["answer_ids"]],
-        positions_of(answers),
+        locate_tokens(answers),
         batch_size=config(task)["batch_size"],
     )
     with tensor_file(path, schema) as file:
@@ -69,7 +69,7 @@ def _compared(path: Path, answers: pd.DataFrame) -> np.ndarray:
     keys = read_table(path, ["question_id", "token"]).to_pandas()
     keys = keys[keys["token"] == COMPARED_TOKEN]
     rows = pd.Series(keys.index, index=keys["question_id"])[answers["question_id"]]
-    layers = layer_columns(path)
+    layers = read_layer_columns(path)
     return np.stack([read_tensors(read_table(path, [name]), name)[rows] for name in layers], axis=1)
 
 
@@ -77,7 +77,7 @@ def _plain(task: dict, method: Callable) -> None:
     model, _ = load(task)
     answers = valid_answers(task, task["questions"])
     found = measured(task, partial(method, model), answers, answers[:1], len(answers))
-    few = positions_of(answers[:COMPARED_QUESTIONS])
+    few = locate_tokens(answers[:COMPARED_QUESTIONS])
     at = [list(names).index(COMPARED_TOKEN) for names in few]
     states = np.stack([layers[:, row] for layers, row in zip(found, at, strict=False)])
     np.save(Path(task["folder"], "states.npy"), states)
@@ -98,14 +98,14 @@ def _one_by_one(model, answers: pd.DataFrame) -> list[np.ndarray]:
         kept.append(found)
     return [
         np.stack([states[list(positions.values())] for states in layers])
-        for layers, positions in zip(kept, positions_of(answers), strict=True)
+        for layers, positions in zip(kept, locate_tokens(answers), strict=True)
     ]
 
 
 def _in_batches(model, answers: pd.DataFrame, size: int) -> list[np.ndarray]:
     """The same in padded batches, of which only the named tokens are kept."""
     sequences = whole_sequences(answers)
-    places = [list(positions.values()) for positions in positions_of(answers)]
+    places = [list(positions.values()) for positions in locate_tokens(answers)]
     named: list[np.ndarray] = [np.empty(0)] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
     for start in range(0, len(order), size):

@@ -1,13 +1,13 @@
-"""The model asked whether each of its own answers is true, for one shard of them."""
+"""Ask the model whether its own answers are true, for one shard of them."""
 
 import pyarrow as pa
 
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.inference.prompts import fill, plain_ids, too_long
+from llm_figures.inference.prompts import fill, tokenize_texts, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
-from llm_figures.probe.p_true import choice_tokens, p_true
+from llm_figures.probe.p_true import compute_p_true, split_choices
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("p_true", pa.float32())])
 
@@ -17,7 +17,8 @@ def main(
     answers: str,
     output: str,
     shard: tuple[int, int],
-    ask: dict,
+    prompt: str,
+    choices: tuple[str, str],
     batch_size: int,
     runtime: dict,
 ) -> None:
@@ -27,41 +28,46 @@ def main(
     model, tokenizer = load_model(model_info, **runtime)
     texts = [
         fill(
-            ask["prompt"],
+            prompt,
             question=row.question,
             answer=row.answer.strip(),
             exact_answer=row.exact_answer,
         )
         for row in rows.itertuples()
     ]
-    longest = context_length(model)
-    begun, *tokens = choice_tokens(tokenizer, ask["if_true"], ask["if_false"])
-    asked = [
-        (key, ids + begun)
-        for key, ids in zip(rows["question_id"].tolist(), plain_ids(tokenizer, texts), strict=True)
-        if not too_long(ids + begun, 1, longest)
+    context = context_length(model)
+    common, *choice_tokens = split_choices(tokenizer, *choices)
+    ids_of_text = [ids + common for ids in tokenize_texts(tokenizer, texts)]
+    prompts = [
+        (question, ids)
+        for question, ids in zip(rows["question_id"].tolist(), ids_of_text, strict=True)
+        if not too_long(ids, 1, context)
     ]
-    if len(asked) < len(rows):
-        log.info("%d answers are too long to be asked about", len(rows) - len(asked))
-    # of all shards: what is computed once must not depend on their number
-    prefix = shared_prefix([ids for _, ids in asked]) if asked else []
-    asked = [(key, ids) for key, ids in asked if key % count == index]
-    batches = p_true(
-        model, [ids for _, ids in asked], *tokens, batch_size=batch_size, prefix=prefix
+    if len(prompts) < len(rows):
+        log.info("%d answers are too long to be asked about", len(rows) - len(prompts))
+    # The prefix must not depend on the number of shards.
+    prefix = shared_prefix([ids for _, ids in prompts]) if prompts else []
+    prompts = [(question, ids) for question, ids in prompts if question % count == index]
+    batches = compute_p_true(
+        model, [ids for _, ids in prompts], *choice_tokens, batch_size=batch_size, prefix=prefix
     )
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
-        for batch, shares in progress(batches, "answers", len(asked), lambda found: len(found[0])):
-            file.write({"question_id": [asked[at][0] for at in batch], "p_true": shares})
+        for batch, shares in progress(
+            batches, "answers", len(prompts), lambda result: len(result[0])
+        ):
+            file.write({"question_id": [prompts[row][0] for row in batch], "p_true": shares})
 
 
 if "snakemake" in globals():
     with job(snakemake):
+        ask = snakemake.params.ask
         main(
             snakemake.input.model_info,
             snakemake.input.answers,
             snakemake.output.p_true,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
-            snakemake.params.ask,
+            ask["prompt"],
+            (ask["if_true"], ask["if_false"]),
             snakemake.config["batch_size"],
             {**snakemake.params.runtime, "threads": snakemake.threads},
         )

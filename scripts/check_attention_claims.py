@@ -1,8 +1,9 @@
-"""The claims about one attention figure, evaluated."""
+"""Evaluate the claims about one attention figure."""
 
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.qk_store import open_intervened_states, open_states
-from llm_figures.claims.attention_claims import attention_claims
+from llm_figures.claims.attention_claims import check_attention_claims
+from llm_figures.claims.claim import read_figure_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
 from llm_figures.core.options import read_options
@@ -18,10 +19,16 @@ def main(
     output: str,
     options: AttentionScoring,
 ) -> None:
-    before, after = open_states(clean), open_intervened_states(intervened)
-    found = attention_claims(model, claims, read_frame(cells), options, before, after)
-    log_verdicts(log, found)
-    write_frame(found, output)
+    verdicts = check_attention_claims(
+        model,
+        read_figure_claims(claims),
+        read_frame(cells),
+        read_options(AttentionScoring, options, "options"),
+        open_states(clean),
+        open_intervened_states(intervened) if intervened else None,
+    )
+    log_verdicts(log, verdicts)
+    write_frame(verdicts, output)
 
 
 if "snakemake" in globals():

@@ -1,4 +1,4 @@
-"""The probes' scores of single answers brought together into tidy scores with controls."""
+"""Compute tidy scores with controls from the probes' predictions."""
 
 import pandas as pd
 
@@ -7,7 +7,8 @@ from llm_figures.core.numbers import with_interval
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.cells import make_cells
-from llm_figures.probe.scores import probe_scores
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.scores import compute_probe_scores
 
 
 def main(
@@ -17,21 +18,20 @@ def main(
     states: list[str],
     scores: str,
     tokens: list[str],
-    protocol: dict,
+    protocol: Protocol,
 ) -> None:
-    asked = read_frame(answers)
-    asked = asked[asked["valid"]]
+    rows = read_frame(answers)
+    rows = rows[rows["valid"]]
     if p_true:
-        asked = asked.merge(read_frames(p_true), on="question_id", how="left")
+        rows = rows.merge(read_frames(p_true), on="question_id", how="left")
     keys = read_frames(states, ["question_id", "token"])
-    cells, _ = make_cells(keys, asked, tokens, protocol)
-    found = read_frames(predictions)
-    table = probe_scores(found, cells, asked, protocol)
-    _report(table)
+    cells, _ = make_cells(keys, rows, tokens, protocol)
+    table = compute_probe_scores(read_frames(predictions), cells, rows, protocol)
+    _log_best_cell(table)
     write_frame(table, scores)
 
 
-def _report(table: pd.DataFrame) -> None:
+def _log_best_cell(table: pd.DataFrame) -> None:
     shown = table[(table["control"] == "none") & (table["metric"] == "auc")]
     empty = shown[shown["mean"].isna()]
     if len(empty):
@@ -58,5 +58,5 @@ if "snakemake" in globals():
             snakemake.input.states,
             snakemake.output.scores,
             snakemake.params.tokens,
-            snakemake.params.protocol,
+            Protocol.model_validate(snakemake.params.protocol),
         )

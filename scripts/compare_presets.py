@@ -1,4 +1,4 @@
-"""The scores of both presets in one table."""
+"""Put the scores of both presets into one table."""
 
 import pandas as pd
 
@@ -7,8 +7,8 @@ from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
 def main(strict: str, published: str, scores: str) -> None:
-    parts = {"strict": read_frame(strict), "published": read_frame(published)}
-    tables = [table.assign(preset=preset) for preset, table in parts.items()]
+    files = {"strict": strict, "published": published}
+    tables = [read_frame(file).assign(preset=preset) for preset, file in files.items()]
     write_frame(pd.concat(tables, ignore_index=True), scores)
 
 

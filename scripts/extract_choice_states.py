@@ -1,10 +1,13 @@
-"""Cache the displayed layers' queries and keys of every pass that the choices need."""
+"""Store queries and keys of the passes that the choices need, in the displayed layers."""
 
 from llm_figures.attention.capture import run_interventions, tokenize_texts
+from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.qk_store import open_states
 from llm_figures.attention.scores import find_shape
-from llm_figures.claims.choices import passes
+from llm_figures.claims.combinations import plan_passes
+from llm_figures.claims.options import ChoicesScoring
 from llm_figures.core.job import job, log, progress
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_choices
 from llm_figures.models.loading import context_length, load_model, runtime_facts
@@ -19,13 +22,17 @@ def main(
     figures: dict,
     runtime: dict,
 ) -> None:
-    states = open_states(clean)
-    check_choices(choices, find_shape(states))
-    layers, needed = passes(choices, figures, states)
+    before = open_states(clean)
+    check_choices(choices, find_shape(before))
+    layers, passes = plan_passes(
+        read_options(ChoicesScoring, choices, "choices"),
+        read_options(dict[str, AttentionScoring], figures, "figures"),
+        before,
+    )
     model, tokenizer = load_model(model_info, **runtime)
     texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
-    log.info("%d passes, layers %s", len(needed), ", ".join(map(str, layers)))
-    rows = run_interventions(model, tokenizer, texts, layers, progress(needed, "passes"))
+    log.info("%d passes, layers %s", len(passes), ", ".join(map(str, layers)))
+    rows = run_interventions(model, tokenizer, texts, layers, progress(passes, "passes"))
     write_tensors(output, rows, runtime_facts(model))
 
 

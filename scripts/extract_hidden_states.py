@@ -1,11 +1,11 @@
-"""Hidden states at the named tokens of one shard of the answers."""
+"""Extract hidden states at the named tokens of one shard of the answers."""
 
 from llm_figures.core.job import job, progress
 from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import decoder_layers, load_model, runtime_facts
-from llm_figures.probe.hidden_states import hidden_states
-from llm_figures.probe.schema import hidden_states_schema
-from llm_figures.probe.shard_answers import probed_answers
+from llm_figures.probe.hidden_states import extract_hidden_states
+from llm_figures.probe.schema import make_hidden_states_schema
+from llm_figures.probe.shard_answers import read_shard_answers
 
 
 def main(
@@ -17,21 +17,21 @@ def main(
     batch_size: int,
     runtime: dict,
 ) -> None:
-    # Before the model is loaded: where there is nothing to probe, nothing is computed.
-    probed = probed_answers(answers, shard)
+    # Before the model is loaded: too few answers are noticed without it.
+    shard_answers = read_shard_answers(answers, shard)
     model, _ = load_model(model_info, **runtime)
-    batches = hidden_states(
+    batches = extract_hidden_states(
         model,
-        probed.question_ids,
-        probed.prompts,
-        probed.answers,
-        probed.positions,
+        shard_answers.question_ids,
+        shard_answers.prompts,
+        shard_answers.answers,
+        shard_answers.positions,
         site=site,
         batch_size=batch_size,
-        prefix=probed.prefix,
+        prefix=shard_answers.prefix,
     )
-    schema = hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
-    total = sum(map(len, probed.positions))
+    schema = make_hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
+    total = sum(map(len, shard_answers.positions))
     with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(batches, "named tokens", total, lambda rows: len(rows["token"])):
             file.write(batch)

@@ -5,7 +5,7 @@ from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.modules.schema import module_states_schema
 from llm_figures.modules.states import module_states, module_states_columns
-from llm_figures.probe.shard_answers import probed_answers
+from llm_figures.probe.shard_answers import read_shard_answers
 
 
 def main(
@@ -17,7 +17,7 @@ def main(
     batch_size: int,
     runtime: dict,
 ) -> None:
-    probed = probed_answers(answers, shard, token)
+    probed = read_shard_answers(answers, shard, token)
     model, _ = load_model(model_info, **runtime)
     batches = module_states(
         model,

@@ -9,11 +9,12 @@ from llm_figures.core.parquet_tensors import read_columns, read_frame, read_fram
 from llm_figures.modules.probes import module_probe_scores
 from llm_figures.modules.schema import module_columns
 from llm_figures.probe.cells import make_cells
+from llm_figures.probe.protocol import Protocol
 from llm_figures.questions.answers import check_labels
 
 
 def main(
-    answers: str, states: list[str], scores: str, token: str, protocol: dict, threads: int
+    answers: str, states: list[str], scores: str, token: str, protocol: Protocol, threads: int
 ) -> None:
     asked = read_frame(answers)
     check_labels(asked, "forward/answers.md")
@@ -37,6 +38,6 @@ if "snakemake" in globals():
             snakemake.input.states,
             snakemake.output.scores,
             snakemake.params.token,
-            snakemake.params.protocol,
+            Protocol.model_validate(snakemake.params.protocol),
             snakemake.threads,
         )

@@ -1,4 +1,4 @@
-"""Probes of some layers fitted at every named token: a score for every tested answer."""
+"""Fit the probes of some layers at every named token, and score every test answer."""
 
 from functools import partial
 
@@ -8,7 +8,8 @@ from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import frames_file, read_columns, read_frame, read_frames
 from llm_figures.probe.cells import make_cells
 from llm_figures.probe.fitting import probe_layers
-from llm_figures.probe.schema import layer_columns
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.schema import read_layer_columns
 from llm_figures.questions.answers import check_labels
 
 SCHEMA = pa.schema(
@@ -33,35 +34,35 @@ def main(
     predictions: str,
     part: tuple[int, int],
     tokens: list[str],
-    protocol: dict,
+    protocol: Protocol,
     threads: int,
 ) -> None:
-    asked = read_frame(answers)
-    check_labels(asked, "forward/answers.md")
-    asked = asked[asked["valid"]]
+    rows = read_frame(answers)
+    check_labels(rows, "forward/answers.md")
+    rows = rows[rows["valid"]]
     within = "shuffled_within_group"
-    if asked["group"].fillna("").nunique() < 2 and within in protocol["controls"]:
+    if rows["group"].fillna("").nunique() < 2 and within in protocol.controls:
         log.info("the questions have no groups: no labels are shuffled within group")
-        kept = [control for control in protocol["controls"] if control != within]
-        protocol = protocol | {"controls": kept}
+        controls = tuple(control for control in protocol.controls if control != within)
+        protocol = protocol.changed(controls=controls)
     keys = read_frames(states, ["question_id", "token"])
-    cells, rows = make_cells(keys, asked, tokens, protocol)
+    cells, examples = make_cells(keys, rows, tokens, protocol)
     index, count = part
-    columns = layer_columns(states[0])
+    columns = read_layer_columns(states[0])
     layers = list(range(index, len(columns), count))
 
     loaders = [(layer, partial(read_columns, states, columns[layer])) for layer in layers]
-    fits = failed = 0
+    fits = unconverged = 0
     with frames_file(predictions, SCHEMA) as file:
         for frame in progress(
-            probe_layers(loaders, rows, cells, protocol, jobs=threads), "layers", len(layers)
+            probe_layers(loaders, examples, cells, protocol, jobs=threads), "layers", len(layers)
         ):
             converged = frame.groupby(["token", "control", "repeat", "fold"])["converged"].first()
             fits += len(converged)
-            failed += int((~converged.astype(bool)).sum())
+            unconverged += int((~converged.astype(bool)).sum())
             if len(frame):
                 file.write_table(pa.Table.from_pandas(frame, SCHEMA, preserve_index=False))
-    log.info("%d fits, of which %d did not converge", fits, failed)
+    log.info("%d fits, of which %d did not converge", fits, unconverged)
 
 
 if "snakemake" in globals():
@@ -72,6 +73,6 @@ if "snakemake" in globals():
             snakemake.output.predictions,
             (int(snakemake.wildcards.part), int(snakemake.wildcards.parts)),
             snakemake.params.tokens,
-            snakemake.params.protocol,
+            Protocol.model_validate(snakemake.params.protocol),
             snakemake.threads,
         )

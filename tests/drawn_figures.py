@@ -12,7 +12,7 @@ from llm_figures.core.options import read_options
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.style import Style
 from llm_figures.probe.controls import CONTROLS
-from llm_figures.probe.protocol import protocol
+from llm_figures.probe.protocol import PRESETS
 
 SVG = "{http://www.w3.org/2000/svg}"
 STYLE = Style().changed(dpi=200)
@@ -37,7 +37,7 @@ def cells(name, options, inputs=3):
     return compute_cells(name, read_options(AttentionFigure, options, name), states)
 
 
-PROTOCOL = {"protocol": protocol({"preset": "strict", "seed": 0}, hold_out=False)}
+PROTOCOL = {"protocol": PRESETS["strict"].plain()}
 
 
 def probe_scores(layers, tokens):

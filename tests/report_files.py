@@ -21,16 +21,16 @@ from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
-from llm_figures.probe.protocol import protocol
+from llm_figures.probe.protocol import PRESETS
 from llm_figures.workflow.config import ATTENTION_FIGURES, Config
-from llm_figures.workflow.figures import FIGURES, figures_of_target
+from llm_figures.workflow.figures import FIGURES, list_figures
 
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]
 LAYERS = 5
 STYLE = Style().changed(dpi=100)
 HOSTILE = '<script>alert("1")</script> & w < 0.5'
-PROTOCOL = {"protocol": protocol({"preset": "strict", "seed": 0}, hold_out=False)}
+PROTOCOL = {"protocol": PRESETS["strict"].plain()}
 KINDS = ("pdf", "svg", "png")
 
 
@@ -239,7 +239,7 @@ def make(folder: Path, root: Path) -> dict:
         "model": MODEL,
         "figures": files,
         "scores": data,
-        "shown": {figure: list(figures_of_target(figure)) for figure in FIGURES},
+        "shown": {figure: list(list_figures(figure)) for figure in FIGURES},
         "claims": str(folder / "claims.parquet"),
         "manifest": str(folder / "manifest.json"),
         "template": [

@@ -70,7 +70,7 @@ def test_files_have_the_columns_that_others_rely_on(made):
             "embeddings", "group_only", "answer_log_probability", "exact_answer_log_probability",
             "p_true"}  # fmt: skip
     report = (made.results / "forward/answers.md").read_text()
-    assert "questions asked: 120" in report
+    assert "- questions: 120" in report
     assert report.count("⟦") >= 10
     assert sorted(scores["layer"].unique()) == [0, 1, 2, 3]
     modules = pd.read_parquet(made.results / "modules/scores.parquet")
@@ -141,14 +141,17 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
     assert str(project.folder.parent.parent) not in json.dumps(written)
 
     _, output = project.run("verify")
-    assert f"{len(made) + 2} files as results/tiny/manifest.json says" in output
+    assert f"{len(made) + 2} files agree with results/tiny/manifest.json" in output
     path = project.results / "modules/scores.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     code, output = project.run("verify", check=False)
     assert code == 1
-    assert "verify: error: 1 file(s) are not as results/tiny/manifest.json says" in output
+    assert (
+        f"verify: error: 1 of {len(made) + 2} files differ from results/tiny/manifest.json"
+        in output
+    )
     assert "modules/scores.parquet: changed (made by score_modules)" in output
     assert "Traceback" not in output
     (project.results / "manifest.json").unlink()
@@ -344,7 +347,11 @@ def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
         ({"inputs": ["a"]}, "mean_qkv", "config: inputs[1]: 'a' is 1 token(s)"),
         ({"dataset__answer": "ask"}, "probe_auc", "dataset: 0 right and 120 wrong answers"),
         ({"prompt__style": "chat"}, "probe_auc", "tokenizer has no chat template"),
-        ({"probe__p_true__if_true": " False or"}, "probe_auc", "do not part for this model"),
+        (
+            {"probe__p_true__if_true": " False or"},
+            "probe_auc",
+            "do not differ in a token of this model",
+        ),
         ({"figures__module_map__palette": "Bleus"}, "module_map", "palette: 'Bleus' is not known"),
         ({"device": "cuda:99"}, "module_map", "config: device: 'cuda:99' cannot be used here"),
     ],
@@ -417,9 +424,9 @@ def test_two_models_and_a_folder_side_by_side(project):
     compared = project.folder / "results" / "_models"
     targets = [f"results/_models/figures/{figure}.png" for figure in ("mean_qkv", "module_map")]
     project.run(*targets)
-    pictures = {path.name for path in (compared / "figures").iterdir()}
+    figures = {path.name for path in (compared / "figures").iterdir()}
     kinds = ("pdf", "svg", "png", "caption.txt")
-    assert pictures == {f"{name}.{kind}" for name in ("mean_qkv", "module_map") for kind in kinds}
+    assert figures == {f"{name}.{kind}" for name in ("mean_qkv", "module_map") for kind in kinds}
     svg = (compared / "figures/module_map.svg").read_text()
     assert all(f">{name}</text>" in svg for name in ("tiny", "other", "big"))
     caption = (compared / "figures/mean_qkv.caption.txt").read_text()

@@ -1,5 +1,7 @@
 # What the rules of modules.smk take as inputs and params.
 
+from llm_figures.modules.metrics import METRICS, of_measure, shown_metrics
+
 # What the metrics of the module map are made from, by measure (see llm_figures.modules.metrics).
 MEASURED = {
     "activity": "results/{model}/forward/module_activity.parquet",

@@ -29,8 +29,8 @@ rule prepare_model:
         "../../scripts/prepare_model.py"
 
 
-# A model of `source: finetune`: its base, taught some of the built-in facts. What is declared is
-# written last; the rest of the transformers folder lies beside it.
+# A model of `source: finetune`: its base, trained on some of the built-in facts. The outputs are
+# written last; the other files of the transformers folder lie beside them.
 rule finetune_model:
     input:
         model_info=lambda wildcards: f"results/{PREPARED[wildcards.model]['base']}/model.json",
@@ -52,7 +52,7 @@ rule finetune_model:
     params:
         *code("finetune_model"),
         options=training_options,
-        prompt=taught_prompt,
+        prompt=training_prompt,
         device=config["device"],
     script:
         "../../scripts/finetune_model.py"

@@ -1,21 +1,22 @@
 """Probes on single projections, for the module map."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import Cell
-from llm_figures.probe.classification_metrics import metrics
+from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.fitting import probe_layers
+from llm_figures.probe.protocol import Protocol
 
 
 def module_probe_scores(
     projections: Sequence[tuple[int, str, Callable[[], np.ndarray]]],
     rows: np.ndarray,
     cell: Cell,
-    protocol: Mapping,
+    protocol: Protocol,
     jobs: int,
 ) -> Iterator[dict]:
     """The AUC of a probe on each projection's output: layer, module, metric, value.
@@ -30,13 +31,13 @@ def module_probe_scores(
     Raises:
         UserError: too few right or wrong answers have the token.
     """
-    if not cell.enough:
+    if not cell.enough_answers:
         raise UserError(
             f"config: figures.module_map.probe_token: {cell.token}: only {len(cell.labels)} "
             f"answers have it, {int((cell.labels == 0).sum())} of them right; choose another token"
         )
     numbered = [(number, states) for number, (_, _, states) in enumerate(projections)]
-    found = probe_layers(numbered, [rows], [cell], dict(protocol) | {"controls": []}, jobs)
+    found = probe_layers(numbered, [rows], [cell], protocol.changed(controls=()), jobs)
     for (layer, module, _), frame in zip(projections, found, strict=True):
         folds = [_auc(fold, cell) for _, fold in frame.groupby(["repeat", "fold"])]
         yield {
@@ -49,4 +50,4 @@ def module_probe_scores(
 
 def _auc(frame: pd.DataFrame, cell: Cell) -> float:
     at = np.searchsorted(cell.questions, frame["question_id"].to_numpy())
-    return float(metrics(cell.labels[at], frame["score"].to_numpy())["auc"][0])
+    return float(compute_metrics(cell.labels[at], frame["score"].to_numpy())["auc"][0])

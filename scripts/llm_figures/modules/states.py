@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from llm_figures.models.projections import Application, projections, watched
 from llm_figures.modules.schema import module_column
-from llm_figures.probe.hidden_states import check_finite, states_of_batches
+from llm_figures.probe.hidden_states import check_finite, record_batches
 
 
 def module_states_columns(model: PreTrainedModel) -> list[tuple[int, str, int]]:
@@ -34,7 +34,7 @@ def module_states(
 
     A projection's output is taken with any bias, [d_out]; that of experts is the sum over those
     that the token is routed to, times the router's weights. For the other arguments see
-    `hidden_states.hidden_states`.
+    `hidden_states.extract_hidden_states`.
 
     Raises:
         UserError: a family whose projections are not known; a value that is not finite.
@@ -66,7 +66,7 @@ def module_states(
             yield found
         found.update({column: states.numpy() for column, states in sums.items()})
 
-    for columns, found in states_of_batches(
+    for columns, found in record_batches(
         model, question_ids, prompts, answers, positions, collecting, batch_size, prefix
     ):
         for column, states in found.items():

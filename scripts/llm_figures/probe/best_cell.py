@@ -1,4 +1,4 @@
-"""The layer and token at which the probe scores highest, and its controls there."""
+"""The layer and token with the probe's highest score, and the controls there."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import pandas as pd
 
 
 class BestCell(NamedTuple):
-    """probe: the row of its score. beside: all rows of the cell, by control. scored: cells with
-    a score, of which it is the best."""
+    """probe: the row of the probe's score. beside: all rows of the cell, by control. scored: the
+    number of cells with a score."""
 
     probe: pd.Series
     beside: pd.DataFrame
@@ -18,9 +18,9 @@ class BestCell(NamedTuple):
 def find_best_cell(
     scores: pd.DataFrame, metric: str, tokens: Collection[str] | None = None
 ) -> BestCell | None:
-    """The cell with the highest mean of the probe itself, the first of equals; None without scores.
+    """The cell with the probe's highest mean, the first of equals; None without any score.
 
-    scores: tidy scores of the probe. tokens: those that count; all by default.
+    scores: tidy scores of the probe. tokens: those to choose from; by default all.
     """
     rows = scores[scores["metric"] == metric]
     if tokens is not None:
@@ -29,5 +29,5 @@ def find_best_cell(
     if scored.empty:
         return None
     best = scored.loc[scored["mean"].idxmax()]
-    there = (rows["layer"] == best["layer"]) & (rows["token"] == best["token"])
-    return BestCell(best, rows[there].set_index("control"), len(scored))
+    in_cell = (rows["layer"] == best["layer"]) & (rows["token"] == best["token"])
+    return BestCell(best, rows[in_cell].set_index("control"), len(scored))

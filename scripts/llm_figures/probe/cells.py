@@ -1,20 +1,21 @@
-"""Cells of the probe: which answers each named token has, and how they are split to train and test.
+"""Cells of the probe: which answers have a named token, and how they are split to train and test.
 
 The label is 1 for a wrong answer, which is what the probe detects.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from llm_figures.probe.protocol import Protocol
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 
 
 @dataclass(frozen=True)
 class Split:
-    """One division of the questions; train, test: [questions], True for those inside."""
+    """One split of the questions. train, test: boolean masks, [questions]."""
 
     repeat: int
     fold: int
@@ -22,102 +23,106 @@ class Split:
     test: np.ndarray
 
 
-def splits(
-    labels: np.ndarray, twins: Sequence[int], held_out: np.ndarray, protocol: Mapping
+def split_questions(
+    labels: np.ndarray, split_groups: np.ndarray, held_out: np.ndarray, protocol: Protocol
 ) -> list[Split]:
-    """The divisions of a protocol's `split`.
+    """The splits of a protocol.
 
-    twins: [questions], equal for questions that are the same but for spelling. held_out:
-    [questions], True for those of the hold-out file.
+    labels: [questions], 0 or 1. split_groups: [questions], equal for questions that differ only in
+    spelling, which are never split between train and test. held_out: [questions], True for those of
+    the hold-out file.
 
-    Twins always stand on one side. folds: labels are balanced over the folds. single: a random
-    fifth of the questions is tested, without regard to labels, as published. hold_out: the held-out
-    questions are tested.
+    folds: stratified by label. single: a random fifth of the questions is the test set, whatever
+    their labels, as published. hold_out: the held-out questions are the test set.
     """
-    seed = protocol["seed"]
-    match protocol["split"]:
+    match protocol.split:
         case "hold_out":
             return [Split(0, 0, ~held_out, held_out)]
         case "single":
             from sklearn.model_selection import train_test_split
 
-            _, tested = train_test_split(np.unique(twins), test_size=0.2, random_state=seed)
-            test = np.isin(twins, tested)
+            _, test_groups = train_test_split(
+                np.unique(split_groups), test_size=0.2, random_state=protocol.seed
+            )
+            test = np.isin(split_groups, test_groups)
             return [Split(0, 0, ~test, test)]
-    found = []
-    for repeat in range(protocol["repeats"]):
-        folds = assign_folds(labels, twins, folds=protocol["folds"], seed=seed + repeat)
-        found += [Split(repeat, fold, folds != fold, folds == fold) for fold in np.unique(folds)]
-    return found
+    splits = []
+    for repeat in range(protocol.repeats):
+        folds = assign_folds(
+            labels, split_groups, folds=protocol.folds, seed=protocol.seed + repeat
+        )
+        splits += [Split(repeat, fold, folds != fold, folds == fold) for fold in np.unique(folds)]
+    return splits
 
 
-def assign_folds(labels: np.ndarray, twins: Sequence[int], *, folds: int, seed: int) -> np.ndarray:
-    """[examples]: the fold in which each example is tested; twins share one."""
+def assign_folds(
+    labels: np.ndarray, split_groups: np.ndarray, *, folds: int, seed: int
+) -> np.ndarray:
+    """[examples]: the fold whose test set has the example; a split group is in one fold."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     assigned = np.empty(len(labels), dtype=np.int64)
-    for fold, (_, test) in enumerate(splitter.split(labels, labels, twins)):
+    for fold, (_, test) in enumerate(splitter.split(labels, labels, split_groups)):
         assigned[test] = fold
     return assigned
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The examples of one named token: what is the same in every layer.
+    """The examples of one named token, the same in every layer.
 
-    questions, labels, groups, twins: [examples]; questions are ids in ascending order, labels 1 for
-    a wrong answer, groups numbers.
-    splits: with masks [examples].
+    questions, labels, groups, split_groups: [examples]. questions: ids in ascending order. labels:
+    1 for a wrong answer. groups: the question's group, as a number. splits: masks are [examples].
     """
 
     token: str
     questions: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
-    twins: np.ndarray
+    split_groups: np.ndarray
     splits: list[Split]
 
     @property
-    def enough(self) -> bool:
-        """Whether there are answers enough of either label for a score."""
+    def enough_answers(self) -> bool:
+        """Whether there are enough answers of either label for a score."""
         return bool(np.bincount(self.labels, minlength=2).min() >= FEWEST_OF_A_LABEL)
 
 
 def make_cells(
-    keys: pd.DataFrame, answers: pd.DataFrame, tokens: Sequence[str], protocol: Mapping
+    keys: pd.DataFrame, answers: pd.DataFrame, tokens: Sequence[str], protocol: Protocol
 ) -> tuple[list[Cell], list[np.ndarray]]:
-    """The cells of every layer, one per named token, and which rows of `keys` each rests on.
+    """One cell per named token, and for each the rows of `keys` that are its examples.
 
     keys: question_id and token of every row of states. answers: the rows of forward/answers.parquet
     with a valid exact answer.
     """
     answers = answers.sort_values("question_id", ignore_index=True)
-    labels = 1 - answers["correct"].to_numpy(int)  # a wrong answer is what the probe detects
-    twins = answers["twin"].to_numpy()
+    labels = 1 - answers["correct"].to_numpy(int)  # 1: wrong
+    split_groups = answers["split_group"].to_numpy()
     groups = pd.factorize(answers["group"].fillna(""))[0]
-    divisions = splits(labels, twins, answers["hold_out"].to_numpy(bool), protocol)
-    at = pd.Series(np.arange(len(answers)), index=answers["question_id"])
-    wanted = keys[keys["token"].isin(tokens)]
-    if protocol["short_answers"] == "complete":
-        has = wanted.groupby("question_id")["token"].nunique()
-        wanted = wanted[wanted["question_id"].map(has) == len(tokens)]
+    splits = split_questions(labels, split_groups, answers["hold_out"].to_numpy(bool), protocol)
+    row_of_question = pd.Series(np.arange(len(answers)), index=answers["question_id"])
+    keys = keys[keys["token"].isin(tokens)]
+    if protocol.short_answers == "complete":
+        counts = keys.groupby("question_id")["token"].nunique()
+        keys = keys[keys["question_id"].map(counts) == len(tokens)]
     cells, rows = [], []
     for token in tokens:
-        cell = wanted[wanted["token"] == token].sort_values("question_id")
-        inside = at[cell["question_id"]].to_numpy()
+        examples = keys[keys["token"] == token].sort_values("question_id")
+        inside = row_of_question[examples["question_id"]].to_numpy()
         cells.append(
             Cell(
                 token=token,
-                questions=cell["question_id"].to_numpy(np.int32),
+                questions=examples["question_id"].to_numpy(np.int32),
                 labels=labels[inside],
                 groups=groups[inside],
-                twins=twins[inside],
+                split_groups=split_groups[inside],
                 splits=[
                     replace(split, train=split.train[inside], test=split.test[inside])
-                    for split in divisions
+                    for split in splits
                 ],
             )
         )
-        rows.append(cell.index.to_numpy())
+        rows.append(examples.index.to_numpy())
     return cells, rows

@@ -1,4 +1,4 @@
-"""How well scores tell wrong answers (the positive class) from right ones, and how surely."""
+"""Classification metrics of the probe, with wrong answers as the positive class, and intervals."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,56 +9,59 @@ from scipy.special import stdtrit
 METRICS = ("auc", "accuracy", "f1", "average_precision")
 
 
-def metrics(
+def compute_metrics(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Every metric of `METRICS`, each [draws].
+    """{metric: [draws]} for every metric of `METRICS`.
 
-    labels: [examples], 1 for the positive class. scores: [examples], above 0 where the positive
-    class is the likelier. weights: [draws, examples], how often each example counts; by default one
-    draw in which each counts once.
+    labels: [examples], 1 for the positive class. scores: [examples]; above 0 the prediction is
+    positive. weights: [draws, examples], how often each example counts; by default one draw in
+    which each counts once.
 
     AUC is the area under the ROC curve, ties counting half. Average precision is the sum over
-    thresholds of precision times the rise in recall. F1 is 0 where nothing is called positive. A
+    thresholds of precision times the increase in recall. F1 is 0 without a positive prediction. A
     draw without one of the classes gives NaN.
     """
     if weights is None:
         weights = np.ones((1, len(labels)))
-    ranked, positive, negative, starts = _counted(labels, scores, weights)
-    above, false_above = positive.cumsum(axis=1), negative.cumsum(axis=1)
-    positives, negatives = above[:, -1], false_above[:, -1]
-    called = ranked[starts] > 0
-    true_called, false_called = positive[:, called].sum(axis=1), negative[:, called].sum(axis=1)
+    thresholds, positive, negative = _count_by_score(labels, scores, weights)
+    true_above, false_above = positive.cumsum(axis=1), negative.cumsum(axis=1)
+    positives, negatives = true_above[:, -1], false_above[:, -1]
+    predicted = thresholds > 0
+    true_positives = positive[:, predicted].sum(axis=1)
+    false_positives = negative[:, predicted].sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(above > 0, above / (above + false_above), 0.0)
+        precision = np.where(true_above > 0, true_above / (true_above + false_above), 0.0)
         values = {
             "auc": _area(positive, negative),
-            "accuracy": (true_called + negatives - false_called) / (positives + negatives),
-            "f1": 2 * true_called / (true_called + false_called + positives),
+            "accuracy": (true_positives + negatives - false_positives) / (positives + negatives),
+            "f1": 2 * true_positives / (true_positives + false_positives + positives),
             "average_precision": (positive * precision).sum(axis=1) / positives,
         }
     both = (positives > 0) & (negatives > 0)
     return {name: np.where(both, value, np.nan) for name, value in values.items()}
 
 
-def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`metrics` of the AUC alone: [draws]."""
-    _, positive, negative, _ = _counted(labels, scores, weights)
+def compute_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The AUC alone, [draws]; arguments as for `compute_metrics`."""
+    _, positive, negative = _count_by_score(labels, scores, weights)
     return _area(positive, negative)
 
 
-def _counted(
+def _count_by_score(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Scores from the highest, the weights of both classes [draws, distinct scores], and where each
-    distinct score starts. Equal scores fall on the same side of every threshold: they are counted
-    together."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct scores in descending order, and the weight of either class at each.
+
+    Equal scores are on the same side of every threshold. Returns distinct scores [distinct],
+    positive and negative weights [draws, distinct].
+    """
     order = np.argsort(-scores, kind="stable")
-    ranked, truth, weights = scores[order], labels[order] == 1, weights[:, order]
+    ranked, is_positive, weights = scores[order], labels[order] == 1, weights[:, order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    positive = np.add.reduceat(weights * truth, starts, axis=1)
-    negative = np.add.reduceat(weights * ~truth, starts, axis=1)
-    return ranked, positive, negative, starts
+    positive = np.add.reduceat(weights * is_positive, starts, axis=1)
+    negative = np.add.reduceat(weights * ~is_positive, starts, axis=1)
+    return ranked[starts], positive, negative
 
 
 def _area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
@@ -70,41 +73,41 @@ def _area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
         return np.where(pairs > 0, (positive * (below + negative / 2)).sum(axis=1) / pairs, np.nan)
 
 
-def resamples(twins: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """[1 + draws, examples]: each example once, then bootstrap resamples with replacement.
+def draw_resamples(split_groups: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Weights [1 + draws, examples]: each example once, then bootstrap resamples.
 
-    twins: [examples]; what is drawn are distinct questions, with all their examples.
+    split_groups: [examples]; groups are resampled with replacement, with all their examples.
     """
     random = np.random.default_rng(seed)
-    distinct, which = np.unique(twins, return_inverse=True)
-    chance = np.full(len(distinct), 1 / len(distinct))
-    drawn = random.multinomial(len(distinct), chance, size=draws)
-    return np.vstack([np.ones(len(distinct)), drawn])[:, which]
+    distinct, group_of_example = np.unique(split_groups, return_inverse=True)
+    probabilities = np.full(len(distinct), 1 / len(distinct))
+    counts = random.multinomial(len(distinct), probabilities, size=draws)
+    return np.vstack([np.ones(len(distinct)), counts])[:, group_of_example]
 
 
-def fold_interval(
+def compute_fold_interval(
     values: Sequence[float], n_train: float, n_test: float
 ) -> tuple[float, float, float]:
     """Mean over folds with a 95% interval: (mean, low, high).
 
-    Folds share training examples, so their scores vary less than independent ones would; the
-    variance is corrected for it (Nadeau & Bengio 2003, eq. 9).
+    Folds share training examples, so their scores vary less than independent ones would. The
+    variance is corrected for that (Nadeau & Bengio 2003, eq. 9).
     """
     if len(values) < 2:
         return (float("nan"),) * 3
     mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
     deviation = np.sqrt(variance * (1 / len(values) + n_test / n_train))
-    half = _quantile(len(values) - 1) * float(deviation)
+    half = _t_quantile(len(values) - 1) * float(deviation)
     return mean, mean - half, mean + half
 
 
 @cache
-def _quantile(freedom: int) -> float:
-    return float(stdtrit(freedom, 0.975))
+def _t_quantile(degrees_of_freedom: int) -> float:
+    return float(stdtrit(degrees_of_freedom, 0.975))
 
 
-def bootstrap_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """The value of the first draw, and the 2.5th and 97.5th percentile of the others."""
+def compute_bootstrap_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """The value of the first draw, and the 2.5th and 97.5th percentiles of the others."""
     if not np.isfinite(values[1:]).any():
         return (float("nan"),) * 3
     low, high = np.nanpercentile(values[1:], [2.5, 97.5])

@@ -1,4 +1,4 @@
-"""What captions, legends and pages call the probe's metrics and controls."""
+"""Display names of the probe's metrics and controls, for captions, legends and pages."""
 
 LABELS = {
     "auc": "AUC",
@@ -6,7 +6,7 @@ LABELS = {
     "f1": "F1",
     "average_precision": "Average precision",
 }
-# In the order in which captions and legends name them.
+# In the order of captions and legends.
 CONTROLS = {
     "embeddings": "embeddings, same token",
     "shuffled_within_group": "labels shuffled within group",
@@ -16,11 +16,11 @@ CONTROLS = {
     "exact_answer_log_probability": "mean log-probability of the exact answer",
     "p_true": "p(true)",
 }
-# Those with fits of their own in every cell; the others are repeated from layer to layer.
+# These are fitted in every cell; the other controls are the same in every layer.
 FITTED = ("none", "shuffled_labels", "shuffled_within_group")
-# These three, where a cell does not beat them, explain it without the model having judged anything.
+# A probe that does not beat one of these needs no judgement of the model to reach its score.
 EXPLANATIONS = {
-    "embeddings": "the token itself, as its embedding shows",
-    "shuffled_within_group": "the group of the question, as labels shuffled within group show",
+    "embeddings": "the token itself, which its embedding gives away",
+    "shuffled_within_group": "the group of the question (labels shuffled within group)",
     "group_only": "the group of the question alone",
 }

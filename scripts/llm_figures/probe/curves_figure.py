@@ -8,23 +8,33 @@ from matplotlib.ticker import MaxNLocator
 
 from llm_figures.plotting.drawing import find_colours
 from llm_figures.probe.controls import CONTROLS, LABELS
-from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, describe_intervals
+from llm_figures.probe.options import ProbeCurves
+from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, Protocol, describe_intervals
 
+
+class DrawnProbeCurves(ProbeCurves):
+    """Options of the figure, with the protocol of its scores."""
+
+    protocol: Protocol
+
+
+OPTIONS = DrawnProbeCurves
+# Of the lines of `OUTPUT_BASELINES`.
 GREYS = ("0.15", "0.35", "0.55")
 DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
 
 
-def draw(scores: pd.DataFrame, options: dict) -> Figure:
+def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     """One panel per token: the metric by layer with its 95% band, controls dashed or dotted.
 
-    Dashed are probes that should fail, dotted the output's own confidence.
+    Controls that are probes are dashed, the output's own confidence is dotted.
     """
-    tokens, metric = options["tokens"], options["metric"]
+    tokens, metric = options.tokens, options.metric
     shown = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
     beside = [control for control in CONTROLS if (shown["control"] == control).any()]
     fitted = [control for control in beside if control not in OUTPUT_BASELINES]
-    colour, *colours = find_colours(options["palette"], 1 + len(fitted))
-    looks = {
+    colour, *colours = find_colours(options.palette, 1 + len(fitted))
+    styles = {
         control: {"color": colour, "linestyle": "--"}
         for control, colour in zip(fitted, colours, strict=True)
     } | {
@@ -48,13 +58,13 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
         ax.fill_between(
             probe["layer"], probe["ci_low"], probe["ci_high"], color=colour, alpha=0.25, lw=0
         )
-        lines = {"x": "layer", "y": "mean", "ax": ax, "errorbar": None}
-        sns.lineplot(probe, **lines, color=colour, lw=1.6, label="probe")
+        line = {"x": "layer", "y": "mean", "ax": ax, "errorbar": None}
+        sns.lineplot(probe, **line, color=colour, lw=1.6, label="probe")
         for control in beside:
             sns.lineplot(
                 panel[panel["control"] == control],
-                **lines,
-                **looks[control],
+                **line,
+                **styles[control],
                 lw=1.0,
                 label=CONTROLS[control],
             )
@@ -69,11 +79,11 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
     return fig
 
 
-def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
-    """What the bands and the dashed lines are."""
+def describe(scores: pd.DataFrame, model: str, options: DrawnProbeCurves) -> str:
+    """What is shown, and what the bands and the dashed and dotted lines are."""
     return (
-        f"{LABELS[options['metric']]} by layer (0 is the embeddings) of a linear probe on "
-        f"{SITES[options['protocol']['site']]} of {model} that detects a wrong answer, one panel "
-        f"per token. Bands: {describe_intervals(options['protocol'])}. Dashed: probes without the "
-        "signal, on the same splits. Dotted: the confidence of the output itself.\n"
+        f"{LABELS[options.metric]} by layer (0 is the embeddings) of a linear probe on "
+        f"{SITES[options.protocol.site]} of {model} that detects a wrong answer, one panel "
+        f"per token. Bands: {describe_intervals(options.protocol)}. Dashed: control probes on the "
+        "same splits. Dotted: the confidence of the output itself.\n"
     )

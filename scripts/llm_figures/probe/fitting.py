@@ -1,13 +1,13 @@
-"""Linear probes that detect wrong answers, fitted on some questions and scored on others.
+"""Linear probes that detect wrong answers, trained on some questions and tested on others.
 
-The probe is L2-regularised logistic regression, the label 1 for a wrong answer. `newton` fits it to
-convergence (see `newton`); `lbfgs` is sklearn's LogisticRegression with its default 100 iterations,
-to compare with the published one.
+The probe is L2-regularised logistic regression with label 1 for a wrong answer. The solver `newton`
+fits it to convergence (see `newton`). `lbfgs` is scikit-learn's LogisticRegression with its default
+of 100 iterations, for comparison with the published probe.
 """
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,40 +18,41 @@ from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import Cell, assign_folds
-from llm_figures.probe.classification_metrics import metrics
+from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.newton import BLOCK, NewtonSolver
+from llm_figures.probe.protocol import Protocol
 
-# A group with fewer training examples than this is shuffled together with the other small ones: in
-# a group of one, a shuffled label is the true one, and the control would be the probe itself.
+# Groups with fewer training examples than this are shuffled together: in a group of one the
+# shuffled label is the true one, and the control would be the probe itself.
 SMALLEST_GROUP = 20
-# Fewer tested answers of either label than this give no score where there is a single split.
-FEWEST_TESTED = 4
-# What `C: cv` chooses from, times 1 / hidden size, by AUC in this many folds of the training fold.
+# A single split with fewer test answers of either label gives no score.
+FEWEST_TEST_ANSWERS = 4
+# What `C: cv` chooses from, times 1 / hidden size, by AUC over so many folds of the training set.
 C_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 INNER_FOLDS = 3
-# How many tasks a process is given at least, so that none is idle for long at the end.
-TASKS_OF_A_PROCESS = 3
-# Of a row of scores.
+# The least number of tasks per process, so that none is idle for long at the end.
+TASKS_PER_PROCESS = 3
+# Columns of predictions.
 COLUMNS = (
     "question_id", "score", "layer", "token", "control", "repeat", "fold", "n_train", "converged",
     "C",
 )  # fmt: skip
 
 
-def standardise(taught: np.ndarray, tested: np.ndarray) -> None:
-    """Give the features of `taught` mean 0 and deviation 1, and those of `tested` the same change.
+def standardise(X_train: np.ndarray, X_test: np.ndarray) -> None:
+    """Scale features to mean 0 and deviation 1 on the training set, in place.
 
-    taught, tested: [examples, features], float32, changed in place.
+    X_train, X_test: [examples, features], float32.
 
-    A feature that does not vary in training beyond float32's precision carries nothing and is 0:
-    dividing by its rounding error would make a signal of noise.
+    A feature that varies no more than float32's precision becomes 0: divided by its rounding error,
+    it would turn noise into a signal.
     """
-    count = np.float32(len(taught))
-    # What rounding leaves of the mean is found and taken off in the second turn.
-    mean = np.full(len(taught), 1 / count) @ taught
+    count = np.float32(len(X_train))
+    # The rounding error of this mean is subtracted in the second pass.
+    mean = np.full(len(X_train), 1 / count) @ X_train
     sums, squares = np.zeros(len(mean)), np.zeros(len(mean))
-    for start in range(0, len(taught), BLOCK):
-        rows = taught[start : start + BLOCK]
+    for start in range(0, len(X_train), BLOCK):
+        rows = X_train[start : start + BLOCK]
         rows -= mean
         sums += rows.sum(axis=0)
         squares += np.square(rows).sum(axis=0)
@@ -60,171 +61,173 @@ def standardise(taught: np.ndarray, tested: np.ndarray) -> None:
     varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-30)
     scale = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0).astype(np.float32)
     rest = rest.astype(np.float32)
-    for start in range(0, len(taught), BLOCK):
-        rows = taught[start : start + BLOCK]
+    for start in range(0, len(X_train), BLOCK):
+        rows = X_train[start : start + BLOCK]
         rows -= rest
         rows *= scale
-    tested -= mean
-    tested -= rest
-    tested *= scale
+    X_test -= mean
+    X_test -= rest
+    X_test *= scale
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """scores: [test], the logit of a wrong answer. C: the penalty that was used."""
+class ProbeFit:
+    """scores: [test], the logit of a wrong answer. C: the inverse penalty of the fit."""
 
     scores: np.ndarray
     converged: bool
     C: float
 
 
-class Learner:
-    """Training and test examples of one split of a cell, ready to be fitted to several labels.
+class ProbeFitter:
+    """Training and test set of one split of a cell, to be fitted to several labels.
 
-    taught, tested: [examples, features], float32, and the learner's own: they are changed in place.
-    twins: [taught], for `C: cv`.
+    X_train, X_test: [examples, features], float32; they are changed in place. split_groups:
+    [train], for `C: cv`.
     """
 
     def __init__(
-        self, taught: np.ndarray, tested: np.ndarray, protocol: Mapping, twins: np.ndarray
+        self,
+        X_train: np.ndarray,
+        X_test: np.ndarray,
+        protocol: Protocol,
+        split_groups: np.ndarray,
     ):
-        self._protocol, self._twins = protocol, twins
-        # Folds inside the training examples are standardised for themselves.
-        self._as_they_are = taught.copy() if protocol["C"] == "cv" else None
-        # Identical inputs must score exactly equal: matrix products differ in the last bits from
-        # row to row, and a ranking metric would rank that noise. So each distinct row is scored
-        # once.
-        first, self._same = _distinct(tested)
-        tested = tested if len(first) == len(tested) else tested[first]
-        if protocol["standardise"]:
-            standardise(taught, tested)
-        self._taught, self._tested = taught, tested
+        self._protocol, self._split_groups = protocol, split_groups
+        # Inner folds are standardised by their own training set.
+        self._raw_train = X_train.copy() if protocol.C == "cv" else None
+        # Identical inputs must get equal scores. Matrix products differ in the last bits from row
+        # to row, and a ranking metric would rank that noise. So each distinct row is scored once.
+        first, self._distinct_of_row = _find_distinct_rows(X_test)
+        X_test = X_test if len(first) == len(X_test) else X_test[first]
+        if protocol.standardise:
+            standardise(X_train, X_test)
+        self._X_train, self._X_test = X_train, X_test
         self._solvers: dict[float, NewtonSolver] = {}
 
-    def fit(self, labels: np.ndarray, C: float | None = None) -> Fitted:
+    def fit(self, labels: np.ndarray, C: float | None = None) -> ProbeFit:
         """labels: [train], 0 or 1, both present. C: by default the protocol's."""
-        C = self._penalty(labels) if C is None else C
+        C = self._choose_penalty(labels) if C is None else C
+        fit = self._fit_lbfgs if self._protocol.solver == "lbfgs" else self._fit_newton
+        scores, converged = fit(labels, C)
+        return ProbeFit(scores[self._distinct_of_row], converged, C)
+
+    def _fit_newton(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, bool]:
         weights = None
-        if self._protocol["class_weight"] == "balanced":
+        if self._protocol.class_weight == "balanced":
             weights = (len(labels) / (2 * np.bincount(labels)))[labels]
-        if self._protocol["solver"] == "lbfgs":
-            scores, converged = self._lbfgs(labels, C)
-        else:
-            scores, converged = self._newton(labels, weights, C)
-        return Fitted(scores[self._same], converged, C)
-
-    def _newton(self, labels, weights, C):
         if C not in self._solvers:
-            self._solvers[C] = NewtonSolver.of(self._taught, C)
+            self._solvers[C] = NewtonSolver.of(self._X_train, C)
         fit = self._solvers[C].fit(labels, weights)
-        return self._tested @ fit.weights + fit.intercept, fit.converged
+        return self._X_test @ fit.weights + fit.intercept, fit.converged
 
-    def _lbfgs(self, labels, C):
+    def _fit_lbfgs(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, bool]:
         from sklearn.linear_model import LogisticRegression
 
-        balanced = self._protocol["class_weight"] == "balanced"
+        balanced = self._protocol.class_weight == "balanced"
         regression = LogisticRegression(
             C=C,
             class_weight="balanced" if balanced else None,
-            random_state=self._protocol["seed"],
+            random_state=self._protocol.seed,
         )
-        regression.fit(self._taught, labels)
-        scores = regression.decision_function(self._tested)
+        regression.fit(self._X_train, labels)
+        scores = regression.decision_function(self._X_test)
         return scores, bool((regression.n_iter_ < regression.max_iter).all())
 
-    def _penalty(self, labels: np.ndarray) -> float:
-        """The protocol's C; `cv` looks at the training examples alone."""
-        C = self._protocol["C"]
-        unit = 1 / self._taught.shape[1]
+    def _choose_penalty(self, labels: np.ndarray) -> float:
+        """The protocol's C; `cv` chooses it within the training set."""
+        C = self._protocol.C
+        unit = 1 / self._X_train.shape[1]
         if C == "auto":
             return unit
         if C != "cv":
             return float(C)
-        states, twins = self._as_they_are, self._twins
-        folds = assign_folds(labels, twins, folds=INNER_FOLDS, seed=self._protocol["seed"])
-        inner = dict(self._protocol) | {"C": "auto"}  # each fit is told which
-        learners = [
+        X, groups = self._raw_train, self._split_groups
+        folds = assign_folds(labels, groups, folds=INNER_FOLDS, seed=self._protocol.seed)
+        inner = self._protocol.changed(C="auto")  # `fit` is given each C of the grid
+        fitters = [
             (
                 folds != fold,
-                Learner(states[folds != fold], states[folds == fold], inner, twins[folds != fold]),
+                ProbeFitter(X[folds != fold], X[folds == fold], inner, groups[folds != fold]),
             )
             for fold in range(INNER_FOLDS)
             if len(np.unique(labels[folds != fold])) == 2 == len(np.unique(labels[folds == fold]))
         ]
 
-        def score(choice: float) -> float:
+        def mean_auc(C: float) -> float:
             values = [
-                metrics(labels[~train], learner.fit(labels[train], choice).scores)["auc"][0]
-                for train, learner in learners
+                compute_metrics(labels[~train], fitter.fit(labels[train], C).scores)["auc"][0]
+                for train, fitter in fitters
             ]
             return float(np.mean(values)) if values else 0.0
 
-        return max((unit * choice for choice in C_GRID), key=score)
+        return max((unit * factor for factor in C_GRID), key=mean_auc)
 
 
-def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Mapping) -> pd.DataFrame:
+def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -> pd.DataFrame:
     """Fit the probe and its controls in one cell.
 
     states: [examples, features], of `cell`.
 
-    Returns a row per tested answer of every split and control: question_id, score (logit of a wrong
+    Returns one row per test answer of every split and control: question_id, score (logit of a wrong
     answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train, converged,
-    C. Of "shuffled_labels" the training labels are permuted, of "shuffled_within_group" each
-    group's among themselves (groups of less than `SMALLEST_GROUP` training examples as one). Splits
-    without both labels on both sides are left out, and a single split with fewer than
-    `FEWEST_TESTED` tested of either; all of them where there are fewer than `FEWEST_OF_A_LABEL`
-    answers of either label.
+    C. "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes them within
+    each group (groups of less than `SMALLEST_GROUP` training examples count as one).
+
+    A split without both labels in both sets is left out, and so is a single split with fewer than
+    `FEWEST_TEST_ANSWERS` test answers of either. There are no rows for a cell with fewer than
+    `FEWEST_OF_A_LABEL` answers of either label.
     """
-    return _frame(_fits(states, np.arange(len(cell.labels)), cell, layer, protocol))
+    return _make_frame(_fit_splits(states, np.arange(len(cell.labels)), cell, layer, protocol))
 
 
-def _fits(
-    states: np.ndarray, at: np.ndarray, cell: Cell, layer: int, protocol: Mapping
+def _fit_splits(
+    states: np.ndarray, rows: np.ndarray, cell: Cell, layer: int, protocol: Protocol
 ) -> Iterator[dict[str, np.ndarray]]:
-    """`probe_cell`'s columns, fit by fit. at: [examples], which rows of states are the cell's."""
-    for split in cell.splits if cell.enough else []:
+    """The columns of `probe_cell`, fit by fit. rows: [examples], the cell's rows of states."""
+    fewest = 1 if protocol.split == "folds" else FEWEST_TEST_ANSWERS
+    for split in cell.splits if cell.enough_answers else []:
         train, test = np.flatnonzero(split.train), np.flatnonzero(split.test)
-        fewest = 1 if protocol["split"] == "folds" else FEWEST_TESTED
-        if (
-            min(np.bincount(cell.labels[side], minlength=2).min() for side in (train, test))
-            < fewest
-        ):
+        counts = [np.bincount(cell.labels[examples], minlength=2) for examples in (train, test)]
+        if min(count.min() for count in counts) < fewest:
             continue
-        taught, tested = (states[at[side]].astype(np.float32, copy=False) for side in (train, test))
-        learner = Learner(taught, tested, protocol, cell.twins[train])
-        for control in ("none", *protocol["controls"]):
-            # The shuffle is a cell's own, whatever job or thread it is fitted in.
-            place = [layer, split.repeat, split.fold, zlib.crc32(f"{cell.token}{control}".encode())]
-            random = np.random.default_rng([protocol["seed"], *place])
+        X_train, X_test = (
+            states[rows[examples]].astype(np.float32, copy=False) for examples in (train, test)
+        )
+        fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[train])
+        for control in ("none", *protocol.controls):
+            # A shuffle depends on its cell alone, not on the job or process that fits it.
+            key = [layer, split.repeat, split.fold, zlib.crc32(f"{cell.token}{control}".encode())]
+            random = np.random.default_rng([protocol.seed, *key])
             labels = cell.labels[train]
             if control == "shuffled_labels":
                 labels = random.permutation(labels)
             elif control == "shuffled_within_group":
-                labels = _shuffled_within(labels, cell.groups[train], random)
-            fitted = learner.fit(labels)
-            same = {
+                labels = _shuffle_within_groups(labels, cell.groups[train], random)
+            fit = fitter.fit(labels)
+            constants = {
                 "layer": np.int16(layer),
                 "token": cell.token,
                 "control": control,
                 "repeat": np.int16(split.repeat),
                 "fold": np.int16(split.fold),
                 "n_train": np.int32(len(train)),
-                "converged": fitted.converged,
-                "C": np.float32(fitted.C),
+                "converged": fit.converged,
+                "C": np.float32(fit.C),
             }
             yield {
                 "question_id": cell.questions[test],
-                "score": fitted.scores.astype(np.float32),
-                **{name: np.full(len(test), value) for name, value in same.items()},
+                "score": fit.scores.astype(np.float32),
+                **{name: np.full(len(test), value) for name, value in constants.items()},
             }
 
 
-def _frame(fits: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
-    """One frame of all fits: to make a frame of each takes longer than some fits."""
-    found = list(fits)
+def _make_frame(fits: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
+    """One frame of all fits: a frame of each would take longer than some fits."""
+    fits = list(fits)
     return pd.DataFrame(
-        {name: np.concatenate([fit[name] for fit in found]) for name in found[0]}
-        if found
+        {name: np.concatenate([fit[name] for fit in fits]) for name in fits[0]}
+        if fits
         else {name: [] for name in COLUMNS}
     )
 
@@ -233,45 +236,56 @@ def probe_layers(
     layers: Sequence[tuple[int, Callable[[], np.ndarray]]],
     rows: Sequence[np.ndarray],
     cells: Sequence[Cell],
-    protocol: Mapping,
+    protocol: Protocol,
     jobs: int,
 ) -> Iterator[pd.DataFrame]:
-    """`probe_cell` for every named token of every layer, one frame per layer, in their order.
+    """`probe_cell` for every named token of every layer: one frame per layer, in their order.
 
-    layers: (layer, what returns its states [rows, features]), called by the process that fits them,
-    which spares one that reads and hands out. rows: for each cell, which rows of states are its
-    examples. jobs: processes that fit side by side, each on one core and with one layer in memory:
-    threads would wait for one another between the small steps of a fit.
+    layers: (layer, loader of its states [rows, features]). States are loaded inside the worker.
+    rows: for each cell, the rows of states that are its examples. jobs: number of worker processes,
+    each on one core and with one layer in memory; threads would wait for one another between the
+    small steps of a fit.
 
     Raises:
-        UserError: states that are not finite numbers.
+        UserError: states that are not finite.
     """
-    # A layer is one task, or more where there are too few layers to keep every process busy.
-    parts = min(len(cells), -(-TASKS_OF_A_PROCESS * jobs // max(1, len(layers)))) if jobs > 1 else 1
-    shares = np.array_split(np.arange(len(cells)), parts)
-    examples = [[(cells[index], rows[index]) for index in share] for share in shares]
+    # A layer is one task, or several where there are too few layers to keep every process busy.
+    parts = min(len(cells), -(-TASKS_PER_PROCESS * jobs // max(1, len(layers)))) if jobs > 1 else 1
+    shares = [
+        [(cells[index], rows[index]) for index in share]
+        for share in np.array_split(np.arange(len(cells)), parts)
+    ]
     tasks = (
-        delayed(_probe_layer)(layer, states, some, protocol)
-        for layer, states in layers
-        for some in examples
+        delayed(_probe_layer)(layer, load, share, protocol)
+        for layer, load in layers
+        for share in shares
     )
     with threadpool_limits(1), parallel_config(backend="loky", inner_max_num_threads=1):
-        found = Parallel(jobs, return_as="generator", batch_size=1, max_nbytes=None)(tasks)
-        while fits := list(islice(found, len(shares))):
-            # Of a layer in parts the same frame as of a whole one, to the layout in memory, on
-            # which a file's bytes depend.
-            yield _frame(fit for share in fits for fit in share)
+        results = Parallel(jobs, return_as="generator", batch_size=1, max_nbytes=None)(tasks)
+        while layer_fits := list(islice(results, len(shares))):
+            # A layer in parts gives the same frame as a whole one, down to its layout in memory, on
+            # which the bytes of a file depend.
+            yield _make_frame(fit for fits in layer_fits for fit in fits)
 
 
-def _probe_layer(layer, states, examples, protocol) -> list[dict[str, np.ndarray]]:
-    values = states()
-    _check_finite(layer, values)
-    with warnings.catch_warnings(action="ignore"):  # what has not converged is counted instead
-        return [fit for cell, at in examples for fit in _fits(values, at, cell, layer, protocol)]
+def _probe_layer(
+    layer: int,
+    load: Callable[[], np.ndarray],
+    examples: Sequence[tuple[Cell, np.ndarray]],
+    protocol: Protocol,
+) -> list[dict[str, np.ndarray]]:
+    states = load()
+    _check_finite(layer, states)
+    with warnings.catch_warnings(action="ignore"):  # unconverged fits are counted instead
+        return [
+            fit
+            for cell, rows in examples
+            for fit in _fit_splits(states, rows, cell, layer, protocol)
+        ]
 
 
 def _check_finite(layer: int, states: np.ndarray) -> None:
-    # A sum is finite only if all in it are, and takes half as long to look at.
+    # A sum is finite only if all its terms are, and takes half as long to check.
     if np.isfinite(states @ np.ones(states.shape[1], states.dtype)).all():
         return
     finite = np.isfinite(states).all(axis=1)
@@ -283,7 +297,7 @@ def _check_finite(layer: int, states: np.ndarray) -> None:
         )
 
 
-def _shuffled_within(
+def _shuffle_within_groups(
     labels: np.ndarray, groups: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
     _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
@@ -295,13 +309,13 @@ def _shuffled_within(
     return shuffled
 
 
-def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows to keep for each to stand once, and for every row which of these it is."""
-    # Rows that differ do so in their first features, as a rule.
-    for width in (4, rows.shape[1]):
-        some = np.ascontiguousarray(rows[:, :width])
-        as_bytes = some.view(np.dtype((np.void, some.dtype.itemsize * some.shape[1])))[:, 0]
-        _, first, same = np.unique(as_bytes, return_index=True, return_inverse=True)
-        if len(first) == len(rows):
-            return np.arange(len(rows)), np.arange(len(rows))
-    return first, same
+def _find_distinct_rows(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of each set of equal rows, and for every row of X the index of its first."""
+    # Rows that differ usually do so in their first features.
+    for width in (4, X.shape[1]):
+        part = np.ascontiguousarray(X[:, :width])
+        as_bytes = part.view(np.dtype((np.void, part.dtype.itemsize * part.shape[1])))[:, 0]
+        _, first, distinct_of_row = np.unique(as_bytes, return_index=True, return_inverse=True)
+        if len(first) == len(X):
+            return np.arange(len(X)), np.arange(len(X))
+    return first, distinct_of_row

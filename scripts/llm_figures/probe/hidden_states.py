@@ -1,27 +1,27 @@
 """Hidden states at the named tokens of every answer, for the embeddings and every layer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
-from llm_figures.inference.batching import of_one_key, padded_length, with_oom_backoff
+from llm_figures.inference.batching import batch_by_key, padded_length, with_oom_backoff
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
 from llm_figures.probe.schema import layer_column
 
-# What the families call the parts of a block.
-PARTS = {
+# Names that model families give to the two halves of a block.
+SITE_MODULES = {
     "attention": ("self_attn", "attention", "attn", "self_attention"),
     "mlp": ("mlp", "feed_forward", "block_sparse_moe", "fc2"),  # OPT has no module around its two
 }
 
 
 @torch.inference_mode()
-def hidden_states(
+def extract_hidden_states(
     model: PreTrainedModel,
     question_ids: Sequence[int],
     prompts: Sequence[Sequence[int]],
@@ -32,123 +32,126 @@ def hidden_states(
     batch_size: int,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
-    """Yield the columns of `schema.hidden_states_schema` batch by batch.
+    """Yield the columns of `schema.make_hidden_states_schema`, batch by batch.
 
     prompts, answers: token ids of each question's prompt and generated answer.
     positions: {named token: position in prompt + answer} of each question.
-    site: "residual" (the stream after each block), or the output of each block's "attention" or
-    "mlp" before it is added to the stream, and before the norm that Gemma and OLMo 2 put between.
-
+    site: "residual" (the residual stream after each block), or the output of each block's
+    "attention" or "mlp" before it is added to the stream, and before the norm that Gemma and OLMo 2
+    put in between.
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
 
-    Batches are padded on the right, where causal
-    attention keeps the padding out of every position that is read. What is held at a time is one
-    batch, whatever the number of questions; where CUDA runs out of memory, batches are halved.
+    Batches are padded on the right, where causal attention keeps the padding out of every position
+    that is read. One batch is in memory at a time, whatever the number of questions. Batches are
+    halved when CUDA runs out of memory.
 
     Raises:
-        UserError: a state that is not finite; a block whose part is not found.
+        UserError: a state that is not finite; a block without a known module for the site.
     """
     layers = decoder_layers(model)
-    watched = [block if site == "residual" else _part(model, block, site) for block in layers]
+    modules = [
+        block if site == "residual" else _find_site_module(model, block, site) for block in layers
+    ]
 
     @contextmanager
-    def collecting(rows: list[int], places: list[int], tokens: int):
-        found: dict[int, np.ndarray] = {}
+    def record(rows: list[int], columns: list[int], tokens: int):
+        states_of_layer: dict[int, np.ndarray] = {}
 
-        def keep(layer, states):
-            # [batch, tokens, hidden], or OPT's [batch * tokens, hidden], -> [named tokens, hidden]
+        def store(layer, states):
+            # [batch, tokens, hidden], or OPT's [batch * tokens, hidden] -> [named tokens, hidden]
             states = states.reshape(-1, tokens, states.shape[-1])
-            found[layer] = states[rows, places].float().cpu().numpy()
+            states_of_layer[layer] = states[rows, columns].float().cpu().numpy()
 
-        with _hooked(layers[0], watched, keep):
-            yield found
+        with _hook_layers(layers[0], modules, store):
+            yield states_of_layer
 
-    for columns, found in states_of_batches(
-        model, question_ids, prompts, answers, positions, collecting, batch_size, prefix
+    for keys, states_of_layer in record_batches(
+        model, question_ids, prompts, answers, positions, record, batch_size, prefix
     ):
-        for layer, states in found.items():
-            check_finite(f"layer {layer}", states, columns, model.dtype)
-        yield columns | {layer_column(layer): states for layer, states in found.items()}
+        for layer, states in states_of_layer.items():
+            check_finite(f"layer {layer}", states, keys, model.dtype)
+        yield keys | {layer_column(layer): states for layer, states in states_of_layer.items()}
 
 
-def states_of_batches(
+def record_batches(
     model: PreTrainedModel,
     question_ids: Sequence[int],
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
     positions: Sequence[Mapping[str, int]],
-    collecting: Callable,
+    record: Callable[[list[int], list[int], int], AbstractContextManager[dict]],
     batch_size: int,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[tuple[dict[str, list], dict]]:
-    """Pass prompts with their answers through the model; yield what is collected of each batch.
+    """Run prompts with their answers through the model, and yield what is recorded of each batch.
 
-    collecting(rows, places, tokens): a context manager around the pass of one batch, which yields
-    the dict that the pass fills; of the batch's tokens [sequences, tokens] those at (rows, places)
-    are named, in the order of the columns question_id, token, position, which are yielded, too.
+    record(rows, columns, tokens): a context manager around the pass of one batch; it yields the
+    dict that the pass fills. (rows, columns) index the named tokens in [sequences, tokens], tokens
+    is the length of the second axis.
 
-    For the other arguments see `hidden_states`.
+    Yields (keys, recorded): keys are the columns question_id, token and position of the named
+    tokens, in the same order. The other arguments are those of `extract_hidden_states`.
     """
     if not prompts:
         return
     sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     prefix = shared_prefix(prompts) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
-    room = context_length(model)
-    widths = [padded_length(len(sequence), room) for sequence in sequences]
+    context = context_length(model)
+    widths = [padded_length(len(sequence), context) for sequence in sequences]
 
-    def states_of(batch: list[int]) -> tuple[dict[str, list], dict]:
-        longest = widths[batch[0]]
+    def run_batch(batch: list[int]) -> tuple[dict[str, list], dict]:
+        width = widths[batch[0]]
         ids = torch.tensor(
             [
-                sequences[index][len(prefix) :] + [0] * (longest - len(sequences[index]))
+                sequences[index][len(prefix) :] + [0] * (width - len(sequences[index]))
                 for index in batch
             ],
             device=input_device(model),
         )
-        rows, names, places = [], [], []
-        for row, index in enumerate(batch):
-            for name, position in positions[index].items():
-                rows.append(row)
-                names.append(name)
-                places.append(position - len(prefix))
-        with collecting(rows, places, ids.shape[1]) as found:
+        named = [
+            (row, name, position - len(prefix))
+            for row, index in enumerate(batch)
+            for name, position in positions[index].items()
+        ]
+        rows, columns = [row for row, _, _ in named], [column for _, _, column in named]
+        with record(rows, columns, ids.shape[1]) as recorded:
             decoder(model)(
                 input_ids=ids, past_key_values=cache.for_one_pass(len(batch)), use_cache=True
             )
-        columns = {
+        keys = {
             "question_id": [question_ids[batch[row]] for row in rows],
-            "token": names,
-            "position": [place + len(prefix) for place in places],
+            "token": [name for _, name, _ in named],
+            "position": [column + len(prefix) for column in columns],
         }
-        return columns, found
+        return keys, recorded
 
-    for _, found in with_oom_backoff(of_one_key(widths, batch_size), states_of):
-        yield found
+    for _, result in with_oom_backoff(batch_by_key(widths, batch_size), run_batch):
+        yield result
 
 
 @contextmanager
-def _hooked(
+def _hook_layers(
     first: torch.nn.Module,
-    watched: Sequence[torch.nn.Module],
-    keep: Callable[[int, torch.Tensor], None],
+    modules: Sequence[torch.nn.Module],
+    store: Callable[[int, torch.Tensor], None],
 ) -> Iterator[None]:
-    """Call keep(layer, states [..., hidden]) during a forward pass; undone at the end.
+    """Call store(layer, states [..., hidden]) during forward passes inside the block.
 
-    Layer 0 is what enters the block `first`, layer n what the n-th of `watched` gives.
+    Layer 0 is the input of the block `first`, layer n the output of the n-th of `modules`.
     """
     handles = [
         first.register_forward_pre_hook(
-            lambda module, args, kwargs: keep(0, args[0] if args else kwargs["hidden_states"]),
+            lambda module, args, kwargs: store(0, args[0] if args else kwargs["hidden_states"]),
             with_kwargs=True,
         ),
         *(
             module.register_forward_hook(
-                lambda module, args, output, layer=layer: keep(
+                lambda module, args, output, layer=layer: store(
                     layer, output[0] if isinstance(output, tuple) else output
                 )
             )
-            for layer, module in enumerate(watched, start=1)
+            for layer, module in enumerate(modules, start=1)
         ),
     ]
     try:
@@ -158,18 +161,18 @@ def _hooked(
             handle.remove()
 
 
-def _part(model: PreTrainedModel, block: torch.nn.Module, site: str) -> torch.nn.Module:
-    for name in PARTS[site]:
-        if isinstance(part := getattr(block, name, None), torch.nn.Module):
-            return part
+def _find_site_module(model: PreTrainedModel, block: torch.nn.Module, site: str) -> torch.nn.Module:
+    for name in SITE_MODULES[site]:
+        if isinstance(module := getattr(block, name, None), torch.nn.Module):
+            return module
     raise UserError(
-        f"config: probe.site: {site}: the blocks of models of type {model.config.model_type} have "
-        "no such part under a known name; use residual"
+        f"config: probe.site: {site}: blocks of models of type {model.config.model_type} have no "
+        f"module of a known name for it ({', '.join(SITE_MODULES[site])}); use residual"
     )
 
 
-def check_finite(where: str, states: np.ndarray, columns: dict, dtype: torch.dtype) -> None:
-    """Check states [named tokens, features] of one layer or module, named by `where`.
+def check_finite(where: str, states: np.ndarray, keys: dict, dtype: torch.dtype) -> None:
+    """Check states [named tokens, features]. where: their layer or projection, for the message.
 
     Raises:
         UserError: a value that is not finite; names its question and token.
@@ -178,7 +181,7 @@ def check_finite(where: str, states: np.ndarray, columns: dict, dtype: torch.dty
     if not finite.all():
         row = int(np.argmin(finite))
         raise UserError(
-            f"{where} gives values that are not finite at {columns['token'][row]} of "
-            f"question {columns['question_id'][row]}, computed in {str(dtype).split('.')[-1]}; "
+            f"{where} gives values that are not finite at {keys['token'][row]} of "
+            f"question {keys['question_id'][row]}, computed in {str(dtype).split('.')[-1]}; "
             "set dtype to bfloat16 or float32, or check the weights"
         )

@@ -1,5 +1,6 @@
 """Options of the linear probe and its figures."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -16,15 +17,15 @@ from llm_figures.core.options import (
     Options,
     Says,
     by_kind,
+    read_options,
 )
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
-from llm_figures.probe.protocol import protocol
+from llm_figures.probe.protocol import PRESETS, TOKENS, Control, Protocol
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
 Metric = Literal["auc", "accuracy", "f1", "average_precision"]
-Control = Literal["shuffled_labels", "shuffled_within_group"]
-# A row of the probe's figure; layer 0 is the embeddings.
+# A row of the probe's figure. Layer 0 is the embeddings.
 Row = Annotated[
     Annotated[Integer, Field(ge=0)] | Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100)%$")],
     by_kind,
@@ -68,22 +69,6 @@ class PTrue(Options):
 
     if_false: NonEmpty = " False"
     """What the model says for false."""
-
-
-class Protocol(Options):
-    """How probes are fitted and scored: a preset with what the config sets beside it."""
-
-    site: Literal["residual", "attention", "mlp"]
-    split: Literal["folds", "single", "hold_out"]
-    folds: Integer
-    repeats: Integer
-    standardise: Flag
-    solver: Literal["newton", "lbfgs"]
-    C: Annotated[Number | Literal["auto", "cv"], by_kind]
-    class_weight: Literal["none", "balanced"]
-    short_answers: Literal["missing", "complete"]
-    controls: Annotated[tuple[Control, ...], Items()]
-    seed: Integer
 
 
 class Probe(Options):
@@ -169,9 +154,19 @@ class Probe(Options):
     P(true), a baseline without a probe: the model is asked whether its answer is true (Kadavath
     et al. 2022). null leaves it out."""
 
-    def protocol(self, hold_out: bool) -> Protocol:
-        """The protocol with nothing left open. hold_out: the dataset has held-out questions."""
-        return Protocol(**protocol(self.plain(), hold_out))
+    def resolve(self, hold_out: bool) -> Protocol:
+        """The preset's protocol with the values set here.
+
+        hold_out: whether the dataset has held-out questions; the split is then "hold_out".
+        """
+        fields = {name: getattr(self, name) for name in Protocol.model_fields}
+        given = {name: value for name, value in fields.items() if value is not None}
+        protocol = PRESETS[self.preset].changed(**given)
+        if hold_out:
+            protocol = protocol.changed(split="hold_out")
+        if protocol.split != "folds":
+            protocol = protocol.changed(folds=1, repeats=1)
+        return protocol
 
 
 class Highlight(Options):
@@ -187,7 +182,7 @@ class Highlight(Options):
 
 
 class ProbeScoring(Options):
-    """What the probe's scores depend on, beside the section probe."""
+    """What the probe's scores depend on besides the section probe."""
 
     tokens: Annotated[tuple[Token, ...], Items(1, distinct=True)] | None = None
     """null takes the preset's: last_q, first_answer, second_answer, exact_answer_before_first,
@@ -198,7 +193,7 @@ class ProbeScoring(Options):
 
 
 class ProbeAucDrawing(Drawing):
-    """What only the drawing of the probe's figure reads."""
+    """Options of the probe's figure that only its drawing reads."""
 
     metric: Metric = "auc"
     """auc, accuracy, f1, average_precision
@@ -245,3 +240,18 @@ class ProbeCurves(Drawing, Figure):
 
 # The figures of this room: the config's section `figures` has one of these options for each.
 FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves}
+
+
+def list_protocols(config: Mapping) -> dict[str, dict]:
+    """The protocols of a run, of plain values: the configured one, and both presets unchanged.
+
+    config: checked and complete. Returns {name of the file of scores: {protocol, tokens}}.
+    """
+    configured = read_options(Probe, config["probe"], "config: probe")
+    hold_out = config["dataset"]["hold_out"] is not None
+    presets = {name: Probe(preset=name, seed=configured.seed) for name in PRESETS}
+    tokens = {"scores": config["figures"]["probe_auc"]["tokens"], **TOKENS}
+    return {
+        name: {"protocol": probe.resolve(hold_out).plain(), "tokens": tokens[name]}
+        for name, probe in {"scores": configured, **presets}.items()
+    }

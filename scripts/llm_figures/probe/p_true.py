@@ -1,4 +1,4 @@
-"""P(true): the model asked whether its own answer is true (Kadavath et al. 2022, section 3)."""
+"""P(true): the model is asked whether its own answer is true (Kadavath et al. 2022, section 3)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,33 +7,33 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
-from llm_figures.inference.batching import filled, with_oom_backoff
-from llm_figures.inference.generation import equal_lengths
+from llm_figures.inference.batching import pad_batch, with_oom_backoff
+from llm_figures.inference.generation import batch_by_length
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import input_device
 
 
-def choice_tokens(
+def split_choices(
     tokenizer: PreTrainedTokenizerBase, true: str, false: str
 ) -> tuple[list[int], int, int]:
-    """Where two answers part: the tokens they begin with alike, and the next one of each.
+    """The tokens with which two answers begin alike, and the first token in which each differs.
 
     Raises:
-        UserError: one is the beginning of the other.
+        UserError: one answer is the beginning of the other.
     """
     texts = (true, false)
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-    for at, (left, right) in enumerate(zip(*ids, strict=False)):
+    for index, (left, right) in enumerate(zip(*ids, strict=False)):
         if left != right:
-            return ids[0][:at], left, right
+            return ids[0][:index], left, right
     raise UserError(
-        f"config: probe.p_true: {true!r} and {false!r} do not part for this model; choose other "
-        "words for if_true and if_false"
+        f"config: probe.p_true: {true!r} and {false!r} do not differ in a token of this model; "
+        "choose other words for if_true and if_false"
     )
 
 
 @torch.inference_mode()
-def p_true(
+def compute_p_true(
     model: PreTrainedModel,
     prompt_ids: Sequence[Sequence[int]],
     true_token: int,
@@ -50,11 +50,11 @@ def p_true(
         return
     prefix = shared_prefix(prompt_ids) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
-    place = input_device(model)
+    device = input_device(model)
 
-    def shares(batch: list[int]) -> list[float]:
+    def compute_batch(batch: list[int]) -> list[float]:
         ids = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in filled(batch, place)], device=place
+            [prompt_ids[index][len(prefix) :] for index in pad_batch(batch, device)], device=device
         )
         logits = model(
             input_ids=ids,
@@ -62,8 +62,8 @@ def p_true(
             use_cache=True,
             logits_to_keep=1,
         ).logits[: len(batch), -1]
-        gains = (logits[:, true_token].float() - logits[:, false_token].float()).tolist()
-        # One by one: torch's sigmoid rounds otherwise where a vector of eight is not full.
-        return [1 / (1 + math.exp(min(-gain, 700))) for gain in gains]
+        margins = (logits[:, true_token].float() - logits[:, false_token].float()).tolist()
+        # One by one: torch's sigmoid rounds differently where a vector of eight is not full.
+        return [1 / (1 + math.exp(min(-margin, 700))) for margin in margins]
 
-    yield from with_oom_backoff(equal_lengths(prompt_ids, batch_size), shares)
+    yield from with_oom_backoff(batch_by_length(prompt_ids, batch_size), compute_batch)

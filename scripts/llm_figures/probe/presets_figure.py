@@ -1,35 +1,52 @@
-"""The probe by two protocols, ours and the published one, side by side."""
+"""The probe under two protocols, strict and published, side by side."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from llm_figures.core.options import Options
 from llm_figures.plotting.drawing import add_colour_bar, choose_tick_step
+from llm_figures.plotting.style import Limits, Palette
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import LABELS
-from llm_figures.probe.figure import describe_best_cell, probe_panel, probe_values
-from llm_figures.probe.protocol import SITES, TOKENS, describe_method
+from llm_figures.probe.figure import describe_best_cell, draw_panel, pivot_scores
+from llm_figures.probe.options import Metric
+from llm_figures.probe.protocol import SITES, TOKENS, Protocol, describe_method
+
+PRESETS = ("strict", "published")
 
 
-def draw(scores: pd.DataFrame, options: dict) -> Figure:
+class DrawnPresets(Options):
+    """Options that the probe's figure has, too. protocols: {preset: protocol}."""
+
+    metric: Metric
+    palette: Palette
+    limits: Limits
+    protocols: dict[str, Protocol]
+
+
+OPTIONS = DrawnPresets
+
+
+def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
     """The presets side by side on one scale, and strict minus published.
 
-    scores: tidy scores with a further column preset. The tokens are those of both.
+    scores: tidy scores with a further column preset. Tokens that only one preset has are left out.
     """
-    presets = ["strict", "published"]
-    parts = {preset: scores[scores["preset"] == preset] for preset in presets}
+    tables = {preset: scores[scores["preset"] == preset] for preset in PRESETS}
     tokens = [
         token
         for token in TOKENS["strict"]
-        if all((parts[p]["token"] == token).any() for p in parts)
+        if all((table["token"] == token).any() for table in tables.values())
     ]
     values = {
-        preset: probe_values(part, options["metric"], tokens) for preset, part in parts.items()
+        preset: pivot_scores(table, options.metric, tokens) for preset, table in tables.items()
     }
     difference = values["strict"] - values["published"]
     extent = float(np.nanmax(np.abs(difference.to_numpy()), initial=0.01))
     rows = len(difference)
+    step = choose_tick_step(rows)
     fig, axes = plt.subplots(
         1,
         3,
@@ -37,39 +54,31 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
         sharey=True,
         layout="constrained",
     )
-    for ax, preset in zip(axes, presets, strict=False):
-        mesh = probe_panel(
-            values[preset],
-            ax,
-            options["palette"],
-            options["limits"],
-            choose_tick_step(rows),
-            preset,
-        )
-        ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == presets[0] else "")
-    add_colour_bar(fig, mesh, LABELS[options["metric"]], ax=axes[:2], pad=0.02, aspect=30)
+    for ax, preset in zip(axes, PRESETS, strict=False):
+        mesh = draw_panel(values[preset], ax, options.palette, options.limits, step, preset)
+        ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == PRESETS[0] else "")
+    label = LABELS[options.metric]
+    add_colour_bar(fig, mesh, label, ax=axes[:2], pad=0.02, aspect=30)
     title = "strict − published"
-    mesh = probe_panel(
-        difference, axes[2], "coolwarm", [-extent, extent], choose_tick_step(rows), title
-    )
+    mesh = draw_panel(difference, axes[2], "coolwarm", (-extent, extent), step, title)
     axes[2].set(title=title, xlabel="Token", ylabel="")
-    add_colour_bar(fig, mesh, f"Difference in {LABELS[options['metric']]}", ax=axes[2], aspect=30)
+    add_colour_bar(fig, mesh, f"Difference in {label}", ax=axes[2], aspect=30)
     return fig
 
 
-def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
+def describe(scores: pd.DataFrame, model: str, options: DrawnPresets) -> str:
     """Both protocols, their best cells, and how they differ on average."""
-    chosen = scores[(scores["metric"] == options["metric"]) & (scores["control"] == "none")]
-    parts = [
-        f"{LABELS[options['metric']]} of linear probes on {model} that detect a wrong answer, by "
-        "two protocols on the same answers."
+    chosen = scores[(scores["metric"] == options.metric) & (scores["control"] == "none")]
+    sentences = [
+        f"{LABELS[options.metric]} of linear probes on {model} that detect a wrong answer, under "
+        "two protocols, on the same answers."
     ]
     for preset, rows in chosen.groupby("preset", sort=False):
-        setting = options["protocols"][preset]
-        best = find_best_cell(rows, options["metric"])
+        protocol = options.protocols[preset]
+        best = find_best_cell(rows, options.metric)
         unconverged = int(rows["unconverged"].sum())
-        parts.append(
-            f"{preset.capitalize()}: {SITES[setting['site']]}. {describe_method(setting)}"
+        sentences.append(
+            f"{preset.capitalize()}: {SITES[protocol.site]}. {describe_method(protocol)}"
             + (f" {describe_best_cell(best)}." if best else "")
             + (
                 f" {unconverged} of {int(rows['folds'].sum())} fits did not converge."
@@ -79,12 +88,13 @@ def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
         )
     strict, published = (
         chosen[chosen["preset"] == preset].set_index(["layer", "token"])["mean"]
-        for preset in ("strict", "published")
+        for preset in PRESETS
     )
-    gap = (strict - published).dropna()
-    if len(gap):
-        parts.append(
-            f"Over the {len(gap)} cells of both, strict is higher by {gap.mean():.3f} on average "
-            f"(from {gap.min():.3f} to {gap.max():.3f})."
+    difference = (strict - published).dropna()
+    if len(difference):
+        sentences.append(
+            f"Over the {len(difference)} cells of both, strict is higher by "
+            f"{difference.mean():.3f} on average (from {difference.min():.3f} to "
+            f"{difference.max():.3f})."
         )
-    return " ".join(parts) + "\n"
+    return " ".join(sentences) + "\n"

@@ -1,84 +1,72 @@
-"""The probe's protocol: a preset, and what the config sets beside it.
+"""The probe's protocol: how probes are fitted and scored, and the two presets.
 
 `published` follows Orgad et al. 2025 (arXiv 2410.02707) and its code: output of the MLP, one
-unstratified split with a fifth tested, sklearn's default regression on raw features, a wrong answer
-as the positive class.
+unstratified split with a fifth of the questions in the test set, scikit-learn's default logistic
+regression on raw features, a wrong answer as the positive class.
 """
 
-from collections.abc import Mapping
+from typing import Annotated, Literal
 
+from llm_figures.core.options import Flag, Integer, Items, Number, Options, by_kind
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 # Baselines without hidden states: the output's own confidence in an answer.
 OUTPUT_BASELINES = ("answer_log_probability", "exact_answer_log_probability", "p_true")
-# Left to right, as in the published figure; the published code looks at one more.
+# Left to right, as in the published figure; the published code has one token more.
 TOKENS = {
     "strict": [token for token in NAMED_TOKENS if token != "exact_answer_after_last"],
     "published": list(NAMED_TOKENS),
 }
-# Those that the curves show: the question's end, about the exact answer, the answer's end.
+# Tokens of the curves: the end of the question, around the exact answer, the end of the answer.
 KEY_TOKENS = ("last_q", "exact_answer_before_first", "exact_answer_last", "-1")
-PRESETS: dict[str, dict] = {
-    "strict": {
-        "site": "residual",
-        "split": "folds",
-        "folds": 5,
-        "repeats": 1,
-        "standardise": True,
-        "solver": "newton",
-        "C": "auto",
-        "class_weight": "none",
-        "short_answers": "missing",
-        "controls": ["shuffled_labels", "shuffled_within_group"],
-    },
-    "published": {
-        "site": "mlp",
-        "split": "single",
-        "folds": 5,
-        "repeats": 1,
-        "standardise": False,
-        "solver": "lbfgs",
-        "C": 1.0,
-        "class_weight": "none",
-        "short_answers": "missing",
-        "controls": [],
-    },
+
+Control = Literal["shuffled_labels", "shuffled_within_group"]
+
+
+class Protocol(Options):
+    """How probes are fitted and scored: a preset with the config's own values, all resolved."""
+
+    site: Literal["residual", "attention", "mlp"]
+    split: Literal["folds", "single", "hold_out"]
+    folds: Integer
+    repeats: Integer
+    standardise: Flag
+    solver: Literal["newton", "lbfgs"]
+    C: Annotated[Number | Literal["auto", "cv"], by_kind]
+    class_weight: Literal["none", "balanced"]
+    short_answers: Literal["missing", "complete"]
+    controls: Annotated[tuple[Control, ...], Items()]
+    seed: Integer = 0
+
+
+PRESETS = {
+    "strict": Protocol(
+        site="residual",
+        split="folds",
+        folds=5,
+        repeats=1,
+        standardise=True,
+        solver="newton",
+        C="auto",
+        class_weight="none",
+        short_answers="missing",
+        controls=("shuffled_labels", "shuffled_within_group"),
+    ),
+    "published": Protocol(
+        site="mlp",
+        split="single",
+        folds=5,
+        repeats=1,
+        standardise=False,
+        solver="lbfgs",
+        C=1.0,
+        class_weight="none",
+        short_answers="missing",
+        controls=(),
+    ),
 }
 
-
-def protocol(probe: Mapping, hold_out: bool) -> dict:
-    """The config's `probe` with its preset's values for what is null.
-
-    hold_out: whether the dataset has held-out questions; the split is then "hold_out".
-    """
-    preset = PRESETS[probe["preset"]]
-    chosen = {key: value if probe.get(key) is None else probe[key] for key, value in preset.items()}
-    if hold_out:
-        chosen["split"] = "hold_out"
-    if chosen["split"] != "folds":
-        chosen |= {"folds": 1, "repeats": 1}
-    return chosen | {"seed": probe["seed"]}
-
-
-def protocols(config: Mapping) -> dict[str, dict]:
-    """{file of scores: {protocol, tokens}}: the probe as configured, and both presets untouched."""
-    held_out = config["dataset"]["hold_out"] is not None
-    seed = config["probe"]["seed"]
-    return {
-        "scores": {
-            "protocol": protocol(config["probe"], held_out),
-            "tokens": config["figures"]["probe_auc"]["tokens"],
-        }
-    } | {
-        preset: {
-            "protocol": protocol({"preset": preset, "seed": seed}, held_out),
-            "tokens": TOKENS[preset],
-        }
-        for preset in PRESETS
-    }
-
-
-# What captions call the places that are probed.
+# What captions call the probed sites.
 SITES = {
     "residual": "the residual stream",
     "attention": "the attention output of each block",
@@ -86,31 +74,32 @@ SITES = {
 }
 
 
-def describe_method(protocol: dict) -> str:
-    scaled = (
-        "features standardised on the training examples"
-        if protocol["standardise"]
-        else ("features as they are")
+def describe_method(protocol: Protocol) -> str:
+    """How probes are fitted and scored, in one sentence for captions."""
+    features = (
+        "features standardised on the training set"
+        if protocol.standardise
+        else "raw features, not standardised"
     )
-    fitted = {
+    fit = {
         "newton": "fitted to convergence",
-        "lbfgs": "fitted by at most 100 steps of L-BFGS",
-    }[protocol["solver"]]
-    C = {"auto": "1 / hidden size", "cv": "chosen inside the training examples"}
+        "lbfgs": "fitted by at most 100 iterations of L-BFGS",
+    }[protocol.solver]
     split = {
-        "folds": f"{protocol['folds']} folds by question"
-        + (f", {protocol['repeats']} times" if protocol["repeats"] > 1 else ""),
-        "single": "one random split, a fifth tested",
-        "hold_out": "fitted on all other questions, tested on the held-out ones",
-    }[protocol["split"]]
-    penalty = C.get(protocol["C"], f"{protocol['C']}")
+        "folds": f"{protocol.folds} folds by question"
+        + (f", {protocol.repeats} times" if protocol.repeats > 1 else ""),
+        "single": "one random split with a fifth of the questions in the test set",
+        "hold_out": "trained on all other questions, tested on the held-out ones",
+    }[protocol.split]
+    penalty = {"auto": "1 / hidden size", "cv": "chosen within the training set"}
     return (
-        f"Logistic regression, {scaled}, C {penalty}, {fitted}; {split}; "
-        f"{describe_intervals(protocol)} in brackets."
+        f"Logistic regression, {features}, C {penalty.get(protocol.C, protocol.C)}, {fit}; "
+        f"{split}; {describe_intervals(protocol)} in brackets."
     )
 
 
-def describe_intervals(protocol: dict) -> str:
-    if protocol["split"] == "folds":
+def describe_intervals(protocol: Protocol) -> str:
+    """How the intervals of a protocol are estimated."""
+    if protocol.split == "folds":
         return "95% intervals over folds (Nadeau & Bengio 2003)"
-    return "95% bootstrap intervals over the tested answers"
+    return "95% bootstrap intervals over the test answers"

@@ -1,4 +1,4 @@
-"""The columns of forward/hidden_states, for who writes them and who reads them."""
+"""Parquet schema of hidden states (forward/hidden_states)."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from llm_figures.core.parquet_tensors import tensor
 
 
 def layer_column(layer: int) -> str:
-    """Column of the states of block `layer`, counted from 1; 0 is the embeddings."""
+    """The column of block `layer`, counted from 1; 0 is the embeddings."""
     return f"layer_{layer:02d}"
 
 
-def hidden_states_schema(layers: int, hidden_size: int) -> pa.Schema:
-    """Schema of forward/hidden_states: one row per question × named token it has.
+def make_hidden_states_schema(layers: int, hidden_size: int) -> pa.Schema:
+    """Schema with one row per question × named token.
 
-    `layers` blocks give layers + 1 columns: layer_00 is what enters the first block, layer_NN what
-    leaves block NN, before any final norm, or for another site what its attention or MLP gives.
+    `layers` blocks give layers + 1 columns: layer_00 is the input of the first block, layer_NN the
+    output of block NN before any final norm, or of its attention or MLP for another site.
     """
     return pa.schema(
         [
@@ -29,6 +29,6 @@ def hidden_states_schema(layers: int, hidden_size: int) -> pa.Schema:
     )
 
 
-def layer_columns(path: str | Path) -> list[str]:
-    """The layer columns of a file, from the embeddings up."""
+def read_layer_columns(path: str | Path) -> list[str]:
+    """Names of the layer columns of a file, from the embeddings up."""
     return [name for name in pq.read_schema(path).names if name.startswith("layer_")]

@@ -1,4 +1,4 @@
-"""The answers of one shard that states are extracted of, and where their named tokens are."""
+"""The answers of one shard whose states are extracted, with the positions of their named tokens."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,15 @@ import pandas as pd
 
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.probe.token_positions import named_positions
+from llm_figures.probe.token_positions import locate_named_tokens
 from llm_figures.questions.answers import check_labels
 
 
-class Probed(NamedTuple):
-    """Answers of a shard with a valid exact answer; the lists have one entry each.
+class ShardAnswers(NamedTuple):
+    """Answers with a valid exact answer; every list has one entry per answer.
 
-    prefix: tokens that the prompts of all shards share.
+    prompts, answers: token ids. positions: {named token: position in prompt + answer}. prefix:
+    token ids with which the prompts of all shards begin.
     """
 
     question_ids: list[int]
@@ -23,27 +24,29 @@ class Probed(NamedTuple):
     prefix: list[int]
 
 
-def probed_answers(answers: str, shard: tuple[int, int], token: str | None = None) -> Probed:
-    """Read forward/answers.parquet for one shard, (index, count).
+def read_shard_answers(
+    answers: str, shard: tuple[int, int], token: str | None = None
+) -> ShardAnswers:
+    """Read one shard, (index, count), of forward/answers.parquet.
 
-    token: the one named token that is wanted; answers without it are left out.
+    token: the only named token that is needed; answers without it are left out.
 
     Raises:
-        UserError: too few right or wrong answers for any probe; said before a model is loaded.
+        UserError: too few right or wrong answers for any probe, noticed before a model is loaded.
     """
     index, count = shard
     rows = read_frame(answers)
     check_labels(rows, "forward/answers.md")
     rows = rows[rows["valid"]]
-    # of all shards: what is computed once must not depend on their number
+    # The prefix must not depend on the number of shards.
     prefix = shared_prefix(rows["prompt_ids"].map(list).tolist())
     rows = rows[rows["question_id"] % count == index]
-    positions = pd.Series(positions_of(rows), index=rows.index, dtype=object)
+    positions = pd.Series(locate_tokens(rows), index=rows.index, dtype=object)
     if token is not None:
-        has = positions.map(lambda named: token in named).astype(bool)
-        rows = rows[has]
-        positions = positions[has].map(lambda named: {token: named[token]})
-    return Probed(
+        has_token = positions.map(lambda named: token in named).astype(bool)
+        rows = rows[has_token]
+        positions = positions[has_token].map(lambda named: {token: named[token]})
+    return ShardAnswers(
         rows["question_id"].tolist(),
         [list(ids) for ids in rows["prompt_ids"]],
         [list(ids) for ids in rows["answer_ids"]],
@@ -52,10 +55,10 @@ def probed_answers(answers: str, shard: tuple[int, int], token: str | None = Non
     )
 
 
-def positions_of(answers: pd.DataFrame) -> list[dict[str, int]]:
+def locate_tokens(answers: pd.DataFrame) -> list[dict[str, int]]:
     """{named token: position in prompt + answer} of each row of forward/answers.parquet."""
     return [
-        named_positions(
+        locate_named_tokens(
             len(row.prompt_ids),
             list(row.token_starts),
             list(row.token_ends),

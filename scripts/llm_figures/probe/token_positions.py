@@ -1,9 +1,9 @@
-"""The named tokens of an answer: where the probe looks."""
+"""Positions of the named tokens of an answer, at which it is probed."""
 
 from llm_figures.questions.spans import overlapping
 
-# Positions counted from the start of the answer and around the exact answer (Orgad et al. 2025,
-# arXiv 2410.02707, section 3), then from the end of the answer.
+# Counted from the start of the answer, around the exact answer (Orgad et al. 2025, arXiv
+# 2410.02707, section 3), then from the end of the answer.
 NAMED_TOKENS = (
     "last_q",
     "first_answer",
@@ -16,16 +16,16 @@ NAMED_TOKENS = (
 )
 
 
-def named_positions(
+def locate_named_tokens(
     prompt_length: int, starts: list[int], ends: list[int], span: tuple[int, int]
 ) -> dict[str, int]:
     """Position in the sequence (prompt, then answer) of each named token that the answer has.
 
-    starts, ends: characters of the answer's text that each generated token covers.
-    span: characters of the exact answer.
+    starts, ends: characters of the answer's text that each generated token covers. span: characters
+    of the exact answer.
 
-    All but `last_q`, the prompt's last token, lie inside the answer: a name that would fall outside
-    (-8 of a six-token answer) is left out, never moved into the question.
+    `last_q` is the last token of the prompt. All others are inside the answer: a name that would
+    fall outside, such as -8 of a six-token answer, is left out, never moved into the question.
     """
     inside = overlapping(starts, ends, span)
     count = len(starts)

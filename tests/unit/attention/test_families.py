@@ -20,7 +20,7 @@ from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.inference.generation import generate
 from llm_figures.models.loading import decoder, decoder_layers
-from llm_figures.probe.hidden_states import hidden_states
+from llm_figures.probe.hidden_states import extract_hidden_states
 
 log = logging.getLogger(__name__)
 
@@ -343,7 +343,7 @@ def test_hidden_states_are_those_of_plain_passes(site, family, model):
         for prompt, sequence in zip(PROMPTS, sequences, strict=True)
     ]
     found = {}
-    for columns in hidden_states(
+    for columns in extract_hidden_states(
         model, [0, 1, 2], PROMPTS, ANSWERS, positions, site=site, batch_size=2
     ):
         rows = zip(columns["question_id"], columns["token"], strict=True)

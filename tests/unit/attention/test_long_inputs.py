@@ -35,7 +35,7 @@ from llm_figures.attention.qk_store import open_intervened_states, open_states, 
 from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.definitions import STATISTICS
-from llm_figures.claims.panels import maps_of
+from llm_figures.claims.panels import read_maps
 from llm_figures.core import parquet_tensors as tensors
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file, write_tensors
@@ -217,7 +217,7 @@ def test_a_claim_that_compares_binned_maps_is_not_applicable():
 
 
 def test_cells_without_counts_are_single_tokens():
-    maps = maps_of(planted.mean_figure(planted.sink))
+    maps = read_maps(planted.mean_figure(planted.sink))
     assert not any(isinstance(map_, BinnedMap) for map_ in maps.values())
 
 

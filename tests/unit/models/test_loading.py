@@ -15,7 +15,7 @@ from llm_figures.inference.generation import generate
 from llm_figures.models.loading import _dtype, input_device, load_model, runtime_facts, spread
 from llm_figures.models.sources import prepare
 from llm_figures.modules.activity import module_activity
-from llm_figures.probe.hidden_states import hidden_states
+from llm_figures.probe.hidden_states import extract_hidden_states
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_every_stage_runs_on_a_dispatched_model():
         assert input_device(model) == torch.device("cpu")
         prompts = [[5, 6, 7, 8], [5, 6, 9, 3], [5, 6, 7, 8, 9]]
         said = generate(model, tiny.tokenizer(), prompts, stop=[], max_new_tokens=4, batch_size=2)
-        states = hidden_states(
+        states = extract_hidden_states(
             model, [0, 1, 2], prompts, [[1], [2], [3]], [{"last_q": 3}] * 3, batch_size=2
         )
         intervened = {layer: Intervention("key", "mean", "tokens") for layer in range(3)}

@@ -19,7 +19,7 @@ from llm_figures.probe.protocol import PRESETS
 PROMPTS = [[5, 6, 7, 8, 9, 20 + n] for n in range(5)]
 ANSWERS = [[30, 31, 32, 33][: 2 + n % 3] for n in range(5)]
 PLACES = [{"exact_answer_last": 6 + n % 2} for n in range(5)]
-PROTOCOL = PRESETS["strict"] | {"seed": 0}
+PROTOCOL = PRESETS["strict"]
 
 
 def extracted(model, tmp_path, batch_size):
@@ -95,6 +95,6 @@ def test_a_probe_finds_the_projection_that_tells_right_from_wrong():
 
 def test_too_few_answers_are_named():
     cell, states = planted()
-    few = Cell("-8", cell.questions, cell.labels * 0, cell.groups, cell.twins, cell.splits)
+    few = Cell("-8", cell.questions, cell.labels * 0, cell.groups, cell.split_groups, cell.splits)
     with pytest.raises(UserError, match=r"probe_token: -8: only 120 answers have it, 120 of them"):
         list(module_probe_scores(states, np.arange(120), few, PROTOCOL, jobs=1))

@@ -21,12 +21,17 @@ from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
-from llm_figures.probe.figure import highlighted_layers
+from llm_figures.probe.figure import find_highlighted_layers
 from llm_figures.probe.protocol import TOKENS
 
 
 def attention(options, name):
     return read_options(AttentionFigure, options[name], name)
+
+
+def drawn_options(module, options, **changes):
+    """The options of a probe's figure as an object, with the strict protocol."""
+    return module.OPTIONS.model_validate({**options, **PROTOCOL, **changes})
 
 
 def titles(root):
@@ -123,17 +128,17 @@ def positions(root, wanted):
 
 
 def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path):
-    probe = options["probe_auc"]
-    probe["tokens"] = TOKENS["strict"]
-    table = probe_scores(33, probe["tokens"])
+    tokens = TOKENS["strict"]
+    probe = drawn_options(probe_figure, options["probe_auc"], tokens=tokens)
+    table = probe_scores(33, tokens)
     svg = drawn(probe_figure.draw, table, probe, tmp_path)
     found = texts(svg)
-    assert {"Token", "Layer", "AUC", *probe["tokens"]} <= set(found)
+    assert {"Token", "Layer", "AUC", *tokens} <= set(found)
     ticks = [text for text in found if re.fullmatch(r"\d+", text)]
     assert ticks == [str(layer) for layer in range(0, 33, 2)]
     heights = [positions(svg, ticks)[tick][1] for tick in ticks]
     assert heights == sorted(heights)
-    lefts = [positions(svg, probe["tokens"])[token][0] for token in probe["tokens"]]
+    lefts = [positions(svg, tokens)[token][0] for token in tokens]
     assert lefts == sorted(lefts)
     assert [text for text in found if re.fullmatch(r"\d\.\d", text)] == [
         "0.5",
@@ -160,13 +165,14 @@ def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path
 
 
 def test_the_rectangle_scales_with_the_depth_or_is_given_in_layers():
-    assert highlighted_layers(["12.5%", "87.5%"], 32) == (4, 28)
-    assert highlighted_layers(["12.5%", "87.5%"], 80) == (10, 70)
-    assert highlighted_layers([4, 28], 80) == (4, 28)
+    assert find_highlighted_layers(["12.5%", "87.5%"], 32) == (4, 28)
+    assert find_highlighted_layers(["12.5%", "87.5%"], 80) == (10, 70)
+    assert find_highlighted_layers([4, 28], 80) == (4, 28)
 
 
 def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
-    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], "highlight": None, **PROTOCOL}
+    tokens = ["-1", "last_q"]
+    probe = drawn_options(probe_figure, options["probe_auc"], tokens=tokens, highlight=None)
     table = probe_scores(4, ["last_q", "-1"])
     table.loc[table["token"] == "-1", "mean"] = np.nan
     svg = drawn(probe_figure.draw, table, probe, tmp_path)
@@ -178,7 +184,7 @@ def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
 
 
 def test_the_caption_names_the_best_cell_and_what_explains_it(options):
-    probe = {**options["probe_auc"], "tokens": ["-1", "last_q"], **PROTOCOL}
+    probe = drawn_options(probe_figure, options["probe_auc"], tokens=["-1", "last_q"])
     table = probe_scores(4, ["last_q", "-1"]).assign(mean=0.6)
     table.loc[table["token"] == "-1", "n"] = 900
     best = (table["layer"] == 2) & (table["token"] == "last_q")
@@ -187,21 +193,21 @@ def test_the_caption_names_the_best_cell_and_what_explains_it(options):
     text = probe_figure.describe(table, "m", probe)
     assert "Best cell: layer 2, last_q: 0.900 [0.850, 0.950], the highest of 8;" in text
     assert "group alone 0.770" in text
-    assert "rest on 1,000 answers (-1 on 900)" in text
+    assert "Each cell has 1,000 answers (-1: 900)." in text
     assert "No control explains the best cell" in text
     assert "6 of 6 cells are above the embeddings" in text
     assert "8 of 8 cells are above labels shuffled within group" in text
     table.loc[best & (table["control"] == "group_only"), "gain_low"] = -0.01
     explained = probe_figure.describe(table, "m", probe)
     assert "The best cell is explained by the group of the question alone:" in explained
-    # Without interval there is no evidence of a gain either.
+    # Without an interval there is no evidence of a difference either.
     table.loc[best & (table["control"] == "embeddings"), "gain_low"] = np.nan
     assert "explained by the token itself" in probe_figure.describe(table, "m", probe)
 
 
 @pytest.mark.parametrize("tokens", [["last_q"], TOKENS["strict"][:4], TOKENS["strict"][:6]])
 def test_the_curves_have_a_panel_per_token_with_band_and_controls(options, tmp_path, tokens):
-    curves = {**options["probe_curves"], "tokens": tokens, **PROTOCOL}
+    curves = drawn_options(curves_figure, options["probe_curves"], tokens=tokens)
     table = probe_scores(5, TOKENS["strict"])
     fig = curves_figure.draw(table, curves)
     panels = [ax for ax in fig.axes if ax.get_visible()]

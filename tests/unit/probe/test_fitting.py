@@ -6,15 +6,15 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from llm_figures.core.errors import UserError
-from llm_figures.probe.cells import assign_folds, make_cells, splits
-from llm_figures.probe.classification_metrics import metrics
+from llm_figures.probe.cells import assign_folds, make_cells, split_questions
+from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.fitting import probe_layers, standardise
 from llm_figures.probe.newton import Dual, NewtonSolver, Primal
-from llm_figures.probe.protocol import protocol
-from llm_figures.probe.scores import probe_scores
+from llm_figures.probe.protocol import PRESETS
+from llm_figures.probe.scores import compute_probe_scores
 
 COUNT, HIDDEN = 300, 24
-STRICT = protocol({"preset": "strict", "seed": 0}, hold_out=False)
+STRICT = PRESETS["strict"]
 TOKENS = ["last_q", "exact_answer_last", "-1"]
 
 
@@ -39,7 +39,7 @@ def answered(labels, group=None, **columns):
             "correct": labels == 0,
             "valid": True,
             "hold_out": False,
-            "twin": np.arange(count),
+            "split_group": np.arange(count),
             "group": group if group is not None else None,
             "answer": "x",
             **columns,
@@ -55,7 +55,7 @@ def scored(layers, answers, chosen=STRICT, tokens=TOKENS, keys=None, jobs=1):
             {"question_id": np.tile(ids, len(tokens)), "token": np.repeat(tokens, len(ids))}
         )
     cells, rows = make_cells(keys, answers, tokens, chosen)
-    return probe_scores(
+    return compute_probe_scores(
         pd.concat(fitted(layers, rows, cells, chosen, jobs)), cells, answers, chosen
     )
 
@@ -207,7 +207,7 @@ def test_output_baselines_stand_beside_every_cell(labels):
     confidence = random.normal(size=COUNT) - 2 * labels
     answers = answered(labels, answer_log_probability=confidence, p_true=random.random(COUNT))
     auc = means(scored([noise(0, 3 * COUNT), noise(1, 3 * COUNT)], answers))
-    best = metrics(labels, -confidence)["auc"][0]
+    best = compute_metrics(labels, -confidence)["auc"][0]
     for layer in (0, 1):
         for token in TOKENS:
             assert auc["answer_log_probability", layer, token] == pytest.approx(best, abs=0.02)
@@ -219,14 +219,14 @@ def test_output_baselines_stand_beside_every_cell(labels):
 def test_identical_inputs_score_exactly_one_half(labels):
     states = np.repeat(noise(0)[:1], 3 * COUNT, axis=0)
     for solver in ("newton", "lbfgs"):
-        auc = means(scored([states], answered(labels), STRICT | {"solver": solver}))
+        auc = means(scored([states], answered(labels), STRICT.changed(solver=solver)))
         assert (auc["none"] == 0.5).all()
 
 
 def test_copies_of_an_input_tie_exactly(labels):
     """A few distinct inputs, as tokens in the embeddings: order within the copies is no signal."""
     which = np.arange(COUNT) % 3
-    chosen = STRICT | {"C": 1.0}
+    chosen = STRICT.changed(C=1.0)
     auc = means(scored([noise(0)[which]], answered(labels), chosen, tokens=["-1"]))
     folds = assign_folds(labels, np.arange(COUNT), folds=5, seed=0)
     expected = []
@@ -235,13 +235,13 @@ def test_copies_of_an_input_tie_exactly(labels):
         rows = standardised(noise(0)[which], train)
         fit = NewtonSolver.of(rows[train], 1.0).fit(labels[train])
         value = [(rows[which == kind][0] @ fit.weights).item() for kind in range(3)]
-        expected.append(metrics(labels[test], np.array(value)[which[test]])["auc"][0])
+        expected.append(compute_metrics(labels[test], np.array(value)[which[test]])["auc"][0])
     assert auc["none", 0, "-1"] == pytest.approx(np.mean(expected), abs=1e-12)
 
 
 def test_held_out_questions_are_scored_and_never_trained_on(labels):
     held = np.arange(COUNT) >= 200
-    chosen = protocol({"preset": "strict", "seed": 0}, hold_out=True)
+    chosen = STRICT.changed(split="hold_out")
     scores = scored(planted(labels), answered(labels).assign(hold_out=held), chosen)
     probe = scores[(scores["control"] == "none") & (scores["metric"] == "auc")]
     assert (probe["n_train"] == 200).all()
@@ -251,11 +251,11 @@ def test_held_out_questions_are_scored_and_never_trained_on(labels):
     assert best["ci_low"] < best["mean"] < best["ci_high"] <= 1
 
 
-def test_a_tested_side_with_hardly_a_wrong_answer_gives_no_score(labels):
+def test_a_test_set_with_hardly_a_wrong_answer_gives_no_score(labels):
     labels[200:] = 0
     labels[200:203] = 1
     held = np.arange(COUNT) >= 200
-    chosen = protocol({"preset": "strict", "seed": 0}, hold_out=True)
+    chosen = STRICT.changed(split="hold_out")
     answers = answered(labels).assign(hold_out=held)
     with pytest.raises(UserError, match=r"no token has enough .* last_q 300, .* choose other"):
         scored([noise(0, 3 * COUNT)], answers, chosen)
@@ -265,15 +265,15 @@ def test_a_tested_side_with_hardly_a_wrong_answer_gives_no_score(labels):
 
 
 def test_the_published_preset_is_sklearns_default_regression_on_raw_features(labels):
-    chosen = protocol({"preset": "published", "seed": 0}, hold_out=False)
+    chosen = PRESETS["published"]
     states = planted(labels)
     scores = scored(states, answered(labels), chosen)
-    (split,) = splits(labels, np.arange(COUNT), np.zeros(COUNT, bool), chosen)
+    (split,) = split_questions(labels, np.arange(COUNT), np.zeros(COUNT, bool), chosen)
     reference = LogisticRegression(random_state=0)
     cell = states[2][np.repeat(TOKENS, COUNT) == "exact_answer_last"]
     with pytest.warns(UserWarning, match="converge"):
         reference.fit(cell[split.train], labels[split.train])
-    expected = metrics(labels[split.test], reference.decision_function(cell[split.test]))
+    expected = compute_metrics(labels[split.test], reference.decision_function(cell[split.test]))
     auc = means(scores)
     assert auc["none", 2, "exact_answer_last"] == pytest.approx(expected["auc"][0], abs=1e-9)
     assert means(scores, value="unconverged")["none", 2, "exact_answer_last"] == 1
@@ -291,7 +291,7 @@ def test_c_is_chosen_inside_the_training_examples(labels):
         ids["tokens"],
         STRICT,
     )
-    chosen = STRICT | {"C": "cv", "controls": []}
+    chosen = STRICT.changed(C="cv", controls=())
     (found,) = fitted([states], rows, cells, chosen)
     picked = found.groupby("fold")["C"].first()
     assert len(picked) == 5
@@ -324,7 +324,7 @@ def test_a_cell_says_how_many_answers_it_rests_on(labels):
     assert np.isnan(auc["none", 0, "exact_answer_last"])  # fewer than 20 wrong answers
     assert auc["none"].drop((0, "exact_answer_last")).notna().all()
     complete = scored(
-        states, answered(labels), STRICT | {"short_answers": "complete"}, ["-1", "last_q"], keys
+        states, answered(labels), STRICT.changed(short_answers="complete"), ["-1", "last_q"], keys
     )
     assert (complete["n"] == 200).all()
 

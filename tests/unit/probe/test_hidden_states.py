@@ -5,8 +5,8 @@ import torch
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
-from llm_figures.probe.hidden_states import hidden_states
-from llm_figures.probe.schema import hidden_states_schema, layer_column, layer_columns
+from llm_figures.probe.hidden_states import extract_hidden_states
+from llm_figures.probe.schema import layer_column, make_hidden_states_schema, read_layer_columns
 
 PREFIX = [7, 8, 9, 10, 11, 12, 13]
 PROMPTS = [[*PREFIX, 20, 21], [*PREFIX, 22], [*PREFIX, 23, 24, 25]]
@@ -23,12 +23,12 @@ POSITIONS = [
 def test_states_are_those_of_a_plain_pass(family, batch_size, tmp_path):
     model = tiny.model(family)
     path = tmp_path / "states.parquet"
-    with tensor_file(path, hidden_states_schema(3, 32)) as file:
-        for batch in hidden_states(
+    with tensor_file(path, make_hidden_states_schema(3, 32)) as file:
+        for batch in extract_hidden_states(
             model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, batch_size=batch_size
         ):
             file.write(batch)
-    assert layer_columns(path) == [layer_column(layer) for layer in range(4)]
+    assert read_layer_columns(path) == [layer_column(layer) for layer in range(4)]
     table = read_table(path)
     rows = table.select(["question_id", "token", "position"]).to_pylist()
     assert len(rows) == sum(map(len, POSITIONS))
@@ -63,7 +63,7 @@ def test_states_are_those_of_a_plain_pass(family, batch_size, tmp_path):
 def test_equal_tokens_have_equal_embeddings_to_the_bit():
     model = tiny.model()
     same = [[*PREFIX, 20], [*PREFIX, 22, 20], [*PREFIX, 23, 24, 20]]
-    batches = hidden_states(
+    batches = extract_hidden_states(
         model, [0, 1, 2], same, ANSWERS, [{"last_q": len(ids) - 1} for ids in same], batch_size=3
     )
     embeddings = np.concatenate([batch["layer_00"] for batch in batches])
@@ -72,7 +72,7 @@ def test_equal_tokens_have_equal_embeddings_to_the_bit():
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "neox"])
 @pytest.mark.parametrize("site", ["attention", "mlp"])
-def test_a_site_is_the_output_of_the_blocks_part(family, site):
+def test_a_site_is_the_output_of_a_module_of_the_block(family, site):
     model = tiny.model(family)
     names = {"attention": ("self_attn", "attention"), "mlp": ("mlp",)}[site]
     outputs = {}
@@ -83,7 +83,9 @@ def test_a_site_is_the_output_of_the_blocks_part(family, site):
                 layer, output[0] if isinstance(output, tuple) else output
             )
         )
-    (found,) = hidden_states(model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site=site, batch_size=3)
+    (found,) = extract_hidden_states(
+        model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site=site, batch_size=3
+    )
     for row, (question, token) in enumerate(zip(found["question_id"], found["token"], strict=True)):
         with torch.inference_mode():
             embedded = model(
@@ -101,7 +103,11 @@ def test_a_site_is_the_output_of_the_blocks_part(family, site):
 def test_nothing_stays_on_the_model():
     model = tiny.model()
     before = model(torch.tensor([PROMPTS[0]])).logits
-    list(hidden_states(model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site="mlp", batch_size=3))
+    list(
+        extract_hidden_states(
+            model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site="mlp", batch_size=3
+        )
+    )
     assert torch.equal(before, model(torch.tensor([PROMPTS[0]])).logits)
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -111,17 +117,21 @@ def test_a_state_that_is_not_finite_is_named():
     with torch.no_grad():
         model.get_decoder().layers[1].mlp.down_proj.weight[0, 0] = torch.inf
     with pytest.raises(UserError, match=r"layer 2 .* not finite at .* of question 4, .*float32"):
-        list(hidden_states(model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], batch_size=3))
+        list(
+            extract_hidden_states(model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], batch_size=3)
+        )
 
 
-def test_a_part_under_an_unknown_name_is_refused():
+def test_a_module_under_an_unknown_name_is_refused():
     model = tiny.model()
     for block in model.get_decoder().layers:
         block.feed = block.mlp
         del block.mlp
-    with pytest.raises(UserError, match=r"probe.site: mlp: .* llama have no such part"):
+    with pytest.raises(
+        UserError, match=r"probe.site: mlp: .* llama have no module of a known name"
+    ):
         list(
-            hidden_states(
+            extract_hidden_states(
                 model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], site="mlp", batch_size=3
             )
         )

@@ -9,11 +9,12 @@ import yaml
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.probe import newton
-from llm_figures.probe.protocol import protocols
+from llm_figures.probe.options import list_protocols
+from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
 from llm_figures.workflow import resources
 from llm_figures.workflow.config import check_config
-from llm_figures.workflow.model_size import find_model_size, parameters_of_sizes
+from llm_figures.workflow.model_size import estimate_parameters, find_model_size
 from llm_figures.workflow.resources import estimate, gpus_needed, request, threads_needed
 from llm_figures.workflow.workload import (
     UNKNOWN_QUESTIONS,
@@ -46,7 +47,7 @@ def asked(root, config, **changes):
     """The model's size and the run's work, of the default config with changes."""
     checked, entries = check_config({**config, **changes}, root / "config" / "models.yaml")
     (name, entry), *_ = entries.items()
-    return find_model_size(name, entry), describe_workload(checked, protocols(checked))
+    return find_model_size(name, entry), describe_workload(checked, list_protocols(checked))
 
 
 @pytest.mark.parametrize("stage", MEASURED)
@@ -183,7 +184,7 @@ def test_the_listed_sizes_give_the_listed_parameters(root):
     for name, shape in shapes.items():
         biases = shape["layers"] * (28 + 2 * 4) * 128 if name.startswith("qwen2.5") else 0
         tied = name.startswith("smollm2")
-        assert parameters_of_sizes({**shape, "tied": tied}) + biases == shape["parameters"], name
+        assert estimate_parameters({**shape, "tied": tied}) + biases == shape["parameters"], name
 
 
 def test_a_layer_outside_a_model_is_named_before_its_download(root, default_config):
@@ -247,7 +248,7 @@ def test_questions_that_are_not_here_are_assumed():
 
 def test_built_in_questions_are_as_many_as_assumed(root, default_config):
     checked, _ = check_config(default_config, root / "config" / "models.yaml")
-    questions, _ = load_questions(checked["dataset"], checked["prompt"]["preamble"])
+    questions, _ = load_questions(Dataset(**checked["dataset"]), checked["prompt"]["preamble"])
     assert len(questions) == count_questions(checked["dataset"])[0]
 
 
