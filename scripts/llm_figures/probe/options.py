@@ -241,3 +241,7 @@ class ProbeCurves(Drawing, Figure):
 
     palette: Palette = "colorblind"
     """Colours of the curves."""
+
+
+# The figures of this room: the config's section `figures` has one of these options for each.
+FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves}

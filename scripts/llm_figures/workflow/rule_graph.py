@@ -31,12 +31,13 @@ def jobs_behind(files: Iterable[str], rules: Iterable) -> list[tuple]:
 def stages_behind(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str, list[str]]:
     """{rule: the files in `folder` that it makes on the way to `files`}, relative to `folder`.
 
-    A rule is named as its script is: imported as a module, its own name may have a prefix.
+    A rule is named as its benchmarks are: imported as a module, its own name may have a prefix.
     """
     stages: dict[str, list[str]] = {}
     for rule, wildcards in jobs_behind(files, rules):
         outputs = [Path(file) for file in rule.expand_output(wildcards)[0]]
         own = [file.relative_to(folder).as_posix() for file in outputs if folder in file.parents]
         if own:
-            stages.setdefault(Path(rule.script).stem, []).extend(own)
+            _, _, name = str(rule.benchmark).partition("/benchmarks/")
+            stages.setdefault(Path(name).parts[0].removesuffix(".tsv"), []).extend(own)
     return {name: sorted(made) for name, made in sorted(stages.items())}
