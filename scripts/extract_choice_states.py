@@ -11,6 +11,7 @@ from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_choices
 from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 
 
 def main(
@@ -20,7 +21,8 @@ def main(
     inputs: list[str],
     choices: dict,
     figures: dict,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     before = stored_states(clean)
     check_choices(choices, shape_of_states(before))
@@ -29,7 +31,7 @@ def main(
         read_options(dict[str, AttentionScoring], figures, "figures"),
         before,
     )
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
     log.info("%d passes, layers %s", len(passes), ", ".join(map(str, layers)))
     rows = intervened_rows(model, tokenizer, texts, layers, progress(passes, "passes"))
@@ -45,5 +47,6 @@ if "snakemake" in globals():
             snakemake.params.inputs,
             snakemake.params.choices,
             snakemake.params.figures,
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -8,6 +8,7 @@ from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_shape
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.model_info import read_model_info
+from llm_figures.models.options import Runtime
 
 
 def main(
@@ -17,13 +18,14 @@ def main(
     figure: str,
     inputs: list[str],
     options: dict,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     check_shape({figure: options}, read_model_info(model_info))
     before = stored_states(clean)
     check_stage(figure, options, before)
     layer = shown_layer(options, before)
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
     owed = [(index, intervention) for _, _, index, intervention in panels(options, len(texts))]
     rows = intervened_rows(model, tokenizer, texts, [layer], progress(owed, "passes"))
@@ -39,5 +41,6 @@ if "snakemake" in globals():
             snakemake.wildcards.figure,
             snakemake.params.inputs,
             snakemake.params.options,
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

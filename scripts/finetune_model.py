@@ -10,6 +10,7 @@ from llm_figures.core.job import job
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.inference.finetuning import finetuned, save, taught_questions
 from llm_figures.models.loading import load_model, runtime_facts
+from llm_figures.models.options import Runtime
 from llm_figures.questions.questions import load_questions
 
 FACTS = {"source": "facts", "limit": None, "seed": 0}
@@ -29,7 +30,7 @@ def main(
     groups, share = options.pop("groups"), options.pop("share")
     asked, _ = load_questions(FACTS, prompt.get("preamble", ""))
     table = taught_questions(asked, groups, share, options["seed"])
-    model, tokenizer = load_model(model_info, device, "float32", threads)
+    model, tokenizer = load_model(model_info, Runtime(device=device, dtype="float32"), threads)
     table, losses = finetuned(model, tokenizer, table, prompt, options)
     facts = runtime_facts(model)
     folder = Path(weights).parent

@@ -8,6 +8,7 @@ from llm_figures.inference.generation import Decoding, generate
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import question_ids, stop_strings, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 
 SCHEMA = pa.schema(
     [
@@ -30,11 +31,12 @@ def main(
     shard: tuple[int, int],
     prompt: dict,
     batch_size: int,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     index, count = shard
     asked = read_frame(questions, ["question_id", "question"])
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     ids = question_ids(tokenizer, prompt, asked["question"].tolist())
     longest = context_length(model)
     problems = [too_long(prompt_ids, prompt["max_new_tokens"], longest) for prompt_ids in ids]
@@ -94,5 +96,6 @@ if "snakemake" in globals():
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.params.prompt,
             snakemake.config["batch_size"],
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -8,7 +8,7 @@ import torch
 from llm_figures.core.environment import cache_folder
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.models.checkpoints import checkpoint_of
+from llm_figures.models.checkpoints import open_checkpoint
 from llm_figures.models.model_info import read_model_info
 from llm_figures.modules.weight_metrics import quantization_error
 
@@ -16,7 +16,7 @@ from llm_figures.modules.weight_metrics import quantization_error
 def main(model_info: str, errors: str, metrics: list[str], options: dict, threads: int) -> None:
     """options: of the round trip, see `weight_metrics.round_trip`."""
     torch.set_num_threads(threads)
-    model = checkpoint_of(model_info)
+    model = open_checkpoint(model_info)
     with ExitStack() as files:
         measures = {}
         if "quantization_error" in metrics:
@@ -26,9 +26,9 @@ def main(model_info: str, errors: str, metrics: list[str], options: dict, thread
                 where=f"the weights of {column!r} in layer {layer} of {model.where}",
             )
         if "gguf_error" in metrics:
-            from llm_figures.modules.gguf_error import GgufFile, gguf_file
+            from llm_figures.modules.gguf_error import GgufFile, open_gguf
 
-            path = files.enter_context(gguf_file(read_model_info(model_info), cache_folder()))
+            path = files.enter_context(open_gguf(read_model_info(model_info), cache_folder()))
             measures["gguf_error"] = GgufFile(path, model).expected_error
         rows = [
             (layer, column, metric, measures[metric](layer, column))

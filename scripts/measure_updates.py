@@ -5,8 +5,8 @@ import torch
 
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.models.checkpoints import check_same_architecture, checkpoint_of
-from llm_figures.modules.weight_metrics import update_metrics
+from llm_figures.models.checkpoints import check_same_architecture, open_checkpoint
+from llm_figures.modules.weight_metrics import compute_update_metrics
 
 
 def main(
@@ -14,12 +14,12 @@ def main(
 ) -> None:
     """model info, other: of the model and of the earlier checkpoint that it is compared with."""
     torch.set_num_threads(threads)
-    model, earlier = checkpoint_of(model_info), checkpoint_of(other)
+    model, earlier = open_checkpoint(model_info), open_checkpoint(other)
     check_same_architecture(model, earlier)
     rows = []
     for layer in progress(range(model.layers), "layers"):
         for column in model.columns(layer):
-            values = update_metrics(
+            values = compute_update_metrics(
                 zip(earlier.matrices(layer, column), model.matrices(layer, column), strict=True),
                 metrics,
                 **options,

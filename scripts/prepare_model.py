@@ -4,11 +4,11 @@ import json
 
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
-from llm_figures.models.sources import prepare
+from llm_figures.models.sources import prepare_model
 
 
 def main(model_info: str, name: str, entry: dict) -> None:
-    described = prepare(name, entry)
+    described = prepare_model(name, entry)
     write_text(model_info, json.dumps(described, indent=2) + "\n")
 
 

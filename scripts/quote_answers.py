@@ -7,6 +7,7 @@ from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prompts import fill, plain_ids, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("quote", pa.string())])
 
@@ -18,12 +19,13 @@ def main(
     output: str,
     exact_answer: dict,
     batch_size: int,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     said = read_frame(generations, ["question_id", "answer"])
     said = said[said["answer"].str.strip() != ""].sort_values("question_id")
     said = said.merge(read_frame(questions, ["question_id", "question"]), on="question_id")
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     texts = [
         fill(exact_answer["prompt"], question=row.question, answer=row.answer)
         for row in said.itertuples()
@@ -61,5 +63,6 @@ if "snakemake" in globals():
             snakemake.output.quotes,
             snakemake.params.exact_answer,
             snakemake.config["batch_size"],
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -6,8 +6,8 @@ import pandas as pd
 
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
-from llm_figures.modules.probes import module_probe_scores
-from llm_figures.modules.schema import module_columns
+from llm_figures.modules.probes import score_projections
+from llm_figures.modules.schema import find_columns
 from llm_figures.probe.cells import make_cells
 from llm_figures.probe.protocol import Protocol
 from llm_figures.questions.answers import check_labels
@@ -23,9 +23,9 @@ def main(
     (cell,), (rows,) = make_cells(keys, asked, [token], protocol)
     projections = [
         (layer, module, partial(read_columns, states, column))
-        for column, layer, module in module_columns(states[0])
+        for column, layer, module in find_columns(states[0])
     ]
-    found = module_probe_scores(projections, rows, cell, protocol, jobs=threads)
+    found = score_projections(projections, rows, cell, protocol, jobs=threads)
     table = pd.DataFrame(progress(found, "projections", len(projections)))
     log.info("%d answers with %s", len(cell.labels), token)
     write_frame(table, scores)

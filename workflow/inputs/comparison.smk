@@ -5,9 +5,9 @@ def compared_maps():
     """{name of a comparison: metric} of the metrics that at least two models have."""
     asked = [module_metrics(model) for model in MODELS]
     if len(asked) < 2:  # beside folders, or folders alone
-        return module_maps(shown_metrics(config["figures"]["module_map"]["metric"])[:1])
+        return name_maps(shown_metrics(config["figures"]["module_map"]["metric"])[:1])
     every = dict.fromkeys(name for metrics in asked for name in metrics)
-    return module_maps([name for name in every if sum(name in one for one in asked) > 1])
+    return name_maps([name for name in every if sum(name in one for one in asked) > 1])
 
 
 MAPS_COMPARED = compared_maps()

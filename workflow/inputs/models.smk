@@ -8,7 +8,7 @@ def local_weights(wildcards):
         return expand(list(rules.finetune_model.output), model=wildcards.model)
     if entry["source"] != "path":
         return []
-    if (gguf := named_gguf(entry)) is not None:
+    if (gguf := find_gguf(entry)) is not None:
         return [str(gguf)]
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]

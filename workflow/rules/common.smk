@@ -15,13 +15,13 @@ from llm_figures.core.environment import JOB_ENVIRONMENT
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.core.result_folders import compared, comparison_problem, folder_name
-from llm_figures.models.gguf import named_gguf
-from llm_figures.models.model_info import stated
+from llm_figures.models.gguf import find_gguf
+from llm_figures.models.model_info import drop_shape
 from llm_figures.modules.metrics import (
     METRICS,
     drawing_options,
     metrics_of_model,
-    module_maps,
+    name_maps,
     of_measure,
     shown_metrics,
 )
@@ -188,7 +188,7 @@ def module_metrics(model):
 
 def maps_of_model(model):
     """{name of its files: metric} of one model's module maps."""
-    return module_maps(module_metrics(model))
+    return name_maps(module_metrics(model))
 
 
 def figures_of_model(target, model):

@@ -24,7 +24,7 @@ rule prepare_model:
         **needs("prepare_model"),
     params:
         *code("prepare_model"),
-        entry=lambda wildcards: stated(PREPARED[wildcards.model]),
+        entry=lambda wildcards: drop_shape(PREPARED[wildcards.model]),
     script:
         "../../scripts/prepare_model.py"
 

@@ -16,11 +16,11 @@ from llm_figures.comparison.panels import (
 from llm_figures.core.numbers import low_to_high
 from llm_figures.modules.figure import (
     COLUMNS,
+    draw_colour_bar,
     colour_scale,
-    module_bar,
-    module_panel,
-    module_values,
-    robust_words,
+    describe_percentiles,
+    draw_panel,
+    pivot_scores,
 )
 from llm_figures.modules.metrics import described
 
@@ -40,24 +40,24 @@ def draw(tables: Tables, options: dict) -> Figure:
 
     The columns are the modules of any model; grey where a model has no such module.
     """
-    values = {name: module_values(table, options["metric"]) for name, table in tables.items()}
+    values = {name: pivot_scores(table, options["metric"]) for name, table in tables.items()}
     modules = [name for name in COLUMNS if any(name in cells for cells in values.values())]
     values = {name: cells.reindex(columns=modules) for name, cells in values.items()}
     cmap, limits = colour_scale(_all_values(values), options)
     width = 0.36 * len(modules)
     fig, axes, height = make_panels(values, width=width, labels=0.7)
     for ax, (name, cells) in zip(axes, values.items(), strict=True):
-        mesh = module_panel(cells, ax, cmap, limits, layer_step(len(cells), height))
+        mesh = draw_panel(cells, ax, cmap, limits, layer_step(len(cells), height))
         name_panel(ax, name, width)
     outer_labels(axes, "", "Layer")
-    module_bar(fig, mesh, _all_values(values), limits, options["metric"], ax=axes, pad=0.02)
+    draw_colour_bar(fig, mesh, _all_values(values), limits, options["metric"], ax=axes, pad=0.02)
     return fig
 
 
 def describe(tables: Tables, options: dict) -> str:
     """What is shared by the panels, and what each model's values span."""
     metric = options["metric"]
-    values = {name: module_values(table, metric) for name, table in tables.items()}
+    values = {name: pivot_scores(table, metric) for name, table in tables.items()}
     _, (low, high) = colour_scale(_all_values(values), options)
     lacking = len({tuple(cells.columns) for cells in values.values()}) > 1
     grey = " A module that a model lacks is grey." if lacking else ""
@@ -75,7 +75,7 @@ def describe(tables: Tables, options: dict) -> str:
         f"{described(metric, 'each model', options)} One panel per model, layer 0 "
         "at the bottom. Panels are equally high whatever the model's layers, so equal heights are "
         f"equal shares of the depth. Colours span {low_to_high(low, high)}"
-        f"{robust_words(options, ' of all models together')}{random}. Values span: {span}.{grey}"
+        f"{describe_percentiles(options, ' of all models together')}{random}. Values span: {span}.{grey}"
     )
 
 

@@ -19,7 +19,7 @@ from llm_figures.core.job import log, progress
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import question_ids, stop_strings, too_long
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
-from llm_figures.models.projection_layouts import ATTENTION, MLP, places
+from llm_figures.models.projection_layouts import ATTENTION, MLP, find_places
 
 # Of the gradient's norm; and the share of the steps in which the learning rate rises to its full
 # height, from where it falls to zero.
@@ -110,7 +110,7 @@ def trained_parameters(model: PreTrainedModel, train: str) -> dict[str, torch.nn
     chosen = set()
     for block in decoder_layers(model):
         own = {id(weights): name for name, weights in block.named_parameters()}
-        found = places(model.config.model_type, own.values(), f"train: {train}")
+        found = find_places(model.config.model_type, own.values(), f"train: {train}")
         names = {n for c in columns if c in found for n in (found[c].weight, found[c].bias)}
         chosen |= {key for key, name in own.items() if name in names}
     return {name: weights for name, weights in named.items() if id(weights) in chosen}

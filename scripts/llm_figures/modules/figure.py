@@ -63,29 +63,29 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
 
     options: as from `metrics.drawing_options`.
     """
-    values = module_values(scores, options["metric"])
+    values = pivot_scores(scores, options["metric"])
     cmap, limits = colour_scale(values.to_numpy(), options)
     rows, columns = values.shape
     fig, ax = plt.subplots(
         figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
     )
-    mesh = module_panel(values, ax, cmap, limits, max(1, tick_step(rows) // 2))
+    mesh = draw_panel(values, ax, cmap, limits, max(1, tick_step(rows) // 2))
     ax.set(xlabel="", ylabel="Layer")
-    module_bar(fig, mesh, values.to_numpy(), limits, options["metric"], ax=ax, pad=0.03)
+    draw_colour_bar(fig, mesh, values.to_numpy(), limits, options["metric"], ax=ax, pad=0.03)
     return fig
 
 
-def module_values(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+def pivot_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The metric's values, one row per layer, one column per module in `COLUMNS`' order."""
     shown = scores[scores["metric"] == metric]
     values = shown.pivot(index="layer", columns="projection", values="value")
     return values[[name for name in COLUMNS if name in values]]
 
 
-def module_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):
+def draw_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):
     """One heatmap with layer 0 at the bottom and every `step`th layer labelled.
 
-    values: as from `module_values`. Returns the mesh for a colour bar.
+    values: as from `pivot_scores`. Returns the mesh for a colour bar.
     """
     rows = len(values)
     mesh = heatmap(
@@ -109,7 +109,7 @@ def module_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, 
     return mesh
 
 
-def module_bar(
+def draw_colour_bar(
     fig: Figure, mesh, values: np.ndarray, limits: tuple[float, float], metric: str, **place
 ):
     """The colour bar of a module map; points at its ends say that values lie beyond them."""
@@ -141,12 +141,12 @@ def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
         return f"{what} No cell has a value.\n"
     span = low_to_high(np.nanmin(values), np.nanmax(values))
     return (
-        f"{what} Values span {span}, colours {low_to_high(low, high)}{robust_words(options)}"
+        f"{what} Values span {span}, colours {low_to_high(low, high)}{describe_percentiles(options)}"
         f"{middle}; layer 0 at the bottom.\n"
     )
 
 
-def robust_words(options: dict, of: str = "") -> str:
+def describe_percentiles(options: dict, of: str = "") -> str:
     """Which percentiles the colours span, where limits: robust asks for them. of: whose values."""
     if options["limits"] != "robust":
         return ""

@@ -159,7 +159,7 @@ def _unpacked(packed: np.ndarray, kind: str) -> np.ndarray:
 
 
 @contextmanager
-def gguf_file(model_info: Mapping, cache: Path) -> Iterator[Path]:
+def open_gguf(model_info: Mapping, cache: Path) -> Iterator[Path]:
     """The GGUF file that a prepared model was made from, as long as the context is open.
 
     model_info: of `prepare_model`. cache: the folder where wheels were put

@@ -145,7 +145,7 @@ def metrics_of_model(options: Mapping, model: str) -> list[str]:
     return metrics
 
 
-def module_maps(metrics: Sequence[str]) -> dict[str, str]:
+def name_maps(metrics: Sequence[str]) -> dict[str, str]:
     """{name of a figure's files: its metric}: the first metric's is module_map."""
     return {
         "module_map" if place == 0 else f"module_map_{name}": name

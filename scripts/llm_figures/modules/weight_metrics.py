@@ -27,7 +27,7 @@ PIECE = 2**17
 ROUNDING = 16 * np.finfo(np.float64).eps
 
 
-def update_metrics(
+def compute_update_metrics(
     pairs: Iterable[tuple[torch.Tensor, torch.Tensor]],
     metrics: Collection[str],
     tolerance: float = 0.0,

@@ -55,19 +55,19 @@ def question_files(dataset: dict, held_out: bool = False) -> list[QuestionFile]:
     dataset: of source path or hub; files of the hub are downloaded unless they are in its cache.
 
     Raises:
-        UserError: see `hub.hub_files`.
+        UserError: see `hub.fetch_files`.
     """
     if dataset_source(dataset) == "path":
         key = "hold_out" if held_out else "path"
         path = Path(at_home(dataset[key]))
         return [QuestionFile(path, path.name, str(path), key)]
 
-    from llm_figures.models.hub import hub_files
+    from llm_figures.models.hub import fetch_files
 
     key = "hold_out" if held_out else "file"
     repo, revision = dataset["repo"], dataset["revision"]
     where = f"config: dataset.{key}: {repo} at revision {revision}"
-    files = hub_files(repo, revision, dataset[key], where, kind="dataset")
+    files = fetch_files(repo, revision, dataset[key], where, kind="dataset")
     return [QuestionFile(path, name, f"{repo}: {name}", key) for name, path in files.items()]
 
 

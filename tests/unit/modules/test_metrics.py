@@ -9,7 +9,7 @@ from llm_figures.modules.metrics import (
     METRICS,
     drawing_options,
     metrics_of_model,
-    module_maps,
+    name_maps,
     of_measure,
     shown_metrics,
 )
@@ -41,7 +41,7 @@ def test_one_metric_or_several_and_what_comes_with_them(options):
         "output_rms",
     ]
     assert shown_metrics(["ablation_kl", "ablation_effect"]) == ["ablation_kl", "ablation_effect"]
-    assert module_maps(["probe_auc", "output_rms"]) == {
+    assert name_maps(["probe_auc", "output_rms"]) == {
         "module_map": "probe_auc",
         "module_map_output_rms": "output_rms",
     }

@@ -7,11 +7,11 @@ import torch
 
 from llm_figures.core.errors import UserError
 from llm_figures.modules.weight_metrics import (
+    compute_update_metrics,
     effective_rank,
     quantization_error,
     round_trip,
     subspace_rotation,
-    update_metrics,
 )
 
 ALL = ["relative_update", "update_density", "update_effective_rank", "subspace_rotation"]
@@ -97,7 +97,7 @@ def test_changed_weights_are_counted(count):
     before = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
     after = before.clone()
     after.view(-1)[torch.randperm(960)[:count]] += 0.5
-    found = update_metrics([(before, after)], ["update_density", "relative_update"])
+    found = compute_update_metrics([(before, after)], ["update_density", "relative_update"])
     assert found["update_density"] == count / 960
     wanted = 0.5 * math.sqrt(count) / before.double().norm().item()
     assert found["relative_update"] == pytest.approx(wanted, rel=1e-6)
@@ -111,7 +111,9 @@ def test_the_tolerance_is_a_bound_on_the_difference():
     after[2] = 1e-3
 
     def density(tolerance):
-        return update_metrics([(before, after)], ["update_density"], tolerance)["update_density"]
+        return compute_update_metrics([(before, after)], ["update_density"], tolerance)[
+            "update_density"
+        ]
 
     assert [density(t) for t in (0, 1e-5, 0.25)] == [0.75, 0.5, 0]
 
@@ -122,21 +124,21 @@ def test_a_change_below_the_checkpoints_precision_is_none():
     after = before.clone()
     after[0] += 2**-9
     after[1] += 2**-7
-    found = update_metrics([(before, after)], ALL)
+    found = compute_update_metrics([(before, after)], ALL)
     assert found["update_density"] == 0.5
     rounded = after.bfloat16()
     for pair in ((before.bfloat16(), rounded), (before, rounded), (before.bfloat16(), after)):
-        found = update_metrics([pair], ALL)
+        found = compute_update_metrics([pair], ALL)
         assert found["update_density"] == 0.25
         assert found["relative_update"] == pytest.approx(2**-7 * math.sqrt(8 / 32))
         assert found["update_effective_rank"] == pytest.approx(1)
     # float16 is finer
-    assert update_metrics([(before.half(), after)], ALL)["update_density"] == 0.5
+    assert compute_update_metrics([(before.half(), after)], ALL)["update_density"] == 0.5
 
 
 def test_an_unchanged_matrix_has_no_rank_and_does_not_turn():
     same = torch.randn(40, 24).bfloat16()
-    found = update_metrics([(same, same.clone())], ALL)
+    found = compute_update_metrics([(same, same.clone())], ALL)
     assert math.isnan(found.pop("update_effective_rank"))
     assert list(found.values()) == [0, 0, 0]
 
@@ -149,7 +151,7 @@ def test_experts_are_summed_in_norms_and_averaged_in_ranks():
     pairs = [(first, first + change), (2 * first, 2 * first), (3 * first, 3 * first + change[:1])]
     pairs[2] = (3 * first, 3 * first.clone())
     pairs[2][1][0, 0] += 1
-    found = update_metrics(iter(pairs), ALL, top_k=2)
+    found = compute_update_metrics(iter(pairs), ALL, top_k=2)
     assert found["relative_update"] == pytest.approx(math.sqrt(3 / (24 * (1 + 4 + 9))))
     assert found["update_density"] == 3 / (3 * 960)
     assert found["update_effective_rank"] == pytest.approx((2 + 1) / 2)
@@ -157,7 +159,7 @@ def test_experts_are_summed_in_norms_and_averaged_in_ranks():
 
 def test_only_the_metrics_that_are_asked_for_are_given():
     pair = (torch.ones(4, 8), torch.zeros(4, 8))
-    assert update_metrics([pair], ["relative_update"]) == {"relative_update": 1}
+    assert compute_update_metrics([pair], ["relative_update"]) == {"relative_update": 1}
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
@@ -165,7 +167,7 @@ def test_weights_that_are_no_numbers_are_refused(spoilt):
     bad = torch.ones(4, 8)
     bad[1, 1] = spoilt
     with pytest.raises(UserError, match="of x hold numbers that are not finite"):
-        update_metrics([(torch.ones(4, 8), bad)], ALL, where="those of x")
+        compute_update_metrics([(torch.ones(4, 8), bad)], ALL, where="those of x")
     with pytest.raises(UserError, match="of x hold numbers that are not finite"):
         quantization_error([bad], 4, 32, "symmetric", where="those of x")
 
