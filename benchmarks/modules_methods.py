@@ -1,7 +1,7 @@
 """The module map's measures: the obvious loop over projections and texts, and ours.
 
-Every method writes layer, module, metric, value of each projection. The loops take a projection for
-a linear module of its own, without a bias, which it is in the default model.
+Every method writes layer, projection, metric, value of each projection. The loops take a
+projection for a linear module of its own, without a bias, which it is in the default model.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,11 @@ from llm_figures.models.projections import Projection, find_projections
 from llm_figures.modules.ablation import measure_ablation
 from llm_figures.modules.activity import measure_activity
 from llm_figures.modules.gguf_error import NAMES, GgufFile, open_gguf
+from llm_figures.modules.options import Quantization, Update
 from llm_figures.modules.probes import score_projections
 from llm_figures.modules.schema import build_schema, find_columns
 from llm_figures.modules.scores import score_ablation, score_activity
-from llm_figures.modules.states import list_widths, module_states
+from llm_figures.modules.states import extract_module_states, list_widths
 from llm_figures.modules.weight_metrics import compute_update_metrics, quantization_error
 from llm_figures.probe.cells import Cell, make_cells
 from llm_figures.probe.options import Probe
@@ -192,8 +193,8 @@ def probes(task: dict) -> None:
         keys = read_frame(path, ["question_id", "token"])
         (own,), (rows,) = make_cells(keys, answers, [token], chosen)
         states = [
-            (layer, module, partial(read_columns, [path], column))
-            for column, layer, module in find_columns(path)
+            (layer, projection, partial(read_columns, [path], column))
+            for column, layer, projection in find_columns(path)
         ]
         return list(score_projections(states, rows, own, chosen, jobs=task["cores"]))
 
@@ -246,7 +247,7 @@ def _auc(states: np.ndarray, cell: Cell, C: float | str) -> float:
 
 
 def _module_states_file(task: dict, model, path: Path, answers: pd.DataFrame, token: str) -> None:
-    batches = module_states(
+    batches = extract_module_states(
         model,
         answers["question_id"].tolist(),
         [list(ids) for ids in answers["prompt_ids"]],
@@ -289,7 +290,7 @@ def updates(task: dict) -> None:
     """As scripts/measure_updates.py does it; reading the matrices is part of the work."""
     torch.set_num_threads(task["cores"])
     model_info = Path(task["model_info"])
-    options = {key: task[key] for key in ("tolerance", "top_k")}
+    options = Update(tolerance=task["tolerance"], top_k=task["top_k"])
     with changed_copy(model_info, Path(task["folder"], "changed")) as changed:
         earlier, model = open_checkpoint(model_info), open_checkpoint(changed)
         check_same_architecture(model, earlier)
@@ -297,12 +298,11 @@ def updates(task: dict) -> None:
         def work(layers):
             rows = []
             for layer in layers:
-                for column in model.columns(layer):
-                    pairs = zip(
-                        earlier.matrices(layer, column), model.matrices(layer, column), strict=True
-                    )
-                    values = compute_update_metrics(pairs, UPDATES, **options)
-                    rows += [(layer, column, metric, value) for metric, value in values.items()]
+                for name in model.projections(layer):
+                    place = (layer, name)
+                    pairs = zip(earlier.matrices(*place), model.matrices(*place), strict=True)
+                    values = compute_update_metrics(pairs, UPDATES, options)
+                    rows += [(*place, metric, value) for metric, value in values.items()]
             return rows
 
         layers = range(task["layers"] or model.layers)
@@ -334,18 +334,18 @@ def quantization_loop(task: dict) -> None:
     """The model whole in memory, each block of its matrices rounded by itself."""
     model_info = Path(task["model_info"])
     model = _whole(task, model_info)
-    modules = find_projections(model)
+    projections = find_projections(model)
 
-    def work(modules):
-        rows = [(p.layer, p.name, "quantization_error", _rounded(p, task)) for p in modules]
+    def work(projections):
+        rows = [(p.layer, p.name, "quantization_error", _rounded(p, task)) for p in projections]
         if _has_steps(model_info):
             with open_gguf(read_model_info(model_info), cache_folder()) as path:
                 tensors = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
-                rows += [(p.layer, p.name, "gguf_error", _lost(p, tensors)) for p in modules]
+                rows += [(p.layer, p.name, "gguf_error", _lost(p, tensors)) for p in projections]
         return rows
 
-    found = measured(task, torch.inference_mode()(work), modules, modules[:1], len(modules))
-    _write(task, found)
+    work = torch.inference_mode()(work)
+    _write(task, measured(task, work, projections, projections[:1], len(projections)))
 
 
 def quantization(task: dict) -> None:
@@ -353,11 +353,11 @@ def quantization(task: dict) -> None:
     model_info = Path(task["model_info"])
     model = open_checkpoint(model_info)
     torch.set_num_threads(task["cores"])
-    options = {"bits": task["bits"], "block_size": task["block_size"], "scheme": "symmetric"}
+    options = Quantization(bits=task["bits"], block_size=task["block_size"])
 
     def work(places):
         rows = [
-            (*place, "quantization_error", quantization_error(model.matrices(*place), **options))
+            (*place, "quantization_error", quantization_error(model.matrices(*place), options))
             for place in places
         ]
         if _has_steps(model_info):
@@ -366,7 +366,7 @@ def quantization(task: dict) -> None:
                 rows += [(*place, "gguf_error", file.expected_error(*place)) for place in places]
         return rows
 
-    places = [(layer, name) for layer in range(model.layers) for name in model.columns(layer)]
+    places = [(layer, name) for layer in range(model.layers) for name in model.projections(layer)]
     _write(task, measured(task, work, places, places[:1], len(places)))
 
 

@@ -1,4 +1,4 @@
-"""What the predictions lose when the output of one projection is replaced by its mean."""
+"""Measure the effect of the mean ablation of every projection on the predictions."""
 
 from llm_figures.attention.capture import tokenize_texts
 from llm_figures.core.job import job, progress

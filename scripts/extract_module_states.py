@@ -1,11 +1,11 @@
-"""What every projection gives at one named token of one shard of the answers."""
+"""Extract the outputs of every projection at one named token of one shard of the answers."""
 
 from llm_figures.core.job import job, progress
 from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.models.options import Runtime
 from llm_figures.modules.schema import build_schema
-from llm_figures.modules.states import list_widths, module_states
+from llm_figures.modules.states import extract_module_states, list_widths
 from llm_figures.probe.shard_answers import read_shard_answers
 
 
@@ -21,7 +21,7 @@ def main(
 ) -> None:
     probed = read_shard_answers(answers, shard, token)
     model, _ = load_model(model_info, runtime, threads)
-    batches = module_states(
+    batches = extract_module_states(
         model,
         probed.question_ids,
         probed.prompts,

@@ -1,4 +1,4 @@
-"""What goes in and out of every projection, from one forward pass over each text."""
+"""Measure the inputs and outputs of every projection in one forward pass over each text."""
 
 from llm_figures.attention.capture import tokenize_texts
 from llm_figures.core.job import job, log

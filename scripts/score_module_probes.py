@@ -1,4 +1,4 @@
-"""A probe on the output of every projection at one named token."""
+"""Fit a probe on the output of every projection at one named token."""
 
 from functools import partial
 
@@ -22,11 +22,11 @@ def main(
     keys = read_frames(states, ["question_id", "token"])
     (cell,), (rows,) = make_cells(keys, asked, [token], protocol)
     projections = [
-        (layer, module, partial(read_columns, states, column))
-        for column, layer, module in find_columns(states[0])
+        (layer, projection, partial(read_columns, states, column))
+        for column, layer, projection in find_columns(states[0])
     ]
-    found = score_projections(projections, rows, cell, protocol, jobs=threads)
-    table = pd.DataFrame(progress(found, "projections", len(projections)))
+    scored = score_projections(projections, rows, cell, protocol, jobs=threads)
+    table = pd.DataFrame(progress(scored, "projections", len(projections)))
     log.info("%d answers with %s", len(cell.labels), token)
     write_frame(table, scores)
 

@@ -1,4 +1,4 @@
-"""Every metric of the module map that is asked for, one score per layer and module."""
+"""Score the module map: its metrics, one value per layer and projection."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from llm_figures.modules.scores import compute_scores
 
 
 def main(measured: Mapping[str, str], scores: str, metrics: Sequence[str]) -> None:
-    """measured: the files of the measures that the metrics are made from."""
+    """measured: {measure: its file} for the measures of the metrics."""
     tables = {measure: read_frame(path) for measure, path in measured.items()}
     parts = [compute_scores(METRICS[name].measure, tables, name) for name in metrics]
     write_frame(pd.concat(parts, ignore_index=True), scores)

@@ -18,9 +18,8 @@ def main(
 ) -> None:
     """earlier: model.json of the checkpoint that the model's weights are compared with."""
     compared = read_model_info(earlier) if earlier else None
-    content = build_manifest(
-        Path(output).parent, read_model_info(model_info), config, stages, compared
-    )
+    folder, model = Path(output).parent, read_model_info(model_info)
+    content = build_manifest(folder, model, config, stages, compared)
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
     write_text(output, text + "\n")
     log.info("%d files listed", len(content["files"]))

@@ -145,7 +145,7 @@ def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp
 def test_before_and_after_side_by_side(taught, tmp_path):
     project = taught.copy(tmp_path)
     _, output = project.run("finetune_demo", check=False)
-    assert "finetune_demo: no model of the run is fine-tuned of another one of it" in output
+    assert "finetune_demo: no model of the run is fine-tuned from another one" in output
     project.change(
         models=["tiny", "taught"],
         figures__module_map__metric=["operation_strength", "relative_update"],

@@ -1,5 +1,7 @@
 # What the rules of attention.smk take as inputs and params.
 
+from llm_figures.claims.figures import ATTENTION_FIGURES
+
 # Figures whose change is made in every layer.
 INTERVENED_EVERYWHERE = [
     figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"

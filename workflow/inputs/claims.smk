@@ -1,6 +1,13 @@
 # What the rules of claims.smk take as inputs and params.
 
+from llm_figures.claims.claims_file import find_guarded
 from llm_figures.claims.options import ChoicesScoring
+from llm_figures.workflow.config import check_claims
+
+with user_errors():
+    CLAIMS = check_claims(config, HOME / "config" / "claims.yaml")
+    # names of the claims that must be reproduced
+    GUARDED = find_guarded(CLAIMS, config["claims"]["fail_on"])
 
 
 def claims_of(figure):

@@ -1,5 +1,8 @@
 # What the rules of models.smk take as inputs and params.
 
+from llm_figures.models.gguf import find_gguf
+from llm_figures.models.model_info import drop_shape
+
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""

@@ -18,3 +18,13 @@ def question_files():
     """The user's own files of questions; nothing for the built-in ones and the hub's."""
     files = [config["dataset"]["path"], config["dataset"]["hold_out"]]
     return [file for file in files if file and config["dataset"]["source"] == "path"]
+
+
+def shard_files(folder):
+    """All shards of a stage of the forward pass, with the model left open."""
+    shards = config["shards"]
+    return expand(
+        f"results/{{{{model}}}}/forward/{folder}/{{shard}}-of-{{shards}}.parquet",
+        shard=range(shards),
+        shards=shards,
+    )

@@ -223,7 +223,7 @@ class Checkpoint:
         file = self._tensors[name].file
         selection = (() if expert is None else (expert,)) + (() if rows is None else (rows,))
         try:
-            # opened for this tensor alone: all pages read from an open file count as the job's memory
+            # opened for each tensor: all pages read from an open file count as the job's memory
             with safe_open(file, framework="pt") as opened:
                 return opened.get_slice(name)[selection]
         except (OSError, SafetensorError) as error:

@@ -15,7 +15,6 @@ from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import MetricMap
 from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
 
-
 OPTIONS = MetricMap
 
 
@@ -152,7 +151,7 @@ def describe(scores: pd.DataFrame, model: str, options: MetricMap) -> str:
 
 def describe_metric(model: str, options: MetricMap) -> str:
     """The metric in words and as a formula. model: its name in the caption."""
-    return METRICS[options.metric].caption.format(model=model, options=options)
+    return METRICS[options.metric].caption.format(model=model, **dict(options))
 
 
 def describe_percentiles(options: MetricMap, of: str = "") -> str:

@@ -12,7 +12,7 @@ class Metric:
         one projection ablated), "probe" (outputs at the answers), "updates" (two checkpoints'
         weights) or "quantization" (the weights alone).
     label: of the colour bar. title: of the report's section.
-    caption: a template with `model` and `options`, a `MetricMap`.
+    caption: a template with `model` and the fields of `MetricMap`.
     neutral: the value without meaning, drawn white; None has the middle of the limits white.
     robust: the percentiles of limits: robust; closer where a few cells are far above all others.
     """
@@ -75,45 +75,45 @@ METRICS = {
         "AUC",
         "Where a Linear Probe on a Projection's Output Detects a Wrong Answer",
         "AUC of linear probes that detect a wrong answer of {model} from the output of one "
-        "projection at {options.probe_token}, mean over the folds; 0.5 is chance.",
+        "projection at {probe_token}, mean over the folds; 0.5 is chance.",
         neutral=0.5,
     ),
     "relative_update": Metric(
         "updates",
         "Relative update",
         "How Far Each Projection Moved",
-        "Relative update ‖ΔW‖_F / ‖W‖_F of every projection from {options.compare_with} (W) to {model} "
+        "Relative update ‖ΔW‖_F / ‖W‖_F of every projection from {compare_with} (W) to {model} "
         "(W + ΔW).",
     ),
     "update_density": Metric(
         "updates",
         "Share of weights that differ",
         "How Many Weights of Each Projection Changed",
-        "Share of the weights of every projection that differ between {options.compare_with} and {model} "
-        "by more than {options.update.tolerance:g}, compared at the checkpoints' own precision (the "
+        "Share of the weights of every projection that differ between {compare_with} and {model} "
+        "by more than {update.tolerance:g}, compared at the checkpoints' own precision (the "
         "coarser of the two).",
     ),
     "update_effective_rank": Metric(
         "updates",
         "Effective rank of the update",
         "In How Many Directions Each Projection Moved",
-        "Effective rank of ΔW from {options.compare_with} to {model}: exp(−Σ pᵢ log pᵢ) of its singular "
+        "Effective rank of ΔW from {compare_with} to {model}: exp(−Σ pᵢ log pᵢ) of its singular "
         "values σᵢ, pᵢ = σᵢ / Σ σⱼ (Roy and Vetterli 2007); grey where nothing changed.",
     ),
     "subspace_rotation": Metric(
         "updates",
         "Rotation of the top singular spaces (degrees)",
         "How Far the Strongest Directions of Each Projection Turned",
-        "Mean principal angle in degrees between the spans of the {options.update.top_k} first singular "
-        "vectors of every projection in {options.compare_with} and in {model}, left and right averaged.",
+        "Mean principal angle in degrees between the spans of the {update.top_k} first singular "
+        "vectors of every projection in {compare_with} and in {model}, left and right averaged.",
     ),
     "quantization_error": Metric(
         "quantization",
         "Relative error of rounding",
         "How Much Each Projection Loses by Rounding",
         "‖W − Q(W)‖_F / ‖W‖_F of every projection of {model} for a round trip through "
-        "{options.quantization.bits} bits: blocks of {options.quantization.block_size} weights along the input, "
-        "{options.quantization.scheme}, rounded to nearest, steps kept in "
+        "{quantization.bits} bits: blocks of {quantization.block_size} weights along the input, "
+        "{quantization.scheme}, rounded to nearest, steps kept in "
         "float16.",
     ),
     "gguf_error": Metric(

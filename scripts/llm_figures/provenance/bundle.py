@@ -188,9 +188,7 @@ def _members(file: Path) -> tuple[dict, dict[str, bytes]]:
             names = archive.namelist()
             for name in names:
                 if not _safe(name):
-                    raise UserError(
-                        f"{file}: {name!r} would be unpacked outside its folder; refused"
-                    )
+                    raise UserError(f"{file}: {name!r} would be unpacked outside its folder")
             if CONTENTS not in names:
                 raise UserError(
                     f"{file}: has no {CONTENTS}; it is not an archive of snakemake bundle"

@@ -339,7 +339,7 @@ def _embed(figure: FigureFiles, model: str) -> dict:
 
 
 def _embed_data(data: Data, name: str) -> dict:
-    """{links: files embedded in the page, left_out: a note on what is too large for that or None}."""
+    """{links: files embedded in the page, left_out: a note on what is too large, or None}."""
     if len(data.parquet) > MOST_DATA:
         size = format_bytes(len(data.parquet))
         return {"links": [], "left_out": f"The data ({size}) are too large to embed: {data.path}"}

@@ -9,6 +9,7 @@ are compared row by row.
 import hashlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -141,17 +142,14 @@ def summarise(agreements: dict[str, str]) -> tuple[int, str]:
 
     agreements: as from `compare_runs`.
     """
-    good = {SAME_BYTES, SAME_ROWS}
     lines = [f"{name}: {how}" for name, how in agreements.items() if how != SAME_BYTES]
-    counts = {
-        how: sum(value == how for value in agreements.values()) for how in (SAME_BYTES, SAME_ROWS)
-    }
-    bad = sum(how not in good for how in agreements.values())
+    counts = Counter(agreements.values())
+    differing = len(agreements) - counts[SAME_BYTES] - counts[SAME_ROWS]
     lines.append(
         f"{counts[SAME_BYTES]} of {len(agreements)} outputs have the same bytes, "
-        f"{counts[SAME_ROWS]} the same rows in other shards, {bad} differ"
+        f"{counts[SAME_ROWS]} the same rows in other shards, {differing} differ"
     )
-    return int(bad > 0), "\n".join(lines)
+    return int(differing > 0), "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> int:

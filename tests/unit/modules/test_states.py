@@ -12,7 +12,7 @@ from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.models.projections import watch_projections
 from llm_figures.modules.probes import score_projections
 from llm_figures.modules.schema import build_schema, column_name, find_columns
-from llm_figures.modules.states import list_widths, module_states
+from llm_figures.modules.states import extract_module_states, list_widths
 from llm_figures.probe.cells import Cell, Split
 from llm_figures.probe.protocol import PRESETS
 
@@ -27,7 +27,9 @@ def extracted(model, tmp_path, batch_size):
     schema = build_schema(list_widths(model))
     ids = [10, 11, 12, 13, 14]
     with tensor_file(path, schema) as file:
-        for batch in module_states(model, ids, PROMPTS, ANSWERS, PLACES, batch_size=batch_size):
+        for batch in extract_module_states(
+            model, ids, PROMPTS, ANSWERS, PLACES, batch_size=batch_size
+        ):
             file.write(batch)
     order = read_frame(path, ["question_id"])["question_id"].argsort().to_numpy()
     return path, {

@@ -12,8 +12,9 @@ from drawn_figures import PROTOCOL, SVG, cells, drawn, probe_scores, texts
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.figure import epsilon_label
 from llm_figures.core.errors import UserError
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
-from llm_figures.modules.figure import COLUMNS
+from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.drawing import colour_map, drawing_style, tick_step
 from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
@@ -229,20 +230,21 @@ def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
         [
             (layer, module, "operation_strength", random.uniform(0.075, 0.105))
             for layer in range(28)
-            for module in reversed(COLUMNS)
+            for module in reversed(PROJECTIONS)
         ],
         columns=["layer", "projection", "metric", "value"],
     )
-    svg = drawn(module_figure.draw, table, options["module_map"], tmp_path)
+    module_map = ModuleMap.model_validate(options["module_map"]).of_metric("operation_strength")
+    svg = drawn(module_figure.draw, table, module_map, tmp_path)
     found = texts(svg)
     ticks = [text for text in found if re.fullmatch(r"\d+", text)]
     assert ticks == [str(layer) for layer in range(28)]
     heights = [positions(svg, ticks)[tick][1] for tick in ticks]
     assert heights == sorted(heights, reverse=True)
-    lefts = [positions(svg, COLUMNS)[column][0] for column in COLUMNS]
+    lefts = [positions(svg, PROJECTIONS)[column][0] for column in PROJECTIONS]
     assert lefts == sorted(lefts)
     assert 2 <= len([text for text in found if re.fullmatch(r"0\.\d+", text)]) <= 5
-    assert "1/√d_in" in module_figure.describe(table, "m", options["module_map"])
+    assert "1/√d_in" in module_figure.describe(table, "m", module_map)
 
 
 def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, tmp_path):

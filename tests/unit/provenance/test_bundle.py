@@ -18,9 +18,9 @@ from llm_figures.provenance.bundle import (
     read_members,
 )
 from llm_figures.workflow.config import check_config, check_redraw
-from llm_figures.workflow.figures import scores_of_figures
+from llm_figures.workflow.figures import list_scores
 
-NEEDED = ("config.yaml", *scores_of_figures().values())
+NEEDED = ("config.yaml", *list_scores().values())
 CONTENT = {name: f"content of {name}".encode() for name in NEEDED} | {
     "config.yaml": b"model: tiny\n",
     "figures/mean_qkv.pdf": bytes(2000),
@@ -78,18 +78,18 @@ def test_an_archive_comes_back_as_it_was_and_twice_the_same(archive, tmp_path):
     [
         (
             lambda m: [*m, ("../outside", b"x")],
-            "'../outside' would be unpacked outside of its folder",
+            "'../outside' would be unpacked outside its folder",
         ),
-        (lambda m: [*m, ("/tmp/outside", b"x")], "would be unpacked outside of its folder"),
-        (lambda m: [*m, ("figures/..\\x", b"x")], "would be unpacked outside of its folder"),
-        (lambda m: [*m, ("figures/", b"")], "would be unpacked outside of its folder"),
+        (lambda m: [*m, ("/tmp/outside", b"x")], "would be unpacked outside its folder"),
+        (lambda m: [*m, ("figures/..\\x", b"x")], "would be unpacked outside its folder"),
+        (lambda m: [*m, ("figures/", b"")], "would be unpacked outside its folder"),
         (lambda m: [*m, ("figures/more.pdf", b"x")], "figures/more.pdf is not listed"),
         (lambda m: [*m, m[-1]], "occurs twice"),
         (lambda m: m[1:], "has no bundle.json; it is not an archive of snakemake bundle"),
         (lambda m: m[:-1], "probe/scores.parquet is missing"),
         (
             lambda m: [*m[:-1], (m[-1][0], b"content of probe/scores.parqueT")],
-            "differs from bundle",
+            "differs from",
         ),
         (lambda m: [*m[:-1], (m[-1][0], bytes(10**6))], "differs from bundle.json"),
         (lambda m: with_contents(m, format=2), r"format 2 \(llm-figures 9.9.9\); this version rea"),

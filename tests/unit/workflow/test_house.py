@@ -9,7 +9,7 @@ import yaml
 
 from imports import modules_loaded
 from llm_figures.workflow import code_digests as dependencies
-from llm_figures.workflow.code_digests import code_versions, local_imports
+from llm_figures.workflow.code_digests import digest_code, find_imports
 from llm_figures.workflow.resources import TABLE
 
 # Rules whose jobs go to a compute node: those that take more than one core for a large model.
@@ -116,9 +116,7 @@ def test_imports_are_followed_through_modules_and_functions(tmp_path, monkeypatc
     (package / "two.py").write_text("import package.three as t\n")
     (package / "three.py").write_text("")
     (package / "unused.py").write_text("")
-    found = [
-        path.relative_to(tmp_path).as_posix() for path in local_imports(tmp_path / "script.py")
-    ]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_imports(tmp_path / "script.py")]
     assert found == ["script.py", *(f"package/{n}.py" for n in ("__init__", "one", "three", "two"))]
 
 
@@ -146,7 +144,7 @@ def test_a_digest_is_of_what_the_code_does(tmp_path, monkeypatch, before, after,
         folder.mkdir()
         (folder / "helper.py").write_text(text)
         (folder / "script.py").write_text("import helper\n")
-        found.append(code_versions(folder / "script.py"))
+        found.append(digest_code(folder / "script.py"))
     assert [line.split()[0] for line in found[0]] == ["script.py", "helper.py"]
     assert found[0][0] == found[1][0]
     assert (found[0] == found[1]) is same
@@ -154,7 +152,7 @@ def test_a_digest_is_of_what_the_code_does(tmp_path, monkeypatch, before, after,
 
 @pytest.fixture
 def reading(tmp_path, monkeypatch):
-    """code_versions of a script in a folder of its own, as a new process would find them."""
+    """digest_code of a script in a folder of its own, as a new process would find them."""
     monkeypatch.chdir(tmp_path)
     script = tmp_path / "scripts" / "script.py"
     script.parent.mkdir()
@@ -163,8 +161,8 @@ def reading(tmp_path, monkeypatch):
         script.write_text(text)
         for function in (dependencies._source, dependencies._imported, dependencies._modules):
             function.cache_clear()
-        local_imports.cache_clear()
-        return code_versions(script)
+        find_imports.cache_clear()
+        return digest_code(script)
 
     return read
 
@@ -192,7 +190,7 @@ def test_a_file_is_read_once_until_its_bytes_change(reading, monkeypatch):
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])
 def test_what_is_kept_of_a_file_may_be_damaged_or_lost(reading, damage):
     found = reading("x = 1\n")
-    (kept,) = dependencies.KEPT.iterdir()
+    (kept,) = dependencies.CACHE.iterdir()
     kept.write_text(damage)
     assert reading("x = 1\n") == found
     kept.unlink()
@@ -210,7 +208,7 @@ def test_declared_code_is_what_python_imports(root):
     loaded = modules_loaded(scripts, {script.stem for script in scripts} - {*TORCH_FREE})
     assert loaded.keys() == {script.stem for script in scripts}
     for script in scripts:
-        declared = set(map(str, local_imports(script)))
+        declared = set(map(str, find_imports(script)))
         found = set(loaded[script.stem])
         assert str(script) in found
         assert found <= declared, script.name
