@@ -216,12 +216,12 @@ def test_the_module_map_covers_every_layer_and_projection(results):
     assert (values * np.sqrt(width)).stack().between(0.1, 10).all()
 
 
-def test_the_verdicts_are_those_of_the_readme(results, root):
+def test_the_verdicts_are_those_of_the_documents(results, root):
     claims = pd.read_parquet(results / "claims.parquet")
     found = pd.crosstab(claims["figure"], claims["verdict"])
     table = re.findall(
         r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$",
-        (root / "README.md").read_text(),
+        (root / "docs" / "claims.md").read_text(),
         re.MULTILINE,
     )
     assert len(table) == 5

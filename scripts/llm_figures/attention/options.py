@@ -132,3 +132,7 @@ class ScaleQkv(AttentionFigure):
     source: ClassVar[FigureSource] = _source("scale_qkv")
 
     operation: Literal["mean", "scale"] = "scale"
+
+
+# The figures of this room: the config's section `figures` has one of these options for each.
+FIGURES = {"mean_qkv": MeanQkv, "mean_qkv_tokens": MeanQkvTokens, "scale_qkv": ScaleQkv}

@@ -431,13 +431,18 @@ def declaring(cls: type[Options], name: str) -> list[type[Options]]:
 
 
 def documentation(cls: type[Options], name: str) -> Documentation:
-    """What is written below a field in its class, or in the class that declares it first."""
+    """What is written below a field in its class, or in the class that declares it first.
+
+    A section without such a text is described by the docstring of its class.
+    """
     for kind in declaring(cls, name):
         text = _texts(kind.__module__).get((kind.__name__, name))
         if text is not None:
             first, *rest = (" ".join(part.split()) for part in text.split("\n\n"))
             return Documentation(first, " ".join(rest) or first)
-    return Documentation("", "")
+    section = options_of(cls.annotation(name))
+    text = " ".join((section.__doc__ or "").split()) if section else ""
+    return Documentation(text, text)
 
 
 @cache

@@ -151,3 +151,7 @@ class ModuleMap(ModuleDrawing, ModuleScoring, Figure):
     source: ClassVar[FigureSource] = FigureSource(
         "modules/scores.parquet", "llm_figures.modules.figure", compared=True
     )
+
+
+# The figures of this room: the config's section `figures` has one of these options for each.
+FIGURES = {"module_map": ModuleMap}

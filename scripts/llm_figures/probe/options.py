@@ -238,6 +238,10 @@ class ProbeCurves(Drawing, Figure):
     """Colours of the curves."""
 
 
+# The figures of this room: the config's section `figures` has one of these options for each.
+FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves}
+
+
 def list_protocols(config: Mapping) -> dict[str, dict]:
     """The protocols of a run, of plain values: the configured one, and both presets unchanged.
 

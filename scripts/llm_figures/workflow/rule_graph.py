@@ -30,12 +30,13 @@ def find_jobs(files: Iterable[str], rules: Iterable) -> list[tuple]:
 def find_stages(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str, list[str]]:
     """{rule: the files that it makes on the way to `files`}, relative to `folder`, those inside it.
 
-    A rule is named after its script: in an imported module its own name may have a prefix.
+    A rule is named after its benchmarks: in an imported module its own name may have a prefix.
     """
     stages: dict[str, list[str]] = {}
     for rule, wildcards in find_jobs(files, rules):
         outputs = [Path(file) for file in rule.expand_output(wildcards)[0]]
         own = [file.relative_to(folder).as_posix() for file in outputs if folder in file.parents]
         if own:
-            stages.setdefault(Path(rule.script).stem, []).extend(own)
+            _, _, name = str(rule.benchmark).partition("/benchmarks/")
+            stages.setdefault(Path(name).parts[0].removesuffix(".tsv"), []).extend(own)
     return {name: sorted(files) for name, files in sorted(stages.items())}
