@@ -1,9 +1,11 @@
 """Store queries and keys of the passes that the choices need, in the displayed layers."""
 
-from llm_figures.attention.capture import intervened_rows, tokenize_texts
+from collections.abc import Mapping
+
+from llm_figures.attention.capture import run_interventions, tokenize_texts
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.qk_store import stored_states
-from llm_figures.attention.scores import shape_of_states
+from llm_figures.attention.qk_store import open_states
+from llm_figures.attention.scores import find_shape
 from llm_figures.claims.combinations import plan_passes
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.core.job import job, log, progress
@@ -19,22 +21,18 @@ def main(
     clean: str,
     output: str,
     inputs: list[str],
-    choices: dict,
-    figures: dict,
+    choices: ChoicesScoring,
+    figures: Mapping[str, AttentionScoring],
     runtime: Runtime,
     threads: int,
 ) -> None:
-    before = stored_states(clean)
-    check_choices(choices, shape_of_states(before))
-    layers, passes = plan_passes(
-        read_options(ChoicesScoring, choices, "choices"),
-        read_options(dict[str, AttentionScoring], figures, "figures"),
-        before,
-    )
+    states = open_states(clean)
+    check_choices(choices.plain(), find_shape(states))
+    layers, passes = plan_passes(choices, figures, states)
     model, tokenizer = load_model(model_info, runtime, threads)
-    texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
+    texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
     log.info("%d passes, layers %s", len(passes), ", ".join(map(str, layers)))
-    rows = intervened_rows(model, tokenizer, texts, layers, progress(passes, "passes"))
+    rows = run_interventions(model, tokenizer, texts, layers, progress(passes, "passes"))
     write_tensors(output, rows, runtime_facts(model))
 
 
@@ -45,8 +43,8 @@ if "snakemake" in globals():
             snakemake.input.states,
             snakemake.output.states,
             snakemake.params.inputs,
-            snakemake.params.choices,
-            snakemake.params.figures,
+            read_options(ChoicesScoring, snakemake.params.choices, "config: choices"),
+            read_options(dict[str, AttentionScoring], snakemake.params.figures, "config: figures"),
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,
         )

@@ -9,8 +9,9 @@ import yaml
 
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.maps import LayerStates
-from llm_figures.attention.scores import attention_cells
-from llm_figures.claims.evaluation import PROJECTIONS as COLUMNS_OF_CLAIMS
+from llm_figures.attention.options import AttentionFigure
+from llm_figures.attention.scores import compute_cells
+from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.projection_layouts import PROJECTIONS
@@ -64,12 +65,12 @@ def probe_scores() -> pd.DataFrame:
 
 
 def module_scores() -> pd.DataFrame:
-    """Scores of six layers and all modules."""
+    """Scores of six layers and all projections."""
     random = np.random.default_rng(1)
     rows = [
-        (layer, module, "operation_strength", random.uniform(0.02, 0.1))
+        (layer, projection, "operation_strength", random.uniform(0.02, 0.1))
         for layer in range(6)
-        for module in PROJECTIONS
+        for projection in PROJECTIONS
     ]
     return pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
 
@@ -81,7 +82,7 @@ def cells(figure: str, options: dict) -> pd.DataFrame:
         LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
         for index in (1, 2, 3)
     ]
-    return attention_cells(figure, options, states)
+    return compute_cells(figure, read_options(AttentionFigure, options, figure), states)
 
 
 def claims() -> pd.DataFrame:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import Altered, States
+from llm_figures.attention.scores import Intervened, States, resolve_auto
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
 from llm_figures.claims.panels import (
@@ -23,25 +23,23 @@ def check_attention_claims(
     cells: pd.DataFrame,
     options: AttentionScoring,
     clean: Sequence[States],
-    intervened: Altered | None = None,
+    intervened: Intervened | None = None,
 ) -> pd.DataFrame:
     """Rows of claims.parquet for one attention figure.
 
     cells: the figure's tidy cells, from which every value is taken.
-    options, clean, intervened: what they were made from (see `scores.attention_cells`). The spread
+    options, clean, intervened: what they were made from (see `scores.compute_cells`). The spread
         over inputs and over heads, which the figure itself does not show, is computed from these.
     """
     shown = read_maps(cells)
-    layer, inputs = int(cells["layer"].iloc[0]), sorted({panel.input for panel in shown})
-    head = cells["head"].iloc[0]
-    every = shown
-    if intervened is None:
-        every = _maps_of_inputs(options, clean, layer, None if head == "mean" else int(head))
+    options = resolve_auto(options, clean)
+    inputs = {panel.input for panel in shown}
+    every = _compute_all_maps(options, clean) if intervened is None else shown
     by_head = [
         {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
         for maps in (
-            _maps_of_inputs(options, clean, layer, number, intervened)
-            for number in range(clean[0].heads)
+            _compute_all_maps(options.changed(head=head), clean, intervened)
+            for head in range(clean[0].heads)
         )
     ]
 
@@ -57,12 +55,8 @@ def check_attention_claims(
     return build_claims_table([row(claim) for claim in claims])
 
 
-def _maps_of_inputs(
-    options: AttentionScoring,
-    clean: Sequence[States],
-    layer: int,
-    head: int | None,
-    intervened: Altered | None = None,
+def _compute_all_maps(
+    options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
 ) -> Maps:
     """The maps of every input: a scale figure shows one input, the states hold all of them."""
     variants = [options]
@@ -72,5 +66,5 @@ def _maps_of_inputs(
     return {
         panel: weights
         for variant in variants
-        for panel, weights in compute_maps(variant, clean, intervened, layer, head).items()
+        for panel, weights in compute_maps(variant, clean, intervened).items()
     }

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import Altered, States, panels
+from llm_figures.attention.scores import Intervened, States, list_panels
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.combinations import Combination, combine_choices
 from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
@@ -31,7 +31,7 @@ def evaluate_choices(
     choices: ChoicesScoring,
     figures: Mapping[str, AttentionScoring],
     clean: Sequence[States],
-    intervened: Altered,
+    intervened: Intervened | None,
 ) -> pd.DataFrame:
     """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
 
@@ -76,17 +76,16 @@ def describe_change(row: Mapping) -> str:
 
 
 def _compute_maps(
-    combination: Combination, clean: Sequence[States], intervened: Altered
+    combination: Combination, clean: Sequence[States], intervened: Intervened | None
 ) -> Maps | None:
     """The combination's maps; None where a rotation that it needs is not known."""
     options = combination.options
     everywhere = options.scope == "model"
     needed = [states for states in clean if everywhere or states.layer == options.layer]
-    unrotates = any(intervention.unrotates for *_, intervention in panels(options.plain(), 1))
+    unrotates = any(intervention.unrotates for *_, intervention in list_panels(options, 1))
     if unrotates and not all(states.rotated for states in needed):
         return None
-    head = None if options.head == "mean" else options.head
-    return compute_maps(options, clean, intervened if everywhere else None, options.layer, head)
+    return compute_maps(options, clean, intervened if everywhere else None)
 
 
 def _judge(claim: FigureClaim, maps: Maps | None) -> dict:

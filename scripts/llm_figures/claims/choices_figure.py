@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from llm_figures.claims.choices import count_reproduced, describe_change
 from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.options import ChoicesDrawing
-from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap
+from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
 
 OPTIONS = ChoicesDrawing
 HEADS = {"mean": "mean", "auto": "strongest"}
@@ -41,9 +41,9 @@ def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
         squeeze=False,
         layout="constrained",
     )
-    cmap = colour_map(options.palette)
+    cmap = find_colour_map(options.palette)
     for ax, (operation, (grid, total, labels)) in zip(axes[:, 0], blocks, strict=True):
-        mesh = heatmap(
+        mesh = draw_heatmap(
             grid / total,
             ax,
             cmap=cmap,
@@ -67,7 +67,7 @@ def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
         for row, column in np.argwhere(grid.to_numpy() == most):
             ax.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", lw=1.2))
     axes[-1, 0].set_xlabel("Displayed layer (from 0) and head")
-    colour_bar(
+    add_colour_bar(
         fig, mesh, "Share reproduced", ticks=np.linspace(0, 1, 6), ax=axes, aspect=30, pad=0.02
     )
     return fig

@@ -9,7 +9,7 @@ import pandas as pd
 
 from llm_figures.attention.maps import BinnedMap
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import Altered, States, panel_maps
+from llm_figures.attention.scores import Intervened, States, compute_panel_maps
 from llm_figures.claims.claim import FigureClaim, Partner
 from llm_figures.claims.definitions import as_tuple
 from llm_figures.claims.evaluation import Measured, Spread, bind_statistic, pick_worst
@@ -43,18 +43,12 @@ def read_maps(cells: pd.DataFrame) -> dict[Panel, np.ndarray | BinnedMap]:
 
 
 def compute_maps(
-    options: AttentionScoring,
-    clean: Sequence[States],
-    intervened: Altered | None,
-    layer: int,
-    head: int | None,
+    options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
 ) -> dict[Panel, np.ndarray | BinnedMap]:
-    """The maps of a figure with these options, from stored states (see `scores.panel_maps`)."""
+    """The maps of a figure with these options, from stored states; see `compute_panel_maps`."""
     return {
-        Panel(index, made.component, made.operation, made.epsilon): weights
-        for _, _, index, made, weights in panel_maps(
-            options.plain(), clean, intervened, layer, head
-        )
+        Panel(text, intervention.component, intervention.operation, intervention.epsilon): weights
+        for _, _, text, intervention, weights in compute_panel_maps(options, clean, intervened)
     }
 
 

@@ -13,7 +13,12 @@ from llm_figures.core.numbers import low_to_high
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import MetricMap
-from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
+from llm_figures.plotting.drawing import (
+    add_colour_bar,
+    choose_tick_step,
+    draw_heatmap,
+    find_colour_map,
+)
 
 OPTIONS = MetricMap
 
@@ -39,7 +44,7 @@ def make_colour_scale(
     on either side have equal changes of colour, so that only a part of the palette may be used.
     """
     low, high = find_limits(values, options.limits, METRICS[options.metric].robust)
-    colours = colour_map(options.palette)
+    colours = find_colour_map(options.palette)
     centre = find_centre(options, low, high)
     if not high > low:  # one colour, the middle one
         half = max(abs(low) * 1e-3, 1e-9)
@@ -72,7 +77,7 @@ def draw(scores: pd.DataFrame, options: MetricMap) -> Figure:
     fig, ax = plt.subplots(
         figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
     )
-    mesh = draw_panel(values, ax, cmap, limits, max(1, tick_step(rows) // 2))
+    mesh = draw_panel(values, ax, cmap, limits, max(1, choose_tick_step(rows) // 2))
     ax.set(xlabel="", ylabel="Layer")
     draw_colour_bar(fig, mesh, values.to_numpy(), limits, options.metric, ax=ax, pad=0.03)
     return fig
@@ -91,7 +96,7 @@ def draw_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, fl
     values: as from `pivot_scores`. Returns the mesh for a colour bar.
     """
     rows = len(values)
-    mesh = heatmap(
+    mesh = draw_heatmap(
         values,
         ax,
         cmap=cmap,
@@ -119,7 +124,7 @@ def draw_colour_bar(
     # false where no cell has a value
     below, above = (values < limits[0]).any(), (values > limits[1]).any()
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
-    bar = colour_bar(
+    bar = add_colour_bar(
         fig,
         mesh,
         METRICS[metric].label,

@@ -1,10 +1,10 @@
 """Estimate the cores, memory, disk, time and GPUs of every job.
 
 `TABLE` has a row for each rule that needs more than any job. The formulas are upper bounds from
-first principles: weights, key-value cache, activations, floating-point operations, bytes read. Their
-rates are set so that each rule of the default model, measured on two CPU cores, takes between a
-quarter and all of what it requests. Sizes are in bytes, times in seconds. The Snakefile imports this
-module, so it must not import torch.
+first principles: weights, key-value cache, activations, floating-point operations, bytes read.
+Their rates are set so that each rule of the default model, measured on two CPU cores, takes between
+a quarter and all of what it requests. Sizes are in bytes, times in seconds. The Snakefile imports
+this module, so it must not import torch.
 """
 
 import math

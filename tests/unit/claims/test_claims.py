@@ -9,7 +9,7 @@ import pytest
 
 import planted
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.attention_claims import check_attention_claims
 from llm_figures.claims.claim import FigureClaim, PublishedFigure, Region
 from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
@@ -455,7 +455,7 @@ SCALE = AttentionScoring(operation="scale", epsilon=(0.5, 1e-3), layer=0)
 
 
 def attention(about, options, states):
-    cells = attention_cells("mean_qkv", options.plain(), states)
+    cells = compute_cells("mean_qkv", options, states)
     return check_attention_claims("m", [about], cells, options, states).iloc[0]
 
 

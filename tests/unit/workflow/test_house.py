@@ -1,4 +1,4 @@
-"""The house in order: what is pinned, what imports what, what stands in the documents."""
+"""The house in order: what is pinned, and what imports what."""
 
 import re
 import tomllib
@@ -40,6 +40,9 @@ TORCH_FREE = [
     "unpack_bundle",
     "check_redraw",
 ]
+
+
+RULE_FILES = sorted((Path(__file__).parents[3] / "workflow" / "rules").glob("*.smk"))
 
 
 def pins(lines):
@@ -97,6 +100,15 @@ def test_what_the_pinned_packages_need_is_pinned_too(root, file):
                 # NVIDIA's libraries and triton, at the versions that torch pins itself
                 of_torch = normal(name) == "torch" and "==" in str(needed.specifier)
                 assert normal(needed.name) in known or of_torch, f"{needed} of {name}"
+
+
+def test_rules_that_draw_name_the_small_environment(root):
+    environment = yaml.safe_load((root / "workflow" / "envs" / "drawing.yml").read_text())
+    (packages,) = (item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert pins(packages) == locked_pins(root / "requirements-figures.txt")
+    rules = "".join(file.read_text() for file in RULE_FILES)
+    drawn = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?envs/drawing.yml", rules, re.M | re.S)
+    assert set(drawn) == {"render_figure", "render_comparison", "unpack_bundle", "check_redraw"}
 
 
 def test_drawing_needs_no_torch(root):
@@ -232,9 +244,6 @@ def test_a_script_that_loads_torch_or_fails_is_named(tmp_path):
     ]
 
 
-RULE_FILES = sorted((Path(__file__).parents[3] / "workflow" / "rules").glob("*.smk"))
-
-
 @pytest.mark.parametrize(
     "rule_file", [file for file in RULE_FILES if file.stem != "common"], ids=lambda file: file.stem
 )
@@ -254,15 +263,10 @@ def test_every_rule_names_its_script_log_benchmark_and_code(rule_file):
         assert f"benchmarks/{name}" in body
 
 
-def test_the_readme_has_its_numbers_and_pictures(root):
-    text = (root / "README.md").read_text()
-    assert not re.search(r"\{[A-Z_]+\}", text)
-    for picture in re.findall(r"\]\((docs/[^)]+)\)", text):
-        assert (root / picture).is_file()
-
-
 def test_versions_are_in_step(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((root / "CITATION.cff").read_text())
     assert citation["version"] == project["version"]
+    changes = (root / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## ([\d.]+)", changes, re.M)[0] == project["version"]
     assert citation["license"] == project["license"]
