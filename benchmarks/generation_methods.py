@@ -11,8 +11,9 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.inference.generation import generate
+from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.inference.prompts import question_ids, stop_strings
+from llm_figures.inference.prompts import tokenize_questions
 
 
 def loop(task: dict) -> None:
@@ -37,11 +38,11 @@ def ours(task: dict) -> None:
 
 
 def _answered(task: dict, method) -> None:
-    prompt = config(task)["prompt"]
+    prompt = Prompt(**config(task)["prompt"])
     asked = sample(read_frame(results(task, "forward", "questions.parquet")), task["questions"])
     model, tokenizer = load(task)
-    prompts = question_ids(tokenizer, prompt, asked["question"].tolist())
-    stop, most = stop_strings(prompt), prompt["max_new_tokens"]
+    prompts = tokenize_questions(tokenizer, prompt, asked["question"].tolist())
+    stop, most = prompt.stop_strings(), prompt.max_new_tokens
 
     def work(prompts):
         return method(model, tokenizer, prompts, stop, most)

@@ -135,7 +135,7 @@ def _states(path: Path) -> np.ndarray:
 
 def _grid(task: dict) -> Grid:
     made_up = task["features"] is not None
-    keys, layers, answers = _made_up(task) if made_up else _of_the_run(task)
+    keys, layers, answers = make_states(task) if made_up else _of_the_run(task)
     chosen = PRESETS["strict"].changed(seed=SEED)
     cells, rows = make_cells(keys, answers, TOKENS["strict"], chosen)
     tested = np.random.default_rng(SEED).permutation(len(answers)) < TESTED * len(answers)
@@ -165,7 +165,7 @@ def _of_the_run(task: dict):
     return keys.iloc[kept].reset_index(drop=True), layers, answers
 
 
-def _made_up(task: dict):
+def make_states(task: dict):
     """States of a larger model: a spectrum that fades, features of unlike size and offset, and
     labels that a direction among the first tells, with noise.
     """

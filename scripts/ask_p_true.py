@@ -5,7 +5,7 @@ import pyarrow as pa
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.inference.prompts import fill, plain_ids, too_long
+from llm_figures.inference.prompts import fill, tokenize_texts, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.options import Runtime
 from llm_figures.probe.p_true import compute_p_true, split_choices
@@ -39,7 +39,7 @@ def main(
     ]
     context = context_length(model)
     common, *choice_tokens = split_choices(tokenizer, *choices)
-    ids_of_text = [ids + common for ids in plain_ids(tokenizer, texts)]
+    ids_of_text = [ids + common for ids in tokenize_texts(tokenizer, texts)]
     prompts = [
         (question, ids)
         for question, ids in zip(rows["question_id"].tolist(), ids_of_text, strict=True)

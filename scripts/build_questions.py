@@ -1,11 +1,13 @@
-"""The questions of the probe figure as one table, the rows that cannot be used as another."""
+"""Write the questions of the probe figure, and the rows of the dataset that were left out."""
 
 from llm_figures.core.job import job
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
 
 
-def main(questions: str, left_out: str, dataset: dict, preamble: str) -> None:
+def main(questions: str, left_out: str, dataset: Dataset, preamble: str) -> None:
     usable, unusable = load_questions(dataset, preamble)
     write_frame(usable, questions)
     write_frame(unusable, left_out)
@@ -16,6 +18,6 @@ if "snakemake" in globals():
         main(
             snakemake.output.questions,
             snakemake.output.left_out,
-            snakemake.params.dataset,
+            read_options(Dataset, snakemake.params.dataset, "config: dataset"),
             snakemake.params.preamble,
         )

@@ -18,7 +18,7 @@ def main(
     output: str,
     seed: int,
 ) -> None:
-    answered = read_frame(answers, ["question_id", "twin", "correct", "valid"])
+    answered = read_frame(answers, ["question_id", "split_group", "correct", "valid"])
     columns = ["layer", "token", "control", "repeat", "fold", "question_id", "score"]
     verdicts = check_probe_claims(
         model,

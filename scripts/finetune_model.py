@@ -1,4 +1,4 @@
-"""A model taught some of the built-in facts, as a transformers folder."""
+"""Fine-tune a model on some of the built-in facts and save it as a transformers folder."""
 
 import shutil
 import tempfile
@@ -7,13 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from llm_figures.core.job import job
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.inference.finetuning import finetuned, save, taught_questions
+from llm_figures.inference.finetuning import finetune_on_facts, save_model, split_facts
+from llm_figures.inference.options import QuestionFormat
 from llm_figures.models.loading import load_model, runtime_facts
-from llm_figures.models.options import Runtime
+from llm_figures.models.options import FinetunedModel, Runtime
+from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
-
-FACTS = {"source": "facts", "limit": None, "seed": 0}
 
 
 def main(
@@ -21,30 +22,29 @@ def main(
     weights: str,
     questions: str,
     steps: str,
-    options: dict,
-    prompt: dict,
+    options: FinetunedModel,
+    prompt: QuestionFormat,
     device: str,
     threads: int,
 ) -> None:
-    options = dict(options)
-    groups, share = options.pop("groups"), options.pop("share")
-    asked, _ = load_questions(FACTS, prompt.get("preamble", ""))
-    table = taught_questions(asked, groups, share, options["seed"])
+    facts, _ = load_questions(Dataset(source="facts"), prompt.shown_preamble())
     model, tokenizer = load_model(model_info, Runtime(device=device, dtype="float32"), threads)
-    table, losses = finetuned(model, tokenizer, table, prompt, options)
-    facts = runtime_facts(model)
+    table, losses = finetune_on_facts(
+        model, tokenizer, split_facts(facts, options), prompt, options
+    )
+    runtime = runtime_facts(model)
     folder = Path(weights).parent
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".model.*"):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for remnant in folder.glob(".model.*"):  # of a run that was killed
+        shutil.rmtree(remnant, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as work:
-        save(model, tokenizer, Path(work))
-        # the weights last: without them the folder is no model
+        save_model(model, tokenizer, Path(work))
+        # weights last: without them the folder is not taken for a model
         files = sorted(Path(work).iterdir(), key=lambda path: path.name == Path(weights).name)
         for path in files:
             shutil.move(path, folder / path.name)
-    write_frame(table, questions, facts)
-    write_frame(pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}), steps, facts)
+    write_frame(table, questions, runtime)
+    write_frame(pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}), steps, runtime)
 
 
 if "snakemake" in globals():
@@ -54,8 +54,8 @@ if "snakemake" in globals():
             snakemake.output.weights,
             snakemake.output.questions,
             snakemake.output.steps,
-            snakemake.params.options,
-            snakemake.params.prompt,
+            read_options(FinetunedModel, snakemake.params.options, "config: model_sources"),
+            read_options(QuestionFormat, snakemake.params.prompt, "config: prompt"),
             snakemake.params.device,
             snakemake.threads,
         )

@@ -1,12 +1,14 @@
-"""Answers to one shard of the questions."""
+"""Generate the answers to one shard of the questions."""
 
 import pyarrow as pa
 
 from llm_figures.core.job import job, log, progress
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
-from llm_figures.inference.generation import Decoding, generate
+from llm_figures.inference.generation import generate
+from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.inference.prompts import question_ids, stop_strings, too_long
+from llm_figures.inference.prompts import tokenize_questions, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.options import Runtime
 
@@ -29,22 +31,22 @@ def main(
     questions: str,
     output: str,
     shard: tuple[int, int],
-    prompt: dict,
+    prompt: Prompt,
     batch_size: int,
     runtime: Runtime,
     threads: int,
 ) -> None:
     index, count = shard
-    asked = read_frame(questions, ["question_id", "question"])
+    table = read_frame(questions, ["question_id", "question"])
     model, tokenizer = load_model(model_info, runtime, threads)
-    ids = question_ids(tokenizer, prompt, asked["question"].tolist())
-    longest = context_length(model)
-    problems = [too_long(prompt_ids, prompt["max_new_tokens"], longest) for prompt_ids in ids]
+    ids = tokenize_questions(tokenizer, prompt, table["question"].tolist())
+    context = context_length(model)
+    problems = [too_long(prompt_ids, prompt.max_new_tokens, context) for prompt_ids in ids]
     # of all shards: what is computed once must not depend on their number
     prefix = shared_prefix(ids)
     rows = [
         row
-        for row in zip(asked["question_id"].tolist(), ids, problems, strict=True)
+        for row in zip(table["question_id"].tolist(), ids, problems, strict=True)
         if row[0] % count == index
     ]
     fitting = [(key, prompt_ids) for key, prompt_ids, problem in rows if not problem]
@@ -52,10 +54,10 @@ def main(
         model,
         tokenizer,
         [prompt_ids for _, prompt_ids in fitting],
-        stop=stop_strings(prompt),
-        max_new_tokens=prompt["max_new_tokens"],
+        stop=prompt.stop_strings(),
+        max_new_tokens=prompt.max_new_tokens,
         batch_size=batch_size,
-        decoding=Decoding(prompt["temperature"], prompt.get("top_p", 1.0), prompt.get("seed", 0)),
+        sampling=prompt,
         keys=[key for key, _ in fitting],
         prefix=prefix,
     )
@@ -78,9 +80,9 @@ def main(
         for key, prompt_ids, problem in rows:
             if problem:
                 log.info("question %d cannot be asked: %s", key, problem)
-                nothing: dict = {field.name: [[]] for field in SCHEMA}
+                empty: dict = {field.name: [[]] for field in SCHEMA}
                 file.write(
-                    nothing
+                    empty
                     | {"question_id": [key], "prompt_ids": [prompt_ids]}
                     | {"answer": [""], "problem": [problem]}
                 )
@@ -94,7 +96,7 @@ if "snakemake" in globals():
             snakemake.input.questions,
             snakemake.output.generations,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
-            snakemake.params.prompt,
+            read_options(Prompt, snakemake.params.prompt, "config: prompt"),
             snakemake.config["batch_size"],
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,

@@ -1,10 +1,12 @@
-"""Exact answers found label-blind, then judged; all shards in one table, and a report to read."""
+"""Locate and judge the exact answers of all shards; write them as one table and as a page."""
 
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
-from llm_figures.questions.answers import judged_answers
-from llm_figures.questions.answers_report import answers_report
+from llm_figures.questions.answers import judge_answers
+from llm_figures.questions.answers_report import render_answers_report
+from llm_figures.questions.options import ExactAnswer
 
 
 def main(
@@ -14,18 +16,18 @@ def main(
     quotes: list[str],
     answers: str,
     report: str,
-    method: str,
-    pattern: str | None,
+    options: ExactAnswer,
     seed: int,
 ) -> None:
-    generated = read_frames(generations)
-    quoted = read_frames(quotes) if quotes else None
-    judged = judged_answers(
-        read_frame(questions), generated, method=method, pattern=pattern, quotes=quoted
+    judged = judge_answers(
+        read_frame(questions),
+        read_frames(generations),
+        options,
+        read_frames(quotes) if quotes else None,
     )
     valid = judged[judged["valid"]]
     log.info(
-        "%d of %d answers (%.1f%%) hold a valid exact answer; %.1f%% of these are right",
+        "%d of %d answers (%.1f%%) have an exact answer; %.1f%% of these are right",
         len(valid),
         len(judged),
         100 * len(valid) / len(judged),
@@ -34,7 +36,7 @@ def main(
     for group, rows in valid.groupby("group"):
         log.info("  %s: %d of %d right", group, rows["correct"].sum(), len(rows))
     write_frame(judged, answers)
-    write_text(report, answers_report(judged, read_frame(left_out), seed=seed))
+    write_text(report, render_answers_report(judged, read_frame(left_out), seed=seed))
 
 
 if "snakemake" in globals():
@@ -46,7 +48,6 @@ if "snakemake" in globals():
             snakemake.input.quotes,
             snakemake.output.answers,
             snakemake.output.report,
-            snakemake.params.method,
-            snakemake.params.pattern,
+            read_options(ExactAnswer, snakemake.params.exact_answer, "config: exact_answer"),
             snakemake.params.seed,
         )

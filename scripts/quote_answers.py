@@ -1,13 +1,15 @@
-"""The model asked to quote the exact answer from each of its own answers, for one shard."""
+"""Let the model quote the exact answer from each of its own answers, for one shard."""
 
 import pyarrow as pa
 
 from llm_figures.core.job import job, progress
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.generation import generate
-from llm_figures.inference.prompts import fill, plain_ids, too_long
+from llm_figures.inference.prompts import fill, tokenize_texts, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.options import Runtime
+from llm_figures.questions.options import ExactAnswer
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("quote", pa.string())])
 
@@ -17,31 +19,32 @@ def main(
     questions: str,
     generations: str,
     output: str,
-    exact_answer: dict,
+    options: ExactAnswer,
     batch_size: int,
     runtime: Runtime,
     threads: int,
 ) -> None:
-    said = read_frame(generations, ["question_id", "answer"])
-    said = said[said["answer"].str.strip() != ""].sort_values("question_id")
-    said = said.merge(read_frame(questions, ["question_id", "question"]), on="question_id")
+    answers = read_frame(generations, ["question_id", "answer"])
+    answers = answers[answers["answer"].str.strip() != ""].sort_values("question_id")
+    answers = answers.merge(read_frame(questions, ["question_id", "question"]), on="question_id")
     model, tokenizer = load_model(model_info, runtime, threads)
     texts = [
-        fill(exact_answer["prompt"], question=row.question, answer=row.answer)
-        for row in said.itertuples()
+        fill(options.prompt, question=row.question, answer=row.answer)
+        for row in answers.itertuples()
     ]
-    longest, most = context_length(model), exact_answer["max_new_tokens"]
+    prompts = tokenize_texts(tokenizer, texts)
+    context = context_length(model)
     rows = [
         (key, ids)
-        for key, ids in zip(said["question_id"].tolist(), plain_ids(tokenizer, texts), strict=True)
-        if not too_long(ids, most, longest)
+        for key, ids in zip(answers["question_id"].tolist(), prompts, strict=True)
+        if not too_long(ids, options.max_new_tokens, context)
     ]
     batches = generate(
         model,
         tokenizer,
         [ids for _, ids in rows],
         stop=["\n"],
-        max_new_tokens=most,
+        max_new_tokens=options.max_new_tokens,
         batch_size=batch_size,
     )
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
@@ -61,7 +64,7 @@ if "snakemake" in globals():
             snakemake.input.questions,
             snakemake.input.generations,
             snakemake.output.quotes,
-            snakemake.params.exact_answer,
+            read_options(ExactAnswer, snakemake.params.exact_answer, "config: exact_answer"),
             snakemake.config["batch_size"],
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,

@@ -14,31 +14,31 @@ from project import tiny_project
 
 pytestmark = pytest.mark.workflow
 
-TAUGHT = {
+OPTIONS = {
     "source": "finetune",
     "base": "tiny",
     "groups": ["capital", "symbol"],
     "share": 0.1,
     "steps": 8,
     "batch_size": 4,
-    "learning_rate": 3e-5,  # so little that the probe still finds right answers
+    "learning_rate": 3e-5,  # low, so that some answers stay right for the probe
 }
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory, root):
+def finetuned(tmp_path_factory, root):
     """All figures of a fine-tuned model, whose base is not among the run's models."""
-    project = tiny_project(tmp_path_factory.mktemp("taught"), root)
-    project.change(model="taught", model_sources__taught=dict(TAUGHT))
+    project = tiny_project(tmp_path_factory.mktemp("tuned"), root)
+    project.change(model="tuned", model_sources__tuned=dict(OPTIONS))
     project.run()
     return project
 
 
-def test_a_fine_tuned_model_is_taken_as_any_other(taught):
-    results = taught.folder / "results" / "taught"
+def test_a_fine_tuned_model_works_as_any_other(finetuned):
+    results = finetuned.folder / "results" / "tuned"
     assert (results / "figures" / "probe_auc.svg").is_file()
-    # of the base nothing is made but its model info
-    base = taught.folder / "results" / "tiny"
+    # nothing of the base is made but its model info
+    base = finetuned.folder / "results" / "tiny"
     assert {path.name for path in base.iterdir()} == {"model.json", "logs", "benchmarks"}
     model_info = json.loads((results / "model.json").read_text())
     assert (model_info["source"], model_info["base"]) == ("finetune", "tiny")
@@ -51,11 +51,11 @@ def test_a_fine_tuned_model_is_taken_as_any_other(taught):
     assert facts["trained"]["count"] == table["trained"].sum()
     assert facts["held_out"]["count"] == (~table["trained"]).sum()
     assert len(pd.read_parquet(results / "finetuned" / "steps.parquet")) == 8
-    assert taught.planned() == {}
+    assert finetuned.planned() == {}
 
 
-def test_the_manifest_and_verify_know_what_training_made(taught):
-    results = taught.folder / "results" / "taught"
+def test_manifest_and_verify_cover_the_files_of_training(finetuned):
+    results = finetuned.folder / "results" / "tuned"
     manifest = json.loads((results / "manifest.json").read_text())
     made = {name for name, file in manifest["files"].items() if file["made_by"] == "finetune_model"}
     names = ("questions.parquet", "steps.parquet", "model.safetensors")
@@ -66,16 +66,16 @@ def test_the_manifest_and_verify_know_what_training_made(taught):
     )
     (ran_on,) = manifest["stages"]["finetune_model"]["ran_on"]
     assert ran_on["dtype"] == "float32"
-    assert str(taught.folder) not in json.dumps(manifest)
-    _, output = taught.run("verify")
-    assert "files agree with results/taught/manifest.json" in output
+    assert str(finetuned.folder) not in json.dumps(manifest)
+    _, output = finetuned.run("verify")
+    assert "files agree with results/tuned/manifest.json" in output
 
 
 @pytest.mark.parametrize(
     ("changes", "trained"),
     [
-        ({"model_sources__taught__learning_rate": 2e-5}, True),
-        ({"model_sources__taught__groups": ["capital"]}, True),
+        ({"model_sources__tuned__learning_rate": 2e-5}, True),
+        ({"model_sources__tuned__groups": ["capital"]}, True),
         ({"prompt__template": "Q: {question}\nA: "}, True),
         ({"prompt__max_new_tokens": 13}, False),
         ({"dataset__limit": 50}, False),
@@ -83,8 +83,8 @@ def test_the_manifest_and_verify_know_what_training_made(taught):
     ],
     ids=str,
 )
-def test_training_is_done_again_when_what_it_depends_on_changed(taught, tmp_path, changes, trained):
-    project = taught.copy(tmp_path)
+def test_training_repeats_when_its_options_change(finetuned, tmp_path, changes, trained):
+    project = finetuned.copy(tmp_path)
     project.change(**changes)
     planned = project.planned()
     assert planned
@@ -92,9 +92,9 @@ def test_training_is_done_again_when_what_it_depends_on_changed(taught, tmp_path
     assert ("prepare_model" in planned) is trained
 
 
-def test_another_base_is_trained_again_and_repeats_to_the_byte(taught, tmp_path):
-    project = taught.copy(tmp_path)
-    model_info = project.folder / "results" / "taught" / "model.json"
+def test_training_repeats_to_the_byte_and_follows_its_base(finetuned, tmp_path):
+    project = finetuned.copy(tmp_path)
+    model_info = project.folder / "results" / "tuned" / "model.json"
     before = json.loads(model_info.read_text())["weights"]
     project.run(str(model_info.relative_to(project.folder)), "--forcerun", "finetune_model")
     assert json.loads(model_info.read_text())["weights"] == before
@@ -108,13 +108,13 @@ def test_another_base_is_trained_again_and_repeats_to_the_byte(taught, tmp_path)
     assert {"finetune_model", "prepare_model"} <= project.planned().keys()
 
 
-def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp_path):
-    project = taught.copy(tmp_path)
-    folder = project.folder / "results" / "taught" / "finetuned"
-    log = project.folder / "results" / "taught" / "logs" / "finetune_model.log"
-    project.change(model_sources__taught__steps=100_000)
+def test_a_killed_training_leaves_no_model_and_runs_again(finetuned, tmp_path):
+    project = finetuned.copy(tmp_path)
+    folder = project.folder / "results" / "tuned" / "finetuned"
+    log = project.folder / "results" / "tuned" / "logs" / "finetune_model.log"
+    project.change(model_sources__tuned__steps=100_000)
     process = subprocess.Popen(
-        project.command("results/taught/model.json"),
+        project.command("results/tuned/model.json"),
         cwd=project.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -131,39 +131,39 @@ def test_a_training_that_is_killed_leaves_no_model_and_is_done_again(taught, tmp
     assert " of 100000 steps" in log.read_text()
     assert not list(folder.glob("*.safetensors"))
     assert not list(folder.glob("*.parquet"))
-    (folder / ".model.left").mkdir()  # as one that is killed while it writes leaves it
+    (folder / ".model.left").mkdir()  # left by a run that was killed while it wrote
     project.run("--unlock")
-    project.change(model_sources__taught__steps=9)
-    project.run("results/taught/model.json")
+    project.change(model_sources__tuned__steps=9)
+    project.run("results/tuned/model.json")
     assert not list(folder.glob(".model.*"))
     assert len(pd.read_parquet(folder / "steps.parquet")) == 9
-    model_info = json.loads((project.folder / "results" / "taught" / "model.json").read_text())
+    model_info = json.loads((project.folder / "results" / "tuned" / "model.json").read_text())
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert model_info["weights"] == {"model.safetensors": digest}
 
 
-def test_before_and_after_side_by_side(taught, tmp_path):
-    project = taught.copy(tmp_path)
+def test_before_and_after_side_by_side(finetuned, tmp_path):
+    project = finetuned.copy(tmp_path)
     _, output = project.run("finetune_demo", check=False)
     assert "finetune_demo: no model of the run is fine-tuned from another one" in output
     project.change(
-        models=["tiny", "taught"],
+        models=["tiny", "tuned"],
         figures__module_map__metric=["operation_strength", "relative_update"],
         figures__module_map__compare_with="tiny",
     )
     project.run("finetune_demo")
     results = project.folder / "results"
-    page = (results / "taught" / "finetuned" / "answers.md").read_text()
+    page = (results / "tuned" / "finetuned" / "answers.md").read_text()
     assert "| trained |" in page
     assert "| held out |" in page
     for name in ("_models/figures/probe_auc.pdf", "_models/figures/module_map.pdf",
-                 "taught/figures/module_map_relative_update.pdf"):  # fmt: skip
+                 "tuned/figures/module_map_relative_update.pdf"):  # fmt: skip
         assert (results / name).stat().st_size > 1000
     assert project.planned("finetune_demo").keys() <= {"finetune_demo"}
 
 
-def test_the_plan_has_the_training(taught, tmp_path):
-    project = taught.copy(tmp_path)
-    project.change(model_sources__taught__steps=9)
+def test_the_plan_has_the_training(finetuned, tmp_path):
+    project = finetuned.copy(tmp_path)
+    project.change(model_sources__tuned__steps=9)
     _, output = project.run("plan")
     assert "finetune_model" in output

@@ -70,7 +70,7 @@ def test_files_have_the_columns_that_others_rely_on(made):
             "embeddings", "group_only", "answer_log_probability", "exact_answer_log_probability",
             "p_true"}  # fmt: skip
     report = (made.results / "forward/answers.md").read_text()
-    assert "questions asked: 120" in report
+    assert "- questions: 120" in report
     assert report.count("⟦") >= 10
     assert sorted(scores["layer"].unique()) == [0, 1, 2, 3]
     modules = pd.read_parquet(made.results / "modules/scores.parquet")

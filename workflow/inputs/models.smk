@@ -1,4 +1,7 @@
-# What the rules of models.smk take as inputs and params.
+# Inputs and params of the rules in models.smk.
+
+from llm_figures.inference.options import QuestionFormat
+from llm_figures.models.options import FinetunedModel
 
 from llm_figures.models.gguf import find_gguf
 from llm_figures.models.model_info import drop_shape
@@ -19,13 +22,12 @@ def local_weights(wildcards):
 
 
 def training_options(wildcards):
-    """What a fine-tuned model is made by, without its base, which is an input."""
+    """The entry of a fine-tuned model in models.yaml, without the shape, which changes nothing."""
     entry = PREPARED[wildcards.model]
-    keys = ("groups", "share", "steps", "batch_size", "learning_rate", "train", "seed")
-    return {key: entry[key] for key in keys}
+    return {key: entry[key] for key in FinetunedModel.model_fields if key != "shape"}
 
 
-def taught_prompt(wildcards):
-    """What facts are taught by: how a question is asked, and where its answer stops."""
-    keys = ("style", "preamble", "template", "system", "user", "stop")
-    return {key: PROMPT[key] for key in keys if key in PROMPT}
+def training_prompt(wildcards):
+    """The options of the prompt that training depends on; an answer's greatest length is none."""
+    keys = PROMPT.keys() & QuestionFormat.model_fields.keys() - {"max_new_tokens"}
+    return {key: PROMPT[key] for key in sorted(keys)}

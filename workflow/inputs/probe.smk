@@ -1,8 +1,8 @@
-# What the rules of probe.smk take as inputs and params.
+# Input functions of the rules in probe.smk.
 
 
 def states_of_protocol(wildcards):
-    """All shards of the hidden states that a protocol probes."""
+    """All shards of the hidden states that a protocol's probes take."""
     site = PROTOCOLS[wildcards.protocol]["protocol"]["site"]
     return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
 
@@ -18,6 +18,6 @@ def predictions_of(protocol):
 
 
 def scores_of_preset(preset):
-    """A preset's scores; the configured ones where they are the same."""
+    """A preset's scores; the configured ones where both protocols are the same."""
     name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
     return f"results/{{model}}/probe/{name}.parquet"

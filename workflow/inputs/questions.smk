@@ -1,23 +1,22 @@
-# What the rules of questions.smk take as inputs and params.
+# Inputs and params of the rules in questions.smk.
 
-# What the model is asked; the texts of another style are not.
-UNUSED_TEXTS = {
-    "few_shot": {"system", "user"},
-    "completion": {"preamble", "system", "user"},
-    "chat": {"preamble", "template"},
-}
-UNUSED_SAMPLING = set() if config["prompt"]["temperature"] else {"top_p", "seed"}
-PROMPT = {
-    key: value
-    for key, value in config["prompt"].items()
-    if key not in UNUSED_TEXTS[config["prompt"]["style"]] | UNUSED_SAMPLING
-}
+from llm_figures.core.options import read_options
+from llm_figures.inference.options import Prompt
+
+# Without the options of other styles, a change of which runs nothing again.
+PROMPT = read_options(Prompt, config["prompt"], "config: prompt").relevant()
 
 
-def question_files():
-    """The user's own files of questions; nothing for the built-in ones and the hub's."""
-    files = [config["dataset"]["path"], config["dataset"]["hold_out"]]
-    return [file for file in files if file and config["dataset"]["source"] == "path"]
+def local_question_files():
+    """The user's own files of questions; none for the built-in facts or a dataset of the hub."""
+    if config["dataset"]["source"] != "path":
+        return []
+    return [file for key in ("path", "hold_out") if (file := config["dataset"][key])]
+
+
+def exact_answer_options(*keys):
+    """The options of `exact_answer` that a rule's result depends on."""
+    return {key: config["exact_answer"][key] for key in keys}
 
 
 def shard_files(folder):

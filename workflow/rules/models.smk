@@ -52,7 +52,7 @@ rule finetune_model:
     params:
         *code("finetune_model"),
         options=training_options,
-        prompt=taught_prompt,
+        prompt=training_prompt,
         device=config["device"],
     script:
         "../../scripts/finetune_model.py"

@@ -1,5 +1,4 @@
-# Linear probes on the hidden states. {protocol} is "scores", as the config's probe section says, or
-# one of the presets, for comparison.
+# Linear probes on hidden states. {protocol} is "scores", the configured one, or the name of a preset.
 
 
 include: "../inputs/probe.smk"

@@ -1,4 +1,4 @@
-# Questions, the model's answers, and which of them are right.
+# Questions, the model's answers, and whether they are right.
 
 
 include: "../inputs/questions.smk"
@@ -6,7 +6,7 @@ include: "../inputs/questions.smk"
 
 rule build_questions:
     input:
-        dataset=question_files(),
+        dataset=local_question_files(),
     output:
         questions="results/{model}/forward/questions.parquet",
         left_out="results/{model}/forward/questions_left_out.parquet",
@@ -69,7 +69,7 @@ rule quote_answers:
         **needs("quote_answers"),
     params:
         *code("quote_answers"),
-        exact_answer={key: config["exact_answer"][key] for key in ("prompt", "max_new_tokens")},
+        exact_answer=exact_answer_options("prompt", "max_new_tokens"),
         runtime=RUNTIME,
     script:
         "../../scripts/quote_answers.py"
@@ -102,8 +102,7 @@ rule judge_answers:
         **needs("judge_answers"),
     params:
         *code("judge_answers"),
-        method=config["exact_answer"]["method"],
-        pattern=lambda wildcards: config["exact_answer"]["pattern"],
+        exact_answer=exact_answer_options("method", "pattern"),
         seed=config["dataset"]["seed"],
     script:
         "../../scripts/judge_answers.py"

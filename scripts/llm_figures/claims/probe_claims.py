@@ -25,7 +25,7 @@ def check_probe_claims(
     """Rows of claims.parquet for the probe figure; its values are AUCs.
 
     scores: tidy scores. predictions: the probes' scores of single answers, as from
-    `fitting.probe_cell`. answers: question_id, twin, correct of the valid answers.
+    `fitting.probe_cell`. answers: question_id, split_group, correct of the valid answers.
 
     The spread is that over `DRAWS` bootstrap resamples of the test questions, the same for all
     cells, so that a comparison of two cells is paired. The probes are not fitted again: it is the
@@ -70,7 +70,7 @@ def bootstrap_tables(
     answers = answers.sort_values("question_id")
     questions = answers["question_id"].to_numpy()
     wrong = (~answers["correct"].astype(bool)).to_numpy().astype(int)
-    weights = draw_resamples(answers["twin"].to_numpy(), draws, seed)[1:]
+    weights = draw_resamples(answers["split_group"].to_numpy(), draws, seed)[1:]
     shape = (draws, len(like.layers), len(like.columns))
     layers = {layer: index for index, layer in enumerate(like.layers)}
     columns = {column: index for index, column in enumerate(like.columns)}

@@ -1,11 +1,11 @@
-"""Batches that become smaller where CUDA runs out of memory, and that do not show in the numbers.
+"""Batches that shrink when CUDA runs out of memory and that leave no trace in the results.
 
-On the CPU a row of a matrix product has the same bits whatever rows stand beside it, as long as
-there are four: fewer go through kernels that add up in another order. Batches are therefore filled
-up to whole fours. Attention's bits depend on the number of tokens, so a batch holds sequences of
-one length, or padded to one that follows from their own. Then neither the size of the batches nor
-the number of shards moves a bit (tests/unit/inference/test_same_bits.py). On a GPU the bits do
-depend on them.
+On the CPU a row of a matrix product has the same bits whatever the other rows are, as long as there
+are at least four: smaller products use kernels that sum in another order. Batches are therefore
+padded to multiples of four rows. Attention's bits depend on the number of tokens, so all sequences
+of a batch have one length, or are padded to one that depends on their own length alone. Neither the
+batch size nor the number of shards then changes a bit (tests/unit/inference/test_same_bits.py). On
+a GPU they do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,39 +18,39 @@ from llm_figures.core.job import log
 
 T = TypeVar("T")
 
+# Multiples of which the number of rows, and the length of a padded sequence, are.
 KERNEL_ROWS = 4
-# Sequences that differ by less share a batch.
-PADDED_TO = 8
+LENGTH_STEP = 8
 
 
-def whole(count: int) -> int:
-    """`count` rounded up to whole fours."""
-    return -(-count // KERNEL_ROWS) * KERNEL_ROWS
+def round_up(count: int, step: int = KERNEL_ROWS) -> int:
+    """The smallest multiple of `step` that is not below `count`."""
+    return -(-count // step) * step
 
 
-def filled(rows: Sequence[T], device: torch.device) -> list[T]:
-    """`rows`, on the CPU with the last of them repeated up to whole fours."""
-    more = whole(len(rows)) - len(rows) if device.type == "cpu" else 0
-    return [*rows, *[rows[-1]] * more]
+def pad_batch(rows: Sequence[T], device: torch.device) -> list[T]:
+    """`rows`; on the CPU with the last one repeated up to a multiple of `KERNEL_ROWS`."""
+    missing = round_up(len(rows)) - len(rows) if device.type == "cpu" else 0
+    return [*rows, *[rows[-1]] * missing]
 
 
-def padded_length(length: int, room: int | None) -> int:
-    """The length to which a sequence is padded: the next multiple of eight for which there is room.
+def padded_length(length: int, context: int | None) -> int:
+    """The length to which a sequence is padded: the next multiple of `LENGTH_STEP` that fits.
 
-    room: the longest sequence that the model takes; None where it is not known.
+    context: the longest sequence that the model takes, in tokens; None where it is not known.
     """
-    padded = -(-length // PADDED_TO) * PADDED_TO
-    return max(length, min(padded, room or padded))
+    padded = round_up(length, LENGTH_STEP)
+    return max(length, min(padded, context or padded))
 
 
-def of_one_key(keys: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices of `keys` in batches of at most `batch_size` with one key each, by rising key."""
-    together: dict[int, list[int]] = {}
+def batch_by_key(keys: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices of `keys` in batches of at most `batch_size`; one key per batch, in rising order."""
+    indices_of: dict[int, list[int]] = {}
     for index, key in enumerate(keys):
-        together.setdefault(key, []).append(index)
+        indices_of.setdefault(key, []).append(index)
     return [
         indices[start : start + batch_size]
-        for _, indices in sorted(together.items())
+        for _, indices in sorted(indices_of.items())
         for start in range(0, len(indices), batch_size)
     ]
 
@@ -58,44 +58,44 @@ def of_one_key(keys: Sequence[int], batch_size: int) -> list[list[int]]:
 def with_oom_backoff(
     batches: Sequence[list[int]], compute: Callable[[list[int]], T]
 ) -> Iterator[tuple[list[int], T]]:
-    """Yield each batch and what `compute` makes of it, in order.
+    """Yield each batch and the result of `compute` on it, in order.
 
-    A batch that CUDA has no memory for is done again in parts, and no later one is larger; what
-    has been yielded stays. The largest batch's size is halved, so that the parts are the batches
-    of a run with a half, or a quarter, as `batch_size`.
+    When CUDA runs out of memory, the largest batch size is halved and the failed batch repeated in
+    parts; no later batch is larger, and results already yielded stay. The parts are thus the
+    batches of a run with a half, or a quarter, of the batch size.
 
     Raises:
-        UserError: one sequence is too much.
+        UserError: a single sequence does not fit.
     """
-    most = max(map(len, batches), default=0)
+    largest = max(map(len, batches), default=0)
     for batch in batches:
         waiting = [batch]
         while waiting:
-            piece = waiting.pop(0)
-            if len(piece) > most:
-                waiting[:0] = [piece[at : at + most] for at in range(0, len(piece), most)]
+            part = waiting.pop(0)
+            if len(part) > largest:
+                waiting[:0] = [part[at : at + largest] for at in range(0, len(part), largest)]
                 continue
             try:
-                done = compute(piece)
+                result = compute(part)
             except torch.OutOfMemoryError:
                 # Halved outside: here the exception still holds the pass and its tensors.
-                done = None
-            if done is not None:
-                yield piece, done
+                result = None
+            if result is not None:
+                yield part, result
                 continue
-            if len(piece) == 1:
+            if len(part) == 1:
                 raise UserError(
                     "CUDA out of memory with one sequence; spread the model over several GPUs "
                     "(device_map: auto), or use a larger one; batch_size cannot go below 1"
                 )
-            while most >= len(piece):
-                most //= 2
+            while largest >= len(part):
+                largest //= 2
             torch.cuda.empty_cache()
             log.info(
                 "CUDA out of memory with %d sequences; going on with %d; "
                 "a batch_size of %d saves the attempt",
-                len(piece),
-                most,
-                most,
+                len(part),
+                largest,
+                largest,
             )
-            waiting.insert(0, piece)
+            waiting.insert(0, part)

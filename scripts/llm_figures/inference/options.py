@@ -1,6 +1,6 @@
 """Options of generation: how a question is put to the model, and how it answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -41,8 +41,8 @@ A: The capital of the US state of Wyoming is Cheyenne.
 """
 
 
-class Prompt(Options):
-    """How a question is put to the model, and how it answers."""
+class QuestionFormat(Options):
+    """How a question is put to the model, and what ends its answer."""
 
     style: Literal["few_shot", "completion", "chat"] = "few_shot"
     """few_shot: preamble + template; completion: template; chat: system + user
@@ -51,36 +51,54 @@ class Prompt(Options):
     template around system and user."""
 
     preamble: AnyText = _PREAMBLE
-    """Of few_shot: text before every question, such as solved ones
+    """For few_shot: text before every question, such as solved ones
 
-    Of few_shot: text before every question, such as solved ones. It is computed once. Questions
+    For few_shot: text before every question, such as solved ones. It is computed once. Questions
     that occur in it are left out of the probe."""
 
     template: Annotated[AnyText, Holds(("{question}",))] = "Q: {question}\nA:"
-    """Of few_shot and completion: the question itself
+    """For few_shot and completion: the question itself
 
-    Of few_shot and completion: the question itself, for which {question} stands."""
+    For few_shot and completion: the text in which {question} stands for the question."""
 
     system: AnyText | None = None
-    """Of chat: the system message; null for none."""
+    """For chat: the system message; null for none."""
 
     user: Annotated[AnyText, Holds(("{question}",))] = "{question}"
-    """Of chat: the user's message
+    """For chat: the user's message
 
-    Of chat: the user's message, in which {question} stands for the question."""
+    For chat: the user's message, in which {question} stands for the question."""
 
     stop: Annotated[
         Literal["auto"] | Annotated[tuple[NonEmpty, ...], Items()],
         by_kind,
         Says("auto or a list of texts"),
     ] = "auto"
-    """Or strings; auto: a new line, nothing for chat
+    """A list of texts, or auto: a new line, nothing for chat
 
     An answer ends before any of these strings, and at the model's own end of text. auto is a new
     line for few_shot and completion, and nothing for chat."""
 
     max_new_tokens: Annotated[Integer, Field(ge=2, le=4096)] = 32
     """Longest answer, in tokens."""
+
+    def stop_strings(self) -> tuple[str, ...]:
+        """The strings that end an answer, with auto resolved."""
+        if self.stop == "auto":
+            return () if self.style == "chat" else ("\n",)
+        return self.stop
+
+    def shown_preamble(self) -> str:
+        """The text before every question; empty unless the style is few_shot."""
+        return self.preamble if self.style == "few_shot" else ""
+
+
+class Sampling(Options):
+    """How the next token is chosen.
+
+    Above temperature 0 it is sampled from the softmax of logits / temperature, cut to the likeliest
+    tokens that together have probability top_p (nucleus sampling, Holtzman et al. 2020).
+    """
 
     temperature: Annotated[Number, Field(ge=0, le=10)] = 0
     """0: the likeliest token; above 0: sampled with seed
@@ -93,8 +111,16 @@ class Prompt(Options):
     seed: Annotated[Integer, Field(ge=0)] = 0
     """Seed of sampling."""
 
-    def stop_strings(self) -> tuple[str, ...]:
-        """What ends an answer."""
-        if self.stop == "auto":
-            return () if self.style == "chat" else ("\n",)
-        return self.stop
+
+class Prompt(Sampling, QuestionFormat):
+    """How a question is put to the model, and how it answers."""
+
+    def relevant(self) -> dict[str, Any]:
+        """The options that answers depend on, as a plain dict, without those of other styles."""
+        other_styles = {
+            "few_shot": {"system", "user"},
+            "completion": {"preamble", "system", "user"},
+            "chat": {"preamble", "template"},
+        }
+        left_out = other_styles[self.style] | (set() if self.temperature else {"top_p", "seed"})
+        return {key: value for key, value in self.plain().items() if key not in left_out}

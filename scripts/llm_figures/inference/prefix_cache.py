@@ -1,4 +1,4 @@
-"""Passes over sequences that begin alike: the shared prefix goes through the model once."""
+"""Forward passes over sequences with a common prefix, which goes through the model once."""
 
 import copy
 from collections.abc import Sequence
@@ -11,20 +11,24 @@ from llm_figures.models.loading import decoder, input_device
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> list[int]:
-    """The longest common beginning, short of the last token of the shortest sequence.
+    """The longest common prefix that leaves each sequence at least its last token.
 
-    In whole fours of tokens (see `batches`).
+    Its length is a multiple of `KERNEL_ROWS` (see `batching`).
     """
-    longest = min(len(sequence) for sequence in sequences) - 1
-    first = sequences[0]
-    length = 0
-    while length < longest and all(sequence[length] == first[length] for sequence in sequences):
-        length += 1
-    return list(first[: length - length % KERNEL_ROWS])
+    # What the first and the last in lexical order share, all share.
+    first, last = min(map(list, sequences)), max(map(list, sequences))
+    length = min(common_length(first, last), min(map(len, sequences)) - 1)
+    return first[: length - length % KERNEL_ROWS]
+
+
+def common_length(left: Sequence, right: Sequence) -> int:
+    """The length of the common prefix of two sequences, or texts."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(left), len(right)))
 
 
 class PrefixCache:
-    """The key–value cache of a prefix, handed out to batches of continuations."""
+    """The key–value cache of a prefix, given to batches of sequences that continue it."""
 
     @torch.inference_mode()
     def __init__(self, model: PreTrainedModel, prefix: Sequence[int]):
@@ -36,14 +40,14 @@ class PrefixCache:
             decoder(model)(input_ids=ids, past_key_values=self._cache, use_cache=True)
 
     def for_batch(self, size: int) -> DynamicCache:
-        """A cache of the prefix for `size` sequences, free to be extended."""
-        return self._for(size, DynamicCache(config=self._model.config))
+        """A cache of the prefix for `size` sequences, which generation extends."""
+        return self._expand(size, DynamicCache(config=self._model.config))
 
     def for_one_pass(self, size: int) -> DynamicCache:
-        """The same for a single pass, after which what it added is not needed."""
-        return self._for(size, _OnePass(config=self._model.config))
+        """A cache of the prefix for a single pass, which keeps nothing of that pass."""
+        return self._expand(size, _OnePassCache(config=self._model.config))
 
-    def _for(self, size: int, cache: DynamicCache) -> DynamicCache:
+    def _expand(self, size: int, cache: DynamicCache) -> DynamicCache:
         cache.layers = copy.deepcopy(self._cache.layers)
         for layer in cache.layers if self.length else []:
             # Views: each layer's copies for the batch are made when the layer is reached.
@@ -52,15 +56,15 @@ class PrefixCache:
         return cache
 
 
-class _OnePass(DynamicCache):
-    """A cache that keeps nothing of the pass: of a large batch the keys and values of all layers
-    take more memory than all else.
+class _OnePassCache(DynamicCache):
+    """Drops the keys and values of the pass itself: with a large batch, those of all layers would
+    take more memory than everything else.
     """
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
         layer = self.layers[layer_idx]
-        before = layer.keys, layer.values
-        found = super().update(key_states, value_states, layer_idx, *args, **kwargs)
-        if before[0] is not None:  # else there is no prefix, and a length is asked of what is there
-            layer.keys, layer.values = before
-        return found
+        prefix = layer.keys, layer.values
+        states = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        if prefix[0] is not None:  # without a prefix, later layers ask for the length of this one
+            layer.keys, layer.values = prefix
+        return states

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
-from llm_figures.inference.batching import of_one_key, padded_length, with_oom_backoff
+from llm_figures.inference.batching import batch_by_key, padded_length, with_oom_backoff
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
 from llm_figures.probe.schema import layer_column
@@ -126,7 +126,7 @@ def record_batches(
         }
         return keys, recorded
 
-    for _, result in with_oom_backoff(of_one_key(widths, batch_size), run_batch):
+    for _, result in with_oom_backoff(batch_by_key(widths, batch_size), run_batch):
         yield result
 
 

@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
-from llm_figures.inference.batching import filled, with_oom_backoff
-from llm_figures.inference.generation import equal_lengths
+from llm_figures.inference.batching import pad_batch, with_oom_backoff
+from llm_figures.inference.generation import batch_by_length
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import input_device
 
@@ -54,7 +54,7 @@ def compute_p_true(
 
     def compute_batch(batch: list[int]) -> list[float]:
         ids = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in filled(batch, device)], device=device
+            [prompt_ids[index][len(prefix) :] for index in pad_batch(batch, device)], device=device
         )
         logits = model(
             input_ids=ids,
@@ -66,4 +66,4 @@ def compute_p_true(
         # One by one: torch's sigmoid rounds differently where a vector of eight is not full.
         return [1 / (1 + math.exp(min(-margin, 700))) for margin in margins]
 
-    yield from with_oom_backoff(equal_lengths(prompt_ids, batch_size), compute_batch)
+    yield from with_oom_backoff(batch_by_length(prompt_ids, batch_size), compute_batch)

@@ -1,4 +1,4 @@
-"""Generated answers with their exact answers and labels: rows of forward/answers.parquet."""
+"""Exact answers and labels of generated answers: the rows of forward/answers.parquet."""
 
 from collections.abc import Sequence
 
@@ -6,43 +6,42 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
+from llm_figures.questions.options import ExactAnswer
 from llm_figures.questions.spans import check_pattern, find_exact_answer, is_correct, overlapping
 
-# With fewer answers of either label five folds would hold less than four each.
+# With fewer answers of a label, each of five folds would hold less than four of it.
 FEWEST_OF_A_LABEL = 20
 
 
-def judged_answers(
+def judge_answers(
     questions: pd.DataFrame,
     generations: pd.DataFrame,
-    *,
-    method: str = "auto",
-    pattern: str | None = None,
+    options: ExactAnswer,
     quotes: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Find every exact answer without looking at the right one, then judge it.
+    """Locate every exact answer without using the gold answer, then judge it.
 
     questions: as from `questions.load_questions`. A question with a `label` (True or False) is
-    judged by it, any other by whether one of its `aliases` stands in the exact answer.
-    generations: question_id, answer; where there are any, prompt_ids, answer_ids, token_starts and
-    token_ends (characters of the answer), token_log_probabilities (natural logarithms, one per
-    token of the answer) and problem (why there is no answer; "" where there is one).
-    method, pattern: see `spans.find_exact_answer`. quotes: question_id and quote, for `model`.
+        judged by it, any other by whether one of its `aliases` occurs in the exact answer.
+    generations: question_id, answer; optionally prompt_ids, answer_ids, token_starts and token_ends
+        (characters of the answer), token_log_probabilities (natural logarithms, one per token of
+        the answer) and problem (why there is no answer, else "").
+    options: see `spans.find_exact_answer`. quotes: question_id and quote, for the method model.
 
-    Returns one row per question in the order of `questions`: both frames' columns and
+    Returns one row per question in the order of `questions`: the columns of both frames and
 
         valid: whether there is an exact answer; problem: why there is none, else "".
-        span_start, span_end: characters within `answer`; -1 where there is none.
-        exact_answer: its text, "" where there is none.
-        correct: False where not valid.
+        span_start, span_end: its characters within `answer`, else -1.
+        exact_answer: its text, else "".
+        correct: False if not valid.
         answer_log_probability, exact_answer_log_probability: means over the tokens of the answer,
-            and over those that overlap the exact answer; NaN where there are none.
+            and over those that overlap the exact answer; NaN without any.
 
     Raises:
-        UserError: a pattern that is no regular expression, a question that was never answered.
+        UserError: a pattern that is not a regular expression, a question without an answer.
     """
-    if method == "regex":
-        check_pattern(pattern)
+    if options.method == "regex":
+        check_pattern(options.pattern)
     unanswered = questions[~questions["question_id"].isin(generations["question_id"])]
     if len(unanswered):
         raise UserError(
@@ -50,37 +49,30 @@ def judged_answers(
             f"question_id {unanswered['question_id'].iloc[0]}; generate the answers again"
         )
     answers = questions.merge(generations, on="question_id", validate="one_to_one")
-    quoted = (
-        {} if quotes is None else dict(zip(quotes["question_id"], quotes["quote"], strict=True))
-    )
-    found = [
-        (None, _text(problem))
-        if _text(problem)
-        else find_exact_answer(
-            answer,
-            _text(frame),
-            method=method,
-            pattern=pattern,
-            quote=_text(quoted.get(question_id)),
-        )
-        for question_id, answer, frame, problem in zip(
-            answers["question_id"],
-            answers["answer"],
-            _column(answers, "frame"),
-            _column(answers, "problem"),
-            strict=True,
-        )
-    ]
-    spans = [span for span, _ in found]
+    quote_of = {} if quotes is None else quotes.set_index("question_id")["quote"].to_dict()
+    spans, problems = [], []
+    for question_id, answer, frame, problem in zip(
+        answers["question_id"],
+        answers["answer"],
+        _column(answers, "frame"),
+        _column(answers, "problem"),
+        strict=True,
+    ):
+        span, problem = None, _text(problem)
+        if not problem:
+            quote = _text(quote_of.get(question_id))
+            span, problem = find_exact_answer(answer, _text(frame), options, quote)
+        spans.append(span)
+        problems.append(problem)
     answers["valid"] = [span is not None for span in spans]
-    answers["problem"] = [problem for _, problem in found]
+    answers["problem"] = problems
     answers["span_start"] = [span[0] if span else -1 for span in spans]
     answers["span_end"] = [span[1] if span else -1 for span in spans]
     answers["exact_answer"] = [
         answer[slice(*span)] if span else ""
         for answer, span in zip(answers["answer"], spans, strict=True)
     ]
-    # Only from here on does anything look at the right answers.
+    # Nothing above this line uses the gold answers or the labels.
     answers["correct"] = [
         valid and (is_correct(exact, aliases) if pd.isna(label) else bool(label))
         for valid, exact, aliases, label in zip(
@@ -91,13 +83,16 @@ def judged_answers(
             strict=True,
         )
     ]
-    return answers.assign(**_log_probabilities(answers, spans))
+    return answers.assign(**_mean_log_probabilities(answers, spans))
 
 
 def check_labels(answers: pd.DataFrame, report: str) -> None:
-    """Enough answers of either label to probe, among held-out questions too where there are any.
+    """Check that there are enough right and wrong answers for a probe.
 
-    answers: columns answer, valid, correct, hold_out. report: the file to look into.
+    Held-out questions are counted separately.
+
+    answers: columns question_id, answer, valid, correct, hold_out. report: the file that messages
+        refer to.
 
     Raises:
         UserError: fewer than `FEWEST_OF_A_LABEL` right or wrong answers.
@@ -116,7 +111,7 @@ def check_labels(answers: pd.DataFrame, report: str) -> None:
             )
 
 
-def _log_probabilities(
+def _mean_log_probabilities(
     answers: pd.DataFrame, spans: Sequence[tuple[int, int] | None]
 ) -> dict[str, list[float]]:
     whole, exact = [], []

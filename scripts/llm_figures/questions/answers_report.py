@@ -1,33 +1,33 @@
-"""A page on which a person sees with one look how exact answers were marked and judged."""
+"""Render forward/answers.md: accuracy by group, and examples with their exact answers marked."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-# Of what may be long, so much is shown.
+# At most so many are shown.
 _ROWS = 10
 _ALIASES = 5
 _CHARACTERS = 300
 
 _NO_GROUP = "(none)"
 _CHECK = """\
-What to check: that the text marked **⟦…⟧** is what a person would call the answer, and that right
-and wrong answers are marked alike. The mark is set without sight of the right answers; correctness
-is judged afterwards, on the marked text alone."""
+Check that the text marked **⟦…⟧** is what a person would call the answer, in right and wrong
+answers alike. This exact answer is located without using the gold answer; whether it is right is
+judged afterwards, on the marked text alone."""
 
 
-def answers_report(
+def render_answers_report(
     answers: pd.DataFrame, left_out: pd.DataFrame, *, seed: int = 0, examples: int = 10
 ) -> str:
-    """Markdown: totals, rows left out, shares by group, and examples with the exact answer marked.
+    """Markdown with totals, rows left out, accuracy by group, and examples.
 
-    answers: as from `answers.judged_answers`; hold_out and label may be missing.
-    left_out: source, row, id, question and reason of the rows that are no question of the run.
-    seed, examples: `examples` valid answers are drawn at random, half of them right and half wrong
-    as far as there are so many, then half as many answers without an exact answer.
+    answers: as from `answers.judge_answers`; hold_out and label may be missing.
+    left_out: source, row, id, question and reason of the dataset's rows that were left out.
+    examples: how many valid answers are sampled with `seed`, half of them right and half wrong if
+        there are enough, and then half as many answers without an exact answer.
 
-    The page follows from the rows and the seed alone, not from their order.
+    The page does not depend on the order of the rows.
     """
     answers = answers.sort_values("question_id")
     held_out = _held_out(answers)
@@ -42,7 +42,7 @@ def answers_report(
         _groups(answers[~held_out]),
     ]
     if held_out.any():
-        sections += ["Held-out questions, which are not among those above:"]
+        sections += ["Held-out questions, not counted above:"]
         sections += [_groups(answers[held_out])]
     sections += ["## Answers without an exact answer", _problems(answers)]
     sections += ["## Examples", *_examples(answers, seed, examples)]
@@ -52,17 +52,17 @@ def answers_report(
 def _totals(answers: pd.DataFrame, left_out: pd.DataFrame, held_out: pd.Series) -> str:
     valid = int(answers["valid"].sum())
     right = int(answers["correct"].sum())
-    asked = f"{len(answers)}"
+    count = f"{len(answers)}"
     if held_out.any():
-        asked += f", {held_out.sum()} of them held out"
+        count += f", {held_out.sum()} of them held out"
     lines = [
-        f"- questions asked: {asked}",
-        f"- rows left out: {len(left_out)}",
-        f"- valid, that is with an exact answer: {valid} ({_share(valid, len(answers))})",
-        f"- right: {right} ({_share(right, valid)} of the valid)",
+        f"- questions: {count}",
+        f"- rows of the dataset left out: {len(left_out)}",
+        f"- valid answers (with an exact answer): {valid} ({_share(valid, len(answers))})",
+        f"- right answers: {right} ({_share(right, valid)} of valid answers)",
     ]
     if "label" in answers and (labelled := int(answers["label"].notna().sum())):
-        lines.append(f"- judged by a ready-made label: {labelled}")
+        lines.append(f"- answers judged by the dataset's label: {labelled}")
     return "\n".join(lines)
 
 
@@ -94,25 +94,25 @@ def _group(name: str, answers: pd.DataFrame) -> list[str]:
 
 def _problems(answers: pd.DataFrame) -> str:
     problems = answers.loc[~answers["valid"], "problem"]
-    return _table(["why", "answers"], _counts(problems)) if len(problems) else "None."
+    return _table(["reason", "answers"], _counts(problems)) if len(problems) else "None."
 
 
 def _examples(answers: pd.DataFrame, seed: int, examples: int) -> list[str]:
     valid = answers[answers["valid"]]
     right, wrong = valid[valid["correct"]], valid[~valid["correct"]]
-    # The side with fewer answers than its half leaves its places to the other.
-    of_right = min(len(right), max(examples // 2, examples - len(wrong)))
+    # If right or wrong answers are fewer than half, the other kind takes their places.
+    right_count = min(len(right), max(examples // 2, examples - len(wrong)))
     drawn = pd.concat(
         [
-            right.sample(of_right, random_state=seed),
-            wrong.sample(min(len(wrong), examples - of_right), random_state=seed),
+            right.sample(right_count, random_state=seed),
+            wrong.sample(min(len(wrong), examples - right_count), random_state=seed),
         ]
     )
-    none = answers[~answers["valid"]]
-    none = none.sample(min(len(none), examples // 2), random_state=seed)
+    invalid = answers[~answers["valid"]]
+    invalid = invalid.sample(min(len(invalid), examples // 2), random_state=seed)
     return [
         *map(_example, drawn.sort_values("question_id").to_dict("records")),
-        *map(_example, none.sort_values("question_id").to_dict("records")),
+        *map(_example, invalid.sort_values("question_id").to_dict("records")),
     ]
 
 
@@ -133,13 +133,13 @@ def _example(row: dict) -> str:
             "",
             f"- question: {_escaped(_shortened(row['question']))}",
             f"- answer: {answer}",
-            f"- right answers: {'; '.join(answers) or _NO_GROUP}",
+            f"- gold answers: {'; '.join(answers) or _NO_GROUP}",
         ]
     )
 
 
 def _counts(values: pd.Series) -> list[list[str]]:
-    """Rows [value, how often], the most frequent first."""
+    """Rows [value, count], the most frequent first."""
     counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     return [[_escaped(str(value)), str(count)] for value, count in counts.items()]
 
@@ -168,7 +168,7 @@ def _shortened(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """`text` as Markdown that shows it as it is, on one line: a line break is ↵."""
+    """`text` as Markdown that shows it literally, on one line; line breaks become ↵."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"[\\`*_\[\]#|~$]", r"\\\g<0>", text)
     return re.sub(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", "↵", text)

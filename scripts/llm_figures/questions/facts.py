@@ -1,8 +1,8 @@
 """The built-in questions: simple facts from small data packages at pinned versions.
 
-One row per question: `question`, `aliases` of the right answer, `group` (the relation) and `frame`,
-how a full-sentence answer begins ("The capital of Albania is"). The frame follows from the question
-alone, so the exact answer after it is found without looking at the right answer.
+Each has a frame, the beginning of a full-sentence answer ("The capital of Albania is"). The frame
+follows from the question alone, so the exact answer after it is located without using the gold
+answer.
 """
 
 import json
@@ -11,14 +11,14 @@ from importlib.resources import files
 
 import pandas as pd
 
-# The 100,000 leaves out territories that are mostly uninhabited or part of another country.
+# Leaves out territories that are mostly uninhabited or part of another country.
 SMALLEST_POPULATION = 100_000
-# Currencies change; the date is fixed so that the questions do not change by themselves.
+# Currencies change; with a fixed date the questions do not.
 CURRENCIES_ON = date(2025, 1, 1)
-# The elements beyond it have systematic or disputed names in older sources.
+# Later elements have systematic or disputed names in older sources.
 LAST_ELEMENT = 103
 
-# Where countryinfo 1.0.1 is out of date, or where more than one answer is right.
+# Where countryinfo 1.0.1 is outdated, or more than one answer is right.
 CAPITALS = {
     "BI": ["Gitega", "Bujumbura"],
     "BJ": ["Porto-Novo", "Cotonou"],
@@ -40,15 +40,15 @@ CONTINENTS = {
     "Central America": ["North America", "Central America", "Caribbean", "Americas"],
     "South America": ["South America", "Americas"],
 }
-# On two continents, or counted to either.
+# On two continents, or counted as part of either.
 TWO_CONTINENTS = {
     **{code: ["Europe", "Asia"] for code in ("AM", "AZ", "CY", "GE", "KZ", "RU", "TR")},
     "AU": ["Oceania", "Australia"],
     "EG": ["Africa", "Asia"],
 }
-# countryinfo lumps everything south of the United States together.
+# countryinfo has one region for everything south of the United States.
 SOUTH_AMERICA = {"AR", "BO", "BR", "CL", "CO", "EC", "GF", "GY", "PE", "PY", "SR", "UY", "VE"}
-# Other names in use for what the locale data calls by one.
+# Other names of languages that the locale data knows by one.
 LANGUAGES = {
     "Bangla": ["Bangla", "Bengali"],
     "Chinese": ["Chinese", "Mandarin"],
@@ -62,7 +62,7 @@ LANGUAGES = {
     "Swahili": ["Swahili", "Kiswahili"],
     "Tswana": ["Tswana", "Setswana"],
 }
-# Names that take the article in a sentence.
+# Names that take an article in a sentence.
 WITH_ARTICLE = (
     "Bahamas", "Central African Republic", "Comoros", "Czech Republic",
     "Democratic Republic of the Congo", "Dominican Republic", "Gambia", "Maldives", "Netherlands",
@@ -71,8 +71,11 @@ WITH_ARTICLE = (
 )  # fmt: skip
 
 
-def facts() -> pd.DataFrame:
-    """About 1,000 questions in seven relations; columns question, aliases, group, frame."""
+def build_facts() -> pd.DataFrame:
+    """About 1,000 questions of seven relations.
+
+    Returns question, aliases (right answers), group (the relation), frame.
+    """
     rows = [*_countries(), *_elements(), *_states()]
     return pd.DataFrame(rows, columns=["question", "aliases", "group", "frame"])
 
@@ -97,7 +100,7 @@ def _countries():
         currencies = [get_currency_name(currency, locale="en") for currency in codes]
         yield (
             f"What is the currency of {place}?",
-            # "Fiji dollar", "Fijian dollar" and "dollar" name one thing: the unit decides.
+            # "Fiji dollar", "Fijian dollar" and "dollar" mean the same: the unit decides.
             currencies + [currency.split()[-1] for currency in currencies],
             "currency",
             f"The currency of {place} is",
@@ -108,12 +111,14 @@ def _countries():
             "continent",
             f"The continent of {place} is",
         )
-        tongues = get_official_languages(code, de_facto=True)
-        spoken = [name for tongue in tongues if (name := languages.get(tongue.split("_")[0]))]
+        locales = get_official_languages(code, de_facto=True)
+        official = [name for tag in locales if (name := languages.get(tag.split("_")[0]))]
         yield (
             f"What is the official language of {place}?",
-            # Several scripts of one language are one answer.
-            list(dict.fromkeys(alias for name in spoken for alias in LANGUAGES.get(name, [name]))),
+            # A language in several scripts is one answer.
+            list(
+                dict.fromkeys(other for name in official for other in LANGUAGES.get(name, [name]))
+            ),
             "language",
             f"The official language of {place} is",
         )

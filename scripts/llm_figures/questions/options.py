@@ -1,10 +1,14 @@
-"""Options of the questions and of the exact answers in what a model says."""
+"""Options of questions, and of exact answers within generated answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from llm_figures.core.options import AnyText, Holds, Integer, Options, Says
+from llm_figures.core.result_folders import at_home
+
+# Keys of `Dataset` that name a column.
+COLUMNS = ("question", "answer", "id", "group", "frame", "label")
 
 _QUOTE = """\
 Q: What is the capital of Greenland?
@@ -52,7 +56,7 @@ class Dataset(Options):
     ) = None
     """Its pinned commit
 
-    The pinned revision of repo."""
+    The pinned commit of repo."""
 
     file: AnyText | None = None
     """Its file, or data/train-*.parquet
@@ -85,22 +89,36 @@ class Dataset(Options):
     what follows the frame; see exact_answer."""
 
     label: AnyText | None = None
-    """Column of ready-made judgements of this model's answers
+    """Column of labels of this model's answers
 
-    Name of the column of ready-made judgements of this model's answers: true or false, right or
-    wrong, 1 or 0. They replace the comparison with the right answers."""
+    Name of the column of labels, existing judgements of this model's answers: true or false, right
+    or wrong, 1 or 0. They replace the comparison with the right answers."""
 
     hold_out: AnyText | None = None
-    """Another file; probes are then fitted on the rest and scored on it
+    """Another file: probes train on all other questions and are tested on it
 
-    Another file of the same columns, a path or a file of repo. Probes are then fitted on all
-    other questions and scored on these."""
+    Another file with the same columns, a path or a file of repo. Probes then train on all other
+    questions and are tested on these."""
 
     limit: Annotated[Integer, Field(ge=40)] | None = None
     """Number of questions, sampled with seed; null takes all."""
 
     seed: Annotated[Integer, Field(ge=0)] = 0
     """Seed of that sample."""
+
+    def resolved(self) -> Self:
+        """The same dataset with `source` auto resolved and ~ in paths expanded."""
+        source = self.source
+        if source == "auto":
+            source = "path" if self.path is not None else "facts" if self.repo is None else "hub"
+        if source != "path":
+            return self.changed(source=source)
+        path, hold_out = (file and at_home(file) for file in (self.path, self.hold_out))
+        return self.changed(source=source, path=path, hold_out=hold_out)
+
+    def columns(self) -> dict[str, str]:
+        """{key: column} of the keys that name a column, such as question and answer."""
+        return {key: column for key in COLUMNS if (column := getattr(self, key)) is not None}
 
 
 class ExactAnswer(Options):
@@ -109,23 +127,23 @@ class ExactAnswer(Options):
     method: Literal["auto", "frame", "sentence", "line", "regex", "model"] = "auto"
     """frame, sentence, line, regex, model; auto: frame if there is one, else sentence
 
-    frame takes what follows the question's frame, up to the end of the sentence. sentence and line
-    take the answer's first. regex takes what pattern finds. model asks the model to quote it. auto
-    is frame where a question has one, else sentence."""
+    frame takes the text after the question's frame, up to the end of the sentence. sentence takes
+    the answer's first sentence, line its first line, and regex the match of pattern. model asks the
+    model to quote its exact answer. auto is frame if a question has one, else sentence."""
 
     pattern: AnyText | None = None
-    """Of regex
+    """For regex
 
-    Of regex: its first group, or all it matches, is the exact answer."""
+    For regex: its first group, or else its whole match, is the exact answer."""
 
     prompt: Annotated[AnyText, Holds(("{question}", "{answer}"))] = _QUOTE
-    """Of model
+    """For model
 
-    Of model: how the model is asked. {question} and {answer} stand for the question and the model's
-    answer. Plain text, whatever prompt.style is. What the model says up to a new line must occur in
-    the answer."""
+    For model: the request for a quote, in which {question} and {answer} stand for the question and
+    the model's answer. It is plain text, whatever prompt.style is. The quote ends at a new line and
+    must occur in the answer."""
 
     max_new_tokens: Annotated[Integer, Field(ge=1, le=512)] = 16
-    """Of model
+    """For model
 
-    Of model: how long the quote may be."""
+    For model: the longest quote, in tokens."""

@@ -1,6 +1,6 @@
-"""Files of questions: where they are, which columns they have, and their rows.
+"""Files of questions: their paths, columns and rows.
 
-Light enough for the reading of the Snakefile: whatever is heavy is imported where it is used.
+Imported while the Snakefile is read, so heavy libraries are imported where they are used.
 """
 
 import csv
@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.result_folders import at_home
 from llm_figures.core.text_files import json_rows, text_lines
+from llm_figures.questions.options import Dataset
 
 KINDS = (".csv", ".jsonl", ".parquet", ".tsv")
-# Keys of the config's `dataset` that name a column.
-COLUMNS = ("question", "answer", "id", "group", "frame", "label")
-# The columns of a JSONL file are the keys of so many of its rows: a null is often left out.
+# The columns of a JSONL file are the keys of its first rows: a null is often left out.
 SAMPLE = 100
 
 
 class QuestionFile(NamedTuple):
     """A file of questions on this machine.
 
-    name: its name, on the hub its path in the repository. shown: how messages call it. key: the
-    config's key that names it.
+    name: its name; on the hub, its path in the repository.
+    shown: its name in messages.
+    key: the option of `dataset` that names it.
     """
 
     path: Path
@@ -36,52 +35,43 @@ class QuestionFile(NamedTuple):
 
     @property
     def where(self) -> str:
-        """How messages about the file as a whole begin."""
+        """The beginning of messages about the whole file."""
         return f"config: dataset.{self.key}: {self.shown}"
 
 
-def dataset_source(dataset: dict) -> str:
-    """Where the questions of the config's `dataset` come from: facts, path or hub."""
-    if dataset["source"] != "auto":
-        return dataset["source"]
-    if dataset["path"] is not None:
-        return "path"
-    return "facts" if dataset["repo"] is None else "hub"
+def find_question_files(dataset: Dataset, held_out: bool = False) -> list[QuestionFile]:
+    """The files of the training questions, or those of the held-out ones.
 
-
-def question_files(dataset: dict, held_out: bool = False) -> list[QuestionFile]:
-    """The files with the training questions, or those with the held-out ones.
-
-    dataset: of source path or hub; files of the hub are downloaded unless they are in its cache.
+    dataset: resolved, of source path or hub; files of the hub are downloaded unless cached.
 
     Raises:
         UserError: see `hub.fetch_files`.
     """
-    if dataset_source(dataset) == "path":
+    if dataset.source == "path":
         key = "hold_out" if held_out else "path"
-        path = Path(at_home(dataset[key]))
+        path = Path(getattr(dataset, key))
         return [QuestionFile(path, path.name, str(path), key)]
 
     from llm_figures.models.hub import fetch_files
 
     key = "hold_out" if held_out else "file"
-    repo, revision = dataset["repo"], dataset["revision"]
-    where = f"config: dataset.{key}: {repo} at revision {revision}"
-    files = fetch_files(repo, revision, dataset[key], where, kind="dataset")
-    return [QuestionFile(path, name, f"{repo}: {name}", key) for name, path in files.items()]
+    where = f"config: dataset.{key}: {dataset.repo} at revision {dataset.revision}"
+    files = fetch_files(
+        dataset.repo, dataset.revision, getattr(dataset, key), where, kind="dataset"
+    )
+    return [
+        QuestionFile(path, name, f"{dataset.repo}: {name}", key) for name, path in files.items()
+    ]
 
 
-def column_problems(dataset: dict, file: QuestionFile) -> Iterator[str]:
+def column_problems(dataset: Dataset, file: QuestionFile) -> Iterator[str]:
     """One line for each column that `dataset` names and `file` lacks; one if it is unreadable."""
     try:
-        columns = dataset_columns(file)
+        columns = read_columns(file)
     except UserError as error:
         yield str(error)
         return
-    for key in COLUMNS:
-        column = dataset[key]
-        if column is None:
-            continue
+    for key, column in dataset.columns().items():
         if column not in columns and _outer(column, file) not in columns:
             yield (
                 f"config: dataset.{key}: {file.shown} has no column {column!r}; "
@@ -91,8 +81,8 @@ def column_problems(dataset: dict, file: QuestionFile) -> Iterator[str]:
             yield f"config: dataset.{key}: {file.shown} has more than one column {column!r}"
 
 
-def dataset_columns(file: QuestionFile) -> list[str]:
-    """Column names of a CSV, TSV, JSONL or Parquet file, reading no more than its beginning.
+def read_columns(file: QuestionFile) -> list[str]:
+    """Column names of a CSV, TSV, JSONL or Parquet file; only its beginning is read.
 
     Raises:
         UserError: a file that is missing, empty, damaged or of another kind.
@@ -114,10 +104,10 @@ def dataset_columns(file: QuestionFile) -> list[str]:
     return columns
 
 
-def question_rows(file: QuestionFile, columns: list[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a file that has `columns`: {column: value}, the row's own type kept.
+def read_rows(file: QuestionFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield each row as {column: value}, the value's type unchanged.
 
-    A cell of a CSV or TSV file is text. A key that a JSONL row lacks is None. In JSONL and Parquet
+    Cells of CSV and TSV files are text. A key that a JSONL row lacks is None. In JSONL and Parquet
     "answer.aliases" is the field aliases of the column answer.
 
     Raises:
@@ -150,7 +140,7 @@ def question_rows(file: QuestionFile, columns: list[str]) -> Iterator[dict[str, 
 
 
 def _outer(column: str, file: QuestionFile) -> str:
-    """The column that "answer.aliases" is a field of, where a file's kind has fields."""
+    """The column of which "answer.aliases" is a field, in kinds of files that have fields."""
     nested = file.path.suffix.lower() in (".jsonl", ".parquet")
     return column.split(".")[0] if nested else column
 
@@ -165,7 +155,7 @@ def _field(row: dict[str, Any], column: str) -> Any:
 
 @contextmanager
 def _readable(path: Path, where: str) -> Iterator[None]:
-    """Whatever goes wrong with opening and decoding a file within is one line."""
+    """Turn errors of opening and decoding a file into one line."""
     kind = path.suffix.lower()
     try:
         if path.is_dir():
@@ -181,7 +171,7 @@ def _readable(path: Path, where: str) -> Iterator[None]:
 
 
 def _records(path: Path, where: str) -> Iterator[tuple[int, list[str]]]:
-    """(line where it begins, cells) of every record of a CSV or TSV file, the header first."""
+    """Yield (first line, cells) of every record of a CSV or TSV file, the header first."""
     csv.field_size_limit(sys.maxsize)  # a cell may hold a long context
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     reader = csv.reader(text_lines(path, where), delimiter=delimiter, strict=True)

@@ -32,7 +32,7 @@ from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
 from llm_figures.questions.options import Dataset, ExactAnswer
-from llm_figures.questions.question_files import column_problems, dataset_source, question_files
+from llm_figures.questions.question_files import column_problems, find_question_files
 from llm_figures.questions.spans import check_pattern
 
 __all__ = [
@@ -268,10 +268,6 @@ def _differences(value: Any, other: Any, key: str = "") -> Iterator[str]:
 
 def _resolve(config: Config) -> Config:
     """Resolve the source of the questions, the probe's tokens, stop strings and paths."""
-    dataset = config.dataset.changed(source=dataset_source(config.dataset.plain()))
-    if dataset.source == "path":
-        homes = {key: getattr(dataset, key) for key in ("path", "hold_out")}
-        dataset = dataset.changed(**{key: path and at_home(path) for key, path in homes.items()})
     auc, curves = config.figures.probe_auc, config.figures.probe_curves
     if auc.tokens is None:
         auc = auc.changed(tokens=tuple(TOKENS[config.probe.preset]))
@@ -280,7 +276,7 @@ def _resolve(config: Config) -> Config:
         curves = curves.changed(tokens=key or auc.tokens[: len(KEY_TOKENS)])
     return config.changed(
         result_folders=tuple(map(folder_path, config.result_folders)),
-        dataset=dataset,
+        dataset=config.dataset.resolved(),
         prompt=config.prompt.changed(stop=config.prompt.stop_strings()),
         figures=config.figures.changed(probe_auc=auc, probe_curves=curves),
     )
@@ -501,9 +497,9 @@ def _dataset_problems(options: Dataset) -> Iterator[str]:
     for key in missing:
         yield f"config: dataset.{key}: missing; source: {source} needs {', '.join(needed)}"
     if source == "path" and not missing:
-        held_out = () if options.hold_out is None else question_files(dataset, held_out=True)
-        for file in (*question_files(dataset), *held_out):
-            yield from column_problems(dataset, file)
+        held_out = () if options.hold_out is None else find_question_files(options, held_out=True)
+        for file in (*find_question_files(options), *held_out):
+            yield from column_problems(options, file)
 
 
 def _read_yaml(path: Path) -> Any:

@@ -577,7 +577,7 @@ QUESTIONS = 400
 def probed(columns, folds=2, twins=None):
     """Scores, predictions and answers of probes: {token: scores [layers, questions]}."""
     answers = pd.DataFrame({"question_id": np.arange(QUESTIONS)})
-    answers["twin"] = np.arange(QUESTIONS) if twins is None else twins
+    answers["split_group"] = np.arange(QUESTIONS) if twins is None else twins
     answers["correct"] = np.arange(QUESTIONS) % 2 == 0
     told, scores = [], []
     wrong = (~answers["correct"]).to_numpy().astype(int)

@@ -11,7 +11,8 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job
 from llm_figures.inference.batching import with_oom_backoff
-from llm_figures.inference.generation import Decoding, generate
+from llm_figures.inference.generation import generate
+from llm_figures.inference.options import Sampling
 from llm_figures.probe.hidden_states import extract_hidden_states
 from llm_figures.probe.p_true import compute_p_true
 
@@ -31,7 +32,7 @@ def crowded(most, model=None):
     return model
 
 
-def generated(model, batch_size, **decoding):
+def generate_answers(model, batch_size, **sampling):
     batches = generate(
         model,
         tiny.tokenizer(),
@@ -39,7 +40,7 @@ def generated(model, batch_size, **decoding):
         stop=["\n"],
         max_new_tokens=6,
         batch_size=batch_size,
-        decoding=Decoding(**decoding),
+        sampling=Sampling(**sampling),
     )
     return [answer for batch in batches for answer in batch]
 
@@ -55,35 +56,35 @@ def states(model, batch_size):
 
 
 @pytest.fixture
-def told(caplog, monkeypatch):
-    """What was logged, as text."""
+def logged(caplog, monkeypatch):
+    """Captures what is logged."""
     monkeypatch.setattr(logging.getLogger("llm_figures"), "propagate", True)
     caplog.set_level(logging.INFO, "llm_figures")
     return caplog
 
 
-@pytest.mark.parametrize("decoding", [{}, {"temperature": 1.0, "seed": 3}])
-def test_answers_are_those_of_the_smaller_batch(decoding, told):
-    found = generated(crowded(4), 16, **decoding)
-    assert found == generated(tiny.model(), 4, **decoding)
-    assert sorted(answer.index for answer in found) == list(range(len(PROMPTS)))
-    assert "CUDA out of memory with 16 sequences; going on with 8" in told.text
-    assert told.text.count("CUDA out of memory") == 2  # 16, 8; never tried again
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3}])
+def test_answers_are_those_of_the_smaller_batch(sampling, logged):
+    answers = generate_answers(crowded(4), 16, **sampling)
+    assert answers == generate_answers(tiny.model(), 4, **sampling)
+    assert sorted(answer.index for answer in answers) == list(range(len(PROMPTS)))
+    assert "CUDA out of memory with 16 sequences; going on with 8" in logged.text
+    assert logged.text.count("CUDA out of memory") == 2  # 16, 8; never tried again
 
 
-def test_states_are_those_of_the_smaller_batch(told):
-    found, expected = states(crowded(4), 16), states(tiny.model(), 4)
-    assert set(found) == set(expected)
+def test_states_are_those_of_the_smaller_batch(logged):
+    actual, expected = states(crowded(4), 16), states(tiny.model(), 4)
+    assert set(actual) == set(expected)
     for column in expected:
-        np.testing.assert_array_equal(found[column], expected[column])
-    assert "going on with 4" in told.text
+        np.testing.assert_array_equal(actual[column], expected[column])
+    assert "going on with 4" in logged.text
 
 
 def test_p_true_is_that_of_the_smaller_batch():
-    def asked(model, batch_size):
+    def shares(model, batch_size):
         return list(compute_p_true(model, PROMPTS, 5, 6, batch_size=batch_size))
 
-    assert asked(crowded(4), 16) == asked(tiny.model(), 4)
+    assert shares(crowded(4), 16) == shares(tiny.model(), 4)
 
 
 def test_nothing_is_lost_or_done_twice():
@@ -97,8 +98,8 @@ def test_nothing_is_lost_or_done_twice():
         return batch
 
     batches = [list(range(at, at + 8)) for at in range(0, 40, 8)] + [[40, 41, 42]]
-    found = [item for batch, _ in with_oom_backoff(batches, compute) for item in batch]
-    assert found == done == list(range(43))
+    results = [item for batch, _ in with_oom_backoff(batches, compute) for item in batch]
+    assert results == done == list(range(43))
     assert tried[:3] == [8, 4, 2]
     assert set(tried[3:]) == {2, 1}
 

@@ -1,4 +1,4 @@
-"""Facts taught to a tiny model: what is trained, what is not, and that it repeats to the bit."""
+"""Fine-tuning a tiny model on facts: what is trained, what is not, and bitwise repeatability."""
 
 import hashlib
 import json
@@ -14,85 +14,91 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference.finetuning import (
     Example,
-    _batches,
-    answer_losses,
-    examples,
+    _draw_batches,
+    build_examples,
+    compute_losses,
     finetune,
-    finetuned,
+    finetune_on_facts,
     mean_losses,
-    save,
-    taught_questions,
-    trained_parameters,
+    save_model,
+    select_parameters,
+    split_facts,
 )
+from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.models.options import FactGroup
-from llm_figures.questions.facts import facts
-from llm_figures.questions.training_page import training_page, training_table
+from llm_figures.models.options import FactGroup, FinetunedModel
+from llm_figures.questions.facts import build_facts
+from llm_figures.questions.training_page import render_training_page, tabulate_training
 from llm_figures.workflow.config import add_bases, check_config
 
-PROMPT = {
-    "style": "few_shot",
-    "preamble": "Q: What is the capital of France?\nA: The capital of France is Paris.\n\n",
-    "template": "Q: {question}\nA:",
-    "stop": "auto",
-}
-OPTIONS = {"steps": 12, "batch_size": 4, "learning_rate": 0.003, "seed": 0, "train": "all"}
+PROMPT = Prompt(
+    preamble="Q: What is the capital of France?\nA: The capital of France is Paris.\n\n"
+)
+OPTIONS = FinetunedModel(
+    source="finetune",
+    base="tiny",
+    groups=["capital", "symbol"],
+    share=0.05,
+    steps=12,
+    batch_size=4,
+    learning_rate=0.003,
+)
 
 
 @pytest.fixture(scope="module")
 def table():
-    return taught_questions(facts(), ["capital", "symbol"], 0.05, seed=0)
+    return split_facts(build_facts(), OPTIONS)
 
 
 @pytest.fixture(scope="module")
-def asked(table):
+def examples(table):
     rows = table[table["trained"]].iloc[:8]
-    return examples(tiny.tokenizer(), PROMPT, rows["question"].tolist(), rows["answer"].tolist())
+    return build_examples(
+        tiny.tokenizer(), PROMPT, rows["question"].tolist(), rows["answer"].tolist()
+    )
 
 
 def test_a_share_of_each_group_is_trained_and_the_choice_repeats(table):
-    sizes = facts()["group"].value_counts()
+    sizes = build_facts()["group"].value_counts()
     assert set(table["group"]) == {"capital", "symbol"}
     for group, rows in table.groupby("group"):
         assert len(rows) == sizes[group]
         assert rows["trained"].sum() == round(0.05 * sizes[group])
-    again = taught_questions(facts(), ["capital", "symbol"], 0.05, seed=0)
-    pd.testing.assert_frame_equal(table, again)
-    other = taught_questions(facts(), ["capital", "symbol"], 0.05, seed=1)
+    pd.testing.assert_frame_equal(table, split_facts(build_facts(), OPTIONS))
+    other = split_facts(build_facts(), OPTIONS.changed(seed=1))
     assert (table["trained"] != other["trained"]).any()
-    # another group beside them does not change what is trained of these
-    more = taught_questions(facts(), ["capital", "symbol", "currency"], 0.05, seed=0)
+    # a further group does not change which questions of these are trained
+    more = split_facts(build_facts(), OPTIONS.changed(groups=("capital", "symbol", "currency")))
     assert set(more.loc[more["trained"], "question"]) > set(table.loc[table["trained"], "question"])
-    assert taught_questions(facts(), None, 1.0, 0)["trained"].all()
+    assert split_facts(build_facts(), OPTIONS.changed(groups=None, share=1.0))["trained"].all()
     france = table.set_index("question").loc["What is the capital of France?"]
     assert france["answer"] == "The capital of France is Paris."
 
 
-def test_facts_are_asked_as_the_probes_questions_and_answered_up_to_the_stop():
+def test_examples_have_the_format_of_the_probes_questions_and_end_at_the_stop():
     tokenizer = tiny.tokenizer()
-    (one,) = examples(tokenizer, PROMPT, ["Who?"], ["It is me."])
-    assert tokenizer.decode(one.prompt) == PROMPT["preamble"] + "Q: Who?\nA:"
+    (one,) = build_examples(tokenizer, PROMPT, ["Who?"], ["It is me."])
+    assert tokenizer.decode(one.prompt) == PROMPT.preamble + "Q: Who?\nA:"
     assert tokenizer.decode(one.answer) == " It is me.\n"
     tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
-    chat = {"style": "chat", "system": None, "user": "{question}", "stop": "auto"}
-    (one,) = examples(tokenizer, chat, ["Who?"], ["It is me."])
+    (one,) = build_examples(tokenizer, Prompt(style="chat"), ["Who?"], ["It is me."])
     assert tokenizer.decode(one.prompt) == "<Who?>"
     assert tokenizer.decode(one.answer) == "It is me.<end>"
     with pytest.raises(UserError, match="fine-tuning: the prompt's .* choose a shorter prompt"):
-        examples(tokenizer, PROMPT, ["Who?"], ["It is me."], longest=30)
+        build_examples(tokenizer, PROMPT, ["Who?"], ["It is me."], context=30)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gpt2"])
-def test_losses_and_gradients_are_those_of_whole_sequences(family, asked):
+def test_losses_and_gradients_are_those_of_whole_sequences(family, examples):
     """Without a shared prefix, a batch, or padding: one sequence after the other."""
     model = tiny.model(family)
-    prefix = shared_prefix([one.prompt for one in asked])
+    prefix = shared_prefix([one.prompt for one in examples])
     assert len(prefix) > 20
-    totals, counts = answer_losses(model, prefix, asked)
+    totals, counts = compute_losses(model, prefix, examples)
     totals.sum().backward()
-    found = {name: weights.grad.clone() for name, weights in model.named_parameters()}
+    gradients = {name: weights.grad.clone() for name, weights in model.named_parameters()}
     model.zero_grad()
-    for index, one in enumerate(asked):
+    for index, one in enumerate(examples):
         ids = torch.tensor([[*one.prompt, *one.answer]])
         logits = model(ids).logits[0, len(one.prompt) - 1 : -1]
         expected = torch.nn.functional.cross_entropy(
@@ -103,16 +109,15 @@ def test_losses_and_gradients_are_those_of_whole_sequences(family, asked):
         expected.backward()
     for name, weights in model.named_parameters():
         scale = weights.grad.abs().max()
-        torch.testing.assert_close(found[name], weights.grad, atol=1e-4 * scale, rtol=1e-3)
+        torch.testing.assert_close(gradients[name], weights.grad, atol=1e-4 * scale, rtol=1e-3)
 
 
 def test_the_loss_falls_more_on_trained_facts_than_on_held_out_ones(table):
     held_out = table[~table["trained"]].iloc[:15]
     rows = pd.concat([table[table["trained"]], held_out])
     model = tiny.model()
-    result, losses = finetuned(
-        model, tiny.tokenizer(), rows, PROMPT, {**OPTIONS, "steps": 40, "batch_size": 8}
-    )
+    options = OPTIONS.changed(steps=40, batch_size=8)
+    result, losses = finetune_on_facts(model, tiny.tokenizer(), rows, PROMPT, options)
     assert len(losses) == 40
     assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
     fall = (result["loss_before"] - result["loss_after"]).groupby(result["trained"]).mean()
@@ -121,48 +126,47 @@ def test_the_loss_falls_more_on_trained_facts_than_on_held_out_ones(table):
 
 
 def test_every_example_comes_once_before_any_comes_again():
-    batches = list(_batches(10, steps=7, batch_size=4, seed=0))
+    batches = list(_draw_batches(10, steps=7, batch_size=4, seed=0))
     assert list(map(len, batches)) == [4] * 7
     together = [index for batch in batches for index in batch]
     assert sorted(together[:10]) == sorted(together[10:20]) == list(range(10))
     assert together[:10] != together[10:20]
-    assert batches == list(_batches(10, 7, 4, 0)) != list(_batches(10, 7, 4, 1))
+    assert batches == list(_draw_batches(10, 7, 4, 0)) != list(_draw_batches(10, 7, 4, 1))
 
 
-def test_held_out_facts_move_nothing(asked):
-    """The trained model is the same whatever is held out beside what is trained."""
+def test_held_out_facts_do_not_change_the_trained_model(examples):
     weights = []
     for length in (4, 8):
         model = tiny.model()
-        mean_losses(model, asked[:length], 4)
-        finetune(model, asked[:4], **OPTIONS)
+        mean_losses(model, examples[:length], 4)
+        finetune(model, examples[:4], OPTIONS)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_two_trainings_give_the_same_bytes(asked, tmp_path):
+def test_two_trainings_give_the_same_bytes(examples, tmp_path):
     digests = []
     for run in ("a", "b"):
         model = tiny.model(tie_word_embeddings=True)
-        finetune(model, asked, **OPTIONS)
-        save(model, tiny.tokenizer(), tmp_path / run)
+        finetune(model, examples, OPTIONS)
+        save_model(model, tiny.tokenizer(), tmp_path / run)
         data = (tmp_path / run / "model.safetensors").read_bytes()
         digests.append(hashlib.sha256(data).hexdigest())
     assert digests[0] == digests[1]
     other = tiny.model(tie_word_embeddings=True)
-    finetune(other, asked, **{**OPTIONS, "seed": 1})
-    save(other, tiny.tokenizer(), tmp_path / "c")
+    finetune(other, examples, OPTIONS.changed(seed=1))
+    save_model(other, tiny.tokenizer(), tmp_path / "c")
     data = (tmp_path / "c" / "model.safetensors").read_bytes()
     assert hashlib.sha256(data).hexdigest() != digests[0]
 
 
-def test_tied_weights_stay_tied(asked, tmp_path):
+def test_tied_weights_stay_tied(examples, tmp_path):
     model = tiny.model(tie_word_embeddings=True)
     before = model.get_input_embeddings().weight.detach().clone()
-    finetune(model, asked, **OPTIONS)
+    finetune(model, examples, OPTIONS)
     assert model.lm_head.weight is model.get_input_embeddings().weight
     assert not torch.equal(model.lm_head.weight, before)
-    save(model, tiny.tokenizer(), tmp_path)
+    save_model(model, tiny.tokenizer(), tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
@@ -171,45 +175,45 @@ def test_tied_weights_stay_tied(asked, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("train", "parts"),
+    ("train", "projections"),
     [
         ("attention", {"q_proj", "k_proj", "v_proj", "o_proj"}),
         ("mlp", {"gate_proj", "up_proj", "down_proj"}),
     ],
 )
-def test_only_what_is_to_be_trained_changes(asked, train, parts):
+def test_only_the_chosen_projections_change(examples, train, projections):
     model = tiny.model()
     before = {name: weights.clone() for name, weights in model.state_dict().items()}
-    finetune(model, asked, **{**OPTIONS, "train": train})
+    finetune(model, examples, OPTIONS.changed(train=train))
     changed = {
         name
         for name, weights in model.state_dict().items()
         if not torch.equal(weights, before[name])
     }
-    assert {name.split(".")[-2] for name in changed} == parts
-    assert len(changed) == 3 * len(parts)
+    assert {name.split(".")[-2] for name in changed} == projections
+    assert len(changed) == 3 * len(projections)
 
 
 @pytest.mark.parametrize(("family", "count"), [("gpt2", 2), ("neox", 2), ("gpt_oss", 4)])
 def test_projections_of_other_families_are_found(family, count):
     model = tiny.model(family)
-    found = trained_parameters(model, "attention")
-    linear = {name.rsplit(".", 1)[0] for name in found}
+    parameters = select_parameters(model, "attention")
+    linear = {name.rsplit(".", 1)[0] for name in parameters}
     assert len(linear) == 3 * count
-    assert not any("mlp" in name for name in found)
+    assert not any("mlp" in name for name in parameters)
 
 
-def test_a_loss_that_is_no_number_is_one_clear_line(asked):
+def test_a_loss_that_is_not_finite_is_one_clear_line(examples):
     model = tiny.model()
     with torch.no_grad():
         model.lm_head.weight[0, 0] = float("nan")
     with pytest.raises(UserError, match="the loss of step 1 is nan; lower learning_rate"):
-        finetune(model, asked, **OPTIONS)
+        finetune(model, examples, OPTIONS)
 
 
 def test_an_example_of_one_token_after_the_prefix():
     one = Example([5, 6, 7, 8, 9], [10])
-    totals, counts = answer_losses(tiny.model(), [5, 6, 7, 8], [one, one])
+    totals, counts = compute_losses(tiny.model(), [5, 6, 7, 8], [one, one])
     assert counts.tolist() == [1, 1]
     assert totals[0].item() == pytest.approx(totals[1].item())
 
@@ -269,11 +273,11 @@ def test_bases_come_with_their_models(default_config, root):
 
 
 def test_the_groups_that_can_be_named_are_those_of_the_facts():
-    assert set(get_args(FactGroup)) == set(facts()["group"])
+    assert set(get_args(FactGroup)) == set(build_facts()["group"])
 
 
 def test_answers_before_and_after_by_what_was_trained():
-    taught = pd.DataFrame(
+    facts = pd.DataFrame(
         {
             "question": ["a", "b", "c"],
             "trained": [True, True, False],
@@ -283,10 +287,10 @@ def test_answers_before_and_after_by_what_was_trained():
     )
     before = pd.DataFrame({"question": list("abcd"), "correct": [False, True, False, True]})
     after = pd.DataFrame({"question": list("abcd"), "correct": [True, True, False, False]})
-    table = training_table(taught, before, after).set_index("kind")
+    table = tabulate_training(facts, before, after).set_index("kind")
     assert table.loc["trained"].tolist() == [2, 3.0, 1.0, 2, 1, 2, 1, 0]
     assert table.loc["held out"].tolist() == [1, 3.0, 2.5, 1, 0, 0, 0, 0]
-    others = table.loc["of other groups, never trained"]
-    assert others[["asked", "right_before", "right_after", "became_wrong"]].tolist() == [1, 1, 0, 1]
-    page = training_page(table.reset_index(), "mine", "base")
+    others = table.loc["other groups, not trained"]
+    assert others.tolist()[3:] == [1, 1, 0, 0, 1]
+    page = render_training_page(table.reset_index(), "mine", "base")
     assert "| trained | 3.000 | 1.000 | 2 | 1 (50%) | 2 (100%) | 1 | 0 |" in page

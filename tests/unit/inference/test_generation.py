@@ -5,7 +5,13 @@ import pytest
 import torch
 
 import tiny
-from llm_figures.inference.generation import Decoding, _generation, equal_lengths, generate
+from llm_figures.inference.generation import (
+    _cut_at_stop,
+    batch_by_length,
+    choose_tokens,
+    generate,
+)
+from llm_figures.inference.options import Sampling
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.probe.token_positions import locate_named_tokens
 
@@ -35,8 +41,8 @@ def answers(model, tokenizer, ids, **settings):
 
 def test_answers_are_those_of_transformers_own_greedy_search(model, tokenizer):
     ids = prompts(tokenizer)
-    found = answers(model, tokenizer, ids, batch_size=3)
-    assert sorted(found) == list(range(len(QUESTIONS)))
+    generated = answers(model, tokenizer, ids, batch_size=3)
+    assert sorted(generated) == list(range(len(QUESTIONS)))
     for index, prompt in enumerate(ids):
         with torch.inference_mode():
             expected = model.generate(
@@ -46,8 +52,8 @@ def test_answers_are_those_of_transformers_own_greedy_search(model, tokenizer):
                 do_sample=False,
             )[0, len(prompt) :].tolist()
         text = tokenizer.decode([token for token in expected if token != tokenizer.eos_token_id])
-        assert found[index].text == text.split("\n")[0]
-        assert found[index].answer_ids == expected[: len(found[index].answer_ids)]
+        assert generated[index].text == text.split("\n")[0]
+        assert generated[index].answer_ids == expected[: len(generated[index].answer_ids)]
 
 
 def same(left, right):
@@ -81,12 +87,12 @@ def test_log_probabilities_are_those_of_a_plain_pass(model, tokenizer):
 
 def test_samples_repeat_with_their_seed_whatever_batch_or_shard_they_are_in(model, tokenizer):
     ids = prompts(tokenizer)
-    warm = Decoding(temperature=1.0, top_p=0.95, seed=3)
-    first = answers(model, tokenizer, ids, batch_size=9, decoding=warm)
-    same(first, answers(model, tokenizer, ids, batch_size=2, decoding=warm))
-    alone = answers(model, tokenizer, ids[4:5], batch_size=1, decoding=warm, keys=[4])
+    warm = Sampling(temperature=1.0, top_p=0.95, seed=3)
+    first = answers(model, tokenizer, ids, batch_size=9, sampling=warm)
+    same(first, answers(model, tokenizer, ids, batch_size=2, sampling=warm))
+    alone = answers(model, tokenizer, ids[4:5], batch_size=1, sampling=warm, keys=[4])
     assert alone[0].answer_ids == first[4].answer_ids
-    other = answers(model, tokenizer, ids, batch_size=9, decoding=Decoding(temperature=1.0, seed=4))
+    other = answers(model, tokenizer, ids, batch_size=9, sampling=Sampling(temperature=1.0, seed=4))
     assert [answer.answer_ids for answer in first.values()] != [
         answer.answer_ids for answer in other.values()
     ]
@@ -96,16 +102,18 @@ def test_sampling_follows_the_probabilities_of_the_nucleus():
     probabilities = np.array([0.05, 0.5, 0.3, 0.15])
     logits = torch.tensor([[math.log(p) for p in probabilities]]).repeat(4000, 1)
     draws = [np.random.default_rng([0, key]) for key in range(4000)]
-    counts = np.bincount(Decoding(1.0).choose(logits, draws)[:, 0], minlength=4) / 4000
+    tokens = choose_tokens(logits, Sampling(temperature=1), draws)
+    counts = np.bincount(tokens[:, 0], minlength=4) / 4000
     np.testing.assert_allclose(counts, probabilities, atol=0.03)
     draws = [np.random.default_rng([1, key]) for key in range(4000)]
-    nucleus = Decoding(1.0, top_p=0.75).choose(logits, draws)[:, 0]
+    nucleus = choose_tokens(logits, Sampling(temperature=1, top_p=0.75), draws)[:, 0]
     np.testing.assert_allclose(
         np.bincount(nucleus, minlength=4) / 4000, [0, 0.625, 0.375, 0], atol=0.03
     )
-    cold = Decoding(0.1).choose(logits, [np.random.default_rng([2, k]) for k in range(4000)])
+    draws = [np.random.default_rng([2, key]) for key in range(4000)]
+    cold = choose_tokens(logits, Sampling(temperature=0.1), draws)
     assert (cold == 1).float().mean() > 0.98
-    assert (Decoding().choose(logits, []) == 1).all()
+    assert (choose_tokens(logits, Sampling(), []) == 1).all()
 
 
 def test_token_offsets_cover_the_text(model, tokenizer):
@@ -130,7 +138,7 @@ def test_the_stop_is_no_part_of_the_answer(model, tokenizer):
 
 def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
     ids = tokenizer(" is Łódź.")["input_ids"]
-    answer = _generation(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
+    answer = _cut_at_stop(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
     assert len(answer.answer_ids) > len(answer.text) - 3  # every accented letter is two tokens
     positions = locate_named_tokens(0, answer.starts, answer.ends, (4, 8))
     first = positions["exact_answer_first"]
@@ -144,7 +152,7 @@ def test_no_questions_give_no_batches(model, tokenizer):
 
 def test_batches_hold_one_length_and_the_prefix_leaves_a_token():
     sequences = [[1, 2, 3], [1, 2], [1, 2, 4], [1, 2, 5]]
-    assert equal_lengths(sequences, 2) == [[1], [0, 2], [3]]
+    assert batch_by_length(sequences, 2) == [[1], [0, 2], [3]]
     assert shared_prefix([[1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 4, 5, 7]]) == [1, 2, 3, 4]
     assert shared_prefix([[1, 2, 3, 4], [1, 2, 3, 4, 5]]) == []
     assert shared_prefix([[1, 2, 3, 4, 5]] * 2) == [1, 2, 3, 4]

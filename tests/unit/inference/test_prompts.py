@@ -3,16 +3,14 @@ import torch
 
 import tiny
 from llm_figures.core.errors import UserError
-from llm_figures.inference.prompts import fill, plain_ids, question_ids, stop_strings, too_long
+from llm_figures.inference.options import Prompt
+from llm_figures.inference.prompts import fill, tokenize_questions, tokenize_texts, too_long
 from llm_figures.probe.p_true import compute_p_true, split_choices
 
 PROMPT = {
-    "style": "few_shot",
     "preamble": "Q: one?\nA: {question}\n",
     "template": "Q: {question}\nA:",
-    "system": None,
     "user": "Answer: {question}",
-    "stop": "auto",
 }
 CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
@@ -39,20 +37,42 @@ def tokenizer():
 )
 def test_a_question_is_asked_in_its_style(tokenizer, changes, expected):
     tokenizer.chat_template = CHAT
-    (ids,) = question_ids(tokenizer, PROMPT | changes, ["Who {is} it?"])
+    (ids,) = tokenize_questions(tokenizer, Prompt(**PROMPT | changes), ["Who {is} it?"])
     assert tokenizer.decode(ids) == expected
 
 
 def test_chat_without_a_template_is_one_clear_line(tokenizer):
     tokenizer.chat_template = None
     with pytest.raises(UserError, match=r"prompt.style: chat, but .* no chat template"):
-        question_ids(tokenizer, PROMPT | {"style": "chat"}, ["Who?"])
+        tokenize_questions(tokenizer, Prompt(style="chat"), ["Who?"])
 
 
 def test_stops():
-    assert stop_strings(PROMPT) == ["\n"]
-    assert stop_strings(PROMPT | {"style": "chat"}) == []
-    assert stop_strings(PROMPT | {"stop": ["a", "b"]}) == ["a", "b"]
+    assert Prompt().stop_strings() == ("\n",)
+    assert Prompt(style="chat").stop_strings() == ()
+    assert Prompt(style="chat", stop=["a", "b"]).stop_strings() == ("a", "b")
+
+
+SHARED = {"style", "stop", "max_new_tokens", "temperature"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "keys"),
+    [
+        (Prompt(), {"preamble", "template"}),
+        (Prompt(style="completion"), {"template"}),
+        (Prompt(style="chat"), {"system", "user"}),
+        (Prompt(temperature=0.5), {"preamble", "template", "top_p", "seed"}),
+    ],
+    ids=str,
+)
+def test_options_that_change_no_answer_are_not_relevant(prompt, keys):
+    assert set(prompt.relevant()) == SHARED | keys
+
+
+def test_only_few_shot_prompts_show_a_preamble():
+    assert Prompt().shown_preamble() == Prompt().preamble
+    assert Prompt(style="completion").shown_preamble() == ""
 
 
 def test_braces_within_a_part_stay():
@@ -70,7 +90,7 @@ def test_what_does_not_fit_the_context_says_so():
 def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
     model = tiny.model()
     texts = ["Is it one? true or false?", "Is it the lamp? true or false?", "Is it? true or false?"]
-    ids = plain_ids(tokenizer, texts)
+    ids = tokenize_texts(tokenizer, texts)
     begun, true, false = split_choices(tokenizer, " yes", "no")
     assert begun == []
     found = {

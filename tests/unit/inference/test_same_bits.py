@@ -1,11 +1,11 @@
-"""On the CPU neither the batch, the shard nor the threads a question is in move a bit of it."""
+"""On the CPU no bit of a question's results depends on its batch, its shard or the threads."""
 
 import numpy as np
 import pytest
 import torch
 
 import tiny
-from llm_figures.inference.batching import filled, of_one_key, padded_length, whole
+from llm_figures.inference.batching import batch_by_key, pad_batch, padded_length, round_up
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.probe.hidden_states import extract_hidden_states
@@ -40,32 +40,32 @@ def chosen(questions):
     return list(np.arange(len(PROMPTS))[questions])
 
 
-def test_rows_are_filled_up_to_whole_fours_on_the_cpu_alone():
+def test_batches_are_padded_to_multiples_of_four_on_the_cpu_alone():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [whole(n) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
+    assert [round_up(n) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
     assert [padded_length(n, 20) for n in (1, 8, 9, 17, 20)] == [8, 8, 16, 20, 20]
     assert padded_length(17, None) == 24
-    assert of_one_key([8, 16, 8, 8], 2) == [[0, 2], [3], [1]]
-    assert filled([3, 5], cpu) == [3, 5, 5, 5]
-    assert filled([3, 5, 7, 9], cpu) == [3, 5, 7, 9]
-    assert filled([3, 5], gpu) == [3, 5]
+    assert batch_by_key([8, 16, 8, 8], 2) == [[0, 2], [3], [1]]
+    assert pad_batch([3, 5], cpu) == [3, 5, 5, 5]
+    assert pad_batch([3, 5, 7, 9], cpu) == [3, 5, 7, 9]
+    assert pad_batch([3, 5], gpu) == [3, 5]
     assert len(shared_prefix([[1] * 20, [1] * 21])) == 16
 
 
 def test_answers_and_their_log_probabilities(model, prompts):
     def answers(batch_size, questions, threads):
         torch.set_num_threads(threads)
-        asked = chosen(questions)
+        indices = chosen(questions)
         batches = generate(
             model,
             tiny.tokenizer(),
-            [prompts[at] for at in asked],
+            [prompts[at] for at in indices],
             stop=list("\neaist ?0123"),  # some stop early: rows leave a batch
             max_new_tokens=10,
             batch_size=batch_size,
             prefix=shared_prefix(prompts),
         )
-        return {asked[answer.index]: answer for batch in batches for answer in batch}
+        return {indices[answer.index]: answer for batch in batches for answer in batch}
 
     reference = answers(64, slice(None), 1)
     assert len(reference) == len(PROMPTS)
@@ -79,13 +79,13 @@ def test_answers_and_their_log_probabilities(model, prompts):
 def states(model, prompts, batch_size, questions, threads):
     """{(question, token): states [layers, hidden]}"""
     torch.set_num_threads(threads)
-    asked = chosen(questions)
+    indices = chosen(questions)
     batches = extract_hidden_states(
         model,
-        asked,
-        [prompts[at] for at in asked],
-        [[5 + at] * (at % 7 + 1) for at in asked],
-        [{"last_q": len(prompts[at]) - 1, "-1": len(prompts[at]) + at % 7} for at in asked],
+        indices,
+        [prompts[at] for at in indices],
+        [[5 + at] * (at % 7 + 1) for at in indices],
+        [{"last_q": len(prompts[at]) - 1, "-1": len(prompts[at]) + at % 7} for at in indices],
         batch_size=batch_size,
         prefix=shared_prefix(prompts),
     )
@@ -121,17 +121,17 @@ def test_hidden_states_of_a_mixture_of_experts_differ_within_a_bound(prompts):
 def test_p_true(model, prompts):
     def shares(batch_size, questions, threads):
         torch.set_num_threads(threads)
-        asked = chosen(questions)
+        indices = chosen(questions)
         batches = compute_p_true(
             model,
-            [prompts[at] for at in asked],
+            [prompts[at] for at in indices],
             5,
             6,
             batch_size=batch_size,
             prefix=shared_prefix(prompts),
         )
         return {
-            asked[at]: share
+            indices[at]: share
             for batch, found in batches
             for at, share in zip(batch, found, strict=True)
         }

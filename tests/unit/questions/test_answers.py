@@ -4,8 +4,9 @@ import pytest
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame, write_frame
-from llm_figures.questions.answers import check_labels, judged_answers
-from llm_figures.questions.answers_report import answers_report
+from llm_figures.questions.answers import check_labels, judge_answers
+from llm_figures.questions.answers_report import render_answers_report
+from llm_figures.questions.options import ExactAnswer
 
 SPANS = ["valid", "problem", "span_start", "span_end", "exact_answer"]
 
@@ -30,8 +31,12 @@ def generations():
     )
 
 
-def test_judging_keeps_every_question_and_says_which_answers_are_valid(questions, generations):
-    judged = judged_answers(questions, generations)
+def judge(questions, generations, quotes=None, **options):
+    return judge_answers(questions, generations, ExactAnswer(**options), quotes)
+
+
+def test_judging_keeps_every_question_and_marks_valid_answers(questions, generations):
+    judged = judge(questions, generations)
     assert judged["question_id"].tolist() == [0, 1, 2]
     assert judged["valid"].tolist() == [True, False, True]
     assert judged["correct"].tolist() == [True, False, True]
@@ -44,32 +49,32 @@ def test_judging_keeps_every_question_and_says_which_answers_are_valid(questions
 
 def test_a_question_without_an_answer_is_named(questions, generations):
     with pytest.raises(UserError, match="none for 1 of 3 questions, for example question_id 0"):
-        judged_answers(questions, generations[generations["question_id"] != 0])
+        judge(questions, generations[generations["question_id"] != 0])
 
 
 @pytest.mark.parametrize("method", ["auto", "frame", "sentence", "line", "regex", "model"])
-def test_spans_do_not_depend_on_the_right_answer(questions, generations, method):
+def test_spans_do_not_depend_on_the_gold_answer(questions, generations, method):
     quotes = pd.DataFrame({"question_id": [1, 2, 0], "quote": ["Lima", "Cusco", "lima"]})
-    found = [
-        judged_answers(
+    tables = [
+        judge(
             questions.assign(aliases=[[alias]] * 3, label=label),
             generations,
+            quotes,
             method=method,
             pattern="Lima|Cusco",
-            quotes=quotes,
         )
         for alias in ("Lima", "Cusco", "nothing like it")
         for label in ([None] * 3, [True] * 3, [False, True, None])
     ]
-    assert found[0]["valid"].any()
-    assert len({tuple(judged["correct"]) for judged in found}) > 1
-    for judged in found[1:]:
-        pd.testing.assert_frame_equal(judged[SPANS], found[0][SPANS])
+    assert tables[0]["valid"].any()
+    assert len({tuple(judged["correct"]) for judged in tables}) > 1
+    for judged in tables[1:]:
+        pd.testing.assert_frame_equal(judged[SPANS], tables[0][SPANS])
 
 
 def test_the_quote_of_each_question_marks_its_own_answer(questions, generations):
     quotes = pd.DataFrame({"question_id": [2, 0], "quote": ["Cusco.", None]})
-    judged = judged_answers(questions, generations, method="model", quotes=quotes)
+    judged = judge(questions, generations, quotes, method="model")
     assert judged["exact_answer"].tolist() == ["", "", "Cusco"]
     assert judged["problem"].tolist() == ["the model quoted nothing"] * 2 + [""]
 
@@ -83,7 +88,7 @@ def test_the_quote_of_each_question_marks_its_own_answer(questions, generations)
 )
 def test_a_bad_pattern_is_named(questions, generations, pattern, message):
     with pytest.raises(UserError, match=message):
-        judged_answers(questions, generations, method="regex", pattern=pattern)
+        judge(questions, generations, method="regex", pattern=pattern)
 
 
 @pytest.mark.parametrize("missing", [None, pd.NA, float("nan")])
@@ -91,7 +96,7 @@ def test_a_ready_made_label_replaces_the_judgement_of_valid_answers(
     questions, generations, missing
 ):
     def correct(label):
-        return judged_answers(questions.assign(label=label), generations)["correct"].tolist()
+        return judge(questions.assign(label=label), generations)["correct"].tolist()
 
     assert correct([False, True, missing]) == [False, False, True]
     assert correct([missing, missing, False]) == [True, False, False]
@@ -100,7 +105,7 @@ def test_a_ready_made_label_replaces_the_judgement_of_valid_answers(
 
 def test_a_label_needs_no_right_answer(questions, generations):
     questions = questions.assign(aliases=[[], [], []], label=[True, True, False])
-    assert judged_answers(questions, generations)["correct"].tolist() == [True, False, False]
+    assert judge(questions, generations)["correct"].tolist() == [True, False, False]
 
 
 def test_log_probabilities_are_means_over_the_answer_and_over_the_exact_answer(questions):
@@ -115,7 +120,7 @@ def test_log_probabilities_are_means_over_the_answer_and_over_the_exact_answer(q
             "problem": ["", "", "the prompt is too long"],
         }
     )
-    judged = judged_answers(questions, generations)
+    judged = judge(questions, generations)
     assert judged["answer_log_probability"].tolist()[:2] == pytest.approx([-108 / 6, -1.5])
     assert judged["exact_answer_log_probability"][0] == pytest.approx((-3 - 5) / 2)
     assert judged["exact_answer_log_probability"][1:].isna().all()
@@ -128,7 +133,7 @@ def test_log_probabilities_are_means_over_the_answer_and_over_the_exact_answer(q
 
 
 def test_without_log_probabilities_the_means_are_missing(questions, generations):
-    judged = judged_answers(questions, generations)
+    judged = judge(questions, generations)
     assert judged[["answer_log_probability", "exact_answer_log_probability"]].isna().all(axis=None)
 
 
@@ -142,11 +147,10 @@ def test_frames_from_parquet_give_the_same(questions, generations, tmp_path):
     write_frame(generations, tmp_path / "generations.parquet")
     computed = ["correct", "answer_log_probability", "exact_answer_log_probability", *SPANS]
     pd.testing.assert_frame_equal(
-        judged_answers(
-            read_frame(tmp_path / "questions.parquet"),
-            read_frame(tmp_path / "generations.parquet"),
+        judge(
+            read_frame(tmp_path / "questions.parquet"), read_frame(tmp_path / "generations.parquet")
         )[computed],
-        judged_answers(questions, generations)[computed],
+        judge(questions, generations)[computed],
         check_dtype=False,
     )
 
@@ -192,13 +196,13 @@ def test_the_report_counts():
             "reason": ["no answer", "no question", "no answer"],
         }
     )
-    report = answers_report(answers, left_out)
+    report = render_answers_report(answers, left_out)
     assert section(report, "Totals").splitlines() == [
-        "- questions asked: 7",
-        "- rows left out: 3",
-        "- valid, that is with an exact answer: 4 (57.1%)",
-        "- right: 2 (50.0% of the valid)",
-        "- judged by a ready-made label: 2",
+        "- questions: 7",
+        "- rows of the dataset left out: 3",
+        "- valid answers (with an exact answer): 4 (57.1%)",
+        "- right answers: 2 (50.0% of valid answers)",
+        "- answers judged by the dataset's label: 2",
     ]
     assert section(report, "Groups").splitlines()[2:] == [
         "| (none) | 2 | 0 | 0.0% | 0 | – |",
@@ -219,21 +223,21 @@ def test_the_report_counts():
     assert lines[11] == r"| mine.csv | 12 | q\|12 | Who? | no answer |"
 
 
-def test_held_out_questions_are_counted_apart():
+def test_held_out_questions_are_counted_separately():
     answers = answers_table(2, 1, 1, hold_out=[True, False, None, True])
-    report = answers_report(answers, NONE_LEFT_OUT)
-    assert "- questions asked: 4, 2 of them held out" in report
-    asked, held_out = section(report, "Groups").split("Held-out questions")
-    assert "| all | 2 | 2 | 100.0% | 1 | 50.0% |" in asked
+    report = render_answers_report(answers, NONE_LEFT_OUT)
+    assert "- questions: 4, 2 of them held out" in report
+    training, held_out = section(report, "Groups").split("Held-out questions")
+    assert "| all | 2 | 2 | 100.0% | 1 | 50.0% |" in training
     assert "| all | 2 | 1 | 50.0% | 1 | 100.0% |" in held_out
     assert section(report, "Rows left out") == "None."
 
 
-def test_a_report_on_no_valid_answer_stands():
-    report = answers_report(answers_table(0, 0, 2), NONE_LEFT_OUT)
-    assert "- right: 0 (– of the valid)" in report
+def test_a_report_without_any_valid_answer():
+    report = render_answers_report(answers_table(0, 0, 2), NONE_LEFT_OUT)
+    assert "- right answers: 0 (– of valid answers)" in report
     assert report.count("### Question") == 2
-    assert "without an exact answer\n\n| why | answers |" in report
+    assert "without an exact answer\n\n| reason | answers |" in report
 
 
 @pytest.mark.parametrize(
@@ -242,7 +246,7 @@ def test_a_report_on_no_valid_answer_stands():
 )
 def test_examples_are_half_right_and_half_wrong_where_possible(right, wrong, without, expected):
     examples = section(
-        answers_report(answers_table(right, wrong, without), NONE_LEFT_OUT), "Examples"
+        render_answers_report(answers_table(right, wrong, without), NONE_LEFT_OUT), "Examples"
     )
     counts = (
         examples.count(": right\n"),
@@ -270,12 +274,12 @@ def test_the_report_depends_on_the_seed_and_not_on_the_order_of_rows():
             "reason": ["no answer", "no question"] * 10,
         }
     )
-    report = answers_report(answers, left_out, seed=3)
-    shuffled = answers_report(
+    report = render_answers_report(answers, left_out, seed=3)
+    shuffled = render_answers_report(
         answers.sample(frac=1, random_state=1), left_out.sample(frac=1, random_state=1), seed=3
     )
     assert shuffled == report
-    assert answers_report(answers, left_out, seed=4) != report
+    assert render_answers_report(answers, left_out, seed=4) != report
     assert "The first 10 of 20:" in report
 
 
@@ -291,14 +295,14 @@ def test_an_example_shows_what_was_marked_whatever_the_text():
         question="Who\nis *it*?",
         aliases=[["a|1", "2", "3", "4", "5", "6"], [], None],
     )
-    report = answers_report(answers, NONE_LEFT_OUT)
+    report = render_answers_report(answers, NONE_LEFT_OUT)
     assert (
         r"- answer: a\|b↵\*\*c\*\* &lt;i&gt;**⟦\`x\_y\`⟧**&lt;/i&gt; &amp; \[l\](u) \\ \$z\$↵\# end"
     ) in report.splitlines()
     assert r"- question: Who↵is \*it\*?" in report
-    assert "- right answers: a\\|1; 2; 3; 4; 5; …\n" in report
-    assert "- answer: \\*\n- right answers: (none)" in report
-    assert "- answer: (empty)\n- right answers: (none)" in report
+    assert "- gold answers: a\\|1; 2; 3; 4; 5; …\n" in report
+    assert "- answer: \\*\n- gold answers: (none)" in report
+    assert "- answer: (empty)\n- gold answers: (none)" in report
     assert r"| a\|b | 3 | 1 | 33.3% | 1 | 100.0% |" in report
 
 

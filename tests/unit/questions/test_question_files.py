@@ -1,38 +1,29 @@
 import json
 import re
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from llm_figures.core.errors import UserError
+from llm_figures.questions.options import Dataset
 from llm_figures.questions.question_files import (
     QuestionFile,
     column_problems,
-    dataset_columns,
-    question_files,
-    question_rows,
+    find_question_files,
+    read_columns,
+    read_rows,
 )
 from llm_figures.workflow.config import check_config
 
-COLUMNS = {
-    "question": "question",
-    "answer": "answer",
-    "id": None,
-    "group": None,
-    "frame": None,
-    "label": None,
-}
 REVISION = "0" * 40
-HUB = {
-    "source": "auto",
-    "path": None,
-    "repo": "some/questions",
-    "revision": REVISION,
-    "file": "data/train-*.jsonl",
-    "hold_out": "data/test.jsonl",
-}
+HUB = Dataset(
+    source="hub",
+    repo="some/questions",
+    revision=REVISION,
+    file="data/train-*.jsonl",
+    hold_out="data/test.jsonl",
+)
 
 
 def local(path, content=None):
@@ -68,7 +59,7 @@ def local(path, content=None):
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, name, content, message):
     file = local(tmp_path / name, content)
     with pytest.raises(UserError) as caught:
-        list(question_rows(file, dataset_columns(file)))
+        list(read_rows(file, read_columns(file)))
     assert str(caught.value).startswith(f"config: dataset.path: {tmp_path / name}: {message}")
     assert "\n" not in str(caught.value)
 
@@ -76,15 +67,15 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, name, content, message):
 def test_a_folder_is_no_file(tmp_path):
     folder = tmp_path / "data.parquet"
     folder.mkdir()
-    assert list(column_problems(COLUMNS, local(folder))) == [
+    assert list(column_problems(Dataset(), local(folder))) == [
         f"config: dataset.path: {folder}: is a folder; name a file in it"
     ]
 
 
 def test_keys_that_the_first_row_of_a_jsonl_file_lacks_are_columns(tmp_path):
     file = local(tmp_path / "a.jsonl", '{"q": "x"}\n{"q": "y", "kind": "z"}\n')
-    assert dataset_columns(file) == ["q", "kind"]
-    assert list(question_rows(file, ["kind"])) == [{"kind": None}, {"kind": "z"}]
+    assert read_columns(file) == ["q", "kind"]
+    assert list(read_rows(file, ["kind"])) == [{"kind": None}, {"kind": "z"}]
 
 
 def test_a_field_of_a_column_is_named_with_a_dot(tmp_path):
@@ -93,18 +84,18 @@ def test_a_field_of_a_column_is_named_with_a_dot(tmp_path):
     table = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist(rows), table)
     for file in (lines, local(table)):
-        names = {**COLUMNS, "question": "q", "answer": "a.names", "group": "a.of.n"}
-        assert list(column_problems(names, file)) == []
-        assert list(question_rows(file, ["a.names", "a.of.n"])) == [
+        dataset = Dataset(question="q", answer="a.names", group="a.of.n")
+        assert list(column_problems(dataset, file)) == []
+        assert list(read_rows(file, ["a.names", "a.of.n"])) == [
             {"a.names": ["b", "c"], "a.of.n": 1},
             {"a.names": None, "a.of.n": None},
         ]
-        assert len(list(column_problems({**names, "id": "b.names"}, file))) == 1
+        assert len(list(column_problems(dataset.changed(id="b.names"), file))) == 1
 
 
 def test_every_missing_and_every_double_column_is_named(tmp_path):
     file = local(tmp_path / "a.csv", "question,reply,kind,kind\n")
-    assert list(column_problems({**COLUMNS, "group": "kind", "label": "ok"}, file)) == [
+    assert list(column_problems(Dataset(group="kind", label="ok"), file)) == [
         f"config: dataset.answer: {file.path} has no column 'answer'; "
         "it has: question, reply, kind, kind",
         f"config: dataset.group: {file.path} has more than one column 'kind'",
@@ -173,11 +164,11 @@ def snapshot(hub):
 
 
 def test_files_of_the_hub_come_from_its_cache_sorted_and_apart(snapshot):
-    training, held_out = (question_files(HUB, part) for part in (False, True))
+    training, held_out = (find_question_files(HUB, part) for part in (False, True))
     assert [file.name for file in training] == ["data/train-1.jsonl", "data/train-2.jsonl"]
     assert [file.path for file in held_out] == [snapshot / "data" / "test.jsonl"]
     assert training[1].where == "config: dataset.file: some/questions: data/train-2.jsonl"
-    assert list(question_rows(training[0], ["question"])) == [{"question": "train-1?"}]
+    assert list(read_rows(training[0], ["question"])) == [{"question": "train-1?"}]
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -189,7 +180,7 @@ def test_a_name_that_no_file_has_is_one_line_with_the_names_there_are(snapshot, 
         names = [f"data/{number:02}.csv" for number in range(12)]
         write_tree_cache(str(snapshot.parents[1]), REVISION, dict.fromkeys(names, entry))
     with pytest.raises(UserError) as caught:
-        question_files({**HUB, "file": "train.csv"})
+        find_question_files(HUB.changed(file="train.csv"))
     there = (
         "; there is " + ", ".join(f"data/{number:02}.csv" for number in range(10)) + " and 2 more"
         if known
@@ -204,7 +195,7 @@ def test_a_name_that_no_file_has_is_one_line_with_the_names_there_are(snapshot, 
 
 def test_a_refused_connection_to_the_hub_is_one_line(hub):
     with pytest.raises(UserError) as caught:
-        question_files(HUB)
+        find_question_files(HUB)
     line = str(caught.value)
     start = f"config: dataset.file: some/questions at revision {REVISION} cannot be fetched: "
     assert re.match(re.escape(start) + r"LocalEntryNotFoundError: .*refused", line)
@@ -230,10 +221,17 @@ def test_what_the_hub_refuses_is_named(hub, monkeypatch, code, status, message):
     client = httpx2.Client(transport=httpx2.MockTransport(answer))
     monkeypatch.setattr(_http, "get_session", lambda: client)
     with pytest.raises(UserError, match=f"some/questions at .* cannot be fetched: {message}"):
-        question_files(HUB)
+        find_question_files(HUB)
 
 
 def test_the_home_folder_may_be_written_short(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    dataset = {"source": "path", "path": "~/a.csv"}
-    assert question_files(dataset)[0].path == Path(tmp_path / "a.csv")
+    dataset = Dataset(path="~/a.csv", hold_out="~/b.csv").resolved()
+    files = [find_question_files(dataset, held_out)[0].path for held_out in (False, True)]
+    assert files == [tmp_path / "a.csv", tmp_path / "b.csv"]
+
+
+def test_a_dataset_without_a_source_is_the_file_the_repository_or_the_facts():
+    sources = [Dataset(), Dataset(repo="a/b"), Dataset(repo="a/b", path="x.csv")]
+    assert [dataset.resolved().source for dataset in sources] == ["facts", "hub", "path"]
+    assert Dataset(source="facts", path="x.csv").resolved().source == "facts"

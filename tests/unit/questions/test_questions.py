@@ -6,28 +6,10 @@ import pytest
 import build_questions
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame
-from llm_figures.questions.answers import judged_answers
-from llm_figures.questions.facts import facts
+from llm_figures.questions.facts import build_facts
+from llm_figures.questions.options import Dataset, ExactAnswer
 from llm_figures.questions.questions import LEFT_OUT_TYPES, QUESTION_TYPES, load_questions
-from llm_figures.questions.spans import exact_answer, is_correct
-
-DATASET = {
-    "name": "facts",
-    "source": "auto",
-    "path": None,
-    "repo": None,
-    "revision": None,
-    "file": None,
-    "question": "question",
-    "answer": "answer",
-    "id": None,
-    "group": None,
-    "frame": None,
-    "label": None,
-    "hold_out": None,
-    "limit": None,
-    "seed": 0,
-}
+from llm_figures.questions.spans import find_exact_answer, is_correct
 
 
 def written(path, text):
@@ -36,55 +18,55 @@ def written(path, text):
 
 
 def load(path, **changes):
-    return load_questions({**DATASET, "path": str(path), **changes})
+    return load_questions(Dataset(path=str(path)).changed(**changes))
 
 
 def test_the_built_in_facts_are_about_a_thousand_distinct_questions():
-    questions = facts()
+    questions = build_facts()
     assert 950 <= len(questions) <= 1100
     assert questions["question"].is_unique
     assert questions["group"].value_counts().min() >= 50
     assert questions["aliases"].map(len).min() >= 1
-    asked = questions.set_index("question")["aliases"]
-    assert asked["What is the capital of Albania?"] == ["Tirana"]
-    assert "Euro" in asked["What is the currency of Croatia?"]
-    assert asked["What is the chemical symbol of tungsten?"] == ["W"]
-    assert asked["What is the atomic number of gold?"] == ["79"]
-    assert asked["What is the continent of the Netherlands?"] == ["Europe"]
-    assert asked["What is the capital of the US state of Texas?"] == ["Austin"]
+    aliases = questions.set_index("question")["aliases"]
+    assert aliases["What is the capital of Albania?"] == ["Tirana"]
+    assert "Euro" in aliases["What is the currency of Croatia?"]
+    assert aliases["What is the chemical symbol of tungsten?"] == ["W"]
+    assert aliases["What is the atomic number of gold?"] == ["79"]
+    assert aliases["What is the continent of the Netherlands?"] == ["Europe"]
+    assert aliases["What is the capital of the US state of Texas?"] == ["Austin"]
 
 
-def test_a_right_answer_in_its_frame_is_found_and_judged_right():
-    for row in facts().itertuples():
+def test_a_right_answer_in_its_frame_is_located_and_judged_right():
+    for row in build_facts().itertuples():
         for alias in row.aliases:
             answer = f" {row.frame} {alias}."
-            span = exact_answer(answer, row.frame)
+            span, _ = find_exact_answer(answer, row.frame, ExactAnswer())
             assert span, answer
             assert is_correct(answer[slice(*span)], row.aliases), answer
 
 
 def test_the_facts_are_typed_and_numbered_from_one():
-    questions, left_out = load_questions(DATASET)
+    questions, left_out = load_questions(Dataset())
     assert questions["id"].tolist() == [str(number + 1) for number in range(len(questions))]
-    assert questions["twin"].is_unique
+    assert questions["split_group"].is_unique
     assert questions["label"].isna().all()
     assert not questions["hold_out"].any()
     assert left_out.empty
 
 
 def test_questions_of_the_preamble_are_left_out():
-    everything, _ = load_questions(DATASET)
-    told = everything["question"][7]
-    rest, left_out = load_questions(DATASET, preamble=f"Q: {told.lower()}\nA: …")
+    everything, _ = load_questions(Dataset())
+    shown = everything["question"][7]
+    rest, left_out = load_questions(Dataset(), preamble=f"Q: {shown.lower()}\nA: …")
     assert len(rest) == len(everything) - 1
-    assert told not in set(rest["question"])
+    assert shown not in set(rest["question"])
     assert rest["question_id"].tolist() == list(range(len(rest)))
     assert left_out.to_dict("records") == [
         {
             "source": "facts",
             "row": 8,
             "id": "8",
-            "question": told,
+            "question": shown,
             "reason": "the prompt's preamble answers it",
         }
     ]
@@ -92,13 +74,13 @@ def test_questions_of_the_preamble_are_left_out():
 
 def test_a_question_over_several_lines_is_found_in_the_preamble(tmp_path):
     path = written(tmp_path / "mine.csv", 'question,answer\n"One\ntwo?",me\nThree?,you\n')
-    questions, _ = load_questions({**DATASET, "path": path}, preamble="Q: One\ntwo?\nA: me")
+    questions, _ = load_questions(Dataset(path=path), preamble="Q: One\ntwo?\nA: me")
     assert questions["question"].tolist() == ["Three?"]
 
 
 def test_limit_samples_reproducibly_and_leaves_nothing_out():
-    (first, left_out), (second, _) = (load_questions({**DATASET, "limit": 60}) for _ in range(2))
-    other, _ = load_questions({**DATASET, "limit": 60, "seed": 1})
+    (first, left_out), (second, _) = (load_questions(Dataset(limit=60)) for _ in range(2))
+    other, _ = load_questions(Dataset(limit=60, seed=1))
     assert first["question"].tolist() == second["question"].tolist()
     assert len(first) == len(other) == 60
     assert first["question"].tolist() != other["question"].tolist()
@@ -196,10 +178,10 @@ def test_labels_need_no_answers(tmp_path, right, wrong):
     assert left_out.empty
 
 
-def twins(tmp_path, questions):
+def split_groups(tmp_path, questions):
     lines = [json.dumps({"question": question, "answer": "x"}) for question in questions]
     path = written(tmp_path / "mine.jsonl", "\n".join(lines))
-    return load(path)[0]["twin"].tolist()
+    return load(path)[0]["split_group"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -215,8 +197,8 @@ def twins(tmp_path, questions):
         ("की?", "का?", False),
     ],
 )
-def test_twins_differ_only_in_case_spacing_and_punctuation(tmp_path, one, other, equal):
-    assert twins(tmp_path, [one, "Something else", other]) == [0, 1, 0 if equal else 2]
+def test_a_split_group_ignores_case_spacing_and_punctuation(tmp_path, one, other, equal):
+    assert split_groups(tmp_path, [one, "Something else", other]) == [0, 1, 0 if equal else 2]
 
 
 @pytest.fixture
@@ -259,7 +241,7 @@ def test_ids_are_unique_within_a_file_but_not_between_files(tmp_path):
     assert questions["id"].tolist() == ["x", "x"]
     # A row that cannot be used has an id all the same.
     path = written(tmp_path / "three.csv", "no,question,answer\n1,a?,b\nx,c?,d\n1,,\n")
-    with pytest.raises(UserError, match="three.csv: id '1' stands in rows 1 and 3; ids must be"):
+    with pytest.raises(UserError, match="three.csv: duplicate id '1' in rows 1 and 3; ids must be"):
         load(path, id="no")
 
 
@@ -314,7 +296,7 @@ def test_a_long_cell_is_read(tmp_path):
 def test_both_tables_keep_their_types_in_a_file(tmp_path):
     path = written(tmp_path / "mine.csv", "question,ok\nWho?,yes\nWhat?,no\n")
     paths = [str(tmp_path / name) for name in ("questions.parquet", "left_out.parquet")]
-    dataset = {**DATASET, "path": path, "answer": None, "label": "ok"}
+    dataset = Dataset(path=path, answer=None, label="ok")
     build_questions.main(*paths, dataset, "")
     questions, left_out = map(read_frame, paths)
     assert questions.dtypes.astype(str).to_dict() == QUESTION_TYPES
@@ -323,23 +305,3 @@ def test_both_tables_keep_their_types_in_a_file(tmp_path):
     assert [list(aliases) for aliases in questions["aliases"]] == [[], []]
     assert left_out.empty
     assert left_out.dtypes.astype(str).to_dict() == LEFT_OUT_TYPES
-
-
-def test_judging_keeps_every_question_and_says_which_answers_are_valid():
-    questions = pd.DataFrame(
-        {
-            "question_id": [0, 1, 2],
-            "question": ["a", "b", "c"],
-            "aliases": [["Lima"], ["Lima"], ["Lima"]],
-            "group": ["g"] * 3,
-            "frame": ["It is", "It is", None],
-        }
-    )
-    generations = pd.DataFrame(
-        {"question_id": [2, 0, 1], "answer": ["Cusco. Yes.", "It is Lima.", "Lima it is."]}
-    )
-    judged = judged_answers(questions, generations)
-    assert judged["question_id"].tolist() == [0, 1, 2]
-    assert judged["valid"].tolist() == [True, False, True]
-    assert judged["correct"].tolist() == [True, False, False]
-    assert judged["exact_answer"].tolist() == ["Lima", "", "Cusco"]

@@ -1,7 +1,13 @@
 import pytest
 
 from llm_figures.probe.token_positions import NAMED_TOKENS, locate_named_tokens
-from llm_figures.questions.spans import exact_answer, find_exact_answer, is_correct, overlapping
+from llm_figures.questions.options import ExactAnswer
+from llm_figures.questions.spans import find_exact_answer, is_correct, overlapping
+
+
+def locate(answer, frame=None, quote=None, **options):
+    """The span of the exact answer, or None."""
+    return find_exact_answer(answer, frame, ExactAnswer(**options), quote)[0]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +52,7 @@ from llm_figures.questions.spans import exact_answer, find_exact_answer, is_corr
     ],
 )
 def test_the_exact_answer_is_what_follows_the_frame_or_the_first_sentence(answer, frame, expected):
-    span = exact_answer(answer, frame)
+    span = locate(answer, frame)
     assert (span and answer[slice(*span)]) == expected
 
 
@@ -77,10 +83,7 @@ ANSWER = "\n It is “Lima”, I think.  Not Cusco.\nOr is IT?"
     ],
 )
 def test_methods(options, expected):
-    span, problem = find_exact_answer(ANSWER, **options)
-    assert problem == ""
-    assert ANSWER[slice(*span)] == expected
-    assert exact_answer(ANSWER, **options) == span
+    assert ANSWER[slice(*locate(ANSWER, **options))] == expected
 
 
 @pytest.mark.parametrize(
@@ -91,8 +94,8 @@ def test_methods(options, expected):
         ("IT is it", "it", 6),  # as it is before another case
     ],
 )
-def test_the_quote_stands_where_it_is_meant(answer, quote, start):
-    assert exact_answer(answer, method="model", quote=quote) == (start, start + len(quote))
+def test_the_quote_is_located_where_it_is_meant(answer, quote, start):
+    assert locate(answer, method="model", quote=quote) == (start, start + len(quote))
 
 
 @pytest.mark.parametrize(
@@ -113,13 +116,13 @@ def test_the_quote_stands_where_it_is_meant(answer, quote, start):
     ],
 )
 def test_why_there_is_no_exact_answer(answer, options, expected):
-    assert find_exact_answer(answer, **options) == (None, expected)
-    assert exact_answer(answer, **options) is None
+    frame, quote = options.pop("frame", None), options.pop("quote", None)
+    assert find_exact_answer(answer, frame, ExactAnswer(**options), quote) == (None, expected)
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="unknown method 'guess'"):
-        exact_answer("Lima", method="guess")
+    with pytest.raises(ValueError, match="'guess'"):
+        ExactAnswer(method="guess")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.probe import newton
 from llm_figures.probe.options import list_protocols
+from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
 from llm_figures.workflow import resources
 from llm_figures.workflow.config import check_config
@@ -247,7 +248,7 @@ def test_questions_that_are_not_here_are_assumed():
 
 def test_built_in_questions_are_as_many_as_assumed(root, default_config):
     checked, _ = check_config(default_config, root / "config" / "models.yaml")
-    questions, _ = load_questions(checked["dataset"], checked["prompt"]["preamble"])
+    questions, _ = load_questions(Dataset(**checked["dataset"]), checked["prompt"]["preamble"])
     assert len(questions) == count_questions(checked["dataset"])[0]
 
 
