@@ -1,6 +1,8 @@
 """Evaluate the claims about the module map."""
 
-from llm_figures.claims.claim import read_figure_claims
+from collections.abc import Sequence
+
+from llm_figures.claims.claim import FigureClaim, read_figure_claims
 from llm_figures.claims.module_claims import check_module_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
@@ -8,11 +10,16 @@ from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
 def main(
-    model: str, claims: list[dict], scores: str, measured: str | None, output: str, metric: str
+    model: str,
+    claims: Sequence[FigureClaim],
+    scores: str,
+    measured: str | None,
+    output: str,
+    metric: str,
 ) -> None:
     verdicts = check_module_claims(
         model,
-        read_figure_claims(claims),
+        claims,
         read_frame(scores),
         read_frame(measured) if measured else None,
         metric,
@@ -25,7 +32,7 @@ if "snakemake" in globals():
     with job(snakemake):
         main(
             snakemake.wildcards.model,
-            snakemake.params.claims,
+            read_figure_claims(snakemake.params.claims),
             snakemake.input.scores,
             snakemake.input.get("measured"),
             snakemake.output.claims,

@@ -1,6 +1,8 @@
 """Evaluate the claims about the probe figure."""
 
-from llm_figures.claims.claim import read_figure_claims
+from collections.abc import Sequence
+
+from llm_figures.claims.claim import FigureClaim, read_figure_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.claims.probe_claims import check_probe_claims
 from llm_figures.core.job import job, log
@@ -9,7 +11,7 @@ from llm_figures.core.parquet_tensors import read_frame, read_frames, write_fram
 
 def main(
     model: str,
-    claims: list[dict],
+    claims: Sequence[FigureClaim],
     answers: str,
     scores: str,
     predictions: list[str],
@@ -20,7 +22,7 @@ def main(
     columns = ["layer", "token", "control", "repeat", "fold", "question_id", "score"]
     verdicts = check_probe_claims(
         model,
-        read_figure_claims(claims),
+        claims,
         read_frame(scores),
         read_frames(predictions, columns),
         answered[answered["valid"]],
@@ -34,7 +36,7 @@ if "snakemake" in globals():
     with job(snakemake):
         main(
             snakemake.wildcards.model,
-            snakemake.params.claims,
+            read_figure_claims(snakemake.params.claims),
             snakemake.input.answers,
             snakemake.input.scores,
             snakemake.input.predictions,

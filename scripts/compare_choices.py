@@ -1,11 +1,13 @@
 """Evaluate the claims about the attention figures on every combination of open choices."""
 
+from collections.abc import Mapping, Sequence
+
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.qk_store import open_intervened_states, open_states
 from llm_figures.attention.scores import find_shape
 from llm_figures.claims.choices import count_reproduced, describe_change, evaluate_choices
 from llm_figures.claims.choices_page import describe_map, render_choices_page
-from llm_figures.claims.claim import read_figure_claims
+from llm_figures.claims.claim import FigureClaim, read_figure_claims
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
@@ -20,19 +22,14 @@ def main(
     table: str,
     page: str,
     model: str,
-    claims: list[dict],
-    choices: dict,
-    figures: dict,
+    claims: Sequence[FigureClaim],
+    choices: ChoicesScoring,
+    figures: Mapping[str, AttentionScoring],
 ) -> None:
-    before = open_states(clean)
-    check_choices(choices, find_shape(before))
-    rows = evaluate_choices(
-        read_figure_claims(claims),
-        read_options(ChoicesScoring, choices, "choices"),
-        read_options(dict[str, AttentionScoring], figures, "figures"),
-        before,
-        open_intervened_states(intervened),
-    )
+    states = open_states(clean)
+    check_choices(choices.plain(), find_shape(states))
+    after = open_intervened_states(intervened)
+    rows = evaluate_choices(claims, choices, figures, states, after)
     for operation, part in count_reproduced(rows).groupby("operation", sort=False):
         part = part[part["applicable"] > 0]
         if not len(part):
@@ -59,7 +56,7 @@ if "snakemake" in globals():
             snakemake.output.choices,
             snakemake.output.page,
             snakemake.wildcards.model,
-            snakemake.params.claims,
-            snakemake.params.choices,
-            snakemake.params.figures,
+            read_figure_claims(snakemake.params.claims),
+            read_options(ChoicesScoring, snakemake.params.choices, "config: choices"),
+            read_options(dict[str, AttentionScoring], snakemake.params.figures, "config: figures"),
         )

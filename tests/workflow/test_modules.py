@@ -17,7 +17,7 @@ pytestmark = pytest.mark.workflow
 WANTED = [metric for metric in METRICS if metric not in ("ablation_kl", "gguf_error")]
 
 
-def test_every_metric_is_a_picture_and_nothing_is_measured_twice(author, tmp_path):
+def test_every_metric_is_a_figure_and_nothing_is_measured_twice(author, tmp_path):
     project = author.copy(tmp_path)
     tiny.save(project.folder / "other-model", seed=1)
     sources = project.overlay["model_sources"]

@@ -2,16 +2,16 @@
 
 from llm_figures.core.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.core.result_folders import compared, comparison_problem, folder_name
-from llm_figures.modules.metrics import drawing_options, module_maps, shown_metrics
+from llm_figures.modules.metrics import name_maps
 
 
 def compared_maps():
     """{figure: metric} of the module maps that at least two models have."""
     metrics = [module_metrics(model) for model in MODELS]
     if len(metrics) < 2:  # with folders, or folders alone
-        return module_maps(shown_metrics(config["figures"]["module_map"]["metric"])[:1])
+        return name_maps(MODULE_MAP.metrics[:1])
     every = dict.fromkeys(name for names in metrics for name in names)
-    return module_maps([name for name in every if sum(name in names for names in metrics) > 1])
+    return name_maps([name for name in every if sum(name in names for names in metrics) > 1])
 
 
 MAPS_COMPARED = compared_maps()
@@ -25,10 +25,9 @@ COMPARED = {
 
 def compared_options(figure):
     """The options of a figure that is drawn for several models."""
-    options = config["figures"]
     if figure in MAPS_COMPARED:
-        return drawing_options(options["module_map"], MAPS_COMPARED[figure])
-    return options[figure]
+        return MODULE_MAP.of_metric(MAPS_COMPARED[figure]).plain()
+    return config["figures"][figure]
 
 
 def compared_files(file, target):

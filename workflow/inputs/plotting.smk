@@ -1,11 +1,13 @@
 # What the rules of plotting.smk take as inputs and params, and which figures a run has.
 
-from llm_figures.modules.metrics import drawing_options, metrics_of_model, module_maps
+from llm_figures.modules.metrics import name_maps
+from llm_figures.modules.options import ModuleMap
 from llm_figures.workflow.code_digests import find_drawing_versions
 from llm_figures.workflow.figures import FIGURE_TABLE, find_source, list_figures
 
 # Figures may look different when drawn with other versions of the libraries.
 LIBRARIES = find_drawing_versions()
+MODULE_MAP = ModuleMap.model_validate(config["figures"]["module_map"])
 # {figure: function of its options}, where they are not just its own section of the config
 DRAWING_OPTIONS = {
     **dict.fromkeys(
@@ -38,7 +40,7 @@ def options_of_map(figure, model):
             f"{figure}: not among the metrics of config: figures.module_map.metric; there is "
             f"{', '.join(maps)}"
         )
-    return drawing_options(config["figures"]["module_map"], maps[figure])
+    return MODULE_MAP.of_metric(maps[figure]).plain()
 
 
 def code_of_drawing(wildcards):
@@ -56,7 +58,7 @@ def shown_name(wildcards):
 def module_metrics(model):
     """The metrics of one model's module map, the figure's own first."""
     name = BUNDLE.model if BUNDLE else model
-    metrics = metrics_of_model(config["figures"]["module_map"], name)
+    metrics = MODULE_MAP.metrics_of(name)
     if not metrics:
         sys.exit(
             f"config: figures.module_map.metric: every metric compares {name} with itself; add "
@@ -67,7 +69,7 @@ def module_metrics(model):
 
 def maps_of_model(model):
     """{figure: metric} of one model's module maps."""
-    return module_maps(module_metrics(model))
+    return name_maps(module_metrics(model))
 
 
 def figures_of_model(target, model):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import Intervened, States
+from llm_figures.attention.scores import Intervened, States, resolve_auto
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
 from llm_figures.claims.panels import (
@@ -32,17 +32,14 @@ def check_attention_claims(
         over inputs and over heads, which the figure itself does not show, is computed from these.
     """
     shown = read_maps(cells)
-    inputs = sorted({panel.input for panel in shown})
-    head = cells["head"].iloc[0]
-    options = options.changed(
-        layer=int(cells["layer"].iloc[0]), head=head if head == "mean" else int(head)
-    )
-    every = shown if intervened is not None else _maps_of_inputs(options, clean)
+    options = resolve_auto(options, clean)
+    inputs = {panel.input for panel in shown}
+    every = _compute_all_maps(options, clean) if intervened is None else shown
     by_head = [
         {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
         for maps in (
-            _maps_of_inputs(options.changed(head=number), clean, intervened)
-            for number in range(clean[0].heads)
+            _compute_all_maps(options.changed(head=head), clean, intervened)
+            for head in range(clean[0].heads)
         )
     ]
 
@@ -58,7 +55,7 @@ def check_attention_claims(
     return build_claims_table([row(claim) for claim in claims])
 
 
-def _maps_of_inputs(
+def _compute_all_maps(
     options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
 ) -> Maps:
     """The maps of every input: a scale figure shows one input, the states hold all of them."""

@@ -76,7 +76,7 @@ def describe_change(row: Mapping) -> str:
 
 
 def _compute_maps(
-    combination: Combination, clean: Sequence[States], intervened: Intervened
+    combination: Combination, clean: Sequence[States], intervened: Intervened | None
 ) -> Maps | None:
     """The combination's maps; None where a rotation that it needs is not known."""
     options = combination.options

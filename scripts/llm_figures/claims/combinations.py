@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import find_strongest_layer
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.scores import States, list_panels, resolve_auto
 from llm_figures.claims.options import ChoicesScoring
@@ -53,17 +52,15 @@ def combine_choices(
                 over=over,
                 stage=stage,
                 scope=scope,
-                layer=resolve_layer(layer, clean),
+                layer=_resolve_share(layer, clean),
                 head=head,
             )
             yield Combination(str(layer), str(head), resolve_auto(options, clean))
 
 
-def resolve_layer(layer: int | str, clean: Sequence[States]) -> int:
-    """A layer's number, from a number, auto (the strongest sink) or a share of the depth."""
-    if layer == "auto":
-        return find_strongest_layer(clean)
-    if isinstance(layer, int):
+def _resolve_share(layer: int | str, clean: Sequence[States]) -> int | str:
+    """The layer at a share of the depth; numbers and auto stay."""
+    if isinstance(layer, int) or layer == "auto":
         return layer
     last = max(states.layer for states in clean)
     return round(float(layer.removesuffix("%")) / 100 * last)
@@ -77,14 +74,14 @@ def plan_passes(
     A pass is (input, intervention). An intervention before rotary embedding has none where a
     layer's rotation is not known: those combinations are not applicable.
     """
-    inputs = len({states.input for states in clean})
-    layers = sorted({resolve_layer(layer, clean) for layer in choices.layer})
+    texts = len({states.input for states in clean})
     known = all(states.rotated for states in clean)
+    options = [combination.options for combination in combine_choices(choices, figures, clean)]
     passes = {
-        (index, intervention): None
-        for combination in combine_choices(choices, figures, clean)
-        if combination.options.scope == "model"
-        for _, _, index, intervention in list_panels(combination.options, inputs)
+        (text, intervention): None
+        for variant in options
+        if variant.scope == "model"
+        for _, _, text, intervention in list_panels(variant, texts)
         if known or not intervention.unrotates
     }
-    return layers, list(passes)
+    return sorted({variant.layer for variant in options}), list(passes)

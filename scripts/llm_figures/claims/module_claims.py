@@ -8,7 +8,7 @@ from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
 from llm_figures.claims.regions import Table, build_table, measure_table, place_on_colours
 from llm_figures.modules.metrics import METRICS
-from llm_figures.modules.scores import scores_of_measure
+from llm_figures.modules.scores import compute_scores
 
 
 def check_module_claims(
@@ -30,7 +30,7 @@ def check_module_claims(
     table = _table(scores, metric)
     measure = METRICS[metric].measure
     texts = [
-        {"none": _table(scores_of_measure(measure, {measure: part}, metric), metric)}
+        {"none": _table(compute_scores(measure, {measure: part}, metric), metric)}
         for _, part in (() if measured is None else measured.groupby("text"))
     ]
 

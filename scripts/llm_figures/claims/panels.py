@@ -43,17 +43,12 @@ def read_maps(cells: pd.DataFrame) -> dict[Panel, np.ndarray | BinnedMap]:
 
 
 def compute_maps(
-    options: AttentionScoring,
-    clean: Sequence[States],
-    intervened: Intervened | None = None,
+    options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
 ) -> dict[Panel, np.ndarray | BinnedMap]:
-    """The maps of a figure, from stored states (see `scores.compute_panel_maps`).
-
-    options: with layer and head resolved.
-    """
+    """The maps of a figure with these options, from stored states; see `compute_panel_maps`."""
     return {
-        Panel(index, made.component, made.operation, made.epsilon): weights
-        for _, _, index, made, weights in compute_panel_maps(options, clean, intervened)
+        Panel(text, intervention.component, intervention.operation, intervention.epsilon): weights
+        for _, _, text, intervention, weights in compute_panel_maps(options, clean, intervened)
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from llm_figures.core.checksums import described, result_files
+from llm_figures.core.checksums import describe_files, result_files
 from llm_figures.core.parquet_tensors import read_facts
 
 # Increased when a reader of the previous format would misread this one.
@@ -51,7 +51,7 @@ def build_manifest(
     """
     makers = {name: rule for rule, names in stages.items() for name in names}
     present = result_files(folder) | {name for name in makers if (folder / name).is_file()}
-    files = described(folder, present)
+    files = describe_files(folder, present)
     known = {rule: describe_stage(folder, rule, names) for rule, names in stages.items()}
     return {
         "format": FORMAT,

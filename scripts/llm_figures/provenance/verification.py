@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from llm_figures.core.checksums import described, result_files
+from llm_figures.core.checksums import describe_files, result_files
 from llm_figures.core.errors import UserError
 
 # Files listed by name in a message; more are counted.
@@ -29,7 +29,7 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
     here = {name for name in listed if (folder / name).is_file()}
     # only files of the same size need hashing
     same_size = [n for n in here if (folder / n).stat().st_size == listed[n]["bytes"]]
-    hashed = described(folder, same_size)
+    hashed = describe_files(folder, same_size)
     changed = {
         name for name in here if hashed.get(name, {}).get("sha256") != listed[name]["sha256"]
     }

@@ -23,11 +23,11 @@ from llm_figures.core.options import Items, Options, Text, drawn_keys, read_opti
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
 from llm_figures.core.text_files import own_yaml
 from llm_figures.inference.options import Prompt
-from llm_figures.models.gguf import check_gguf, named_gguf
+from llm_figures.models.gguf import check_gguf, find_gguf
 from llm_figures.models.layer_checks import check_choices, check_shape
-from llm_figures.models.model_info import check_folder, shape_of, stated
+from llm_figures.models.model_info import check_folder, drop_shape, shape_of
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
-from llm_figures.modules.metrics import of_measure, shown_metrics
+from llm_figures.modules.metrics import of_measure
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
@@ -368,7 +368,7 @@ def _models_problems(config: Config) -> Iterator[str]:
 def _compare_problems(config: Config) -> Iterator[str]:
     options = config.figures.module_map
     other = options.compare_with
-    updates = of_measure(shown_metrics(options.metric), "updates")
+    updates = of_measure(options.metrics, "updates")
     if updates and other is None:
         yield (
             f"config: figures.module_map.metric: {updates[0]} compares two checkpoints; name the "
@@ -416,7 +416,7 @@ def _find_shape(name: str, entry: dict, model_info: Path) -> dict | None:
         # a model that is neither prepared nor has a shape is checked by the first job that loads it
         return _read_model_info(entry, model_info) or entry.get("shape")
     where = f"config: model {name}: path: {entry['path']}"
-    if (gguf := named_gguf({**entry, "path": at_home(entry["path"])})) is not None:
+    if (gguf := find_gguf({**entry, "path": at_home(entry["path"])})) is not None:
         check_gguf(gguf, where)
         return _read_model_info(entry, model_info) or entry.get("shape")
     folder = Path(at_home(entry["path"]))
@@ -435,7 +435,7 @@ def _read_model_info(entry: dict, model_info: Path) -> dict | None:
         known = json.loads(model_info.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return known if known.get("entry") == stated(entry) else None
+    return known if known.get("entry") == drop_shape(entry) else None
 
 
 def _figure_problems(config: Config) -> Iterator[str]:

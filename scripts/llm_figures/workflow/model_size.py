@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_figures.models.gguf import named_gguf
-from llm_figures.models.model_info import count_parameters, shape_of, stated
+from llm_figures.models.gguf import find_gguf
+from llm_figures.models.model_info import count_parameters, drop_shape, shape_of
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Assumed if nothing is known: a model of 13 B parameters.
@@ -95,7 +95,7 @@ def estimate_parameters(size: Mapping) -> int:
 def _is_gguf(entry: Mapping) -> bool:
     """Whether the weights are converted from a GGUF file."""
     if entry["source"] == "path":
-        return named_gguf(entry) is not None
+        return find_gguf(entry) is not None
     return entry["source"] == "pypi" or bool(entry.get("file"))
 
 
@@ -103,9 +103,9 @@ def _find_sizes(name: str, entry: Mapping, results: Path) -> tuple[Mapping, str]
     """The known sizes and their origin."""
     file = results / name / "model.json"
     earlier = _read_json(file)
-    if earlier.get("entry") == stated(entry) and earlier.get("parameters"):
+    if earlier.get("entry") == drop_shape(entry) and earlier.get("parameters"):
         return earlier, str(file)
-    if entry["source"] == "path" and named_gguf(entry) is None:
+    if entry["source"] == "path" and find_gguf(entry) is None:
         folder = Path(entry["path"]).expanduser()
         if config := _read_json(folder / "config.json"):
             shape = shape_of(config.get("text_config", config))

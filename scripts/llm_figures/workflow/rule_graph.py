@@ -30,7 +30,7 @@ def find_jobs(files: Iterable[str], rules: Iterable) -> list[tuple]:
 def find_stages(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str, list[str]]:
     """{rule: the files that it makes on the way to `files`}, relative to `folder`, those inside it.
 
-    A rule is named as its benchmarks are: imported as a module, its own name may have a prefix.
+    A rule is named after its benchmarks: in an imported module its own name may have a prefix.
     """
     stages: dict[str, list[str]] = {}
     for rule, wildcards in find_jobs(files, rules):

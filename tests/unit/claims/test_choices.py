@@ -26,8 +26,9 @@ def test_the_job_names_a_choice_outside_the_model(monkeypatch):
         ({"layer": ["auto", 1]}, r"^config: choices\.layer\[2\]: 1 is .* has layers 0 to 0$"),
         ({"head": [3]}, r"^config: choices\.head\[1\]: 3 is .* which has heads 0 to 2$"),
     ):
+        choices = ChoicesScoring(**CHOICES | changes)
         with pytest.raises(UserError, match=told):
-            compare_choices.main("a", None, "b", "c", "m", [], CHOICES | changes, {})
+            compare_choices.main("a", None, "b", "c", "m", [], choices, {})
 
 
 def rows(root, **changes):

@@ -25,7 +25,8 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.core.result_folders import compared, comparison_problem, folder_problems
-from llm_figures.modules.figure import COLUMNS
+from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.modules.options import MetricMap, ModuleMap
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.probe.protocol import TOKENS
 from llm_figures.workflow.figures import list_scores
@@ -33,13 +34,20 @@ from llm_figures.workflow.figures import list_scores
 LONG = "Some-Model-3.1-70B-Instruct-with_a_very.long-name-v2"
 
 
-def module_scores(layers, scale=1.0, modules=COLUMNS):
+@pytest.fixture
+def options(options):
+    """The figures' options, those of the module map for its one metric."""
+    module_map = ModuleMap.model_validate(options["module_map"])
+    return options | {"module_map": module_map.of_metric("operation_strength").plain()}
+
+
+def module_scores(layers, scale=1.0, projections=PROJECTIONS):
     random = np.random.default_rng(layers)
     return pd.DataFrame(
         [
-            (layer, module, "operation_strength", scale * random.uniform(0.05, 0.1))
+            (layer, projection, "operation_strength", scale * random.uniform(0.05, 0.1))
             for layer in range(layers)
-            for module in modules
+            for projection in projections
         ],
         columns=["layer", "projection", "metric", "value"],
     )
@@ -119,8 +127,8 @@ def test_the_module_maps_share_limits_and_one_bar_whose_points_say_what_lies_bey
     assert len(meshes(fig)) == 3
     for mesh, table in zip(meshes(fig), shown.values(), strict=True):
         np.testing.assert_allclose(mesh.get_clim(), wanted)
-        drawn_values = mesh.get_array().reshape(-1, len(COLUMNS))
-        wide = table.pivot(index="layer", columns="projection", values="value")[list(COLUMNS)]
+        drawn_values = mesh.get_array().reshape(-1, len(PROJECTIONS))
+        wide = table.pivot(index="layer", columns="projection", values="value")[list(PROJECTIONS)]
         np.testing.assert_allclose(drawn_values, wide)
     assert len(bars(fig)) == 1
 
@@ -229,14 +237,14 @@ def test_inputs_and_tokens_of_another_number_have_blocks_of_their_own(options):
     plt.close(fig)
 
 
-def test_a_module_that_a_model_lacks_is_an_empty_column(options):
+def test_a_projection_that_a_model_lacks_is_an_empty_column(options):
     shown = {
         "all": module_scores(4),
-        "less": module_scores(4, modules=[name for name in COLUMNS if name != "mlp. gate"]),
+        "less": module_scores(4, projections=[name for name in PROJECTIONS if name != "mlp. gate"]),
     }
     with drawing_style(STYLE):
         fig = draw_comparison("module_map", shown, options["module_map"])
-    gate = meshes(fig)[1].get_array().reshape(4, 7)[:, COLUMNS.index("mlp. gate")]
+    gate = meshes(fig)[1].get_array().reshape(4, 7)[:, PROJECTIONS.index("mlp. gate")]
     assert np.ma.getmaskarray(gate).all()
     assert "lacks is grey" in comparison_caption("module_map", shown, options["module_map"])
     plt.close(fig)
@@ -288,8 +296,9 @@ def test_captions_name_what_differs(options):
 
 def test_scores_that_cannot_be_drawn_say_why(options):
     modules = module_scores(3)
+    lacking = modules.drop(columns="value")
     assert find_problem("module_map", modules, options["module_map"]) is None
-    assert find_problem("module_map", modules.drop(columns="value"), {}) == "has no column value"
+    assert find_problem("module_map", lacking, options["module_map"]) == "has no column value"
     other = modules.assign(metric="size")
     assert "no scores of operation_strength" in find_problem(
         "module_map", other, options["module_map"]
@@ -303,7 +312,8 @@ def test_the_script_leaves_out_what_cannot_be_drawn_and_needs_two(options, tmp_p
     write_frame(module_scores(3), paths["a"])
     write_frame(module_scores(4), paths["b"])
     write_frame(module_scores(4).drop(columns="value"), paths["c"])
-    common = {"folders": ["c"], "options": options["module_map"], "style": STYLE}
+    module_map = MetricMap.model_validate(options["module_map"])
+    common = {"folders": ["c"], "options": module_map, "style": STYLE}
     file, caption = tmp_path / "out.svg", tmp_path / "out.txt"
     render_comparison.main("module_map", paths, [], [file], caption, **common)
     assert f"Left out: {paths['c']} has no column value." in caption.read_text()

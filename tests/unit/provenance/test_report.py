@@ -19,7 +19,7 @@ import build_report
 import report_files
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.modules.figure import colour_limits
+from llm_figures.modules.figure import find_limits
 from llm_figures.plotting import drawing
 from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
@@ -298,7 +298,7 @@ def limits_of(figure, notes, options):
     if figure != "module_map":
         return options[figure]["limits"]
     values = np.array(notes["panels"][0]["values"], dtype=float)
-    return colour_limits(values, options[figure]["limits"])
+    return find_limits(values, options[figure]["limits"])
 
 
 @pytest.mark.parametrize("figure", ["mean_qkv", "scale_qkv", "probe_auc", "module_map"])

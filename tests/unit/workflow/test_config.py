@@ -161,7 +161,7 @@ def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
     ("entry", "message"),
     [
         ({"source": "path", "path": "/nowhere"}, "model mine: path: /nowhere: no such folder"),
-        ({"source": "path", "path": "."}, "no config.json there"),
+        ({"source": "path", "path": "."}, "no config.json in it"),
         ({"source": "path"}, "missing key(s): path"),
         ({"path": "."}, "missing key(s): source"),
         ({"source": "ftp"}, "source: 'ftp'; allowed: pypi, path, hub"),
