@@ -35,10 +35,10 @@ def compared_files(file, target):
 
     target: the output, for the message.
     """
-    found, missing = compared(list(MODELS), config["result_folders"], file)
-    if problem := comparison_problem(found, missing, target):
+    paths, missing = compared(list(MODELS), config["result_folders"], file)
+    if problem := comparison_problem(paths, missing, target):
         sys.exit(problem)
-    return list(found.values())
+    return list(paths.values())
 
 
 def compared_models(file):
@@ -58,10 +58,10 @@ def comparisons(wildcards):
     }
     targets, problems, partial, missing = [], [], {}, []
     for target, file in files.items():
-        found, lacking = compared(list(MODELS), config["result_folders"], file)
-        if problem := comparison_problem(found, lacking, target):
+        paths, lacking = compared(list(MODELS), config["result_folders"], file)
+        if problem := comparison_problem(paths, lacking, target):
             problems.append(problem)
-            partial |= found
+            partial |= paths
             missing += lacking
         else:
             targets.append(target)

@@ -76,13 +76,13 @@ def find_imports(script: Path, *modules: str) -> tuple[Path, ...]:
     modules: see `digest_code`. Imports inside functions count.
     """
     root = script.parent
-    found = {script, *(file for module in modules for file in _files_of(module, root))}
-    waiting = list(found)
+    files = {script, *(file for module in modules for file in _files_of(module, root))}
+    waiting = list(files)
     while waiting:
-        new = set(_imported(waiting.pop(), root)) - found
-        found |= new
+        new = set(_imported(waiting.pop(), root)) - files
+        files |= new
         waiting += new
-    return (script, *sorted(found - {script}))
+    return (script, *sorted(files - {script}))
 
 
 @cache

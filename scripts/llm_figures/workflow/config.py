@@ -333,10 +333,10 @@ def _add_base(name: str, entry: dict, sources: dict, seen: list[str]) -> None:
         raise UserError(f"{where}: a model cannot be fine-tuned from itself ({chain})")
     if base not in sources:
         raise UserError(f"{where} is no model; known: {', '.join(sorted(sources))}")
-    found = _entry(base, sources, f"config: model {name}: base")
-    _add_base(base, found, sources, [*seen, base])
-    entry["base_entry"] = found
-    entry["trust_remote_code"] = found["trust_remote_code"]
+    base_entry = _entry(base, sources, f"config: model {name}: base")
+    _add_base(base, base_entry, sources, [*seen, base])
+    entry["base_entry"] = base_entry
+    entry["trust_remote_code"] = base_entry["trust_remote_code"]
     entry["safetensors_only"] = True
 
 

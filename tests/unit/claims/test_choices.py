@@ -22,12 +22,12 @@ def test_the_job_names_a_choice_outside_the_model(monkeypatch):
     """Where the config could not: the model was not there yet."""
     rows = [planted.states(1, [planted.sink(5)] * 3)]
     monkeypatch.setattr(compare_choices, "open_states", lambda path: rows)
-    for changes, told in (
+    for changes, message in (
         ({"layer": ["auto", 1]}, r"^config: choices\.layer\[2\]: 1 is .* has layers 0 to 0$"),
         ({"head": [3]}, r"^config: choices\.head\[1\]: 3 is .* which has heads 0 to 2$"),
     ):
         choices = ChoicesScoring(**CHOICES | changes)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             compare_choices.main("a", None, "b", "c", "m", [], choices, {})
 
 
@@ -41,8 +41,8 @@ def rows(root, **changes):
     return evaluate_choices(about, choices, figures, states, {})
 
 
-def drawn(found):
-    fig = choices_figure.draw(found, ChoicesDrawing())
+def drawn(table):
+    fig = choices_figure.draw(table, ChoicesDrawing())
     titles = [ax.get_title(loc="left") for ax in fig.axes[:-1]]
     cells = [sorted({text.get_text() for text in ax.texts}) for ax in fig.axes[:-1]]
     frames = [
@@ -55,28 +55,28 @@ def drawn(found):
 
 
 def test_a_block_to_which_nothing_applies_says_so(root):
-    found = rows(root, stage=["before_rotary"])
-    assert set(found["verdict"]) == {"not applicable"}
-    titles, cells, frames = drawn(found)
+    table = rows(root, stage=["before_rotary"])
+    assert set(table["verdict"]) == {"not applicable"}
+    titles, cells, frames = drawn(table)
     assert titles == ["mean_qkv: no statement applies", "scale_qkv: no statement applies"]
     assert cells == [["–"], ["–"]]
     assert frames == [0, 0]
-    caption = choices_figure.describe(found, "m", ChoicesDrawing())
+    caption = choices_figure.describe(table, "m", ChoicesDrawing())
     assert caption.endswith(
         "No statement about mean_qkv applies. No statement about scale_qkv applies.\n"
     )
-    assert render_choices_page(found, "m").count(
+    assert render_choices_page(table, "m").count(
         "No statement applies to any combination: the model has no rotary embedding that can be "
         "observed."
     ) == len(titles)
 
 
 def test_what_applies_in_part_has_its_numbers_and_its_frame(root):
-    found = rows(root, stage=["before_rotary", "after_rotary"])
-    titles, cells, frames = drawn(found)
+    table = rows(root, stage=["before_rotary", "after_rotary"])
+    titles, cells, frames = drawn(table)
     assert titles[0] == "mean_qkv: statements reproduced, of 28"
     assert all("–" in texts and len(texts) == 2 for texts in cells)
     assert frames == [1, 1]
     assert " hold for mean_qkv, with the intervention " in choices_figure.describe(
-        found, "m", ChoicesDrawing()
+        table, "m", ChoicesDrawing()
     )

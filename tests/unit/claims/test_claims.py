@@ -579,12 +579,12 @@ def probed(columns, folds=2, twins=None):
     answers = pd.DataFrame({"question_id": np.arange(QUESTIONS)})
     answers["split_group"] = np.arange(QUESTIONS) if twins is None else twins
     answers["correct"] = np.arange(QUESTIONS) % 2 == 0
-    told, scores = [], []
+    predictions, scores = [], []
     wrong = (~answers["correct"]).to_numpy().astype(int)
     for token, layers in columns.items():
         for layer, values in enumerate(layers):
             fold = np.arange(QUESTIONS) // 2 % folds
-            told.append(
+            predictions.append(
                 pd.DataFrame(
                     {"question_id": np.arange(QUESTIONS), "score": values, "fold": fold}
                 ).assign(control="none", layer=layer, token=token, repeat=0)
@@ -595,7 +595,7 @@ def probed(columns, folds=2, twins=None):
             ])  # fmt: skip
             scores.append({"layer": layer, "token": token, "metric": "auc", "control": "none",
                            "mean": mean, "ci_low": mean, "ci_high": mean})  # fmt: skip
-    predictions = pd.concat(told).sample(frac=1, random_state=0)
+    predictions = pd.concat(predictions).sample(frac=1, random_state=0)
     return pd.DataFrame(scores), predictions, answers.sample(frac=1, random_state=1)
 
 
@@ -727,35 +727,35 @@ def test_percentiles_leave_the_outermost_draws_out():
 # The table, the page and the guard.
 
 
-def told(**changes):
+def claim_row(**changes):
     row = {"model": "m", "figure": "mean_qkv", "claim": "one", "statement": "It is so.",
            "source": "a, line 1", "statistic": "mean", "comparison": ">=", "threshold": 0.5,
            "value": 0.75, "verdict": REPRODUCED}  # fmt: skip
     return row | changes
 
 
-TOLD = build_claims_table(
+ROWS = build_claims_table(
     [
-        told(low=0.6, high=0.8, units=3, held=2, heads=9, held_heads=5, note="It must be."),
-        told(claim="two", statement="a | b", value=-0.0002, verdict=NOT_REPRODUCED,
+        claim_row(low=0.6, high=0.8, units=3, held=2, heads=9, held_heads=5, note="It must be."),
+        claim_row(claim="two", statement="a | b", value=-0.0002, verdict=NOT_REPRODUCED,
              units=1, held=0),
-        told(figure="module_map", claim="three", value=None, verdict=NOT_APPLICABLE,
+        claim_row(figure="module_map", claim="three", value=None, verdict=NOT_APPLICABLE,
              reason="the figure has no column x"),
-        told(figure="module_map", claim="four", comparison="within", threshold=13.0,
+        claim_row(figure="module_map", claim="four", comparison="within", threshold=13.0,
              threshold_high=17.0, value=14.0),
     ]
 )  # fmt: skip
 
 
 def test_the_table_has_the_columns_that_others_rely_on():
-    assert list(TOLD.columns) == list(COLUMNS)
+    assert list(ROWS.columns) == list(COLUMNS)
     assert {"model", "figure", "claim", "statement", "source", "statistic", "comparison",
             "threshold", "threshold_high", "value", "low", "high", "spread", "units", "held",
             "heads", "held_heads", "verdict", "reason"} <= set(COLUMNS)  # fmt: skip
-    assert TOLD["value"].dtype == "float64"
-    assert TOLD["held"].dtype == "Int64"
+    assert ROWS["value"].dtype == "float64"
+    assert ROWS["held"].dtype == "Int64"
     # a figure without any of it has the same types, so that files can be joined
-    assert build_claims_table([]).dtypes.equals(TOLD.dtypes)
+    assert build_claims_table([]).dtypes.equals(ROWS.dtypes)
 
 
 def test_a_row_holds_its_test_but_not_its_words():
@@ -772,11 +772,11 @@ def test_a_row_holds_its_test_but_not_its_words():
 
 
 def test_the_page_counts_and_spells_every_verdict():
-    page = render_claims_page(TOLD, "m").splitlines()
+    page = render_claims_page(ROWS, "m").splitlines()
     assert page[0] == "# Claims: m"
     assert "| mean_qkv | 1 | 1 | 0 |" in page
     assert "| module_map | 1 | 0 | 1 |" in page
-    assert count_verdicts(TOLD) == {REPRODUCED: 2, NOT_REPRODUCED: 1, NOT_APPLICABLE: 1}
+    assert count_verdicts(ROWS) == {REPRODUCED: 2, NOT_REPRODUCED: 1, NOT_APPLICABLE: 1}
     assert (
         "| ✓ reproduced | one | It is so. | 0.75 [0.6, 0.8], 2/3, heads 5/9 | ≥ 0.5 | mean "
         "| a, line 1 |"
@@ -794,12 +794,12 @@ def test_the_page_counts_and_spells_every_verdict():
 
 
 def test_the_guard_names_each_claim_that_fails():
-    assert guard(TOLD, ["mean_qkv/one", "module_map/four"], "here") == (
+    assert guard(ROWS, ["mean_qkv/one", "module_map/four"], "here") == (
         "mean_qkv/one: reproduced\nmodule_map/four: reproduced\n"
     )
-    assert guard(TOLD, [], "here") == ""
+    assert guard(ROWS, [], "here") == ""
     with pytest.raises(UserError) as failed:
-        guard(TOLD, ["mean_qkv/one", "mean_qkv/two", "module_map/three"], "here/claims.parquet")
+        guard(ROWS, ["mean_qkv/one", "mean_qkv/two", "module_map/three"], "here/claims.parquet")
     assert str(failed.value).splitlines() == [
         "claims.fail_on: mean_qkv/two: not reproduced (−2e−4, ≥ 0.5); see here/claims.parquet",
         "claims.fail_on: module_map/three: not applicable (the figure has no column x); see "
@@ -810,8 +810,8 @@ def test_the_guard_names_each_claim_that_fails():
 def test_a_threshold_is_shown_as_the_claim_says_it():
     rows = build_claims_table(
         [
-            told(threshold=0.9999, value=0.99985, verdict=NOT_REPRODUCED),
-            told(comparison="within", threshold=-1.00004, threshold_high=1e-10, value=0.0),
+            claim_row(threshold=0.9999, value=0.99985, verdict=NOT_REPRODUCED),
+            claim_row(comparison="within", threshold=-1.00004, threshold_high=1e-10, value=0.0),
         ]
     )
     page = render_claims_page(rows, "m")
@@ -823,7 +823,7 @@ def test_a_threshold_is_shown_as_the_claim_says_it():
 
 def test_line_breaks_do_not_split_a_row():
     page = render_claims_page(
-        build_claims_table([told(statement="It is\nso.\n", note="Why:\n\nso.")]), "m"
+        build_claims_table([claim_row(statement="It is\nso.\n", note="Why:\n\nso.")]), "m"
     )
     assert "| one | It is so. | 0.75 |" in page
     assert "- one: Why: so." in page

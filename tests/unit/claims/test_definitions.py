@@ -81,8 +81,8 @@ def test_a_threshold_of_the_built_in_file_says_what_its_statement_says(built_in)
     for claim in built_in:
         if claim.figure != "probe_auc" or claim.comparison != "within":
             continue
-        told = re.search(r"approximately (0\.\d+|1\.0)(?: to (0\.\d+|1\.0))?", claim.statement)
-        low, high = float(told[1]), float(told[2] or told[1])
+        numbers = re.search(r"approximately (0\.\d+|1\.0)(?: to (0\.\d+|1\.0))?", claim.statement)
+        low, high = float(numbers[1]), float(numbers[2] or numbers[1])
         assert claim.threshold == pytest.approx([low - 0.05, high + 0.05])
         checked += 1
     assert checked == 10
@@ -246,9 +246,9 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_and_claim(root, tmp_path, changes, problem):
     path = write(tmp_path, MINE | changes)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read(root, path)
-    (line,) = str(told.value).splitlines()
+    (line,) = str(error.value).splitlines()
     assert re.fullmatch(f"{re.escape(str(path))}: {problem}", line), line
 
 
@@ -261,11 +261,11 @@ def test_a_missing_key_and_a_second_use_of_an_id_are_named(root, tmp_path):
         read(root, path)
 
 
-def test_every_mistake_of_a_file_is_told_at_once(root, tmp_path):
+def test_all_mistakes_of_a_file_are_reported_at_once(root, tmp_path):
     path = write(tmp_path, MINE | {"statistic": "x"}, MINE | {"id": "other", "cells": {}})
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read(root, path)
-    assert len(str(told.value).splitlines()) == 2
+    assert len(str(error.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -292,9 +292,9 @@ def test_a_file_that_is_none_is_one_line(root, tmp_path, content, problem):
     path = tmp_path / "mine.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read(root, path)
-    (line,) = str(told.value).splitlines()
+    (line,) = str(error.value).splitlines()
     assert re.fullmatch(problem.replace("{path}", re.escape(str(path))), line), line
 
 
@@ -327,8 +327,8 @@ def test_claims_are_guarded_by_id_by_figure_and_by_pattern(built_in):
 
 
 def test_a_pattern_that_names_nothing_is_a_mistake(built_in):
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         find_guarded(built_in, ["scale-square", "scale_qkv/mean-*"])
     assert re.fullmatch(
-        r"config: claims\.fail_on: 'scale_qkv/mean-\*' matches no claim; .*", str(told.value)
+        r"config: claims\.fail_on: 'scale_qkv/mean-\*' matches no claim; .*", str(error.value)
     )

@@ -382,7 +382,7 @@ def test_the_table_has_a_row_per_claim_and_a_column_per_model():
     assert "An empty cell" not in text
 
 
-def test_claims_that_differ_between_models_are_told_apart():
+def test_claims_with_different_tests_are_noted():
     other = claims("y", ALL, threshold=0.9)
     other.loc[2, "statement"] = "Another statement"
     text = render_claims_comparison(stack_claims({"one": claims("x", ALL), "two": other}))
@@ -395,7 +395,7 @@ def test_claims_that_differ_between_models_are_told_apart():
     assert "An empty cell" in text
 
 
-def test_the_same_claim_of_another_region_is_told_apart():
+def test_the_same_claim_of_another_region_is_noted():
     def tested(region, **keys):
         return json.dumps({"statistic": "D", "threshold": 0.5, "cells": region, **keys})
 

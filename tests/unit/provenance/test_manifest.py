@@ -93,7 +93,7 @@ def test_stages_sum_their_own_jobs_and_list_every_device(folder):
     }
 
 
-def test_shards_on_one_device_are_told_of_once(folder):
+def test_shards_on_one_device_are_listed_together(folder):
     path = folder / "forward" / "generations" / "1-of-2.parquet"
     write_frame(pd.DataFrame({"shard": ["1-of-2"]}), path, {"device": "A"})
     write(folder)
@@ -181,7 +181,7 @@ def test_verify_names_what_changed_or_is_missing(folder):
     ]
 
 
-def test_verify_tells_what_was_made_since(folder):
+def test_verify_lists_files_that_were_added(folder):
     (folder / "figures" / "choices.png").write_bytes(b"png")
     (folder / "choices.parquet").write_bytes(b"parquet")
     (folder / "notes.txt").write_text("none of our business")
@@ -191,8 +191,8 @@ def test_verify_tells_what_was_made_since(folder):
     )
 
 
-def test_verify_lets_other_targets_make_their_files_anew(folder):
-    """They lie there when the manifest is written, which does not wait for them."""
+def test_verify_accepts_changed_files_of_other_targets(folder):
+    """They may exist when the manifest is written, which does not wait for them."""
     for name in ("choices.parquet", "intervened.parquet"):
         write_frame(pd.DataFrame({"a": [1]}), folder / name)
     write(folder)

@@ -200,16 +200,16 @@ def test_a_file_is_read_once_until_its_bytes_change(reading, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])
-def test_what_is_kept_of_a_file_may_be_damaged_or_lost(reading, damage):
+def test_a_damaged_or_lost_cache_entry_is_replaced(reading, damage):
     found = reading("x = 1\n")
-    (kept,) = dependencies.CACHE.iterdir()
-    kept.write_text(damage)
+    (entry,) = dependencies.CACHE.iterdir()
+    entry.write_text(damage)
     assert reading("x = 1\n") == found
-    kept.unlink()
+    entry.unlink()
     assert reading("x = 1\n") == found
 
 
-def test_nothing_needs_to_be_kept(reading, tmp_path):
+def test_the_cache_is_optional(reading, tmp_path):
     (tmp_path / ".snakemake").write_text("in the way")
     assert reading("x = 1\n")
 
@@ -237,8 +237,8 @@ def test_a_script_that_loads_torch_or_fails_is_named(tmp_path):
         (tmp_path / f"{name}.py").write_text(f"{code}\n")
     with pytest.raises(AssertionError) as error:
         modules_loaded([tmp_path / f"{name}.py" for name in ("light", "heavy", "broken")], set())
-    told = [line for line in str(error.value).splitlines() if re.match(r"\w*Error: ", line)]
-    assert told == [
+    errors = [line for line in str(error.value).splitlines() if re.match(r"\w*Error: ", line)]
+    assert errors == [
         "ImportError: heavy: loads torch",
         "ModuleNotFoundError: No module named 'nothing_of_that_name'",
     ]
