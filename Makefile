@@ -2,17 +2,17 @@
 PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell command -v $(p)),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
-# A stamp inside the environment, so an interrupted installation is never taken for whole.
+# A stamp inside the environment, so that an interrupted installation never counts as complete.
 READY := $(VENV)/ready
 
-# Drawing from an archive, make figures BUNDLE=file, needs neither torch nor a model, and makes do
-# with an environment of its own where there is no other.
+# `make figures BUNDLE=file` draws from an archive, without torch or a model. Without .venv it uses a
+# smaller environment of its own.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
 .PHONY: figures config demo reproduce bench test test-all check unit browser workflow acceptance slurm \
 	format environment clean
 
-# Snakemake takes the last --config alone, and these two give one of their own.
+# Snakemake keeps only the last --config, and these two targets pass one themselves.
 ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(MAKECMDGOALS)))),)
 $(error with BUNDLE and reproduce, settings come from a file: ARGS='--configfile mine.yaml')
 endif
@@ -25,11 +25,12 @@ figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
 endif
 
-# What follows from the option classes: config.yaml, its JSON schema, the reference of options.
+# Generate config.yaml, the JSON schemas and docs/options.md from the option classes.
 config: $(READY)
 	PYTHONPATH=scripts $(BIN)/python -m llm_figures.workflow.generate_config
 
-# Twice from nothing, the second time on one core, in other batches and shards: the same bytes?
+# Run twice from nothing, the second time on one core with other batches and shards, and compare
+# every file byte by byte.
 RUNS := results/_reproduce
 reproduce: $(READY)
 	rm -rf $(RUNS)
@@ -37,11 +38,11 @@ reproduce: $(READY)
 	$(BIN)/snakemake figures --directory $(RUNS)/second --cores 1 --config batch_size=16 shards=2 $(ARGS)
 	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.reproduction $(RUNS)/first/results $(RUNS)/second/results
 
-# A few facts taught to the default model, and what that changes: a quarter of an hour on two cores.
+# Fine-tune the default model on a few facts and show what changes: 15 minutes on two cores.
 demo: $(READY)
 	$(BIN)/snakemake finetune_demo --configfile config/finetune-demo.yaml $(ARGS)
 
-# How fast all of it is beside its peers: hours, on a machine with nothing else to do.
+# Measure the pipeline against other tools: hours, on an otherwise idle machine.
 bench: $(READY)
 	$(BIN)/snakemake figures
 	$(BIN)/python benchmarks/bench.py --write $(ARGS)
@@ -61,8 +62,8 @@ $(READY) .venv-figures/ready:
 	$(if $(LIBRARY),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(LIBRARY))
 	@touch $@
 
-# Tests side by side on all cores. The default model's run is kept for test-all, which compares it
-# with one on Slurm.
+# Tests run in parallel on all cores. The run of the default model is kept: test-all compares it with
+# a run on Slurm.
 TESTS = LLM_FIGURES_DEFAULT_RUN=$(CURDIR)/results/_acceptance $(BIN)/pytest -n auto
 
 test: check
@@ -83,7 +84,7 @@ check: $(READY)
 unit: $(READY)
 	$(TESTS) -m "not workflow and not acceptance and not browser and not slurm and not slow"
 
-# browser and slurm are skipped where Chromium or Slurm is not installed.
+# Tests of browser and slurm are skipped where Chromium or Slurm is missing.
 browser workflow acceptance slurm: $(READY)
 	$(TESTS) -m "$@ and not slow"
 

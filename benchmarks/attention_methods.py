@@ -75,7 +75,7 @@ def ours(task: dict) -> None:
     from limit import attention_operations, block_operations
     from made import load
 
-    from llm_figures.attention.capture import capture_attention, states_of
+    from llm_figures.attention.capture import build_layer_states, capture_attention
     from llm_figures.models.loading import decoder_layers
 
     model, _ = load(task)
@@ -85,7 +85,7 @@ def ours(task: dict) -> None:
         maps = no_maps(texts)
         for index, ids in enumerate(texts):
             captured = capture_attention(model, ids, [layer])[layer]
-            our_maps(states_of(index + 1, layer, captured), maps[:, index])
+            our_maps(build_layer_states(index + 1, layer, captured), maps[:, index])
         return maps
 
     texts = token_ids(task)
@@ -100,15 +100,15 @@ def ours(task: dict) -> None:
 def our_maps(states, maps: np.ndarray) -> None:
     """Fill `maps` [interventions, queries, keys] of one text."""
     from llm_figures.attention.interventions import Intervention
-    from llm_figures.attention.maps import bin_edges, equal_change, mean_map
+    from llm_figures.attention.maps import bin_edges, compute_mean_map, find_equivalent
 
     edges = bin_edges(states.query.shape[1], None)
     known: dict[Intervention | None, int] = {}
     for number, (component, operation, epsilon) in enumerate(CHANGES):
         kind, _, over = operation.partition(" over ")
-        change = equal_change(Intervention(component, kind, over=over or None, epsilon=epsilon))
+        change = find_equivalent(Intervention(component, kind, over=over or None, epsilon=epsilon))
         if change in known:
             maps[number] = maps[known[change]]
         else:
-            maps[number] = mean_map(states.intervened(change), edges)
+            maps[number] = compute_mean_map(states.intervene(change), edges)
             known[change] = number

@@ -31,7 +31,7 @@ def _agree(least: set[str], most: set[str] | None = None) -> Callable[[Mapping[s
 
 
 def _work(what: str, agree: Callable, aim: str | None = None, **options) -> Work:
-    """aim: what its time is to be, in a sentence."""
+    """aim: the target for its time, in a sentence."""
     return Work(
         name=f"pipeline, {what}",
         methods=(Method("ours", "pipeline_methods:figures"),),
@@ -46,10 +46,10 @@ WORKS = [
     _work(
         "cold",
         _agree({"prepare_model", "score_attention", "render_figure"}),
-        "Start-up is to be 15% of the jobs' time at most.",
+        "The target for start-up is at most 15% of the jobs' time.",
         cold=True,
     ),
-    _work("nothing to do", _agree(set(), set()), "It is to take 3 s at most."),
+    _work("nothing to do", _agree(set(), set()), "The target is at most 3 s."),
     _work("one style changed", _agree({"render_figure"}, DRAWN), change=STYLE),
     _work("one ε changed", _agree({"score_attention", "render_figure"}, SCORED), change=EPSILON),
 ]

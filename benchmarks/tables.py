@@ -83,11 +83,11 @@ def rows_of(work: Work, costs: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def memory(work: Work, costs: pd.DataFrame) -> str:
-    """How our peak stands to what it is to be."""
+    """Our peak memory compared with its target."""
     peaks = medians(work, costs)["peak_mb"]
     words = []
     if work.largest_mb is not None and work.ours.name in peaks:
-        words.append(f"Our peak is to be {work.largest_mb:,.0f} MiB at most.")
+        words.append(f"The target for our peak is at most {work.largest_mb:,.0f} MiB.")
     first = work.methods[0].name
     if work.memory_target is not None and {first, work.ours.name} <= set(peaks.index):
         words.append(
@@ -115,7 +115,7 @@ def shares(works: Sequence[Work], costs: pd.DataFrame) -> list[dict[str, str]]:
             continue
         share = "" if work == limit else f"{rate / median[limit].max():.0%}"
         rows.append(
-            {"Work": work, "Method": method, "Gflop/s": f"{rate:.0f}", "Of the limit": share}
+            {"Task": work, "Method": method, "Gflop/s": f"{rate:.0f}", "Of the limit": share}
         )
     return rows
 

@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from llm_figures.attention.figure import figure_title
+from llm_figures.attention.figure import make_figure_title
+from llm_figures.attention.options import AttentionFigure
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
 from llm_figures.provenance.report import (
@@ -76,7 +78,7 @@ def main(
 
 def _title(figure: str, options: dict) -> str:
     if "operation" in options:  # of an attention figure
-        return figure_title(options).replace("*", "")
+        return make_figure_title(read_options(AttentionFigure, options, "options")).replace("*", "")
     if figure == "module_map":
         return METRICS[options["metric"]].title
     if figure == "probe_auc":

@@ -1,9 +1,11 @@
 """The claims about one attention figure, evaluated."""
 
-from llm_figures.attention.qk_store import intervened_states, stored_states
+from llm_figures.attention.options import AttentionScoring
+from llm_figures.attention.qk_store import open_intervened_states, open_states
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 
@@ -14,10 +16,9 @@ def main(
     clean: str,
     intervened: str | None,
     output: str,
-    options: dict,
+    options: AttentionScoring,
 ) -> None:
-    before = stored_states(clean)
-    after = intervened_states(intervened) if intervened else None
+    before, after = open_states(clean), open_intervened_states(intervened)
     found = attention_claims(model, claims, read_frame(cells), options, before, after)
     log_verdicts(log, found)
     write_frame(found, output)
@@ -32,5 +33,5 @@ if "snakemake" in globals():
             snakemake.input.clean,
             snakemake.input.get("intervened"),
             snakemake.output.claims,
-            snakemake.params.options,
+            read_options(AttentionScoring, snakemake.params.options, "config: figures"),
         )

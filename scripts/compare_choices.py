@@ -1,7 +1,7 @@
 """The claims of the attention figures over the open choices, as a table and a page."""
 
-from llm_figures.attention.qk_store import intervened_states, stored_states
-from llm_figures.attention.scores import shape_of_states
+from llm_figures.attention.qk_store import open_intervened_states, open_states
+from llm_figures.attention.scores import find_shape
 from llm_figures.claims.choices import choice_rows, made, summary
 from llm_figures.claims.choices_page import choices_page, place
 from llm_figures.core.atomic_files import write_text
@@ -20,9 +20,9 @@ def main(
     choices: dict,
     figures: dict,
 ) -> None:
-    before = stored_states(clean)
-    check_choices(choices, shape_of_states(before))
-    rows = choice_rows(claims, choices, figures, before, intervened_states(intervened))
+    before = open_states(clean)
+    check_choices(choices, find_shape(before))
+    rows = choice_rows(claims, choices, figures, before, open_intervened_states(intervened))
     for operation, part in summary(rows).groupby("operation", sort=False):
         part = part[part["applicable"] > 0]
         if not len(part):

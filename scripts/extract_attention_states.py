@@ -1,8 +1,8 @@
-"""Cache every layer's queries and keys of every input, clean, and how they were rotated."""
+"""Cache the queries and keys of every layer and text, in clean passes, with their rotation."""
 
 from contextlib import ExitStack
 
-from llm_figures.attention.capture import capture_attention, state_rows, tokenize_texts
+from llm_figures.attention.capture import build_state_rows, capture_attention, tokenize_texts
 from llm_figures.core.job import job, progress
 from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import context_length, decoder_layers, load_model, runtime_facts
@@ -10,21 +10,21 @@ from llm_figures.models.loading import context_length, decoder_layers, load_mode
 
 def main(model_info: str, output: str, inputs: list[str], runtime: dict) -> None:
     model, tokenizer = load_model(model_info, **runtime)
-    texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
+    texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
     longest = max(len(ids) for ids in texts)
     layers = range(len(decoder_layers(model)))
     facts = runtime_facts(model)
     with ExitStack() as stack:
-        files: list = []  # opened at the first layer, which tells the shapes
+        files: list = []  # opened at the first layer, whose shapes are those of the file
         for index, ids in enumerate(progress(texts, "inputs"), start=1):
 
             def write(layer, captured, index=index, ids=ids):
-                schema, rows = state_rows(tokenizer, index, ids, {layer: captured}, longest)
+                schema, rows = build_state_rows(tokenizer, index, ids, {layer: captured}, longest)
                 if not files:
                     files.append(stack.enter_context(tensor_file(output, schema, facts)))
                 files[0].write(rows)
 
-            capture_attention(model, ids, layers, rotation=True, keep=write)
+            capture_attention(model, ids, layers, rotation=True, on_layer=write)
 
 
 if "snakemake" in globals():

@@ -1,8 +1,8 @@
-"""Cache the shown layers' queries and keys of every pass that the choices owe to the model."""
+"""Cache the displayed layers' queries and keys of every pass that the choices need."""
 
-from llm_figures.attention.capture import intervened_rows, tokenize_texts
-from llm_figures.attention.qk_store import stored_states
-from llm_figures.attention.scores import shape_of_states
+from llm_figures.attention.capture import run_interventions, tokenize_texts
+from llm_figures.attention.qk_store import open_states
+from llm_figures.attention.scores import find_shape
 from llm_figures.claims.choices import passes
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import write_tensors
@@ -19,13 +19,13 @@ def main(
     figures: dict,
     runtime: dict,
 ) -> None:
-    before = stored_states(clean)
-    check_choices(choices, shape_of_states(before))
-    layers, owed = passes(choices, figures, before)
+    states = open_states(clean)
+    check_choices(choices, find_shape(states))
+    layers, needed = passes(choices, figures, states)
     model, tokenizer = load_model(model_info, **runtime)
-    texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
-    log.info("%d passes, layers %s", len(owed), ", ".join(map(str, layers)))
-    rows = intervened_rows(model, tokenizer, texts, layers, progress(owed, "passes"))
+    texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
+    log.info("%d passes, layers %s", len(needed), ", ".join(map(str, layers)))
+    rows = run_interventions(model, tokenizer, texts, layers, progress(needed, "passes"))
     write_tensors(output, rows, runtime_facts(model))
 
 

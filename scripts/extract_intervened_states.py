@@ -1,9 +1,11 @@
-"""Cache the shown layer's queries and keys of passes with the change in every layer."""
+"""Cache the displayed layer's queries and keys, from passes with an intervention in every layer."""
 
-from llm_figures.attention.capture import intervened_rows, tokenize_texts
-from llm_figures.attention.qk_store import stored_states
-from llm_figures.attention.scores import check_stage, panels, shown_layer
+from llm_figures.attention.capture import run_interventions, tokenize_texts
+from llm_figures.attention.options import AttentionInterventions
+from llm_figures.attention.qk_store import open_states
+from llm_figures.attention.scores import check_stage, list_panels, resolve_auto
 from llm_figures.core.job import job, progress
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_shape
 from llm_figures.models.loading import context_length, load_model, runtime_facts
@@ -16,28 +18,31 @@ def main(
     output: str,
     figure: str,
     inputs: list[str],
-    options: dict,
+    options: AttentionInterventions,
     runtime: dict,
 ) -> None:
-    check_shape({figure: options}, read_model_info(model_info))
-    before = stored_states(clean)
-    check_stage(figure, options, before)
-    layer = shown_layer(options, before)
+    check_shape({figure: options.plain()}, read_model_info(model_info))
+    states = open_states(clean)
+    options = resolve_auto(options, states)
+    check_stage(figure, options, states)
     model, tokenizer = load_model(model_info, **runtime)
-    texts = tokenize_texts(tokenizer, inputs, room=context_length(model))
-    owed = [(index, intervention) for _, _, index, intervention in panels(options, len(texts))]
-    rows = intervened_rows(model, tokenizer, texts, [layer], progress(owed, "passes"))
+    texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
+    passes = [(text, intervention) for *_, text, intervention in list_panels(options, len(texts))]
+    rows = run_interventions(model, tokenizer, texts, [options.layer], progress(passes, "passes"))
     write_tensors(output, rows, runtime_facts(model))
 
 
 if "snakemake" in globals():
     with job(snakemake):
+        figure = snakemake.wildcards.figure
         main(
             snakemake.input.model_info,
             snakemake.input.states,
             snakemake.output.states,
-            snakemake.wildcards.figure,
+            figure,
             snakemake.params.inputs,
-            snakemake.params.options,
+            read_options(
+                AttentionInterventions, snakemake.params.options, f"config: figures.{figure}"
+            ),
             {**snakemake.params.runtime, "threads": snakemake.threads},
         )

@@ -85,33 +85,28 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
     return shared
 
 
-def finished(once, root, name, *arguments, **changes):
-    """A tiny project with everything made, once for all workers; not to be changed."""
-    from project import Project, tiny_files
-
-    def fill(folder):
-        tiny_files(folder)
-        opened(folder).run(*arguments)
-
-    def opened(folder):
-        project = Project(folder, root)
-        project.change(**changes)
-        return project
-
-    return opened(once(name, fill))
-
-
 @pytest.fixture(scope="session")
 def made(once, root):
-    """A project with all five figures made; not to be changed."""
-    return finished(once, root, "made")
+    """A project with all five figures made, without a network; not to be changed."""
+    from project import Project, refuse_network, tiny_project
+
+    def fill(folder):
+        tiny_project(folder, root).run(**refuse_network(folder / "blocked"))
+
+    return Project(once("made", fill), root)
 
 
 @pytest.fixture(scope="session")
 def divided(once, root):
     """The same figures made on two cores, in other batches, shards and jobs; not to be changed."""
-    changes = {"batch_size": 7, "shards": 2, "probe__jobs": 2}
-    return finished(once, root, "divided", "--cores", "2", **changes)
+    from project import Project, tiny_project
+
+    def fill(folder):
+        project = tiny_project(folder, root)
+        project.change(batch_size=7, shards=2, probe__jobs=2)
+        project.run("--cores", "2")
+
+    return Project(once("divided", fill), root)
 
 
 @pytest.fixture

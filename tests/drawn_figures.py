@@ -1,4 +1,4 @@
-"""Tables to draw and what is read back from a drawn SVG."""
+"""Tables to draw, and the contents of a drawn SVG."""
 
 import xml.etree.ElementTree as ET
 
@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.attention.maps import LayerStates
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.options import AttentionFigure
+from llm_figures.attention.scores import compute_cells
+from llm_figures.core.options import read_options
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.style import Style
 from llm_figures.probe.controls import CONTROLS
@@ -32,7 +34,7 @@ def cells(name, options, inputs=3):
         LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
         for index in range(1, inputs + 1)
     ]
-    return attention_cells(name, options, states)
+    return compute_cells(name, read_options(AttentionFigure, options, name), states)
 
 
 PROTOCOL = {"protocol": PRESETS["strict"].plain()}

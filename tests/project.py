@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,6 +26,22 @@ OVERLAY = {
     "prompt": {"preamble": PREAMBLE, "template": TEMPLATE, "max_new_tokens": 12},
     "figures": {"scale_qkv": {"epsilon": [0.5, "1e-3", 1e-10]}, "module_map": {"texts": None}},
 }
+
+
+# Read by every Python as it starts, which it notes: whoever opens a connection fails.
+NO_NETWORK = """
+import pathlib
+import socket
+import sys
+
+with pathlib.Path(__file__).with_name("started.txt").open("a") as file:
+    print(*sys.orig_argv, file=file)
+
+def refuse(*arguments, **options):
+    raise OSError("the network is refused")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
 
 
 class Project:
@@ -51,11 +68,12 @@ class Project:
         snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile")]
         return [*snakemake, "--configfile", "overlay.yaml", "--cores", "1", *arguments]
 
-    def run(self, *arguments, check=True):
+    def run(self, *arguments, check=True, **environment):
         """Snakemake's return code and all it printed."""
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
+            env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -92,6 +110,13 @@ class Project:
                 shutil.copy(source, target)
         self.root = code
         return code
+
+
+def refuse_network(folder):
+    """Environment of processes that can open no connection; `folder` receives what refuses them."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(NO_NETWORK)
+    return {"PYTHONPATH": str(folder)}
 
 
 def questions(folder, models=({}, OTHER_MODEL)):

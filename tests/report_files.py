@@ -9,7 +9,8 @@ import yaml
 
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.maps import LayerStates
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.options import AttentionFigure
+from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
@@ -80,7 +81,7 @@ def cells(figure: str, options: dict) -> pd.DataFrame:
         LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
         for index in (1, 2, 3)
     ]
-    return attention_cells(figure, options, states)
+    return compute_cells(figure, read_options(AttentionFigure, options, figure), states)
 
 
 def claims() -> pd.DataFrame:

@@ -29,7 +29,7 @@ from transformers import (
 
 from llm_figures.attention.interventions import Intervention
 
-# Every kind of change, of each component.
+# Every kind of intervention, on each component.
 INTERVENTIONS = [
     Intervention(component, operation, **options)
     for component in ("query", "key", "value")
@@ -94,9 +94,9 @@ def config(family: str = "llama", **changes):
             }
         ),
         "neox": lambda: GPTNeoXConfig(**{**SIZES, **changes}),
-        # rotary embedding of half the features, the others joined to them outside of it
+        # rotary embedding of half the features; the others are joined to them afterwards
         "phi": lambda: PhiConfig(**{**SIZES, **changes}),
-        # interleaved: a feature's partner is its neighbour
+        # interleaved: features are paired with their neighbours
         "cohere": lambda: CohereConfig(**{**SIZES, "num_key_value_heads": 2, **changes}),
         # two frequencies, by layer
         "gemma3": lambda: Gemma3TextConfig(

@@ -1,5 +1,5 @@
 """The library behind the scripts: arrays and frames in, arrays and frames out.
 
-Modules that import torch (`models`, `tap`, `forward`, `generation`) serve the forward stage only;
-scoring and rendering never import them, so a changed colour re-renders in seconds.
+Only modules of the forward stage import torch (such as `models.loading`, `attention.attention_hook`
+and `inference.generation`). Scoring and drawing never do, so a changed colour takes seconds.
 """

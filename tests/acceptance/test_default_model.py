@@ -18,15 +18,11 @@ import pandas as pd
 import pytest
 import torch
 
-from llm_figures.attention.attention_hook import tap
-from llm_figures.attention.capture import capture_attention, state_rows
+from llm_figures.attention.attention_hook import hook_attention
+from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import (
-    distance_to_uniform,
-    layer_states,
-    sink_strength,
-    strongest_layer,
-)
+from llm_figures.attention.maps import distance_to_uniform, find_strongest_layer, sink_strength
+from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.claims.figures import FIGURES
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
@@ -108,26 +104,31 @@ def test_a_smaller_epsilon_brings_query_and_key_to_the_uniform_map(results):
         np.testing.assert_array_equal(found[2, column], found[2, 0])
 
 
+def stored_states(results):
+    table = read_table(results / "forward/attention_states.parquet")
+    return [states for _, states in read_layer_states(table)]
+
+
 def test_layer_auto_is_the_layer_with_the_strongest_sink(results):
-    states = [s for _, s in layer_states(read_table(results / "forward/attention_states.parquet"))]
+    states = stored_states(results)
     shown = pd.read_parquet(results / "attention/mean_qkv.parquet")["layer"].unique()
     strength = {}
     for state in states:
-        weights = state.weights()
+        weights = state.compute_weights()
         strength.setdefault(state.layer, []).append(weights[:, 1:, 0].mean())
     assert len(strength) == 30
     best = max(strength, key=lambda layer: np.mean(strength[layer]))
-    assert shown == [best] == [strongest_layer(states)]
+    assert shown == [best] == [find_strongest_layer(states)]
 
 
 def test_cached_and_altered_passes_agree_with_each_other_and_with_eager(results, tmp_path):
     model, tokenizer = load_model(results / "model.json", threads=2)
-    stored = [s for _, s in layer_states(read_table(results / "forward/attention_states.parquet"))]
+    stored = stored_states(results)
     text = "The old lighthouse keeper climbed the stairs every evening to light the lamp."
     ids = tokenizer(text)["input_ids"]
     with torch.inference_mode():
         plain = model(torch.tensor([ids])).logits
-        with tap(model, capture=range(30)):
+        with hook_attention(model, capture=range(30)):
             assert torch.equal(plain, model(torch.tensor([ids])).logits)
     for layer, intervention in (
         (20, Intervention("query", "mean", over="features")),
@@ -135,19 +136,23 @@ def test_cached_and_altered_passes_agree_with_each_other_and_with_eager(results,
         (5, Intervention("key", "scale", epsilon=0.5)),
     ):
         captured = capture_attention(model, ids, [layer], {layer: intervention})
-        schema, rows = state_rows(tokenizer, 1, ids, captured, len(ids))
+        schema, rows = build_state_rows(tokenizer, 1, ids, captured, len(ids))
         with tensor_file(tmp_path / "one.parquet", schema) as file:
             file.write(rows)
-        ((_, in_the_pass),) = layer_states(read_table(tmp_path / "one.parquet"))
+        ((_, in_the_pass),) = read_layer_states(read_table(tmp_path / "one.parquet"))
         clean = next(s for s in stored if (s.input, s.layer) == (1, layer))
-        cached = clean.intervened(intervention)
-        np.testing.assert_allclose(cached.weights(), in_the_pass.weights(), atol=1e-5)
+        cached = clean.intervene(intervention)
+        np.testing.assert_allclose(
+            cached.compute_weights(), in_the_pass.compute_weights(), atol=1e-5
+        )
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         expected = model(torch.tensor([ids]), output_attentions=True).attentions
     for state in stored:
         if state.input == 1:
-            np.testing.assert_allclose(state.weights(), expected[state.layer][0].numpy(), atol=1e-5)
+            np.testing.assert_allclose(
+                state.compute_weights(), expected[state.layer][0].numpy(), atol=1e-5
+            )
 
 
 def test_nine_in_ten_answers_hold_an_exact_answer_and_both_labels_abound(results):
@@ -211,12 +216,12 @@ def test_the_module_map_covers_every_layer_and_projection(results):
     assert (values * np.sqrt(width)).stack().between(0.1, 10).all()
 
 
-def test_the_verdicts_are_those_of_the_readme(results, root):
+def test_the_verdicts_are_those_of_the_documents(results, root):
     claims = pd.read_parquet(results / "claims.parquet")
     found = pd.crosstab(claims["figure"], claims["verdict"])
     table = re.findall(
         r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$",
-        (root / "README.md").read_text(),
+        (root / "docs" / "claims.md").read_text(),
         re.MULTILINE,
     )
     assert len(table) == 5

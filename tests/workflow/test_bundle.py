@@ -11,21 +11,13 @@ import pandas as pd
 import pytest
 
 from llm_figures.claims.figures import FIGURES
-from project import Project
+from project import NO_NETWORK, Project, refuse_network
 
 pytestmark = pytest.mark.workflow
 
+MAPS = [*FIGURES, "module_map_output_rms"]
 # Stands before every module of that name: whoever imports it fails.
 REFUSED = "raise ImportError('{name} is not for drawing')\n"
-# Read by every Python as it starts: whoever opens a connection fails.
-NO_NETWORK = """
-import socket
-
-def refuse(*arguments, **options):
-    raise OSError("the network is refused")
-
-socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-"""
 
 
 class Reader(Project):
@@ -69,15 +61,6 @@ class Reader(Project):
 
 
 @pytest.fixture(scope="module")
-def author(made, tmp_path_factory):
-    """The finished project, with choices and an archive."""
-    project = made.copy(tmp_path_factory.mktemp("author"))
-    project.run("choices")
-    project.run("bundle")
-    return project
-
-
-@pytest.fixture(scope="module")
 def archive(author):
     return author.results / "tiny.bundle.zip"
 
@@ -101,8 +84,8 @@ def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(author, archiv
     with zipfile.ZipFile(archive) as packed:
         content = {name: packed.read(name) for name in packed.namelist()}
     kinds = ("pdf", "svg", "png", "caption.txt")
-    pictures = {f"figures/{f}.{k}" for f in [*FIGURES, "probe_curves", "choices"] for k in kinds}
-    panels = {f"figures/{figure}.panels.json" for figure in FIGURES}
+    pictures = {f"figures/{f}.{k}" for f in [*MAPS, "probe_curves", "choices"] for k in kinds}
+    panels = {f"figures/{figure}.panels.json" for figure in MAPS}
     scores = {"probe/scores.parquet", "modules/scores.parquet", "claims.parquet"}
     scores |= {f"attention/{figure}.parquet" for figure in FIGURES[:3]} | {"choices.parquet"}
     texts = {"claims.md", "choices.md", "manifest.json", "model.json", "config.yaml", "bundle.json"}
@@ -129,7 +112,7 @@ def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(author, archiv
 
 def test_figures_are_drawn_from_an_archive_byte_for_byte(author, drawn):
     reader, output = drawn
-    assert "33 files equal those of tiny.bundle.zip, byte for byte" in output
+    assert "38 files equal those of tiny.bundle.zip, byte for byte" in output
     originals = {path.name: path.read_bytes() for path in (author.results / "figures").iterdir()}
     again = {path.name: path.read_bytes() for path in (reader.results / "figures").iterdir()}
     assert again == originals
@@ -153,7 +136,7 @@ def test_a_figure_from_an_archive_is_drawn_with_other_colours(reader):
     assert reader.planned() == {"render_figure": 1, "check_redraw": 1}
     _, output = reader.run("figures")
     line = next(line for line in output.splitlines() if "files equal those of" in line)
-    assert "30 of 33 files equal those of tiny.bundle.zip, 3 differ" in line
+    assert "35 of 38 files equal those of tiny.bundle.zip, 3 differ" in line
     assert "(options set otherwise: figures.mean_qkv.palette)" in line
     assert line.endswith(": mean_qkv.pdf, mean_qkv.png, mean_qkv.svg")
 
@@ -161,8 +144,8 @@ def test_a_figure_from_an_archive_is_drawn_with_other_colours(reader):
 def test_other_versions_of_the_libraries_draw_anew(reader):
     with (reader.folder / "blocked" / "sitecustomize.py").open("a") as file:
         file.write("import zlib\nzlib.ZLIB_RUNTIME_VERSION = 'another'\n")
-    # five figures, probe_curves and choices
-    assert reader.planned() == {"render_figure": 7, "check_redraw": 1}
+    # five figures, a second module map, probe_curves and choices
+    assert reader.planned() == {"render_figure": 8, "check_redraw": 1}
 
 
 @pytest.mark.parametrize(
@@ -199,30 +182,16 @@ def test_a_damaged_archive_is_named_before_any_job(reader):
     reader.refuses("tiny.bundle.zip: no such file")
 
 
-def test_the_run_of_the_model_needs_no_network(project):
-    """The model's folder and the environment are there: nothing is asked of the network.
-
-    From the folder to two figures, all made again.
-    """
-    blocked = project.folder / "blocked"
-    blocked.mkdir()
-    (blocked / "sitecustomize.py").write_text(NO_NETWORK)
-    environment = {**os.environ, "PYTHONPATH": str(blocked)}
+def test_the_run_of_the_model_needs_no_network(made, tmp_path):
+    """From the model's folder to the figures, every job was refused what it asked of a network."""
     refused = subprocess.run(
         [sys.executable, "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9')"],
-        env=environment,
+        env=os.environ | refuse_network(tmp_path),
         capture_output=True,
         text=True,
         check=False,
     )
     assert "the network is refused" in refused.stderr
-    done = subprocess.run(
-        project.command("module_map", "mean_qkv", "--forceall"),
-        cwd=project.folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    started = (made.folder / "blocked" / "started.txt").read_text()
+    for log in (made.results / "logs").iterdir():
+        assert f".{log.name.removesuffix('.log')}.py" in started

@@ -175,7 +175,7 @@ def test_scope_model_differs_from_scope_layer_but_not_in_the_first_layer(project
             project.change(
                 **dict(zip([f"figures__{f}" for f in figures], (layer, scope), strict=True))
             )
-            project.run("mean_qkv")
+            project.run("results/tiny/attention/mean_qkv.parquet")
             cells = pd.read_parquet(project.results / "attention/mean_qkv.parquet")
             found.append(cells["weight"].to_numpy())
         assert bool(abs(found[0] - found[1]).max() < 1e-5) is same
@@ -190,13 +190,14 @@ def test_a_change_before_rotary_embedding_is_the_same_from_the_cache_and_in_a_pa
                 figures__mean_qkv_tokens__stage=stage,
                 figures__mean_qkv_tokens__scope=scope,
             )
-            project.run("mean_qkv_tokens")
+            project.run("results/tiny/attention/mean_qkv_tokens.parquet")
             cells = pd.read_parquet(project.results / "attention/mean_qkv_tokens.parquet")
             assert cells["stage"].unique() == [stage]
             found[stage, scope] = cells["weight"].to_numpy()
     # In the first layer, what was changed in the others does not show.
     assert abs(found["before_rotary", "layer"] - found["before_rotary", "model"]).max() < 1e-5
     assert abs(found["before_rotary", "layer"] - found["after_rotary", "layer"]).max() > 0.01
+    project.run("results/tiny/figures/mean_qkv_tokens.caption.txt")
     caption = (project.results / "figures/mean_qkv_tokens.caption.txt").read_text()
     assert "before rotary embedding" in caption
     path = project.results / "forward/intervened_states/mean_qkv_tokens.parquet"
@@ -287,7 +288,7 @@ def test_a_question_too_long_for_the_model_is_left_out_and_named(project):
     rows = (project.folder / "mine.jsonl").read_text()
     long = json.dumps({"ask": "What is " + "one and " * 300 + "two?", "gold": "3", "kind": 0})
     (project.folder / "mine.jsonl").write_text(f"{rows}\n{long}")
-    project.run("probe_auc")
+    project.run("results/tiny/forward/answers.parquet")
     answers = pd.read_parquet(project.results / "forward/answers.parquet")
     assert len(answers) == 121
     last = answers.iloc[-1]
@@ -476,14 +477,13 @@ def test_a_guard_waits_for_the_claims_of_all_models(project):
     assert planned["collect_claims"] == 1
 
 
-def test_choices_and_the_report_that_shows_them(project):
-    project.run("report")
-    page = (project.results / "report.html").read_text()
+def test_choices_and_the_report_that_shows_them(author):
+    page = (author.results / "report.html").read_text()
     for name in (*FIGURES, "choices", "provenance"):
         assert f'id="{name}"' in page
-    claims = pd.read_parquet(project.results / "claims.parquet")
+    claims = pd.read_parquet(author.results / "claims.parquet")
     assert all(html.escape(text, quote=False) in page for text in claims["statement"].head(20))
-    choices = pd.read_parquet(project.results / "choices.parquet")
+    choices = pd.read_parquet(author.results / "choices.parquet")
     keys = ["operation", "over", "stage", "scope", "layer_choice", "head_choice"]
     combinations = choices[keys].drop_duplicates()
     # over × stage × scope × layer × head for the mean, without over for the scale
@@ -492,8 +492,8 @@ def test_choices_and_the_report_that_shows_them(project):
     scaled = choices[choices["operation"] == "scale"].set_index([*keys, "layer", "head", "claim"])
     before, after = (scaled.xs(stage, level="stage") for stage in ("before_rotary", "after_rotary"))
     pd.testing.assert_series_equal(before["verdict"], after["verdict"])
-    assert "| 0 of 32 |" in (project.results / "choices.md").read_text()
-    assert project.planned("report") == {}
+    assert "| 0 of 32 |" in (author.results / "choices.md").read_text()
+    assert author.planned("report") == {}
 
 
 def test_claims_are_checked_added_and_guarded(project):

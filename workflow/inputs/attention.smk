@@ -1,26 +1,30 @@
 # What the rules of attention.smk take as inputs and params.
 
-# Figures whose change is made in every layer.
-INTERVENED_EVERYWHERE = [
-    figure for figure in ATTENTION_FIGURES if config["figures"][figure]["scope"] == "model"
-]
-# Options that only the drawing reads; a change of them must not run a score again.
-DRAWING_KEYS = {"palette", "limits", "highlight", "tick_labels"}
+from llm_figures.attention.options import AttentionInterventions
+from llm_figures.claims.figures import KINDS
+from llm_figures.core.options import read_options
+
+
+def figure_options(figure):
+    """The options of a figure as an object."""
+    return read_options(KINDS[figure], config["figures"][figure], f"config: figures.{figure}")
 
 
 def score_options(figure):
-    """The options of a figure that its scores depend on."""
-    options = config["figures"][figure]
-    unused = {"mean": {"epsilon", "input"}, "scale": {"over"}}.get(options.get("operation"), set())
-    return {
-        key: value
-        for key, value in sorted(options.items())
-        if key not in DRAWING_KEYS and key not in unused
-    }
+    """The options that a figure's cells depend on."""
+    return figure_options(figure).scored()
+
+
+def intervention_options(figure):
+    """The options that its passes with interventions depend on.
+
+    Heads and bins are chosen afterwards, from the cached states.
+    """
+    return figure_options(figure).part_of(AttentionInterventions).scored()
 
 
 def intervened_states(wildcards):
-    """Further states that a figure's cells need."""
-    if wildcards.figure in INTERVENED_EVERYWHERE:
+    """States of passes with an intervention in every layer, if a figure's cells need them."""
+    if config["figures"][wildcards.figure]["scope"] == "model":
         return {"intervened": "results/{model}/forward/intervened_states/{figure}.parquet"}
     return {}

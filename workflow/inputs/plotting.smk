@@ -1,8 +1,8 @@
 # What the rules of plotting.smk take as inputs and params.
 
-# Drawn with other versions of the libraries figures could look otherwise, so these count.
+# Other versions of these libraries may draw other figures, so figures depend on them.
 LIBRARIES = drawing_versions()
-# What is read beside a figure's own section of the config, or in its place.
+# What figures read besides, or instead of, their own section of the config.
 DRAWING_OPTIONS = {
     **dict.fromkeys(
         ("probe_auc", "probe_curves"),
@@ -18,7 +18,7 @@ DRAWING_OPTIONS = {
 
 
 def options_of_figure(wildcards):
-    """What the drawing of one figure reads."""
+    """The options that the drawing of a figure reads."""
     figure, model = wildcards.figure, wildcards.model
     if figure.startswith("module_map"):
         return options_of_map(figure, model)
@@ -27,23 +27,23 @@ def options_of_figure(wildcards):
 
 
 def options_of_map(figure, model):
-    """What the drawing of one module map reads."""
+    """The options that the drawing of a module map reads."""
     maps = maps_of_model(model)
     if figure not in maps:
         sys.exit(
-            f"{figure}: config: figures.module_map.metric does not ask for it; there is "
+            f"{figure}: config: figures.module_map.metric does not include it; available: "
             f"{', '.join(maps)}"
         )
     return drawing_options(config["figures"]["module_map"], maps[figure])
 
 
 def code_of_drawing(wildcards):
-    """Digests of the code that draws a figure, without what all figures have in common."""
-    shared = code("render_figure")
-    every = code("render_figure", find_source(wildcards.figure).module)
-    return [digest for digest in every if digest not in shared]
+    """Digests of the code that draws this figure, without that of every figure."""
+    common = code("render_figure")
+    digests = code("render_figure", find_source(wildcards.figure).module)
+    return [digest for digest in digests if digest not in common]
 
 
 def shown_name(wildcards):
-    """What captions call the model; the folder of an archive's is named after its file."""
+    """The model's name in captions; the folder of an archive is named after its file instead."""
     return BUNDLE.model if BUNDLE else wildcards.model

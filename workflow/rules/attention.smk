@@ -1,6 +1,5 @@
-# Attention maps, clean and with Query, Key or Value altered. A change in the shown layer alone
-# follows from the cached queries and keys; a change in every layer needs passes with the change in
-# them.
+# Attention maps under interventions on Query, Key or Value. Those in the displayed layer only follow
+# from the cached queries and keys; those in every layer need forward passes of their own.
 
 
 include: "../inputs/attention.smk"
@@ -46,12 +45,7 @@ rule extract_intervened_states:
     params:
         *code("extract_intervened_states"),
         inputs=lambda wildcards: config["inputs"],
-        # the head and the bins are chosen afterwards, from the cached states
-        options=lambda wildcards: {
-            key: value
-            for key, value in score_options(wildcards.figure).items()
-            if key not in ("head", "bins")
-        },
+        options=lambda wildcards: intervention_options(wildcards.figure),
         runtime=RUNTIME,
     script:
         "../../scripts/extract_intervened_states.py"

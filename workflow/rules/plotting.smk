@@ -1,4 +1,4 @@
-# Every figure and its caption, from tidy scores alone: no torch, no model.
+# Figures and their captions, drawn from tidy scores without torch or the model.
 
 
 include: "../inputs/plotting.smk"

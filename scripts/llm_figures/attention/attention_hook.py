@@ -1,9 +1,8 @@
-"""Attention captured and altered where every architecture passes: the attention interface.
+"""A hook on transformers' attention interface, which captures and changes queries, keys and values.
 
-The interface hands a function the queries and keys as the kernel sees them, after rotary embedding
-and any query/key norm. The tap notes or alters them and gives them on to the implementation that
-the model used before; it computes no attention of its own. Layers that are neither captured nor
-altered pass straight through.
+Every supported decoder calls the interface with its queries and keys as the attention kernel sees
+them: after rotary embedding and any query or key norm. The hook captures them, makes interventions,
+and calls the attention implementation that the model used before. It computes no attention itself.
 """
 
 import sys
@@ -17,28 +16,29 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import unknown_rotation
+from llm_figures.attention.maps import explain_unknown_rotation
 from llm_figures.attention.rope import Rotation
 from llm_figures.attention.rope_capture import (
     RotaryCall,
     find_rotation,
     fits,
-    observed_rotary,
+    observe_rotary,
     same_arguments,
 )
 from llm_figures.core.errors import UserError
 
-NAME = "llm_figures_tap"
-# Eager attention holds the scores of all heads. Where these are more bytes, as in a long text, it
-# is run on some queries at a time; so are the rows of a mask.
+NAME = "llm_figures_hook"
+# Eager attention holds the scores of all heads. Where they exceed so many bytes, it runs on a block
+# of queries at a time, with the mask's rows of that block.
 EAGER_BYTES = 2**26
 
 
 @dataclass
 class Captured:
-    """Queries and keys of one layer in one forward pass, after any intervention, on the CPU.
+    """Queries and keys of one layer in one forward pass, after any intervention.
 
-    query: [batch, heads, tokens, head_dim]; key: [batch, key-value heads, tokens, head_dim].
+    query: [batch, heads, tokens, head_dim], float32 on the CPU.
+    key: [batch, key-value heads, tokens, head_dim], likewise.
     window, softcap, sinks, rotation: see `maps.LayerStates`.
     """
 
@@ -52,85 +52,86 @@ class Captured:
 
 
 @dataclass
-class _Tap:
+class _Hook:
     implementation: str
     capture: frozenset[int]
     interventions: Mapping[int, Intervention]
     rotation: bool
-    keep: Callable[[int, Captured], None] | None
+    on_layer: Callable[[int, Captured], None] | None
     stop: bool
     captured: dict[int, Captured] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
-    rotary_call: RotaryCall | None = None  # the last, until an attention function took it
+    rotary_call: RotaryCall | None = None  # the last one, until an attention function takes it
     rotations: list[tuple[tuple, Rotation]] = field(default_factory=list)
 
-    def note(self, call: RotaryCall) -> None:
+    def observe(self, call: RotaryCall) -> None:
         self.rotary_call = call
 
 
 class StopForward(Exception):  # noqa: N818 (nothing went wrong)
-    """Raised in a pass that has given all that was to be captured."""
+    """Ends a forward pass in which every requested layer has been captured."""
 
 
-_active: _Tap | None = None
+_active: _Hook | None = None
 
 
 @contextmanager
-def tap(
+def hook_attention(
     model: PreTrainedModel,
     capture: Collection[int] = (),
     interventions: Mapping[int, Intervention] | None = None,
     rotation: bool = False,
-    keep: Callable[[int, Captured], None] | None = None,
+    on_layer: Callable[[int, Captured], None] | None = None,
     stop: bool = False,
 ) -> Iterator[dict[int, Captured]]:
-    """Capture and alter attention in forward passes of `model` inside the block.
+    """Capture attention, and intervene on it, in forward passes of `model` inside the block.
 
-    capture: layers whose queries and keys are kept; the yielded dict holds the last pass's.
-    interventions: {layer: intervention} made before the layer's attention is computed; those before
-        rotary embedding on the states that the layer's rotary function got, which then rotates
-        what was made of them.
-    rotation: also find how the captured queries and keys were rotated.
-    keep: called with every captured layer as the pass comes to it; the yielded dict stays empty, so
-        no more than one layer is held.
-    stop: the pass, and the block with it, ends as soon as all of `capture` is captured: before that
-        layer's attention. What comes later is not altered.
+    The block gets a dict of the captured layers, filled by each pass. When the block ends, also by
+    an exception, the model is again what it was before.
 
-    The model is afterwards what it was before, also after an exception.
+    capture: layers whose queries and keys are captured.
+    interventions: {layer: intervention}, made before the layer's attention is computed. Those
+        before rotary embedding change what the layer's rotary function received, and call that
+        function again.
+    rotation: also identify how the captured queries and keys were rotated.
+    on_layer: called with every captured layer during the pass. The dict then stays empty, so that
+        only one layer is held at a time.
+    stop: end the pass, and the block, once all of `capture` is captured, before the attention of
+        the last of these layers. Interventions in later layers are not made.
 
     Raises:
-        UserError: at the end of the block, if a forward pass reached no attention of a layer that
-            was asked for: the architecture bypasses the attention interface. In the pass, if a
-            change before rotary embedding meets a layer whose rotary embedding is not known.
+        UserError: a forward pass did not reach the attention of a requested layer, because the
+            architecture bypasses the attention interface (at the end of the block); an intervention
+            before rotary embedding in a layer whose rotary embedding is not known.
     """
     global _active
     if _active is not None:
-        raise RuntimeError("taps do not nest")
+        raise RuntimeError("attention hooks do not nest")
     before = model.config._attn_implementation
-    state = _Tap(before, frozenset(capture), dict(interventions or {}), rotation, keep, stop)
-    needed = rotation or any(made.unrotates for made in state.interventions.values())
-    AttentionInterface.register(NAME, _attention)
-    # Without a mask function of the same name transformers passes no mask and causality is lost.
-    AttentionMaskInterface.register(NAME, _mask_function(before))
+    hook = _Hook(before, frozenset(capture), dict(interventions or {}), rotation, on_layer, stop)
+    needs_rotary = rotation or any(one.unrotates for one in hook.interventions.values())
+    AttentionInterface.register(NAME, _attend)
+    # Without a mask function of the same name transformers passes no mask, and causality is lost.
+    AttentionMaskInterface.register(NAME, _make_mask_function(before))
     model.set_attn_implementation(NAME)
-    _active = state
+    _active = hook
     try:
         if model.config._attn_implementation != NAME:
-            raise _bypassed(model)
-        with observed_rotary(model, state.note) if needed else nullcontext():
-            owed = state.capture | set(state.interventions)
+            raise _bypass_error(model)
+        with observe_rotary(model, hook.observe) if needs_rotary else nullcontext():
+            requested = hook.capture | set(hook.interventions)
             try:
-                yield state.captured
+                yield hook.captured
             except StopForward:
-                owed = {layer for layer in owed if layer <= max(state.capture)}
-        if missing := owed - state.seen:
-            raise _bypassed(model, missing)
+                requested = {layer for layer in requested if layer <= max(hook.capture)}
+        if missing := requested - hook.seen:
+            raise _bypass_error(model, missing)
     finally:
         _active = None
         model.set_attn_implementation(before)
 
 
-def _bypassed(model: PreTrainedModel, layers: Collection[int] = ()) -> UserError:
+def _bypass_error(model: PreTrainedModel, layers: Collection[int] = ()) -> UserError:
     where = f" in layer {min(layers)}" if layers else ""
     return UserError(
         f"models of type {model.config.model_type} do not pass attention through transformers' "
@@ -138,7 +139,7 @@ def _bypassed(model: PreTrainedModel, layers: Collection[int] = ()) -> UserError
     )
 
 
-def _attention(
+def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -147,25 +148,25 @@ def _attention(
     **options,
 ):
     """The registered attention function; shapes as in `Captured`, value like key."""
-    state = _active
-    if state is None:
+    hook = _active
+    if hook is None:
         raise RuntimeError(f"attention implementation {NAME} used outside its block")
     layer = module.layer_idx
-    state.seen.add(layer)
-    call, state.rotary_call = state.rotary_call, None
+    hook.seen.add(layer)
+    call, hook.rotary_call = hook.rotary_call, None
     rotation = None
-    if state.rotation and layer in state.capture:
-        rotation = _rotation(state, call, query, key)
-    if (intervention := state.interventions.get(layer)) is not None:
+    if hook.rotation and layer in hook.capture:
+        rotation = _identify_rotation(hook, call, query, key)
+    if (intervention := hook.interventions.get(layer)) is not None:
         if intervention.unrotates:
-            query, key = _altered_before_rotary(intervention, call, query, key, layer)
+            query, key = _intervene_before_rotary(intervention, call, query, key, layer)
         elif intervention.component == "query":
             query = intervention(query)
         elif intervention.component == "key":
             key = intervention(key)
         else:
             value = intervention(value)
-    if layer in state.capture:
+    if layer in hook.capture:
         sinks = options.get("s_aux")
         captured = Captured(
             query=query.detach().float().cpu(),
@@ -176,29 +177,29 @@ def _attention(
             sinks=None if sinks is None else sinks.detach().float().cpu(),
             rotation=rotation,
         )
-        if state.keep is None:
-            state.captured[layer] = captured
+        if hook.on_layer is None:
+            hook.captured[layer] = captured
         else:
-            state.keep(layer, captured)
+            hook.on_layer(layer, captured)
         del captured
-        if state.stop and state.capture <= state.seen:
+        if hook.stop and hook.capture <= hook.seen:
             raise StopForward
-    del call  # a long text's states are large
-    original = _original(module, state.implementation)
-    if state.implementation == "eager" and _is_long(*query.shape[:3], key.shape[2]):
-        return _in_blocks(original, module, query, key, value, attention_mask, options)
-    return original(module, query, key, value, attention_mask, **options)
+    del call  # the states of a long text are large
+    attend = _find_implementation(module, hook.implementation)
+    if hook.implementation == "eager" and _is_long(*query.shape[:3], key.shape[2]):
+        return _attend_in_blocks(attend, module, query, key, value, attention_mask, options)
+    return attend(module, query, key, value, attention_mask, **options)
 
 
 def _is_long(batch: int, heads: int, queries: int, keys: int) -> bool:
     return 4 * batch * heads * queries * keys > EAGER_BYTES
 
 
-def _mask_function(implementation: str) -> Callable:
-    """The mask function that the model would have used without the tap.
+def _make_mask_function(implementation: str) -> Callable:
+    """The mask function that the model would use without the hook.
 
-    Of a long text eager attention gets the boolean mask: as numbers, of which `_in_blocks` makes
-    some rows at a time, it is four times as large.
+    For a long text, eager attention gets a boolean mask, which `_attend_in_blocks` turns into
+    numbers block by block. A mask of numbers is four times as large.
     """
     original = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
     if implementation != "eager":
@@ -213,8 +214,8 @@ def _mask_function(implementation: str) -> Callable:
     return mask
 
 
-def _in_blocks(
-    original: Callable,
+def _attend_in_blocks(
+    attend: Callable,
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -222,55 +223,55 @@ def _in_blocks(
     mask: torch.Tensor | None,
     options: dict,
 ) -> tuple[torch.Tensor, None]:
-    """Eager attention of some queries at a time; queries know nothing of each other."""
+    """Eager attention, a block of queries at a time; no query depends on another."""
     batch, heads, queries, _ = query.shape
     step = max(1, EAGER_BYTES // (4 * batch * heads * key.shape[2]))
     outputs = []
     for start in range(0, queries, step):
         rows = slice(start, min(start + step, queries))
-        of_rows = None if mask is None else mask[:, :, rows]
-        if of_rows is not None and of_rows.dtype == torch.bool:
+        block_mask = None if mask is None else mask[:, :, rows]
+        if block_mask is not None and block_mask.dtype == torch.bool:
             hidden = torch.finfo(query.dtype).min
             zero = torch.zeros((), dtype=query.dtype, device=query.device)
-            of_rows = torch.where(of_rows, zero, hidden)
-        output, _ = original(module, query[:, :, rows], key, value, of_rows, **options)
+            block_mask = torch.where(block_mask, zero, hidden)
+        output, _ = attend(module, query[:, :, rows], key, value, block_mask, **options)
         outputs.append(output)  # [batch, rows, heads, head_dim]
     return torch.cat(outputs, dim=1), None
 
 
-def _rotation(
-    state: _Tap, call: RotaryCall | None, query: torch.Tensor, key: torch.Tensor
+def _identify_rotation(
+    hook: _Hook, call: RotaryCall | None, query: torch.Tensor, key: torch.Tensor
 ) -> Rotation | None:
-    """How the layer's queries and keys were rotated; found once for layers that share it."""
+    """How the layer's queries and keys were rotated; layers that rotate alike share the result."""
     if call is None:
         return None
     arguments = call.arguments
-    for known, rotation in state.rotations:
+    for known, rotation in hook.rotations:
         if same_arguments(known, arguments) and fits(rotation, call, query, key):
             return rotation
     if (rotation := find_rotation(call, query, key)) is not None:
-        state.rotations.append((arguments, rotation))
+        hook.rotations.append((arguments, rotation))
     return rotation
 
 
-def _altered_before_rotary(
+def _intervene_before_rotary(
     intervention: Intervention,
     call: RotaryCall | None,
     query: torch.Tensor,
     key: torch.Tensor,
     layer: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Query and key of a layer whose states were altered before the model's rotary function."""
+    """Query and key of a layer after an intervention on what its rotary function received."""
     states = None if call is None else call.unrotated(query, key)
     if states is None:
-        raise UserError(f"stage: before_rotary: {unknown_rotation(layer)}")
+        raise UserError(f"stage: before_rotary: {explain_unknown_rotation(layer)}")
     if intervention.component == "query":
         return call.rotate(intervention(states[0]), states[1])
     return call.rotate(states[0], intervention(states[1]))
 
 
-def _original(module: torch.nn.Module, implementation: str) -> Callable:
-    """The attention function that the model would have called without the tap."""
+def _find_implementation(module: torch.nn.Module, implementation: str) -> Callable:
+    """The attention function that the model would call without the hook."""
     if implementation == "eager":
         return sys.modules[type(module).__module__].eager_attention_forward
     return ALL_ATTENTION_FUNCTIONS[implementation]

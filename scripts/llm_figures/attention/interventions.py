@@ -1,7 +1,7 @@
-"""The interventions of Query, Key and Value, written once for NumPy arrays and torch tensors.
+"""Interventions on Query, Key and Value, for NumPy arrays and torch tensors alike.
 
-The same code alters cached states (`scope: layer`) and the tensors inside a forward pass
-(`scope: model`), so the two paths cannot drift apart.
+One implementation serves cached states (`scope: layer`) and forward passes (`scope: model`), so the
+two cannot differ.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ STAGES = ("after_rotary", "before_rotary")
 
 @dataclass(frozen=True)
 class Intervention:
-    """One change of one component, as the attention kernel sees it or before rotary embedding.
+    """An intervention on one component.
 
     component: "query", "key" or "value".
     operation: "mean" replaces every entry by the mean `over` "features" (the head dimension, per
-        token and head) or "tokens" (the positions, per feature and head); "scale" multiplies by
+        token and head) or "tokens" (the positions, per feature and head). "scale" multiplies by
         `epsilon`.
-    stage: where a query or key is changed, "after_rotary" or "before_rotary" embedding; a value
-        is never rotated, so it plays no part there.
+    stage: "after_rotary" changes a query or key as the attention kernel sees it, "before_rotary"
+        before its rotary embedding. Values are not rotated, so their stage makes no difference.
     """
 
     component: str
@@ -44,13 +44,13 @@ class Intervention:
 
     @property
     def unrotates(self) -> bool:
-        """Whether the change needs the states before rotary embedding."""
+        """Whether the intervention needs the states before rotary embedding."""
         return self.stage == "before_rotary" and self.component != "value"
 
     def __call__(self, states):
-        """Alter `states` [..., tokens, head_dim]; same type and shape out, input untouched."""
+        """The changed `states` [..., tokens, head_dim], a new array of the same type and shape."""
         if self.operation == "scale":
             return states * self.epsilon
         axis = -1 if self.over == "features" else -2
         mean = states.mean(axis=axis, keepdims=True)
-        return (states - states) + mean  # broadcast, alike for NumPy and torch
+        return (states - states) + mean  # broadcasts in NumPy and torch

@@ -20,13 +20,13 @@ Head = Annotated[
 ]
 
 
-class AttentionScoring(Options):
-    """What the cells of an attention figure depend on."""
+class AttentionInterventions(Options):
+    """The interventions of an attention figure, and the layer that it displays."""
 
     operation: Literal["mean", "scale"] = "mean"
-    """What is done to Query, Key or Value: mean, scale
+    """The intervention on Query, Key or Value: mean, scale
 
-    mean replaces Query, Key or Value by its mean, scale multiplies it by ε."""
+    The intervention: mean replaces Query, Key or Value by its mean, scale multiplies it by ε."""
 
     over: Literal["features", "tokens"] = "features"
     """features, tokens
@@ -36,67 +36,71 @@ class AttentionScoring(Options):
     epsilon: Annotated[tuple[Number, ...], Items(1, 8, distinct=True)] = (0.5, 1e-3, 1e-10)
     """Factors of scale, one column of panels each
 
-    The factors of scale, one column of panels each. Not used by mean."""
+    Factors ε of scale, one column of panels each. Not used by mean."""
 
     components: Annotated[tuple[Component, ...], Items(1, distinct=True)] = (
         "query",
         "key",
         "value",
     )
-    """Which of them are changed, one at a time."""
+    """The components that are intervened on, one at a time."""
 
     input: Annotated[Integer, Field(ge=1)] = 1
     """The text of a scale figure, counted from 1
 
-    The text of a scale figure, counted from 1 in inputs. Not used by mean."""
+    The text of a scale figure: its number in inputs, counted from 1. Not used by mean."""
 
     scope: Literal["layer", "model"] = "layer"
     """layer: only the displayed layer; model: every layer
 
-    layer changes the displayed layer alone, model changes every layer in one forward pass."""
+    layer intervenes in the displayed layer only, model in every layer of one forward pass."""
 
     stage: Literal["after_rotary", "before_rotary"] = "after_rotary"
-    """Where Query or Key is changed: after_rotary, before_rotary
+    """Where Query or Key is intervened on: after_rotary, before_rotary
 
-    Whether Query or Key is changed before or after the rotary position embedding. Value is not
-    rotated, and scaling gives the same at either place."""
+    Whether the intervention on Query or Key is made before or after rotary position embedding.
+    Value is not rotated, and scale gives the same result at either stage."""
 
     layer: Layer = "auto"
     """auto: the layer with the strongest sink; or a layer from 0
 
-    The displayed layer, from 0. auto takes the one with the strongest attention sink."""
-
-    head: Head = "mean"
-    """mean, auto (the strongest sink), or a head from 0
-
-    The displayed head, from 0. mean averages the maps of all heads; auto takes the head with the
-    strongest attention sink."""
-
-    bins: Annotated[Integer, Field(ge=2, le=1024)] = 128
-    """A longer text is shown in this many bins a side
-
-    A text of more tokens is shown in this many bins a side. The first token has a bin of its own,
-    the others share the rest evenly."""
+    The displayed layer, counted from 0. auto takes the layer of the strongest attention sink."""
 
     def unused(self) -> tuple[str, ...]:
         """Options that the operation does not read."""
         return ("epsilon", "input") if self.operation == "mean" else ("over",)
 
 
+class AttentionScoring(AttentionInterventions):
+    """What the cells of an attention figure depend on."""
+
+    head: Head = "mean"
+    """mean, auto (the strongest sink), or a head from 0
+
+    The displayed head, counted from 0. mean averages the maps of all heads; auto takes the head of
+    the strongest attention sink."""
+
+    bins: Annotated[Integer, Field(ge=2, le=1024)] = 128
+    """Longer texts are shown in this many bins per axis
+
+    Texts of more tokens are shown in this many bins per axis. The first token has its own bin; the
+    others share the remaining bins evenly."""
+
+
 class AttentionDrawing(Drawing):
     """What only the drawing of an attention figure reads."""
 
     tick_labels: Literal["none", "tokens", "positions"] = "none"
-    """none, tokens (where they are readable), positions
+    """none, tokens (if they are readable), positions
 
-    Labels along the maps. tokens falls back to positions, counted from 0, where the tokens would
-    not be readable."""
+    Tick labels of the maps. tokens falls back to positions, counted from 0, if the tokens would not
+    be readable."""
 
     palette: Palette = "coolwarm"
-    """Colours of the maps."""
+    """Colour palette of the maps."""
 
     limits: Limits = (0.0, 1.0)
-    """Both ends of the colour scale."""
+    """Lower and upper end of the colour scale."""
 
 
 def _source(figure: str) -> FigureSource:

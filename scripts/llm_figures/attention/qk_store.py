@@ -1,25 +1,96 @@
-"""Attention states files read a row at a time: what a figure needs of them is one layer."""
+"""Files of attention states: their schema, and reading one row, which is one layer, at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import LayerStates, intervention_of, layer_states, not_finite
-from llm_figures.core.parquet_tensors import RowReader
+from llm_figures.attention.maps import LayerStates
+from llm_figures.attention.rope import Rotation
+from llm_figures.core.errors import UserError
+from llm_figures.core.parquet_tensors import RowReader, read_tensors, tensor
 
-SMALL = ["input", "layer", "component", "operation", "over", "epsilon", "stage", "sink_strength"]
+INTERVENTION = ["component", "operation", "over", "epsilon", "stage"]
+
+
+def states_schema(query_shape: tuple[int, ...], key_shape: tuple[int, ...]) -> pa.Schema:
+    """Schema of forward/attention_states.parquet: one row per text and layer.
+
+    A tensor column has one shape, so the states of shorter texts are padded with NaN to the longest
+    text; `tokens` has the true length. cos, sin and pair_index are those of `Rotation`, padded
+    likewise, and null if the rotation is unknown.
+
+    query_shape, key_shape: [(key-value) heads, tokens, head_dim].
+    """
+    return pa.schema(
+        [
+            ("input", pa.int32()),
+            ("layer", pa.int32()),
+            ("component", pa.string()),  # of the pass's intervention; null in a clean pass
+            ("operation", pa.string()),
+            ("over", pa.string()),
+            ("epsilon", pa.float64()),
+            ("stage", pa.string()),
+            ("tokens", pa.list_(pa.string())),
+            ("token_ids", pa.list_(pa.int64())),
+            ("scaling", pa.float64()),
+            ("mask", pa.string()),  # "causal" or "sliding"
+            ("window", pa.int32()),
+            ("softcap", pa.float64()),
+            ("sinks", pa.list_(pa.float32())),
+            ("sink_strength", pa.list_(pa.float64())),  # F by head; null unless the pass is clean
+            ("query", tensor(query_shape)),
+            ("key", tensor(key_shape)),
+            ("cos", tensor(query_shape[1:])),
+            ("sin", tensor(query_shape[1:])),
+            ("pair_index", pa.list_(pa.int32())),
+        ]
+    )
+
+
+def read_layer_states(table: pa.Table) -> list[tuple[Intervention | None, LayerStates]]:
+    """The rows of a table of attention states, each with the intervention of its forward pass.
+
+    Raises:
+        UserError: states that are not finite.
+    """
+    tensors = ["query", "key", "cos", "sin"]
+    query, key, cos, sin = (read_tensors(table, column) for column in tensors)
+    found = []
+    for number, row in enumerate(table.drop_columns(tensors).to_pylist()):
+        length, pairs = len(row["tokens"]), row["pair_index"]
+        states = LayerStates(
+            input=row["input"],
+            layer=row["layer"],
+            query=query[number][:, :length],
+            key=key[number][:, :length],
+            scaling=row["scaling"],
+            window=row["window"],
+            softcap=row["softcap"],
+            sinks=_array(row["sinks"]),
+            tokens=row["tokens"],
+            rotation=None
+            if pairs is None
+            else Rotation(cos[number, :length], sin[number, :length], np.array(pairs)),
+            stored_strength=_array(row["sink_strength"]),
+        )
+        if not (np.isfinite(states.query).all() and np.isfinite(states.key).all()):
+            raise _not_finite(row)
+        found.append((_read_intervention(row), states))
+    return found
 
 
 @dataclass(frozen=True)
 class StoredStates:
-    """A row of an attention states file that is not read yet, and what is known of it.
+    """A row of a file of attention states whose tensors are not read yet.
 
-    It stands for `maps.LayerStates` wherever layers and heads are chosen; `loaded` reads it.
-    strength: [heads], F of every head; None in a pass with an intervention. rotated: whether it is
-    known how the states were rotated.
+    It takes the place of `maps.LayerStates` where layers and heads are chosen; `load` reads it.
+
+    strength: [heads], F of every head; None in a pass with an intervention.
+    rotated: whether the rotation of query and key is known.
     """
 
     input: int
@@ -31,48 +102,69 @@ class StoredStates:
     row: int
     reader: RowReader
 
-    def loaded(self) -> LayerStates:
+    def load(self) -> LayerStates:
         """The states themselves.
 
         Raises:
-            UserError: the file is damaged, or they are not finite.
+            UserError: a damaged file; states that are not finite.
         """
-        ((_, states),) = layer_states(self.reader.row(self.row))
+        ((_, states),) = read_layer_states(self.reader.row(self.row))
         return states
 
 
-def stored_states(path: str | Path) -> list[StoredStates]:
-    """All rows of an attention states file.
+def open_states(path: str | Path) -> list[StoredStates]:
+    """All rows of a file of attention states, without their tensors.
 
     Raises:
         UserError: see `parquet_tensors.RowReader`; a layer whose states are not finite.
     """
     reader = RowReader(path)
     heads = reader.schema.field("query").type.shape[0]
-    rows = reader.columns([*SMALL, "pair_index"]).to_pylist()
+    columns = ["input", "layer", *INTERVENTION, "sink_strength", "pair_index"]
     found = []
-    for number, row in enumerate(rows):
-        strength = None if row["sink_strength"] is None else np.array(row["sink_strength"])
+    for number, row in enumerate(reader.columns(columns).to_pylist()):
+        strength = _array(row["sink_strength"])
         if strength is not None and not np.isfinite(strength).all():
-            raise not_finite(row["input"], row["layer"])
+            raise _not_finite(row)
         found.append(
             StoredStates(
-                row["input"],
-                row["layer"],
-                intervention_of(row),
-                strength,
-                row["pair_index"] is not None,
-                heads,
-                number,
-                reader,
+                input=row["input"],
+                layer=row["layer"],
+                intervention=_read_intervention(row),
+                strength=strength,
+                rotated=row["pair_index"] is not None,
+                heads=heads,
+                row=number,
+                reader=reader,
             )
         )
     return found
 
 
-def intervened_states(
+def open_intervened_states(
     path: str | Path | None,
-) -> Mapping[tuple[int, int, Intervention], StoredStates]:
-    """The rows of a file of passes with interventions, by layer, input and intervention."""
-    rows = [] if path is None else stored_states(path)
-    return {(states.layer, states.input, states.intervention): states for states in rows}
+) -> Mapping[tuple[int, int, Intervention], StoredStates] | None:
+    """The rows of a file of passes with interventions, by layer, text and intervention.
+
+    None without a file.
+    """
+    if path is None:
+        return None
+    return {(row.layer, row.input, row.intervention): row for row in open_states(path)}
+
+
+def _array(values: list | None) -> np.ndarray | None:
+    return None if values is None else np.array(values)
+
+
+def _read_intervention(row: Mapping) -> Intervention | None:
+    if row["component"] is None:
+        return None
+    return Intervention(**{name: row[name] for name in INTERVENTION})
+
+
+def _not_finite(row: Mapping) -> UserError:
+    return UserError(
+        f"attention states of input {row['input']}, layer {row['layer']} hold NaN or infinite "
+        "values; try dtype: float32, or remove the file and run again"
+    )

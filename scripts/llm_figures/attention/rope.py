@@ -1,4 +1,4 @@
-"""Rotary position embedding as numbers: what it does to every position and feature, and back."""
+"""Rotary position embedding as coefficients of every position and feature, and its inverse."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Rotation:
-    """One layer's rotary embedding of one text (Su et al. 2021, eq. 34), whatever its layout.
+    """One layer's rotary embedding of one text (Su et al. 2021, eq. 34), in any layout.
 
-    It is linear and mixes a feature with at most one other, its pair:
-    rotated[t, i] = cos[t, i] * state[t, i] + sin[t, i] * state[t, pair_index[i]]. Scaled cosines
-    and sines (YaRN) are part of the coefficients.
+    Rotation is linear and mixes each feature with at most one other:
+    rotated[t, i] = cos[t, i] * state[t, i] + sin[t, i] * state[t, pair_index[i]].
 
-    cos, sin: [tokens, head_dim]; sin has the sign of its place in the layout.
-    pair_index: [head_dim], the index of the feature that each is paired with. A feature that is not
-        rotated is paired with itself, with sin 0.
+    cos, sin: [tokens, head_dim], including any scaling (YaRN). sin includes the sign that the
+        layout gives it.
+    pair_index: [head_dim], the feature that each feature is paired with. A feature that is not
+        rotated is paired with itself, with cos 1 and sin 0.
     """
 
     cos: np.ndarray
@@ -23,11 +23,11 @@ class Rotation:
     pair_index: np.ndarray
 
     def apply(self, states: np.ndarray) -> np.ndarray:
-        """Rotate `states` [..., tokens, head_dim], as the model does to queries and keys."""
+        """Rotate `states` [..., tokens, head_dim] as the model rotates queries and keys."""
         return self.cos * states + self.sin * states[..., self.pair_index]
 
     def undo(self, states: np.ndarray) -> np.ndarray:
-        """The states of which `states` [..., tokens, head_dim] are the rotated ones.
+        """The states before rotation, from rotated `states` [..., tokens, head_dim].
 
         Solves the two equations of each pair of features.
         """

@@ -1,194 +1,179 @@
-"""The tidy cells of an attention figure, from cached states alone."""
+"""The tidy cells of an attention figure, computed from cached states without the model."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import (
-    BINS,
     BinnedMap,
     LayerStates,
     bin_edges,
-    equal_change,
-    mean_map,
-    strongest_head,
-    strongest_layer,
-    unknown_rotation,
+    compute_mean_map,
+    explain_unknown_rotation,
+    find_equivalent,
+    find_strongest_head,
+    find_strongest_layer,
 )
+from llm_figures.attention.options import AttentionInterventions, AttentionScoring
 from llm_figures.attention.qk_store import StoredStates
 from llm_figures.core.errors import UserError
 
 States = LayerStates | StoredStates
-# States from passes with a change in every layer, by layer, input and intervention.
-Altered = Mapping[tuple[int, int, Intervention], States]
+# States of passes with an intervention in every layer, by layer, text and intervention.
+Intervened = Mapping[tuple[int, int, Intervention], States]
+OptionsT = TypeVar("OptionsT", bound=AttentionInterventions)
 
 
-def panels(options: dict, inputs: int) -> list[tuple[int, int, int, Intervention]]:
-    """The figure's panels: (row, column, input, intervention), row and column from 0.
+def list_panels(
+    options: AttentionInterventions, texts: int
+) -> list[tuple[int, int, int, Intervention]]:
+    """The figure's panels: (row, column, text, intervention), rows and columns counted from 0.
 
-    mean: rows are inputs, columns components. scale: rows are components, columns epsilons, all
-    of the one input of the options. Inputs count from 1.
+    mean: rows are texts, columns components. scale: rows are components, columns epsilons, all of
+    one text.
+
+    texts: the number of texts, which are numbered from 1.
     """
-    components, stage = options["components"], options["stage"]
-    if options["operation"] == "mean":
+    stage = options.stage
+    if options.operation == "mean":
         return [
-            (
-                row,
-                column,
-                row + 1,
-                Intervention(component, "mean", over=options["over"], stage=stage),
-            )
-            for row in range(inputs)
-            for column, component in enumerate(components)
+            (text - 1, column, text, Intervention(component, "mean", options.over, stage=stage))
+            for text in range(1, texts + 1)
+            for column, component in enumerate(options.components)
         ]
     return [
-        (
-            row,
-            column,
-            options["input"],
-            Intervention(component, "scale", epsilon=epsilon, stage=stage),
-        )
-        for row, component in enumerate(components)
-        for column, epsilon in enumerate(options["epsilon"])
+        (row, column, options.input, Intervention(component, "scale", epsilon=epsilon, stage=stage))
+        for row, component in enumerate(options.components)
+        for column, epsilon in enumerate(options.epsilon)
     ]
 
 
-def shape_of_states(states: Sequence[States]) -> dict[str, int]:
-    """The model's number of layers and of heads, from the states of every layer."""
-    return {"layers": 1 + max(state.layer for state in states), "heads": states[0].heads}
+def find_shape(clean: Sequence[States]) -> dict[str, int]:
+    """The model's number of layers and of heads, from the clean states of every layer."""
+    return {"layers": 1 + max(states.layer for states in clean), "heads": clean[0].heads}
 
 
-def shown_layer(options: dict, clean: Sequence[States]) -> int:
-    """The layer of the options; `auto` is the one with the strongest sink, clean."""
-    layer = options["layer"]
-    return strongest_layer(clean) if layer == "auto" else layer
+def resolve_auto(options: OptionsT, clean: Sequence[States]) -> OptionsT:
+    """The options with the layer, and the head, of the strongest sink in place of `auto`.
 
-
-def shown_head(options: dict, clean: Sequence[States], layer: int) -> int | None:
-    """The head of the options, None for the mean; `auto` has the strongest sink, clean."""
-    head = options["head"]
-    if head == "auto":
-        return strongest_head([states for states in clean if states.layer == layer])
-    return None if head == "mean" else head
-
-
-def panel_maps(
-    options: dict,
-    clean: Sequence[States],
-    intervened: Altered | None,
-    layer: int,
-    head: int | None,
-) -> Iterator[tuple[int, int, int, Intervention, np.ndarray | BinnedMap]]:
-    """The figure's panels with their maps: (row, column, input, intervention, map).
-
-    Arguments as in `attention_cells`; head None is the mean over heads. A map is [tokens, tokens],
-    or binned where the text is long (see `text_bins`).
+    clean: the clean states of every layer and text.
     """
-    by_input = {states.input: states for states in clean if states.layer == layer}
-    known: dict[tuple[int, Intervention | None], np.ndarray | BinnedMap] = {}
-    for row, column, index, intervention in panels(options, len(by_input)):
-        change = equal_change(intervention) if intervened is None else intervention
-        key = (index, change)
-        if key not in known:
-            if intervened is None:
-                states = by_input[index].loaded().intervened(change)
-            else:
-                states = intervened[layer, index, intervention].loaded()
-            if head is not None:
-                states = states.head(head)
-            edges = text_bins(options, states)
-            known[key] = shown = mean_map(states, edges)
-            if len(shown) < edges[-1]:
-                known[key] = BinnedMap(shown, np.diff(edges))
-        yield row, column, index, intervention, known[key]
+    if options.layer == "auto":
+        options = options.changed(layer=find_strongest_layer(clean))
+    if getattr(options, "head", None) == "auto":
+        displayed = [states for states in clean if states.layer == options.layer]
+        options = options.changed(head=find_strongest_head(displayed))
+    return options
 
 
-def text_bins(options: dict, states: LayerStates) -> np.ndarray:
-    """Where the bins begin in which a text is shown; see `maps.bin_edges`."""
-    return bin_edges(states.query.shape[1], options.get("bins", BINS))
+def check_stage(figure: str, options: AttentionInterventions, clean: Sequence[States]) -> None:
+    """Check that the rotary embedding of every layer with an intervention is known, if it matters.
 
-
-def check_stage(figure: str, options: dict, clean: Sequence[States]) -> None:
-    """Check that every changed layer's rotary embedding is known where the options need it.
+    options: from `resolve_auto`.
 
     Raises:
-        UserError: a change of Query or Key before rotary embedding in a layer without one, or
-            whose own cannot be observed.
+        UserError: an intervention on Query or Key before rotary embedding, in a layer that has none
+            or one that cannot be observed.
     """
-    if not any(made.unrotates for *_, made in panels(options, inputs=1)):
+    if not any(intervention.unrotates for *_, intervention in list_panels(options, texts=1)):
         return
-    everywhere = options["scope"] == "model"
-    shown = shown_layer(options, clean)
     for states in clean:
-        if not states.rotated and (everywhere or states.layer == shown):
-            raise UserError(
-                f"config: figures.{figure}.stage: before_rotary: {unknown_rotation(states.layer)}"
-            )
+        if not states.rotated and (options.scope == "model" or states.layer == options.layer):
+            problem = explain_unknown_rotation(states.layer)
+            raise UserError(f"config: figures.{figure}.stage: before_rotary: {problem}")
 
 
-def attention_cells(
+def compute_panel_maps(
+    options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
+) -> Iterator[tuple[int, int, int, Intervention, np.ndarray | BinnedMap]]:
+    """Yield the figure's panels with their maps: (row, column, text, intervention, map).
+
+    A map is [tokens, tokens], or a `BinnedMap` if the text has more tokens than `options.bins`.
+
+    options: from `resolve_auto`. clean, intervened: see `compute_cells`.
+
+    Raises:
+        UserError: see `LayerStates.intervene`.
+    """
+    displayed = {states.input: states for states in clean if states.layer == options.layer}
+    maps: dict[tuple[int, Intervention | None], np.ndarray | BinnedMap] = {}
+    for row, column, text, intervention in list_panels(options, len(displayed)):
+        key = text, find_equivalent(intervention) if intervened is None else intervention
+        if key not in maps:
+            if intervened is None:
+                states = displayed[text].load().intervene(key[1])
+            else:
+                states = intervened[options.layer, text, intervention].load()
+            if options.head != "mean":
+                states = states.select_head(options.head)
+            edges = bin_edges(states.query.shape[1], options.bins)
+            weights = compute_mean_map(states, edges)
+            binned = len(weights) < edges[-1]
+            maps[key] = BinnedMap(weights, np.diff(edges)) if binned else weights
+        yield row, column, text, intervention, maps[key]
+
+
+def compute_cells(
     figure: str,
-    options: dict,
+    options: AttentionScoring,
     clean: Sequence[States],
-    intervened: Altered | None = None,
+    intervened: Intervened | None = None,
 ) -> pd.DataFrame:
     """One row per cell of every panel: the weight of `query_position` on `key_position`.
 
-    A text of more than `bins` tokens is shown in bins of them: positions are then the first of a
-    bin, counts the tokens in it (1 in a short text), and a weight is the mean over the bin's
-    queries of what they give to all of its keys. Tokens are those of the positions.
+    A text of more than `options.bins` tokens is shown in bins. Positions and tokens are then those
+    of the first token of a bin, counts the tokens in it (1 in a shorter text), and a weight is the
+    total weight on the bin's keys, averaged over the bin's queries.
 
-    clean: every layer's states of every input.
-    altered: for scope model, among others the shown layer's; for scope layer the change is made
-        here.
+    clean: the clean states of every layer and text.
+    intervened: with scope model, the states of the displayed layer from passes with interventions.
+        With scope layer they follow from the clean ones.
 
     Raises:
         UserError: see `check_stage`.
     """
+    options = resolve_auto(options, clean)
     check_stage(figure, options, clean)
-    layer = shown_layer(options, clean)
-    head = shown_head(options, clean, layer)
+    displayed = (states.load() for states in clean if states.layer == options.layer)
     texts = {
-        states.input: (states.tokens, text_bins(options, states))
-        for stored in clean
-        if stored.layer == layer
-        for states in [stored.loaded()]
+        states.input: (states.tokens, bin_edges(states.query.shape[1], options.bins))
+        for states in displayed
     }
     frames = []
-    maps = panel_maps(options, clean, intervened, layer, head)
-    for row, column, index, intervention, shown in maps:
-        if isinstance(shown, BinnedMap):
-            shown = shown.weights
-        tokens, edges = texts[index]
-        counts, named = np.diff(edges), np.array(tokens or [""] * edges[-1], dtype=object)
-        query, key = np.indices(shown.shape)
+    for row, column, text, intervention, weights in compute_panel_maps(options, clean, intervened):
+        if isinstance(weights, BinnedMap):
+            weights = weights.weights
+        tokens, edges = texts[text]
+        counts, tokens = np.diff(edges), np.array(tokens or [""] * edges[-1], dtype=object)
+        query, key = (place.ravel() for place in np.indices(weights.shape))
         frames.append(
             pd.DataFrame(
                 {
                     "figure": figure,
                     "panel_row": row,
                     "panel_column": column,
-                    "input": index,
+                    "input": text,
                     "component": intervention.component,
                     "operation": intervention.operation,
                     "over": intervention.over,
                     "epsilon": intervention.epsilon,
-                    "scope": options["scope"],
+                    "scope": options.scope,
                     "stage": intervention.stage,
-                    "layer": layer,
-                    "head": "mean" if head is None else str(head),
-                    "query_position": edges[query.ravel()],
-                    "key_position": edges[key.ravel()],
-                    "query_count": counts[query.ravel()],
-                    "key_count": counts[key.ravel()],
-                    "query_token": named[edges[query.ravel()]],
-                    "key_token": named[edges[key.ravel()]],
-                    "weight": shown.ravel().astype(np.float64),
+                    "layer": options.layer,
+                    "head": str(options.head),
+                    "query_position": edges[query],
+                    "key_position": edges[key],
+                    "query_count": counts[query],
+                    "key_count": counts[key],
+                    "query_token": tokens[edges[query]],
+                    "key_token": tokens[edges[key]],
+                    "weight": weights.ravel().astype(np.float64),
                 }
             )
         )
     cells = pd.concat(frames, ignore_index=True)
-    text = dict.fromkeys(["over", "query_token", "key_token"], "string")
-    return cells.astype(text | {"epsilon": "float64"})
+    strings = dict.fromkeys(["over", "query_token", "key_token"], "string")
+    return cells.astype(strings | {"epsilon": "float64"})

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention.scores import Altered, States, panel_maps
+from llm_figures.attention.options import AttentionScoring
+from llm_figures.attention.scores import Intervened, States, compute_panel_maps
 from llm_figures.claims.evaluation import Spread, assess, attempt, claim_rows
 from llm_figures.claims.panels import Maps, Panel, maps_of, measure_maps, spread_over_inputs
 
@@ -14,26 +15,28 @@ def attention_claims(
     model: str,
     claims: Sequence[Mapping],
     cells: pd.DataFrame,
-    options: Mapping,
+    options: AttentionScoring,
     clean: Sequence[States],
-    intervened: Altered | None = None,
+    intervened: Intervened | None = None,
 ) -> pd.DataFrame:
     """Rows of claims.parquet for one attention figure.
 
     cells: the figure's tidy cells, from which every value is taken.
-    options, clean, intervened: what they were made from (see `scores.attention_cells`);
+    options, clean, intervened: what they were made from (see `scores.compute_cells`);
         for the spread over inputs and over heads, which the figure itself does not show.
     """
     shown = maps_of(cells)
-    layer, inputs = int(cells["layer"].iloc[0]), sorted({panel.input for panel in shown})
+    inputs = sorted({panel.input for panel in shown})
     head = cells["head"].iloc[0]
-    every = shown
-    if intervened is None:
-        every = _maps(options, clean, layer, None if head == "mean" else int(head))
+    options = options.changed(
+        layer=int(cells["layer"].iloc[0]), head=head if head == "mean" else int(head)
+    )
+    every = shown if intervened is not None else _maps(options, clean)
     by_head = [
         {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
         for maps in (
-            _maps(options, clean, layer, number, intervened) for number in range(clean[0].heads)
+            _maps(options.changed(head=number), clean, intervened)
+            for number in range(clean[0].heads)
         )
     ]
 
@@ -50,19 +53,15 @@ def attention_claims(
 
 
 def _maps(
-    options: Mapping,
-    clean: Sequence[States],
-    layer: int,
-    head: int | None,
-    intervened: Altered | None = None,
+    options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
 ) -> Maps:
     """The maps of every input: a scale figure shows one, the states hold all."""
     indices = sorted({states.input for states in clean})
-    variants = [dict(options)]
-    if options["operation"] == "scale" and intervened is None:
-        variants = [{**options, "input": index} for index in indices]
+    variants = [options]
+    if options.operation == "scale" and intervened is None:
+        variants = [options.changed(input=index) for index in indices]
     found: dict[Panel, np.ndarray] = {}
     for variant in variants:
-        for _, _, index, made, weights in panel_maps(variant, clean, intervened, layer, head):
+        for _, _, index, made, weights in compute_panel_maps(variant, clean, intervened):
             found[Panel(index, made.component, made.operation, made.epsilon)] = weights
     return found

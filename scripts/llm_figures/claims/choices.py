@@ -12,8 +12,15 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import strongest_layer
-from llm_figures.attention.scores import Altered, States, panel_maps, panels, shown_head
+from llm_figures.attention.maps import find_strongest_layer
+from llm_figures.attention.options import AttentionScoring
+from llm_figures.attention.scores import (
+    Intervened,
+    States,
+    compute_panel_maps,
+    list_panels,
+    resolve_auto,
+)
 from llm_figures.claims.definitions import (
     NOT_APPLICABLE,
     NOT_REPRODUCED,
@@ -38,7 +45,7 @@ WORDS = {
 }
 
 
-def combinations(choices: Mapping, figures: Mapping) -> Iterator[dict]:
+def combinations(choices: Mapping, figures: Mapping) -> Iterator[AttentionScoring]:
     """Options of an attention figure, one for every combination of the choices.
 
     choices: over, stage, scope, layer (a number, auto, or a share of the depth such as 25%), head,
@@ -46,21 +53,20 @@ def combinations(choices: Mapping, figures: Mapping) -> Iterator[dict]:
         to be taken over; its `over` is None.
     """
     for operation, figure in FIGURES.items():
-        options = {key: figures[figure][key] for key in ("components", "epsilon", "input")}
+        common = {key: figures[figure][key] for key in ("components", "epsilon", "input")}
         axes = choices["over"] if operation == "mean" else [None]
         open_ = (axes, choices["stage"], choices["scope"], choices["layer"], choices["head"])
         for over, stage, scope, layer, head in itertools.product(*open_):
-            yield {
-                **options,
-                **{"operation": operation, "over": over, "stage": stage, "scope": scope},
-                **{"layer": layer, "head": head},
-            }
+            yield AttentionScoring().changed(
+                **{**common, "operation": operation, "over": over, "stage": stage},
+                **{"scope": scope, "layer": layer, "head": head},
+            )
 
 
 def chosen_layer(layer: int | str, clean: Sequence[States]) -> int:
     """A layer's number, from a number, auto (the strongest sink) or a share of the depth."""
     if layer == "auto":
-        return strongest_layer(clean)
+        return find_strongest_layer(clean)
     if isinstance(layer, int):
         return layer
     last = max(states.layer for states in clean)
@@ -81,8 +87,8 @@ def passes(
     owed = {
         (index, intervention): None
         for options in combinations(choices, figures)
-        if options["scope"] == "model"
-        for _, _, index, intervention in panels(options, inputs)
+        if options.scope == "model"
+        for _, _, index, intervention in list_panels(options, inputs)
         if known or not intervention.unrotates
     }
     return layers, list(owed)
@@ -93,7 +99,7 @@ def choice_rows(
     choices: Mapping,
     figures: Mapping,
     clean: Sequence[States],
-    intervened: Altered,
+    intervened: Intervened | None,
 ) -> pd.DataFrame:
     """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
 
@@ -101,17 +107,17 @@ def choice_rows(
     """
     rows: list[dict] = []
     for options in combinations(choices, figures):
-        layer = chosen_layer(options["layer"], clean)
-        head = shown_head(options, clean, layer)
+        layer = chosen_layer(options.layer, clean)
+        resolved = resolve_auto(options.changed(layer=layer), clean)
         key = {
-            **{name: options[name] for name in ("operation", "over", "stage", "scope")},
-            "layer_choice": str(options["layer"]),
+            **{name: getattr(options, name) for name in ("operation", "over", "stage", "scope")},
+            "layer_choice": str(options.layer),
             "layer": layer,
-            "head_choice": str(options["head"]),
-            "head": "mean" if head is None else str(head),
+            "head_choice": str(options.head),
+            "head": str(resolved.head),
         }
-        maps = _maps(options, clean, intervened, layer, head)
-        figure = FIGURES[options["operation"]]
+        maps = _maps(resolved, clean, intervened)
+        figure = FIGURES[options.operation]
         rows += [key | _verdict(c, maps) for c in claims if c["figure"] == figure]
     columns = [*KEYS, "claim", "statement", "value", "verdict", "reason"]
     text = dict.fromkeys([name for name in columns if name not in ("layer", "value")], "string")
@@ -134,22 +140,18 @@ def made(row: Mapping) -> str:
 
 
 def _maps(
-    options: dict,
-    clean: Sequence[States],
-    intervened: Altered,
-    layer: int,
-    head: int | None,
+    options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None
 ) -> dict[Panel, np.ndarray] | None:
     """The combination's maps; None where a rotation that it needs is not known."""
-    everywhere = options["scope"] == "model"
-    needed = [states for states in clean if everywhere or states.layer == layer]
-    unrotates = any(made.unrotates for *_, made in panels(options, 1))
+    everywhere = options.scope == "model"
+    needed = [states for states in clean if everywhere or states.layer == options.layer]
+    unrotates = any(made.unrotates for *_, made in list_panels(options, 1))
     if unrotates and not all(states.rotated for states in needed):
         return None
     after = intervened if everywhere else None
     return {
         Panel(index, made.component, made.operation, made.epsilon): weights
-        for _, _, index, made, weights in panel_maps(options, clean, after, layer, head)
+        for _, _, index, made, weights in compute_panel_maps(options, clean, after)
     }
 
 

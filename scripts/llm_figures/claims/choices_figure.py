@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from llm_figures.claims.choices import FIGURES, made, summary
-from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap
+from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
 
 HEADS = {"mean": "mean", "auto": "strongest"}
 
@@ -38,9 +38,9 @@ def draw(rows: pd.DataFrame, options: dict) -> Figure:
         squeeze=False,
         layout="constrained",
     )
-    cmap = colour_map(options["palette"])
+    cmap = find_colour_map(options["palette"])
     for ax, (operation, (grid, total, labels)) in zip(axes[:, 0], blocks, strict=True):
-        mesh = heatmap(
+        mesh = draw_heatmap(
             grid / total,
             ax,
             cmap=cmap,
@@ -64,7 +64,7 @@ def draw(rows: pd.DataFrame, options: dict) -> Figure:
         for row, column in np.argwhere(grid.to_numpy() == most):
             ax.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", lw=1.2))
     axes[-1, 0].set_xlabel("Shown: layer (from 0) and head")
-    colour_bar(
+    add_colour_bar(
         fig, mesh, "Share reproduced", ticks=np.linspace(0, 1, 6), ax=axes, aspect=30, pad=0.02
     )
     return fig

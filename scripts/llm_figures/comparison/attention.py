@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llm_figures.attention.figure import attention_panel, epsilon_label, figure_title
+from llm_figures.attention.figure import draw_panel, format_epsilon, make_figure_title
+from llm_figures.attention.options import AttentionFigure
 from llm_figures.comparison.panels import Tables, grid, lacking_columns, text_width, wrapped
-from llm_figures.plotting.drawing import colour_bar, colour_map, styled_title
+from llm_figures.core.options import read_options
+from llm_figures.plotting.drawing import add_colour_bar, add_title, find_colour_map
 
 NEEDED = {
     "panel_row", "panel_column", "input", "component", "operation", "over", "epsilon", "scope",
@@ -30,7 +32,7 @@ def draw(tables: Tables, options: dict) -> Figure:
 
     Places are computed, not fitted: every map of every model has the same size.
     """
-    size, cmap = plt.rcParams["font.size"], colour_map(options["palette"])
+    size, cmap = plt.rcParams["font.size"], find_colour_map(options["palette"])
     line = 1.4 * size / 72
     shapes = {
         name: (cells["panel_row"].max() + 1, cells["panel_column"].max() + 1)
@@ -79,7 +81,7 @@ def draw(tables: Tables, options: dict) -> Figure:
                 (*place(x, y + side), side / total_wide, side / total_high),
                 gid=f"block-{index}-panel-{row}-{column}",
             )
-            mesh = attention_panel(panel, ax, cmap, options["limits"])
+            mesh = draw_panel(panel, ax, cmap, options["limits"])
         middle = left + (shapes[name][1] * (side + GAP) - GAP) / 2
         fig.text(
             *place(middle, top - line - 0.2 * line),
@@ -113,12 +115,12 @@ def draw(tables: Tables, options: dict) -> Figure:
     bar = fig.add_axes(
         (*place(right + BAR_GAP, end), BAR / total_wide, (end - top) / total_high), gid="bar"
     )
-    colour_bar(
+    add_colour_bar(
         fig, mesh, "Attention Weight", ticks=np.round(np.linspace(low, high, 6), 10), cax=bar
     )
-    styled_title(
+    add_title(
         fig,
-        figure_title(options),
+        make_figure_title(read_options(AttentionFigure, options, "options")),
         "figure-title",
         anchor=((MARGIN + right) / 2 / total_wide, 0.0),
         transform=fig.transFigure,
@@ -141,7 +143,7 @@ def panel_labels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
             [f"Input {index}" for index in first_column.sort_values("panel_row").input],
         )
     return (
-        [f"ε = {epsilon_label(e)}" for e in first_row.sort_values("panel_column").epsilon],
+        [f"ε = {format_epsilon(e)}" for e in first_row.sort_values("panel_column").epsilon],
         [name.capitalize() for name in first_column.sort_values("panel_row").component],
     )
 

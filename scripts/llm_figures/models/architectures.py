@@ -1,8 +1,8 @@
 """Which models can be supported, decided from config.json alone, before any weights are read.
 
 A model of the config's class is built without memory (on torch's meta device) and looked at: every
-block must hold one causal attention that calls transformers' attention interface, where states are
-captured and altered (see `tap`). Nothing is listed by family, so a new one needs no entry here.
+block must hold one causal attention that calls transformers' attention interface, where the hook of
+`attention_hook` acts. Nothing is listed by family, so a new one needs no entry here.
 """
 
 from __future__ import annotations

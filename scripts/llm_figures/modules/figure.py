@@ -10,7 +10,12 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from llm_figures.core.numbers import low_to_high
 from llm_figures.models.projection_layouts import PROJECTIONS as COLUMNS
 from llm_figures.modules.metrics import METRICS, described
-from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
+from llm_figures.plotting.drawing import (
+    add_colour_bar,
+    choose_tick_step,
+    draw_heatmap,
+    find_colour_map,
+)
 
 
 def colour_limits(
@@ -33,7 +38,7 @@ def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[flo
     the palette only the part between the ends is used.
     """
     low, high = colour_limits(values, options["limits"], METRICS[options["metric"]].robust)
-    colours = colour_map(options["palette"])
+    colours = find_colour_map(options["palette"])
     centre = centre_of(options, low, high)
     if not high > low:  # one colour, the middle's
         half = max(abs(low) * 1e-3, 1e-9)
@@ -69,7 +74,7 @@ def draw(scores: pd.DataFrame, options: dict) -> Figure:
     fig, ax = plt.subplots(
         figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
     )
-    mesh = module_panel(values, ax, cmap, limits, max(1, tick_step(rows) // 2))
+    mesh = module_panel(values, ax, cmap, limits, max(1, choose_tick_step(rows) // 2))
     ax.set(xlabel="", ylabel="Layer")
     module_bar(fig, mesh, values.to_numpy(), limits, options["metric"], ax=ax, pad=0.03)
     return fig
@@ -88,7 +93,7 @@ def module_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, 
     values: as from `module_values`. Returns the mesh for a colour bar.
     """
     rows = len(values)
-    mesh = heatmap(
+    mesh = draw_heatmap(
         values,
         ax,
         cmap=cmap,
@@ -116,7 +121,7 @@ def module_bar(
     # where no cell has a value, none lies beyond
     below, above = (values < limits[0]).any(), (values > limits[1]).any()
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
-    bar = colour_bar(
+    bar = add_colour_bar(
         fig,
         mesh,
         METRICS[metric].label,

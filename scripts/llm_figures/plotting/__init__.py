@@ -1,1 +1,1 @@
-"""What all figures share: style, palettes, heatmaps, colour bars, files."""
+"""Drawing that all figures share: style, palettes, heatmaps, colour bars, files."""

@@ -1,4 +1,4 @@
-"""What all figures share: style, titles with italics, colour bars, and deterministic files."""
+"""Drawing that all figures share: style, heatmaps, colour bars, titles, deterministic files."""
 
 import json
 import re
@@ -29,15 +29,15 @@ from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.plotting.style import Style
 
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
-# From so many cells a side on, a cell is about as wide as the frame's line.
+# With more cells per axis, a cell is about as narrow as the line of the frame.
 NARROW = 64
-# A picture of more cells names them in its panels without their values.
+# The notes on the panels of a figure with more cells leave out the values.
 MOST_CELLS = 100_000
 
 
 @contextmanager
 def drawing_style(style: Style) -> Iterator[None]:
-    """Draw inside the block: vector text stays text, and nothing depends on the day or the run.
+    """The style of what is drawn inside the block. Text in vector files stays text; ids are fixed.
 
     Raises:
         UserError: a font that matplotlib does not know.
@@ -62,8 +62,8 @@ def drawing_style(style: Style) -> Iterator[None]:
         yield
 
 
-def colour_map(palette: str) -> Colormap:
-    """`blue-white-orange`, or a palette known to seaborn; grey where there is no value.
+def find_colour_map(palette: str) -> Colormap:
+    """The palette `blue-white-orange`, or one known to seaborn; missing values are grey.
 
     Raises:
         UserError: an unknown palette.
@@ -79,12 +79,14 @@ def colour_map(palette: str) -> Colormap:
                 "palette of seaborn or matplotlib such as coolwarm, Blues, viridis"
             ) from None
         if not isinstance(colours, Colormap):
-            raise UserError(f"config: palette: {palette!r} is a list of colours, not a range")
+            raise UserError(
+                f"config: palette: {palette!r} is a list of colours; choose a continuous one"
+            )
     return colours.with_extremes(bad="0.85")
 
 
-def colour_list(palette: str, count: int) -> list:
-    """`count` colours of a palette known to seaborn, for lines.
+def find_colours(palette: str, count: int) -> list:
+    """`count` distinct colours of a palette known to seaborn, for lines.
 
     Raises:
         UserError: an unknown palette.
@@ -98,13 +100,14 @@ def colour_list(palette: str, count: int) -> list:
         ) from None
 
 
-def heatmap(
+def draw_heatmap(
     values: pd.DataFrame, ax, *, cmap: Colormap, limits: Sequence[float], title: str = "", **options
 ):
-    """A seaborn heatmap without seams between its cells; returns the mesh for a colour bar.
+    """Draw a seaborn heatmap without seams between its cells; return the mesh for a colour bar.
 
-    values: rows from the first drawn to the last, with named index and columns. title: what tells
-    this panel from the others of the figure; `save` notes it with the panel's place and values.
+    values: the rows in the order in which they are drawn, with named index and columns.
+    title: what distinguishes this panel from the others of the figure, for `describe_panels`.
+    options: further arguments of `seaborn.heatmap`.
     """
     ax.panel = (title, values)
     sns.heatmap(values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options)
@@ -114,12 +117,12 @@ def heatmap(
     for spine in ax.spines.values():
         spine.set_visible(True)
         if max(values.shape) > NARROW:
-            spine.set_zorder(0)  # a frame on top would hide half of the first token's column
+            spine.set_zorder(0)  # on top it would hide half of the first token's column
     return mesh
 
 
-def colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
-    """A vertical colour bar at the right, drawn as vectors."""
+def add_colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
+    """Add a vertical colour bar, as vectors in vector files. options: see `Figure.colorbar`."""
     bar = fig.colorbar(mesh, ticks=ticks, **options)
     bar.set_label(label)
     bar.solids.set_rasterized(False)
@@ -128,15 +131,16 @@ def colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = No
     return bar
 
 
-def styled_title(place, text: str, name: str, *, anchor, transform, loc: str, size: float) -> None:
-    """Write `text` with its *starred* words in italics, as real text in every format.
+def add_title(place, text: str, name: str, *, anchor, transform, loc: str, size: float) -> None:
+    """Add a title with its *starred* words in italics, as real text in every format.
 
-    place: the axes or figure. name: prefix of the pieces' ids in the SVG.
+    place: the axes or the figure. name: prefix of the ids of the title's pieces in the SVG.
+    anchor, transform, loc: see `AnchoredOffsetbox`. size: of the font, in points.
     """
     pieces = []
     for index, part in enumerate(re.split(r"\*(.+?)\*", text)):
         for side in re.split(r"(^ | $)", part):
-            if side == " ":  # a space at an edge has no ink and would be lost
+            if side == " ":  # at an edge it would get no room
                 pieces.append(DrawingArea(0.32 * size, 0))
             elif side:
                 area = TextArea(
@@ -157,37 +161,37 @@ def styled_title(place, text: str, name: str, *, anchor, transform, loc: str, si
     )
 
 
-def tick_step(rows: int) -> int:
-    """Rows between two labelled ticks: 2 for the published 32 layers, more for deeper models."""
+def choose_tick_step(rows: int) -> int:
+    """Rows from one labelled tick to the next: 2 for the published 32 layers, more for more."""
     return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= 18 * step), 50)
 
 
 def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = None) -> None:
-    """Write the figure in the format of every path's suffix: pdf, svg or png.
+    """Write the figure in the format of each path's suffix: pdf, svg or png.
 
-    panels: JSON file for `panel_notes`, the place and values of every heatmap in these pictures.
+    Files do not depend on the time or the run. panels: JSON file for `describe_panels`.
     """
-    nothing = {
+    no_metadata = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "svg": {"Date": None, "Creator": None},
         "png": {"Software": None},
     }
-    box = _ink(fig)
+    box = _measure_ink(fig)
     for path in map(Path, paths):
         kind = path.suffix.removeprefix(".")
         with whole_file(path) as partial:
-            fig.savefig(partial, format=kind, metadata=nothing[kind], bbox_inches=box)
+            fig.savefig(partial, format=kind, metadata=no_metadata[kind], bbox_inches=box)
     if panels is not None:
-        text = json.dumps(panel_notes(fig, box), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(describe_panels(fig, box), ensure_ascii=False, separators=(",", ":"))
         write_text(panels, text)
     plt.close(fig)
 
 
-def _ink(fig: Figure) -> Bbox:
-    """What is cut out for a picture, in inches: all ink and a margin.
+def _measure_ink(fig: Figure) -> Bbox:
+    """The part of the figure that is saved, in inches: everything drawn, and a margin.
 
-    One box for all formats, as a raster image at the saved resolution has it: left to itself each
-    format measures its text a little differently, and a place in one would not be that in another.
+    Each format measures text a little differently. All formats get the box of a raster image at the
+    saved resolution, so that a place in one is the same place in the others.
     """
     dpi = fig.dpi
     fig.set_dpi(plt.rcParams["savefig.dpi"])
@@ -197,29 +201,30 @@ def _ink(fig: Figure) -> Bbox:
     return box
 
 
-def panel_notes(fig: Figure, box: Bbox) -> dict:
-    """Where the heatmaps lie in the saved picture, and what they show, for the report's pointer.
+def describe_panels(fig: Figure, box: Bbox) -> dict:
+    """Where the heatmaps are in the saved figure, and what they show, for the report's pointer.
 
-    box: what was cut out for the picture, in inches. Call it after the last format was written,
-    which settles the layout.
+    Call it after the last format has been written, which fixes the layout.
 
-    Returns {"values": whether values are noted (up to `MOST_CELLS` cells), "panels": one each of
-    {title, box: [left, top, right, bottom] in fractions of the picture from its top left corner,
-    row_axis, column_axis, rows, columns: labels from the top and from the left, values: [rows,
-    columns] with 4 significant digits, null where there is none, or null for all}}.
+    box: the part of the figure that was saved, in inches.
+
+    Returns {"values": whether values are included (up to `MOST_CELLS` cells), "panels": a list of
+    {title, box: [left, top, right, bottom] in fractions of the saved figure from its top left
+    corner, row_axis, column_axis, rows, columns: labels from the top and from the left, values:
+    [rows, columns] with 4 significant digits, null if missing; or null for all}}.
     """
     panels = [(ax, *ax.panel) for ax in fig.axes if hasattr(ax, "panel")]
-    noted = sum(values.size for *_, values in panels) <= MOST_CELLS
-    found = []
+    with_values = sum(values.size for *_, values in panels) <= MOST_CELLS
+    notes = []
     for ax, title, values in panels:
-        # A cell is one unit of the axes; an inverted axis shows the frame from its other end.
+        # A cell is one unit of the axes; an inverted axis shows the rows from the other end.
         rows, columns = values.shape
         corners = ax.transData.transform([(0, 0), (columns, rows)]) / fig.dpi
         (x0, y0), (x1, y1) = corners
         shown = values.iloc[:: 1 if y0 > y1 else -1, :: 1 if x0 < x1 else -1]
         left, right = ((x - box.x0) / box.width for x in sorted((x0, x1)))
         top, bottom = ((box.y1 - y) / box.height for y in sorted((y0, y1), reverse=True))
-        found.append(
+        notes.append(
             {
                 "title": title,
                 "box": [round(edge, 6) for edge in (left, top, right, bottom)],
@@ -227,15 +232,15 @@ def panel_notes(fig: Figure, box: Bbox) -> dict:
                 "column_axis": str(shown.columns.name or "column"),
                 "rows": [str(label) for label in shown.index],
                 "columns": [str(label) for label in shown.columns],
-                "values": [[_rounded(value) for value in row] for row in shown.to_numpy()]
-                if noted
+                "values": [[_round(value) for value in row] for row in shown.to_numpy()]
+                if with_values
                 else None,
             }
         )
-    return {"values": noted, "panels": found}
+    return {"values": with_values, "panels": notes}
 
 
-def _rounded(value: float) -> float | None:
+def _round(value: float) -> float | None:
     return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
@@ -250,12 +255,12 @@ def render(
     options: Mapping[str, Any],
     style: Style,
 ) -> None:
-    """Draw one figure from its tidy scores and write its files and its caption.
+    """Draw one figure from its tidy scores; write its files and its caption.
 
     module: has `draw(scores, options)`, which returns the figure, and `describe(scores, model,
         options)`, which returns the caption.
-    files: see `save`. panels: JSON file for `panel_notes`.
-    options: plain values, which both functions get as an object of the module's class `OPTIONS`;
+    files, panels: see `save`.
+    options: plain values. Both functions get them as an object of the module's class `OPTIONS`, or
         as they are if the module has none.
 
     Raises:

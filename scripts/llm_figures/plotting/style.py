@@ -1,4 +1,4 @@
-"""Options that all figures share, and what the workflow must know about a figure."""
+"""Options that all figures share, and where the workflow finds a figure's parts."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -24,12 +24,11 @@ Limits = Annotated[tuple[Number, ...], Items(2, 2), Says("two numbers, the small
 class FigureSource:
     """Where a figure comes from.
 
-    scores: the tidy Parquet file it is drawn from, below results/{model}/.
-    module: the library module that draws it: `draw(scores, options)` returns a matplotlib figure,
-        `describe(scores, model, options)` the caption.
-    beside: the figure in whose target and section of the report it stands; else it has its own.
+    scores: the tidy Parquet file that it is drawn from, below results/{model}/.
+    module: the library module that draws it; see `drawing.render`.
+    beside: the figure whose target, and section of the report, include it; None if it has its own.
     by_default: whether the target `figures` draws it.
-    compared: whether `compare` sets several models side by side in it.
+    compared: whether `compare` draws it for several models side by side.
     """
 
     scores: str

@@ -6,7 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from llm_figures.plotting.drawing import colour_list
+from llm_figures.plotting.drawing import find_colours
 from llm_figures.probe.controls import CONTROLS, LABELS
 from llm_figures.probe.options import ProbeCurves
 from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, Protocol, describe_intervals
@@ -33,7 +33,7 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     shown = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
     beside = [control for control in CONTROLS if (shown["control"] == control).any()]
     fitted = [control for control in beside if control not in OUTPUT_BASELINES]
-    colour, *colours = colour_list(options.palette, 1 + len(fitted))
+    colour, *colours = find_colours(options.palette, 1 + len(fitted))
     styles = {
         control: {"color": colour, "linestyle": "--"}
         for control, colour in zip(fitted, colours, strict=True)

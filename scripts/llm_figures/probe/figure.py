@@ -10,7 +10,12 @@ from matplotlib.patches import Rectangle
 
 from llm_figures.core.numbers import with_interval
 from llm_figures.models.layer_checks import check_shape
-from llm_figures.plotting.drawing import colour_bar, colour_map, heatmap, tick_step
+from llm_figures.plotting.drawing import (
+    add_colour_bar,
+    choose_tick_step,
+    draw_heatmap,
+    find_colour_map,
+)
 from llm_figures.probe.best_cell import BestCell, find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, FITTED, LABELS
 from llm_figures.probe.options import Highlight, ProbeAuc
@@ -37,7 +42,7 @@ def draw(scores: pd.DataFrame, options: DrawnProbeAuc) -> Figure:
     fig, ax = plt.subplots(
         figsize=(0.42 * len(tokens) + 1.4, max(0.17 * rows, 2.2) + 1.3), layout="constrained"
     )
-    mesh = draw_panel(values, ax, options.palette, options.limits, tick_step(rows))
+    mesh = draw_panel(values, ax, options.palette, options.limits, choose_tick_step(rows))
     ax.set(xlabel="Token", ylabel="Layer")
     if options.highlight:
         check_shape({"probe_auc": options.plain()}, {"layers": rows - 1, "heads": None})
@@ -76,7 +81,7 @@ def draw_highlight(ax, highlight: Highlight, tokens: Sequence[str], depth: int) 
 def draw_colour_bar(fig: Figure, mesh, metric: str, limits: Sequence[float], **place):
     """The colour bar of a metric, with ticks from one limit to the other."""
     ticks = np.round(np.linspace(*limits, 6), 10)
-    return colour_bar(fig, mesh, LABELS[metric], ticks=ticks, aspect=30, **place)
+    return add_colour_bar(fig, mesh, LABELS[metric], ticks=ticks, aspect=30, **place)
 
 
 def pivot_scores(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> pd.DataFrame:
@@ -94,10 +99,10 @@ def draw_panel(
     Returns the mesh for a colour bar.
     """
     tokens, rows = list(values.columns), len(values)
-    mesh = heatmap(
+    mesh = draw_heatmap(
         values,
         ax,
-        cmap=colour_map(palette),
+        cmap=find_colour_map(palette),
         limits=limits,
         title=title,
         xticklabels=tokens,

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from llm_figures.core.options import Options
-from llm_figures.plotting.drawing import colour_bar, tick_step
+from llm_figures.plotting.drawing import add_colour_bar, choose_tick_step
 from llm_figures.plotting.style import Limits, Palette
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import LABELS
@@ -46,7 +46,7 @@ def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
     difference = values["strict"] - values["published"]
     extent = float(np.nanmax(np.abs(difference.to_numpy()), initial=0.01))
     rows = len(difference)
-    step = tick_step(rows)
+    step = choose_tick_step(rows)
     fig, axes = plt.subplots(
         1,
         3,
@@ -58,11 +58,11 @@ def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
         mesh = draw_panel(values[preset], ax, options.palette, options.limits, step, preset)
         ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == PRESETS[0] else "")
     label = LABELS[options.metric]
-    colour_bar(fig, mesh, label, ax=axes[:2], pad=0.02, aspect=30)
+    add_colour_bar(fig, mesh, label, ax=axes[:2], pad=0.02, aspect=30)
     title = "strict − published"
     mesh = draw_panel(difference, axes[2], "coolwarm", (-extent, extent), step, title)
     axes[2].set(title=title, xlabel="Token", ylabel="")
-    colour_bar(fig, mesh, f"Difference in {label}", ax=axes[2], aspect=30)
+    add_colour_bar(fig, mesh, f"Difference in {label}", ax=axes[2], aspect=30)
     return fig
 
 

@@ -4,10 +4,10 @@ import torch
 from transformers import BloomConfig, BloomForCausalLM
 
 import tiny
-from llm_figures.attention.attention_hook import tap
-from llm_figures.attention.capture import capture_attention, state_rows
+from llm_figures.attention.attention_hook import hook_attention
+from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import layer_states
+from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 
@@ -16,18 +16,18 @@ FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "neox"]
 
 
 def cached(model, tmp_path, interventions=None):
-    """States of all layers, by way of the file."""
+    """States of all layers, written to a file and read back."""
     captured = capture_attention(model, IDS, range(3), interventions)
-    schema, rows = state_rows(tiny.tokenizer(), 1, IDS, captured, longest=len(IDS) + 3)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, IDS, captured, longest=len(IDS) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
-    return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
+    return [states for _, states in read_layer_states(read_table(tmp_path / "states.parquet"))]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cached_states_give_the_weights_of_eager_attention(family, tmp_path):
     model = tiny.model(family)
-    found = [states.weights() for states in cached(model, tmp_path)]
+    found = [states.compute_weights() for states in cached(model, tmp_path)]
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         expected = model(torch.tensor([IDS]), output_attentions=True).attentions
@@ -39,29 +39,29 @@ def test_cached_states_give_the_weights_of_eager_attention(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_empty_tap_changes_no_logit_and_leaves_the_model_as_it_was(family):
+def test_capturing_changes_no_logit_and_leaves_the_model_as_it_was(family):
     model = tiny.model(family)
     ids = torch.tensor([IDS, IDS[::-1]])
     before, implementation = model.state_dict(), model.config._attn_implementation
     before = {name: weight.clone() for name, weight in before.items()}
     with torch.inference_mode():
         plain = model(ids).logits
-        with tap(model, capture=range(3)):
-            tapped = model(ids).logits
+        with hook_attention(model, capture=range(3)):
+            hooked = model(ids).logits
         after = model(ids).logits
-    assert torch.equal(plain, tapped)
+    assert torch.equal(plain, hooked)
     assert torch.equal(plain, after)
     assert model.config._attn_implementation == implementation
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
 
 
-def test_the_tap_is_undone_after_an_exception():
+def test_the_hook_is_removed_after_an_exception():
     model = tiny.model()
     implementation = model.config._attn_implementation
-    with pytest.raises(KeyError), tap(model, capture=[0]):
+    with pytest.raises(KeyError), hook_attention(model, capture=[0]):
         raise KeyError
     assert model.config._attn_implementation == implementation
-    with tap(model, capture=[0]) as captured, torch.inference_mode():
+    with hook_attention(model, capture=[0]) as captured, torch.inference_mode():
         model(torch.tensor([IDS]))
     assert captured[0].query.shape == (1, 4, len(IDS), 12)
     assert captured[0].key.shape == (1, 2, len(IDS), 12)
@@ -69,21 +69,24 @@ def test_the_tap_is_undone_after_an_exception():
 
 @pytest.mark.parametrize("intervention", tiny.INTERVENTIONS, ids=str)
 @pytest.mark.parametrize("layer", [0, 2])
-def test_a_pass_with_the_change_in_one_layer_agrees_with_the_cached_states(
+def test_a_pass_with_an_intervention_in_one_layer_agrees_with_the_cached_states(
     intervention, layer, tmp_path
 ):
     model = tiny.model()
-    from_cache = cached(model, tmp_path)[layer].intervened(intervention).weights()
-    in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].weights()
+    from_cache = cached(model, tmp_path)[layer].intervene(intervention).compute_weights()
+    in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].compute_weights()
     np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
 
 
 @pytest.mark.parametrize("intervention", tiny.INTERVENTIONS, ids=str)
-def test_an_altered_pass_agrees_with_a_hand_written_one(intervention):
-    """Eager attention whose projections are altered by hand gives the same logits."""
+def test_a_pass_with_interventions_agrees_with_a_hand_written_one(intervention):
+    """Eager attention with the intervention written out gives the same logits."""
     model = tiny.model()
-    with tap(model, interventions=dict.fromkeys(range(3), intervention)), torch.inference_mode():
-        tapped = model(torch.tensor([IDS])).logits
+    with (
+        hook_attention(model, interventions=dict.fromkeys(range(3), intervention)),
+        torch.inference_mode(),
+    ):
+        hooked = model(torch.tensor([IDS])).logits
 
     def by_hand(module, query, key, value, mask, scaling, **_):
         parts = {"query": query, "key": key, "value": value}
@@ -117,28 +120,26 @@ def test_an_altered_pass_agrees_with_a_hand_written_one(intervention):
     model.set_attn_implementation("by_hand")
     with torch.inference_mode():
         expected = model(torch.tensor([IDS])).logits
-    torch.testing.assert_close(tapped, expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(hooked, expected, atol=2e-5, rtol=1e-5)
     if intervention.epsilon != 1e-3:
         with torch.inference_mode():
             model.set_attn_implementation("sdpa")
-            assert not torch.allclose(tapped, model(torch.tensor([IDS])).logits, atol=1e-3)
+            assert not torch.allclose(hooked, model(torch.tensor([IDS])).logits, atol=1e-3)
 
 
 def test_an_architecture_that_bypasses_the_interface_is_refused_by_name():
     model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=16, n_layer=2, n_head=2))
     with (
         pytest.raises(UserError, match="type bloom .* attention interface"),
-        tap(model, capture=[0]),
+        hook_attention(model, capture=[0]),
     ):
         model(torch.tensor([[1, 2, 3]]))
 
 
-@pytest.mark.parametrize("queries", [5, 2])  # with two the mask counts as long, too
+@pytest.mark.parametrize("queries", [5, 2])  # with 2 the mask is long, too
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gemma3", "gpt_oss"])
-def test_eager_attention_of_a_long_text_is_run_on_some_queries_at_a_time(
-    family, queries, monkeypatch
-):
-    """No scores of all heads and queries are made, and the states are the same."""
+def test_eager_attention_of_a_long_text_runs_in_blocks_of_queries(family, queries, monkeypatch):
+    """The scores of all queries are never held together, and the states are the same."""
     model = tiny.model(family, attn_implementation="eager")
     assert model.config._attn_implementation == "eager"
     whole = capture_attention(model, IDS, range(3))
@@ -148,30 +149,30 @@ def test_eager_attention_of_a_long_text_is_run_on_some_queries_at_a_time(
         "llm_figures.attention.attention_hook.EAGER_BYTES", 4 * 4 * queries * len(IDS)
     )
 
-    def noting(scores, *args, **options):
-        if scores.ndim == 4:  # attention's, not a router's
+    def observed(scores, *args, **options):
+        if scores.ndim == 4:  # of attention, not of a router
             sizes.append(scores.shape[2])
         return softmax(scores, *args, **options)
 
-    monkeypatch.setattr(torch.nn.functional, "softmax", noting)
+    monkeypatch.setattr(torch.nn.functional, "softmax", observed)
     blocks = capture_attention(model, IDS, range(3))
     of_layer = [min(queries, len(IDS) - row) for row in range(0, len(IDS), queries)]
-    assert sizes == of_layer * 2  # the last layer's states are there before its attention
+    assert sizes == of_layer * 2  # the last layer is captured before its attention
     for layer in range(3):
         for name in ("query", "key"):
             one, other = getattr(whole[layer], name), getattr(blocks[layer], name)
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-def test_layers_can_be_kept_one_by_one():
-    model, kept = tiny.model(), []
-    with tap(model, range(3), keep=lambda layer, state: kept.append((layer, state))) as captured:
+def test_layers_can_be_received_one_by_one():
+    model, received = tiny.model(), []
+    with hook_attention(model, range(3), on_layer=lambda *pair: received.append(pair)) as captured:
         with torch.inference_mode():
             model(torch.tensor([IDS]))
         assert captured == {}
     expected = capture_attention(model, IDS, range(3))
-    assert [layer for layer, _ in kept] == [0, 1, 2]
-    assert all(torch.equal(state.query, expected[layer].query) for layer, state in kept)
+    assert [layer for layer, _ in received] == [0, 1, 2]
+    assert all(torch.equal(state.query, expected[layer].query) for layer, state in received)
 
 
 @pytest.mark.parametrize("layers", [[0], [1], [0, 2], [1, 2]])
@@ -183,16 +184,16 @@ def test_a_pass_ends_where_the_last_layer_is_captured(layers):
     stopped = capture_attention(model, IDS, layers)
     assert begun == list(range(max(layers) + 1))
     assert ended == list(range(max(layers)))
-    with tap(model, capture=layers) as whole, torch.inference_mode():
+    with hook_attention(model, capture=layers) as whole, torch.inference_mode():
         model(torch.tensor([IDS]))
     assert stopped.keys() == whole.keys() == set(layers)
     assert all(torch.equal(stopped[layer].key, whole[layer].key) for layer in layers)
 
 
-def test_a_change_behind_the_last_captured_layer_is_not_missed():
-    model, change = tiny.model(), Intervention("query", "scale", epsilon=0.5)
-    found = capture_attention(model, IDS, [1], dict.fromkeys(range(3), change))
-    everywhere = capture_attention(model, IDS, range(3), dict.fromkeys(range(3), change))
+def test_an_intervention_behind_the_last_captured_layer_is_not_required():
+    model, intervention = tiny.model(), Intervention("query", "scale", epsilon=0.5)
+    found = capture_attention(model, IDS, [1], dict.fromkeys(range(3), intervention))
+    everywhere = capture_attention(model, IDS, range(3), dict.fromkeys(range(3), intervention))
     assert torch.equal(found[1].query, everywhere[1].query)
     with pytest.raises(UserError, match="in layer 7"):
         capture_attention(model, IDS, [7])

@@ -1,4 +1,4 @@
-"""Every family of decoders: attention, hidden states and answers against slow references.
+"""Attention, hidden states and answers of every family of decoders, against slow references.
 
 The largest deviations go to the log (pytest -o log_cli=true -o log_cli_level=INFO).
 """
@@ -13,9 +13,10 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 import tiny
-from llm_figures.attention.attention_hook import tap
-from llm_figures.attention.capture import capture_attention, state_rows
-from llm_figures.attention.maps import LayerStates, layer_states
+from llm_figures.attention.attention_hook import hook_attention
+from llm_figures.attention.capture import build_state_rows, capture_attention
+from llm_figures.attention.maps import LayerStates
+from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.inference.generation import generate
 from llm_figures.models.loading import decoder, decoder_layers
@@ -28,12 +29,12 @@ FAMILIES = [
     *("olmo2", "mixtral", "qwen3_moe", "gpt_oss", "phi", "cohere", "smollm3", "deepseek"),
 ]
 WINDOWS = {"mistral", "qwen2", "gemma2", "gemma3", "phi3", "mixtral", "gpt_oss"}
-IDS = [5, 61, 17, 250, 33, 98, 7, 181, 44, 300, 12, 77, 140, 9]  # far beyond a window of 5
+IDS = [5, 61, 17, 250, 33, 98, 7, 181, 44, 300, 12, 77, 140, 9]  # much longer than a window of 5
 everywhere = range(3)
 
 
-def lively(family, **changes):
-    """A tiny model whose biases, norms and sinks are not the neutral ones of a new model."""
+def perturbed(family, **changes):
+    """A tiny model with biases, norms and sinks other than the neutral ones of a new model."""
     model = tiny.model(family, **changes)
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -56,7 +57,7 @@ def test_what_sets_families_apart_is_covered():
     assert any(width[name] and width[name] * heads[name] != 32 for name in grouped)
     assert {"gpt2", "opt", "gemma2"} <= {n for n, c in configs.items() if c.tie_word_embeddings}
     for family in ("gpt2", "opt", "qwen2", "gpt_oss"):
-        biases = [name for name, _ in lively(family).named_parameters() if "bias" in name]
+        biases = [name for name, _ in perturbed(family).named_parameters() if "bias" in name]
         assert any("attn" in name for name in biases)
 
 
@@ -67,12 +68,12 @@ def family(request):
 
 @pytest.fixture(scope="module")
 def model(family):
-    return lively(family)
+    return perturbed(family)
 
 
 @pytest.fixture(autouse=True)
-def untouched(request):
-    """Whatever a test does with the model, it is afterwards bit for bit what it was."""
+def unchanged(request):
+    """Check after every test that the model is the same, bit for bit."""
     if "model" not in request.fixturenames:
         yield
         return
@@ -94,12 +95,12 @@ def logits_of(model, ids=IDS):
 
 
 def cached(model, tmp_path, interventions=None, ids=IDS):
-    """States of all layers, by way of the file."""
+    """States of all layers, written to a file and read back."""
     captured = capture_attention(model, ids, everywhere, interventions)
-    schema, rows = state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
-    return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
+    return [states for _, states in read_layer_states(read_table(tmp_path / "states.parquet"))]
 
 
 @contextmanager
@@ -121,7 +122,7 @@ def eager(model, ids=IDS):
     return [layer[0].float().numpy() for layer in found]
 
 
-def told(family, what, deviation, bound):
+def check_deviation(family, what, deviation, bound):
     log.info("%s | %s | %.1e (bound %.1e)", family, what, deviation, bound)
     assert deviation <= bound
 
@@ -132,9 +133,9 @@ def largest(found, expected):
 
 def test_cached_states_give_the_weights_of_eager_attention(family, model, tmp_path):
     expected = eager(model)
-    found = [states.weights() for states in cached(model, tmp_path)]
-    told(family, "weights, float32", largest(found, expected), 1e-5)
-    # The comparison means something only if attention is not uniform, nor all on one token.
+    found = [states.compute_weights() for states in cached(model, tmp_path)]
+    check_deviation(family, "weights, float32", largest(found, expected), 1e-5)
+    # The comparison means something only if attention is neither uniform nor all on one token.
     assert np.abs(found[1][:, -1] - 1 / len(IDS)).max() > 0.1
     windows = [states.window for states in cached(model, tmp_path)]
     assert (5 in windows) == (family in WINDOWS)
@@ -151,7 +152,7 @@ def test_in_bfloat16_the_weights_are_eagers_but_for_its_rounding(family, tmp_pat
     δ at most is wrong by tanh(δ / 2) at most (a weight of one half moves furthest), and the result
     is rounded once more. That bound is for the worst case; 0.02 is the most that was measured.
     """
-    model = lively(family).to(torch.bfloat16)
+    model = perturbed(family).to(torch.bfloat16)
     with implementation(model, "eager"):
         states = cached(model, tmp_path)
     for expected, found in zip(eager(model), states, strict=True):
@@ -159,12 +160,14 @@ def test_in_bfloat16_the_weights_are_eagers_but_for_its_rounding(family, tmp_pat
         scores = found.query @ found.key.repeat(group, axis=0).transpose(0, 2, 1) * found.scaling
         roundings = 3 + 3 * (found.softcap is not None)
         bound = min(np.tanh(roundings * 2**-8 * np.abs(scores).max() / 2) + 2**-9, 1 / 32)
-        told(family, "weights, bfloat16", largest([found.weights()], [expected]), bound)
+        check_deviation(
+            family, "weights, bfloat16", largest([found.compute_weights()], [expected]), bound
+        )
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_padded_batch_gives_the_states_of_each_text_by_itself(family, side):
-    model = lively(family)
+    model = perturbed(family)
     texts = [IDS, IDS[3:11], IDS[::-1][:12]]
     longest = max(map(len, texts))
     alone = [capture_attention(model, ids, everywhere) for ids in texts]
@@ -175,7 +178,7 @@ def test_a_padded_batch_gives_the_states_of_each_text_by_itself(family, side):
         places.append(slice(start, start + len(text)))
         ids[row, places[row]], mask[row, places[row]] = text, 1
     positions = torch.tensor((mask.cumsum(axis=1) - 1).clip(0))
-    with tap(model, everywhere) as captured, torch.inference_mode():
+    with hook_attention(model, everywhere) as captured, torch.inference_mode():
         decoder(model)(
             input_ids=torch.tensor(ids),
             attention_mask=torch.tensor(mask),
@@ -193,19 +196,19 @@ def test_a_padded_batch_gives_the_states_of_each_text_by_itself(family, side):
                 LayerStates(
                     *(1, layer, query.numpy(), key.numpy(), one.scaling, one.window, one.softcap),
                     None if one.sinks is None else one.sinks.numpy(),
-                ).weights()
+                ).compute_weights()
                 for query, key in (
                     (one.query[0], one.key[0]),
                     (among.query[row][:, place], among.key[row][:, place]),
                 )
             ]
             worst_weights = max(worst_weights, np.abs(pair[0] - pair[1]).max())
-    told(family, f"states, padded on the {side}, of the largest", worst, 1e-5)
-    told(family, f"weights, padded on the {side}", worst_weights, 1e-5)
+    check_deviation(family, f"states, padded on the {side}, of the largest", worst, 1e-5)
+    check_deviation(family, f"weights, padded on the {side}", worst_weights, 1e-5)
 
 
 class Slow:
-    """Attention by hand, a query of a head at a time, in double precision; its maps are kept."""
+    """Attention in double precision, one query of one head at a time; stores its maps."""
 
     def __init__(self, interventions):
         self.interventions, self.maps = interventions, {}
@@ -225,8 +228,8 @@ class Slow:
     ):
         parts = {"query": query, "key": key, "value": value}
         parts = {name: part[0].double().clone() for name, part in parts.items()}
-        if made := self.interventions.get(module.layer_idx):
-            self.alter(made, parts[made.component])
+        if intervention := self.interventions.get(module.layer_idx):
+            self.intervene(intervention, parts[intervention.component])
         heads, tokens, width = parts["query"].shape
         group = heads // len(parts["key"])
         scaling = width**-0.5 if scaling is None else scaling
@@ -253,11 +256,11 @@ class Slow:
         return output.to(value.dtype)[None].transpose(1, 2), None
 
     @staticmethod
-    def alter(made, part):
+    def intervene(intervention, part):
         heads, tokens, width = part.shape
-        if made.operation == "scale":
-            part *= made.epsilon
-        elif made.over == "features":
+        if intervention.operation == "scale":
+            part *= intervention.epsilon
+        elif intervention.over == "features":
             for head in range(heads):
                 for token in range(tokens):
                     part[head, token] = sum(part[head, token].tolist()) / width
@@ -279,37 +282,53 @@ def by_hand(model, interventions):
 
 
 def test_the_slow_reference_is_eager_attention(family, model):
-    told(family, "reference", largest(by_hand(model, {})[0], eager(model)), 1e-5)
+    check_deviation(family, "reference", largest(by_hand(model, {})[0], eager(model)), 1e-5)
 
 
 @pytest.mark.parametrize("where", [[1], everywhere], ids=["one layer", "every layer"])
-def test_altered_maps_are_those_of_a_slow_reference(where, family, model, tmp_path):
-    """From the cached states alone where one layer is altered, and from passes."""
+def test_intervened_maps_are_those_of_a_slow_reference(where, family, model, tmp_path):
+    """Of passes and, with an intervention in one layer, of the cached states as well."""
     before = cached(model, tmp_path)
     plain = logits_of(model)
     worst = worst_logits = 0.0
-    for made in tiny.INTERVENTIONS:
-        interventions = dict.fromkeys(where, made)
+    for intervention in tiny.INTERVENTIONS:
+        interventions = dict.fromkeys(where, intervention)
         expected, logits = by_hand(model, interventions)
         states = cached(model, tmp_path, interventions)
-        worst = max(worst, largest([s.weights() for s in states], expected))
-        with tap(model, interventions=interventions):
-            tapped = logits_of(model)
-        worst_logits = max(worst_logits, float((tapped - logits).abs().max() / logits.abs().max()))
+        worst = max(worst, largest([s.compute_weights() for s in states], expected))
+        with hook_attention(model, interventions=interventions):
+            hooked = logits_of(model)
+        worst_logits = max(worst_logits, float((hooked - logits).abs().max() / logits.abs().max()))
         if len(where) == 1:
             (layer,) = where
-            found = before[layer].intervened(made).weights()
+            found = before[layer].intervene(intervention).compute_weights()
             worst = max(worst, largest([found], [expected[layer]]))
-        if made.component != "value" or made.operation != "scale":  # a norm after may undo that
-            assert not torch.allclose(tapped, plain, atol=1e-3), made
-    told(family, f"altered maps, {len(where)} layer(s)", worst, 1e-5)
-    told(family, f"altered logits, {len(where)} layer(s), of the largest", worst_logits, 1e-5)
+        scaled_value = intervention.component == "value" and intervention.operation == "scale"
+        if not scaled_value:  # which a later norm may undo
+            assert not torch.allclose(hooked, plain, atol=1e-3), intervention
+    check_deviation(family, f"intervened maps, {len(where)} layer(s)", worst, 1e-5)
+    check_deviation(
+        family, f"intervened logits, {len(where)} layer(s), of the largest", worst_logits, 1e-5
+    )
 
 
-PREFIX = [70, 8, 211, 10, 11, 300, 13, 14, 99, 16, 17, 41]  # longer than the windows, whole fours
+PREFIX = [
+    70,
+    8,
+    211,
+    10,
+    11,
+    300,
+    13,
+    14,
+    99,
+    16,
+    17,
+    41,
+]  # longer than a window, 3 × 4
 PROMPTS = [[*PREFIX, 20, 21], [*PREFIX, 22], [*PREFIX, 23, 24, 25, 120, 121, 122]]
 ANSWERS = [[30, 31, 32], [33], [34, 35, 36, 37, 38, 39, 40]]
-PARTS = {  # of a block: what gives attention's output, the feed-forward part's
+PARTS = {  # of a block: the outputs of attention and of the feed-forward part
     "gpt2": ("attn", "mlp"),
     "neox": ("attention", "mlp"),
     "opt": ("self_attn", "fc2"),
@@ -356,7 +375,7 @@ def test_hidden_states_are_those_of_plain_passes(site, family, model):
                 worst = max(worst, difference / np.abs(expected).max())
     for handle in handles:
         handle.remove()
-    told(family, f"hidden states, {site}, of the largest", worst, 1e-5)
+    check_deviation(family, f"hidden states, {site}, of the largest", worst, 1e-5)
 
 
 def test_answers_are_those_of_a_plain_loop(family, model):

@@ -13,9 +13,9 @@ import tiny
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention import maps as attention
 from llm_figures.attention.capture import (
+    build_state_rows,
     capture_attention,
-    intervened_rows,
-    state_rows,
+    run_interventions,
     tokenize_texts,
 )
 from llm_figures.attention.interventions import Intervention
@@ -23,16 +23,16 @@ from llm_figures.attention.maps import (
     BinnedMap,
     LayerStates,
     bin_edges,
+    compute_mean_map,
     distance_to_uniform,
-    layer_states,
+    find_strongest_head,
+    find_strongest_layer,
     mean_distance,
-    mean_map,
     sink_strength,
-    strongest_head,
-    strongest_layer,
 )
-from llm_figures.attention.qk_store import intervened_states, stored_states
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.options import MeanQkv
+from llm_figures.attention.qk_store import open_intervened_states, open_states, read_layer_states
+from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.definitions import STATISTICS
 from llm_figures.claims.panels import maps_of
@@ -41,9 +41,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file, write_tensors
 
 TOKENS = 41
-OPTIONS = {"operation": "mean", "over": "features", "components": ["query", "key", "value"],
-           "scope": "layer", "stage": "after_rotary", "layer": 0, "head": "mean",
-           "palette": "coolwarm", "limits": [0.0, 1.0]}  # fmt: skip
+OPTIONS = MeanQkv(layer=0)
 
 
 def states(tokens=TOKENS, index=1, layer=0, **changes):
@@ -66,10 +64,10 @@ SIZES = [1, 8 * TOKENS, 8 * TOKENS * 7, 8 * TOKENS**2, 8 * TOKENS**2 * 3, 8 * TO
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_blocks_put_together_are_the_weights(size, kind):
+def test_blocks_joined_are_the_weights(size, kind):
     whole = states(**KINDS[kind])
-    expected, found = whole.weights(), np.full((4, TOKENS, TOKENS), np.nan)
-    for heads, rows, weights in whole.blocks(size):
+    expected, found = whole.compute_weights(), np.full((4, TOKENS, TOKENS), np.nan)
+    for heads, rows, weights in whole.iterate_blocks(size):
         block = np.zeros((*weights.shape[:2], TOKENS))
         block[..., : weights.shape[2]] = weights
         found[heads, rows] = block
@@ -79,24 +77,24 @@ def test_blocks_put_together_are_the_weights(size, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_measured_in_blocks_is_what_the_map_has(size, kind, monkeypatch):
+def test_measures_computed_in_blocks_are_those_of_the_whole_map(size, kind, monkeypatch):
     whole = states(**KINDS[kind])
-    expected = whole.weights()
+    expected = whole.compute_weights()
     monkeypatch.setattr(attention, "BLOCK_BYTES", size)
-    mean = mean_map(whole, bin_edges(TOKENS, None))
+    mean = compute_mean_map(whole, bin_edges(TOKENS, None))
     np.testing.assert_allclose(mean, expected.mean(axis=0), rtol=1e-13, atol=0)
     np.testing.assert_allclose(whole.strength, sink_strength(expected), rtol=1e-13)
     assert mean_distance(whole) == pytest.approx(distance_to_uniform(expected.mean(axis=0)))
     for head in range(4):
-        one = mean_map(whole.head(head), bin_edges(TOKENS, TOKENS))
+        one = compute_mean_map(whole.select_head(head), bin_edges(TOKENS, TOKENS))
         np.testing.assert_allclose(one, expected[head], rtol=1e-13, atol=0)
 
 
-def test_a_short_texts_numbers_are_to_the_bit_those_of_the_whole_map():
+def test_a_short_text_gives_exactly_the_numbers_of_the_whole_map():
     whole = states()
-    mean = mean_map(whole, bin_edges(TOKENS, 256))
-    np.testing.assert_array_equal(mean, whole.weights().mean(axis=0))
-    np.testing.assert_array_equal(whole.strength, sink_strength(whole.weights()))
+    mean = compute_mean_map(whole, bin_edges(TOKENS, 256))
+    np.testing.assert_array_equal(mean, whole.compute_weights().mean(axis=0))
+    np.testing.assert_array_equal(whole.strength, sink_strength(whole.compute_weights()))
 
 
 @pytest.mark.parametrize(("tokens", "bins"), [(41, 9), (10, 9), (300, 256), (8192, 256), (5, 2)])
@@ -118,10 +116,10 @@ def test_a_short_text_has_a_bin_per_token(bins):
 @pytest.mark.parametrize("size", [1, 8 * TOKENS * 7, 2**23])
 def test_binned_cells_are_those_of_a_slow_reference(size, kind, monkeypatch):
     whole = states(**KINDS[kind])
-    maps = whole.weights().mean(axis=0)
+    maps = whole.compute_weights().mean(axis=0)
     edges = bin_edges(TOKENS, 9)
     monkeypatch.setattr(attention, "BLOCK_BYTES", size)
-    found = mean_map(whole, edges)
+    found = compute_mean_map(whole, edges)
     for row in range(9):
         for column in range(9):
             of_queries = [
@@ -138,9 +136,9 @@ def test_no_array_of_heads_by_tokens_by_tokens_is_made(monkeypatch):
     """Cells, the choice of a layer and claims of a text of 600 tokens, in blocks of 100 kB."""
     monkeypatch.setattr(attention, "BLOCK_BYTES", 100_000)
     whole = states(tokens=600)
-    options = OPTIONS | {"bins": 16, "layer": "auto"}
+    options = OPTIONS.changed(bins=16, layer="auto")
     tracemalloc.start()
-    cells = attention_cells("mean_qkv", options, [whole])
+    cells = compute_cells("mean_qkv", options, [whole])
     about = planted_claim("sink_strength")
     attention_claims("m", [about], cells, options, [whole])
     mean_distance(whole)
@@ -157,9 +155,9 @@ def planted_claim(statistic, **changes):
     return about | changes
 
 
-def test_cells_say_what_they_hold():
+def test_cells_name_their_bins():
     short, long_ = states(tokens=9, index=1), states(tokens=41, index=2)
-    cells = attention_cells("mean_qkv", OPTIONS | {"bins": 9}, [short, long_])
+    cells = compute_cells("mean_qkv", OPTIONS.changed(bins=9), [short, long_])
     first, second = (cells[cells["input"] == index] for index in (1, 2))
     assert set(first["query_count"]) == set(first["key_count"]) == {1}
     assert sorted(set(second["key_count"])) == [1, 5]
@@ -194,8 +192,8 @@ def test_a_claim_on_a_binned_map_is_exact_or_not_applicable(statistic):
     about = [planted_claim(statistic)]
     rows = []
     for bins in (9, 256):
-        options = OPTIONS | {"bins": bins}
-        cells = attention_cells("mean_qkv", options, whole)
+        options = OPTIONS.changed(bins=bins)
+        cells = compute_cells("mean_qkv", options, whole)
         rows.append(attention_claims("m", about, cells, options, whole).iloc[0])
     binned, cell_by_cell = rows
     if statistic in EXACT:
@@ -212,8 +210,8 @@ def test_a_claim_on_a_binned_map_is_exact_or_not_applicable(statistic):
 def test_a_claim_that_compares_binned_maps_is_not_applicable():
     whole = [states(index=1), states(index=2)]
     about = planted_claim("correlation", across="input")
-    options = OPTIONS | {"bins": 9}
-    cells = attention_cells("mean_qkv", options, whole)
+    options = OPTIONS.changed(bins=9)
+    cells = compute_cells("mean_qkv", options, whole)
     row = attention_claims("m", [about], cells, options, whole).iloc[0]
     assert (row["verdict"], "needs its single cells" in row["reason"]) == ("not applicable", True)
 
@@ -234,14 +232,8 @@ def states_file(tmp_path):
     longest = max(map(len, texts))
     path = tmp_path / "states.parquet"
     batches = [
-        state_rows(
-            *(
-                tokenizer,
-                index,
-                ids,
-                capture_attention(model, ids, range(3), rotation=True),
-                longest,
-            )
+        build_state_rows(
+            tokenizer, index, ids, capture_attention(model, ids, range(3), rotation=True), longest
         )
         for index, ids in enumerate(texts, 1)
     ]
@@ -250,9 +242,9 @@ def states_file(tmp_path):
 
 
 @pytest.mark.parametrize("group_bytes", [1, 100_000, tensors.ROW_GROUP_BYTES])
-def test_rows_read_one_by_one_are_those_of_the_whole_file(group_bytes, states_file, monkeypatch):
+def test_rows_read_one_at_a_time_are_those_of_the_whole_file(group_bytes, states_file, monkeypatch):
     path, _, _ = states_file
-    expected = [row for _, row in layer_states(read_table(path))]
+    expected = [row for _, row in read_layer_states(read_table(path))]
     rewritten = path.with_name("rewritten.parquet")
     monkeypatch.setattr(tensors, "ROW_GROUP_BYTES", group_bytes)
     table = read_table(path)
@@ -261,10 +253,10 @@ def test_rows_read_one_by_one_are_those_of_the_whole_file(group_bytes, states_fi
         columns[name] = tensors.read_tensors(table, name)
     with tensor_file(rewritten, table.schema) as file:
         file.write(columns)
-    rows = stored_states(rewritten)
+    rows = open_states(rewritten)
     assert len(rows) == len(expected) == 6
     for row, states_ in [*zip(rows, expected, strict=True)][::-1]:
-        loaded = row.loaded()
+        loaded = row.load()
         assert (row.input, row.layer, row.intervention) == (states_.input, states_.layer, None)
         assert row.heads == states_.heads == 4
         assert row.rotated
@@ -272,31 +264,31 @@ def test_rows_read_one_by_one_are_those_of_the_whole_file(group_bytes, states_fi
             np.testing.assert_array_equal(getattr(loaded, name), getattr(states_, name))
         np.testing.assert_array_equal(loaded.rotation.cos, states_.rotation.cos)
         assert loaded.tokens == states_.tokens
-        np.testing.assert_array_equal(row.strength, sink_strength(states_.weights()))
-    assert strongest_layer(rows) == strongest_layer(expected)
-    assert strongest_head(rows) == strongest_head(expected)
+        np.testing.assert_array_equal(row.strength, sink_strength(states_.compute_weights()))
+    assert find_strongest_layer(rows) == find_strongest_layer(expected)
+    assert find_strongest_head(rows) == find_strongest_head(expected)
 
 
-def test_a_figure_from_stored_rows_is_that_from_states(states_file):
+def test_stored_rows_give_the_same_cells_as_states(states_file):
     path, _, _ = states_file
-    options = OPTIONS | {"layer": "auto", "head": "auto"}
-    whole = [row for _, row in layer_states(read_table(path))]
-    stored = attention_cells("mean_qkv", options, stored_states(path))
-    pd.testing.assert_frame_equal(stored, attention_cells("mean_qkv", options, whole))
+    options = OPTIONS.changed(layer="auto", head="auto")
+    whole = [row for _, row in read_layer_states(read_table(path))]
+    stored = compute_cells("mean_qkv", options, open_states(path))
+    pd.testing.assert_frame_equal(stored, compute_cells("mean_qkv", options, whole))
 
 
-def test_altered_passes_are_read_by_what_was_made(states_file):
+def test_passes_with_interventions_are_found_by_intervention(states_file):
     path, model, texts = states_file
-    owed = [
+    passes = [
         (index, Intervention("key", "scale", epsilon=e)) for index in (1, 2) for e in (0.5, 0.1)
     ]
-    intervened = path.with_name("altered.parquet")
-    write_tensors(intervened, intervened_rows(model, tiny.tokenizer(), texts, [1], owed))
-    found = intervened_states(intervened)
-    assert set(found) == {(1, index, made) for index, made in owed}
-    assert found[1, 2, owed[3][1]].loaded().input == 2
+    intervened = path.with_name("intervened.parquet")
+    write_tensors(intervened, run_interventions(model, tiny.tokenizer(), texts, [1], passes))
+    found = open_intervened_states(intervened)
+    assert set(found) == {(1, index, intervention) for index, intervention in passes}
+    assert found[1, 2, passes[3][1]].load().input == 2
     assert {states_.strength for states_ in found.values()} == {None}
-    assert intervened_states(None) == {}
+    assert open_intervened_states(None) is None
 
 
 def test_damaged_rows_are_named(states_file):
@@ -305,19 +297,19 @@ def test_damaged_rows_are_named(states_file):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"states.parquet (was changed|cannot be read)"):
-        stored_states(path)[5].loaded()
+        open_states(path)[5].load()
 
 
-def test_a_text_that_the_model_does_not_take_is_named():
-    with pytest.raises(UserError, match=r"^config: inputs\[2\]: \d+ tokens, .* takes 8 at most"):
-        tokenize_texts(tiny.tokenizer(), ["The lake", tiny.TEXTS[0]], room=8)
+def test_a_text_that_is_too_long_is_named():
+    with pytest.raises(UserError, match=r"^config: inputs\[2\]: \d+ tokens, .* accepts at most 8"):
+        tokenize_texts(tiny.tokenizer(), ["The lake", tiny.TEXTS[0]], context_length=8)
 
 
-# The picture.
+# The figure.
 
 
 def drawn(options, texts, **changes):
-    cells = attention_cells("mean_qkv", options, texts)
+    cells = compute_cells("mean_qkv", options, texts)
     for column, value in changes.items():
         cells[column] = value
     fig = attention_figure.draw(cells, options)
@@ -330,42 +322,42 @@ def axis_labels(ax):
 
 
 def test_binned_panels_name_the_positions_of_their_bins():
-    options = OPTIONS | {"bins": 9, "tick_labels": "none"}
+    options = OPTIONS.changed(bins=9, tick_labels="none")
     cells, fig = drawn(options, [states(tokens=43)])
     _, values = fig.axes[0].panel
     assert list(values.index[:3]) == ["0", "1–5", "6–10"]
     assert values.shape == (9, 9)
     assert list(axis_labels(fig.axes[0])) == [[], []]
     caption = attention_figure.describe(cells, "m", options)
-    assert "is shown in 9 bins a side (up to 43 tokens here)" in caption
-    assert "even ones of up to 6;" in caption
-    short = attention_cells("mean_qkv", options, [states(tokens=9)])
+    assert "Texts of more than 9 tokens (here up to 43) are shown in 9 bins per axis" in caption
+    assert "bins of up to 6 tokens" in caption
+    short = compute_cells("mean_qkv", options, [states(tokens=9)])
     assert "bins" not in attention_figure.describe(short, "m", options)
     plt.close(fig)
 
 
-def test_tokens_stand_along_the_maps_where_they_are_readable():
-    options = OPTIONS | {"bins": 256, "tick_labels": "tokens"}
+def test_tokens_label_the_maps_if_they_are_readable():
+    options = OPTIONS.changed(bins=256, tick_labels="tokens")
     _, fig = drawn(options, [states(tokens=9, index=1), states(tokens=12, index=2)])
     words = [f"word{place}" for place in range(12)]
     assert list(axis_labels(fig.axes[0])) == [words[:9], words[:9]]
-    assert list(axis_labels(fig.axes[1])) == [words[:9], []]  # rows are named at the left alone
+    assert list(axis_labels(fig.axes[1])) == [words[:9], []]  # rows are labelled only at the left
     assert list(axis_labels(fig.axes[3])) == [words, words]
     plt.close(fig)
-    _, fig = drawn(options | {"components": ["query"]}, [states(tokens=200)])
+    _, fig = drawn(options.changed(components=["query"]), [states(tokens=200)])
     below, left = axis_labels(fig.axes[0])
     assert below == left == [str(place) for place in range(0, 200, 20)]
     plt.close(fig)
-    _, fig = drawn(options | {"bins": 9}, [states(tokens=41)])
+    _, fig = drawn(options.changed(bins=9), [states(tokens=41)])
     below, _ = axis_labels(fig.axes[0])
     assert below == ["0", *map(str, range(1, 41, 5))]
     plt.close(fig)
 
 
-def test_labels_do_not_overlap_nor_leave_the_picture():
+def test_labels_neither_overlap_nor_leave_the_figure():
     for tokens, wanted in ((30, "tokens"), (90, "tokens"), (256, "positions")):
         _, fig = drawn(
-            OPTIONS | {"bins": 64, "tick_labels": wanted, "components": ["query"]},
+            OPTIONS.changed(bins=64, tick_labels=wanted, components=["query"]),
             [states(tokens=tokens)],
         )
         for ax in fig.axes[:1]:
@@ -385,7 +377,7 @@ def test_labels_do_not_overlap_nor_leave_the_picture():
     [(" lamp", "lamp"), ("\n", "\\n"), (" ", "␣"), ("$x$", "$x$"), ("x" * 30, "x" * 13 + "…")],
 )
 def test_any_token_can_be_a_label(token, shown):
-    options = OPTIONS | {"tick_labels": "tokens", "components": ["query"]}
+    options = OPTIONS.changed(tick_labels="tokens", components=["query"])
     _, fig = drawn(options, [states(tokens=5)], key_token=token)
     below, _ = axis_labels(fig.axes[0])
     assert below == [shown] * 5

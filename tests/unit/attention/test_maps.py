@@ -7,20 +7,21 @@ from llm_figures.attention.interventions import STAGES, Intervention
 from llm_figures.attention.maps import (
     LayerStates,
     distance_to_uniform,
-    equal_change,
+    find_equivalent,
+    find_strongest_head,
+    find_strongest_layer,
     sink_strength,
-    strongest_head,
-    strongest_layer,
     uniform_causal,
 )
+from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.rope import Rotation
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.scores import compute_cells
 
 TOKENS = 9
 
 
 def states(layer=0, index=1, seed=0, sink=0.0, heads=(0, 1, 2, 3)):
-    """Random states; `sink` makes every query of `heads` look to the first token."""
+    """Random states; `sink` makes every query of `heads` attend to the first token."""
     random = np.random.default_rng(seed)
     query, key = random.normal(size=(4, TOKENS, 6)), random.normal(size=(2, TOKENS, 6))
     for head in heads:
@@ -29,8 +30,8 @@ def states(layer=0, index=1, seed=0, sink=0.0, heads=(0, 1, 2, 3)):
     return LayerStates(index, layer, query, key, scaling=6**-0.5)
 
 
-def test_rows_sum_to_one_and_nothing_looks_ahead():
-    weights = states().weights()
+def test_rows_sum_to_one_and_no_query_attends_ahead():
+    weights = states().compute_weights()
     np.testing.assert_allclose(weights.sum(axis=-1), 1)
     assert (weights[:, ~np.tri(TOKENS, dtype=bool)] == 0).all()
 
@@ -48,33 +49,35 @@ def test_weights_of_a_small_example_by_hand():
     query, key = np.array([[[1.0], [2.0]]]), np.array([[[3.0], [1.0]]])
     second = np.exp([6.0, 2.0]) / np.exp([6.0, 2.0]).sum()
     np.testing.assert_allclose(
-        LayerStates(1, 0, query, key, scaling=1.0).weights(), [[[1, 0], second]]
+        LayerStates(1, 0, query, key, scaling=1.0).compute_weights(), [[[1, 0], second]]
     )
     capped = 2 * np.tanh(np.array([6.0, 2.0]) / 2)
     np.testing.assert_allclose(
-        LayerStates(1, 0, query, key, 1.0, softcap=2.0).weights()[0, 1],
+        LayerStates(1, 0, query, key, 1.0, softcap=2.0).compute_weights()[0, 1],
         np.exp(capped) / np.exp(capped).sum(),
     )
-    np.testing.assert_allclose(LayerStates(1, 0, query, key, 1.0, window=1).weights(), [np.eye(2)])
+    np.testing.assert_allclose(
+        LayerStates(1, 0, query, key, 1.0, window=1).compute_weights(), [np.eye(2)]
+    )
     with_sink = np.exp([6.0, 2.0]) / np.exp([6.0, 2.0, 4.0]).sum()
     np.testing.assert_allclose(
-        LayerStates(1, 0, query, key, 1.0, sinks=np.array([4.0])).weights()[0, 1], with_sink
+        LayerStates(1, 0, query, key, 1.0, sinks=np.array([4.0])).compute_weights()[0, 1], with_sink
     )
 
 
 def test_scaling_the_query_is_scaling_the_key_and_value_changes_nothing():
     before = states(sink=2)
-    scaled = [before.intervened(Intervention(c, "scale", epsilon=0.3)) for c in ("query", "key")]
-    np.testing.assert_allclose(scaled[0].weights(), scaled[1].weights(), atol=1e-12)
-    assert np.abs(scaled[0].weights() - before.weights()).max() > 0.05
-    value = before.intervened(Intervention("value", "scale", epsilon=1e-10))
-    np.testing.assert_array_equal(value.weights(), before.weights())
+    scaled = [before.intervene(Intervention(c, "scale", epsilon=0.3)) for c in ("query", "key")]
+    np.testing.assert_allclose(scaled[0].compute_weights(), scaled[1].compute_weights(), atol=1e-12)
+    assert np.abs(scaled[0].compute_weights() - before.compute_weights()).max() > 0.05
+    value = before.intervene(Intervention("value", "scale", epsilon=1e-10))
+    np.testing.assert_array_equal(value.compute_weights(), before.compute_weights())
 
 
 def test_the_mean_key_over_tokens_gives_the_uniform_causal_map():
-    mean = states(sink=2).intervened(Intervention("key", "mean", over="tokens")).weights()
+    mean = states(sink=2).intervene(Intervention("key", "mean", over="tokens")).compute_weights()
     np.testing.assert_allclose(mean, np.broadcast_to(uniform_causal(TOKENS), mean.shape))
-    query = states(sink=2).intervened(Intervention("query", "mean", over="tokens")).weights()
+    query = states(sink=2).intervene(Intervention("query", "mean", over="tokens")).compute_weights()
     assert distance_to_uniform(query).min() > 0.05
 
 
@@ -90,52 +93,47 @@ def test_sink_strength_and_distance_of_known_maps():
 
 def test_auto_picks_the_planted_layer_and_head():
     layers = [states(layer, seed=layer, sink=3.0 if layer == 2 else 0.0) for layer in range(4)]
-    assert strongest_layer(layers) == 2
-    assert strongest_head([states(sink=3.0, heads=[3])]) == 3
+    assert find_strongest_layer(layers) == 2
+    assert find_strongest_head([states(sink=3.0, heads=[3])]) == 3
 
 
-MEAN = {"operation": "mean", "over": "features", "components": ["query", "key", "value"]}
-SHOWN = {"scope": "layer", "stage": "after_rotary", "layer": "auto", "head": "mean"}
+MEAN = AttentionScoring(operation="mean", over="features")
 
 
-def test_cells_are_tidy_and_hold_the_altered_weights():
+def test_cells_are_tidy_and_hold_the_intervened_weights():
     clean = [
         states(layer, index, seed=10 * layer + index, sink=3.0 * (layer == 1))
         for index in (1, 2)
         for layer in range(3)
     ]
-    cells = attention_cells("mean_qkv", {**MEAN, **SHOWN}, clean)
+    cells = compute_cells("mean_qkv", MEAN, clean)
     assert len(cells) == 2 * 3 * TOKENS**2
     assert cells["layer"].unique() == [1]
     panel = cells[(cells["panel_row"] == 1) & (cells["panel_column"] == 0)]
     assert set(panel["input"]) == {2}
-    expected = next(s for s in clean if (s.input, s.layer) == (2, 1)).intervened(
+    expected = next(s for s in clean if (s.input, s.layer) == (2, 1)).intervene(
         Intervention("query", "mean", over="features")
     )
     table = panel.pivot(index="query_position", columns="key_position", values="weight")
-    np.testing.assert_allclose(table, expected.weights().mean(axis=0))
+    np.testing.assert_allclose(table, expected.compute_weights().mean(axis=0))
 
 
 def test_a_head_can_be_chosen():
     clean = [states(sink=3.0, heads=[2])]
     for head, expected in ((1, 1), ("auto", 2)):
-        cells = attention_cells("mean_qkv", {**MEAN, **SHOWN, "head": head}, clean)
+        cells = compute_cells("mean_qkv", MEAN.changed(head=head), clean)
         assert cells["head"].unique() == [str(expected)]
         value = cells[cells["component"] == "value"]
         np.testing.assert_allclose(
-            value["weight"].to_numpy().reshape(TOKENS, TOKENS), clean[0].weights()[expected]
+            value["weight"].to_numpy().reshape(TOKENS, TOKENS), clean[0].compute_weights()[expected]
         )
 
 
 def test_scale_panels_are_components_by_epsilon():
-    options = {
-        "operation": "scale",
-        "epsilon": [0.5, 1e-3],
-        "components": ["query", "value"],
-        "input": 1,
-        **SHOWN,
-    }
-    cells = attention_cells("scale_qkv", options, [states(sink=3.0)])
+    options = AttentionScoring(
+        operation="scale", epsilon=[0.5, 1e-3], components=["query", "value"]
+    )
+    cells = compute_cells("scale_qkv", options, [states(sink=3.0)])
     rows = cells.drop_duplicates(["panel_row", "panel_column"])
     assert list(zip(rows["component"], rows["epsilon"], strict=True)) == [
         ("query", 0.5),
@@ -149,23 +147,24 @@ def test_scale_panels_are_components_by_epsilon():
 
 
 @pytest.mark.parametrize("sinks", [None, np.array([0.5, -1.0, 2.0, 0.0])])
-def test_a_head_by_itself_has_the_weights_that_it_has_among_the_others(sinks):
+def test_a_selected_head_has_the_weights_that_it_has_among_the_others(sinks):
     """Four query heads read two key-value heads."""
     every = replace(states(sink=1.0), sinks=sinks, window=5, softcap=4.0)
+    weights = every.compute_weights()
     for head in range(4):
-        alone = every.head(head)
+        alone = every.select_head(head)
         assert alone.query.shape == alone.key.shape == (1, TOKENS, 6)
-        np.testing.assert_allclose(alone.weights()[0], every.weights()[head], atol=1e-15)
-    assert np.abs(every.weights()[0] - every.weights()[1]).max() > 0.05
+        np.testing.assert_allclose(alone.compute_weights()[0], weights[head], atol=1e-15)
+    assert np.abs(weights[0] - weights[1]).max() > 0.05
 
 
 @pytest.mark.parametrize("component", ["query", "key"])
-def test_a_head_by_itself_can_be_altered(component):
-    made = Intervention(component, "mean", over="features")
+def test_a_selected_head_can_be_intervened_on(component):
+    intervention = Intervention(component, "mean", over="features")
     for head in range(4):
         np.testing.assert_allclose(
-            states().head(head).intervened(made).weights()[0],
-            states().intervened(made).weights()[head],
+            states().select_head(head).intervene(intervention).compute_weights()[0],
+            states().intervene(intervention).compute_weights()[head],
         )
 
 
@@ -177,8 +176,8 @@ def test_a_head_by_itself_can_be_altered(component):
      {"operation": "scale", "epsilon": 0.3}],
     ids=str,
 )  # fmt: skip
-def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options):
-    """Softcap, window, sinks and rotation all follow the scores or come before them."""
+def test_equivalent_interventions_give_equal_maps(stage, kind, options):
+    """Also with a soft cap, a window, sinks and a rotation."""
     random = np.random.default_rng(3)
     angle = random.uniform(0, 6, size=(9, 2)).repeat(2, axis=1)
     sine = np.sin(angle) * [-1, 1, -1, 1]
@@ -193,16 +192,19 @@ def test_a_map_computed_in_place_of_another_is_equal_to_it(stage, kind, options)
         sinks=random.normal(size=4),
         rotation=Rotation(np.cos(angle), sine, np.array([1, 0, 3, 2])),
     )
-    change = Intervention(kind, stage=stage, **options)
-    own, other = (states.intervened(made).weights() for made in (change, equal_change(change)))
+    intervention = Intervention(kind, stage=stage, **options)
+    own, other = (
+        states.intervene(one).compute_weights()
+        for one in (intervention, find_equivalent(intervention))
+    )
     np.testing.assert_allclose(other, own, rtol=1e-12)
 
 
-def test_only_changes_of_equal_maps_are_computed_in_each_others_place():
+def test_only_interventions_of_equal_maps_are_equivalent():
     def equal(component, operation, stage="after_rotary", **options):
-        return equal_change(Intervention(component, operation, stage=stage, **options))
+        return find_equivalent(Intervention(component, operation, stage=stage, **options))
 
-    assert equal("value", "scale", epsilon=2.0) is equal_change(None) is None
+    assert equal("value", "scale", epsilon=2.0) is find_equivalent(None) is None
     assert equal("key", "scale", epsilon=2.0) == equal("query", "scale", epsilon=2.0)
     assert equal("key", "scale", epsilon=2.0) != equal("key", "scale", epsilon=3.0)
     assert equal("key", "mean", over="features") == equal("query", "mean", over="features")

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 import tiny
-from llm_figures.attention.attention_hook import tap
-from llm_figures.attention.capture import capture_attention, state_rows
+from llm_figures.attention.attention_hook import hook_attention
+from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import distance_to_uniform, layer_states
+from llm_figures.attention.maps import distance_to_uniform
+from llm_figures.attention.options import AttentionScoring
+from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.attention.rope import Rotation
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.scores import compute_cells
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 
@@ -48,12 +50,12 @@ CHANGES = [
 
 
 def cached(model, tmp_path, interventions=None, ids=IDS):
-    """States of all layers and their intervention, by way of the file."""
+    """States of all layers with their rotations, written to a file and read back."""
     captured = capture_attention(model, ids, range(3), interventions, rotation=True)
-    schema, rows = state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
     with tensor_file(tmp_path / "states.parquet", schema) as file:
         file.write(rows)
-    return [states for _, states in layer_states(read_table(tmp_path / "states.parquet"))]
+    return [states for _, states in read_layer_states(read_table(tmp_path / "states.parquet"))]
 
 
 def after(intervention):
@@ -61,17 +63,17 @@ def after(intervention):
 
 
 @pytest.mark.parametrize(("family", "changes"), FAMILIES, ids=str)
-def test_a_change_before_rotary_from_the_cache_agrees_with_a_pass_that_has_it(
+def test_an_intervention_before_rotary_on_cached_states_agrees_with_a_pass(
     family, changes, tmp_path
 ):
     model = tiny.model(family, **changes)
     clean = cached(model, tmp_path)
     for intervention in CHANGES:
         for layer in (0, 1):
-            from_cache = clean[layer].intervened(intervention).weights()
-            in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].weights()
+            from_cache = clean[layer].intervene(intervention).compute_weights()
+            in_the_pass = cached(model, tmp_path, {layer: intervention})[layer].compute_weights()
             np.testing.assert_allclose(from_cache, in_the_pass, atol=1e-5)
-            other = clean[layer].intervened(after(intervention)).weights()
+            other = clean[layer].intervene(after(intervention)).compute_weights()
             if intervention.operation == "scale":
                 np.testing.assert_allclose(from_cache, other, atol=1e-6)
             else:
@@ -79,13 +81,13 @@ def test_a_change_before_rotary_from_the_cache_agrees_with_a_pass_that_has_it(
 
 
 @pytest.mark.parametrize("intervention", CHANGES, ids=str)
-def test_a_pass_agrees_with_projections_altered_by_hand(intervention):
-    """In Llama nothing lies between projection and rotary embedding."""
+def test_a_pass_agrees_with_projections_changed_by_hand(intervention):
+    """Llama has nothing between projection and rotary embedding."""
     model = tiny.model()
     with torch.inference_mode():
         plain = model(torch.tensor([IDS])).logits
-        with tap(model, interventions=dict.fromkeys(range(3), intervention)):
-            tapped = model(torch.tensor([IDS])).logits
+        with hook_attention(model, interventions=dict.fromkeys(range(3), intervention)):
+            hooked = model(torch.tensor([IDS])).logits
 
     def by_hand(_module, _inputs, output):
         heads = output.view(1, len(IDS), -1, 12)  # [batch, tokens, heads, head_dim]
@@ -98,11 +100,11 @@ def test_a_pass_agrees_with_projections_altered_by_hand(intervention):
         getattr(layer.self_attn, f"{intervention.component[0]}_proj").register_forward_hook(by_hand)
     with torch.inference_mode():
         expected = model(torch.tensor([IDS])).logits
-    torch.testing.assert_close(tapped, expected, atol=2e-5, rtol=1e-5)
-    assert not torch.allclose(tapped, plain, atol=1e-3)
+    torch.testing.assert_close(hooked, expected, atol=2e-5, rtol=1e-5)
+    assert not torch.allclose(hooked, plain, atol=1e-3)
 
 
-def test_the_cached_rotation_makes_of_llama_s_projections_its_queries_and_keys(tmp_path):
+def test_the_cached_rotation_turns_llama_s_projections_into_queries_and_keys(tmp_path):
     model = tiny.model()
     projected = {}
     for name in ("q_proj", "k_proj"):
@@ -118,7 +120,7 @@ def test_the_cached_rotation_makes_of_llama_s_projections_its_queries_and_keys(t
 
 
 @pytest.mark.parametrize(("family", "changes"), FAMILIES, ids=str)
-def test_undoing_a_rotation_gives_what_was_rotated(family, changes, tmp_path):
+def test_undo_inverts_apply(family, changes, tmp_path):
     for states in cached(tiny.model(family, **changes), tmp_path):
         rotation = states.rotation
         random = np.random.default_rng(0).normal(size=states.query.shape)
@@ -127,7 +129,7 @@ def test_undoing_a_rotation_gives_what_was_rotated(family, changes, tmp_path):
         assert rotation.cos.shape == (len(IDS), states.query.shape[-1])
 
 
-def test_partners_follow_the_model_s_layout(tmp_path):
+def test_pairs_follow_the_model_s_layout(tmp_path):
     def first(family, **changes):
         return cached(tiny.model(family, **changes), tmp_path)[0].rotation
 
@@ -151,35 +153,35 @@ def test_layers_of_two_frequencies_have_rotations_of_their_own(tmp_path):
     assert np.abs(sliding.cos - full.cos).max() > 0.1
 
 
-def test_a_rotation_found_in_pieces_is_the_same(monkeypatch, tmp_path):
+def test_a_rotation_found_in_blocks_is_the_same(monkeypatch, tmp_path):
     whole = cached(tiny.model(), tmp_path)[0].rotation
     monkeypatch.setattr("llm_figures.attention.rope_capture.BASIS_ENTRIES", 5 * len(IDS) * 12)
-    pieces = cached(tiny.model(), tmp_path)[0].rotation
+    blocks = cached(tiny.model(), tmp_path)[0].rotation
     for name in ("cos", "sin", "pair_index"):
-        np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
+        np.testing.assert_array_equal(getattr(whole, name), getattr(blocks, name))
 
 
 def test_a_model_in_bfloat16_has_a_rotation(tmp_path):
     states = cached(tiny.model().to(torch.bfloat16), tmp_path)[1]
-    change = Intervention("key", "mean", over="tokens", stage="before_rotary")
-    in_the_pass = cached(tiny.model().to(torch.bfloat16), tmp_path, {1: change})[1]
-    np.testing.assert_allclose(states.intervened(change).key, in_the_pass.key, atol=0.05)
-    assert np.abs(states.intervened(after(change)).key - in_the_pass.key).max() > 0.3
+    intervention = Intervention("key", "mean", over="tokens", stage="before_rotary")
+    in_the_pass = cached(tiny.model().to(torch.bfloat16), tmp_path, {1: intervention})[1]
+    np.testing.assert_allclose(states.intervene(intervention).key, in_the_pass.key, atol=0.05)
+    assert np.abs(states.intervene(after(intervention)).key - in_the_pass.key).max() > 0.3
 
 
 def test_the_mean_key_is_uniform_only_after_rotary(tmp_path):
     states = cached(tiny.model(), tmp_path)[1]
-    change = Intervention("key", "mean", over="tokens", stage="before_rotary")
-    assert distance_to_uniform(states.intervened(after(change)).weights()).max() < 1e-6
-    assert distance_to_uniform(states.intervened(change).weights()).min() > 0.01
+    intervention = Intervention("key", "mean", over="tokens", stage="before_rotary")
+    assert distance_to_uniform(states.intervene(after(intervention)).compute_weights()).max() < 1e-6
+    assert distance_to_uniform(states.intervene(intervention).compute_weights()).min() > 0.01
 
 
-def test_value_is_not_rotated_so_its_stage_plays_no_part():
+def test_the_stage_makes_no_difference_to_value():
     found = []
     for stage in ("after_rotary", "before_rotary"):
-        change = Intervention("value", "mean", over="features", stage=stage)
+        intervention = Intervention("value", "mean", over="features", stage=stage)
         model = tiny.model("gpt2")
-        with tap(model, interventions={0: change}), torch.inference_mode():
+        with hook_attention(model, interventions={0: intervention}), torch.inference_mode():
             found.append(model(torch.tensor([IDS])).logits)
     assert torch.equal(*found)
 
@@ -191,48 +193,39 @@ def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(
     model = tiny.model(family)
     clean = cached(model, tmp_path)
     assert clean[layer].rotation is None
-    change = Intervention("key", "mean", over="features", stage="before_rotary")
+    intervention = Intervention("key", "mean", over="features", stage="before_rotary")
     refused = f"stage: before_rotary: layer {layer} of this model has no rotary embedding .* take"
     with pytest.raises(UserError, match=refused):
-        clean[layer].intervened(change)
+        clean[layer].intervene(intervention)
     with pytest.raises(UserError, match=refused):
-        capture_attention(model, IDS, [], {layer: change})
-    options = {
-        "operation": "mean",
-        "over": "features",
-        "components": ["query", "value"],
-        "scope": "layer",
-        "stage": "before_rotary",
-        "layer": layer,
-        "head": "mean",
-    }
+        capture_attention(model, IDS, [], {layer: intervention})
+    options = AttentionScoring(
+        components=["query", "value"], stage="before_rotary", layer=layer, head="mean"
+    )
     with pytest.raises(UserError, match=rf"config: figures\.mean_qkv\.{refused}") as caught:
-        attention_cells("mean_qkv", options, clean)
+        compute_cells("mean_qkv", options, clean)
     assert "\n" not in str(caught.value)
     for harmless in ({"stage": "after_rotary"}, {"components": ["value"]}):
-        cells = attention_cells("mean_qkv", options | harmless, clean)
-        assert cells["stage"].unique() == [(options | harmless)["stage"]]
+        harmless_options = options.changed(**harmless)
+        cells = compute_cells("mean_qkv", harmless_options, clean)
+        assert cells["stage"].unique() == [harmless_options.stage]
 
 
-def test_one_layer_without_rotary_embedding_stands_in_the_way_of_scope_model_alone(tmp_path):
+def test_one_layer_without_rotary_embedding_prevents_only_scope_model(tmp_path):
     clean = cached(tiny.model("smollm3"), tmp_path)
-    options = {
-        "operation": "mean",
-        "over": "tokens",
-        "components": ["key"],
-        "stage": "before_rotary",
-        "layer": 1,
-        "head": 0,
-    }
-    change = Intervention("key", "mean", over="tokens", stage="before_rotary")
-    cells = attention_cells("mean_qkv", options | {"scope": "layer"}, clean)
-    np.testing.assert_allclose(cells["weight"], clean[1].intervened(change).weights()[0].ravel())
+    options = AttentionScoring(
+        over="tokens", components=["key"], stage="before_rotary", layer=1, head=0
+    )
+    intervention = Intervention("key", "mean", over="tokens", stage="before_rotary")
+    cells = compute_cells("mean_qkv", options, clean)
+    expected = clean[1].intervene(intervention).compute_weights()[0]
+    np.testing.assert_allclose(cells["weight"], expected.ravel())
     with pytest.raises(UserError, match=r"figures\.mean_qkv\.stage.* layer 2 "):
-        attention_cells("mean_qkv", options | {"scope": "model"}, clean, intervened={})
+        compute_cells("mean_qkv", options.changed(scope="model"), clean, intervened={})
 
 
-def test_what_the_attention_does_not_get_is_not_its_rotation(monkeypatch):
-    """A function that overwrites what it gets, and one whose result is changed afterwards."""
+def test_a_call_whose_result_is_not_what_attention_receives_is_not_its_rotation(monkeypatch):
+    """A function that overwrites its arguments, and one whose result is changed afterwards."""
     model = tiny.model()
     modeling = sys.modules[type(model).__module__]
     rotary = modeling.apply_rotary_pos_emb
@@ -271,25 +264,25 @@ def test_the_model_is_afterwards_what_it_was(family, changes):
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     with torch.inference_mode():
         plain = model(ids).logits
-        with tap(model, range(3), rotation=True):
-            tapped = model(ids).logits
-        with tap(model, interventions=dict.fromkeys(range(3), CHANGES[1])):
+        with hook_attention(model, range(3), rotation=True):
+            hooked = model(ids).logits
+        with hook_attention(model, interventions=dict.fromkeys(range(3), CHANGES[1])):
             assert not torch.equal(model(ids).logits, plain)
-        with pytest.raises(KeyError), tap(model, range(3), rotation=True):
+        with pytest.raises(KeyError), hook_attention(model, range(3), rotation=True):
             assert modeling.apply_rotary_pos_emb is not names["apply_rotary_pos_emb"]
             raise KeyError
         again = model(ids).logits
-    assert torch.equal(plain, tapped)
+    assert torch.equal(plain, hooked)
     assert torch.equal(plain, again)
     assert all(getattr(modeling, name) is value for name, value in names.items())
     assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
 
 
-def test_nothing_is_wrapped_that_is_not_needed():
+def test_rotary_functions_are_wrapped_only_if_needed():
     model = tiny.model()
     modeling = sys.modules[type(model).__module__]
     own = modeling.apply_rotary_pos_emb
-    with tap(model, [0], {0: Intervention("key", "mean", over="tokens")}):
+    with hook_attention(model, [0], {0: Intervention("key", "mean", over="tokens")}):
         assert modeling.apply_rotary_pos_emb is own
         with torch.inference_mode():
             model(torch.tensor([IDS]))

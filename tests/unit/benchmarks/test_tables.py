@@ -48,18 +48,19 @@ def test_what_memory_is_to_be_is_said_beside_what_it_is():
     assert tables.memory(WALK, own) == ""
     asked = replace(WALK, largest_mb=60, memory_target=3)
     assert tables.memory(asked, own) == (
-        "Our peak is to be 60 MiB at most. Our peak is 1/2.0 of that of `foot`; the target is 1/3."
+        "The target for our peak is at most 60 MiB. Our peak is 1/2.0 of that of `foot`; the "
+        "target is 1/3."
     )
 
 
 def test_the_share_of_the_limit_is_of_the_best_rate_in_the_same_costs():
-    found = {row["Work"]: row for row in tables.shares([WALK, PRODUCTS], costs())}
+    found = {row["Task"]: row for row in tables.shares([WALK, PRODUCTS], costs())}
     assert found["walk"]["Of the limit"] == "50%"
     assert found["walk"]["Gflop/s"] == "0"  # half of one
     assert found[PRODUCTS.name]["Of the limit"] == ""
     assert tables.shares([WALK, PRODUCTS], costs().query("work == 'walk'")) == []
     elsewhere = [replace(WALK, setting=ON_GPU), PRODUCTS]
-    assert {row["Work"] for row in tables.shares(elsewhere, costs())} == {PRODUCTS.name}
+    assert {row["Task"] for row in tables.shares(elsewhere, costs())} == {PRODUCTS.name}
 
 
 def test_works_that_were_not_measured_are_named():

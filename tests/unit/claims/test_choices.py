@@ -19,7 +19,7 @@ CHOICES = {"over": ["features"], "stage": ["after_rotary"], "scope": ["layer"],
 def test_the_job_names_a_choice_outside_the_model(monkeypatch):
     """Where the config could not: the model was not there yet."""
     rows = [planted.states(1, [planted.sink(5)] * 3)]
-    monkeypatch.setattr(compare_choices, "stored_states", lambda path: rows)
+    monkeypatch.setattr(compare_choices, "open_states", lambda path: rows)
     for changes, told in (
         ({"layer": ["auto", 1]}, r"^config: choices\.layer\[2\]: 1 is .* has layers 0 to 0$"),
         ({"head": [3]}, r"^config: choices\.head\[1\]: 3 is .* which has heads 0 to 2$"),

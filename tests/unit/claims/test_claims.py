@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import planted
-from llm_figures.attention.scores import attention_cells
+from llm_figures.attention.options import AttentionScoring
+from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.attention_claims import attention_claims
 from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, claim_rows
@@ -445,7 +446,8 @@ SCALE = {"operation": "scale", "components": list(planted.COMPONENTS), "epsilon"
 
 
 def attention(about, options, states):
-    cells = attention_cells("mean_qkv", options, states)
+    options = AttentionScoring(**options)
+    cells = compute_cells("mean_qkv", options, states)
     return attention_claims("m", [about], cells, options, states).iloc[0]
 
 

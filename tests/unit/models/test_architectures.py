@@ -1,4 +1,4 @@
-"""Which models are taken, told from config.json, and held against what the tap meets in a pass."""
+"""Which models are supported according to config.json, and according to the attention hook."""
 
 import json
 
@@ -8,7 +8,7 @@ import transformers as t
 from transformers import AutoModelForCausalLM
 
 import tiny
-from llm_figures.attention.attention_hook import tap
+from llm_figures.attention.attention_hook import hook_attention
 from llm_figures.core.errors import UserError
 from llm_figures.models.architectures import check_architecture, check_folder_architecture
 from llm_figures.models.decoders import decoder_layers
@@ -54,7 +54,7 @@ SUPPORTED = {
     "granite": t.GraniteConfig(**SMALL),
 }  # fmt: skip
 BYPASS = "do not pass attention through transformers' attention interface, so it cannot be captured"
-# Of the bypassing ones that run here: what the tap says in a pass must agree.
+# Of the bypassing ones that run here: what the attention hook says in a pass must agree.
 BYPASSING = {
     "bloom": t.BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=64),
     "falcon": t.FalconConfig(
@@ -91,7 +91,7 @@ def test_a_supported_family_is_taken_and_every_layer_reaches_the_tap(family):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     layers = range(len(decoder_layers(model)))
-    with torch.inference_mode(), tap(model, capture=layers) as captured:
+    with torch.inference_mode(), hook_attention(model, capture=layers) as captured:
         model(torch.arange(1, 9)[None])
     assert captured.keys() == set(layers)
 
@@ -103,7 +103,7 @@ def test_a_family_that_bypasses_the_interface_is_refused_as_the_tap_would(family
         check_architecture(config, "model mine")
     model = AutoModelForCausalLM.from_config(config).eval()
     refused = pytest.raises(UserError, match="attention interface")
-    with refused, torch.inference_mode(), tap(model, capture=[0]):
+    with refused, torch.inference_mode(), hook_attention(model, capture=[0]):
         model(torch.arange(1, 9)[None])
 
 

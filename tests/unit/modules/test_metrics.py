@@ -13,7 +13,7 @@ from llm_figures.modules.metrics import (
     of_measure,
     shown_metrics,
 )
-from llm_figures.plotting.drawing import colour_map, drawing_style
+from llm_figures.plotting.drawing import drawing_style, find_colour_map
 from llm_figures.plotting.style import Style
 
 STYLE = Style().changed(dpi=100)
@@ -74,7 +74,7 @@ def test_a_neutral_value_is_white_and_steps_are_alike_on_both_sides(options):
     def colour(value):
         return np.array(cmap((value - low) / (high - low)))
 
-    full = colour_map("blue-white-orange")
+    full = find_colour_map("blue-white-orange")
     for value in (-1.0, -0.5, 0.0, 1.5, 3.0):  # the place on a scale from -3 to 3
         np.testing.assert_allclose(colour(value), full((value + 3) / 6), atol=0.02)
     assert colour(0.0)[:3].min() > 0.98
@@ -90,7 +90,7 @@ def test_a_neutral_value_is_white_and_steps_are_alike_on_both_sides(options):
 
 
 def test_a_neutral_value_far_from_all_others_takes_no_colours(options):
-    full = colour_map("blue-white-orange")
+    full = find_colour_map("blue-white-orange")
     cmap, _ = drawn_with(options, "probe_auc", [0.80, 0.91], limits="data")
     np.testing.assert_allclose(cmap(0.0), full(0.0))
     assert "middle colour" not in module_figure.describe(

@@ -1,4 +1,4 @@
-"""Figures read back from their SVG: titles, ticks, order, text that stays text."""
+"""Figures read back from their SVG: titles, ticks, order, and text that stays text."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -10,11 +10,13 @@ import pytest
 
 from drawn_figures import PROTOCOL, SVG, cells, drawn, probe_scores, texts
 from llm_figures.attention import figure as attention_figure
-from llm_figures.attention.figure import epsilon_label
+from llm_figures.attention.figure import format_epsilon
+from llm_figures.attention.options import AttentionFigure
 from llm_figures.core.errors import UserError
+from llm_figures.core.options import read_options
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.figure import COLUMNS
-from llm_figures.plotting.drawing import colour_map, drawing_style, tick_step
+from llm_figures.plotting.drawing import choose_tick_step, drawing_style, find_colour_map
 from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
@@ -26,6 +28,10 @@ from llm_figures.probe.protocol import TOKENS
 def drawn_options(module, options, **changes):
     """The options of a probe's figure as an object, with the strict protocol."""
     return module.OPTIONS.model_validate({**options, **PROTOCOL, **changes})
+
+
+def attention(options, name):
+    return read_options(AttentionFigure, options[name], name)
 
 
 def titles(root):
@@ -40,9 +46,9 @@ def titles(root):
     return {name: re.sub(r" ([,.])", r"\1", " ".join(parts)) for name, parts in found.items()}
 
 
-def test_the_mean_figure_carries_the_published_titles(options, tmp_path):
+def test_the_mean_figure_has_the_published_titles(options, tmp_path):
     table = cells("mean_qkv", options["mean_qkv"])
-    svg = drawn(attention_figure.draw, table, options["mean_qkv"], tmp_path)
+    svg = drawn(attention_figure.draw, table, attention(options, "mean_qkv"), tmp_path)
     found = titles(svg)
     assert found.pop("figure-title") == "The Mean Operation For *Query*, *Key* and *Value*"
     assert found == {
@@ -87,16 +93,16 @@ def title_places(root):
     return found
 
 
-def test_the_title_of_the_control_says_which_axis(options, tmp_path):
+def test_the_title_of_the_control_names_its_axis(options, tmp_path):
     table = cells("mean_qkv_tokens", options["mean_qkv_tokens"])
-    svg = drawn(attention_figure.draw, table, options["mean_qkv_tokens"], tmp_path)
+    svg = drawn(attention_figure.draw, table, attention(options, "mean_qkv_tokens"), tmp_path)
     title = titles(svg)["figure-title"]
     assert title == "The Mean Operation over Tokens For *Query*, *Key* and *Value*"
 
 
-def test_the_scale_figure_carries_the_published_titles(options, tmp_path):
+def test_the_scale_figure_has_the_published_titles(options, tmp_path):
     table = cells("scale_qkv", options["scale_qkv"])
-    found = titles(drawn(attention_figure.draw, table, options["scale_qkv"], tmp_path))
+    found = titles(drawn(attention_figure.draw, table, attention(options, "scale_qkv"), tmp_path))
     title = "The Attention Weight after Modifying Query, Key and Value"
     assert found.pop("figure-title") == title
     assert found == {
@@ -253,7 +259,7 @@ def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, 
     for run in ("one", "two"):
         folder = tmp_path / run
         folder.mkdir()
-        svg = drawn(attention_figure.draw, table, options["mean_qkv"], folder)
+        svg = drawn(attention_figure.draw, table, attention(options, "mean_qkv"), folder)
         made.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert made[0] == made[1]
     assert not list(svg.iter(f"{SVG}image"))
@@ -265,13 +271,20 @@ def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, 
         assert min(image.size) > 1500
 
 
-def test_captions_say_what_the_picture_cannot(options):
-    table = cells("mean_qkv", options["mean_qkv"])
-    caption = attention_figure.describe(table, "tiny", options["mean_qkv"])
-    for part in ("tiny", "layer 0", "sink is strongest", "head dimension", "in this layer alone"):
+def test_captions_state_layer_operation_and_scope(options):
+    mean_qkv = attention(options, "mean_qkv")
+    table = cells("mean_qkv", mean_qkv)
+    caption = attention_figure.describe(table, "tiny", mean_qkv)
+    for part in (
+        "tiny",
+        "layer 0",
+        "sink of the clean model is strongest",
+        "head dimension",
+        "in this layer only",
+    ):
         assert part in caption
     assert "Query or Key (after rotary embedding) or Value" in caption
-    before = options["mean_qkv"] | {"stage": "before_rotary"}
+    before = mean_qkv.changed(stage="before_rotary")
     assert "(before rotary embedding)" in attention_figure.describe(table, "tiny", before)
 
 
@@ -280,16 +293,16 @@ def test_captions_say_what_the_picture_cannot(options):
     [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.25, "2.5e-1"), (20, "2e1"), (0, "0e0")],
 )
 def test_epsilons_are_written_as_published(value, label):
-    assert epsilon_label(value) == label
+    assert format_epsilon(value) == label
 
 
 def test_tick_steps_grow_with_the_depth():
-    assert [tick_step(rows) for rows in (7, 33, 81, 127)] == [1, 2, 5, 10]
+    assert [choose_tick_step(rows) for rows in (7, 33, 81, 127)] == [1, 2, 5, 10]
 
 
 def test_unknown_palettes_and_fonts_are_one_clear_line():
     with pytest.raises(UserError, match="palette: 'Bleus' is not known"):
-        colour_map("Bleus")
+        find_colour_map("Bleus")
     with (
         pytest.raises(UserError, match=r"style.font: 'Comic' is not known"),
         drawing_style(Style(font="Comic")),

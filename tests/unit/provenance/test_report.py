@@ -309,7 +309,7 @@ def test_a_noted_cell_has_the_colour_of_its_value(figure, arguments):
     with Image.open(folder / f"{figure}.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     height, width, _ = pixels.shape
-    cmap = drawing.colour_map(options[figure]["palette"])
+    cmap = drawing.find_colour_map(options[figure]["palette"])
     norm = mpl.colors.Normalize(*limits_of(figure, notes, options))
     seen = set()
     for panel in notes["panels"]:
