@@ -15,7 +15,7 @@ from llm_figures.claims.definitions import STATISTICS, as_tuple
 from llm_figures.claims.figures import ATTENTION_FIGURES
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import read_options
-from llm_figures.core.text_files import own_yaml, users_yaml
+from llm_figures.core.text_files import read_project_yaml, read_user_yaml
 
 # Keys by which a claim selects its numbers, by kind of figure, and those of minus and versus.
 _MAP_KEYS = ("panels", "minus", "versus", "across", "along")
@@ -33,7 +33,10 @@ def read_claims(built_in: Path, files: Sequence[str]) -> list[FigureClaim]:
     claims: list[FigureClaim] = []
     defined_in: dict[str, str] = {}
     problems: list[str] = []
-    for file, read in [(str(built_in), own_yaml), *((file, users_yaml) for file in files)]:
+    for file, read in [
+        (str(built_in), read_project_yaml),
+        *((file, read_user_yaml) for file in files),
+    ]:
         content = read_options(ClaimsFile, _read(file, read), file)
         for claim in content.claims:
             where = f"{file}: {claim.id}"

@@ -1,7 +1,7 @@
-"""Files that appear under their name only when they are whole.
+"""Write files atomically.
 
-They are written beside their place first and renamed at the end, so that a job that dies leaves
-nothing a later run could take for data.
+A file is written under a temporary name beside its place and renamed at the end, so that a job that
+dies leaves nothing that a later run could take for data.
 """
 
 import glob
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Seconds without a write after which another machine's partial file is taken for abandoned.
+# Seconds without a write after which another machine's partial file counts as abandoned.
 ABANDONED_AFTER = 7 * 24 * 3600
 
 
@@ -21,8 +21,8 @@ ABANDONED_AFTER = 7 * 24 * 3600
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` on success, else remove it.
 
-    Two jobs that write the same file, on one machine or on two that share the folder, do not touch
-    each other's rows: each has a name of its own, and the file is that of the last to finish.
+    If two jobs write the same file, on one machine or on two that share the folder, each has a
+    temporary name of its own, and the last to finish wins.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,16 +39,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 file, whole or not at all."""
+    """Write a UTF-8 file atomically."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def _abandoned(partial: Path) -> bool:
-    """Whether a partial file's writer was killed.
+    """Whether the writer of a partial file was killed.
 
-    Of another machine's processes nothing is known here: its file counts as abandoned when nothing
-    was written to it for a week.
+    Another machine's processes are not known here: its file counts as abandoned after a week
+    without a write.
     """
     *_, host, process, _, _ = partial.name.split(".")
     if host == _host() and process.isdecimal():

@@ -1,4 +1,4 @@
-"""Sha256 of files, and which of the results a manifest lists and `snakemake verify` checks."""
+"""Sha256 of files, and the files of a result that a manifest lists and `verify` checks."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ def result_files(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in found
-        if path.is_file() and not path.name.startswith(".")  # half-written ones are hidden
+        if path.is_file() and not path.name.startswith(".")  # partial files are hidden
     }
 
 

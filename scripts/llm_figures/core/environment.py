@@ -1,35 +1,35 @@
 """Every environment variable that the project sets or reads.
 
-What the user has set stays: `os.environ.update(SETTINGS | os.environ)`. Most libraries read theirs
-once, as they are loaded, so this comes before their import.
+`os.environ.update(SETTINGS | os.environ)` keeps what the user has set. Most libraries read their
+variables once, on import, so it must come before that.
 """
 
 import os
 from pathlib import Path
 
-# Of every job, from its start.
+# For every job, from its start.
 JOB_ENVIRONMENT = {
-    # SciPy's BLAS keeps its threads awake for a while after each call, and torch's wait for the
-    # cores that long: a job that calls the two in turn took twice the time.
+    # SciPy's BLAS keeps its threads busy for a while after each call, and torch's threads wait for
+    # the cores: a job that calls both in turn took twice the time.
     "OPENBLAS_THREAD_TIMEOUT": "20",  # 2^20 cycles, less than a millisecond
-    # glibc hands the memory of a large tensor back to the system with each operator's end, and the
-    # next one's is cleared anew: an eighth of a pass over 2,048 tokens. Up to these sizes it keeps
-    # what is free. Other C libraries do not know the names.
-    "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),  # bytes; a larger one still goes back at once
-    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),  # bytes of free memory at the heap's end
+    # glibc returns the memory of a large tensor to the system after each operator, and the system
+    # clears it for the next one: an eighth of a pass over 2,048 tokens. Below these sizes glibc
+    # keeps free memory. Other C libraries ignore the variables.
+    "MALLOC_MMAP_THRESHOLD_": str(64 * 2**20),  # bytes; larger blocks are returned at once
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),  # bytes of free memory at the end of the heap
 }
 
-# Before torch is imported: matrix products repeat to the bit.
+# Before torch is imported: matrix products are reproducible to the bit.
 REPEATABLE = {
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # on CUDA, only with a fixed workspace
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # on CUDA, with a fixed workspace
     "MKL_CBWR": "AUTO,STRICT",  # on the CPU, whatever the number of threads
 }
 
-# Before transformers is imported: weights and tokenizer are on disk by now, and a job on a node
-# without network must not look further.
+# Before transformers is imported: weights and tokenizer are on disk by then, and a node may have no
+# network.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
-# A bar that is redrawn in place does not belong in a log.
+# Progress bars do not belong in a log.
 NO_PROGRESS_BARS = {"TQDM_DISABLE": "1"}
 
 

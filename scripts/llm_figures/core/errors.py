@@ -1,5 +1,5 @@
-"""The one exception that a user's mistake raises."""
+"""The exception for mistakes of the user."""
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: one line saying what is wrong, where, and what to do."""
+    """A mistake that the user can correct: one line with what is wrong, where, and what to do."""

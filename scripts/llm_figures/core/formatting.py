@@ -4,7 +4,7 @@ import math
 
 
 def format_bytes(size: float | None) -> str:
-    """12 kB, 998 MB, 2.1 GB, 141 GB, in decimal units; empty where there is no value."""
+    """12 kB, 998 MB, 2.1 GB, 141 GB, in decimal units; "" without a value."""
     if size is None or math.isnan(size):
         return ""
     if size < 1e6:
@@ -18,7 +18,7 @@ def format_bytes(size: float | None) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """4.2 s, 42 s, 3 min 51 s, 3 min, 2 h 5 min; empty where there is no value."""
+    """4.2 s, 42 s, 3 min 51 s, 3 min, 2 h 5 min; "" without a value."""
     if seconds is None or math.isnan(seconds):
         return ""
     if seconds < 59.5:

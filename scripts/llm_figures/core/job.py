@@ -1,4 +1,4 @@
-"""What every script of a rule shares: its log, its progress lines and how it fails."""
+"""The log, progress and failures of the scripts of rules."""
 
 import logging
 import os
@@ -24,10 +24,10 @@ T = TypeVar("T")
 def job(snakemake) -> Iterator[None]:
     """Run the body of a script as the job `snakemake`.
 
-    The log file of the rule receives everything, first how long it took to get here, which is the
-    interpreter's start and imports; the terminal receives progress and, on failure, one line: the
-    user's mistake as it is, anything else with the place of the full traceback.
-    BLAS keeps to the rule's threads, so that jobs side by side do not fight over the cores.
+    The rule's log file receives everything, starting with the time of the interpreter's start and
+    imports. The terminal receives progress and, on failure, one line: the message of a `UserError`,
+    or any other error with the path of the log, which has the traceback.
+    BLAS uses the rule's threads, so that parallel jobs do not compete for the cores.
     """
     path = Path(snakemake.log[0])
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
@@ -39,7 +39,7 @@ def job(snakemake) -> Iterator[None]:
     log.propagate = False
     log.handlers = [handler, terminal]
     logging.captureWarnings(True)
-    # Warnings of libraries are for the log, where a curious reader finds them.
+    # warnings of libraries go to the log only
     logging.getLogger().addHandler(handler)
     log.debug("started in %.2f s", _age())
     try:
@@ -51,7 +51,7 @@ def job(snakemake) -> Iterator[None]:
     except Exception as error:
         handler.stream.write(traceback.format_exc())
         summary = " ".join(str(error).split())[:300]
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, not imported for it
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             log.error(
                 "error: CUDA out of memory; spread the model over several GPUs (device_map: auto), "
                 "or use a larger one (%s; traceback in %s)",
@@ -69,9 +69,9 @@ def progress(
     total: int | None = None,
     size: Callable[[T], int] = lambda item: 1,
 ) -> Iterator[T]:
-    """Yield `items`, logging at most every five seconds how many are done and what remains.
+    """Yield `items`; log at most every five seconds how many are done and the time left.
 
-    total: units in all, by default the number of items. size: units of one item.
+    total: number of units, by default of items. size: units of one item.
     """
     total = len(items) if total is None else total
     start = last = time.monotonic()
@@ -90,7 +90,7 @@ def progress(
 def _age() -> float:
     """Seconds since the system started this process."""
     try:
-        # psutil, which counts from the time of boot in whole seconds, would be one off on Linux
+        # on Linux psutil would be off by up to a second, as it rounds the time of boot
         stat = Path("/proc/self/stat").read_text()
         ticks = int(stat.rpartition(")")[2].split()[19])
         return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

@@ -9,5 +9,5 @@ def table_row(cells: Iterable[object]) -> str:
 
 
 def one_line(content: object) -> str:
-    """Text for a cell: without line breaks, and without what would end the cell."""
+    """Text for a cell, without line breaks and with bars escaped."""
     return " ".join(str(content).split()).replace("|", "\\|")

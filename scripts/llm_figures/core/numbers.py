@@ -1,6 +1,6 @@
-"""Numbers as captions, pages and logs show them; whoever needs another form adds it here.
+"""Formats of numbers in captions, pages and logs. Further formats belong here.
 
-In tables and pages negative numbers have a minus sign; captions and logs keep the hyphen.
+Tables and pages have minus signs; captions and logs have hyphens.
 """
 
 import math
@@ -13,7 +13,7 @@ def with_interval(value: float, low: float, high: float) -> str:
 
 
 def four_decimals(value: float) -> str:
-    """0.0123, or four digits where that says nothing: 1.234e-05."""
+    """0.0123, or four significant digits of small and large values: 1.234e-05."""
     return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.4g}"
 
 
@@ -23,7 +23,7 @@ def low_to_high(low: float, high: float) -> str:
 
 
 def three_digits(value: float | None) -> str:
-    """0.912, 0.900, 1,234: three significant ones, whole from a thousand on; "" where missing."""
+    """0.912, 0.900, 1,234: three significant digits, no decimals from 1,000 on; "" if missing."""
     if _missing(value):
         return ""
     if abs(value) >= 1000:
@@ -33,15 +33,14 @@ def three_digits(value: float | None) -> str:
 
 
 def three_decimals(value: float) -> str:
-    """0.912, −0.030; "" where missing."""
+    """0.912, −0.030; "" if missing."""
     return "" if math.isnan(value) else minus_signs(f"{value:.3f}")
 
 
 def at_most_three_decimals(value: float, *thresholds: float) -> str:
-    """0.91, 7e−5: more decimals only for what they would hide.
+    """0.91, 7e−5, with more decimals if rounding would hide on which side of a threshold it is.
 
-    thresholds: what the value is compared with; 0.8996 does not become 0.9 beside it, nor 0.99985
-        become 1 beside 0.9999.
+    thresholds: 0.8996 is not rounded to 0.9 if 0.9 is one, nor 0.99985 to 1 if 0.9999 is one.
     """
     form, digits = ("f", 3) if value == 0 or abs(value) >= 0.0005 else ("e", 0)
     while digits < 12 and any(
@@ -57,12 +56,12 @@ def at_most_three_decimals(value: float, *thresholds: float) -> str:
 
 
 def as_given(value: float) -> str:
-    """0.9, 1e−5: a number of the user's, not rounded."""
+    """0.9, 1e−5: a number from the user, not rounded."""
     return minus_signs(f"{value:.12g}")
 
 
 def minus_signs(text: str) -> str:
-    """The text of a number with minus signs for its hyphens: −1.5e−5 for -1.5e-05."""
+    """Replace the hyphens of a number by minus signs: −1.5e−5 for -1.5e-05."""
     return re.sub(r"e-0?", "e-", text).replace("-", "−")
 
 

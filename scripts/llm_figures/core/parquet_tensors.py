@@ -1,4 +1,4 @@
-"""Tensors in Parquet: Arrow's fixed-shape tensors, written as they come, a row group at a time."""
+"""Parquet files of tensors (Arrow's fixed-shape tensors) and of tidy frames."""
 
 import json
 import math
@@ -15,9 +15,9 @@ from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_seal import check_seal, write_sealed
 
-# The key of a Parquet file's metadata under which it says what its numbers were computed on.
+# The key in a Parquet file's metadata with what its numbers were computed on.
 FACTS = b"llm_figures"
-# Of one row group, before compression.
+# The size of a row group before compression.
 ROW_GROUP_BYTES = 64_000_000
 
 
@@ -27,17 +27,17 @@ def tensor(shape: Sequence[int], dtype: str = "float32") -> pa.DataType:
 
 
 class TensorWriter:
-    """Writes rows whose columns may be tensors, in row groups of one size.
+    """Writes rows whose columns may be tensors, in row groups of equal size.
 
-    What is held at a time is one row group. Its size depends on the columns alone: the same rows
-    give the same bytes, in whatever batches they come.
+    One row group is in memory at a time. Its size depends only on the columns, so that the same
+    rows give the same bytes in any batches.
     """
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
         self._writer = writer
         self._schema = schema
         rows = ROW_GROUP_BYTES // _bytes_of_row(schema)
-        self._rows_of_group = rows if rows > 4 else 1  # large rows do not wait for each other
+        self._rows_of_group = rows if rows > 4 else 1  # large rows are written one by one
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
@@ -51,7 +51,7 @@ class TensorWriter:
             self._write_group()
 
     def close(self) -> None:
-        """Write what waits for the last row group."""
+        """Write the last row group."""
         if sum(map(len, self._waiting)):
             self._write_group()
 
@@ -59,7 +59,9 @@ class TensorWriter:
         together = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting.clear()
         self._writer.write_table(together.slice(0, self._rows_of_group))
-        if len(together) > self._rows_of_group:  # an empty slice would hold all of it
+        if (
+            len(together) > self._rows_of_group
+        ):  # even an empty slice would keep the table in memory
             self._waiting.append(together.slice(self._rows_of_group))
         if self._rows_of_group == 1:
             del together
@@ -74,8 +76,8 @@ def tensor_file(
 
     facts: what the rows are computed on, kept in the file's metadata (see `read_facts`).
 
-    Floats are split by byte before compression: lossless, and what a bfloat16 model left in
-    float32 (two zero bytes) takes half the room.
+    Floats are split by byte before compression, which is lossless and halves the size of a bfloat16
+    model's values in float32, with their two zero bytes.
     """
     plain = [field.name for field in schema if not isinstance(field.type, pa.FixedShapeTensorType)]
     tensors = [
@@ -103,7 +105,7 @@ def tensor_file(
 def write_tensors(
     path: str | Path, batches: Iterable[tuple[pa.Schema, dict]], facts: Mapping | None = None
 ) -> None:
-    """Write batches of rows as they come; the schema is that of the first, which must exist.
+    """Write batches (schema, columns) of rows; the first, which must exist, sets the schema.
 
     facts: see `tensor_file`.
     """
@@ -116,7 +118,7 @@ def write_tensors(
 
 
 def read_tensors(table: pa.Table, column: str) -> np.ndarray:
-    """A tensor column of floats as one array [rows, *shape]; a null is NaN throughout."""
+    """A tensor column of floats as one array [rows, *shape]; a null is all NaN."""
     array = table.column(column).combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # a table without rows has no chunk to combine
         return np.empty((0, *array.type.shape), array.type.value_type.to_pandas_dtype())
@@ -124,24 +126,24 @@ def read_tensors(table: pa.Table, column: str) -> np.ndarray:
         return array.to_numpy_ndarray()
     shape = array.type.shape
     known = array.is_valid().to_numpy(zero_copy_only=False)
-    found = np.full((len(array), *shape), np.nan, array.type.value_type.to_pandas_dtype())
-    found[known] = array.storage.flatten().to_numpy().reshape(-1, *shape)  # flat: without nulls
-    return found
+    values = np.full((len(array), *shape), np.nan, array.type.value_type.to_pandas_dtype())
+    values[known] = array.storage.flatten().to_numpy().reshape(-1, *shape)  # flattened: no nulls
+    return values
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file of ours as an Arrow table; a damaged file is named, not read as data.
+    """Read a Parquet file of this workflow as an Arrow table.
 
     Raises:
-        UserError: the file is missing, truncated, not Parquet, not ours, or not as it was made.
+        UserError: the file is missing, truncated, not Parquet, written by others, or changed.
     """
-    with _damage_named(path):
+    with _name_damage(path):
         check_seal(path)
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
 
 
 def read_columns(paths: Sequence[str | Path], column: str) -> np.ndarray:
-    """One tensor column of several files of ours, one below the other: [rows, *shape].
+    """Read one tensor column of several files, concatenated: [rows, *shape].
 
     Raises:
         UserError: as `read_table`.
@@ -151,7 +153,7 @@ def read_columns(paths: Sequence[str | Path], column: str) -> np.ndarray:
 
 
 class RowReader:
-    """A Parquet file of ours of which single rows are read; one row group is held at a time.
+    """Reads single rows of a Parquet file of this workflow, with one row group in memory at a time.
 
     Raises:
         UserError: as `read_table`, here and in every method.
@@ -159,7 +161,7 @@ class RowReader:
 
     def __init__(self, path: str | Path):
         self._path = path
-        with _damage_named(path):
+        with _name_damage(path):
             check_seal(path)
             self.schema = pq.read_schema(path)
             metadata = pq.read_metadata(path)
@@ -169,21 +171,21 @@ class RowReader:
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Some columns of all rows."""
-        # A row group at a time: read_table would fetch what lies between the columns, too.
+        # by row group: read_table would also fetch what lies between the columns
         with (
-            _damage_named(self._path),
+            _name_damage(self._path),
             pq.ParquetFile(self._path, page_checksum_verification=True) as file,
         ):
             groups = range(len(self._starts) - 1)
             return pa.concat_tables([file.read_row_group(n, columns=list(names)) for n in groups])
 
     def row(self, number: int) -> pa.Table:
-        """A table of the one row, counted from 0."""
+        """A table of one row, counted from 0."""
         group = int(np.searchsorted(self._starts, number, side="right")) - 1
         if self._held is None or self._held[0] != group:
-            self._held = None  # before another is read: the two need not be held together
+            self._held = None  # freed before another is read
             with (
-                _damage_named(self._path),
+                _name_damage(self._path),
                 pq.ParquetFile(self._path, page_checksum_verification=True) as file,
             ):
                 self._held = (group, file.read_row_group(group))
@@ -191,25 +193,25 @@ class RowReader:
 
 
 def read_facts(path: str | Path) -> dict | None:
-    """What a Parquet file's rows were computed on, as its writer said; None where it did not.
+    """What a Parquet file's rows were computed on; None if its writer did not say.
 
     Raises:
         UserError: the file is missing, truncated or not Parquet.
     """
-    with _damage_named(path):
+    with _name_damage(path):
         facts = (pq.read_schema(path).metadata or {}).get(FACTS)
     return None if facts is None else json.loads(facts)
 
 
 @contextmanager
 def frames_file(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Open a tidy Parquet file for tables that come one by one; whole or not at all."""
+    """Open a tidy Parquet file, written atomically, for tables that come one by one."""
     with whole_file(path) as partial, write_sealed(partial, schema) as writer:
         yield writer
 
 
 def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = None) -> None:
-    """Write a tidy frame as Parquet, whole or not at all. facts: see `tensor_file`."""
+    """Write a tidy frame as Parquet, atomically. facts: see `tensor_file`."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(_with_facts(table.schema, facts).metadata)
     with frames_file(path, table.schema) as file:
@@ -217,17 +219,17 @@ def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = N
 
 
 def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """A tidy Parquet file as a frame (see `read_table`)."""
+    """Read a tidy Parquet file as a frame (see `read_table`)."""
     return read_table(path, columns).to_pandas()
 
 
 def read_frames(paths: Sequence[str | Path], columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Several tidy Parquet files as one frame, one below the other (see `read_table`)."""
+    """Read several tidy Parquet files as one frame, concatenated (see `read_table`)."""
     return pd.concat([read_frame(path, columns) for path in paths], ignore_index=True)
 
 
 def _bytes_of_row(schema: pa.Schema) -> int:
-    """Bytes of a row, a column that is no tensor taken for 64."""
+    """Bytes of a row; columns other than tensors count as 64."""
     return sum(
         math.prod(field.type.shape) * field.type.value_type.bit_width // 8
         if isinstance(field.type, pa.FixedShapeTensorType)
@@ -244,7 +246,7 @@ def _with_facts(schema: pa.Schema, facts: Mapping | None) -> pa.Schema:
 
 
 @contextmanager
-def _damage_named(path: str | Path) -> Iterator[None]:
+def _name_damage(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowInvalid) as error:
@@ -257,15 +259,15 @@ def _column(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array:
         return pa.array(values, type=kind)
     missing = np.array([value is None for value in values])
     if missing.any():
-        nothing = np.zeros(kind.shape, kind.value_type.to_pandas_dtype())
-        values = [nothing if value is None else value for value in values]
+        zeros = np.zeros(kind.shape, kind.value_type.to_pandas_dtype())
+        values = [zeros if value is None else value for value in values]
     array = np.ascontiguousarray(values, dtype=kind.value_type.to_pandas_dtype())
     if array.shape[1:] != tuple(kind.shape):
         raise ValueError(f"tensor of shape {array.shape[1:]}, column holds {tuple(kind.shape)}")
-    filled = pa.FixedShapeTensorArray.from_numpy_ndarray(array).cast(kind)
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(array).cast(kind)
     if not missing.any():
-        return filled
+        return tensors
     storage = pa.FixedSizeListArray.from_arrays(
-        filled.storage.values, math.prod(kind.shape), mask=pa.array(missing)
+        tensors.storage.values, math.prod(kind.shape), mask=pa.array(missing)
     )
     return pa.ExtensionArray.from_storage(kind, storage)

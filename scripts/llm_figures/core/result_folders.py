@@ -1,7 +1,7 @@
-"""Which models a comparison has, and where their files lie; read while the Snakefile is parsed.
+"""The models of a comparison and the paths of their files, while the Snakefile is parsed.
 
-A model of the run lies in results/<model> and its files are made when asked for. A result folder is
-such a folder made elsewhere or earlier, whose files are taken as they lie there.
+Files of a model of the run are in results/<model> and are made when needed. A result folder is such
+a folder made elsewhere or earlier, whose files are used as they are.
 """
 
 import os
@@ -9,32 +9,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Of the models of the run, in the working directory.
+# The folder of the run's models, in the working directory.
 RESULTS = Path("results")
 CLAIMS = "claims.parquet"
-# Keys of the config and of a model's info under which paths stand.
+# Keys of the config and of model infos that have paths.
 PATHS = {"path", "hold_out", "files", "result_folders"}
 
 
 def at_home(path: str) -> str:
-    """The path with a leading ~ replaced; that of an unknown user stays, and is then missing."""
+    """The path with a leading ~ expanded; that of an unknown user stays and is reported missing."""
     return os.path.expanduser(path)  # noqa: PTH111 (Path.expanduser raises RuntimeError)
 
 
 def folder_path(folder: str) -> str:
-    """The folder as Snakemake likes paths: no ~, no ./ and no / at the end."""
+    """The folder in Snakemake's form of paths: no ~, no ./ and no / at the end."""
     return os.path.normpath(at_home(folder))
 
 
 def folder_name(folder: str) -> str:
-    """What the model of a result folder is called: the folder's own name."""
+    """The name of a result folder's model: the folder's own name."""
     return Path(os.path.abspath(folder)).name  # noqa: PTH100 (a link keeps its own name)
 
 
 def portable(value: Any, under: str = "") -> Any:
-    """A config, model info or manifest in which absolute paths are reduced to their last name.
+    """A config, model info or manifest with absolute paths reduced to their last part.
 
-    under: the key that `value` stands under.
+    under: the key of `value`.
     """
     if isinstance(value, Mapping):
         return {key: portable(part, key) for key, part in value.items()}
@@ -50,20 +50,18 @@ def folder_problems(
 ) -> Iterator[str]:
     """One line for every folder that cannot be compared with the run's models or another folder.
 
-    scores: the files that figures are compared by, below a model's folder.
+    scores: the files of scores that are compared, relative to a model's folder.
     """
     known = ("model.json", CLAIMS, *scores)
     taken = dict.fromkeys(models, "a model of this run")
-    for place, folder in enumerate(folders, start=1):
-        where, name = f"config: result_folders[{place}]: {folder}", folder_name(folder)
+    for number, folder in enumerate(folders, start=1):
+        where, name = f"config: result_folders[{number}]: {folder}", folder_name(folder)
         if not Path(folder).is_dir():
             yield f"{where}: no such folder"
         elif not any((Path(folder) / file).is_file() for file in known):
-            yield (
-                f"{where}: none of {', '.join(known)} there; it must be a folder results/<model>"
-            )
+            yield (f"{where}: has none of {', '.join(known)}; it must be a folder results/<model>")
         elif name in taken:
-            yield f"{where}: {name} is the name of {taken[name]}, too; rename the folder"
+            yield f"{where}: {name} is also the name of {taken[name]}; rename the folder"
         else:
             taken[name] = folder
 
@@ -71,25 +69,25 @@ def folder_problems(
 def compared(
     models: Sequence[str], folders: Sequence[str], file: str
 ) -> tuple[dict[str, str], list[str]]:
-    """Where `file` lies (below a model's folder), by model: the run's, then the folders'.
+    """The paths of `file` (relative to a model's folder) by model: the run's, then the folders'.
 
-    Returns the paths, and the missing files of the folders that lack it.
+    Returns them, and the paths that are missing in folders.
     """
-    found = {name: str(RESULTS / name / file) for name in models}
+    paths = {name: str(RESULTS / name / file) for name in models}
     missing = []
     for folder in folders:
         path = Path(folder) / file
         if path.is_file():
-            found[folder_name(folder)] = str(path)
+            paths[folder_name(folder)] = str(path)
         else:
             missing.append(str(path))
-    return found, missing
+    return paths, missing
 
 
 def comparison_problem(found: Sequence[str], missing: Sequence[str], what: str) -> str | None:
-    """One line where there are less than two models to compare.
+    """One line if there are fewer than two models to compare.
 
-    found, missing: as from `compared`. what: the target or file that is asked for.
+    found, missing: as from `compared`. what: the target or file.
     """
     if len(found) > 1:
         return None

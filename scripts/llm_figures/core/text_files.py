@@ -1,4 +1,4 @@
-"""Text, JSON Lines and YAML files: errors name the line, and a user's YAML is read without risk."""
+"""Read text, JSON Lines and YAML. Errors name the line; a user's YAML is read safely."""
 
 import json
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ import yaml
 
 from llm_figures.core.errors import UserError
 
-# libyaml takes a tenth of the time, where PyYAML is built with it.
+# libyaml, if PyYAML is built with it, takes a tenth of the time.
 _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def text_lines(path: Path, where: str) -> Iterator[str]:
+def read_lines(path: Path, where: str) -> Iterator[str]:
     """The lines of a UTF-8 file with their ends, with or without a byte-order mark.
 
     where: how messages begin.
@@ -22,8 +22,8 @@ def text_lines(path: Path, where: str) -> Iterator[str]:
         UserError: a line that is not UTF-8.
         OSError: a file that cannot be opened.
     """
-    # Bytes that are no UTF-8 arrive as lone surrogates, which no valid text holds: so the line is
-    # known, and nothing beyond it has to be read.
+    # Bytes that are not UTF-8 become lone surrogates, which no valid text contains, so that the
+    # line is known without reading beyond it.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -35,32 +35,32 @@ def text_lines(path: Path, where: str) -> Iterator[str]:
             yield line
 
 
-def json_rows(path: Path, where: str) -> Iterator[dict]:
-    """The objects of a JSONL file, one a line; blank lines are skipped.
+def read_json_lines(path: Path, where: str) -> Iterator[dict]:
+    """The objects of a JSON Lines file; blank lines are skipped.
 
     where: how messages begin.
 
     Raises:
-        UserError: a line that is no JSON object.
+        UserError: a line that is not a JSON object.
         OSError: a file that cannot be opened.
     """
-    for number, line in enumerate(text_lines(path, where), start=1):
+    for number, line in enumerate(read_lines(path, where), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line.rstrip())
-            json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but no text
+            json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but not text
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: line {number}: {error.msg} (column {error.colno})") from None
         except ValueError as error:
             raise UserError(f"{where}: line {number}: {error}") from None
         if not isinstance(row, dict):
-            raise UserError(f"{where}: line {number} is no JSON object")
+            raise UserError(f"{where}: line {number} is not a JSON object")
         yield row
 
 
-def users_yaml(path: Path) -> Any:
-    """The content of any file.
+def read_user_yaml(path: Path) -> Any:
+    """Read any YAML file.
 
     Raises:
         OSError, ValueError, RecursionError, yaml.YAMLError: it cannot be read.
@@ -68,12 +68,12 @@ def users_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def own_yaml(path: Path) -> Any:
-    """The content of a file of the project. libyaml crashes on one that is nested too deeply.
+def read_project_yaml(path: Path) -> Any:
+    """Read a YAML file of the project with libyaml, which crashes on files nested too deeply.
 
-    Raises: what `users_yaml` does, which quotes the place.
+    Raises: as `read_user_yaml`, whose errors quote the line.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _FAST)
     except yaml.YAMLError:
-        return users_yaml(path)
+        return read_user_yaml(path)

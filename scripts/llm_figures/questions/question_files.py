@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.text_files import json_rows, text_lines
+from llm_figures.core.text_files import read_json_lines, read_lines
 from llm_figures.questions.options import Dataset
 
 KINDS = (".csv", ".jsonl", ".parquet", ".tsv")
@@ -93,7 +93,7 @@ def read_columns(file: QuestionFile) -> list[str]:
             case ".csv" | ".tsv":
                 columns = next(_records(path, where), (0, []))[1]
             case ".jsonl":
-                rows = islice(json_rows(path, where), SAMPLE)
+                rows = islice(read_json_lines(path, where), SAMPLE)
                 columns = list(dict.fromkeys(chain.from_iterable(rows)))
             case _:
                 import pyarrow.parquet as pq
@@ -128,7 +128,7 @@ def read_rows(file: QuestionFile, columns: list[str]) -> Iterator[dict[str, Any]
                     row = dict(zip(header, cells, strict=True))
                     yield {column: row[column] for column in columns}
             case ".jsonl":
-                for row in json_rows(path, where):
+                for row in read_json_lines(path, where):
                     yield {column: _field(row, column) for column in columns}
             case _:
                 import pyarrow.parquet as pq
@@ -174,7 +174,7 @@ def _records(path: Path, where: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (first line, cells) of every record of a CSV or TSV file, the header first."""
     csv.field_size_limit(sys.maxsize)  # a cell may hold a long context
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(text_lines(path, where), delimiter=delimiter, strict=True)
+    reader = csv.reader(read_lines(path, where), delimiter=delimiter, strict=True)
     line = 1
     try:
         for cells in reader:

@@ -21,7 +21,7 @@ from llm_figures.claims.options import Choices, Claims
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Items, Options, Text, drawn_keys, read_options
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
-from llm_figures.core.text_files import own_yaml
+from llm_figures.core.text_files import read_project_yaml
 from llm_figures.inference.options import Prompt
 from llm_figures.models.gguf import check_gguf, find_gguf
 from llm_figures.models.layer_checks import check_choices, check_shape
@@ -504,6 +504,6 @@ def _dataset_problems(options: Dataset) -> Iterator[str]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return own_yaml(path)
+        return read_project_yaml(path)
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from None

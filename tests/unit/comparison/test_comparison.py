@@ -460,8 +460,8 @@ def test_bad_folders_are_one_line_each(tmp_path):
         folder_problems([good, twin, taken, str(empty), "nowhere"], ["a"], list_scores().values())
     )
     assert len(problems) == 4
-    assert f"result_folders[2]: {twin}: m is the name of {good}, too" in problems[0]
-    assert f"result_folders[3]: {taken}: a is the name of a model of this run, too" in problems[1]
+    assert f"result_folders[2]: {twin}: m is also the name of {good}; " in problems[0]
+    assert f"result_folders[3]: {taken}: a is also the name of a model of this run" in problems[1]
     assert "result_folders[4]" in problems[2]
-    assert "none of model.json, claims.parquet" in problems[2]
+    assert "has none of model.json, claims.parquet" in problems[2]
     assert problems[3] == "config: result_folders[5]: nowhere: no such folder"

@@ -53,7 +53,7 @@ def local(path, content=None):
         ("open.csv", 'q,a\n\n"who,me\nx,y\n', "line 3: unexpected end of data; check the quotes"),
         ("bad.jsonl", '{"q": 1}\n\n{"q": \n', "line 3: Expecting value (column 6)"),
         ("half.jsonl", '{"q": "\\ud800"}', "line 1: 'utf-8' codec can't encode"),
-        ("list.jsonl", '{"q": 1}\n[1]', "line 2 is no JSON object"),
+        ("list.jsonl", '{"q": 1}\n[1]', "line 2 is not a JSON object"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, name, content, message):

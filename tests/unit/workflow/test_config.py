@@ -256,7 +256,7 @@ def test_datasets_are_checked_by_their_columns(default_config, root, tmp_path):
     for name, content, message in (
         ("empty.csv", "", "is empty"),
         ("bad.jsonl", "{", "line 1: "),
-        ("list.jsonl", "\n[1, 2]", "line 2 is no JSON object"),
+        ("list.jsonl", "\n[1, 2]", "line 2 is not a JSON object"),
         ("zero.parquet", "", "cannot be read"),
         ("table.xlsx", "", "unknown kind '.xlsx'; allowed: .csv, .jsonl, .parquet"),
     ):
@@ -299,8 +299,14 @@ def test_models_take_the_place_of_model_in_their_order(default_config, root, tmp
         ({"models": ["../a"]}, ["models[1]: '../a'; allowed: "]),
         ({"models": []}, ["models: []; name at least one"]),
         ({"result_folders": ["gone"]}, ["result_folders[1]: gone: no such folder"]),
-        ({"result_folders": ["."]}, ["result_folders[1]: .: none of model.json, claims.parquet"]),
-        ({"result_folders": ["smollm2-135m"]}, ["smollm2-135m is the name of a model of this run"]),
+        (
+            {"result_folders": ["."]},
+            ["result_folders[1]: .: has none of model.json, claims.parquet"],
+        ),
+        (
+            {"result_folders": ["smollm2-135m"]},
+            ["smollm2-135m is also the name of a model of this run"],
+        ),
         (
             {"models": ["smollm2-135m", "b"], "dataset": {"label": "right"}},
             ["dataset.label: 'right' holds judgements of one model's answers"],
