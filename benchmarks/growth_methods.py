@@ -9,6 +9,8 @@ from made import SEED, load, repeated, valid_answers
 from measuring import measured, note
 from states_methods import to_file
 
+from llm_figures.models.options import Runtime
+
 MB = 2**20
 ROOT = Path(__file__).resolve().parents[1]
 WARM_UP = 4  # tokens
@@ -24,7 +26,7 @@ def extraction(task: dict) -> None:
     file = str(Path(task["folder"], STATES))
 
     def work(text: str) -> None:
-        stage.main(task["model_info"], file, [text], {})
+        stage.main(task["model_info"], file, [text], Runtime(), task["cores"])
 
     text = long_text(tokenizer, task["tokens"])
     measured(task, work, text, long_text(tokenizer, WARM_UP), task["tokens"])

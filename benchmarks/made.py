@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from llm_figures.models.loading import load_model
+from llm_figures.models.options import Runtime
 
 SEED = 0
 
@@ -21,9 +22,8 @@ def results(task: dict, *parts: str) -> Path:
 
 def load(task: dict):
     """The work's model and tokenizer, where it computes."""
-    return load_model(
-        task["model_info"], device=task["device"], dtype=task["dtype"], threads=task["cores"]
-    )
+    runtime = Runtime(device=task["device"], dtype=task["dtype"])
+    return load_model(task["model_info"], runtime, task["cores"])
 
 
 def map_texts(task: dict, tokenizer) -> list[list[int]]:

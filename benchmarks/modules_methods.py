@@ -1,7 +1,7 @@
 """The module map's measures: the obvious loop over projections and texts, and ours.
 
-Every method writes layer, module, metric, value of each projection. The loops take a projection for
-a linear module of its own, without a bias, which it is in the default model.
+Every method writes layer, projection, metric, value of each projection. The loops take a
+projection for a linear module of its own, without a bias, which it is in the default model.
 """
 
 from collections.abc import Sequence
@@ -26,18 +26,19 @@ from transformers import AutoModelForCausalLM
 
 from llm_figures.core.environment import cache_folder
 from llm_figures.core.parquet_tensors import read_columns, read_frame, tensor_file
-from llm_figures.models.checkpoints import check_same_architecture, checkpoint_of
+from llm_figures.models.checkpoints import check_same_architecture, open_checkpoint
 from llm_figures.models.loading import decoder_layers
 from llm_figures.models.model_info import read_model_info
-from llm_figures.models.projections import Projection, projections
-from llm_figures.modules.ablation import ablation_effects
-from llm_figures.modules.activity import module_activity
-from llm_figures.modules.gguf_error import NAMES, GgufFile, gguf_file
-from llm_figures.modules.probes import module_probe_scores
-from llm_figures.modules.schema import module_columns, module_states_schema
-from llm_figures.modules.scores import ablation_scores, activity_scores
-from llm_figures.modules.states import module_states, module_states_columns
-from llm_figures.modules.weight_metrics import quantization_error, update_metrics
+from llm_figures.models.projections import Projection, find_projections
+from llm_figures.modules.ablation import measure_ablation
+from llm_figures.modules.activity import measure_activity
+from llm_figures.modules.gguf_error import NAMES, GgufFile, open_gguf
+from llm_figures.modules.options import Quantization, Update
+from llm_figures.modules.probes import score_projections
+from llm_figures.modules.schema import build_schema, find_columns
+from llm_figures.modules.scores import score_ablation, score_activity
+from llm_figures.modules.states import extract_module_states, list_widths
+from llm_figures.modules.weight_metrics import compute_update_metrics, quantization_error
 from llm_figures.probe.cells import Cell, make_cells
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import Protocol
@@ -59,7 +60,7 @@ def activity_loop(task: dict) -> None:
         kept = _kept(model, texts)
         rows = []
         for metric in ACTIVITY:
-            for projection in projections(model):
+            for projection in find_projections(model):
                 inputs, outputs = map(torch.cat, zip(*kept[projection.module], strict=True))
                 value = _activity(metric, projection.module.weight, inputs, outputs)
                 rows.append((projection.layer, projection.name, metric, value))
@@ -72,14 +73,14 @@ def activity(task: dict) -> None:
     model, texts = _model_and_texts(task)
 
     def work(texts):
-        return activity_scores(module_activity(model, texts), ACTIVITY)
+        return score_activity(measure_activity(model, texts), ACTIVITY)
 
     _write(task, measured(task, work, texts, texts[:1], len(texts)))
 
 
 def _kept(model, texts) -> dict[torch.nn.Module, list[tuple[torch.Tensor, torch.Tensor]]]:
     """Inputs and outputs of every projection, [tokens, features], one pair for every text."""
-    kept: dict = {projection.module: [] for projection in projections(model)}
+    kept: dict = {projection.module: [] for projection in find_projections(model)}
 
     def keep(module, args, output):
         kept[module].append((args[0][0], output[0]))
@@ -116,13 +117,13 @@ def ablation(task: dict) -> None:
     model, texts = _model_and_texts(task)
 
     def work(texts):
-        return ablation_scores(ablation_effects(model, texts))
+        return score_ablation(measure_ablation(model, texts))
 
     _write(task, measured(task, work, texts, [texts[0][:4]], len(texts)))
     # Each projection needs the blocks from its own on, and the logits; attention's own products
     # are not counted.
     tokens = sum(map(len, texts))
-    places = [projection.layer for projection in projections(model)]
+    places = [projection.layer for projection in find_projections(model)]
     whole, layers = block_operations(model, tokens), len(decoder_layers(model))
     blocks = whole * sum(layers - layer for layer in places) / layers
     note(task, operations=blocks + head_operations(model, len(places) * tokens))
@@ -134,7 +135,7 @@ def _ablated(model, texts) -> list[Row]:
     count = sum(map(len, texts))
     predicted = count - len(texts)
     rows = []
-    for projection in projections(model):
+    for projection in find_projections(model):
         outputs = torch.cat([output for _, output in kept[projection.module]])
         mean = outputs.double().mean(0).to(outputs.dtype)
         hook = projection.module.register_forward_hook(
@@ -173,7 +174,7 @@ def probes_loop(task: dict) -> None:
         with threadpool_limits(1):
             return [
                 (p.layer, p.name, "probe_auc", _auc(states[p.module], cell, chosen.C))
-                for p in projections(model)
+                for p in find_projections(model)
             ]
 
     _write(task, measured(task, work, answers, answers[:1], len(answers)))
@@ -192,10 +193,10 @@ def probes(task: dict) -> None:
         keys = read_frame(path, ["question_id", "token"])
         (own,), (rows,) = make_cells(keys, answers, [token], chosen)
         states = [
-            (layer, module, partial(read_columns, [path], column))
-            for column, layer, module in module_columns(path)
+            (layer, projection, partial(read_columns, [path], column))
+            for column, layer, projection in find_columns(path)
         ]
-        return list(module_probe_scores(states, rows, own, chosen, jobs=task["cores"]))
+        return list(score_projections(states, rows, own, chosen, jobs=task["cores"]))
 
     _start_processes(cell, chosen, task["cores"])
     _write(task, measured(task, work, answers, answers[:1], len(answers)))
@@ -216,7 +217,7 @@ def _probed(task: dict) -> tuple[pd.DataFrame, Cell, str, Protocol]:
 
 def _named_outputs(model, answers: pd.DataFrame, token: str) -> dict[torch.nn.Module, np.ndarray]:
     """What every projection gives at the named token, [questions, d_out]."""
-    found: dict = {projection.module: [] for projection in projections(model)}
+    found: dict = {projection.module: [] for projection in find_projections(model)}
     with ExitStack() as hooks:
         at = 0
 
@@ -246,7 +247,7 @@ def _auc(states: np.ndarray, cell: Cell, C: float | str) -> float:
 
 
 def _module_states_file(task: dict, model, path: Path, answers: pd.DataFrame, token: str) -> None:
-    batches = module_states(
+    batches = extract_module_states(
         model,
         answers["question_id"].tolist(),
         [list(ids) for ids in answers["prompt_ids"]],
@@ -254,7 +255,7 @@ def _module_states_file(task: dict, model, path: Path, answers: pd.DataFrame, to
         [{token: positions[token]} for positions in locate_tokens(answers)],
         batch_size=config(task)["batch_size"],
     )
-    with tensor_file(path, module_states_schema(module_states_columns(model))) as file:
+    with tensor_file(path, build_schema(list_widths(model))) as file:
         for batch in batches:
             file.write(batch)
 
@@ -263,14 +264,14 @@ def _start_processes(cell: Cell, chosen: Protocol, cores: int) -> None:
     """Fits of noise, so that the processes of the true ones are there."""
     noise = partial(np.random.default_rng(SEED).standard_normal, (len(cell.labels), 8), np.float32)
     rows = np.arange(len(cell.labels))
-    list(module_probe_scores([(0, "noise", noise)] * cores, rows, cell, chosen, jobs=cores))
+    list(score_projections([(0, "noise", noise)] * cores, rows, cell, chosen, jobs=cores))
 
 
 def updates_loop(task: dict) -> None:
     """Both models whole in memory, then singular value decompositions of each matrix."""
     model_info = Path(task["model_info"])
     with changed_copy(model_info, Path(task["folder"], "changed")) as changed:
-        both = (projections(_whole(task, one)) for one in (model_info, changed))
+        both = (find_projections(_whole(task, one)) for one in (model_info, changed))
         pairs = list(zip(*both, strict=True))
 
         def work(layers):
@@ -289,20 +290,19 @@ def updates(task: dict) -> None:
     """As scripts/measure_updates.py does it; reading the matrices is part of the work."""
     torch.set_num_threads(task["cores"])
     model_info = Path(task["model_info"])
-    options = {key: task[key] for key in ("tolerance", "top_k")}
+    options = Update(tolerance=task["tolerance"], top_k=task["top_k"])
     with changed_copy(model_info, Path(task["folder"], "changed")) as changed:
-        earlier, model = checkpoint_of(model_info), checkpoint_of(changed)
+        earlier, model = open_checkpoint(model_info), open_checkpoint(changed)
         check_same_architecture(model, earlier)
 
         def work(layers):
             rows = []
             for layer in layers:
-                for column in model.columns(layer):
-                    pairs = zip(
-                        earlier.matrices(layer, column), model.matrices(layer, column), strict=True
-                    )
-                    values = update_metrics(pairs, UPDATES, **options)
-                    rows += [(layer, column, metric, value) for metric, value in values.items()]
+                for name in model.projections(layer):
+                    place = (layer, name)
+                    pairs = zip(earlier.matrices(*place), model.matrices(*place), strict=True)
+                    values = compute_update_metrics(pairs, UPDATES, options)
+                    rows += [(*place, metric, value) for metric, value in values.items()]
             return rows
 
         layers = range(task["layers"] or model.layers)
@@ -334,39 +334,39 @@ def quantization_loop(task: dict) -> None:
     """The model whole in memory, each block of its matrices rounded by itself."""
     model_info = Path(task["model_info"])
     model = _whole(task, model_info)
-    modules = projections(model)
+    projections = find_projections(model)
 
-    def work(modules):
-        rows = [(p.layer, p.name, "quantization_error", _rounded(p, task)) for p in modules]
+    def work(projections):
+        rows = [(p.layer, p.name, "quantization_error", _rounded(p, task)) for p in projections]
         if _has_steps(model_info):
-            with gguf_file(read_model_info(model_info), cache_folder()) as path:
+            with open_gguf(read_model_info(model_info), cache_folder()) as path:
                 tensors = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
-                rows += [(p.layer, p.name, "gguf_error", _lost(p, tensors)) for p in modules]
+                rows += [(p.layer, p.name, "gguf_error", _lost(p, tensors)) for p in projections]
         return rows
 
-    found = measured(task, torch.inference_mode()(work), modules, modules[:1], len(modules))
-    _write(task, found)
+    work = torch.inference_mode()(work)
+    _write(task, measured(task, work, projections, projections[:1], len(projections)))
 
 
 def quantization(task: dict) -> None:
     """As scripts/measure_quantization.py does it; reading the matrices is part of the work."""
     model_info = Path(task["model_info"])
-    model = checkpoint_of(model_info)
+    model = open_checkpoint(model_info)
     torch.set_num_threads(task["cores"])
-    options = {"bits": task["bits"], "block_size": task["block_size"], "scheme": "symmetric"}
+    options = Quantization(bits=task["bits"], block_size=task["block_size"])
 
     def work(places):
         rows = [
-            (*place, "quantization_error", quantization_error(model.matrices(*place), **options))
+            (*place, "quantization_error", quantization_error(model.matrices(*place), options))
             for place in places
         ]
         if _has_steps(model_info):
-            with gguf_file(read_model_info(model_info), cache_folder()) as path:
+            with open_gguf(read_model_info(model_info), cache_folder()) as path:
                 file = GgufFile(path, model)
                 rows += [(*place, "gguf_error", file.expected_error(*place)) for place in places]
         return rows
 
-    places = [(layer, name) for layer in range(model.layers) for name in model.columns(layer)]
+    places = [(layer, name) for layer in range(model.layers) for name in model.projections(layer)]
     _write(task, measured(task, work, places, places[:1], len(places)))
 
 

@@ -7,6 +7,7 @@ from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import fill, tokenize_texts, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 from llm_figures.probe.p_true import compute_p_true, split_choices
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("p_true", pa.float32())])
@@ -20,12 +21,13 @@ def main(
     prompt: str,
     choices: tuple[str, str],
     batch_size: int,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     index, count = shard
     rows = read_frame(answers, ["question_id", "question", "answer", "exact_answer", "valid"])
     rows = rows[rows["valid"]]
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     texts = [
         fill(
             prompt,
@@ -69,5 +71,6 @@ if "snakemake" in globals():
             ask["prompt"],
             (ask["if_true"], ask["if_false"]),
             snakemake.config["batch_size"],
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -1,4 +1,4 @@
-"""Put a model's figures, claims and provenance on one HTML page."""
+"""Render a model's figures, claims and provenance as one HTML page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
 from llm_figures.provenance.report import (
     Data,
-    Picture,
+    FigureFiles,
     Section,
-    probe_controls,
     read_manifest,
-    report_page,
+    render_report,
+    tabulate_controls,
 )
 
 
@@ -38,39 +38,39 @@ def main(
 ) -> None:
     """Build the page.
 
-    figures: every file of the figures (pdf, svg, png, caption.txt, panels.json), figure.kind each.
-    scores: the files that figures are drawn from. shown: the figures of each section, its own
-    first; both by section, in the order of the page. options: what titles and controls read of the
-    config, by section.
+    figures: every file of the figures, named FIGURE.pdf, .svg, .png, .caption.txt and .panels.json.
+    scores: {section: the file that its figures are drawn from}, in the order of the page.
+    shown: {section: its figures, its own first}. options: {section: the options that its title and
+    its table of controls depend on}. template: the page's HTML, CSS and JavaScript.
     """
-    pictures = {}
+    drawn = {}
     for path in map(Path, figures):
         name, kind = path.name.split(".", 1)
-        pictures.setdefault(name, {})[kind] = path
+        drawn.setdefault(name, {})[kind] = path
     sections = []
     for figure, path in scores.items():
-        table = _data(path)
+        table = _read_data(path)
         own = options.get(figure, {})
-        beside = [name for name in pictures if name.startswith("module_map_")]
+        beside = [name for name in drawn if name.startswith("module_map_")]
         beside = beside if figure == "module_map" else shown[figure][1:]
         sections.append(
             Section(
-                _picture(figure, pictures[figure]),
+                _read_figure(figure, drawn[figure]),
                 _title(figure, own),
                 table,
-                beside=[_picture(name, pictures[name]) for name in beside],
-                controls=probe_controls(table.frame, own["metric"], own["tokens"])
+                beside=[_read_figure(name, drawn[name]) for name in beside],
+                controls=tabulate_controls(table.frame, own["metric"], own["tokens"])
                 if figure == "probe_auc"
                 else None,
             )
         )
-    page = report_page(
+    page = render_report(
         model,
         sections,
         read_frame(claims),
         read_manifest(Path(manifest).read_text(encoding="utf-8"), manifest),
         {Path(file).name: Path(file).read_text(encoding="utf-8") for file in template},
-        (_picture("choices", pictures["choices"]), _data(choices)) if choices else None,
+        (_read_figure("choices", drawn["choices"]), _read_data(choices)) if choices else None,
     )
     write_text(report, page)
     log.info("%s: %s", report, format_bytes(len(page.encode())))
@@ -86,9 +86,9 @@ def _title(figure: str, options: dict) -> str:
     return figure.replace("_", " ").capitalize()
 
 
-def _picture(name: str, files: Mapping[str, Path]) -> Picture:
+def _read_figure(name: str, files: Mapping[str, Path]) -> FigureFiles:
     panels = _panels(files["panels.json"])
-    return Picture(
+    return FigureFiles(
         name,
         {kind: files[kind].read_bytes() for kind in ("pdf", "svg", "png")},
         files["caption.txt"].read_text(encoding="utf-8"),
@@ -103,7 +103,7 @@ def _panels(path: Path) -> dict:
         raise UserError(f"{path} is not JSON ({error}); remove it and run again") from None
 
 
-def _data(path: str) -> Data:
+def _read_data(path: str) -> Data:
     return Data(path, Path(path).read_bytes(), read_frame(path))
 
 

@@ -13,19 +13,19 @@ from llm_figures.core.job import job, log
 from llm_figures.core.result_folders import portable
 from llm_figures.models.model_info import read_model_info
 from llm_figures.provenance.bundle import CONFIG, pack
-from llm_figures.provenance.verification import listed_files
+from llm_figures.provenance.verification import read_listed_files
 
 
 def main(
     model_info: str, manifest: str, files: list[str], output: str, config: dict, libraries: dict
 ) -> None:
     folder = Path(manifest).parent
-    listed = listed_files(Path(manifest))
+    listed = read_listed_files(Path(manifest))
     names = [Path(file).relative_to(folder).as_posix() for file in files]
     for name in names:
         if name in listed and sha256(folder / name) != listed[name]["sha256"]:
             raise UserError(
-                f"{folder / name} is not as {manifest} says; write it anew with: "
+                f"{folder / name} differs from {manifest}; write the manifest again with: "
                 "snakemake bundle --forcerun write_manifest"
             )
     described = read_model_info(model_info)

@@ -1,15 +1,15 @@
-"""The claims about all figures, as one table and one page."""
+"""Collect the claims about all figures in one table and render them as Markdown."""
 
-from llm_figures.claims.page import claims_page
+from llm_figures.claims.page import render_claims_page
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
 from llm_figures.core.parquet_tensors import read_frames, write_frame
 
 
 def main(claims: list[str], table: str, page: str, model: str) -> None:
-    found = read_frames(claims)
-    write_frame(found, table)
-    write_text(page, claims_page(found, model))
+    whole = read_frames(claims)
+    write_frame(whole, table)
+    write_text(page, render_claims_page(whole, model))
 
 
 if "snakemake" in globals():

@@ -6,10 +6,11 @@ from llm_figures.attention.capture import build_state_rows, capture_attention, t
 from llm_figures.core.job import job, progress
 from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import context_length, decoder_layers, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 
 
-def main(model_info: str, output: str, inputs: list[str], runtime: dict) -> None:
-    model, tokenizer = load_model(model_info, **runtime)
+def main(model_info: str, output: str, inputs: list[str], runtime: Runtime, threads: int) -> None:
+    model, tokenizer = load_model(model_info, runtime, threads)
     texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
     longest = max(len(ids) for ids in texts)
     layers = range(len(decoder_layers(model)))
@@ -33,5 +34,6 @@ if "snakemake" in globals():
             snakemake.input.model_info,
             snakemake.output.states,
             snakemake.params.inputs,
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -3,6 +3,7 @@
 from llm_figures.core.job import job, progress
 from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import decoder_layers, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 from llm_figures.probe.hidden_states import extract_hidden_states
 from llm_figures.probe.schema import make_hidden_states_schema
 from llm_figures.probe.shard_answers import read_shard_answers
@@ -15,11 +16,12 @@ def main(
     shard: tuple[int, int],
     site: str,
     batch_size: int,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     # Before the model is loaded: too few answers are noticed without it.
     shard_answers = read_shard_answers(answers, shard)
-    model, _ = load_model(model_info, **runtime)
+    model, _ = load_model(model_info, runtime, threads)
     batches = extract_hidden_states(
         model,
         shard_answers.question_ids,
@@ -46,5 +48,6 @@ if "snakemake" in globals():
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.wildcards.site,
             snakemake.config["batch_size"],
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -10,6 +10,7 @@ from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_shape
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.model_info import read_model_info
+from llm_figures.models.options import Runtime
 
 
 def main(
@@ -19,13 +20,14 @@ def main(
     figure: str,
     inputs: list[str],
     options: AttentionInterventions,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     check_shape({figure: options.plain()}, read_model_info(model_info))
     states = open_states(clean)
     options = resolve_auto(options, states)
     check_stage(figure, options, states)
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
     passes = [(text, intervention) for *_, text, intervention in list_panels(options, len(texts))]
     rows = run_interventions(model, tokenizer, texts, [options.layer], progress(passes, "passes"))
@@ -44,5 +46,6 @@ if "snakemake" in globals():
             read_options(
                 AttentionInterventions, snakemake.params.options, f"config: figures.{figure}"
             ),
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

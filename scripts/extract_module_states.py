@@ -1,10 +1,11 @@
-"""What every projection gives at one named token of one shard of the answers."""
+"""Extract the outputs of every projection at one named token of one shard of the answers."""
 
 from llm_figures.core.job import job, progress
 from llm_figures.core.parquet_tensors import tensor_file
 from llm_figures.models.loading import load_model, runtime_facts
-from llm_figures.modules.schema import module_states_schema
-from llm_figures.modules.states import module_states, module_states_columns
+from llm_figures.models.options import Runtime
+from llm_figures.modules.schema import build_schema
+from llm_figures.modules.states import extract_module_states, list_widths
 from llm_figures.probe.shard_answers import read_shard_answers
 
 
@@ -15,11 +16,12 @@ def main(
     shard: tuple[int, int],
     token: str,
     batch_size: int,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     probed = read_shard_answers(answers, shard, token)
-    model, _ = load_model(model_info, **runtime)
-    batches = module_states(
+    model, _ = load_model(model_info, runtime, threads)
+    batches = extract_module_states(
         model,
         probed.question_ids,
         probed.prompts,
@@ -28,7 +30,7 @@ def main(
         batch_size=batch_size,
         prefix=probed.prefix,
     )
-    schema = module_states_schema(module_states_columns(model))
+    schema = build_schema(list_widths(model))
     with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(
             batches, "answers", len(probed.positions), lambda rows: len(rows["token"])
@@ -45,5 +47,6 @@ if "snakemake" in globals():
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.params.token,
             snakemake.config["batch_size"],
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

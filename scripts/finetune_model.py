@@ -12,7 +12,7 @@ from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.inference.finetuning import finetune_on_facts, save_model, split_facts
 from llm_figures.inference.options import QuestionFormat
 from llm_figures.models.loading import load_model, runtime_facts
-from llm_figures.models.options import FinetunedModel
+from llm_figures.models.options import FinetunedModel, Runtime
 from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
 
@@ -28,7 +28,7 @@ def main(
     threads: int,
 ) -> None:
     facts, _ = load_questions(Dataset(source="facts"), prompt.shown_preamble())
-    model, tokenizer = load_model(model_info, device, "float32", threads)
+    model, tokenizer = load_model(model_info, Runtime(device=device, dtype="float32"), threads)
     table, losses = finetune_on_facts(
         model, tokenizer, split_facts(facts, options), prompt, options
     )

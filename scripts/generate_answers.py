@@ -10,6 +10,7 @@ from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import tokenize_questions, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 
 SCHEMA = pa.schema(
     [
@@ -32,11 +33,12 @@ def main(
     shard: tuple[int, int],
     prompt: Prompt,
     batch_size: int,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     index, count = shard
     table = read_frame(questions, ["question_id", "question"])
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     ids = tokenize_questions(tokenizer, prompt, table["question"].tolist())
     context = context_length(model)
     problems = [too_long(prompt_ids, prompt.max_new_tokens, context) for prompt_ids in ids]
@@ -96,5 +98,6 @@ if "snakemake" in globals():
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             read_options(Prompt, snakemake.params.prompt, "config: prompt"),
             snakemake.config["batch_size"],
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -1,4 +1,4 @@
-"""Fail where a claim that the config guards is not reproduced; the claims themselves are kept."""
+"""Fail if a claim that the config guards is not reproduced; the files of claims are kept."""
 
 from llm_figures.claims.page import guard
 from llm_figures.core.atomic_files import write_text

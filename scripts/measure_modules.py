@@ -1,16 +1,19 @@
-"""What goes in and out of every projection, from one forward pass over each text."""
+"""Measure the inputs and outputs of every projection in one forward pass over each text."""
 
 from llm_figures.attention.capture import tokenize_texts
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.loading import context_length, load_model, runtime_facts
-from llm_figures.modules.activity import module_activity
+from llm_figures.models.options import Runtime
+from llm_figures.modules.activity import measure_activity
 
 
-def main(model_info: str, activity: str, texts: list[str], key: str, runtime: dict) -> None:
-    model, tokenizer = load_model(model_info, **runtime)
+def main(
+    model_info: str, activity: str, texts: list[str], key: str, runtime: Runtime, threads: int
+) -> None:
+    model, tokenizer = load_model(model_info, runtime, threads)
     ids = tokenize_texts(tokenizer, texts, key, context_length(model))
-    write_frame(module_activity(model, ids), activity, runtime_facts(model))
+    write_frame(measure_activity(model, ids), activity, runtime_facts(model))
     log.info("%d texts, %d tokens, one forward pass each", len(ids), sum(map(len, ids)))
 
 
@@ -21,5 +24,6 @@ if "snakemake" in globals():
             snakemake.output.activity,
             snakemake.params.texts,
             snakemake.params.key,
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

@@ -8,6 +8,7 @@ from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prompts import fill, tokenize_texts, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.models.options import Runtime
 from llm_figures.questions.options import ExactAnswer
 
 SCHEMA = pa.schema([("question_id", pa.int64()), ("quote", pa.string())])
@@ -20,12 +21,13 @@ def main(
     output: str,
     options: ExactAnswer,
     batch_size: int,
-    runtime: dict,
+    runtime: Runtime,
+    threads: int,
 ) -> None:
     answers = read_frame(generations, ["question_id", "answer"])
     answers = answers[answers["answer"].str.strip() != ""].sort_values("question_id")
     answers = answers.merge(read_frame(questions, ["question_id", "question"]), on="question_id")
-    model, tokenizer = load_model(model_info, **runtime)
+    model, tokenizer = load_model(model_info, runtime, threads)
     texts = [
         fill(options.prompt, question=row.question, answer=row.answer)
         for row in answers.itertuples()
@@ -64,5 +66,6 @@ if "snakemake" in globals():
             snakemake.output.quotes,
             read_options(ExactAnswer, snakemake.params.exact_answer, "config: exact_answer"),
             snakemake.config["batch_size"],
-            {**snakemake.params.runtime, "threads": snakemake.threads},
+            Runtime.model_validate(snakemake.params.runtime),
+            snakemake.threads,
         )

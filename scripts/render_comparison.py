@@ -1,47 +1,53 @@
-"""Draw one figure of several models on one scale."""
+"""Draw one figure of several models on one colour scale."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from llm_figures.comparison.figure import comparison_caption, draw_comparison, unusable
-from llm_figures.comparison.tables import usable_tables
+from llm_figures.comparison.figure import describe_comparison, find_drawing
+from llm_figures.comparison.tables import read_usable_tables
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
-from llm_figures.core.options import read_options
+from llm_figures.core.options import Options, read_options
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.style import Style
 
 
 def main(
     figure: str,
-    models: dict[str, str],
+    models: Mapping[str, str],
     missing: Sequence[str],
-    pictures: Sequence[str],
+    files: Sequence[str],
     caption: str,
     *,
     folders: Sequence[str],
-    options: dict,
-    style: dict,
+    options: Options,
+    style: Style,
 ) -> None:
-    """models: files of scores by name. missing: those that a folder lacks."""
-    tables, left_out = usable_tables(
-        models, missing, partial(unusable, figure, options=options), figure
-    )
-    with drawing_style(read_options(Style, style, "config: style")):
-        save(draw_comparison(figure, tables, options), pictures)
-        text = comparison_caption(figure, tables, options, folders, left_out)
-    write_text(caption, text)
+    """Draw the figure and write its caption.
+
+    models: files of scores by model. missing: files that result folders lack. files: see
+    `drawing.save`. folders: models whose files were made elsewhere or earlier. options: of the
+    figure's own class, see `find_drawing`.
+    """
+    drawing = find_drawing(figure)
+    find_problem = partial(drawing.find_problem, options=options)
+    tables, left_out = read_usable_tables(models, missing, find_problem, figure)
+    with drawing_style(style):
+        save(drawing.draw(tables, options), files)
+    text = drawing.describe(tables, options)
+    write_text(caption, describe_comparison(text, tables, folders, left_out))
 
 
 if "snakemake" in globals():
     with job(snakemake):
+        kind = find_drawing(snakemake.wildcards.figure).OPTIONS
         main(
             snakemake.wildcards.figure,
             dict(zip(snakemake.params.names, snakemake.input.tables, strict=True)),
             snakemake.params.missing,
-            snakemake.output.pictures,
+            snakemake.output.figures,
             snakemake.output.caption,
             folders=snakemake.params.folders,
-            options=snakemake.params.options,
-            style=snakemake.params.style,
+            options=read_options(kind, snakemake.params.options, "config: figures"),
+            style=read_options(Style, snakemake.params.style, "config: style"),
         )

@@ -1,4 +1,4 @@
-"""A probe on the output of every projection at one named token."""
+"""Fit a probe on the output of every projection at one named token."""
 
 from functools import partial
 
@@ -6,8 +6,8 @@ import pandas as pd
 
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
-from llm_figures.modules.probes import module_probe_scores
-from llm_figures.modules.schema import module_columns
+from llm_figures.modules.probes import score_projections
+from llm_figures.modules.schema import find_columns
 from llm_figures.probe.cells import make_cells
 from llm_figures.probe.protocol import Protocol
 from llm_figures.questions.answers import check_labels
@@ -22,11 +22,11 @@ def main(
     keys = read_frames(states, ["question_id", "token"])
     (cell,), (rows,) = make_cells(keys, asked, [token], protocol)
     projections = [
-        (layer, module, partial(read_columns, states, column))
-        for column, layer, module in module_columns(states[0])
+        (layer, projection, partial(read_columns, states, column))
+        for column, layer, projection in find_columns(states[0])
     ]
-    found = module_probe_scores(projections, rows, cell, protocol, jobs=threads)
-    table = pd.DataFrame(progress(found, "projections", len(projections)))
+    scored = score_projections(projections, rows, cell, protocol, jobs=threads)
+    table = pd.DataFrame(progress(scored, "projections", len(projections)))
     log.info("%d answers with %s", len(cell.labels), token)
     write_frame(table, scores)
 

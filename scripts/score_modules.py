@@ -1,4 +1,4 @@
-"""Every metric of the module map that is asked for, one score per layer and module."""
+"""Score the module map: its metrics, one value per layer and projection."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,13 +7,13 @@ import pandas as pd
 from llm_figures.core.job import job
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.modules.metrics import METRICS
-from llm_figures.modules.scores import scores_of_measure
+from llm_figures.modules.scores import compute_scores
 
 
 def main(measured: Mapping[str, str], scores: str, metrics: Sequence[str]) -> None:
-    """measured: the files of the measures that the metrics are made from."""
+    """measured: {measure: its file} for the measures of the metrics."""
     tables = {measure: read_frame(path) for measure, path in measured.items()}
-    parts = [scores_of_measure(METRICS[name].measure, tables, name) for name in metrics]
+    parts = [compute_scores(METRICS[name].measure, tables, name) for name in metrics]
     write_frame(pd.concat(parts, ignore_index=True), scores)
 
 

@@ -1,4 +1,4 @@
-"""Lay out what an archive holds beside its pictures."""
+"""Unpack an archive's files, except its figures."""
 
 from pathlib import Path
 

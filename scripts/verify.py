@@ -1,4 +1,4 @@
-"""Whether every file is as the manifest says."""
+"""Verify that every file is the one that its manifest lists."""
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log
@@ -13,9 +13,9 @@ def main(manifests: list[str]) -> None:
         except UserError as error:
             problems.append(str(error))
             continue
-        log.info("%d files as %s says", listed, manifest)
+        log.info("%d files agree with %s", listed, manifest)
         for name, what in since.items():
-            log.info("  %s: %s, not of the manifest's run", name, what)
+            log.info("  %s: %s since; not part of the manifest's run", name, what)
     if problems:
         raise UserError("\n".join(problems))
 

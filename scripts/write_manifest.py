@@ -1,4 +1,4 @@
-"""What the run's files are and what made them, written last."""
+"""Write the manifest: the run's files, and the model, config, code and jobs that made them."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
 from llm_figures.models.model_info import read_model_info
-from llm_figures.provenance.manifest import manifest
+from llm_figures.provenance.manifest import build_manifest
 
 
 def main(
@@ -16,9 +16,10 @@ def main(
     stages: dict[str, list[str]],
     earlier: str | None = None,
 ) -> None:
-    """earlier: the model info of the checkpoint that the model's weights are compared with."""
+    """earlier: model.json of the checkpoint that the model's weights are compared with."""
     compared = read_model_info(earlier) if earlier else None
-    content = manifest(Path(output).parent, read_model_info(model_info), config, stages, compared)
+    folder, model = Path(output).parent, read_model_info(model_info)
+    content = build_manifest(folder, model, config, stages, compared)
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
     write_text(output, text + "\n")
     log.info("%d files listed", len(content["files"]))

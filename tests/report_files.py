@@ -14,8 +14,9 @@ from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
-from llm_figures.modules.figure import COLUMNS
+from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.drawing import render
 from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
@@ -23,7 +24,7 @@ from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.workflow.config import ATTENTION_FIGURES, Config
-from llm_figures.workflow.figures import FIGURES, figures_of_target
+from llm_figures.workflow.figures import FIGURES, list_figures
 
 MODEL = "tiny"
 TOKENS = ["last_q", "exact_answer_last", "-1"]
@@ -64,12 +65,12 @@ def probe_scores() -> pd.DataFrame:
 
 
 def module_scores() -> pd.DataFrame:
-    """Scores of six layers and all modules."""
+    """Scores of six layers and all projections."""
     random = np.random.default_rng(1)
     rows = [
-        (layer, module, "operation_strength", random.uniform(0.02, 0.1))
+        (layer, projection, "operation_strength", random.uniform(0.02, 0.1))
         for layer in range(6)
-        for module in COLUMNS
+        for projection in PROJECTIONS
     ]
     return pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
 
@@ -200,6 +201,7 @@ def figure_options(root: Path) -> dict:
 def make(folder: Path, root: Path) -> dict:
     """Draw the figures, write the tables below `folder`; the arguments of `build_report.main`."""
     figures = figure_options(root)
+    module_map = ModuleMap.model_validate(figures["module_map"])
     probe = {**figures["probe_auc"], "tokens": TOKENS, "highlight": None, **PROTOCOL}
     curves = {**figures["probe_curves"], "tokens": TOKENS, **PROTOCOL}
     tables = {name: cells(name, figures[name]) for name in ATTENTION_FIGURES}
@@ -207,7 +209,7 @@ def make(folder: Path, root: Path) -> dict:
     drawn = {
         **{name: (attention_figure, figures[name]) for name in ATTENTION_FIGURES},
         "probe_auc": (probe_figure, probe),
-        "module_map": (module_figure, figures["module_map"]),
+        "module_map": (module_figure, module_map.of_metric("operation_strength").plain()),
         "probe_curves": (curves_figure, curves),
     }
     data, files = {}, []
@@ -239,7 +241,7 @@ def make(folder: Path, root: Path) -> dict:
         "model": MODEL,
         "figures": files,
         "scores": data,
-        "shown": {figure: list(figures_of_target(figure)) for figure in FIGURES},
+        "shown": {figure: list(list_figures(figure)) for figure in FIGURES},
         "claims": str(folder / "claims.parquet"),
         "manifest": str(folder / "manifest.json"),
         "template": [

@@ -26,6 +26,7 @@ from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.claims.figures import FIGURES
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
+from llm_figures.models.options import Runtime
 
 pytestmark = pytest.mark.acceptance
 
@@ -122,7 +123,7 @@ def test_layer_auto_is_the_layer_with_the_strongest_sink(results):
 
 
 def test_cached_and_altered_passes_agree_with_each_other_and_with_eager(results, tmp_path):
-    model, tokenizer = load_model(results / "model.json", threads=2)
+    model, tokenizer = load_model(results / "model.json", Runtime(), threads=2)
     stored = stored_states(results)
     text = "The old lighthouse keeper climbed the stairs every evening to light the lamp."
     ids = tokenizer(text)["input_ids"]

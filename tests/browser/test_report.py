@@ -104,7 +104,7 @@ def point(page, figure, panel, row, column):
     place = page.execute_async_script(
         """
         const [figure, x, y, done] = arguments;
-        const image = document.querySelector(`#${figure}-picture img`);
+        const image = document.querySelector(`#${figure}-image img`);
         const at = () => {
           const frame = image.getBoundingClientRect();
           return [frame.left + x * frame.width, frame.top + y * frame.height];
@@ -126,7 +126,7 @@ def panels_of(results, figure):
     return json.loads((results / f"{figure}.panels.json").read_text())["panels"]
 
 
-def test_it_opens_without_an_error_and_with_every_picture(page):
+def test_it_opens_without_an_error_and_with_every_image(page):
     log = page.get_log("browser")
     assert [entry for entry in log if entry["level"] == "SEVERE"] == []
     widths = page.execute_script("return [...document.images].map((image) => image.naturalWidth);")
@@ -217,12 +217,12 @@ def test_the_pointer_reads_a_cell(page, results):
     assert 0 <= box["x"] - frame[0] <= frame[2] - box["width"]
     assert 0 <= box["y"] - frame[1] <= frame[3] - box["height"]
     outline = page.execute_script(
-        "return document.querySelector('#probe_auc-picture .cell').getBoundingClientRect();"
+        "return document.querySelector('#probe_auc-image .cell').getBoundingClientRect();"
     )
     assert outline["left"] < place[0] < outline["right"]
     assert outline["top"] < place[1] < outline["bottom"]
     width = page.execute_script(
-        "return document.querySelector('#probe_auc-picture img').getBoundingClientRect().width;"
+        "return document.querySelector('#probe_auc-image img').getBoundingClientRect().width;"
     )
     left, _, right, _ = panel["box"]
     assert outline["width"] == pytest.approx((right - left) / 3 * width, abs=0.5)
@@ -230,12 +230,12 @@ def test_the_pointer_reads_a_cell(page, results):
     assert tooltip.text == "layer 0 · last_q: no value"
 
 
-def test_the_frame_of_cells_is_the_picture_itself_even_where_it_is_tall(page):
+def test_the_frame_of_cells_is_the_image_itself_even_where_it_is_tall(page):
     def gap():
         return page.execute_script(
             """
-            const picture = document.querySelector("#module_map-picture");
-            const [a, b] = [picture, picture.firstElementChild].map((e) =>
+            const image = document.querySelector("#module_map-image");
+            const [a, b] = [image, image.firstElementChild].map((e) =>
               e.getBoundingClientRect());
             const sides = ["left", "top", "width", "height"];
             return [...sides.map((side) => a[side] - b[side]), b.height];
@@ -245,7 +245,7 @@ def test_the_frame_of_cells_is_the_picture_itself_even_where_it_is_tall(page):
     *gaps, height = gap()
     assert gaps == pytest.approx([0, 0, 0, 0], abs=0.1)
     page.execute_script(
-        "document.querySelector('#module_map-picture img').style.maxHeight = '150px';"
+        "document.querySelector('#module_map-image img').style.maxHeight = '150px';"
     )
     *gaps, limited = gap()
     assert limited == pytest.approx(150, abs=0.1)
@@ -271,20 +271,20 @@ def test_a_cell_of_one_panel_among_many(page, results):
 def test_keys_go_from_cell_to_cell_and_from_panel_to_panel(page, results):
     from selenium.webdriver.common.keys import Keys
 
-    (picture,) = css(page, "#module_map-picture")
+    (image,) = css(page, "#module_map-image")
     (tooltip,) = css(page, ".tooltip")
-    picture.send_keys(Keys.ARROW_RIGHT)
+    image.send_keys(Keys.ARROW_RIGHT)
     assert tooltip.text.startswith("layer 5 · attn. q: ")
-    picture.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
+    image.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
     assert tooltip.text.startswith("layer 4 · attn. k: ")
-    picture.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    image.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
     assert tooltip.text.startswith("layer 4 · attn. q: ")
-    picture.send_keys(Keys.ESCAPE)
+    image.send_keys(Keys.ESCAPE)
     assert not tooltip.is_displayed()
-    (picture,) = css(page, "#mean_qkv-picture")
-    picture.send_keys(Keys.ARROW_RIGHT, *[Keys.ARROW_RIGHT] * 7)
+    (image,) = css(page, "#mean_qkv-image")
+    image.send_keys(Keys.ARROW_RIGHT, *[Keys.ARROW_RIGHT] * 7)
     assert tooltip.text.startswith("Taking the Mean of Key (Input 1)\nquery position 0 · key pos")
-    picture.send_keys(*[Keys.ARROW_DOWN] * 7)
+    image.send_keys(*[Keys.ARROW_DOWN] * 7)
     assert tooltip.text.startswith("Taking the Mean of Key (Input 2)\nquery position 0 · key pos")
 
 

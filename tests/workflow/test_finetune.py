@@ -68,7 +68,7 @@ def test_manifest_and_verify_cover_the_files_of_training(finetuned):
     assert ran_on["dtype"] == "float32"
     assert str(finetuned.folder) not in json.dumps(manifest)
     _, output = finetuned.run("verify")
-    assert "as results/tuned/manifest.json says" in output
+    assert "files agree with results/tuned/manifest.json" in output
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_killed_training_leaves_no_model_and_runs_again(finetuned, tmp_path):
 def test_before_and_after_side_by_side(finetuned, tmp_path):
     project = finetuned.copy(tmp_path)
     _, output = project.run("finetune_demo", check=False)
-    assert "finetune_demo: no model of the run is fine-tuned of another one of it" in output
+    assert "finetune_demo: no model of the run is fine-tuned from another one" in output
     project.change(
         models=["tiny", "tuned"],
         figures__module_map__metric=["operation_strength", "relative_update"],

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.workflow
 WANTED = [metric for metric in METRICS if metric not in ("ablation_kl", "gguf_error")]
 
 
-def test_every_metric_is_a_picture_and_nothing_is_measured_twice(author, tmp_path):
+def test_every_metric_is_a_figure_and_nothing_is_measured_twice(author, tmp_path):
     project = author.copy(tmp_path)
     tiny.save(project.folder / "other-model", seed=1)
     sources = project.overlay["model_sources"]
@@ -43,7 +43,7 @@ def test_every_metric_is_a_picture_and_nothing_is_measured_twice(author, tmp_pat
     assert "<dt>Compared with</dt><dd>other</dd>" in page
     for name in names:
         assert (project.results / "figures" / f"{name}.png").stat().st_size > 5000
-        assert f'id="{name}-picture"' in page
+        assert f'id="{name}-image"' in page
         assert f"figures/{name}.svg" in listed
     caption = (project.results / "figures/module_map_relative_update.caption.txt").read_text()
     assert "from other (W) to tiny" in caption

@@ -60,7 +60,7 @@ def test_a_large_model_is_planned_on_a_machine_with_nothing(overlay, tmp_path, r
     assert rows["generate_answers"][4] == str(gpus)
     # weights are fetched on the head node, once
     assert rows["prepare_model"][4] == "-"
-    assert re.search(r"In all: (\d+) of \1 jobs to run", output)
+    assert re.search(r"Total: (\d+) of \1 jobs to run", output)
     assert "GPU hours" in output
     assert "!" not in output
 
@@ -85,7 +85,7 @@ def test_only_what_is_not_made_is_to_run(tmp_path, root):
     assert re.search(r"generate_answers +3 +3 ", output)
     assert "40 questions (dataset.limit) in 3 shard(s)" in output
     assert "results/tiny/model.json" in output
-    to_run, every = map(int, re.search(r"In all: (\d+) of (\d+) jobs", output).groups())
+    to_run, every = map(int, re.search(r"Total: (\d+) of (\d+) jobs", output).groups())
     assert every == to_run + 1
     # the resources of the jobs are those that Snakemake would ask a cluster for
     _, jobs, _ = snakemake(tmp_path, root, "figures", "--dry-run", *run)

@@ -141,14 +141,17 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
     assert str(project.folder.parent.parent) not in json.dumps(written)
 
     _, output = project.run("verify")
-    assert f"{len(made) + 2} files as results/tiny/manifest.json says" in output
+    assert f"{len(made) + 2} files agree with results/tiny/manifest.json" in output
     path = project.results / "modules/scores.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     code, output = project.run("verify", check=False)
     assert code == 1
-    assert "verify: error: 1 file(s) are not as results/tiny/manifest.json says" in output
+    assert (
+        f"verify: error: 1 of {len(made) + 2} files differ from results/tiny/manifest.json"
+        in output
+    )
     assert "modules/scores.parquet: changed (made by score_modules)" in output
     assert "Traceback" not in output
     (project.results / "manifest.json").unlink()
@@ -421,9 +424,9 @@ def test_two_models_and_a_folder_side_by_side(project):
     compared = project.folder / "results" / "_models"
     targets = [f"results/_models/figures/{figure}.png" for figure in ("mean_qkv", "module_map")]
     project.run(*targets)
-    pictures = {path.name for path in (compared / "figures").iterdir()}
+    figures = {path.name for path in (compared / "figures").iterdir()}
     kinds = ("pdf", "svg", "png", "caption.txt")
-    assert pictures == {f"{name}.{kind}" for name in ("mean_qkv", "module_map") for kind in kinds}
+    assert figures == {f"{name}.{kind}" for name in ("mean_qkv", "module_map") for kind in kinds}
     svg = (compared / "figures/module_map.svg").read_text()
     assert all(f">{name}</text>" in svg for name in ("tiny", "other", "big"))
     caption = (compared / "figures/mean_qkv.caption.txt").read_text()

@@ -1,7 +1,7 @@
 # What the rules of attention.smk take as inputs and params.
 
 from llm_figures.attention.options import AttentionInterventions
-from llm_figures.claims.figures import KINDS
+from llm_figures.claims.figures import ATTENTION_FIGURES, KINDS
 from llm_figures.core.options import read_options
 
 

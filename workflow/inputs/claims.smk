@@ -1,13 +1,22 @@
 # What the rules of claims.smk take as inputs and params.
 
+from llm_figures.claims.claims_file import find_guarded
+from llm_figures.claims.options import ChoicesScoring
+from llm_figures.workflow.config import check_claims
+
+with user_errors():
+    CLAIMS = check_claims(config, HOME / "config" / "claims.yaml")
+    # names of the claims that must be reproduced
+    GUARDED = find_guarded(CLAIMS, config["claims"]["fail_on"])
+
 
 def claims_of(figure):
-    """The claims about one figure."""
-    return [claim for claim in CLAIMS if claim["figure"] == figure]
+    """The claims about one figure, as plain values."""
+    return [claim.plain() for claim in CLAIMS if claim.figure == figure]
 
 
-# What the choices are made of: combinations of them, and the options they share with the figures.
-CHOICES = {key: value for key, value in config["choices"].items() if key != "palette"}
+# The choices to combine, and the options that each combination takes from the figures.
+CHOICES = {key: config["choices"][key] for key in ChoicesScoring.model_fields}
 CHOICE_FIGURES = {
     figure: {key: config["figures"][figure][key] for key in ("components", "epsilon", "input")}
     for figure in ("mean_qkv", "scale_qkv")
@@ -15,7 +24,7 @@ CHOICE_FIGURES = {
 
 
 def choice_states(wildcards):
-    """Further states that the choices need."""
+    """States of passes with an intervention in every layer, if a choice asks for them."""
     if "model" in CHOICES["scope"]:
         return {"intervened": "results/{model}/forward/intervened_states/choices.parquet"}
     return {}

@@ -1,17 +1,21 @@
 # What the rules of comparison.smk take as inputs and params.
 
+from llm_figures.core.result_folders import CLAIMS as CLAIMS_FILE
+from llm_figures.core.result_folders import compared, comparison_problem, folder_name
+from llm_figures.modules.metrics import name_maps
+
 
 def compared_maps():
-    """{name of a comparison: metric} of the metrics that at least two models have."""
-    asked = [module_metrics(model) for model in MODELS]
-    if len(asked) < 2:  # beside folders, or folders alone
-        return module_maps(shown_metrics(config["figures"]["module_map"]["metric"])[:1])
-    every = dict.fromkeys(name for metrics in asked for name in metrics)
-    return module_maps([name for name in every if sum(name in one for one in asked) > 1])
+    """{figure: metric} of the module maps that at least two models have."""
+    metrics = [module_metrics(model) for model in MODELS]
+    if len(metrics) < 2:  # with folders, or folders alone
+        return name_maps(MODULE_MAP.metrics[:1])
+    every = dict.fromkeys(name for names in metrics for name in names)
+    return name_maps([name for name in every if sum(name in names for names in metrics) > 1])
 
 
 MAPS_COMPARED = compared_maps()
-# {figure: the file it is compared by}
+# {figure: the file of scores by which it is compared}
 COMPARED = {
     figure: source.scores
     for figure, source in FIGURE_TABLE.items()
@@ -21,60 +25,61 @@ COMPARED = {
 
 def compared_options(figure):
     """The options of a figure that is drawn for several models."""
-    options = config["figures"]
     if figure in MAPS_COMPARED:
-        return drawing_options(options["module_map"], MAPS_COMPARED[figure])
-    return options[figure]
+        return MODULE_MAP.of_metric(MAPS_COMPARED[figure]).plain()
+    return config["figures"][figure]
 
 
 def compared_files(file, target):
-    """A file of every model that is compared, for an output that needs two of them."""
-    found, missing = compared(list(MODELS), config["result_folders"], file)
-    if problem := comparison_problem(found, missing, target):
+    """A file of every model that is compared; stops the run if there are fewer than two.
+
+    target: the output, for the message.
+    """
+    paths, missing = compared(list(MODELS), config["result_folders"], file)
+    if problem := comparison_problem(paths, missing, target):
         sys.exit(problem)
-    return list(found.values())
+    return list(paths.values())
 
 
 def compared_models(file):
-    """The names of the models that have a file, in the order of their files."""
+    """The names of the models that have a file, in the order of `compared_files`."""
     return list(compared(list(MODELS), config["result_folders"], file)[0])
 
 
 def compared_missing(file):
-    """The files that folders lack."""
+    """The paths that are missing in result folders."""
     return compared(list(MODELS), config["result_folders"], file)[1]
 
 
 def comparisons(wildcards):
-    """The comparisons for which there are two models; a line for each of the others."""
+    """The comparisons for which there are two models; prints a line for each of the others."""
     files = {f"results/_models/{CLAIMS_FILE}": CLAIMS_FILE} | {
         f"results/_models/figures/{figure}.pdf": file for figure, file in COMPARED.items()
     }
-    made, problems, found_in, lacking = [], [], {}, []
+    targets, problems, partial, missing = [], [], {}, []
     for target, file in files.items():
-        found, missing = compared(list(MODELS), config["result_folders"], file)
-        if problem := comparison_problem(found, missing, target):
+        paths, lacking = compared(list(MODELS), config["result_folders"], file)
+        if problem := comparison_problem(paths, lacking, target):
             problems.append(problem)
-            found_in |= found
-            lacking += missing
+            partial |= paths
+            missing += lacking
         else:
-            made.append(target)
-    if not made:
-        some = list(found_in)
-        if len(some) > 1:  # each has something, but nothing is in two of them
-            sys.exit(f"compare: no file is there of two models: {', '.join(lacking)} missing")
-        sys.exit(comparison_problem(some, lacking, "compare"))
+            targets.append(target)
+    if not targets:
+        if len(partial) > 1:  # each model has some file, but no file is there of two
+            sys.exit(f"compare: two models have no file in common: {', '.join(missing)} missing")
+        sys.exit(comparison_problem(list(partial), missing, "compare"))
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    return made
+    return targets
 
 
 def training_shown(wildcards):
-    """Before and after a fine-tuning, side by side, for every model of the run that had one."""
+    """Answers and figures before and after fine-tuning, for every fine-tuned model of the run."""
     trained = [name for name in MODELS if PREPARED[name].get("base") in MODELS]
     if not trained:
         sys.exit(
-            "finetune_demo: no model of the run is fine-tuned of another one of it; add: "
+            "finetune_demo: no model of the run is fine-tuned from another one; add: "
             "--configfile config/finetune-demo.yaml"
         )
     beside = [*(name for name in MAPS_COMPARED if name == "module_map"), "probe_auc"]

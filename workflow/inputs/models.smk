@@ -3,6 +3,9 @@
 from llm_figures.inference.options import QuestionFormat
 from llm_figures.models.options import FinetunedModel
 
+from llm_figures.models.gguf import find_gguf
+from llm_figures.models.model_info import drop_shape
+
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
@@ -11,7 +14,7 @@ def local_weights(wildcards):
         return expand(list(rules.finetune_model.output), model=wildcards.model)
     if entry["source"] != "path":
         return []
-    if (gguf := named_gguf(entry)) is not None:
+    if (gguf := find_gguf(entry)) is not None:
         return [str(gguf)]
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]

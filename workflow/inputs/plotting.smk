@@ -1,8 +1,14 @@
-# What the rules of plotting.smk take as inputs and params.
+# What the rules of plotting.smk take as inputs and params, and which figures a run has.
 
-# Other versions of these libraries may draw other figures, so figures depend on them.
-LIBRARIES = drawing_versions()
-# What figures read besides, or instead of, their own section of the config.
+from llm_figures.modules.metrics import name_maps
+from llm_figures.modules.options import ModuleMap
+from llm_figures.workflow.code_digests import find_drawing_versions
+from llm_figures.workflow.figures import FIGURE_TABLE, find_source, list_figures
+
+# Figures may look different when drawn with other versions of the libraries.
+LIBRARIES = find_drawing_versions()
+MODULE_MAP = ModuleMap.model_validate(config["figures"]["module_map"])
+# {figure: function of its options}, where they are not just its own section of the config
 DRAWING_OPTIONS = {
     **dict.fromkeys(
         ("probe_auc", "probe_curves"),
@@ -18,7 +24,7 @@ DRAWING_OPTIONS = {
 
 
 def options_of_figure(wildcards):
-    """The options that the drawing of a figure reads."""
+    """The options that the drawing of one figure reads."""
     figure, model = wildcards.figure, wildcards.model
     if figure.startswith("module_map"):
         return options_of_map(figure, model)
@@ -27,23 +33,71 @@ def options_of_figure(wildcards):
 
 
 def options_of_map(figure, model):
-    """The options that the drawing of a module map reads."""
+    """The options that the drawing of one module map reads."""
     maps = maps_of_model(model)
     if figure not in maps:
         sys.exit(
-            f"{figure}: config: figures.module_map.metric does not include it; available: "
+            f"{figure}: not among the metrics of config: figures.module_map.metric; there is "
             f"{', '.join(maps)}"
         )
-    return drawing_options(config["figures"]["module_map"], maps[figure])
+    return MODULE_MAP.of_metric(maps[figure]).plain()
 
 
 def code_of_drawing(wildcards):
-    """Digests of the code that draws this figure, without that of every figure."""
-    common = code("render_figure")
-    digests = code("render_figure", find_source(wildcards.figure).module)
-    return [digest for digest in digests if digest not in common]
+    """Digests of the code that draws a figure, without those that all figures share."""
+    shared = code("render_figure")
+    every = code("render_figure", find_source(wildcards.figure).module)
+    return [digest for digest in every if digest not in shared]
 
 
 def shown_name(wildcards):
-    """The model's name in captions; the folder of an archive is named after its file instead."""
+    """The model's name in captions; the folder of an archive is named after its file."""
     return BUNDLE.model if BUNDLE else wildcards.model
+
+
+def module_metrics(model):
+    """The metrics of one model's module map, the figure's own first."""
+    name = BUNDLE.model if BUNDLE else model
+    metrics = MODULE_MAP.metrics_of(name)
+    if not metrics:
+        sys.exit(
+            f"config: figures.module_map.metric: every metric compares {name} with itself; add "
+            "operation_strength or another metric, or leave the model out"
+        )
+    return metrics
+
+
+def maps_of_model(model):
+    """{figure: metric} of one model's module maps."""
+    return name_maps(module_metrics(model))
+
+
+def figures_of_model(target, model):
+    """The names of the figures that a figure's target draws of one model."""
+    if target == "module_map":  # one of each metric
+        return list(maps_of_model(model))
+    return list(list_figures(target))
+
+
+def default_figures(model):
+    """The names of all figures that the target `figures` draws of one model."""
+    return [name for target in FIGURES for name in figures_of_model(target, model)]
+
+
+def figure_files(figure):
+    """The files of one figure, with the model left open."""
+    kinds = ["pdf", "svg", "png", "caption.txt", "panels.json"]
+    return [f"results/{{model}}/figures/{figure}.{kind}" for kind in kinds]
+
+
+def drawn(target):
+    """The files of a figure's target, of every model of the run."""
+    scores = FIGURE_TABLE[target].scores
+    if BUNDLE and scores not in BUNDLE.files:
+        return needs_model(target)
+    return [
+        file
+        for model in MODELS
+        for name in figures_of_model(target, model)
+        for file in expand(figure_files(name)[:3], model=model)
+    ]

@@ -1,37 +1,38 @@
 # What the rules of provenance.smk take as inputs and params.
 
-from llm_figures.workflow.rule_graph import stages_behind
+from llm_figures.workflow.figures import FURTHER, list_figures, list_scores
+from llm_figures.workflow.rule_graph import find_stages
 
-# Of this workflow alone, also where it is imported as a module beside other rules.
+# Rules of this workflow only, also where it is imported as a module beside others.
 OWN_RULES = workflow.modifier.rules
 
 
 def stages_of_run(wildcards):
-    """{rule: the files of one model that it makes for the manifest, below the model's folder}."""
+    """{rule: the files of one model that it makes for the manifest, relative to its folder}."""
     last = expand(last_files(wildcards), model=wildcards.model)
-    stages = stages_behind(last, OWN_RULES, Path("results", wildcards.model))
-    # the model's own file names a folder of this machine
+    stages = find_stages(last, OWN_RULES, Path("results", wildcards.model))
+    # model.json holds a path of this machine
     return stages | {"prepare_model": []}
 
 
 def last_files(wildcards):
-    """What the manifest waits for: figures and claims.
+    """The files that the manifest waits for: figures and claims.
 
-    It does not wait for what lies before them, so that hidden states may be deleted and a figure
-    still be drawn anew.
+    It does not wait for their intermediate files, so that hidden states may be deleted and a figure
+    can still be drawn again.
     """
     figures = [file for name in default_figures(wildcards.model) for file in figure_files(name)]
     return [*figures, "results/{model}/claims.parquet", "results/{model}/claims.md"]
 
 
 def earlier_model_info(wildcards):
-    """That of the checkpoint which the module map compares with, where one of its metrics does."""
-    asked = of_measure(module_metrics(wildcards.model), "updates")
-    return {"earlier": compared_model_info(wildcards)} if asked else {}
+    """model.json of the checkpoint that metrics of the module map compare with, if any does."""
+    updates = of_measure(module_metrics(wildcards.model), "updates")
+    return {"earlier": compared_model_info(wildcards)} if updates else {}
 
 
 def template(*files):
-    """Files that the report is made from, relative to the working directory."""
+    """Files of the report's template, relative to the working directory."""
     return [os.path.relpath(HOME / "workflow" / "report" / file) for file in files]
 
 
@@ -42,7 +43,7 @@ def report_figures(wildcards):
 
 
 def report_options(wildcards):
-    """What the report reads of the figures' options: their titles' words, the probe's best cell."""
+    """{section: the options that the report needs for its title and its table of controls}."""
     read = {figure: ("operation", "over", "components") for figure in ATTENTION_FIGURES}
     read["probe_auc"] = ("metric", "tokens")
     return {
@@ -57,13 +58,13 @@ def archives(wildcards):
 
 
 def bundled_files(wildcards):
-    """What goes into a model's archive: the tidy scores, figures, claims, and further ones there.
+    """The files of a model's archive: tidy scores, figures and claims.
 
-    A further figure is taken if its scores were ever made, and is brought up to date.
+    Figures that `figures` does not draw are included, and brought up to date, if their scores exist.
     """
     start = f"results/{wildcards.model}/"
     further = [name for name in FURTHER if Path(start, FIGURE_TABLE[name].scores).is_file()]
-    files = [*scores_of_figures((*FIGURES, *further)).values(), CLAIMS_FILE, "claims.md"]
+    files = [*list_scores((*FIGURES, *further)).values(), CLAIMS_FILE, "claims.md"]
     if "choices" in further:
         files.append("choices.md")
     figures = [*default_figures(wildcards.model), *further]

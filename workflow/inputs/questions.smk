@@ -17,3 +17,13 @@ def local_question_files():
 def exact_answer_options(*keys):
     """The options of `exact_answer` that a rule's result depends on."""
     return {key: config["exact_answer"][key] for key in keys}
+
+
+def shard_files(folder):
+    """All shards of a stage of the forward pass, with the model left open."""
+    shards = config["shards"]
+    return expand(
+        f"results/{{{{model}}}}/forward/{folder}/{{shard}}-of-{{shards}}.parquet",
+        shard=range(shards),
+        shards=shards,
+    )

@@ -1,5 +1,6 @@
 "use strict";
-// Filters and sorts the tables and tells the cell under the pointer. Without it all is shown.
+// Filters and sorts the tables and shows the cell under the pointer. Without this script the page
+// shows everything.
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   document.documentElement.classList.add("scripted");
@@ -39,7 +40,7 @@
   filter.hidden = false;
   applyFilter();
 
-  // --- sorting; rows without a value stay last
+  // --- sort; rows without a value stay last
   const keyOf = (row, column) => {
     const cell = row.cells[column];
     return cell.dataset.key ?? cell.textContent.trim();
@@ -69,28 +70,28 @@
     });
   }
 
-  // --- the PNG stands in the page once, as the picture itself
-  for (const link of all("a[data-picture]")) {
-    link.href = document.getElementById(link.dataset.picture).querySelector("img").src;
+  // --- the PNG is embedded once, as the image; its download link refers to that
+  for (const link of all("a[data-image]")) {
+    link.href = document.getElementById(link.dataset.image).querySelector("img").src;
   }
 
   // --- cells of the heatmaps
   const tooltip = document.querySelector(".tooltip");
-  let active = null; // the picture whose cell is told
-  let follow = null; // puts the tooltip beside that cell again; null where it is at the pointer
+  let active = null; // the image whose cell is shown
+  let follow = null; // moves the tooltip with that cell; null where it is at the pointer
 
-  const named = (axis, label) =>
+  const nameOf = (axis, label) =>
     /^-?\d+$/.test(label) ? `${axis.replaceAll("_", " ")} ${label}` : label;
 
-  function written(value) {
+  function formatValue(value) {
     if (value === null) return "no value";
-    return value === 0 ? "0" : value.toPrecision(4); // all that is noted: none is rounded twice
+    return value === 0 ? "0" : value.toPrecision(4); // as many digits as panels.json has
   }
 
-  function described(panels, panel, row, column) {
-    const row_label = named(panel.row_axis, panel.rows[row]);
-    const column_label = named(panel.column_axis, panel.columns[column]);
-    const value = panel.values ? `: ${written(panel.values[row][column])}` : "";
+  function describe(panels, panel, row, column) {
+    const row_label = nameOf(panel.row_axis, panel.rows[row]);
+    const column_label = nameOf(panel.column_axis, panel.columns[column]);
+    const value = panel.values ? `: ${formatValue(panel.values[row][column])}` : "";
     const title = panels.length > 1 && panel.title ? `${panel.title}\n` : "";
     return `${title}${row_label} · ${column_label}${value}`;
   }
@@ -111,25 +112,25 @@
     tooltip.style.top = `${above >= 4 ? above : y + 20}px`;
   }
 
-  function equip(picture) {
-    const source = document.getElementById(`${picture.dataset.figure}-panels`);
+  function makeReadable(image) {
+    const source = document.getElementById(`${image.dataset.figure}-panels`);
     if (!source) return;
     const { panels } = JSON.parse(source.textContent);
     if (!panels.length) return;
     const outline = document.createElement("div");
     outline.className = "cell";
     outline.hidden = true;
-    picture.append(outline);
-    picture.tabIndex = 0;
-    picture.setAttribute("role", "application");
-    picture.setAttribute("aria-roledescription", "heatmap");
-    picture.setAttribute("aria-label", `Cells of ${picture.dataset.figure}; arrow keys read them`);
-    picture.closest("figure").querySelector(".hint").hidden = false;
-    let at = null; // [panel, row, column], the cell last told
+    image.append(outline);
+    image.tabIndex = 0;
+    image.setAttribute("role", "application");
+    image.setAttribute("aria-roledescription", "heatmap");
+    image.setAttribute("aria-label", `Cells of ${image.dataset.figure}; arrow keys read them`);
+    image.closest("figure").querySelector(".hint").hidden = false;
+    let at = null; // [panel, row, column], the cell last shown
 
     function show(panel, row, column, point) {
-      if (active !== picture) hide();
-      active = picture;
+      if (active !== image) hide();
+      active = image;
       at = [panel, row, column];
       const [left, top, right, bottom] = panel.box;
       const width = (right - left) / panel.columns.length;
@@ -141,13 +142,13 @@
       outline.style.width = `${100 * width}%`;
       outline.style.height = `${100 * height}%`;
       outline.hidden = false;
-      const text = described(panels, panel, row, column);
+      const text = describe(panels, panel, row, column);
       if (tooltip.textContent !== text) tooltip.textContent = text;
       tooltip.hidden = false;
       follow = point
         ? null
         : () => {
-            const frame = picture.getBoundingClientRect();
+            const frame = image.getBoundingClientRect();
             place(frame.left + (x + width) * frame.width, frame.top + y * frame.height);
           };
       if (point) place(...point);
@@ -155,7 +156,7 @@
     }
 
     function point(event) {
-      const frame = picture.getBoundingClientRect();
+      const frame = image.getBoundingClientRect();
       const x = (event.clientX - frame.left) / frame.width;
       const y = (event.clientY - frame.top) / frame.height;
       for (const panel of panels) {
@@ -185,14 +186,14 @@
     }
 
     const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-    picture.addEventListener("keydown", (event) => {
+    image.addEventListener("keydown", (event) => {
       if (event.key === "Escape") hide();
       const step = steps[event.key];
       if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       if (!at) return show(panels[0], 0, 0);
       let [panel, row, column] = at;
-      if (active === picture) {
+      if (active === image) {
         row += step[0];
         column += step[1];
       }
@@ -209,17 +210,17 @@
       }
       show(panel, row, column);
     });
-    picture.addEventListener("pointermove", (event) => {
+    image.addEventListener("pointermove", (event) => {
       if (event.pointerType !== "touch") point(event);
     });
-    picture.addEventListener("click", point);
-    picture.addEventListener("pointerleave", (event) => {
-      if (event.pointerType !== "touch" && active === picture) hide();
+    image.addEventListener("click", point);
+    image.addEventListener("pointerleave", (event) => {
+      if (event.pointerType !== "touch" && active === image) hide();
     });
-    picture.addEventListener("blur", hide);
+    image.addEventListener("blur", hide);
   }
 
-  all(".picture").forEach(equip);
+  all(".image").forEach(makeReadable);
   document.addEventListener("click", (event) => {
     if (active && !active.contains(event.target)) hide();
   });

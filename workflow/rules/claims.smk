@@ -1,4 +1,4 @@
-# What was published about each figure, checked against the numbers behind it.
+# Check published statements about each figure against the numbers behind it.
 
 
 include: "../inputs/claims.smk"
@@ -113,7 +113,7 @@ rule collect_claims:
 rule guard_claims:
     input:
         claims="results/{model}/claims.parquet",
-        # a guard that fails ends the run: not before every model's claims are there
+        # a failing guard ends the run, so it waits for the claims of every model
         every=of_models("claims.parquet", "claims.md"),
     output:
         "results/{model}/claims/guarded.txt",
@@ -134,8 +134,9 @@ rule guard_claims:
         "../../scripts/guard_claims.py"
 
 
-# Which choice reproduces it? A change in the shown layer alone needs no model; a change in every
-# layer is one short pass per text and change, whatever the number of layers and heads looked at.
+# Check the same statements on every combination of open choices. An intervention in the displayed
+# layer only needs no model; one in every layer is a short pass per text and intervention, whatever
+# the number of displayed layers and heads.
 
 
 rule extract_choice_states:
@@ -156,7 +157,7 @@ rule extract_choice_states:
     params:
         *code("extract_choice_states"),
         inputs=lambda wildcards: config["inputs"],
-        # heads are chosen afterwards, from the cached states
+        # heads are chosen later, from the stored states
         choices={key: value for key, value in CHOICES.items() if key != "head"} | {"head": ["mean"]},
         figures=CHOICE_FIGURES,
         runtime=RUNTIME,

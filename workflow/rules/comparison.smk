@@ -1,5 +1,5 @@
-# The run's models and the result folders side by side. The models' files are made; the folders' are
-# taken as they lie there, and one that is missing leaves its model out.
+# Compare the run's models and the result folders. Files of models are made; files of folders are used
+# as they are, and where one is missing its model is left out.
 
 
 include: "../inputs/comparison.smk"
@@ -35,7 +35,7 @@ rule render_comparison:
             COMPARED[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
         ),
     output:
-        pictures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
+        figures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
         caption="results/_models/figures/{figure}.caption.txt",
     log:
         "results/_models/logs/render_comparison/{figure}.log",
@@ -60,7 +60,7 @@ rule render_comparison:
         "../../scripts/render_comparison.py"
 
 
-# A fine-tuned model's answers beside those of its base, where the run has both.
+# Compare a fine-tuned model's answers with those of its base, where the run has both.
 rule compare_training:
     input:
         questions="results/{model}/finetuned/questions.parquet",

@@ -1,4 +1,4 @@
-# Weights and tokenizers, made loadable without a network. The only rules that download.
+# Prepare weights and tokenizers for loading without a network. The only rules that download.
 
 
 include: "../inputs/models.smk"
@@ -14,7 +14,7 @@ rule prepare_model:
     benchmark:
         "results/{model}/benchmarks/prepare_model.tsv"
     wildcard_constraints:
-        # also those whose weights theirs are compared with or trained from
+        # also models that the run's are compared with or fine-tuned from
         model="|".join(map(re.escape, PREPARED)) or "(?!)",
     localrule: True
     conda:
@@ -24,13 +24,13 @@ rule prepare_model:
         **needs("prepare_model"),
     params:
         *code("prepare_model"),
-        entry=lambda wildcards: stated(PREPARED[wildcards.model]),
+        entry=lambda wildcards: drop_shape(PREPARED[wildcards.model]),
     script:
         "../../scripts/prepare_model.py"
 
 
-# A model of `source: finetune`: its base, trained on some of the built-in facts. The outputs are
-# written last; the other files of the transformers folder lie beside them.
+# A model of `source: finetune`: its base, fine-tuned on some of the built-in facts. The other files
+# of the transformers folder are written beside these outputs, before them.
 rule finetune_model:
     input:
         model_info=lambda wildcards: f"results/{PREPARED[wildcards.model]['base']}/model.json",

@@ -1,5 +1,5 @@
-# The module map: what its metrics are made from is measured apart, so that another metric runs
-# nothing again.
+# The module map. Its measures have files of their own, so that another metric of the same measure
+# runs no model again.
 
 
 include: "../inputs/modules.smk"
@@ -66,7 +66,7 @@ rule extract_module_states:
         **needs("extract_module_states"),
     params:
         *code("extract_module_states"),
-        token=config["figures"]["module_map"]["probe_token"],
+        token=MODULE_MAP.probe_token,
         runtime=RUNTIME,
     script:
         "../../scripts/extract_module_states.py"
@@ -89,14 +89,14 @@ rule score_module_probes:
         **needs("score_module_probes"),
     params:
         *code("score_module_probes"),
-        token=config["figures"]["module_map"]["probe_token"],
-        # no control is fitted, so none of them matters
+        token=MODULE_MAP.probe_token,
+        # controls are not fitted, so a change of them runs nothing again
         protocol=PROTOCOLS["scores"]["protocol"] | {"controls": []},
     script:
         "../../scripts/score_module_probes.py"
 
 
-# Metrics of weights, in files of their own: neither texts nor a model in memory.
+# Metrics of weights need neither texts nor a model in memory.
 rule measure_updates:
     input:
         model_info="results/{model}/model.json",
@@ -115,7 +115,7 @@ rule measure_updates:
     params:
         *code("measure_updates"),
         metrics=weight_metrics("updates"),
-        options=config["figures"]["module_map"]["update"],
+        options=MODULE_MAP.update.plain(),
     script:
         "../../scripts/measure_updates.py"
 
@@ -137,7 +137,7 @@ rule measure_quantization:
     params:
         *code("measure_quantization"),
         metrics=weight_metrics("quantization"),
-        options=config["figures"]["module_map"]["quantization"],
+        options=MODULE_MAP.quantization.plain(),
     script:
         "../../scripts/measure_quantization.py"
 

@@ -1,4 +1,4 @@
-# What was made, of what and on what: manifest, verification, report, archive.
+# Manifest, verification, report and archive of a model's results.
 
 
 include: "../inputs/provenance.smk"
@@ -29,7 +29,7 @@ rule write_manifest:
         "../../scripts/write_manifest.py"
 
 
-# Makes nothing and asks for nothing: whatever is missing or stale stays so, and is named.
+# Makes no file and has none as input, so that files that are missing or out of date are only named.
 rule verify:
     input:
         some_model,
@@ -47,11 +47,11 @@ rule verify:
         "../../scripts/verify.py"
 
 
-# The page of one model: figures, claims and provenance, in one file that needs no network.
+# Figures, claims and provenance of one model in one HTML file that needs no network.
 rule build_report:
     input:
         figures=report_figures,
-        scores=expand("results/{{model}}/{file}", file=scores_of_figures().values()),
+        scores=expand("results/{{model}}/{file}", file=list_scores().values()),
         choices="results/{model}/choices.parquet",
         claims="results/{model}/claims.parquet",
         manifest="results/{model}/manifest.json",
@@ -76,7 +76,7 @@ rule build_report:
         **needs("build_report"),
     params:
         *code("build_report"),
-        shown={figure: list(figures_of_target(figure)) for figure in FIGURES},
+        shown={figure: list(list_figures(figure)) for figure in FIGURES},
         options=report_options,
     script:
         "../../scripts/build_report.py"

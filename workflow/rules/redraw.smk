@@ -1,8 +1,9 @@
-# Figures from an archive in the place of a model: what it holds is laid out, the rule that draws does
-# the rest, and the figures are compared with those in it.
+# Draw the figures from an archive instead of a model: unpack its files, draw with the usual rule, and
+# compare the figures with those in the archive.
 
 
-# Targets that an archive has nothing for.
+# Without a model, there are neither claims to guard nor files for these targets.
+GUARDED = []
 comparisons = needs_model("compare")
 training_shown = needs_model("finetune_demo")
 archives = needs_model("another archive")
@@ -25,7 +26,7 @@ rule unpack_bundle:
         **needs("unpack_bundle"),
     params:
         *code("unpack_bundle"),
-        # an archive put in another's place may be older than it
+        # an archive that replaces another one may be older
         sha256=BUNDLE.sha256,
     script:
         "../../scripts/unpack_bundle.py"

@@ -1,4 +1,4 @@
-# What a run would take, before it is submitted. Makes nothing and needs neither network nor weights.
+# Plan a run: its jobs, memory, disk and time. Makes no file and needs neither network nor weights.
 
 
 include: "../inputs/workflow.smk"

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llm_figures.attention.attention_hook import Captured, hook_attention
 from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import LayerStates
-from llm_figures.attention.qk_store import states_schema
+from llm_figures.attention.qk_store import build_states_schema
 from llm_figures.core.errors import UserError
 from llm_figures.models.loading import decoder, decoder_layers, input_device
 
@@ -125,7 +125,7 @@ def build_state_rows(
             }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
-    schema = states_schema(columns["query"][0].shape, columns["key"][0].shape)
+    schema = build_states_schema(columns["query"][0].shape, columns["key"][0].shape)
     return schema, columns
 
 

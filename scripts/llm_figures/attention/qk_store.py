@@ -16,7 +16,7 @@ from llm_figures.core.parquet_tensors import RowReader, read_tensors, tensor
 INTERVENTION = ["component", "operation", "over", "epsilon", "stage"]
 
 
-def states_schema(query_shape: tuple[int, ...], key_shape: tuple[int, ...]) -> pa.Schema:
+def build_states_schema(query_shape: tuple[int, ...], key_shape: tuple[int, ...]) -> pa.Schema:
     """Schema of forward/attention_states.parquet: one row per text and layer.
 
     A tensor column has one shape, so the states of shorter texts are padded with NaN to the longest

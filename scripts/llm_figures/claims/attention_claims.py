@@ -1,19 +1,25 @@
-"""Claims about an attention figure."""
+"""Evaluate claims about an attention figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import Intervened, States, compute_panel_maps
-from llm_figures.claims.evaluation import Spread, assess, attempt, claim_rows
-from llm_figures.claims.panels import Maps, Panel, maps_of, measure_maps, spread_over_inputs
+from llm_figures.attention.scores import Intervened, States, resolve_auto
+from llm_figures.claims.claim import FigureClaim
+from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
+from llm_figures.claims.panels import (
+    Maps,
+    compute_maps,
+    measure_maps,
+    measure_spread,
+    read_maps,
+)
 
 
-def attention_claims(
+def check_attention_claims(
     model: str,
-    claims: Sequence[Mapping],
+    claims: Sequence[FigureClaim],
     cells: pd.DataFrame,
     options: AttentionScoring,
     clean: Sequence[States],
@@ -22,46 +28,43 @@ def attention_claims(
     """Rows of claims.parquet for one attention figure.
 
     cells: the figure's tidy cells, from which every value is taken.
-    options, clean, intervened: what they were made from (see `scores.compute_cells`);
-        for the spread over inputs and over heads, which the figure itself does not show.
+    options, clean, intervened: what they were made from (see `scores.compute_cells`). The spread
+        over inputs and over heads, which the figure itself does not show, is computed from these.
     """
-    shown = maps_of(cells)
-    inputs = sorted({panel.input for panel in shown})
-    head = cells["head"].iloc[0]
-    options = options.changed(
-        layer=int(cells["layer"].iloc[0]), head=head if head == "mean" else int(head)
-    )
-    every = shown if intervened is not None else _maps(options, clean)
+    shown = read_maps(cells)
+    options = resolve_auto(options, clean)
+    inputs = {panel.input for panel in shown}
+    every = _compute_all_maps(options, clean) if intervened is None else shown
     by_head = [
         {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
         for maps in (
-            _maps(options.changed(head=number), clean, intervened)
-            for number in range(clean[0].heads)
+            _compute_all_maps(options.changed(head=head), clean, intervened)
+            for head in range(clean[0].heads)
         )
     ]
 
-    def row(claim: Mapping) -> dict:
+    def row(claim: FigureClaim) -> dict:
         def spread() -> Spread | None:
-            return spread_over_inputs(claim, every)
+            return measure_spread(claim, every)
 
         def heads() -> list[float]:
             return [attempt(claim, measure_maps, maps) for maps in by_head]
 
         return assess(model, claim, lambda: measure_maps(claim, shown), spread, heads)
 
-    return claim_rows([row(claim) for claim in claims])
+    return build_claims_table([row(claim) for claim in claims])
 
 
-def _maps(
+def _compute_all_maps(
     options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
 ) -> Maps:
-    """The maps of every input: a scale figure shows one, the states hold all."""
-    indices = sorted({states.input for states in clean})
+    """The maps of every input: a scale figure shows one input, the states hold all of them."""
     variants = [options]
     if options.operation == "scale" and intervened is None:
-        variants = [options.changed(input=index) for index in indices]
-    found: dict[Panel, np.ndarray] = {}
-    for variant in variants:
-        for _, _, index, made, weights in compute_panel_maps(variant, clean, intervened):
-            found[Panel(index, made.component, made.operation, made.epsilon)] = weights
-    return found
+        inputs = sorted({states.input for states in clean})
+        variants = [options.changed(input=index) for index in inputs]
+    return {
+        panel: weights
+        for variant in variants
+        for panel, weights in compute_maps(variant, clean, intervened).items()
+    }

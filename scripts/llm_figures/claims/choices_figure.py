@@ -1,25 +1,28 @@
-"""The picture of the choices: combinations × maps, how many statements each reproduces."""
+"""Draw the choices: how many statements every combination reproduces."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llm_figures.claims.choices import FIGURES, made, summary
+from llm_figures.claims.choices import count_reproduced, describe_change
+from llm_figures.claims.combinations import FIGURES
+from llm_figures.claims.options import ChoicesDrawing
 from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
 
+OPTIONS = ChoicesDrawing
 HEADS = {"mean": "mean", "auto": "strongest"}
 
 
-def draw(rows: pd.DataFrame, options: dict) -> Figure:
-    """One block per operation; rows are what was changed, columns which map is shown.
+def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
+    """One block per operation; rows are interventions, columns the displayed map.
 
-    rows: as from `choices.choice_rows`. options: palette. A cell's number is how many statements
-    its combination reproduces, its colour the share of those that apply; the most of a block is
-    framed. Where nothing applies there is no number, and no frame if nowhere does.
+    rows: as from `choices.evaluate_choices`. A cell's number is how many statements its combination
+    reproduces, its colour their share of those that apply; the highest numbers of a block are
+    framed. A combination to which no statement applies has a dash.
     """
-    counted = summary(rows)
-    counted["change"] = [made(row) for row in counted.to_dict("records")]
+    counted = count_reproduced(rows)
+    counted["change"] = [describe_change(row) for row in counted.to_dict("records")]
     blocks = [
         (operation, _grids(counted[counted["operation"] == operation], rows, operation))
         for operation in FIGURES
@@ -38,7 +41,7 @@ def draw(rows: pd.DataFrame, options: dict) -> Figure:
         squeeze=False,
         layout="constrained",
     )
-    cmap = find_colour_map(options["palette"])
+    cmap = find_colour_map(options.palette)
     for ax, (operation, (grid, total, labels)) in zip(axes[:, 0], blocks, strict=True):
         mesh = draw_heatmap(
             grid / total,
@@ -51,10 +54,10 @@ def draw(rows: pd.DataFrame, options: dict) -> Figure:
             yticklabels=list(grid.index),
         )
         applies = bool(grid.notna().to_numpy().any())
-        told = "no statement applies"
+        title = "no statement applies"
         if applies:
-            told = f"statements reproduced, of {int(np.nanmax(total.to_numpy()))}"
-        ax.set_title(f"{FIGURES[operation]}: {told}", loc="left")
+            title = f"statements reproduced, of {int(np.nanmax(total.to_numpy()))}"
+        ax.set_title(f"{FIGURES[operation]}: {title}", loc="left")
         ax.set(xlabel="", ylabel="")
         ax.tick_params(axis="x", rotation=0)
         ax.tick_params(axis="y", rotation=0)
@@ -63,7 +66,7 @@ def draw(rows: pd.DataFrame, options: dict) -> Figure:
         most = np.nanmax(grid.to_numpy()) if applies else np.nan
         for row, column in np.argwhere(grid.to_numpy() == most):
             ax.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", lw=1.2))
-    axes[-1, 0].set_xlabel("Shown: layer (from 0) and head")
+    axes[-1, 0].set_xlabel("Displayed layer (from 0) and head")
     add_colour_bar(
         fig, mesh, "Share reproduced", ticks=np.linspace(0, 1, 6), ax=axes, aspect=30, pad=0.02
     )
@@ -73,9 +76,9 @@ def draw(rows: pd.DataFrame, options: dict) -> Figure:
 def _grids(
     counted: pd.DataFrame, rows: pd.DataFrame, operation: str
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """(reproduced, applicable, column labels); NaN where nothing applies."""
+    """(reproduced, applicable, column labels): tables of change × map, NaN where none applies."""
     order = rows[rows["operation"] == operation].drop_duplicates(["over", "stage", "scope"])
-    changes = [made(row) for row in order.to_dict("records")]
+    changes = [describe_change(row) for row in order.to_dict("records")]
     shown = rows.drop_duplicates(["layer_choice", "head_choice"])
     keys = list(zip(shown["layer_choice"], shown["head_choice"], strict=True))
     table = counted.pivot(
@@ -92,24 +95,24 @@ def _grids(
     return reproduced.where(applicable > 0), applicable.where(applicable > 0), labels
 
 
-def describe(rows: pd.DataFrame, model: str, options: dict) -> str:
+def describe(rows: pd.DataFrame, model: str, options: ChoicesDrawing) -> str:
     """What the rows and columns are, and which combination reproduces the most."""
     text = (
-        f"Statements about the published attention figures that hold for {model}, by what is "
-        "changed (rows: axis of the mean, before or after rotary embedding, in the shown layer or "
-        "in every layer) and which map is shown (columns: layer, and the mean of the heads or the "
-        "head with the strongest sink). auto is the layer where the clean model's sink is "
+        f"Number of statements about the published attention figures that hold for {model}, by "
+        "intervention (rows: axis of the mean, before or after rotary embedding, in the displayed "
+        "layer or in every layer) and displayed map (columns: layer, and the mean of the heads or "
+        "the head with the strongest sink). auto is the layer where the clean model's sink is "
         "strongest."
     )
-    for operation, part in summary(rows).groupby("operation", sort=False):
+    for operation, part in count_reproduced(rows).groupby("operation", sort=False):
         part = part[part["applicable"] > 0]
         if not len(part):
             text += f" No statement about {FIGURES[operation]} applies."
             continue
         best = part[part["reproduced"] == part["reproduced"].max()]
-        changes = list(dict.fromkeys(made(row) for row in best.to_dict("records")))
+        changes = list(dict.fromkeys(describe_change(row) for row in best.to_dict("records")))
         text += (
-            f" Most of {FIGURES[operation]}: {best['reproduced'].iloc[0]} of "
-            f"{best['applicable'].iloc[0]}, with the change {'; or '.join(changes)}."
+            f" At most {best['reproduced'].iloc[0]} of {best['applicable'].iloc[0]} hold for "
+            f"{FIGURES[operation]}, with the intervention {'; or '.join(changes)}."
         )
     return text + "\n"

@@ -1,18 +1,20 @@
-"""The choices for people: choices.md."""
+"""Render the choices as Markdown."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
-from llm_figures.claims.choices import FIGURES, KEYS, made, summary
+from llm_figures.claims.choices import KEYS, count_reproduced, describe_change
+from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.definitions import NOT_APPLICABLE, REPRODUCED
 
 HEADS = {"mean": "mean of the heads", "auto": "strongest head"}
-_SHOWN = 10
+# Combinations listed for each figure; more where more are equally good.
+_LISTED = 10
 
 
-def place(row: Mapping) -> str:
-    """Which map is shown: layer 15 (50%), mean of the heads."""
+def describe_map(row: Mapping) -> str:
+    """The displayed map of a combination: layer 15 (50%), mean of the heads."""
     layer = f"layer {row['layer']}"
     if row["layer_choice"] != str(row["layer"]):
         layer += f" ({row['layer_choice']})"
@@ -20,18 +22,19 @@ def place(row: Mapping) -> str:
     return f"{layer}, {head}"
 
 
-def choices_page(rows: pd.DataFrame, model: str) -> str:
-    """Markdown: the best combinations, and what each statement depends on.
+def render_choices_page(rows: pd.DataFrame, model: str) -> str:
+    """choices.md: the best combinations, and how many of them reproduce each statement.
 
-    rows: as from `choices.choice_rows`.
+    rows: as from `choices.evaluate_choices`.
     """
     sections = [
-        f"# Which choice reproduces it? {model}",
-        "The published figures leave open what exactly was changed, and which map is shown. Every "
-        "combination of the config's choices is checked against the same statements.",
+        f"# Choices that reproduce the published figures: {model}",
+        "The published figures leave open what exactly the intervention was and which map is "
+        "displayed. Every combination of the config's choices is checked against the same "
+        "statements.",
     ]
     for operation, part in rows.groupby("operation", sort=False):
-        counted = summary(part)
+        counted = count_reproduced(part)
         sections.append(f"## {FIGURES[operation]}")
         if (counted["applicable"] > 0).any():
             sections += [_best(counted), *_by_statement(part)]
@@ -42,26 +45,26 @@ def choices_page(rows: pd.DataFrame, model: str) -> str:
 
 
 def _best(counted: pd.DataFrame) -> str:
-    lines = ["| statements reproduced | change | map |", "|---:|---|---|"]
+    lines = ["| statements reproduced | intervention | map |", "|---:|---|---|"]
     best = counted["reproduced"].iloc[0]
-    shown = counted[: max(_SHOWN, int((counted["reproduced"] == best).sum()))]
+    shown = counted[: max(_LISTED, int((counted["reproduced"] == best).sum()))]
     for row in shown.to_dict("records"):
         count = f"{row['reproduced']} of {row['applicable']}"
-        lines.append(f"| {count} | {made(row)} | {place(row)} |")
+        lines.append(f"| {count} | {describe_change(row)} | {describe_map(row)} |")
     if len(counted) > len(shown):
         fewest = counted["reproduced"].iloc[-1]
-        lines.append(f"| {fewest} or more | {len(counted) - len(shown)} further | |")
+        lines.append(f"| {fewest} or more | {len(counted) - len(shown)} others | |")
     return "\n".join(lines)
 
 
 def _by_statement(rows: pd.DataFrame) -> list[str]:
-    """Which statements hold always, never, or depending on the choice."""
+    """How many combinations reproduce each statement."""
     total = len(rows.drop_duplicates(KEYS))
-    lines = ["| reproduced by | statement | claim |", "|---:|---|---|"]
-    found = []
+    lines = ["| reproduced in | statement | claim |", "|---:|---|---|"]
+    counts = []
     for claim, part in rows[rows["verdict"] != NOT_APPLICABLE].groupby("claim", sort=False):
         count = int((part["verdict"] == REPRODUCED).sum())
-        found.append((count, len(part), part["statement"].iloc[0], claim))
-    for count, applicable, statement, claim in sorted(found, key=lambda item: -item[0]):
+        counts.append((count, len(part), part["statement"].iloc[0], claim))
+    for count, applicable, statement, claim in sorted(counts, key=lambda item: -item[0]):
         lines.append(f"| {count} of {applicable} | {statement} | {claim} |")
-    return [f"By statement, over all {total} combinations:", "\n".join(lines)]
+    return [f"By statement, over {total} combinations:", "\n".join(lines)]

@@ -1,58 +1,89 @@
-"""Files of claims, the built-in one and the user's; read while the Snakefile is read."""
+"""Read and check files of claims: the built-in one and the user's.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+The Snakefile imports this module, so it imports nothing heavy.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from llm_figures.claims.definitions import STATISTICS, listed
+from llm_figures.claims.claim import Claim, ClaimsFile, FigureClaim, PublishedFigure
+from llm_figures.claims.definitions import STATISTICS, as_tuple
 from llm_figures.claims.figures import ATTENTION_FIGURES
-from llm_figures.claims.options import ClaimsFile
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import read_options
 from llm_figures.core.text_files import own_yaml, users_yaml
 
-# What a claim may say about which numbers it is on, by kind of figure.
+# Keys by which a claim selects its numbers, by kind of figure, and those of minus and versus.
 _MAP_KEYS = ("panels", "minus", "versus", "across", "along")
 _TABLE_KEYS = ("cells", "minus", "versus", "each")
 _MAP_PARTNER = ("input", "component", "epsilon")
 _TABLE_PARTNER = ("columns", "layers", "control")
 
 
-def read_claims(built_in: Path, files: Sequence[str]) -> list[dict]:
+def read_claims(built_in: Path, files: Sequence[str]) -> list[FigureClaim]:
     """All claims of the built-in file and the user's, in their order, one per figure × claim.
-
-    Each claim gets `figure` (one), and `published`, what the file says of the figure it is about.
 
     Raises:
         UserError: one line per problem, naming file and claim.
     """
-    claims: list[dict] = []
-    seen: dict[str, str] = {}
+    claims: list[FigureClaim] = []
+    defined_in: dict[str, str] = {}
     problems: list[str] = []
     for file, read in [(str(built_in), own_yaml), *((file, users_yaml) for file in files)]:
-        content = read_options(ClaimsFile, _read(file, read), file).plain()
-        for claim in content["claims"]:
-            where = f"{file}: {claim['id']}"
-            if claim["id"] in seen:
-                problems.append(f"{where}: already defined in {seen[claim['id']]}")
-            seen[claim["id"]] = file
+        content = read_options(ClaimsFile, _read(file, read), file)
+        for claim in content.claims:
+            where = f"{file}: {claim.id}"
+            if claim.id in defined_in:
+                problems.append(f"{where}: already defined in {defined_in[claim.id]}")
+            defined_in[claim.id] = file
             problems += [f"{where}: {problem}" for problem in _problems(claim)]
-            for figure in claim["figures"]:
-                about = content["published"].get(figure, {})
-                rest = {key: value for key, value in claim.items() if key != "figures"}
-                claims.append({"figure": figure, **rest, "published": about})
+            claims += [_about_figure(claim, figure, content) for figure in claim.figures]
     if problems:
         raise UserError("\n".join(problems))
     return claims
+
+
+def _about_figure(claim: Claim, figure: str, content: ClaimsFile) -> FigureClaim:
+    published = getattr(content.published, figure)
+    return FigureClaim.model_construct(
+        **dict(claim) | {"figures": (figure,)},
+        published=PublishedFigure(**published.plain() if published else {}),
+    )
+
+
+def find_guarded(claims: Sequence[FigureClaim], patterns: Sequence[str]) -> list[str]:
+    """Names (figure/id) of the claims that `claims.fail_on` guards.
+
+    patterns: an id, or figure/id, where * and ? stand for any characters.
+
+    Raises:
+        UserError: a pattern that matches no claim.
+    """
+    guarded: list[str] = []
+    for pattern in patterns:
+        matching = [
+            claim.name
+            for claim in claims
+            if any(fnmatch.fnmatchcase(name, pattern) for name in (claim.name, claim.id))
+        ]
+        if not matching:
+            raise UserError(
+                f"config: claims.fail_on: {pattern!r} matches no claim; give an id of "
+                "config/claims.yaml, or figure/id; * stands for any characters"
+            )
+        guarded += [name for name in matching if name not in guarded]
+    return guarded
 
 
 def _read(file: str, read: Callable[[Path], Any]) -> Any:
     try:
         content = read(Path(file))
         if _holds_itself(content):
-            raise UserError(f"{file}: an alias (*name) stands for what it is part of")
+            raise UserError(f"{file}: an alias (*name) refers to a value that contains it")
         return content
     except OSError as error:
         raise UserError(f"config: claims.files: {file}: {error.strerror}") from None
@@ -74,14 +105,14 @@ def _holds_itself(value: Any, around: tuple[int, ...] = ()) -> bool:
     return id(value) in around or any(_holds_itself(part, (*around, id(value))) for part in parts)
 
 
-def _problems(claim: Mapping) -> Iterator[str]:
-    """What the types cannot say: how a claim's keys fit its figures and its statistic."""
-    sides = {figure in ATTENTION_FIGURES for figure in claim["figures"]}
+def _problems(claim: Claim) -> Iterator[str]:
+    """Problems that types cannot express: keys that do not fit the figures or the statistic."""
+    sides = {figure in ATTENTION_FIGURES for figure in claim.figures}
     if len(sides) > 1:
         yield "figures: attention figures and tables do not go together in one claim"
         return
-    attention = sides.pop()
-    name, statistic = claim["statistic"], STATISTICS.get(claim["statistic"])
+    attention, figure = sides.pop(), claim.figures[0]
+    name, statistic = claim.statistic, STATISTICS.get(claim.statistic)
     fitting = [
         key for key, (kind, _, _) in STATISTICS.items() if kind.startswith("map") == attention
     ]
@@ -89,30 +120,33 @@ def _problems(claim: Mapping) -> Iterator[str]:
         yield f"statistic: {name!r}; for this figure: {', '.join(sorted(fitting))}"
         return
     kind, options, _ = statistic
+    given = {key for key in (*_MAP_KEYS, *_TABLE_KEYS) if getattr(claim, key) is not None}
     for key in (*_MAP_KEYS, *_TABLE_KEYS):
-        if key in claim and key not in (_MAP_KEYS if attention else _TABLE_KEYS):
-            yield f"{key}: not for {claim['figures'][0]}"
+        if key in given and key not in (_MAP_KEYS if attention else _TABLE_KEYS):
+            yield f"{key}: not for {figure}"
     fields = _MAP_PARTNER if attention else _TABLE_PARTNER
     for key in ("minus", "versus"):
-        for field in dict.fromkeys(field for partner in listed(claim, key) for field in partner):
+        partners = as_tuple(getattr(claim, key))
+        for field in dict.fromkeys(field for partner in partners for field in partner.plain()):
             if field not in fields:
-                yield f"{key}.{field}: not for {claim['figures'][0]}; allowed: {', '.join(fields)}"
-    given = list(map(str, claim["options"]))
-    if sorted(given) != sorted(options):
+                yield f"{key}.{field}: not for {figure}; allowed: {', '.join(fields)}"
+    names = list(map(str, claim.options))
+    if sorted(names) != sorted(options):
         needed = ", ".join(options) or "no options"
-        yield f"options: {name} takes {needed}, not {', '.join(given) or 'none'}"
+        yield f"options: {name} takes {needed}, not {', '.join(names) or 'none'}"
     pair = kind in ("maps", "tables")
-    partners = [key for key in ("versus", "across") if key in claim]
-    if pair and len(partners) != 1:
-        yield f"statistic: {name} compares two; say with what: versus{' or across' * attention}"
-    if not pair and partners:
-        yield f"{partners[0]}: {name} is of one, not of two; minus gives a difference"
-    if pair and "minus" in claim:
+    others = [key for key in ("versus", "across") if key in given]
+    if pair and len(others) != 1:
+        keys = "versus or across" if attention else "versus"
+        yield f"statistic: {name} compares two; name the other with {keys}"
+    if not pair and others:
+        yield f"{others[0]}: {name} takes one, not two; minus gives a difference"
+    if pair and "minus" in given:
         yield f"minus: {name} compares two already; use versus"
-    if pair and "along" in claim:
+    if pair and "along" in given:
         yield f"along: {name} compares two; a trend is one of single panels"
-    two = isinstance(claim["threshold"], list)
-    if two != (claim["comparison"] == "within"):
+    two = len(claim.thresholds) == 2
+    if two != (claim.comparison == "within"):
         yield "threshold: two numbers for within, one for any other comparison"
-    elif two and claim["threshold"][0] > claim["threshold"][1]:
+    elif two and claim.thresholds[0] > claim.thresholds[1]:
         yield "threshold: the first must not be above the second"

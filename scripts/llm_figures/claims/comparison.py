@@ -1,4 +1,4 @@
-"""The claims of several models in one table."""
+"""Compare the claims of several models in one table."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from llm_figures.claims.definitions import COMPARISONS, SYMBOLS
 from llm_figures.core.markdown import one_line, table_row
 from llm_figures.core.numbers import at_most_three_decimals
 
-# What makes two rows the same claim, so that their verdicts may stand in one row.
+# Rows that agree in these are of the same claim; their verdicts share a row.
 KEY = ["figure", "claim"]
 NEEDED = {*KEY, "statement", "statistic", "comparison", "threshold", "value", "verdict"}
 
 
-def unusable_claims(table: pd.DataFrame) -> str | None:
-    """Why a model's claims cannot stand beside others; None if they can."""
+def find_claims_problem(table: pd.DataFrame) -> str | None:
+    """Why a model's claims cannot be compared with others; None if they can."""
     if lacking := sorted(NEEDED - set(table)):
         return f"has no column {', '.join(lacking)}"
     return None if len(table) else "is empty"
 
 
-def stacked_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """All rows, in the order of the models; `model` is the name under which it is compared."""
-    # Empty columns come without a type; only the others say what the stacked column holds.
+def stack_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all models, in their order; the column `model` holds the table's key."""
+    # empty columns have no type; the type of the stacked column follows from the others
     filled = [table.dropna(axis="columns", how="all") for table in tables.values()]
     whole = pd.concat([part.assign(model=name) for name, part in zip(tables, filled, strict=True)])
     columns = dict.fromkeys(column for table in tables.values() for column in table)
@@ -32,11 +32,12 @@ def stacked_claims(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
-def claims_table(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
-    """Markdown: counts per model, then one row per claim and one column per model.
+def render_claims_comparison(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
+    """Markdown: counts per model, then a table of one row per claim and one column per model.
 
-    claims: as from `stacked_claims`. A claim whose test differs between models is named below the
-    table; of statements that differ in words, the first model's is shown.
+    claims: as from `stack_claims`. left_out: a line for each model that is not compared. A claim
+    whose test differs between models is noted below the table; where its statement differs in
+    words, the first model's is shown.
     """
     models = list(claims["model"].unique())
     lines = ["# Claims across models", ""]
@@ -58,7 +59,7 @@ def claims_table(claims: pd.DataFrame, left_out: Sequence[str] = ()) -> str:
         if len(set(tests.values())) > 1:
             listed = "; ".join(f"{model}: {test}" for model, test in tests.items())
             notes.append(
-                f"- {one_line(f'{figure}, {claim}')} is tested differently: {one_line(listed)}"
+                f"- {one_line(f'{figure}, {claim}')} has different tests: {one_line(listed)}"
             )
     lines += ["", "✓ reproduced, ✗ not reproduced, – not applicable; with the statistic's value."]
     if any(_missing(claims, model) for model in models):
@@ -84,10 +85,10 @@ def _verdict(verdicts: pd.DataFrame, model: str) -> str:
 
 
 def _tests(verdicts: pd.DataFrame) -> dict[str, str]:
-    """Each model's test of one claim in one line, with the parts in which they differ.
+    """{model: its test of one claim in one line, with the keys in which the tests differ}.
 
-    verdicts: the claim's rows by model. A table made before `test` was a column says of its claims
-    only the statistic and the threshold.
+    verdicts: the claim's rows by model. Where a file of an earlier version has no column `test`,
+    only its statistic and threshold are compared.
     """
     rows = {model: verdicts.loc[[model]].iloc[0] for model in verdicts.index}
     parts = {

@@ -1,33 +1,32 @@
-"""Claims: what was published about a figure, each with a statistic, a comparison and a threshold.
+"""Verdicts, comparisons, and the names and options of the statistics that claims are made of.
 
-Read while the Snakefile is read, so nothing heavy is imported: the statistics themselves are in
-statistics.py, of which this module knows the names and options.
+The Snakefile imports this module, so it imports nothing heavy: the statistics themselves are
+functions of statistics.py.
 """
 
-import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from llm_figures.core.errors import UserError
 from llm_figures.core.numbers import as_given
 
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"
-# Beside the word: colour alone tells nothing to many readers and on paper.
+# Shown beside the word: colour alone says nothing to many readers, nor on paper.
 SYMBOLS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_APPLICABLE: "–"}
 COMPARISONS = {">=": "≥", "<=": "≤", ">": ">", "<": "<", "within": "within"}
 
-# name: (of what, its options, what it is). Kinds: "map" is one attention map, "maps" a pair of
-# them; "table" is a region of a layer × column table, "tables" a pair of them.
+# {name: (kind, options, description)}. A statistic of the kind "map" takes one attention map, of
+# "maps" a pair; "table" takes a region of a layer × column table, "tables" a pair.
 STATISTICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "first_cell": ("map", (), "weight of the first token on itself"),
     "sink_strength": ("map", (), "F: mean weight on the first token over the later rows"),
     "sink_lead": ("map", (), "F minus the mean weight of the strongest other column"),
     "first_column_trend": ("map", (), "Spearman correlation of the first column with the row"),
     "first_column_spread": ("map", (), "standard deviation of the first column's later rows"),
-    "first_column_excess": ("map", (), "F minus what the uniform causal map has there"),
+    "first_column_excess": ("map", (), "F minus that of the uniform causal map"),
     "column_trend": ("map", (), "Spearman correlation of a column's mean weight with its position"),
     "diagonal": ("map", (), "mean weight of later tokens on themselves"),
     "diagonal_trend": ("map", (), "Spearman correlation of the diagonal with the row"),
-    "diagonal_excess": ("map", (), "diagonal minus what the uniform causal map has there"),
+    "diagonal_excess": ("map", (), "diagonal minus that of the uniform causal map"),
     "diagonal_contrast": ("map", (), "diagonal minus the other cells right of the first column"),
     "distance_to_uniform": ("map", (), "D: mean |A − U| over the lower triangle"),
     "median": ("map", (), "median weight of all cells"),
@@ -68,31 +67,8 @@ STATISTICS: dict[str, tuple[str, tuple[str, ...], str]] = {
 }  # fmt: skip
 
 
-def guarded(claims: Sequence[Mapping], patterns: Sequence[str]) -> list[str]:
-    """ "figure/claim" of the claims that `claims.fail_on` names: an id, or figure/id, with * and ?.
-
-    Raises:
-        UserError: a pattern that names no claim.
-    """
-    found: list[str] = []
-    for pattern in patterns:
-        named = [
-            name
-            for claim in claims
-            for name in [f"{claim['figure']}/{claim['id']}"]
-            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(claim["id"], pattern)
-        ]
-        if not named:
-            raise UserError(
-                f"config: claims.fail_on: {pattern!r} names no claim; give an id of "
-                "config/claims.yaml, or figure/id; * stands for anything"
-            )
-        found += [name for name in named if name not in found]
-    return found
-
-
-def threshold_text(comparison: str, threshold: float, high: float | None) -> str:
-    """≥ 0.9, or 13 to 17: as the claim says it, not rounded."""
+def format_threshold(comparison: str, threshold: float, high: float | None) -> str:
+    """≥ 0.9, or 13 to 17: the threshold as the claim gives it, not rounded."""
     if comparison == "within":
         return f"{as_given(threshold)} to {as_given(high)}"
     return f"{COMPARISONS[comparison]} {as_given(threshold)}"
@@ -113,7 +89,7 @@ def holds(value: float, comparison: str, threshold: Sequence[float]) -> bool:
 
 
 def worst(values: Sequence[float], comparison: str, threshold: Sequence[float]) -> float:
-    """The value that is closest to failing, or fails the most: a claim is about all of them."""
+    """The value that is closest to failing, or fails the most; a claim must hold for all."""
     match comparison:
         case ">=" | ">":
             return min(values)
@@ -122,13 +98,8 @@ def worst(values: Sequence[float], comparison: str, threshold: Sequence[float]) 
     return max(values, key=lambda value: abs(value - sum(threshold) / 2))
 
 
-def thresholds(claim: Mapping) -> tuple[float, ...]:
-    """The threshold as a tuple: one number, or the two ends of `within`."""
-    threshold = claim["threshold"]
-    return tuple(threshold) if isinstance(threshold, list) else (threshold,)
-
-
-def listed(claim: Mapping, key: str) -> list:
-    """What a key of a claim, or of a part of it, names: one or several; nothing without it."""
-    value = claim.get(key, [])
-    return list(value) if isinstance(value, list) else [value]
+def as_tuple(value: Any) -> tuple:
+    """One value or several as a tuple; None, a key that is left out, gives an empty one."""
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)

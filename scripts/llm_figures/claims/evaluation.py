@@ -1,4 +1,4 @@
-"""A claim evaluated on the numbers behind a figure: value, spread and verdict."""
+"""Evaluate a claim on the numbers behind a figure: value, spread and verdict."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,15 +8,9 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.attention.maps import BinnedMap
-from llm_figures.claims import statistics as claim_statistics
-from llm_figures.claims.definitions import (
-    NOT_APPLICABLE,
-    NOT_REPRODUCED,
-    REPRODUCED,
-    holds,
-    thresholds,
-    worst,
-)
+from llm_figures.claims import statistics
+from llm_figures.claims.claim import FigureClaim
+from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims.statistics import BINNED, NotApplicableError
 
 COLUMNS = {
@@ -44,13 +38,18 @@ COLUMNS = {
 }
 
 
+# A claim's values, each with what it was measured on: the input, a pair of inputs, or None where it
+# rests on all of the data.
+Measured = Sequence[tuple[object, float]]
+
+
 @dataclass(frozen=True)
 class Spread:
-    """The claim on parts or resamples of the data.
+    """A claim's values on parts or resamples of the data.
 
-    values: the claim's worst value in each unit, NaN where it cannot be evaluated.
-    what: what low and high span. percentiles: they are the 2.5th and 97.5th of `values`, else the
-        smallest and the largest.
+    values: the worst value in each part, NaN where the claim cannot be evaluated.
+    what: what low and high span, in words. percentiles: they are the 2.5th and 97.5th percentile
+        of `values`; else the smallest and the largest.
     """
 
     values: Sequence[float]
@@ -58,13 +57,14 @@ class Spread:
     percentiles: bool = False
 
 
-def claim_statistic(claim: Mapping) -> Callable[..., float]:
-    """The claim's statistic of one map or region, or two.
+def bind_statistic(claim: FigureClaim) -> Callable[..., float]:
+    """The claim's statistic, with its options, as a function of one map or region, or of two.
 
-    It raises NotApplicableError on a binned map that does not tell its value exactly.
+    The function raises NotApplicableError on a binned map from which its value does not follow
+    exactly.
     """
-    name = claim["statistic"]
-    function = getattr(claim_statistics, name)
+    name = claim.statistic
+    function = getattr(statistics, name)
 
     def statistic(*numbers):
         if binned := [map_ for map_ in numbers if isinstance(map_, BinnedMap)]:
@@ -74,106 +74,100 @@ def claim_statistic(claim: Mapping) -> Callable[..., float]:
                 f"a text of {binned[0].tokens:,} tokens is shown in {len(binned[0].counts)} bins; "
                 f"{name} needs its single cells"
             )
-        return function(*numbers, **claim["options"])
+        return function(*numbers, **claim.options)
 
     return statistic
 
 
-def worst_of(claim: Mapping, measured: Sequence[tuple[object, float]]) -> float:
-    """The value that speaks for all of them; NaN where one of them is."""
-    if not np.isfinite([value for _, value in measured]).all():
-        return float("nan")
-    return worst([value for _, value in measured], claim["comparison"], thresholds(claim))
+def pick_worst(claim: FigureClaim, measured: Measured) -> float:
+    """The worst of the claim's values; NaN where one of them is."""
+    values = [value for _, value in measured]
+    return claim.worst(values) if np.isfinite(values).all() else float("nan")
 
 
-def claim_value(claim: Mapping, measured: Sequence[tuple[object, float]]) -> float:
-    """`worst_of`, where that is a number.
+def pick_value(claim: FigureClaim, measured: Measured) -> float:
+    """The worst of the claim's values.
 
     Raises:
-        NotApplicableError: it is none.
+        NotApplicableError: one of them is not a number.
     """
-    value = worst_of(claim, measured)
+    value = pick_worst(claim, measured)
     if not np.isfinite(value):
         raise NotApplicableError("the statistic is not a number here")
     return value
 
 
-def attempt(claim: Mapping, measure: Callable, *data) -> float:
-    """The claim's value on some data, NaN where it does not apply."""
+def attempt(claim: FigureClaim, measure: Callable[..., Measured], *data) -> float:
+    """The worst value of `measure(claim, *data)`; NaN where the claim is not applicable."""
     try:
-        return worst_of(claim, measure(claim, *data))
+        return pick_worst(claim, measure(claim, *data))
     except NotApplicableError:
         return float("nan")
 
 
 def assess(
     model: str,
-    claim: Mapping,
-    measure: Callable[[], Sequence[tuple[object, float]]],
+    claim: FigureClaim,
+    measure: Callable[[], Measured],
     spread: Callable[[], Spread | None] = lambda: None,
     heads: Callable[[], Sequence[float]] = lambda: (),
 ) -> dict:
     """One row of claims.parquet (see `COLUMNS`).
 
-    measure: the claim's values on the figure as drawn; raises NotApplicableError.
-    spread, heads: the same on units of the data, and on every head by itself.
+    measure: returns the claim's values on the figure as drawn, or raises NotApplicableError.
+    spread, heads: return its values on parts of the data, and on every head by itself.
     """
-    limits = thresholds(claim)
+    limits = claim.thresholds
     row = {
         "model": model,
-        **{key: claim[key] for key in ("figure", "statement", "source", "statistic", "comparison")},
-        "claim": claim["id"],
-        "note": claim.get("note"),
+        **{key: getattr(claim, key) for key in ("figure", "statement", "source", "note")},
+        "claim": claim.id,
+        "statistic": claim.statistic,
+        "comparison": claim.comparison,
         "threshold": limits[0],
         "threshold_high": limits[1] if len(limits) == 2 else None,
         "test": _test(claim),
     }
     try:
-        value = claim_value(claim, measure())
+        value = pick_value(claim, measure())
     except NotApplicableError as reason:
         return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
-    told: dict = {"value": value}
-    if (found := spread()) is not None and (values := _finite(found.values)):
-        told |= _described(claim, found, values)
-    true = holds(value, claim["comparison"], limits)
-    if claim["certain"]:
-        if "low" not in told:
+    values = {"value": value, **_describe_spread(claim, spread())}
+    true = claim.holds(value)
+    if claim.certain:
+        if "low" not in values:
             reason = "the claim is about an interval, which these data do not give"
             return row | {"verdict": NOT_APPLICABLE, "reason": reason}
-        ends = (told["low"], told["high"])
-        true = all(holds(end, claim["comparison"], limits) for end in ends)
-    row |= told
+        true = claim.holds(values["low"]) and claim.holds(values["high"])
     if each := _finite(heads()):
-        row["heads"] = len(each)
-        row["held_heads"] = sum(holds(v, claim["comparison"], limits) for v in each)
-    return row | {"verdict": REPRODUCED if true else NOT_REPRODUCED}
+        values |= {"heads": len(each), "held_heads": sum(map(claim.holds, each))}
+    return row | values | {"verdict": REPRODUCED if true else NOT_REPRODUCED}
 
 
-def _test(claim: Mapping) -> str:
-    """Everything that the verdict depends on but the numbers, as JSON: equal tests, equal texts."""
-    told = ("figure", "id", "statement", "source", "note")
-    tested = {key: value for key, value in claim.items() if key not in told}
+def _test(claim: FigureClaim) -> str:
+    """All that the verdict depends on, except the numbers, as JSON; equal for equal tests."""
+    words = {"figures", "id", "statement", "source", "note"}
+    tested = {key: value for key, value in claim.plain().items() if key not in words}
     return json.dumps(tested, sort_keys=True, ensure_ascii=False)
 
 
-def _described(claim: Mapping, spread: Spread, values: list[float]) -> dict:
-    limits = thresholds(claim)
-    row = {
-        "units": len(values),
-        "held": sum(holds(value, claim["comparison"], limits) for value in values),
-    }
-    if len(values) > 1:
-        ends = (
-            np.percentile(values, [2.5, 97.5]) if spread.percentiles else (min(values), max(values))
-        )
-        row |= {"low": float(ends[0]), "high": float(ends[1]), "spread": spread.what}
-    return row
+def _describe_spread(claim: FigureClaim, spread: Spread | None) -> dict:
+    values = _finite(spread.values) if spread else []
+    if not values:
+        return {}
+    row = {"units": len(values), "held": sum(map(claim.holds, values))}
+    if len(values) == 1:
+        return row
+    low, high = min(values), max(values)
+    if spread.percentiles:
+        low, high = map(float, np.percentile(values, [2.5, 97.5]))
+    return row | {"low": low, "high": high, "spread": spread.what}
 
 
 def _finite(values: Iterable[float]) -> list[float]:
     return [float(value) for value in values if np.isfinite(value)]
 
 
-def claim_rows(rows: Sequence[Mapping]) -> pd.DataFrame:
-    """Rows of `assess` as the frame of claims.parquet."""
+def build_claims_table(rows: Sequence[Mapping]) -> pd.DataFrame:
+    """Rows of `assess` as the table of claims.parquet."""
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)

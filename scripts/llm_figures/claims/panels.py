@@ -1,20 +1,23 @@
-"""Claims about an attention figure's panels, each of which is one map."""
+"""Measure claims on the panels of an attention figure, each of which is one map."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from llm_figures.attention.maps import BinnedMap
-from llm_figures.claims.definitions import listed
-from llm_figures.claims.evaluation import Spread, claim_statistic, worst_of
+from llm_figures.attention.options import AttentionScoring
+from llm_figures.attention.scores import Intervened, States, compute_panel_maps
+from llm_figures.claims.claim import FigureClaim, Partner
+from llm_figures.claims.definitions import as_tuple
+from llm_figures.claims.evaluation import Measured, Spread, bind_statistic, pick_worst
 from llm_figures.claims.statistics import NotApplicableError, difference, spearman
 
 
 class Panel(NamedTuple):
-    """What tells a panel of an attention figure from its neighbours."""
+    """What distinguishes a panel of an attention figure from the others."""
 
     input: int
     component: str
@@ -25,83 +28,96 @@ class Panel(NamedTuple):
 Maps = Mapping[Panel, np.ndarray | BinnedMap]
 
 
-def maps_of(cells: pd.DataFrame) -> dict[Panel, np.ndarray | BinnedMap]:
-    """The maps of an attention figure's tidy cells: [tokens, tokens], or binned."""
+def read_maps(cells: pd.DataFrame) -> dict[Panel, np.ndarray | BinnedMap]:
+    """The maps of an attention figure's tidy cells: arrays [query, key], or binned."""
     keys = ["input", "component", "operation", "epsilon"]
-    found = {}
+    maps = {}
     for (index, component, operation, epsilon), panel in cells.groupby(keys, dropna=False):
         grid = panel.pivot(index="query_position", columns="key_position", values="weight")
         key = Panel(int(index), component, operation, None if pd.isna(epsilon) else epsilon)
-        found[key] = grid.to_numpy()
+        maps[key] = grid.to_numpy()
         if "query_count" in panel and panel["query_count"].max() > 1:
             counts = panel.groupby("query_position")["query_count"].first()
-            found[key] = BinnedMap(found[key], counts.to_numpy())
-    return found
+            maps[key] = BinnedMap(maps[key], counts.to_numpy())
+    return maps
 
 
-def measure_maps(claim: Mapping, maps: Maps) -> list[tuple[object, float]]:
+def compute_maps(
+    options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
+) -> dict[Panel, np.ndarray | BinnedMap]:
+    """The maps of a figure with these options, from stored states; see `compute_panel_maps`."""
+    return {
+        Panel(text, intervention.component, intervention.operation, intervention.epsilon): weights
+        for _, _, text, intervention, weights in compute_panel_maps(options, clean, intervened)
+    }
+
+
+def measure_maps(claim: FigureClaim, maps: Maps) -> Measured:
     """The claim's statistic on every panel, or group of panels, that it is about.
 
-    Each value comes with its unit: the input, a pair of inputs, or None where a value rests on all
-    inputs together.
+    Each value comes with what it was measured on: the input, a pair of inputs, or None where a
+    value rests on all inputs together.
 
     Raises:
         NotApplicableError: the figure does not show what the claim is about.
     """
-    of = {**claim["published"], **claim.get("panels", {})}
-    chosen = _chosen(of, maps)
-    statistic = claim_statistic(claim)
-    if "across" in claim:
-        return _across(claim["across"], chosen, maps, statistic)
-    if "versus" in claim:
-        partner = claim["versus"]
-        return [(p.input, statistic(maps[p], maps[_partner(p, partner, maps)])) for p in chosen]
-    if "minus" in claim:
+    fields = {**claim.published.plain(), **(claim.panels.plain() if claim.panels else {})}
+    chosen = _choose_panels(fields, maps)
+    statistic = bind_statistic(claim)
+    if claim.across:
+        return _across(claim.across, chosen, maps, statistic)
+    if claim.versus:
+        return [
+            (panel.input, statistic(maps[panel], maps[_find_partner(panel, claim.versus, maps)]))
+            for panel in chosen
+        ]
+    if claim.minus:
         values = [
-            (p.input, difference(statistic(maps[p]), statistic(maps[_partner(p, partner, maps)])))
-            for p in chosen
-            for partner in listed(claim, "minus")
+            (
+                panel.input,
+                difference(
+                    statistic(maps[panel]), statistic(maps[_find_partner(panel, partner, maps)])
+                ),
+            )
+            for panel in chosen
+            for partner in as_tuple(claim.minus)
         ]
     else:
-        values = [(p.input, statistic(maps[p])) for p in chosen]
-    if "along" in claim:
-        return _along(claim["along"], chosen, [value for _, value in values])
+        values = [(panel.input, statistic(maps[panel])) for panel in chosen]
+    if claim.along:
+        return _along(claim.along, chosen, [value for _, value in values])
     return values
 
 
-def _chosen(of: Mapping, maps: Maps) -> list[Panel]:
+def _choose_panels(fields: Mapping, maps: Maps) -> list[Panel]:
+    """The panels with one of the wanted values, a list or a single one, in every field."""
     chosen = list(maps)
-    for key, wanted in of.items():
-        for value in wanted if isinstance(wanted, list) else [wanted]:
+    for key, wanted in fields.items():
+        values = wanted if isinstance(wanted, list) else [wanted]
+        for value in values:
             if not any(_same(getattr(panel, key), value) for panel in maps):
                 raise NotApplicableError(f"the figure has no panel of {key} {value}")
         chosen = [
-            panel
-            for panel in chosen
-            if any(
-                _same(getattr(panel, key), value)
-                for value in (wanted if isinstance(wanted, list) else [wanted])
-            )
+            panel for panel in chosen if any(_same(getattr(panel, key), value) for value in values)
         ]
     if not chosen:
-        raise NotApplicableError(f"the figure has no panel of {_listed(of)}")
+        raise NotApplicableError(f"the figure has no panel of {_listed(fields)}")
     return chosen
 
 
-def _partner(panel: Panel, fields: Mapping, maps: Maps) -> Panel:
+def _find_partner(panel: Panel, partner: Partner, maps: Maps) -> Panel:
+    """The panel that differs from `panel` in the partner's fields."""
+    wanted = panel._replace(**partner.plain())
     for other in maps:
-        if all(
-            _same(getattr(other, key), fields.get(key, getattr(panel, key)))
-            for key in Panel._fields
-        ):
+        if all(_same(*pair) for pair in zip(other, wanted, strict=True)):
             return other
-    raise NotApplicableError(f"the figure has no panel of {_listed(fields)} to compare with")
+    raise NotApplicableError(
+        f"the figure has no panel of {_listed(partner.plain())} to compare with"
+    )
 
 
-def _across(
-    key: str, chosen: list[Panel], maps: Maps, statistic: Callable
-) -> list[tuple[object, float]]:
-    """Every two panels that differ in `key` alone."""
+def _across(key: str, chosen: list[Panel], maps: Maps, statistic: Callable) -> Measured:
+    """The statistic of every two panels that differ in `key` alone."""
     pairs = [
         (one, other)
         for one, other in itertools.combinations(chosen, 2)
@@ -118,7 +134,7 @@ def _across(
     ]
 
 
-def _along(key: str, chosen: list[Panel], values: list[float]) -> list[tuple[object, float]]:
+def _along(key: str, chosen: list[Panel], values: list[float]) -> Measured:
     """Rank correlation of the statistic with `key`, over panels that differ in it alone."""
     groups: dict[Panel, list[tuple[float, float]]] = {}
     for panel, value in zip(chosen, values, strict=True):
@@ -142,8 +158,8 @@ def _listed(fields: Mapping) -> str:
     return ", ".join(f"{key} {value}" for key, value in fields.items())
 
 
-def spread_over_inputs(claim: Mapping, maps: Maps) -> Spread | None:
-    """The claim in every input, or pair of inputs, by itself; None where it takes all at once."""
+def measure_spread(claim: FigureClaim, maps: Maps) -> Spread | None:
+    """The claim's values in every input, or pair of inputs; None where it takes all at once."""
     try:
         measured = measure_maps(claim, maps)
     except NotApplicableError:
@@ -154,5 +170,5 @@ def spread_over_inputs(claim: Mapping, maps: Maps) -> Spread | None:
             return None
         units.setdefault(unit, []).append((unit, value))
     pairs = "pairs of " if any(isinstance(unit, tuple) for unit in units) else ""
-    values = [worst_of(claim, members) for members in units.values()]
+    values = [pick_worst(claim, members) for members in units.values()]
     return Spread(values, f"range over {len(units)} {pairs}inputs")

@@ -1,21 +1,22 @@
-"""Claims about the probe figure, with bootstrap resamples of the questions."""
+"""Evaluate claims about the probe figure, with bootstrap resamples of the questions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from llm_figures.claims.definitions import listed
-from llm_figures.claims.evaluation import Spread, assess, attempt, claim_rows
-from llm_figures.claims.regions import Table, measure_table, table_of
+from llm_figures.claims.claim import FigureClaim
+from llm_figures.claims.definitions import as_tuple
+from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
+from llm_figures.claims.regions import Table, build_table, measure_table
 from llm_figures.probe.classification_metrics import compute_auc, draw_resamples
 
 DRAWS = 500
 
 
-def probe_claims(
+def check_probe_claims(
     model: str,
-    claims: Sequence[Mapping],
+    claims: Sequence[FigureClaim],
     scores: pd.DataFrame,
     predictions: pd.DataFrame,
     answers: pd.DataFrame,
@@ -26,34 +27,34 @@ def probe_claims(
     scores: tidy scores. predictions: the probes' scores of single answers, as from
     `fitting.probe_cell`. answers: question_id, split_group, correct of the valid answers.
 
-    The spread is that over `DRAWS` bootstrap resamples of the questions that were tested, the same
-    for all cells, so that a comparison of two cells is paired. The probes are not fitted again: it
-    is the uncertainty of the test, not of the training.
+    The spread is that over `DRAWS` bootstrap resamples of the test questions, the same for all
+    cells, so that a comparison of two cells is paired. The probes are not fitted again: it is the
+    uncertainty of the test set, not of the training.
     """
-    tables = score_tables(scores)
-    controls = {region.get("control", "none") for claim in claims for region in _regions(claim)}
+    tables = build_score_tables(scores)
+    controls = {control for claim in claims for control in _controls(claim)}
     drawn = bootstrap_tables(
         predictions[predictions["control"].isin(controls)], answers, tables["none"], seed
     )
     what = f"95% of {DRAWS} bootstrap resamples of the questions"
 
-    def row(claim: Mapping) -> dict:
+    def row(claim: FigureClaim) -> dict:
         def spread() -> Spread | None:
-            if any(region.get("control", "none") not in drawn[0] for region in _regions(claim)):
+            if any(control not in drawn[0] for control in _controls(claim)):
                 return None
             values = [attempt(claim, measure_table, draw) for draw in drawn]
             return Spread(values, what, percentiles=True)
 
         return assess(model, claim, lambda: measure_table(claim, tables), spread)
 
-    return claim_rows([row(claim) for claim in claims])
+    return build_claims_table([row(claim) for claim in claims])
 
 
-def score_tables(scores: pd.DataFrame) -> dict[str, Table]:
+def build_score_tables(scores: pd.DataFrame) -> dict[str, Table]:
     """{control: table of AUCs with their intervals}; "none" is the probe itself."""
     shown = scores[scores["metric"] == "auc"].rename(columns={"mean": "value"})
     return {
-        str(control): table_of(part, "token", "value", intervals=True)
+        str(control): build_table(part, "token", "value", intervals=True)
         for control, part in shown.groupby("control", sort=False)
     }
 
@@ -61,10 +62,10 @@ def score_tables(scores: pd.DataFrame) -> dict[str, Table]:
 def bootstrap_tables(
     predictions: pd.DataFrame, answers: pd.DataFrame, like: Table, seed: int, draws: int = DRAWS
 ) -> list[dict[str, Table]]:
-    """For every resample the tables of the controls that have predictions of their own.
+    """For every resample {control: table of AUCs}, of the controls with predictions of their own.
 
-    A cell's AUC is the mean over folds of the fold's AUC, as in the scores; a fold that a resample
-    leaves without one of the classes does not count.
+    like: the table whose layers and columns they have. A cell's AUC is the mean over folds of the
+    fold's AUC, as in the scores; a fold without one of the classes in a resample does not count.
     """
     answers = answers.sort_values("question_id")
     questions = answers["question_id"].to_numpy()
@@ -73,27 +74,33 @@ def bootstrap_tables(
     shape = (draws, len(like.layers), len(like.columns))
     layers = {layer: index for index, layer in enumerate(like.layers)}
     columns = {column: index for index, column in enumerate(like.columns)}
-    found: dict[str, np.ndarray] = {}
+    grids: dict[str, np.ndarray] = {}
     cells = predictions.groupby(["control", "layer", "token"], observed=True)
     for (control, layer, token), cell in cells:
         folds = []
         for _, fold in cell.groupby(["repeat", "fold"]):
             at = np.searchsorted(questions, fold["question_id"].to_numpy())
             folds.append(compute_auc(wrong[at], fold["score"].to_numpy(), weights[:, at]))
-        grid = found.setdefault(str(control), np.full(shape, np.nan))
+        grid = grids.setdefault(str(control), np.full(shape, np.nan))
         grid[:, layers[layer], columns[str(token)]] = _mean(np.stack(folds))
     return [
-        {control: Table(like.columns, like.layers, grid[draw]) for control, grid in found.items()}
+        {control: Table(like.columns, like.layers, grid[draw]) for control, grid in grids.items()}
         for draw in range(draws)
     ]
 
 
 def _mean(folds: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is a number, NaN where nothing is."""
+    """Mean over the first axis, without NaN; NaN where all are."""
     counted = np.isfinite(folds).sum(axis=0)
     with np.errstate(invalid="ignore"):
         return np.nansum(folds, axis=0) / counted
 
 
-def _regions(claim: Mapping) -> list[Mapping]:
-    return [*(listed(claim, "cells") or [{}]), *listed(claim, "minus"), *listed(claim, "versus")]
+def _controls(claim: FigureClaim) -> Iterator[str]:
+    """The controls whose tables a claim reads; "none" is the probe itself."""
+    for region in (
+        *(as_tuple(claim.cells) or (None,)),
+        *as_tuple(claim.minus),
+        *as_tuple(claim.versus),
+    ):
+        yield (region and region.control) or "none"

@@ -1,4 +1,4 @@
-"""Claims about regions of a table, layer × column: the probe figure and the module map."""
+"""Measure claims on regions of a layer × column table: the probe figure and the module map."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
-from llm_figures.claims.definitions import listed
-from llm_figures.claims.evaluation import claim_statistic
-from llm_figures.claims.statistics import NotApplicableError, Region, difference
+from llm_figures.claims.claim import FigureClaim, PublishedTable, Region
+from llm_figures.claims.definitions import as_tuple
+from llm_figures.claims.evaluation import Measured, bind_statistic
+from llm_figures.claims.statistics import Cells, NotApplicableError, difference
 
 
 @dataclass(frozen=True)
@@ -25,31 +26,30 @@ class Table:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
 
-    def region(self, cells: Mapping, published: Mapping) -> Region:
-        """The cells that a claim names.
+    def select(self, cells: Region, published: PublishedTable) -> Cells:
+        """The cells of the region that a claim names; all of them where it names none.
 
-        cells: `columns`, names or patterns such as exact_answer_*; `layers`, the first and last;
-            all of them by default.
-        published: `layers`, how many the published figure had; layers are then its layers, and a
-            layer of ours belongs to that of the same relative depth. Else they are the model's own.
-            `columns`, see `names`.
+        published: what the published figure was. With its number of layers, the claim's layers are
+            those of the published figure, and a layer of ours stands for the published layer of
+            the same relative depth; without it, they are the model's own. For its columns see
+            `select_columns`.
 
         Raises:
             NotApplicableError: no such column, no such layer.
         """
-        count = published.get("layers")
+        count = published.layers
         depth = np.linspace(0, 1, len(self.layers))
         rows = depth * (count - 1) if count else np.array(self.layers, dtype=float)
-        first, last = cells.get("layers", (-np.inf, np.inf))
+        first, last = cells.layers or (-np.inf, np.inf)
         inside = np.flatnonzero((rows >= first - 0.5) & (rows < last + 0.5))
         if not len(inside):
             of = f" of {count}" if count else ""
             raise NotApplicableError(
                 f"none of the figure's {len(self.layers)} layers lies in {first} to {last}{of}"
             )
-        names = self.names(cells, published)
+        names = self.select_columns(cells, published)
         at = np.ix_(inside, [list(self.columns).index(name) for name in names])
-        return Region(
+        return Cells(
             self.values[at],
             rows[inside],
             depth[inside],
@@ -57,72 +57,77 @@ class Table:
             None if self.high is None else self.high[at],
         )
 
-    def names(self, cells: Mapping, published: Mapping) -> list[str]:
-        """The columns that `cells` names, one by one.
+    def select_columns(self, cells: Region, published: PublishedTable) -> list[str]:
+        """The columns that a region names, each once; all of them where it names none.
 
-        published: `columns`, those of the published figure. Patterns stand for them, whatever
-            columns ours has; else for our own.
+        Patterns such as exact_answer_* stand for columns of the published figure where these are
+        known, whatever columns ours has; else for our own.
 
         Raises:
             NotApplicableError: no such column.
         """
-        if "columns" not in cells:
-            return list(self.columns)
         names: list[str] = []
-        for pattern in listed(cells, "columns"):
-            known = published.get("columns", self.columns)
-            found = [name for name in known if fnmatchcase(name, pattern)]
-            for name in found or [pattern]:
+        for pattern in as_tuple(cells.columns):
+            known = published.columns or self.columns
+            matching = [name for name in known if fnmatchcase(name, pattern)] or [pattern]
+            for name in matching:
                 if name not in self.columns:
                     raise NotApplicableError(f"the figure has no column {name}")
-            names += [name for name in found or [pattern] if name not in names]
-        return names
+            names += [name for name in matching if name not in names]
+        return names or list(self.columns)
 
 
-def measure_table(claim: Mapping, tables: Mapping[str, Table]) -> list[tuple[object, float]]:
-    """The claim's statistic on every region that it is about, as from `measure_maps`.
+def measure_table(claim: FigureClaim, tables: Mapping[str, Table]) -> Measured:
+    """The claim's statistic on every region that it is about, each value with None.
 
     tables: by control; "none" is the figure's own.
+
+    Raises:
+        NotApplicableError: the figure does not show what the claim is about.
     """
-    statistic = claim_statistic(claim)
-    values: list[tuple[object, float]] = []
-    for region in listed(claim, "cells") or [{}]:
-        values += [(None, value) for value in _table_values(claim, region, tables, statistic)]
-    return values
+    return [
+        (None, value)
+        for region in as_tuple(claim.cells) or (Region(),)
+        for value in _measure_region(claim, region, tables)
+    ]
 
 
-def _table_values(claim: Mapping, region: Mapping, tables, statistic) -> Iterable[float]:
-    published = claim["published"]
-    table = _table(tables, region)
-    partners = [*listed(claim, "versus"), *listed(claim, "minus")]
-    regions: list[Mapping] = [region]
-    if claim.get("each") == "column":
-        regions = [{**region, "columns": name} for name in table.names(region, published)]
+def _measure_region(
+    claim: FigureClaim, region: Region, tables: Mapping[str, Table]
+) -> Iterable[float]:
+    statistic, published = bind_statistic(claim), claim.published
+    table = _find_table(tables, region)
+    partners = [*as_tuple(claim.versus), *as_tuple(claim.minus)]
+    regions = [region]
+    if claim.each == "column":
+        names = table.select_columns(region, published)
+        regions = [region.changed(columns=name) for name in names]
     for part in regions:
-        here = table.region(part, published)
+        here = table.select(part, published)
         if not partners:
             yield statistic(here)
         for partner in partners:
-            other = {**part, **partner}
-            there = _table(tables, other).region(other, published)
-            if "versus" in claim:
+            # what the partner leaves out is that of the region
+            other = part.changed(**{key: value for key, value in partner if value is not None})
+            there = _find_table(tables, other).select(other, published)
+            if claim.versus:
                 yield statistic(here, there)
             else:
                 yield difference(statistic(here), statistic(there))
 
 
-def _table(tables: Mapping[str, Table], region: Mapping) -> Table:
-    control = region.get("control", "none")
+def _find_table(tables: Mapping[str, Table], region: Region) -> Table:
+    control = region.control or "none"
     if control not in tables:
         raise NotApplicableError(f"the scores have no control {control}")
     return tables[control]
 
 
-def colour_positions(values: np.ndarray) -> np.ndarray:
-    """Places on the colour scale of the module map: 0 is its blue end, 1 its orange end.
+def place_on_colours(values: np.ndarray) -> np.ndarray:
+    """Positions on the module map's colour scale: 0 is its blue end, 1 its orange end.
 
     The scale runs from the 2nd to the 98th percentile of the figure's cells, as it is drawn by
-    default; what lies beyond has the colour of the end.
+    default; values beyond an end have that end's colour.
     """
     low, high = np.nanpercentile(values, [2, 98])
     if not high > low:
@@ -130,8 +135,8 @@ def colour_positions(values: np.ndarray) -> np.ndarray:
     return np.clip((values - low) / (high - low), 0, 1)
 
 
-def table_of(scores: pd.DataFrame, column: str, value: str, intervals: bool = False) -> Table:
-    """A tidy frame of layer × column as a table; columns in order of appearance."""
+def build_table(scores: pd.DataFrame, column: str, value: str, intervals: bool = False) -> Table:
+    """A table from tidy scores of layer × `column`, its columns in order of appearance."""
     order = list(dict.fromkeys(scores[column].astype(str)))
 
     def grid(name: str) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""The statistics of claims: named functions of one attention map, of a table, or of two.
+"""The statistics of claims: functions of one attention map, of cells of a table, or of two.
 
-An attention map is an array [tokens (query), tokens (key)], rows summing to one over the causal
-lower triangle. A table's `Region` holds cells layer × column.
+Claims name them; `definitions.STATISTICS` says what each is. An attention map is an array [query,
+key], its rows summing to one over the causal lower triangle. `Cells` are those of a table, layer ×
+column.
 """
 
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from llm_figures.attention.maps import sink_strength as _sink_strength
 
 
 class NotApplicableError(Exception):
-    """A claim that cannot be evaluated on this figure, and why."""
+    """A claim cannot be evaluated on this figure; the message says why."""
 
 
-# Values this close, in parts of the largest, are one: sums of the same numbers in another order.
+# Values closer than this, relative to the larger, are equal: sums of the same numbers in another
+# order.
 ROUNDING = 1e-12
 
 
 def difference(a: float, b: float) -> float:
-    """a − b, and 0 where they differ by rounding alone."""
+    """a − b; 0 where they differ by rounding alone."""
     return a - b if abs(a - b) > ROUNDING * max(abs(a), abs(b)) else 0.0
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation, ties sharing their mean rank; 0 where one of them does not vary."""
+    """Rank correlation, ties sharing their mean rank; 0 where one side does not vary."""
     return _pearson(_ranks(a), _ranks(b), constant=0.0)
 
 
@@ -37,7 +39,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     distinct = np.empty(len(values), dtype=int)
     distinct[order] = (rising > ROUNDING * np.abs(values).max()).cumsum()
     counts = np.bincount(distinct)
-    # scipy's rankdata does the same, but scipy.stats takes longer to import than a job to run
+    # scipy.stats.rankdata does the same, but its import takes longer than the whole job
     return (counts.cumsum() - (counts - 1) / 2)[distinct]
 
 
@@ -47,7 +49,7 @@ def _pearson(a: np.ndarray, b: np.ndarray, constant: float = np.nan) -> float:
     return float(a @ b / size) if size > 0 else constant
 
 
-# One attention map.
+# Statistics of one attention map.
 
 
 def first_cell(weights):
@@ -55,12 +57,12 @@ def first_cell(weights):
 
 
 def sink_strength(weights):
-    """F; the first row is left out, whose weight is 1 by causality."""
+    """F; without the first row, whose weight is 1 by causality."""
     return float(_sink_strength(weights))
 
 
 def sink_lead(weights):
-    """F minus the largest mean weight of another column, over the rows that can see it."""
+    """F minus the largest mean weight of another column over the later rows that see it."""
     return sink_strength(weights) - float(_column_means(weights)[1:].max())
 
 
@@ -108,12 +110,12 @@ def median(weights):
 
 
 def mean(weights):
-    """1 / tokens whatever the map, since every row sums to one."""
+    """1 / tokens for every map, since rows sum to one."""
     return float(weights.mean())
 
 
 def visible_mean(weights):
-    """2 / (tokens + 1) whatever a causal map; masked cells have no weight to speak of."""
+    """2 / (tokens + 1) for every causal map; masked cells do not count."""
     return float(weights[np.tril_indices(len(weights), m=weights.shape[1])].mean())
 
 
@@ -144,10 +146,10 @@ def share_elsewhere(weights, above):
 
 
 def corner_share(weights, warm):
-    """A row's weights always sum to one, so where the *mass* lies says nothing; cells do.
+    """Share of the warm cells, not of the weight: rows sum to one wherever the weight lies.
 
-    Upper left quarter: rows and columns of the first half, rounded up. The first cell of a causal
-    map is always warm, so there is always one.
+    The upper left quarter has the first half of the rows and columns, rounded up. The first cell
+    of a causal map is always warm.
     """
     half = (len(weights) + 1) // 2
     hot = weights >= warm
@@ -174,7 +176,7 @@ def _column_means(weights: np.ndarray) -> np.ndarray:
     return (weights * seen).sum(axis=0) / seen.sum(axis=0)
 
 
-# A long text's binned map: what needs no single cell but the first column's sums, exactly.
+# Statistics of a long text's binned map: those whose exact value follows from the bins.
 
 
 def _binned_sink_strength(binned: BinnedMap) -> float:
@@ -202,7 +204,7 @@ BINNED = {
 }
 
 
-# Two attention maps. Texts may differ in length: what is compared is the part both have.
+# Statistics of two attention maps. Of texts that differ in length the common part is compared.
 
 
 def correlation(one, other):
@@ -224,16 +226,16 @@ def _common(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return one[:size, :size][lower], other[:size, :size][lower]
 
 
-# A region of a table, or two.
+# Statistics of cells of a table, or of two sets of cells.
 
 
 @dataclass(frozen=True)
-class Region:
-    """Cells of a table.
+class Cells:
+    """Cells of a table, chosen by layers and columns.
 
     values: [layers, columns], NaN where there is no score.
-    rows: [layers], each layer's place, in layers of the published figure where that is known.
-    depth: [layers], each layer's place from 0 to 1.
+    rows: [layers], each layer's number, in layers of the published figure where that is known.
+    depth: [layers], each layer's relative depth from 0 to 1.
     low, high: [layers, columns], ends of the cells' intervals, or None.
     """
 
@@ -244,23 +246,27 @@ class Region:
     high: np.ndarray | None = None
 
     def layers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(mean over columns, rows, depth) of the layers that have a score."""
+        """(mean over columns, rows, depth) of the layers that have a score, each [layers].
+
+        Raises:
+            NotApplicableError: no cell has a score.
+        """
         has = np.isfinite(self.values).any(axis=1)
         if not has.any():
-            raise NotApplicableError("no cell of it has a score")
+            raise NotApplicableError("no cell of the region has a score")
         return np.nanmean(self.values[has], axis=1), self.rows[has], self.depth[has]
 
 
 def average(region):
-    return float(_cells(region).mean())
+    return float(_scores(region).mean())
 
 
 def largest(region):
-    return float(_cells(region).max())
+    return float(_scores(region).max())
 
 
 def smallest(region):
-    return float(_cells(region).min())
+    return float(_scores(region).min())
 
 
 def range(region):
@@ -268,16 +274,16 @@ def range(region):
 
 
 def share_at_least(region, level):
-    return float((_cells(region) >= level).mean())
+    return float((_scores(region) >= level).mean())
 
 
 def share_at_most(region, level):
-    return float((_cells(region) <= level).mean())
+    return float((_scores(region) <= level).mean())
 
 
 def share_within(region, low, high):
-    cells = _cells(region)
-    return float(((low <= cells) & (cells <= high)).mean())
+    scores = _scores(region)
+    return float(((low <= scores) & (scores <= high)).mean())
 
 
 def distance_from(region, level):
@@ -325,23 +331,23 @@ def average_difference(one, other):
         raise NotApplicableError("the two regions differ in shape")
     difference = np.abs(one.values - other.values)
     if not np.isfinite(difference).any():
-        raise NotApplicableError("no cell of it has a score")
+        raise NotApplicableError("no cell of the region has a score")
     return float(np.nanmean(difference))
 
 
 def interval_gap(one, other):
-    """Above 0 where the intervals of the two regions' best cells do not overlap."""
+    """Above 0 where the interval of the first's best cell lies above that of the other's."""
     ends = []
     for region, end in ((one, one.low), (other, other.high)):
         if end is None:
             raise NotApplicableError("this figure's cells have no intervals")
-        _cells(region)
+        _scores(region)
         ends.append(float(end.ravel()[np.nanargmax(region.values)]))
     return ends[0] - ends[1]
 
 
-def _cells(region: Region) -> np.ndarray:
-    cells = region.values[np.isfinite(region.values)]
-    if not len(cells):
-        raise NotApplicableError("no cell of it has a score")
-    return cells
+def _scores(region: Cells) -> np.ndarray:
+    scores = region.values[np.isfinite(region.values)]
+    if not len(scores):
+        raise NotApplicableError("no cell of the region has a score")
+    return scores

@@ -1,4 +1,4 @@
-"""The attention figures of several models."""
+"""Compare the attention figures of several models."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,10 +7,16 @@ from matplotlib.figure import Figure
 
 from llm_figures.attention.figure import draw_panel, format_epsilon, make_figure_title
 from llm_figures.attention.options import AttentionFigure
-from llm_figures.comparison.panels import Tables, grid, lacking_columns, text_width, wrapped
-from llm_figures.core.options import read_options
+from llm_figures.comparison.panels import (
+    Tables,
+    choose_grid,
+    find_missing_columns,
+    measure_text,
+    wrap_name,
+)
 from llm_figures.plotting.drawing import add_colour_bar, add_title, find_colour_map
 
+OPTIONS = AttentionFigure
 NEEDED = {
     "panel_row", "panel_column", "input", "component", "operation", "over", "epsilon", "scope",
     "layer", "head", "query_position", "key_position", "weight",
@@ -22,28 +28,28 @@ BLOCK_GAP = 0.32
 BAR, BAR_GAP = 0.14, 0.22
 
 
-def unusable(table: pd.DataFrame, options: dict) -> str | None:
-    """Why a model's cells cannot be drawn beside others; None if they can."""
-    return lacking_columns(table, NEEDED) or (None if len(table) else "is empty")
+def find_problem(table: pd.DataFrame, options: AttentionFigure) -> str | None:
+    """Why a model's cells cannot be drawn with others; None if they can."""
+    return find_missing_columns(table, NEEDED) or (None if len(table) else "is empty")
 
 
-def draw(tables: Tables, options: dict) -> Figure:
-    """A block of maps per model: columns titled once above, rows once at the left.
+def draw(tables: Tables, options: AttentionFigure) -> Figure:
+    """Draw a block of maps per model, with titles of columns above it and of rows at its left.
 
-    Places are computed, not fitted: every map of every model has the same size.
+    All places are computed beforehand, so that every map of every model has the same size.
     """
-    size, cmap = plt.rcParams["font.size"], find_colour_map(options["palette"])
+    size, cmap = plt.rcParams["font.size"], find_colour_map(options.palette)
     line = 1.4 * size / 72
     shapes = {
         name: (cells["panel_row"].max() + 1, cells["panel_column"].max() + 1)
         for name, cells in tables.items()
     }
-    labels = {name: panel_labels(cells) for name, cells in tables.items()}
-    # No title is wider than its map, whatever the ε or the font.
+    labels = {name: label_panels(cells) for name, cells in tables.items()}
+    # maps are at least as wide as the widest title, whatever the ε or the font
     side = max(
         MAP,
         *(
-            text_width(text.replace("*", ""), size) + 0.08
+            measure_text(text.replace("*", ""), size) + 0.08
             for pair in labels.values()
             for part in pair
             for text in part
@@ -51,17 +57,17 @@ def draw(tables: Tables, options: dict) -> Figure:
     )
     most_rows, most_columns = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
     maps_wide, maps_high = (n * side + (n - 1) * GAP for n in (most_columns, most_rows))
-    names = {name: wrapped(name, maps_wide, 1.2 * size) for name in tables}
-    rows, columns = grid(len(tables))
+    names = {name: wrap_name(name, maps_wide, 1.2 * size) for name in tables}
+    rows, columns = choose_grid(len(tables))
     lines = [text.count("\n") + 1 for text in names.values()]
-    # Tops of the maps, by row of the grid; above them the columns' titles and the models' names.
+    # tops of the maps by row of the grid; the columns' titles and the models' names are above
     tops, below = [], MARGIN
     for row in range(rows):
         above = line + 1.2 * line * max(lines[row * columns : (row + 1) * columns])
         tops.append(below + above)
         below += above + maps_high + BLOCK_GAP
     block_wide = line + maps_wide
-    bottom = MARGIN + 2.4 * line  # the figure's title stands there
+    bottom = MARGIN + 2.4 * line  # with the figure's title
     right = MARGIN + columns * block_wide + (columns - 1) * BLOCK_GAP
     total_wide = right + BAR_GAP + BAR + 4.5 * line + MARGIN
     total_high = tops[-1] + maps_high + bottom
@@ -81,7 +87,7 @@ def draw(tables: Tables, options: dict) -> Figure:
                 (*place(x, y + side), side / total_wide, side / total_high),
                 gid=f"block-{index}-panel-{row}-{column}",
             )
-            mesh = draw_panel(panel, ax, cmap, options["limits"])
+            mesh = draw_panel(panel, ax, cmap, options.limits)
         middle = left + (shapes[name][1] * (side + GAP) - GAP) / 2
         fig.text(
             *place(middle, top - line - 0.2 * line),
@@ -111,7 +117,7 @@ def draw(tables: Tables, options: dict) -> Figure:
                 gid=f"block-{index}-row-{row}",
             )
     top, end = tops[0], tops[-1] + maps_high
-    low, high = options["limits"]
+    low, high = options.limits
     bar = fig.add_axes(
         (*place(right + BAR_GAP, end), BAR / total_wide, (end - top) / total_high), gid="bar"
     )
@@ -120,7 +126,7 @@ def draw(tables: Tables, options: dict) -> Figure:
     )
     add_title(
         fig,
-        make_figure_title(read_options(AttentionFigure, options, "options")),
+        make_figure_title(options),
         "figure-title",
         anchor=((MARGIN + right) / 2 / total_wide, 0.0),
         transform=fig.transFigure,
@@ -130,10 +136,10 @@ def draw(tables: Tables, options: dict) -> Figure:
     return fig
 
 
-def panel_labels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """What stands over the columns and beside the rows of a block; starred words are italic.
+def label_panels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """(labels above the columns of a block, labels beside its rows); starred words are italic.
 
-    mean: components over the columns, inputs beside the rows. scale: ε, components.
+    Columns and rows are components and inputs for mean, ε and components for scale.
     """
     first_row = cells[cells["panel_row"] == 0].drop_duplicates("panel_column")
     first_column = cells[cells["panel_column"] == 0].drop_duplicates("panel_row")
@@ -148,34 +154,34 @@ def panel_labels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
     )
 
 
-def describe(tables: Tables, options: dict) -> str:
-    """What is shared by the blocks, and which layer and head of every model is shown."""
-    low, high = options["limits"]
-    changes = {name: _change(cells) for name, cells in tables.items()}
-    same = len(set(changes.values())) == 1
+def describe(tables: Tables, options: AttentionFigure) -> str:
+    """What the blocks have in common, and which layer and head of each model is displayed."""
+    low, high = options.limits
+    interventions = {name: _describe_intervention(cells) for name, cells in tables.items()}
+    same = len(set(interventions.values())) == 1
     shown = []
     for name, cells in tables.items():
         first = cells.iloc[0]
         head = "its heads' average" if first["head"] == "mean" else f"head {first['head']}"
         shown.append(
             f"{name}, layer {first['layer']} (from 0), {head}"
-            + ("" if same else f", {changes[name]}")
+            + ("" if same else f", {interventions[name]}")
         )
-    what = f": Query, Key or Value {next(iter(changes.values()))}" if same else ""
+    what = f": Query, Key or Value {next(iter(interventions.values()))}" if same else ""
     return (
         f"Attention weights of one layer, one block per model{what}. Rows of a map are query "
         "positions from the top, columns key positions; models cut the same text into different "
-        f"tokens. Colours span {low:g} to {high:g} in all. Shown: {'; '.join(shown)}."
+        f"tokens. Colours span {low:g} to {high:g} in all blocks. Displayed: {'; '.join(shown)}."
     )
 
 
-def _change(cells: pd.DataFrame) -> str:
-    """How the states of an attention figure were changed, and where."""
+def _describe_intervention(cells: pd.DataFrame) -> str:
+    """The intervention behind an attention figure, its stage and its layers."""
     first = cells.iloc[0]
     stage = "before" if first.get("stage") == "before_rotary" else "after"
-    made = "multiplied by ε"
+    what = "multiplied by ε"
     if first["operation"] == "mean":
         axis = {"features": "head dimension", "tokens": "token positions"}[first["over"]]
-        made = f"replaced by its mean over the {axis}"
-    where = "in this layer alone" if first["scope"] == "layer" else "in every layer"
-    return f"{made}, {stage} rotary embedding, {where}"
+        what = f"replaced by its mean over the {axis}"
+    where = "in this layer only" if first["scope"] == "layer" else "in every layer"
+    return f"{what}, {stage} rotary embedding, {where}"

@@ -1,48 +1,32 @@
-"""Each figure as small multiples: one panel or block per model, on one colour scale."""
+"""Draw a figure of several models as small multiples on one colour scale."""
 
 from collections.abc import Sequence
 from types import ModuleType
-
-import pandas as pd
-from matplotlib.figure import Figure
 
 from llm_figures.comparison import attention, modules, probe
 from llm_figures.comparison.panels import Tables
 
 
-def _kind(figure: str) -> ModuleType:
-    """The module that draws a figure; module maps of further metrics are module_map_METRIC."""
+def find_drawing(figure: str) -> ModuleType:
+    """The module that compares a figure; further metrics of the module map are module_map_METRIC.
+
+    Each has OPTIONS, the class of the figure's options; `find_problem(table, options)` returns why
+    a model's table cannot be drawn with others, or None; `draw(tables, options)` and
+    `describe(tables, options)` return the figure and its caption.
+    """
     if figure == "probe_auc":
         return probe
     return modules if figure.startswith("module_map") else attention
 
 
-def unusable(figure: str, table: pd.DataFrame, options: dict) -> str | None:
-    """Why a model's scores cannot be drawn beside others; None if they can.
-
-    A folder made by another version or another config may hold other columns, or other metrics.
-    """
-    return _kind(figure).unusable(table, options)
-
-
-def draw_comparison(figure: str, tables: Tables, options: dict) -> Figure:
-    """Draw one figure of several models.
-
-    tables: the tidy scores of each, by the name that becomes its title, in the order of reading.
-    options: those of the figure, for all of them.
-    """
-    return _kind(figure).draw(tables, options)
-
-
-def comparison_caption(
-    figure: str, tables: Tables, options: dict, folders: Sequence[str], left_out: Sequence[str]
+def describe_comparison(
+    caption: str, tables: Tables, folders: Sequence[str], left_out: Sequence[str]
 ) -> str:
-    """What is shared, what differs between the models, and who is left out.
+    """The caption of a comparison with what its tables and those left out have in common.
 
-    tables, options: as for `draw_comparison`. folders: those among the models whose files were made
-    elsewhere or earlier. left_out: one line for each.
+    caption: as from `describe`. folders: models whose files were made elsewhere or earlier.
+    left_out: one line for each model that is not compared.
     """
-    parts = [_kind(figure).describe(tables, options)]
-    if made := [name for name in tables if name in folders]:
-        parts.append(f"Made elsewhere or earlier, with settings of their own: {', '.join(made)}.")
-    return "\n".join([" ".join(parts), *(f"Left out: {line}." for line in left_out)]) + "\n"
+    if elsewhere := [name for name in tables if name in folders]:
+        caption += f" Made elsewhere or earlier, with their own settings: {', '.join(elsewhere)}."
+    return "\n".join([caption, *(f"Left out: {line}." for line in left_out)]) + "\n"

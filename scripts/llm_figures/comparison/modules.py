@@ -1,4 +1,4 @@
-"""The module map of several models."""
+"""Compare the module maps of several models."""
 
 import numpy as np
 import pandas as pd
@@ -6,61 +6,63 @@ from matplotlib.figure import Figure
 
 from llm_figures.comparison.panels import (
     Tables,
-    lacking_columns,
-    layer_step,
+    choose_layer_step,
+    find_missing_columns,
+    find_missing_scores,
+    label_axes,
     make_panels,
     name_panel,
-    no_scores,
-    outer_labels,
 )
 from llm_figures.core.numbers import low_to_high
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules.figure import (
-    COLUMNS,
-    colour_scale,
-    module_bar,
-    module_panel,
-    module_values,
-    robust_words,
+    describe_metric,
+    describe_percentiles,
+    draw_colour_bar,
+    draw_panel,
+    make_colour_scale,
+    pivot_scores,
 )
-from llm_figures.modules.metrics import described
+from llm_figures.modules.options import MetricMap
 
+OPTIONS = MetricMap
 NEEDED = {"layer", "projection", "metric", "value"}
 
 
-def unusable(table: pd.DataFrame, options: dict) -> str | None:
-    """Why a model's scores cannot be drawn beside others; None if they can."""
-    if lacking := lacking_columns(table, NEEDED):
-        return lacking
-    shown = (table["metric"] == options["metric"]) & table["projection"].isin(COLUMNS)
-    return no_scores(table.loc[shown, "value"], options["metric"])
+def find_problem(table: pd.DataFrame, options: MetricMap) -> str | None:
+    """Why a model's scores cannot be drawn with others; None if they can."""
+    if missing := find_missing_columns(table, NEEDED):
+        return missing
+    shown = (table["metric"] == options.metric) & table["projection"].isin(PROJECTIONS)
+    return find_missing_scores(table.loc[shown, "value"], options.metric)
 
 
-def draw(tables: Tables, options: dict) -> Figure:
-    """The layer × module heatmaps: all equally high, layer 0 at the bottom of each.
+def draw(tables: Tables, options: MetricMap) -> Figure:
+    """Draw the layer × projection heatmaps, all equally high, layer 0 at the bottom of each.
 
-    The columns are the modules of any model; grey where a model has no such module.
+    The columns are the projections of any of the models, grey where a model lacks one.
     """
-    values = {name: module_values(table, options["metric"]) for name, table in tables.items()}
-    modules = [name for name in COLUMNS if any(name in cells for cells in values.values())]
-    values = {name: cells.reindex(columns=modules) for name, cells in values.items()}
-    cmap, limits = colour_scale(_all_values(values), options)
-    width = 0.36 * len(modules)
+    values = {name: pivot_scores(table, options.metric) for name, table in tables.items()}
+    columns = [name for name in PROJECTIONS if any(name in cells for cells in values.values())]
+    values = {name: cells.reindex(columns=columns) for name, cells in values.items()}
+    cmap, limits = make_colour_scale(_all_values(values), options)
+    width = 0.36 * len(columns)
     fig, axes, height = make_panels(values, width=width, labels=0.7)
     for ax, (name, cells) in zip(axes, values.items(), strict=True):
-        mesh = module_panel(cells, ax, cmap, limits, layer_step(len(cells), height))
+        mesh = draw_panel(cells, ax, cmap, limits, choose_layer_step(len(cells), height))
         name_panel(ax, name, width)
-    outer_labels(axes, "", "Layer")
-    module_bar(fig, mesh, _all_values(values), limits, options["metric"], ax=axes, pad=0.02)
+    label_axes(axes, "", "Layer")
+    draw_colour_bar(fig, mesh, _all_values(values), limits, options.metric, ax=axes, pad=0.02)
     return fig
 
 
-def describe(tables: Tables, options: dict) -> str:
-    """What is shared by the panels, and what each model's values span."""
-    metric = options["metric"]
-    values = {name: module_values(table, metric) for name, table in tables.items()}
-    _, (low, high) = colour_scale(_all_values(values), options)
-    lacking = len({tuple(cells.columns) for cells in values.values()}) > 1
-    grey = " A module that a model lacks is grey." if lacking else ""
+def describe(tables: Tables, options: MetricMap) -> str:
+    """What the panels have in common, and the range of each model's values."""
+    metric = options.metric
+    values = {name: pivot_scores(table, metric) for name, table in tables.items()}
+    _, (low, high) = make_colour_scale(_all_values(values), options)
+    differ = len({tuple(cells.columns) for cells in values.values()}) > 1
+    grey = " A projection that a model lacks is grey." if differ else ""
     random = (
         "; an input in a random direction has 1/√d_in, which depends on the model's width"
         if metric == "operation_strength"
@@ -72,10 +74,11 @@ def describe(tables: Tables, options: dict) -> str:
         for name, cells in values.items()
     )
     return (
-        f"{described(metric, 'each model', options)} One panel per model, layer 0 "
-        "at the bottom. Panels are equally high whatever the model's layers, so equal heights are "
-        f"equal shares of the depth. Colours span {low_to_high(low, high)}"
-        f"{robust_words(options, ' of all models together')}{random}. Values span: {span}.{grey}"
+        f"{describe_metric('each model', options)} One panel per model, layer 0 "
+        "at the bottom. Panels are equally high whatever the model's number of layers, so equal "
+        f"heights are equal shares of the depth. Colours span {low_to_high(low, high)}"
+        f"{describe_percentiles(options, ' of all models together')}{random}. "
+        f"Values span: {span}.{grey}"
     )
 
 

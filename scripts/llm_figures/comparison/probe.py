@@ -1,16 +1,16 @@
-"""The probe figure of several models."""
+"""Compare the probe figures of several models."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from llm_figures.comparison.panels import (
     Tables,
-    lacking_columns,
-    layer_step,
+    choose_layer_step,
+    find_missing_columns,
+    find_missing_scores,
+    label_axes,
     make_panels,
     name_panel,
-    no_scores,
-    outer_labels,
 )
 from llm_figures.core.numbers import with_interval
 from llm_figures.probe.best_cell import find_best_cell
@@ -21,86 +21,86 @@ from llm_figures.probe.figure import (
     draw_panel,
     pivot_scores,
 )
-from llm_figures.probe.options import Highlight
+from llm_figures.probe.options import Highlight, ProbeAuc
 
+OPTIONS = ProbeAuc
 NEEDED = {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n"}
 
 
-def unusable(table: pd.DataFrame, options: dict) -> str | None:
-    """Why a model's scores cannot be drawn beside others; None if they can."""
-    if lacking := lacking_columns(table, NEEDED):
-        return lacking
-    shown = (table["metric"] == options["metric"]) & (table["control"] == "none")
-    shown &= table["token"].isin(options["tokens"])
-    return no_scores(table.loc[shown, "mean"], options["metric"])
+def find_problem(table: pd.DataFrame, options: ProbeAuc) -> str | None:
+    """Why a model's scores cannot be drawn with others; None if they can."""
+    if missing := find_missing_columns(table, NEEDED):
+        return missing
+    shown = (table["metric"] == options.metric) & (table["control"] == "none")
+    shown &= table["token"].isin(options.tokens)
+    return find_missing_scores(table.loc[shown, "mean"], options.metric)
 
 
-def draw(tables: Tables, options: dict) -> Figure:
-    """The layer × token heatmaps: all equally high, layer 0 at the top of each."""
-    tokens = options["tokens"]
-    values = {
-        name: pivot_scores(table, options["metric"], tokens) for name, table in tables.items()
-    }
+def draw(tables: Tables, options: ProbeAuc) -> Figure:
+    """Draw the layer × token heatmaps, all equally high, layer 0 at the top of each."""
+    tokens = options.tokens
+    values = {name: pivot_scores(table, options.metric, tokens) for name, table in tables.items()}
     width = 0.27 * len(tokens)
     fig, axes, height = make_panels(values, width=width, labels=1.5)
     for index, (ax, (name, cells)) in enumerate(zip(axes, values.items(), strict=True)):
         rows = len(cells)
-        mesh = draw_panel(
-            cells, ax, options["palette"], options["limits"], layer_step(rows, height)
-        )
-        if options["highlight"] and _rectangle_fits(options["highlight"], rows - 1):
-            draw_highlight(ax, Highlight.model_validate(options["highlight"]), tokens, rows - 1)
-            ax.patches[-1].set_gid(f"highlight-{index}")  # an id of its own in the SVG
+        step = choose_layer_step(rows, height)
+        mesh = draw_panel(cells, ax, options.palette, options.limits, step)
+        if options.highlight and _rectangle_fits(options.highlight, rows - 1):
+            draw_highlight(ax, options.highlight, tokens, rows - 1)
+            ax.patches[-1].set_gid(f"highlight-{index}")  # unique in the SVG
         name_panel(ax, name, width)
-    outer_labels(axes, "Token", "Layer")
-    draw_colour_bar(fig, mesh, options["metric"], options["limits"], ax=axes, pad=0.02)
+    label_axes(axes, "Token", "Layer")
+    draw_colour_bar(fig, mesh, options.metric, options.limits, ax=axes, pad=0.02)
     return fig
 
 
-def describe(tables: Tables, options: dict) -> str:
-    """What is shared by the panels, and the best cell of every model."""
-    low, high = options["limits"]
-    parts = [
-        f"{LABELS[options['metric']]} of linear probes that detect a wrong answer, by layer (0 is "
-        "the embeddings) and token, one panel per model. Panels are equally high whatever the "
-        f"model's layers, so equal heights are equal shares of the depth. Colours span {low:g} to "
-        f"{high:g} in all; cells without a score are grey. Best cells:"
+def describe(tables: Tables, options: ProbeAuc) -> str:
+    """What the panels have in common, and the best cell of every model."""
+    low, high = options.limits
+    best = "; ".join(
+        f"{name}, {_describe_best_cell(table, options)}" for name, table in tables.items()
+    )
+    text = (
+        f"{LABELS[options.metric]} of linear probes that detect a wrong answer, by layer (0 is the "
+        "embeddings) and token, one panel per model. Panels are equally high whatever the model's "
+        "number of layers, so equal heights are equal shares of the depth. Colours span "
+        f"{low:g} to {high:g} in all panels; cells without a score are grey. Best cells: {best}."
+    )
+    shallow = [
+        name
+        for name, table in tables.items()
+        if options.highlight and not _rectangle_fits(options.highlight, table["layer"].max())
     ]
-    best = []
-    for name, table in tables.items():
-        found = find_best_cell(table, options["metric"], options["tokens"])
-        cell = found.probe
-        best.append(
-            f"{name}, layer {cell['layer']} of {table['layer'].max()}, {cell['token']}: "
-            f"{with_interval(cell['mean'], cell['ci_low'], cell['ci_high'])} on "
-            f"{cell['n']:,} answers{_least_gain(found.beside)}"
-        )
-    parts.append("; ".join(best) + ".")
-    if options["highlight"]:
-        shallow = [
-            name
-            for name, table in tables.items()
-            if not _rectangle_fits(options["highlight"], table["layer"].max())
-        ]
-        if shallow:
-            parts.append(f"The rectangle's layers are outside {', '.join(shallow)}.")
-    return " ".join(parts)
+    if shallow:
+        text += f" The rectangle's layers are outside {', '.join(shallow)}."
+    return text
 
 
-def _least_gain(cell: pd.DataFrame) -> str:
-    """The control that leaves the probe of a cell the least, and what it leaves.
+def _describe_best_cell(table: pd.DataFrame, options: ProbeAuc) -> str:
+    best = find_best_cell(table, options.metric, options.tokens)
+    cell = best.probe
+    score = with_interval(cell["mean"], cell["ci_low"], cell["ci_high"])
+    return (
+        f"layer {cell['layer']} of {table['layer'].max()}, {cell['token']}: {score} on "
+        f"{cell['n']:,} answers{_describe_closest_control(best.beside)}"
+    )
 
-    cell: its rows by control.
+
+def _describe_closest_control(cell: pd.DataFrame) -> str:
+    """The control for which probe − control is smallest, with the difference.
+
+    cell: rows of a cell by control.
     """
     if not {"gain", "gain_low", "gain_high"} <= set(cell):
         return ""
-    beside = cell[cell.index.isin(EXPLANATIONS)].dropna(subset="gain")
-    if beside.empty:
+    controls = cell[cell.index.isin(EXPLANATIONS)].dropna(subset="gain")
+    if controls.empty:
         return ""
-    least = beside.loc[beside["gain"].idxmin()]
-    gain = with_interval(least["gain"], least["gain_low"], least["gain_high"])
-    return f" (over {CONTROLS[least.name]} it gains {gain})"
+    closest = controls.loc[controls["gain"].idxmin()]
+    gain = with_interval(closest["gain"], closest["gain_low"], closest["gain_high"])
+    return f" (probe − control for {CONTROLS[closest.name]}: {gain})"
 
 
-def _rectangle_fits(highlight: dict, depth: int) -> bool:
-    return all(isinstance(layer, str) or layer <= depth for layer in highlight["layers"])
+def _rectangle_fits(highlight: Highlight, depth: int) -> bool:
+    return all(isinstance(layer, str) or layer <= depth for layer in highlight.layers)

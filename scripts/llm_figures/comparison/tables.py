@@ -1,4 +1,4 @@
-"""The tables of several models, without those that cannot stand beside the others."""
+"""Read the tables of several models, leaving out those that cannot be compared."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,24 +9,24 @@ from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame
 
 
-def usable_tables(
+def read_usable_tables(
     models: Mapping[str, str],
     missing: Sequence[str],
-    problem_of: Callable[[pd.DataFrame], str | None],
+    find_problem: Callable[[pd.DataFrame], str | None],
     what: str,
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The tables by model, and one line for each that is left out.
 
-    models: files by name. missing: files that a folder lacks. problem_of: why a table cannot be
-    compared, or None. what: the figure, for the error.
+    models: files by model. missing: files that result folders lack. find_problem: returns why a
+    table cannot be compared, or None. what: the figure, for the error.
 
     Raises:
-        UserError: less than two remain, or a file is damaged.
+        UserError: fewer than two tables remain, or a file is damaged.
     """
     tables, left_out = {}, [f"{path} is missing" for path in missing]
     for name, path in models.items():
         table = read_frame(path)
-        if problem := problem_of(table):
+        if problem := find_problem(table):
             left_out.append(f"{path} {problem}")
         else:
             tables[name] = table

@@ -22,7 +22,7 @@ def result_files(folder: Path) -> set[str]:
     }
 
 
-def described(folder: Path, names: Iterable[str]) -> dict[str, dict]:
+def describe_files(folder: Path, names: Iterable[str]) -> dict[str, dict]:
     """{name: {bytes, sha256}} of files below `folder`."""
     names = sorted(names)
 

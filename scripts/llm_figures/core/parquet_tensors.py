@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
-from llm_figures.core.parquet_seal import check_seal, sealed
+from llm_figures.core.parquet_seal import check_seal, write_sealed
 
 # The key of a Parquet file's metadata under which it says what its numbers were computed on.
 FACTS = b"llm_figures"
@@ -86,7 +86,7 @@ def tensor_file(
     schema = _with_facts(schema, facts)
     with (
         whole_file(path) as partial,
-        sealed(
+        write_sealed(
             partial,
             schema,
             compression_level=1,
@@ -204,7 +204,7 @@ def read_facts(path: str | Path) -> dict | None:
 @contextmanager
 def frames_file(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Open a tidy Parquet file for tables that come one by one; whole or not at all."""
-    with whole_file(path) as partial, sealed(partial, schema) as writer:
+    with whole_file(path) as partial, write_sealed(partial, schema) as writer:
         yield writer
 
 

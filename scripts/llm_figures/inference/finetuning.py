@@ -21,7 +21,7 @@ from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import tokenize_questions, too_long
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
 from llm_figures.models.options import FinetunedModel
-from llm_figures.models.projection_layouts import ATTENTION, MLP, places
+from llm_figures.models.projection_layouts import ATTENTION, MLP, find_places
 
 # The largest norm of the gradient, and the share of the steps in which the learning rate rises.
 CLIP = 1.0
@@ -105,7 +105,7 @@ def select_parameters(model: PreTrainedModel, train: str) -> dict[str, torch.nn.
     chosen = set()
     for block in decoder_layers(model):
         own = {id(weights): name for name, weights in block.named_parameters()}
-        layout = places(model.config.model_type, own.values(), f"train: {train}")
+        layout = find_places(model.config.model_type, own.values(), f"train: {train}")
         layout = [layout[projection] for projection in projections if projection in layout]
         names = {name for place in layout for name in (place.weight, place.bias)}
         chosen |= {key for key, name in own.items() if name in names}

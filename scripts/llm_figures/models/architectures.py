@@ -1,8 +1,8 @@
-"""Which models can be supported, decided from config.json alone, before any weights are read.
+"""Check from config.json alone, before any weights are read, that a model is supported.
 
-A model of the config's class is built without memory (on torch's meta device) and looked at: every
-block must hold one causal attention that calls transformers' attention interface, where the hook of
-`attention_hook` acts. Nothing is listed by family, so a new one needs no entry here.
+A model of the config's class is built without memory (on torch's meta device). Every block must
+hold one causal attention that calls transformers' attention interface, where states are captured
+and intervened on (see `attention_hook`). No list of families is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# What an attention function is looked up in by every class that passes through the interface.
+# Every class that passes through the interface looks up its attention function in this.
 INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 ANOTHER = "choose another model"
 
@@ -28,9 +28,9 @@ def check_folder_architecture(folder: Path, where: str, trust_remote_code: bool 
     """Check a transformers folder by its config.json (see `check_architecture`).
 
     Raises:
-        UserError: as `check_architecture`; a config.json that says nothing of a model, one that
-            asks for code of its own without `trust_remote_code`, or for a type that transformers
-            does not know. Begins with `where`.
+        UserError: as `check_architecture`; a config.json without a model type, with a type unknown
+            to transformers, or one that needs the repository's own code without
+            `trust_remote_code`. Begins with `where`.
     """
     from transformers import CONFIG_MAPPING, AutoConfig, __version__
 
@@ -58,7 +58,7 @@ def check_folder_architecture(folder: Path, where: str, trust_remote_code: bool 
         config = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    except Exception as error:  # validators of each family raise what they like
+    except Exception as error:  # families validate with exceptions of any class
         raise UserError(f"{where}: config.json cannot be used: {_reason(error)}") from None
     check_architecture(config, where, trust_remote_code)
 
@@ -66,11 +66,11 @@ def check_folder_architecture(folder: Path, where: str, trust_remote_code: bool 
 def check_architecture(
     config: PreTrainedConfig, where: str, trust_remote_code: bool = False
 ) -> None:
-    """Check that attention can be captured and altered in every block of a model.
+    """Check that attention can be captured and intervened on in every block of a model.
 
     Raises:
-        UserError: an encoder, an encoder with a decoder, no causal language model, attention that
-            bypasses the interface, blocks without attention; begins with `where`, names the type.
+        UserError: an encoder, an encoder-decoder, no causal language model, attention that bypasses
+            the interface, blocks without attention; begins with `where`, names the type.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -79,12 +79,12 @@ def check_architecture(
     these = f"{where}: models of type {config.model_type}"
     if config.is_encoder_decoder:
         raise UserError(
-            f"{these} are encoder and decoder; the figures are of causal decoders alone; {ANOTHER}"
+            f"{these} are encoder-decoders; only causal decoders are supported; {ANOTHER}"
         )
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise UserError(
-            f"{these} are encoders: every token sees all others; the figures are of causal "
-            f"decoders; {ANOTHER}"
+            f"{these} are encoders, in which every token attends to all others; only causal "
+            f"decoders are supported; {ANOTHER}"
         )
     try:
         with torch.device("meta"):  # sizes without weights
@@ -104,41 +104,41 @@ def check_architecture(
 
 
 def _unsupported(model: PreTrainedModel) -> str:
-    """What keeps the model from being captured, as the rest of a sentence; "" if nothing does."""
+    """Why a model is not supported, as the rest of a sentence; "" if it is."""
     try:
         layers = decoder_layers(model)
     except UserError:
         return "keep their layers in an unknown place"
-    found = [_attentions(layer) for layer in layers]
+    attentions = [_find_attentions(layer) for layer in layers]
     bypass = (
         "do not pass attention through transformers' attention interface, so it cannot be captured"
     )
-    if not any(found) or not type(model)._can_set_attn_implementation():
+    if not any(attentions) or not type(model)._can_set_attn_implementation():
         return bypass
-    without = [layer for layer, attentions in enumerate(found) if not attentions]
+    without = [layer for layer, own in enumerate(attentions) if not own]
     if without:
         return (
             f"have no attention, or none that can be captured, in {len(without)} of their "
             f"{len(layers)} layers, for example layer {without[0]}"
         )
-    for layer, attentions in enumerate(found):
-        if len(attentions) > 1:
-            return f"have {len(attentions)} attentions in layer {layer}; one can be captured"
-        if getattr(attentions[0], "layer_idx", None) != layer:
-            return f"do not number the attention of layer {layer}, so it cannot be told from others"
-        if getattr(attentions[0], "is_causal", None) is False:
-            return "let every token see all others; the figures are of causal decoders"
+    for layer, own in enumerate(attentions):
+        if len(own) > 1:
+            return f"have {len(own)} attentions in layer {layer}; only one can be captured"
+        if getattr(own[0], "layer_idx", None) != layer:
+            return f"do not number the attention of layer {layer}, so it cannot be identified"
+        if getattr(own[0], "is_causal", None) is False:
+            return "let every token attend to all others; only causal decoders are supported"
     return ""
 
 
-def _attentions(layer: torch.nn.Module) -> list[torch.nn.Module]:
-    """The parts of a block whose forward pass looks its attention function up in the interface."""
-    return [part for part in layer.modules() if INTERFACE in _names(part)]
+def _find_attentions(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    """The modules of a block whose forward pass looks up its attention in the interface."""
+    return [module for module in layer.modules() if INTERFACE in _names_used(module)]
 
 
-def _names(part: torch.nn.Module) -> tuple[str, ...]:
+def _names_used(module: torch.nn.Module) -> tuple[str, ...]:
     """Global names and attributes that a module's forward pass uses, below its decorators."""
-    code = getattr(inspect.unwrap(type(part).forward), "__code__", None)
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
     return code.co_names if code else ()
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint's matrices one by one, from safetensors shards or a GGUF file, never all at once."""
+"""Read the matrices of a checkpoint's safetensors files one by one."""
 
 import json
 import re
@@ -11,7 +11,13 @@ from safetensors import SafetensorError, safe_open
 
 from llm_figures.core.errors import UserError
 from llm_figures.models.model_info import read_model_info, shape_of
-from llm_figures.models.projection_layouts import PROJECTIONS, Place, heads_of, output_rows, places
+from llm_figures.models.projection_layouts import (
+    PROJECTIONS,
+    Place,
+    find_places,
+    heads_of,
+    output_rows,
+)
 from llm_figures.models.safetensors_files import (
     INDEX,
     StoredTensor,
@@ -21,61 +27,62 @@ from llm_figures.models.safetensors_files import (
 )
 
 DTYPES = ("F64", "F32", "F16", "BF16")
-# Endings of tensors that hold packed weights, or what it takes to unpack them.
+# Endings of tensors that hold packed weights, or what is needed to unpack them.
 PACKED = re.compile(
     r"(_blocks|_scales|_scale_inv|\.(qweight|qzeros|scales|g_idx|SCB|weight_packed|weight_scale"
     r"|absmax|quant_map|quant_state[\w.]*))$"
 )
-# Towers beside the decoder of a model that also sees or hears.
+# Towers beside the decoder, for images or sound.
 OTHER_TOWER = re.compile(r"vision|visual|image|audio|speech|encoder", re.IGNORECASE)
 
 
 class Checkpoint:
     """The projections of every block of a transformers folder, read one matrix at a time.
 
-    layers: number of blocks. model_type, heads: of the config.json (its text_config).
+    layers: the number of blocks. model_type, heads: from config.json, or its text_config.
 
     Raises:
-        UserError: no safetensors weights, damaged or incomplete files, packed weights, or blocks
-            that are not where they are known to be.
+        UserError: no safetensors weights, damaged or incomplete files, packed weights, or blocks in
+            an unknown place.
     """
 
     def __init__(self, folder: str | Path, where: str):
-        """where: how messages begin, "model NAME"."""
+        """where: how messages begin, such as "model NAME"."""
         self.folder, self.where = Path(folder), where
         self.config = self._read_config()
         self.model_type = self.config.get("model_type")
         self.heads = heads_of(self.config)
-        self._tensors = self._headers()
+        self._tensors = self._read_headers()
         self._start, self._names = self._find_blocks()
         self.layers = len(self._names)
         self._places = [self._find_places(layer) for layer in range(self.layers)]
 
-    def columns(self, layer: int) -> list[str]:
-        """The columns of the module map that a block has, in the order of the figure."""
+    def projections(self, layer: int) -> list[str]:
+        """The projections of a block, in the order of the figure."""
         return list(self._places[layer])
 
-    def experts(self, layer: int, column: str) -> int:
-        """How many matrices a column's projection is made of."""
-        return len(self._parts(layer, column))
+    def experts(self, layer: int, projection: str) -> int:
+        """The number of a projection's matrices: one, or one per expert."""
+        return len(self._stored(layer, projection))
 
-    def shape(self, layer: int, column: str) -> tuple[int, int]:
-        """[d_out, d_in] of a column's matrix, of one expert where there are several."""
-        place, (part, *_) = self._places[layer][column], self._parts(layer, column)
-        d_out, d_in = self._stored_shape(*part, place)
-        if _singly(part[1], place):
+    def shape(self, layer: int, projection: str) -> tuple[int, int]:
+        """(d_out, d_in) of a projection's matrix, or of one expert's."""
+        place = self._places[layer][projection]
+        name, expert = self._stored(layer, projection)[0]
+        d_out, d_in = self._stored_shape(name, expert, place)
+        if _is_single(expert, place):
             return d_out, d_in
         return _count(output_rows(place, d_out, self.heads), d_out), d_in
 
-    def matrices(self, layer: int, column: str) -> Iterator[torch.Tensor]:
-        """A column's matrix [d_out, d_in] in the checkpoint's own dtype; experts one by one.
+    def matrices(self, layer: int, projection: str) -> Iterator[torch.Tensor]:
+        """A projection's matrix [d_out, d_in] in the checkpoint's own dtype; experts one by one.
 
-        Nothing but the matrix that is yielded is in memory, and the fused one it is cut from
-        where its rows do not lie together.
+        In memory is the matrix that is yielded, and the fused one that contains it if its rows are
+        not contiguous.
         """
-        place = self._places[layer][column]
-        for name, expert in self._parts(layer, column):
-            if _singly(expert, place):
+        place = self._places[layer][projection]
+        for name, expert in self._stored(layer, projection):
+            if _is_single(expert, place):
                 yield self._read(name)
                 continue
             d_out, _ = self._stored_shape(name, expert, place)
@@ -99,16 +106,16 @@ class Checkpoint:
         packing = {"quantization_config": config.get("quantization_config")}
         return {**packing, **config.get("text_config", config)}
 
-    def _headers(self) -> dict[str, StoredTensor]:
-        """{tensor: where it is stored} of all shards."""
+    def _read_headers(self) -> dict[str, StoredTensor]:
+        """{name: tensor} of all shards."""
         index = read_index(self.folder, self.where)
         files = weight_files(self.folder, index)
         if not files:
             pickled = any(self.folder.glob("*.bin"))
             raise UserError(
                 f"{self.where}: no .safetensors weights in {self.folder}"
-                + (" but pickled ones (.bin)" if pickled else "")
-                + "; metrics of weights are read from safetensors files alone"
+                + (", only pickled ones (.bin)" if pickled else "")
+                + "; metrics of weights need safetensors files"
             )
         tensors: dict[str, StoredTensor] = {}
         for file in files:
@@ -121,22 +128,22 @@ class Checkpoint:
         return tensors
 
     def _find_blocks(self) -> tuple[str, list[dict[str, None]]]:
-        """What stands before a block's number, and the names in each block, relative to it."""
+        """The prefix of a block's number in names, and the names in each block, relative to it."""
         keys = ("num_hidden_layers", "n_layer")
         layers = next((self.config[key] for key in keys if self.config.get(key)), 0)
-        found: dict[str, dict[int, dict[str, None]]] = {}
+        stacks: dict[str, dict[int, dict[str, None]]] = {}
         for name in self._tensors:
-            if parts := re.fullmatch(r"((?:[^.]+\.)*?)(\d+)\.(.+)", name):
-                found.setdefault(parts[1], {}).setdefault(int(parts[2]), {})[parts[3]] = None
-        some = {start: of for start, of in found.items() if not OTHER_TOWER.search(start)}
-        whole = [start for start, of in some.items() if of.keys() >= {*range(layers)}]
-        if layers and len(whole) == 1:
-            return whole[0], [some[whole[0]][layer] for layer in range(layers)]
-        if not whole and len(some) == 1:
-            ((start, of),) = some.items()
+            parts = re.fullmatch(r"((?:[^.]+\.)*?)(\d+)\.(.+)", name)
+            if parts and not OTHER_TOWER.search(parts[1]):
+                stacks.setdefault(parts[1], {}).setdefault(int(parts[2]), {})[parts[3]] = None
+        complete = [start for start, blocks in stacks.items() if blocks.keys() >= {*range(layers)}]
+        if layers and len(complete) == 1:
+            return complete[0], [stacks[complete[0]][layer] for layer in range(layers)]
+        if not complete and len(stacks) == 1:
+            ((start, blocks),) = stacks.items()
             raise UserError(
                 f"{self.where}: config.json says {layers} layers, but no tensor begins with "
-                f"{start}{min({*range(layers)} - of.keys())}; complete the download"
+                f"{start}{min({*range(layers)} - blocks.keys())}; complete the download"
             )
         raise UserError(
             f"{self.where}: the {layers} blocks of a {self.model_type} model are not found among "
@@ -147,77 +154,78 @@ class Checkpoint:
     def _find_places(self, layer: int) -> dict[str, Place]:
         names = self._names[layer]
         try:
-            found = places(self.model_type, names, self.where)
+            places = find_places(self.model_type, names, self.where)
         except UserError:
             self._refuse_packed(layer, [name for name in names if PACKED.search(name)])
             raise
         used = [
             name
-            for place in found.values()
+            for place in places.values()
             for name in (place.weight, *(name.format(0) for name in place.single))
             if name in names
         ]
         self._refuse_packed(
-            layer, [n for n in used if self._tensors[self._full(layer, n)].dtype not in DTYPES]
+            layer, [n for n in used if self._tensors[self._full_name(layer, n)].dtype not in DTYPES]
         )
-        return found
+        return places
 
     def _refuse_packed(self, layer: int, names: list[str]) -> None:
         if not names:
             return
-        name = self._full(layer, names[0])
+        name = self._full_name(layer, names[0])
         method = (self.config.get("quantization_config") or {}).get("quant_method")
         raise UserError(
             f"{self.where}: {name} ({self._tensors[name].dtype}) holds packed weights"
             + (f" ({method})" if method else "")
-            + "; metrics of weights need float32, float16 or bfloat16 tensors, so take the "
-            "unquantised checkpoint"
+            + "; metrics of weights need float32, float16 or bfloat16 tensors: use the unquantised "
+            "checkpoint"
         )
 
-    def _full(self, layer: int, name: str) -> str:
+    def _full_name(self, layer: int, name: str) -> str:
         return f"{self._start}{layer}.{name}"
 
-    def _parts(self, layer: int, column: str) -> list[tuple[str, int | None]]:
-        """(tensor, expert in it or None) of every matrix of a column."""
-        place, names = self._places[layer][column], self._names[layer]
-        whole = self._full(layer, place.weight)
+    def _stored(self, layer: int, projection: str) -> list[tuple[str, int | None]]:
+        """(tensor, expert in it or None) of every matrix of a projection."""
+        place, names = self._places[layer][projection], self._names[layer]
+        full_name = self._full_name(layer, place.weight)
         if not place.experts:
-            return [(whole, None)]
+            return [(full_name, None)]
         if place.weight in names:
-            return [(whole, expert) for expert in range(self._tensors[whole].shape[0])]
+            return [(full_name, expert) for expert in range(self._tensors[full_name].shape[0])]
         pattern = next(single for single in place.single if single.format(0) in names)
         before, after = map(re.escape, pattern.split("{}"))
         numbers = {
-            int(found[1])
+            int(number[1])
             for name in names
-            if (found := re.fullmatch(rf"{before}(\d+){after}", name))
+            if (number := re.fullmatch(rf"{before}(\d+){after}", name))
         }
-        said = shape_of(self.config)["experts"] or 0
-        if absent := set(range(max(*numbers, said - 1) + 1)) - numbers:
+        expected = shape_of(self.config)["experts"] or 0
+        if absent := set(range(max(*numbers, expected - 1) + 1)) - numbers:
             raise UserError(
-                f"{self.where}: {self._full(layer, pattern.format(min(absent)))} is in no file, "
-                "others of its experts are; complete the download"
+                f"{self.where}: {self._full_name(layer, pattern.format(min(absent)))} is in no "
+                "file, unlike other experts; complete the download"
             )
-        return [(self._full(layer, pattern.format(number)), None) for number in sorted(numbers)]
+        return [
+            (self._full_name(layer, pattern.format(number)), None) for number in sorted(numbers)
+        ]
 
     def _stored_shape(self, name: str, expert: int | None, place: Place) -> tuple[int, int]:
-        """[d_out, d_in] of a tensor (of one expert in it), before rows are cut out."""
+        """(d_out, d_in) of a tensor, or of one expert in it, before rows are selected."""
         shape = self._tensors[name].shape
         shape = shape if expert is None else shape[1:]
         if len(shape) != 2:
             raise UserError(f"{self.where}: {name} has shape {shape}, not that of a matrix")
-        turned = place.transposed and not _singly(expert, place)
-        return (shape[1], shape[0]) if turned else (shape[0], shape[1])
+        transposed = place.transposed and not _is_single(expert, place)
+        return (shape[1], shape[0]) if transposed else (shape[0], shape[1])
 
     def _read(self, name: str, expert: int | None = None, rows: slice | None = None):
-        """A tensor, one expert's of it, and of that some rows that lie together."""
+        """Read a tensor, or one expert of it, or contiguous rows of that."""
         file = self._tensors[name].file
-        place = (() if expert is None else (expert,)) + (() if rows is None else (rows,))
+        selection = (() if expert is None else (expert,)) + (() if rows is None else (rows,))
         try:
-            # Opened for this tensor alone: of a file that stays open, all pages that were read
-            # count as memory of the job.
+            # opened for each tensor: all pages read from an open file count as the job's memory
             with safe_open(file, framework="pt") as opened:
-                return opened.get_slice(name)[place]
+                return opened.get_slice(name)[selection]
         except (OSError, SafetensorError) as error:
             raise UserError(
                 f"{self.where}: {file} cannot be read ({error}); check the disk, or download it "
@@ -225,48 +233,49 @@ class Checkpoint:
             ) from None
 
 
-def checkpoint_of(model_info: str | Path) -> Checkpoint:
-    """The checkpoint that a `model.json` describes (see `Checkpoint`)."""
+def open_checkpoint(model_info: str | Path) -> Checkpoint:
+    """The checkpoint of the model that a `model.json` describes (see `Checkpoint`)."""
     known = read_model_info(model_info)
     return Checkpoint(known["folder"], f"model {known['name']}")
 
 
 def check_same_architecture(one: Checkpoint, other: Checkpoint) -> None:
-    """Two checkpoints whose matrices can be subtracted; forms of storage may differ.
+    """Check that the matrices of two checkpoints can be subtracted; their storage may differ.
 
     Raises:
-        UserError: the first difference, by name.
+        UserError: names the first difference.
     """
     start = f"figures.module_map.compare_with: {one.where} and {other.where} differ in"
     for what in ("model_type", "layers", "heads"):
-        mine, its = getattr(one, what), getattr(other, what)
-        if mine != its:
-            shown = (vars(mine), vars(its)) if what == "heads" else (mine, its)
-            raise UserError(f"{start} {what}: {shown[0]} and {shown[1]}; give one architecture")
+        values = getattr(one, what), getattr(other, what)
+        if values[0] != values[1]:
+            first, second = map(vars, values) if what == "heads" else values
+            raise UserError(f"{start} {what}: {first} and {second}; choose one architecture")
     for layer in range(one.layers):
-        for column in PROJECTIONS:
-            mine, its = (
-                (point.experts(layer, column), *point.shape(layer, column))
-                if column in point.columns(layer)
+        for projection in PROJECTIONS:
+            first, second = (
+                (checkpoint.experts(layer, projection), *checkpoint.shape(layer, projection))
+                if projection in checkpoint.projections(layer)
                 else None
-                for point in (one, other)
+                for checkpoint in (one, other)
             )
-            if mine != its:
+            if first != second:
                 raise UserError(
-                    f"{start} {column!r} of layer {layer}: {_shown(mine)} and {_shown(its)}; "
-                    "give one architecture"
+                    f"{start} {projection!r} of layer {layer}: {_describe_size(first)} and "
+                    f"{_describe_size(second)}; choose one architecture"
                 )
 
 
-def _shown(found: tuple[int, int, int] | None) -> str:
-    if found is None:
+def _describe_size(size: tuple[int, int, int] | None) -> str:
+    """size: (experts, d_out, d_in); None without the projection."""
+    if size is None:
         return "none"
-    experts, d_out, d_in = found
+    experts, d_out, d_in = size
     return f"{d_out} × {d_in}" + (f", {experts} experts" if experts > 1 else "")
 
 
-def _singly(expert: int | None, place: Place) -> bool:
-    """Whether a tensor is one expert's map by itself, neither fused nor transposed."""
+def _is_single(expert: int | None, place: Place) -> bool:
+    """Whether a tensor is the map of one expert alone, neither fused nor transposed."""
     return place.experts and expert is None
 
 

@@ -1,4 +1,4 @@
-"""What a CPU computes faster than torch and transformers have it do: the same numbers, sooner."""
+"""CPU fast paths: oneDNN linear layers, copy-free grouped-query attention."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 
 def prepare_for_cpu(model: PreTrainedModel) -> None:
-    """Let oneDNN compute a model's linear layers, and queries of one group share their keys.
-
-    For a model whose weights are on the CPU; of any other nothing is changed.
-    """
+    """Switch a model to the fast paths, if all its weights are on the CPU."""
     if any(weights.device.type != "cpu" for weights in model.parameters()):
         return
     AttentionInterface.register("sdpa", grouped_attention)
@@ -25,18 +22,17 @@ def prepare_for_cpu(model: PreTrainedModel) -> None:
 
 
 class OneDnnLinear(nn.Linear):
-    """A linear layer whose float32 product is oneDNN's; for all else torch's own.
+    """A linear layer that computes float32 products with oneDNN, and others as torch does.
 
-    torch asks MKL, which is made for another maker's processors: on an AMD EPYC oneDNN was 1.1 to
-    1.5 times as fast for blocks, and twice for the logits of a few tokens. As with MKL in its
-    strict mode, the bits do not depend on the number of threads, nor a token's on how many are
-    computed with it (tests/unit/models/test_cpu_kernels.py,
-    tests/unit/inference/test_same_bits.py).
+    By default torch uses MKL. On an AMD EPYC, oneDNN was 1.1 to 1.5 times as fast for blocks, and
+    twice as fast for the logits of a few tokens. As with MKL in its strict mode, the bits depend
+    neither on the number of threads nor on the other tokens of the batch
+    (tests/unit/models/test_cpu_kernels.py, tests/unit/inference/test_same_bits.py).
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., features] -> [..., output features]."""
-        # The operator, which torch's compiler uses, knows no gradients.
+        # the operator is that of torch's compiler and has no gradient
         if torch.is_grad_enabled() or not (input.dtype is self.weight.dtype is torch.float32):
             return super().forward(input)
         return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
@@ -52,29 +48,29 @@ def grouped_attention(
     scaling: float | None = None,
     **options,
 ) -> tuple[Tensor, None]:
-    """transformers' `sdpa` attention, without its copies of keys and values for every query head.
+    """transformers' `sdpa` attention without copies of keys and values for every query head.
 
     Query heads that share a key-value head (grouped-query attention, Ainslie et al. 2023) become
-    further queries of that one head. transformers itself does so for a single token, and under a
-    mask copies the keys for more, which after a shared prefix took a tenth of a pass. The bits are
+    further queries of that head. transformers does so for a single token; for more it copies the
+    keys where there is a mask, which took a tenth of a pass after a shared prefix. The bits are
     the same.
 
     query: [batch, heads, tokens, head_dim]; key, value: [batch, key-value heads, keys, head_dim].
-    attention_mask: [batch, 1, tokens, keys].
+    attention_mask: [batch, 1, tokens, keys]. Returns [batch, tokens, heads, head_dim].
     """
     batch, heads, tokens, _ = query.shape
     groups = heads // key.shape[1]
-    # anything that is not known here is left to transformers
+    # transformers handles all other cases
     plain = all(options.get(name) is None for name in ("position_bias", "softcap", "cache"))
     if groups == 1 or attention_mask is None or attention_mask.shape[1] > 1 or not plain or dropout:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
-    found = scaled_dot_product_attention(
+    output = scaled_dot_product_attention(
         query.reshape(batch, key.shape[1], groups * tokens, -1),
         key,
         value,
         attn_mask=attention_mask.repeat(1, 1, groups, 1),
         scale=scaling,
     )
-    return found.reshape(batch, heads, tokens, -1).transpose(1, 2).contiguous(), None
+    return output.reshape(batch, heads, tokens, -1).transpose(1, 2).contiguous(), None

@@ -1,4 +1,4 @@
-"""Where a causal language model keeps its decoder, and its blocks."""
+"""The decoder of a causal language model and its blocks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     """The decoder's blocks, in order.
 
     Raises:
-        UserError: the architecture keeps them somewhere unknown.
+        UserError: the architecture keeps them in an unknown place.
     """
     from torch.nn import ModuleList
 
     inner = decoder(model)
     for name in ("layers", "h", "blocks"):
-        if isinstance(found := getattr(inner, name, None), ModuleList):
-            return found
+        if isinstance(layers := getattr(inner, name, None), ModuleList):
+            return layers
     raise UserError(
         f"models of type {model.config.model_type} keep their layers in an unknown place; "
         "choose another model"

@@ -1,4 +1,4 @@
-"""GGUF files: where they lie, what they hold, and their conversion to a transformers folder."""
+"""GGUF files: their paths, their tensor types, and conversion to a transformers folder."""
 
 import json
 import os
@@ -22,10 +22,10 @@ CONVERSION = 1
 MAGIC = b"GGUF"
 
 
-def named_gguf(entry: Mapping) -> Path | None:
-    """The GGUF file of a `source: path` entry; None for a transformers folder.
+def find_gguf(entry: Mapping) -> Path | None:
+    """The GGUF file of a `source: path` entry: `path` itself, or `file` in the folder `path`.
 
-    It is named by `path` itself, or by `file` within the folder `path`.
+    None for a transformers folder.
     """
     path = Path(entry["path"]).expanduser()
     if entry.get("file") is not None:
@@ -34,10 +34,10 @@ def named_gguf(entry: Mapping) -> Path | None:
 
 
 def check_gguf(gguf: Path, where: str) -> None:
-    """A file that begins as a GGUF file does.
+    """Check that a file begins as a GGUF file does and is not one of several parts.
 
     Raises:
-        UserError: no such file, or another one; begins with `where`.
+        UserError: no such file, or not such a file; begins with `where`.
     """
     if not gguf.is_file():
         raise UserError(f"{where}: no such file: {gguf}")
@@ -47,76 +47,76 @@ def check_gguf(gguf: Path, where: str) -> None:
         )
     with gguf.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
-            raise UserError(f"{where}: {gguf.name} is no GGUF file")
+            raise UserError(f"{where}: {gguf.name} is not a GGUF file")
 
 
-def tensor_types(gguf: Path, where: str) -> dict[str, int]:
-    """{type: tensors of it} in a GGUF file, the most frequent first: {"Q4_1": 210, "F32": 61}.
+def count_tensor_types(gguf: Path, where: str) -> dict[str, int]:
+    """Count the tensors of a GGUF file by type: {"Q4_1": 210, "F32": 61}, most frequent first.
 
     Raises:
-        UserError: damaged, or a type that is not known; begins with `where`.
+        UserError: a damaged file, or an unknown type; begins with `where`.
     """
     from gguf import GGUFReader
 
     check_gguf(gguf, where)
     try:
-        found = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf).tensors)
-    except Exception as error:  # the reader trusts every length in the file
+        counts = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf).tensors)
+    except Exception as error:  # the reader checks no length in the file
         raise UserError(f"{where}: {gguf.name} is damaged: {_reason(error)}") from None
-    if not found:
-        raise UserError(f"{where}: {gguf.name} holds no tensors")
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    if not counts:
+        raise UserError(f"{where}: {gguf.name} has no tensors")
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def converted_folder(cache: Path, name: str, digest: str) -> Path:
-    """Where the model `name`, made of the GGUF file with this sha256, lies once converted."""
+    """The folder of the model `name` after conversion from the GGUF file with this sha256."""
     return cache / "models" / f"{name}-{digest[:12]}-v{CONVERSION}"
 
 
-def convert(
+def convert_gguf(
     get_gguf: Callable[[], Path], folder: Path, where: str, check: Callable | None = None
 ) -> None:
-    """Make `folder` a transformers folder (safetensors, tokenizer) of a GGUF file, once.
+    """Convert a GGUF file to a transformers folder (safetensors, tokenizer), once.
 
-    get_gguf: gives the file; not called where the folder is there and whole.
-    check: called with the model's config before anything is converted.
+    get_gguf: returns the file; not called if the folder exists and is complete.
+    check: called with the model's config before the conversion.
 
     Raises:
-        UserError: damaged, or of an architecture that transformers does not read from GGUF.
+        UserError: a damaged file, or an architecture that transformers does not read from GGUF.
     """
-    if is_whole(folder):
+    if is_complete(folder):
         log.info("model found in %s", folder)
         return
     gguf = get_gguf()
-    tensor_types(gguf, where)  # damage is told before it is loaded
-    with new_folder(folder) as converted:
+    count_tensor_types(gguf, where)  # names damage, before loading meets it
+    with write_folder(folder) as converted:
         log.info("converting %s to safetensors (once, about 20 s for 100 MB)", gguf.name)
         _convert(gguf, converted, where, check)
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder of weights that appears whole, with their hashes, or not at all.
+def write_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder of weights, with their hashes, that appears complete or not at all.
 
-    Gives the place to write to, beside the final one; its parent may take other files, which go.
+    Yields the path to write to, in a temporary folder beside `folder`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
-        made = Path(work) / "model"
-        yield made
-        hashes = {path.name: sha256(path) for path in sorted(made.glob(WEIGHTS))}
-        (made / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
-        if folder.is_dir() and not is_whole(folder):
+        partial = Path(work) / "model"
+        yield partial
+        hashes = {path.name: sha256(path) for path in sorted(partial.glob(WEIGHTS))}
+        (partial / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
+        if folder.is_dir() and not is_complete(folder):
             folder.rename(Path(work) / "damaged")
         try:
-            made.rename(folder)
+            partial.rename(folder)
         except OSError:  # another run finished first: its folder is as good
-            if not is_whole(folder):
+            if not is_complete(folder):
                 raise
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a converted model is there and its weights are those that were written."""
+def is_complete(folder: Path) -> bool:
+    """Whether a converted model exists and its weights are those that were written."""
     try:
         hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -147,7 +147,7 @@ def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> No
         loaded = AutoModelForCausalLM.from_pretrained(
             **source,
             dtype=torch.float32,
-            # Else a machine with the packed kernels keeps weights quantized and swaps attention.
+            # else a machine with kernels for packed weights keeps them and swaps attention
             quantization_config=GgufConfig(dequantize=True),
             attn_implementation="eager",
             trust_remote_code=False,
@@ -155,7 +155,7 @@ def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> No
         tokenizer = AutoTokenizer.from_pretrained(**source)
     except Exception as error:
         raise UserError(f"{where}: {gguf.name} does not load: {_reason(error)}") from error
-    # A model loaded from GGUF refuses save_pretrained; a fresh one with its weights does not.
+    # a model loaded from GGUF refuses save_pretrained; a fresh one with its weights does not
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)
     fresh = AutoModelForCausalLM.from_config(

@@ -1,17 +1,17 @@
-"""Downloads from the model hub at a pinned revision; what is in its cache needs no network."""
+"""Downloads from the model hub at a pinned revision. Cached files need no network."""
 
 from pathlib import Path
 
 from llm_figures.core.errors import UserError
 
-# So many files of a repository are named when none matches.
+# Of a repository's files, this many are named when none matches.
 LISTED = 10
 
 
-def hub_snapshot(
+def fetch_snapshot(
     repo: str, revision: str, patterns: list[str], where: str, kind: str = "model"
 ) -> Path:
-    """The local folder with the files of `repo` that match any of `patterns`.
+    """Download the files of `repo` that match any of `patterns`; return their local folder.
 
     revision: the 40 hex digits of a commit. where: how messages begin. kind: model or dataset.
 
@@ -53,36 +53,35 @@ def hub_snapshot(
     raise UserError(f"{where} cannot be fetched: {reason}")
 
 
-def hub_files(
+def fetch_files(
     repo: str, revision: str, pattern: str, where: str, kind: str = "model"
 ) -> dict[str, Path]:
-    """The files of `repo` that match `pattern`, {name in the repository: local path}, sorted.
+    """Download the files of `repo` that match `pattern`: {name in the repository: local path}.
 
-    As on the hub, * also matches across folders. For the other arguments see `hub_snapshot`.
+    As on the hub, * also matches across folders. For the other arguments see `fetch_snapshot`.
 
     Raises:
-        UserError: as `hub_snapshot`, or no file that matches.
+        UserError: as `fetch_snapshot`, or no file matches.
     """
     from huggingface_hub.utils import filter_repo_objects
 
-    folder = hub_snapshot(repo, revision, [pattern], where, kind)
-    here = sorted(
+    folder = fetch_snapshot(repo, revision, [pattern], where, kind)
+    cached = sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
-    found = list(filter_repo_objects(here, allow_patterns=pattern))
-    if found:
-        return {name: folder / name for name in found}
-    names = known_files(repo, revision, kind)
+    if matching := list(filter_repo_objects(cached, allow_patterns=pattern)):
+        return {name: folder / name for name in matching}
+    names = list_cached_files(repo, revision, kind)
     if names is None:  # never listed: a copy from elsewhere, and no network
         raise UserError(
-            f"{where}: no file matches {pattern!r} in the copy in the cache, which has "
-            f"{_listed(here)}; connect to the network, or correct the name"
+            f"{where}: no file matches {pattern!r} in the cached copy, which has "
+            f"{_listed(cached)}; connect to the network, or correct the name"
         )
     raise UserError(f"{where}: no file matches {pattern!r}; there is {_listed(names)}")
 
 
-def known_files(repo: str, revision: str, kind: str = "model") -> list[str] | None:
-    """Names of the repository's files, as `hub_snapshot` last saw them; None if it never did."""
+def list_cached_files(repo: str, revision: str, kind: str = "model") -> list[str] | None:
+    """The repository's files as of the last `fetch_snapshot`; None if there was none."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 

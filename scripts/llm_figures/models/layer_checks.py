@@ -1,23 +1,24 @@
-"""Layers and heads that the config names, checked against a model once its size is known.
+"""Checks of the config's layers and heads against a model's number of them.
 
-While the config is read, that is the case for some models; for the others, and for `auto` values,
-the first job that knows the model checks them.
+They run while the config is read if the model's shape is known by then, else in the first job that
+knows it.
 """
 
 from llm_figures.core.errors import UserError
 
 
 def check_shape(figures: dict, shape: dict) -> None:
-    """Check layers and heads against a model's number of them.
+    """Check the layers and heads of figures.
 
-    shape: layers, heads (None where unknown), as from `shape_of` or a model's info.
+    figures: {figure: its options as plain values}.
+    shape: has layers and heads, None if unknown; as from `shape_of` or a model info.
 
     Raises:
         UserError: a layer or head outside the model.
     """
     for name, options in figures.items():
-        places = {"layer": options.get("layer"), "head": options.get("head")}
-        for what, value in places.items():
+        for what in ("layer", "head"):
+            value = options.get(what)
             count = shape[f"{what}s"]
             if isinstance(value, int) and count is not None and value >= count:
                 raise UserError(
@@ -33,18 +34,16 @@ def check_shape(figures: dict, shape: dict) -> None:
 
 
 def check_choices(choices: dict, shape: dict) -> None:
-    """Check the layers and heads of the choices against a model's number of them.
-
-    shape: as in `check_shape`.
+    """Check the layers and heads of the choices, plain values. shape: as in `check_shape`.
 
     Raises:
         UserError: a layer or head outside the model.
     """
     for what in ("layer", "head"):
         count = shape[f"{what}s"]
-        for place, value in enumerate(choices[what], start=1):
+        for number, value in enumerate(choices[what], start=1):
             if isinstance(value, int) and count is not None and value >= count:
                 raise UserError(
-                    f"config: choices.{what}[{place}]: {value} is outside the model, which has "
+                    f"config: choices.{what}[{number}]: {value} is outside the model, which has "
                     f"{what}s 0 to {count - 1}"
                 )

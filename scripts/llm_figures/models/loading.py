@@ -1,4 +1,4 @@
-"""Loading a prepared model, and what other stages must know of it."""
+"""Load a prepared model, and describe what it runs on."""
 
 import os
 import socket
@@ -26,65 +26,62 @@ from llm_figures.models.cpu_kernels import prepare_for_cpu
 from llm_figures.models.decoders import decoder as decoder
 from llm_figures.models.decoders import decoder_layers
 from llm_figures.models.model_info import read_model_info
+from llm_figures.models.options import Runtime
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
 
 def load_model(
-    card_path: str | Path,
-    device: str = "auto",
-    dtype: str = "auto",
-    threads: int | None = None,
-    device_map: str | None = None,
+    model_info: str | Path, runtime: Runtime, threads: int | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the model described by a `model.json`, ready for inference.
+    """Load the model that a `model.json` describes, ready for inference.
 
-    device: "auto" (CUDA, else Apple's mps, else CPU) or a torch device.
-    dtype: "auto" (float32 on the CPU, the checkpoint's own elsewhere, or float32 where the device
-        lacks it) or a torch dtype's name.
-    threads: torch threads, so that jobs side by side do not fight over the cores.
-    device_map: how the model is spread over the GPUs, see `spread`; None keeps it on one device.
+    model_info: the path of that file.
+    runtime: device, dtype and device_map. The device "auto" is CUDA, else Apple's mps, else the
+        CPU. The dtype "auto" is float32 on the CPU and the checkpoint's own elsewhere, or float32
+        where the device lacks that. For device_map see `make_device_map`.
+    threads: of torch, so that parallel jobs do not compete for the cores; None leaves its default.
 
     Raises:
-        UserError: the folder is not there, the device is missing or lacks the dtype, the weights
-            do not load or do not fit.
+        UserError: the folder is missing or incomplete, the device is missing or lacks the dtype,
+            the weights do not load or do not fit.
     """
-    model_info = read_model_info(card_path)
-    folder = Path(model_info["folder"])
-    needed = ["config.json", *model_info.get("weights", {})]
+    known = read_model_info(model_info)
+    folder = Path(known["folder"])
+    needed = ["config.json", *known.get("weights", {})]
     if not all((folder / name).is_file() for name in needed):
         raise UserError(
-            f"model folder {folder} is not on {socket.gethostname()}, or not whole (named in "
-            f"{card_path}); if it "
-            "is gone, prepare it again with: snakemake figures --forcerun prepare_model; on a "
-            "cluster it must lie where every node sees it: set XDG_CACHE_HOME to a shared folder "
-            "before that"
+            f"model folder {folder}, named in {model_info}, is missing or incomplete on "
+            f"{socket.gethostname()}; prepare the model again with: snakemake figures --forcerun "
+            "prepare_model; on a cluster, first set XDG_CACHE_HOME to a folder that all nodes share"
         )
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Every buffer is written before it is read here; filling them first would double the time.
+    # every buffer is written before it is read here; to fill them first would double the time
     torch.utils.deterministic.fill_uninitialized_memory = False
-    place = _device(device)
-    kind = _dtype(dtype, place, model_info.get("dtype"))
-    known = {"local_files_only": True, "trust_remote_code": model_info["trust_remote_code"]}
+    device = _resolve_device(runtime.device)
+    dtype = _resolve_dtype(runtime.dtype, device, known.get("dtype"))
+    arguments = {"local_files_only": True, "trust_remote_code": known["trust_remote_code"]}
     try:
-        where = {}
-        if device_map is not None:
-            where["device_map"] = spread(folder, kind, device_map, known, place)
+        device_map = (
+            None
+            if runtime.device_map is None
+            else make_device_map(folder, dtype, runtime.device_map, arguments, device)
+        )
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, by name
-            dtype=kind,
-            use_safetensors=model_info["safetensors_only"],
-            **known,
-            **where,
+            dtype=dtype,
+            use_safetensors=known["safetensors_only"],
+            device_map=device_map,
+            **arguments,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **known)
-        if not where:
-            model.to(place)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
+        if device_map is None:
+            model.to(device)
     except torch.OutOfMemoryError:
         raise UserError(
             f"CUDA out of memory with the weights of the model in {folder} alone; spread it over "
@@ -93,7 +90,7 @@ def load_model(
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the model in {folder} does not load: {reason}") from error
-    # transformers fills missing weights with random numbers and goes on; a figure must not.
+    # transformers fills missing weights with random numbers
     mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     if absent := sorted([*report["missing_keys"], *mismatched]):
         raise UserError(
@@ -104,39 +101,41 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def spread(
+def make_device_map(
     folder: Path,
     dtype: torch.dtype | str,
     device_map: str,
-    known: dict,
-    place: torch.device,
+    arguments: dict,
+    device: torch.device,
     room: dict[int, int] | None = None,
 ) -> dict[str, int | str]:
-    """{part of the model: its GPU}, for from_pretrained; a block is never divided.
+    """Distribute a model over the GPUs: {part of it: GPU}, for from_pretrained.
 
-    device_map: auto or balanced fill the GPUs alike, sequential one after the other.
-    known: further arguments of transformers' loaders.
-    room: bytes of each GPU; by default nine tenths of what is free.
+    A block is never divided, and nothing is put on the CPU or on disk.
+
+    device_map: "auto" and "balanced" fill the GPUs equally, "sequential" one after the other.
+    arguments: of transformers' loaders.
+    room: bytes per GPU; by default nine tenths of what is free.
 
     Raises:
-        UserError: no GPU, or too little room: nothing is put on the CPU or on disk.
+        UserError: no GPU, or too little room.
     """
     from accelerate import infer_auto_device_map
     from accelerate.utils import get_balanced_memory, get_max_memory
 
-    if place.type != "cuda":
+    if device.type != "cuda":
         raise UserError(
             f"config: device_map: {device_map}: there is no GPU here to spread the model over; "
             "run on a node with GPUs, or set device_map to null"
         )
     if room is None:
         room = {gpu: free * 9 // 10 for gpu, free in get_max_memory().items() if gpu != "cpu"}
-    config = AutoConfig.from_pretrained(folder, **known)
+    config = AutoConfig.from_pretrained(folder, **arguments)
     with torch.device("meta"):  # sizes without weights
         model = AutoModelForCausalLM.from_config(
             config,
             dtype=getattr(config, "dtype", None) if dtype == "auto" else dtype,
-            trust_remote_code=known["trust_remote_code"],
+            trust_remote_code=arguments["trust_remote_code"],
         )
     model.tie_weights()
     blocks = [type(decoder_layers(model)[0]).__name__]
@@ -155,54 +154,54 @@ def spread(
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where token ids go: to the embeddings, wherever the rest of the model is."""
+    """The device of the embeddings, where token ids go."""
     return model.get_input_embeddings().weight.device
 
 
 def runtime_facts(model: PreTrainedModel) -> dict:
-    """What a loaded model runs on: all that moves its numbers but its weights and inputs.
+    """What a loaded model runs on: all that its numbers depend on beside weights and inputs.
 
-    The same for two runs on one machine: no times, no names of hosts, no number of threads.
+    Equal for two runs on one machine: no times, host names or numbers of threads.
     """
-    places = sorted({weights.device for weights in model.parameters()}, key=str)
+    devices = sorted({weights.device for weights in model.parameters()}, key=str)
     return {
-        "device": "+".join(sorted({place.type for place in places})),
+        "device": "+".join(sorted({device.type for device in devices})),
         "device_names": [
-            torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
-            for place in places
+            torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+            for device in devices
         ],
         "dtype": "+".join(sorted({str(w.dtype).split(".")[1] for w in model.parameters()})),
         "attention": model.config._attn_implementation,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__,
-        "cuda": torch.version.cuda if places and places[0].type == "cuda" else None,
+        "cuda": torch.version.cuda if devices and devices[0].type == "cuda" else None,
     }
 
 
 def context_length(model: PreTrainedModel) -> int | None:
-    """Tokens the model takes at most; None where its config does not say."""
+    """The most tokens that the model takes; None if its config does not say."""
     return getattr(model.config, "max_position_embeddings", None)
 
 
-def _device(device: str) -> torch.device:
+def _resolve_device(device: str) -> torch.device:
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"config: device: {device!r} cannot be used here: {reason}") from None
-    return place
+    return resolved
 
 
-def _dtype(dtype: str, device: torch.device, own: str | None) -> torch.dtype | str:
-    """What weights are loaded as; own: the checkpoint's dtype, None where it does not say."""
+def _resolve_dtype(dtype: str, device: torch.device, own: str | None) -> torch.dtype | str:
+    """The dtype that weights are loaded in. own: the checkpoint's; None if its config lacks it."""
     if dtype != "auto":
-        if not _has(device, dtype):
+        if not _supports(device, dtype):
             raise UserError(
                 f"config: dtype: {dtype}: {_named(device)} does not compute in it; set dtype: "
                 "float32, or float16"
@@ -210,15 +209,15 @@ def _dtype(dtype: str, device: torch.device, own: str | None) -> torch.dtype | s
         return getattr(torch, dtype)
     if device.type == "cpu":
         return torch.float32
-    if own is not None and not _has(device, own):
-        # not float16: numbers that fit bfloat16 overflow in it, and a figure would be of that
+    if own is not None and not _supports(device, own):
+        # not float16: numbers that fit bfloat16 overflow in it
         log.info("the checkpoint is %s, which %s does not compute in: float32", own, _named(device))
         return torch.float32
     return "auto"
 
 
-def _has(device: torch.device, dtype: str) -> bool:
-    """Whether the device computes in `dtype` itself, not only by way of another."""
+def _supports(device: torch.device, dtype: str) -> bool:
+    """Whether the device computes in `dtype` itself rather than by way of another."""
     if device.type == "cuda" and dtype == "bfloat16":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "mps":

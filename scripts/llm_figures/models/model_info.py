@@ -1,4 +1,4 @@
-"""What is known of a model without loading it."""
+"""The model info `model.json`, and what else is known of a model without loading it."""
 
 import json
 import math
@@ -10,33 +10,33 @@ from llm_figures.models.safetensors_files import read_header, read_index, weight
 
 
 def read_model_info(path: str | Path) -> dict:
-    """What `prepare_model` wrote of a model: its folder, shape, source and the weights' sha256.
+    """Read what `sources.prepare_model` returned: folder, shape, source, weights' sha256.
 
     Raises:
-        UserError: the model info is missing, empty or damaged.
+        UserError: the file is missing, empty or damaged.
     """
     try:
         model_info = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(model_info, dict):
-            raise ValueError("no object in it")
+            raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
     return model_info
 
 
-def stated(entry: Mapping) -> dict:
-    """A model's entry without its shape, which is for estimates and no part of what is made."""
-    kept = {key: value for key, value in entry.items() if key != "shape"}
-    if "base_entry" in kept:
-        kept["base_entry"] = stated(kept["base_entry"])
-    return kept
+def drop_shape(entry: Mapping) -> dict:
+    """A model's entry, and that of its base, without the shape, on which only estimates depend."""
+    rest = {key: value for key, value in entry.items() if key != "shape"}
+    if "base_entry" in rest:
+        rest["base_entry"] = drop_shape(rest["base_entry"])
+    return rest
 
 
 def shape_of(config: dict) -> dict:
-    """A model's sizes from its config.json, whatever the family calls them; None where unknown.
+    """A model's sizes from its config.json, under one name for all families; None if unknown.
 
-    layers, heads, hidden_size, key_value_heads, head_dim, intermediate_size (of one expert),
-    experts, vocabulary, tied (input and output embeddings are one), dtype of the checkpoint.
+    Keys: layers, heads, hidden_size, key_value_heads, head_dim, intermediate_size (of one expert),
+    experts, vocabulary, tied (the output embeddings are the input's), dtype (the checkpoint's).
     """
     names: dict[str, tuple[str, ...]] = {
         "layers": ("num_hidden_layers", "n_layer"),
@@ -60,18 +60,18 @@ def shape_of(config: dict) -> dict:
 
 
 def count_parameters(folder: Path) -> int | None:
-    """Parameters in a folder's safetensors files, from their headers; None without such files."""
+    """Count the parameters in the headers of a folder's safetensors files; None without files."""
     where = str(folder)
     try:
         files = weight_files(folder, read_index(folder, where))
         headers = [read_header(file, where) for file in files]
     except UserError:
-        return None  # damaged: the job that loads the weights says so
+        return None  # damaged, which the job that loads the weights reports
     return sum(math.prod(tensor.shape) for header in headers for tensor in header.values()) or None
 
 
 def check_folder(folder: Path, where: str) -> None:
-    """A folder that looks like a transformers model.
+    """Check that a folder exists and has a config.json.
 
     Raises:
         UserError: the folder or its config.json is missing; begins with `where`.
@@ -82,5 +82,5 @@ def check_folder(folder: Path, where: str) -> None:
         ggufs = sorted(path.name for path in folder.glob("*.gguf"))
         hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
         raise UserError(
-            f"{where}: no config.json there; it must be a transformers model folder{hint}"
+            f"{where}: no config.json in it; it must be a transformers model folder{hint}"
         )

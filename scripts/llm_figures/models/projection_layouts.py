@@ -1,9 +1,9 @@
-"""Where each family of decoders keeps the projections of a block: all that differs between them.
+"""The place of each projection in a block, for every family of decoders.
 
-A column of the module map is a linear map inside every block: a module of its own (Llama), some
-rows of a fused one (GPT-2, GPT-NeoX, Phi-3), or one map per expert (Mixtral, GPT-OSS). The table
-says which, by names relative to the block; nothing here needs torch or a model, so that a
-checkpoint's tensors and a loaded model's modules are found by the same rows.
+A projection is a linear map inside every block: a torch module of its own (Llama), some rows of a
+fused one (GPT-2, GPT-NeoX, Phi-3), or one map per expert (Mixtral, GPT-OSS). The table `FAMILIES`
+names it relative to the block. Nothing here needs torch, so the same table serves the tensors of a
+checkpoint and the modules of a loaded model.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,22 +16,22 @@ from llm_figures.models.model_info import shape_of
 
 Q, K, V, O = ATTENTION = ("attn. q", "attn. k", "attn. v", "attn. o")  # noqa: E741
 UP, DOWN, GATE = MLP = ("mlp. up", "mlp. down", "mlp. gate")
-# Columns of the figure, left to right.
+# In the order of the figure's columns, left to right.
 PROJECTIONS = (*ATTENTION, *MLP)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one column's projection stands in a block.
+    """The place of a projection in a block.
 
-    path: of the linear module; for experts of the parameter that holds all experts' maps,
+    path: of the linear torch module; for experts, of the parameter with all their maps
         [experts, ...].
-    part: of a fused map, the column whose rows these are; None is the whole map.
-    fused: how the rows of a fused map lie: "stacked" (all of query, then key, then value; gate,
-        then up), "by_head" (query, key and value of one head, then of the next), "alternating"
-        (gate, up, gate, up, …).
+    part: the projection, if it is a part of a fused map; None if it is the whole map.
+    fused: the order of the rows of a fused map: "stacked" (all of query, then key, then value;
+        gate, then up), "by_head" (query, key and value of one head, then of the next),
+        "alternating" (gate, up, gate, up, …).
     transposed: stored as [d_in, d_out] (GPT-2's Conv1D, GPT-OSS's experts).
-    single: for experts, names under which checkpoints keep the map of one expert, {} its number.
+    single: for experts, the names of one expert's map in checkpoints; {} is its number.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def weight(self) -> str:
-        """The name of the tensor, relative to the block."""
+        """The name of the tensor of weights, relative to the block."""
         return self.path if self.experts else f"{self.path}.weight"
 
     @property
@@ -58,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Heads:
-    """What it takes to find a projection in a fused one."""
+    """Numbers of query heads and of key-value heads, and the size of a head."""
 
     query: int
     key_value: int
@@ -66,18 +66,18 @@ class Heads:
 
 
 def output_rows(place: Place, d_out: int, heads: Heads) -> slice | np.ndarray:
-    """Which of the outputs of a (fused) linear map are this column's.
+    """The projection's rows among the `d_out` outputs of the map that holds it.
 
-    d_out: all outputs of the map. Returns a slice, or indices in the order of the heads.
+    Returns a slice, or indices in the order of the heads.
 
     Raises:
-        UserError: the map's size does not fit its heads.
+        UserError: the map's size does not fit the heads.
     """
     if place.fused is None:
         return slice(0, d_out)
     if place.part in MLP:
         if d_out % 2:
-            raise UserError(f"{place.path} has {d_out} outputs, not two halves")
+            raise UserError(f"{place.path} has {d_out} outputs, which are not two halves")
         if place.fused == "alternating":
             return slice(0 if place.part == GATE else 1, d_out, 2)
         half = d_out // 2
@@ -138,10 +138,10 @@ EXPERTS = _experts(
     ),
 )
 
-# model_type -> its attention, and what its blocks' second half may be (blocks of one model may
-# differ: some dense, some with experts).
+# Of each model_type: its attention, and the possible MLPs of a block (some blocks of a model may be
+# dense and others have experts).
 Layout = tuple[Mapping[str, Place], tuple[Mapping[str, Place], ...]]
-# Separate projections under these names are what they say in every family.
+# Separate projections of these names mean the same in every family.
 PLAIN: Layout = (SEPARATE, (GATED, UNGATED))
 FAMILIES: dict[str, Layout] = {
     **dict.fromkeys(
@@ -188,28 +188,30 @@ FAMILIES: dict[str, Layout] = {
 }
 
 
-def places(model_type: str, names: Collection[str], where: str = "module_map") -> dict[str, Place]:
-    """The projections of one block, {column: place}, in the order of the figure.
+def find_places(
+    model_type: str, names: Collection[str], where: str = "module_map"
+) -> dict[str, Place]:
+    """The projections of one block, {projection: place}, in the order of the figure.
 
     names: of the block's tensors, relative to it ("self_attn.q_proj.weight").
     where: how messages begin.
 
-    Families that are not in the table are taken if their projections are separate and named as
-    Llama's; a fused one is never guessed at.
+    Families that are not in the table are supported if their projections are separate and named as
+    Llama's; the rows of an unknown fused map are never guessed.
 
     Raises:
         UserError: the block lacks projections that its family should have.
     """
     attention, options = FAMILIES.get(model_type, PLAIN)
     for mlp in options:
-        found = attention | mlp
-        if all(place.found_in(names) for place in found.values()):
-            return {name: found[name] for name in PROJECTIONS if name in found}
-    wanted = {**attention, **options[0]}
-    lacking = [place.path for place in wanted.values() if not place.found_in(names)]
+        places = attention | mlp
+        if all(place.found_in(names) for place in places.values()):
+            return {name: places[name] for name in PROJECTIONS if name in places}
+    expected = {**attention, **options[0]}
+    lacking = [place.path for place in expected.values() if not place.found_in(names)]
     raise UserError(
         f"{where}: models of type {model_type} have no {' or '.join(dict.fromkeys(lacking))} in "
-        "their blocks, and where they keep these projections is not known; the other four figures "
+        "their blocks, and the place of these projections is not known; the other four figures "
         "work without it"
     )
 

@@ -1,8 +1,8 @@
-"""The projections of a loaded model, watched and altered as it runs.
+"""Watch the projections of a loaded model as it runs, and replace their outputs.
 
-One mechanism for every family of `families.FAMILIES`: a projection is a linear module, some outputs
-of a fused one, or one map per expert. Whoever watches gets each application of it, token by token,
-and may give other outputs, with which the pass goes on.
+One mechanism serves every family of `projection_layouts.FAMILIES`. A callback receives each
+application of a projection to some tokens, and may return other outputs, with which the pass
+continues.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -20,18 +20,18 @@ from llm_figures.models.projection_layouts import (
     GATE,
     UP,
     Place,
+    find_places,
     heads_of,
     output_rows,
-    places,
 )
 
 
 @dataclass(frozen=True)
 class Projection:
-    """One column's linear map in one block.
+    """A linear map in one block.
 
-    module: the linear module that holds it or, for experts, the module of all experts.
-    rows: which of the module's outputs are its own.
+    module: the linear torch module that contains it or, for experts, the module of all experts.
+    rows: its outputs among those of the module.
     """
 
     layer: int
@@ -55,7 +55,7 @@ class Projection:
 
     @property
     def experts(self) -> int | None:
-        """How many maps there are; None for a single one."""
+        """The number of experts; None for a single map."""
         return len(self._parameter(self.place.weight)) if self.place.experts else None
 
     @property
@@ -71,9 +71,9 @@ class Projection:
 class Application:
     """A projection applied to some tokens in a forward pass.
 
-    inputs: [n, d_in]. outputs: [n, d_out], with any bias. tokens: [n], places in the batch's
-    tokens, row by row. expert: whose map it is, None where there are no experts. shares: [n], the
-    router's weight of that expert for each token; None where there are no experts.
+    inputs: [n, d_in]. outputs: [n, d_out], with any bias. tokens: [n], positions in the flattened
+    batch of tokens [sequences × tokens]. expert: its number; None without experts. shares: [n], the
+    router's weight of that expert for each token; None without experts.
     """
 
     projection: Projection
@@ -93,105 +93,113 @@ class Application:
 Watch = Callable[[Application], torch.Tensor | None]
 
 
-def projections(model: PreTrainedModel, layers: Collection[int] | None = None) -> list[Projection]:
+def find_projections(
+    model: PreTrainedModel, layers: Collection[int] | None = None
+) -> list[Projection]:
     """Every projection of the blocks `layers` (default all), by block, in the figure's order.
 
     Raises:
-        UserError: the family keeps its projections in a place that is not known.
+        UserError: the family keeps its projections in an unknown place.
     """
     heads = heads_of(model.config.to_dict())
-    found = []
+    projections = []
     for layer, block in enumerate(decoder_layers(model)):
         if layers is not None and layer not in layers:
             continue
         shapes = {name: tuple(weights.shape) for name, weights in block.named_parameters()}
-        for name, place in places(model.config.model_type, shapes).items():
+        for name, place in find_places(model.config.model_type, shapes).items():
             holder = block.get_submodule(
                 place.path.rsplit(".", 1)[0] if place.experts else place.path
             )
             d_out = shapes[place.weight][-1 if place.transposed else -2]
             rows = output_rows(place, d_out, heads)
-            found.append(Projection(layer, name, place, holder, rows))
-    return found
+            projections.append(Projection(layer, name, place, holder, rows))
+    return projections
 
 
 @contextmanager
-def watched(
+def watch_projections(
     model: PreTrainedModel, watch: Watch, layers: Collection[int] | None = None
 ) -> Iterator[None]:
-    """Call `watch` at each application of every projection of `layers` inside the block.
+    """Call `watch` at each application of the projections of `layers` (default all) in the block.
 
-    What it returns, [n, d_out] or None for no change, takes the place of the outputs. Experts then
-    run one by one, in plain matrix products. The model is afterwards what it was before, also after
-    an exception.
+    If it returns outputs [n, d_out], they replace the projection's. Experts run one by one, in
+    plain matrix products. At the end, and after an exception, the model is as it was before.
 
     Raises:
-        UserError: as `projections`.
+        UserError: as `find_projections`.
     """
-    together: dict[torch.nn.Module, list[Projection]] = {}
-    for projection in projections(model, layers):
-        together.setdefault(projection.module, []).append(projection)
+    by_module: dict[torch.nn.Module, list[Projection]] = {}
+    for projection in find_projections(model, layers):
+        by_module.setdefault(projection.module, []).append(projection)
     with ExitStack() as undo:
-        for module, parts in together.items():
-            if parts[0].place.experts:
-                module.forward = _expert_by_expert(module, parts, watch)
+        for module, projections in by_module.items():
+            if projections[0].place.experts:
+                module.forward = _expert_by_expert(module, projections, watch)
                 undo.callback(delattr, module, "forward")
             else:
-                undo.callback(module.register_forward_hook(_linear_hook(parts, watch)).remove)
+                hook = _linear_hook(projections, watch)
+                undo.callback(module.register_forward_hook(hook).remove)
         yield
 
 
-def _linear_hook(parts: list[Projection], watch: Watch):
+def _linear_hook(projections: list[Projection], watch: Watch):
     def hook(module, args, output):
         inputs = args[0].reshape(-1, args[0].shape[-1])
         outputs = output.reshape(-1, output.shape[-1])
         tokens = torch.arange(len(inputs), device=inputs.device)
         changed = None
-        for part in parts:
-            made = watch(Application(part, inputs, outputs[:, part.rows], tokens))
-            if made is not None:
+        for projection in projections:
+            rows = projection.rows
+            replacement = watch(Application(projection, inputs, outputs[:, rows], tokens))
+            if replacement is not None:
                 changed = outputs.clone() if changed is None else changed
-                changed[:, part.rows] = made.to(changed.dtype)
+                changed[:, rows] = replacement.to(changed.dtype)
         return None if changed is None else changed.view_as(output)
 
     return hook
 
 
-def _expert_by_expert(experts: torch.nn.Module, parts: list[Projection], watch: Watch):
-    """The forward of a module of experts, [tokens, hidden] in and out, each expert by itself."""
-    named = {part.name: part for part in parts}
+def _expert_by_expert(experts: torch.nn.Module, projections: list[Projection], watch: Watch):
+    """A forward pass [tokens, hidden] -> [tokens, hidden] of experts that runs them one by one."""
+    by_name = {projection.name: projection for projection in projections}
     if getattr(experts, "has_post_expert_norm", False) or not getattr(experts, "has_gate", True):
         raise UserError(
             f"module_map: experts of class {type(experts).__name__} do more than gate, up and down"
         )
 
-    def applied(part, outputs, inputs, tokens, expert, shares):
-        made = watch(Application(part, inputs, outputs[:, part.rows], tokens, expert, shares))
-        if made is not None:
-            outputs[:, part.rows] = made.to(outputs.dtype)
+    def replace(name, outputs, inputs, tokens, expert, shares):
+        rows = by_name[name].rows
+        replacement = watch(
+            Application(by_name[name], inputs, outputs[:, rows], tokens, expert, shares)
+        )
+        if replacement is not None:
+            outputs[:, rows] = replacement.to(outputs.dtype)
 
-    def linear(part, states, expert):
-        stored, bias = part.module.get_parameter(part.place.path.rsplit(".", 1)[-1])[expert], None
-        if (all_biases := part._parameter(part.place.bias)) is not None:
-            bias = all_biases[expert]
+    def linear(name, states, expert):
+        projection = by_name[name]
+        weight = projection._parameter(projection.place.weight)[expert]
+        biases = projection._parameter(projection.place.bias)
         return torch.nn.functional.linear(
-            states, stored.T if part.place.transposed else stored, bias
+            states,
+            weight.T if projection.place.transposed else weight,
+            None if biases is None else biases[expert],
         )
 
     def forward(hidden_states, top_k_index, top_k_weights):
         result = torch.zeros_like(hidden_states)
-        for expert in range(named[DOWN].experts):
+        for expert in range(by_name[DOWN].experts):
             tokens, slot = torch.where(top_k_index == expert)
             if not len(tokens):
                 continue
             shares, states = top_k_weights[tokens, slot], hidden_states[tokens]
-            both = linear(named[UP], states, expert)
+            both = linear(UP, states, expert)  # up and gate are fused
             for name in (UP, GATE):
-                applied(named[name], both, states, tokens, expert, shares)
+                replace(name, both, states, tokens, expert, shares)
             states = experts._apply_gate(both)
-            given = linear(named[DOWN], states, expert)
-            applied(named[DOWN], given, states, tokens, expert, shares)
-            result.index_add_(0, tokens, (given * shares[:, None]).to(result.dtype))
+            outputs = linear(DOWN, states, expert)
+            replace(DOWN, outputs, states, tokens, expert, shares)
+            result.index_add_(0, tokens, (outputs * shares[:, None]).to(result.dtype))
         return result
 
     return forward

@@ -1,4 +1,4 @@
-"""Safetensors files of a transformers folder: which there are, and the tensors that they hold."""
+"""The safetensors files of a transformers folder, and their tensors' names, dtypes and shapes."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ INDEX = "model.safetensors.index.json"
 
 
 class StoredTensor(NamedTuple):
-    """dtype: as the file names it, such as BF16."""
+    """A tensor in a file. dtype: as the file names it, such as BF16."""
 
     file: Path
     dtype: str
@@ -18,12 +18,12 @@ class StoredTensor(NamedTuple):
 
 
 def read_index(folder: Path, where: str) -> dict[str, str]:
-    """{tensor: name of its file} of a folder with several files; empty without an index.
+    """Read the index of a folder with several files: {tensor: file name}; {} without an index.
 
     where: how messages begin.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the index cannot be read.
     """
     index = folder / INDEX
     if not index.is_file():
@@ -35,7 +35,7 @@ def read_index(folder: Path, where: str) -> dict[str, str]:
 
 
 def weight_files(folder: Path, index: dict[str, str]) -> list[Path]:
-    """The files with a model's weights. index: as from `read_index`."""
+    """The files of a model's weights. index: as from `read_index`."""
     if index:
         return [folder / name for name in sorted(set(index.values()))]
     single = folder / "model.safetensors"
@@ -43,12 +43,12 @@ def weight_files(folder: Path, index: dict[str, str]) -> list[Path]:
 
 
 def read_header(file: Path, where: str) -> dict[str, StoredTensor]:
-    """{name: its tensor} of one file, none of which is read.
+    """Read the names, dtypes and shapes of a file's tensors, not their data.
 
     Raises:
-        UserError: the file is missing, no safetensors file, or cut short.
+        UserError: the file is missing, not a safetensors file, or truncated.
     """
-    # The environment that only draws has no safetensors, and imports this while it plans.
+    # not at the top: this is imported for planning in the drawing environment, which lacks it
     from safetensors import SafetensorError, safe_open
 
     try:

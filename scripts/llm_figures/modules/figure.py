@@ -1,4 +1,6 @@
-"""The layer × module heatmap."""
+"""The layer × projection heatmap."""
+
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from llm_figures.core.numbers import low_to_high
-from llm_figures.models.projection_layouts import PROJECTIONS as COLUMNS
-from llm_figures.modules.metrics import METRICS, described
+from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.modules.metrics import METRICS
+from llm_figures.modules.options import MetricMap
 from llm_figures.plotting.drawing import (
     add_colour_bar,
     choose_tick_step,
@@ -17,11 +20,13 @@ from llm_figures.plotting.drawing import (
     find_colour_map,
 )
 
+OPTIONS = MetricMap
 
-def colour_limits(
-    values: np.ndarray, limits: str | list[float], robust: tuple[float, float] = (2, 98)
+
+def find_limits(
+    values: np.ndarray, limits: str | Sequence[float], robust: tuple[float, float] = (2, 98)
 ) -> tuple[float, float]:
-    """Ends of the colour scale: "data" is the range, "robust" lies between two percentiles."""
+    """The ends of the colour scale: "data" is the range, "robust" lies between two percentiles."""
     if not isinstance(limits, str):
         return limits[0], limits[1]
     if not np.isfinite(values).any():  # effective ranks where nothing changed
@@ -30,67 +35,65 @@ def colour_limits(
     return float(low), float(high)
 
 
-def colour_scale(values: np.ndarray, options: dict) -> tuple[Colormap, tuple[float, float]]:
-    """The colours and the ends of the scale, for all `values` that are to be compared.
+def make_colour_scale(
+    values: np.ndarray, options: MetricMap
+) -> tuple[Colormap, tuple[float, float]]:
+    """The colours and the ends of the scale, for all `values` that are compared.
 
-    options: as from `metrics.drawing_options`. Where there is a centre (see `centre_of`),
-    the palette's middle stands there, and a step has the same change of colour on either side: of
-    the palette only the part between the ends is used.
+    At the centre (see `find_centre`), if there is one, is the palette's middle colour. Equal steps
+    on either side have equal changes of colour, so that only a part of the palette may be used.
     """
-    low, high = colour_limits(values, options["limits"], METRICS[options["metric"]].robust)
-    colours = find_colour_map(options["palette"])
-    centre = centre_of(options, low, high)
-    if not high > low:  # one colour, the middle's
+    low, high = find_limits(values, options.limits, METRICS[options.metric].robust)
+    colours = find_colour_map(options.palette)
+    centre = find_centre(options, low, high)
+    if not high > low:  # one colour, the middle one
         half = max(abs(low) * 1e-3, 1e-9)
         return colours, (low - half, high + half)
     if centre is None:
         return colours, (low, high)
     reach = max(abs(low - centre), abs(high - centre))
     shares = np.linspace((low - centre) / reach, (high - centre) / reach, 256) / 2 + 0.5
-    part = LinearSegmentedColormap.from_list(options["palette"], colours(shares))
+    part = LinearSegmentedColormap.from_list(options.palette, colours(shares))
     return part.with_extremes(bad=colours.get_bad()), (low, high)
 
 
-def centre_of(options: dict, low: float, high: float) -> float | None:
-    """The value of the palette's middle colour; None is the middle of the limits low and high.
+def find_centre(options: MetricMap, low: float, high: float) -> float | None:
+    """The value with the palette's middle colour; None is the middle of the limits low and high.
 
-    auto is the metric's neutral value, unless it lies so far outside of the limits (a quarter of
-    their span) that it would leave all cells in like colours.
+    auto is the metric's neutral value, unless it is outside the limits by more than a quarter of
+    their span, where all cells would have similar colours.
     """
-    if options["centre"] != "auto":
-        return options["centre"]
-    neutral, slack = METRICS[options["metric"]].neutral, (high - low) / 4
+    if options.centre != "auto":
+        return options.centre
+    neutral, slack = METRICS[options.metric].neutral, (high - low) / 4
     return neutral if neutral is not None and low - slack <= neutral <= high + slack else None
 
 
-def draw(scores: pd.DataFrame, options: dict) -> Figure:
-    """Draw the tidy scores: layer 0 at the bottom, modules left to right in `COLUMNS`' order.
-
-    options: as from `metrics.drawing_options`.
-    """
-    values = module_values(scores, options["metric"])
-    cmap, limits = colour_scale(values.to_numpy(), options)
+def draw(scores: pd.DataFrame, options: MetricMap) -> Figure:
+    """Draw the tidy scores: layer 0 at the bottom, `PROJECTIONS` from left to right."""
+    values = pivot_scores(scores, options.metric)
+    cmap, limits = make_colour_scale(values.to_numpy(), options)
     rows, columns = values.shape
     fig, ax = plt.subplots(
         figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
     )
-    mesh = module_panel(values, ax, cmap, limits, max(1, choose_tick_step(rows) // 2))
+    mesh = draw_panel(values, ax, cmap, limits, max(1, choose_tick_step(rows) // 2))
     ax.set(xlabel="", ylabel="Layer")
-    module_bar(fig, mesh, values.to_numpy(), limits, options["metric"], ax=ax, pad=0.03)
+    draw_colour_bar(fig, mesh, values.to_numpy(), limits, options.metric, ax=ax, pad=0.03)
     return fig
 
 
-def module_values(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The metric's values, one row per layer, one column per module in `COLUMNS`' order."""
+def pivot_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The metric's values, one row per layer, one column per projection in the figure's order."""
     shown = scores[scores["metric"] == metric]
     values = shown.pivot(index="layer", columns="projection", values="value")
-    return values[[name for name in COLUMNS if name in values]]
+    return values[[name for name in PROJECTIONS if name in values]]
 
 
-def module_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):
-    """One heatmap with layer 0 at the bottom and every `step`th layer labelled.
+def draw_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):
+    """Draw a heatmap with layer 0 at the bottom and every `step`th layer labelled.
 
-    values: as from `module_values`. Returns the mesh for a colour bar.
+    values: as from `pivot_scores`. Returns the mesh for a colour bar.
     """
     rows = len(values)
     mesh = draw_heatmap(
@@ -114,11 +117,11 @@ def module_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, 
     return mesh
 
 
-def module_bar(
+def draw_colour_bar(
     fig: Figure, mesh, values: np.ndarray, limits: tuple[float, float], metric: str, **place
 ):
-    """The colour bar of a module map; points at its ends say that values lie beyond them."""
-    # where no cell has a value, none lies beyond
+    """Draw a colour bar; arrows at its ends show that values lie beyond them."""
+    # false where no cell has a value
     below, above = (values < limits[0]).any(), (values > limits[1]).any()
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     bar = add_colour_bar(
@@ -135,25 +138,30 @@ def module_bar(
     return bar
 
 
-def describe(scores: pd.DataFrame, model: str, options: dict) -> str:
-    """The formula, the range, and where the colours' middle stands."""
-    values = scores.loc[scores["metric"] == options["metric"], "value"].to_numpy(float)
-    _, (low, high) = colour_scale(values, options)
-    centre = centre_of(options, low, high)
+def describe(scores: pd.DataFrame, model: str, options: MetricMap) -> str:
+    """The caption: the formula, the range, and the value of the middle colour."""
+    values = scores.loc[scores["metric"] == options.metric, "value"].to_numpy(float)
+    _, (low, high) = make_colour_scale(values, options)
+    centre = find_centre(options, low, high)
     middle = "" if centre is None else f", the middle colour at {centre:g}"
-    what = described(options["metric"], model, options)
+    metric = describe_metric(model, options)
     if not np.isfinite(values).any():
-        return f"{what} No cell has a value.\n"
+        return f"{metric} No cell has a value.\n"
     span = low_to_high(np.nanmin(values), np.nanmax(values))
     return (
-        f"{what} Values span {span}, colours {low_to_high(low, high)}{robust_words(options)}"
-        f"{middle}; layer 0 at the bottom.\n"
+        f"{metric} Values span {span}, colours {low_to_high(low, high)}"
+        f"{describe_percentiles(options)}{middle}; layer 0 at the bottom.\n"
     )
 
 
-def robust_words(options: dict, of: str = "") -> str:
-    """Which percentiles the colours span, where limits: robust asks for them. of: whose values."""
-    if options["limits"] != "robust":
+def describe_metric(model: str, options: MetricMap) -> str:
+    """The metric in words and as a formula. model: its name in the caption."""
+    return METRICS[options.metric].caption.format(model=model, **dict(options))
+
+
+def describe_percentiles(options: MetricMap, of: str = "") -> str:
+    """The percentiles that the colours span, if limits are robust. of: the values they are of."""
+    if options.limits != "robust":
         return ""
-    low, high = METRICS[options["metric"]].robust
+    low, high = METRICS[options.metric].robust
     return f" (percentiles {low:g} and {high:g}{of})"

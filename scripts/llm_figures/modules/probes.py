@@ -1,4 +1,4 @@
-"""Probes on single projections, for the module map."""
+"""Probes on the outputs of single projections."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,21 +12,21 @@ from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import Protocol
 
 
-def module_probe_scores(
+def score_projections(
     projections: Sequence[tuple[int, str, Callable[[], np.ndarray]]],
     rows: np.ndarray,
     cell: Cell,
     protocol: Protocol,
     jobs: int,
 ) -> Iterator[dict]:
-    """The AUC of a probe on each projection's output: layer, module, metric, value.
+    """Fit a probe on each projection; yield rows layer, projection, metric, value.
 
-    projections: (layer, module, what returns its states [rows, d_out]), called by the process that
-    fits them. rows: which rows of states are the examples of `cell`, the same for all. jobs:
-    processes that fit side by side.
+    projections: (layer, projection, function that returns its states [rows, d_out]) of each. The
+        function is called in the process that fits the probe.
+    rows: the rows of states that are the examples of `cell`, the same for all.
+    jobs: number of parallel processes.
 
-    The value is the mean over the folds of the protocol, as in the figure of probes; no control is
-    fitted.
+    The value is the AUC, averaged over the folds of the protocol. No control is fitted.
 
     Raises:
         UserError: too few right or wrong answers have the token.
@@ -37,12 +37,12 @@ def module_probe_scores(
             f"answers have it, {int((cell.labels == 0).sum())} of them right; choose another token"
         )
     numbered = [(number, states) for number, (_, _, states) in enumerate(projections)]
-    found = probe_layers(numbered, [rows], [cell], protocol.changed(controls=()), jobs)
-    for (layer, module, _), frame in zip(projections, found, strict=True):
+    frames = probe_layers(numbered, [rows], [cell], protocol.changed(controls=()), jobs)
+    for (layer, projection, _), frame in zip(projections, frames, strict=True):
         folds = [_auc(fold, cell) for _, fold in frame.groupby(["repeat", "fold"])]
         yield {
             "layer": layer,
-            "projection": module,
+            "projection": projection,
             "metric": "probe_auc",
             "value": float(np.mean(folds)) if folds else np.nan,
         }

@@ -1,4 +1,4 @@
-"""The columns of forward/module_states, for who writes them and who reads them."""
+"""Parquet schema of forward/module_states."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 from llm_figures.core.parquet_tensors import tensor
 
 
-def module_column(layer: int, module: str) -> str:
-    """The column of one projection: "layer_07 mlp. up"; blocks count from 0."""
-    return f"layer_{layer:02d} {module}"
+def column_name(layer: int, projection: str) -> str:
+    """The column of one projection, such as "layer_07 mlp. up"; layers count from 0."""
+    return f"layer_{layer:02d} {projection}"
 
 
-def module_states_schema(projections: Iterable[tuple[int, str, int]]) -> pa.Schema:
-    """Schema of forward/module_states: one row per question, one tensor column per projection.
+def build_schema(projections: Iterable[tuple[int, str, int]]) -> pa.Schema:
+    """One row per question, one tensor column [d_out] per projection.
 
-    projections: (layer, module, d_out).
+    projections: (layer, projection, d_out) of each.
     """
     return pa.schema(
         [
@@ -25,19 +25,18 @@ def module_states_schema(projections: Iterable[tuple[int, str, int]]) -> pa.Sche
             ("token", pa.string()),
             ("position", pa.int32()),
             *(
-                (module_column(layer, module), tensor((d_out,)))
-                for layer, module, d_out in projections
+                (column_name(layer, projection), tensor((d_out,)))
+                for layer, projection, d_out in projections
             ),
         ]
     )
 
 
-def module_columns(path: str | Path) -> list[tuple[str, int, str]]:
-    """(column, layer, module) of every projection in a file."""
-    names = [name for name in pq.read_schema(path).names if name.startswith("layer_")]
-    return [(name, *_place(name)) for name in names]
-
-
-def _place(column: str) -> tuple[int, str]:
-    layer, module = column.removeprefix("layer_").split(" ", 1)
-    return int(layer), module
+def find_columns(path: str | Path) -> list[tuple[str, int, str]]:
+    """(column, layer, projection) of every projection in a file."""
+    columns = [name for name in pq.read_schema(path).names if name.startswith("layer_")]
+    parts = [column.removeprefix("layer_").split(" ", 1) for column in columns]
+    return [
+        (column, int(layer), projection)
+        for column, (layer, projection) in zip(columns, parts, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Scores of the module map, from what was measured."""
+"""Scores of the module map, from the files of its measures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,40 +8,38 @@ import pandas as pd
 from llm_figures.models.projection_layouts import PROJECTIONS
 
 
-def scores_of_measure(
-    measure: str, tables: Mapping[str, pd.DataFrame], metric: str
-) -> pd.DataFrame:
-    """One metric's rows of modules/scores.parquet: layer, module, metric, value.
+def compute_scores(measure: str, tables: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
+    """One metric's rows of modules/scores.parquet: layer, projection, metric, value.
 
-    tables: what was measured, by measure (see `metrics.Metric`).
+    measure: of the metric, see `metrics.Metric`. tables: {measure: its table}.
     """
     table = tables[measure]
     if measure == "activity":
-        table = activity_scores(table, [metric])
+        table = score_activity(table, [metric])
     elif measure == "ablation":
-        table = ablation_scores(table)
-    found = table.loc[table["metric"] == metric, ["layer", "projection", "metric", "value"]]
-    # in the figure's order, in whichever a family's blocks apply their projections
-    place = found["projection"].map({name: place for place, name in enumerate(PROJECTIONS)})
-    return found.assign(place=place).sort_values(["layer", "place"]).drop(columns="place")
+        table = score_ablation(table)
+    scores = table.loc[table["metric"] == metric, ["layer", "projection", "metric", "value"]]
+    # in the figure's order, which may not be that in which a block applies its projections
+    order = scores["projection"].map({name: number for number, name in enumerate(PROJECTIONS)})
+    return scores.assign(order=order).sort_values(["layer", "order"]).drop(columns="order")
 
 
-def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per layer × module × metric: layer, module, metric, value.
+def score_activity(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per layer × projection × metric: layer, projection, metric, value.
 
-    activity: rows as made by `module_activity.module_activity`; every row counts alike, so where
-    there are experts every pair of a token and an expert that it is routed to does.
+    activity: from `activity.measure_activity`. All rows have equal weight: with experts, every pair
+    of a token and an expert that it is routed to.
 
     operation_strength: mean of ‖Wx‖ / (‖W‖_F ‖x‖). Dimensionless, between 0 and 1.
     output_rms: root of the mean of ‖Wx‖² / d_out, the size of one output.
-    input_alignment: mean of ‖Wx‖ over √E‖Wr‖² for directions r of x's norm, uniformly random; as
-        E‖Wr‖² = ‖W‖_F² ‖x‖² / d_in it is operation_strength × √d_in. Above 1, W takes up what its
-        input holds more than any direction.
+    input_alignment: mean of ‖Wx‖ / √E‖Wr‖², where r has x's norm and a uniformly random direction.
+        As E‖Wr‖² = ‖W‖_F² ‖x‖² / d_in, it is operation_strength × √d_in. Above 1, W amplifies its
+        inputs more than random directions.
     """
     frames = []
     for metric in metrics:
         means = (
-            activity.assign(value=_by_row(activity, metric))
+            activity.assign(value=_values(activity, metric))
             .groupby(["layer", "projection"], sort=False)["value"]
             .mean()
             .reset_index()
@@ -53,19 +51,20 @@ def activity_scores(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFr
     return pd.concat(frames, ignore_index=True)
 
 
-def _by_row(activity: pd.DataFrame, metric: str) -> pd.Series:
+def _values(activity: pd.DataFrame, metric: str) -> pd.Series:
+    """The metric of each row, for output_rms its square."""
     if metric == "output_rms":
         return activity["output_norm"] ** 2 / activity["d_out"]
     strength = activity["output_norm"] / (activity["weight_norm"] * activity["input_norm"])
     return strength * np.sqrt(activity["d_in"]) if metric == "input_alignment" else strength
 
 
-def ablation_scores(effects: pd.DataFrame) -> pd.DataFrame:
-    """`module_ablation.ablation_effects` averaged over all tokens of all texts.
+def score_ablation(effects: pd.DataFrame) -> pd.DataFrame:
+    """ablation_effect (rise of the loss) and ablation_kl, averaged over all tokens of all texts.
 
-    Columns layer, module, metric, value.
+    effects: from `ablation.measure_ablation`.
 
-    Metrics ablation_effect (rise of the loss) and ablation_kl, both in nats per token.
+    Returns the columns layer, projection, metric, value, in nats per token.
     """
     frames = []
     for metric, column, weight in (

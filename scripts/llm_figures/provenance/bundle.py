@@ -1,8 +1,9 @@
-"""One archive of a model's results, small enough for a paper: all that its figures are drawn from.
+"""Pack a model's results, and read them: one archive of all that its figures are drawn from.
 
-A zip of the tidy scores, figures, claims, manifest and config under their names in
-results/{model}/, with bundle.json, which says what they are. No tensors, no weights, and no folder
-of the machine. Read while the Snakefile is parsed, hence without heavy imports.
+It is a zip, small enough to go with a paper, of the tidy scores, figures, claims, manifest and
+config under their names in results/{model}/, and of bundle.json, which lists them. It holds no
+tensors, no weights and no paths of the machine. The Snakefile imports this module, so it imports
+nothing heavy.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import yaml
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import at_home
 
-# Raised when a reader of the former format would misread this one.
+# Increased when a reader of the previous format would misread this one.
 FORMAT = 1
 CONTENTS = "bundle.json"
 CONFIG = "config.yaml"
@@ -29,9 +30,9 @@ CONFIG = "config.yaml"
 class Bundle:
     """An archive that was checked as a whole.
 
-    folder: what its results are called here, results/{folder}; it ends in .bundle, as no model of
-    one's own does. sha256: of the archive. files: {name: {bytes, sha256}}. config: as it was.
-    drawn_with: {library: version} behind its figures.
+    folder: its results go to results/{folder}; the name ends in .bundle, unlike that of a model.
+    sha256: of the archive. files: {name: {bytes, sha256}}. config: the config that it was made
+    with. drawn_with: {library: version} of its figures.
     """
 
     path: str
@@ -44,7 +45,7 @@ class Bundle:
 
     @property
     def figures(self) -> list[str]:
-        """Names of its files of figures, below figures/."""
+        """Names of its files in figures/, without the folder."""
         return [PurePosixPath(name).name for name in self.files if name.startswith("figures/")]
 
     @property
@@ -64,40 +65,40 @@ def pack(
 ) -> None:
     """Write an archive; the same content gives the same bytes.
 
-    files: {name below results/{model}: content}. project: what made them. left_out: names of what
-    the manifest lists and the archive does not hold.
+    files: {name below results/{model}: content}. project: name, version and commit of the project
+    that made them. left_out: files that the manifest lists and the archive does not hold.
     """
     contents = {
         "format": FORMAT,
         "model": model,
         "project": project,
         "drawn_with": drawn_with,
-        "files": {name: _described(files[name]) for name in sorted(files)},
+        "files": {name: _describe(files[name]) for name in sorted(files)},
         "left_out": sorted(left_out),
     }
     text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in (CONTENTS, *sorted(files)):
-            member = zipfile.ZipInfo(name)  # of 1980-01-01
+            member = zipfile.ZipInfo(name)  # with a fixed date, 1980-01-01
             member.compress_type = zipfile.ZIP_DEFLATED
             member.create_system, member.external_attr = 3, 0o644 << 16
             archive.writestr(member, text.encode() if name == CONTENTS else files[name])
 
 
 def read_bundle(path: str, needed: Iterable[str] = ()) -> Bundle:
-    """Check an archive as a whole: every member is there, is listed and has its sha256.
+    """Read an archive and check it as a whole: every member is listed and has its sha256.
 
-    needed: files that an archive of ours always has, beside its config.
+    needed: names of files that the archive must hold, beside its config.
 
     Raises:
-        UserError: one line, for a file that is none of these archives, is damaged or unsafe, or is
-            of another format.
+        UserError: one line, for a file that is no such archive, is damaged or unsafe, or has
+            another format.
     """
     file = Path(at_home(path))
     contents, members = _members(file)
-    lacking = [name for name in (CONFIG, *needed) if name not in members]
-    if lacking:
-        raise UserError(f"{path}: {lacking[0]} is missing in the archive")
+    missing = [name for name in (CONFIG, *needed) if name not in members]
+    if missing:
+        raise UserError(f"{path}: {missing[0]} is missing in the archive")
     try:
         config = yaml.safe_load(members[CONFIG])
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -106,7 +107,7 @@ def read_bundle(path: str, needed: Iterable[str] = ()) -> Bundle:
         raise UserError(f"{path}: {CONFIG}: is not a table of options")
     return Bundle(
         path=str(file),
-        folder=bundle_folder(file),
+        folder=name_folder(file),
         model=contents["model"],
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         files=contents["files"],
@@ -120,24 +121,24 @@ def read_members(path: str | Path) -> dict[str, bytes]:
     return _members(Path(path))[1]
 
 
-def bundle_folder(file: Path) -> str:
-    """What the results drawn from an archive are called: its file's name, ending in .bundle."""
+def name_folder(file: Path) -> str:
+    """The folder of the results drawn from an archive: its file's name, ending in .bundle."""
     stem = file.name.removesuffix(".zip").removesuffix(".bundle")
     return re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip("-.") + ".bundle"
 
 
-def redraw_verdict(
+def compare_redraw(
     bundle: Bundle,
     drawn: Mapping[str, str],
     drawn_with: Mapping[str, str | None],
     changed: Sequence[str],
 ) -> tuple[dict, str]:
-    """Whether figures drawn from an archive are those in it.
+    """Compare figures drawn from an archive with those in it.
 
-    drawn: {name of a file below figures/: its sha256}. drawn_with: {library: version} now.
-    changed: options set otherwise than in the archive.
+    drawn: {name of a file in figures/: its sha256}. drawn_with: {library: version} now. changed:
+    keys of options that differ from the archive's.
 
-    Returns a record of it all, and one line.
+    Returns the content of redraw.json, and one line for the log.
     """
     first = {name: bundle.files[f"figures/{name}"]["sha256"] for name in sorted(drawn)}
     different = [name for name in first if drawn[name] != first[name]]
@@ -161,7 +162,7 @@ def redraw_verdict(
     ]
     why = []
     if changed:
-        why.append(f"options set otherwise: {', '.join(changed)}")
+        why.append(f"options changed: {', '.join(changed)}")
     if versions:
         why.append(f"drawn with {'; '.join(versions)}")
     reason = "; ".join(why) or "with the same options and versions of the libraries"
@@ -171,36 +172,40 @@ def redraw_verdict(
     )
 
 
-def _described(content: bytes) -> dict:
+def _describe(content: bytes) -> dict:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def _members(file: Path) -> tuple[dict, dict[str, bytes]]:
-    """What the archive's bundle.json says, and {name: content} of the other members."""
-    again = "get it anew, or make it again with: snakemake bundle"
+    """The archive's bundle.json, and {name: content} of the other members.
+
+    Raises:
+        UserError: see `read_bundle`.
+    """
+    again = "get a fresh copy, or make it again with: snakemake bundle"
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             for name in names:
                 if not _safe(name):
-                    raise UserError(f"{file}: {name!r} would lie outside of its folder; refused")
+                    raise UserError(f"{file}: {name!r} would be unpacked outside its folder")
             if CONTENTS not in names:
                 raise UserError(
-                    f"{file}: no {CONTENTS} in it; it is not an archive of snakemake bundle"
+                    f"{file}: has no {CONTENTS}; it is not an archive of snakemake bundle"
                 )
             contents = _contents(file, archive.read(CONTENTS))
             listed = contents["files"]
             for name in sorted({*names, *listed} - {CONTENTS}):
                 if names.count(name) != 1 or name not in listed:
-                    what = "is missing" if name not in names else "is not listed, or there twice"
+                    what = "is missing" if name not in names else "is not listed, or occurs twice"
                     raise UserError(f"{file}: {name} {what}; {again}")
             members = {}
             for name, facts in listed.items():
-                # The size first: a member that would fill the memory is not read.
+                # size first, so that a member that would fill the memory is not read
                 if archive.getinfo(name).file_size == facts["bytes"]:
                     members[name] = archive.read(name)
-                if name not in members or _described(members[name]) != facts:
-                    raise UserError(f"{file}: {name} is not as {CONTENTS} says; {again}")
+                if name not in members or _describe(members[name]) != facts:
+                    raise UserError(f"{file}: {name} differs from {CONTENTS}; {again}")
     except FileNotFoundError:
         raise UserError(f"config: bundle: {file}: no such file") from None
     except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
@@ -224,7 +229,7 @@ def _contents(file: Path, text: bytes) -> dict:
         by = f" (llm-figures {made.get('version')})" if isinstance(made, dict) else ""
         raise UserError(
             f"{file}: format {contents['format']}{by}; this version reads format {FORMAT}: use "
-            "the one that made it"
+            "the version that made it"
         )
     files, model = contents.get("files"), contents.get("model")
     if (

@@ -1,4 +1,4 @@
-"""The manifest of a run: what its files are, and what made them."""
+"""Build the manifest of a run: its files, and the model, config, code and jobs that made them."""
 
 import csv
 import os
@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from llm_figures.core.checksums import described, result_files
+from llm_figures.core.checksums import describe_files, result_files
 from llm_figures.core.parquet_tensors import read_facts
 
-# Raised when a reader of the former format would misread this one.
+# Increased when a reader of the previous format would misread this one.
 FORMAT = 1
 # The clone that the workflow runs from.
 PROJECT = Path(__file__).resolve().parents[3]
 
 
-def manifest(
+def build_manifest(
     folder: Path,
     model_info: dict,
     config: dict,
@@ -28,43 +28,43 @@ def manifest(
 ) -> dict:
     """The manifest of the results in `folder`.
 
-    model_info: the model's (model.json). config: the whole config, resolved. earlier: that of
-    the checkpoint that the model's weights are compared with.
-    stages: {rule: its files, relative to `folder`}, those of this run; a rule without files counts
-    by its time alone.
+    model_info: content of model.json. config: the whole config, resolved. earlier: content of
+    model.json of the checkpoint that the model's weights are compared with.
+    stages: {rule: its files in this run, relative to `folder`}; of a rule without files only the
+    time is reported.
 
-    Returns, with nothing of the machine's paths but what the config itself holds:
+    Returns a table without paths of the machine, except those in the config:
         format: FORMAT.
-        model: the model info, but for where the weights lie.
-        compared_with: that of the earlier checkpoint likewise, where there is one.
+        model: the model info without the location of the weights.
+        compared_with: that of the earlier checkpoint, if there is one.
         config: as given.
-        project: see `project`.
-        written_with: Python, platform and packages of the process that wrote the manifest. What the
-            model ran on stands in `stages`.
-        stages: {rule: see `stage`}. Of a repeat on the same machine, only its times and memory
-            differ.
-        files: {path: bytes, sha256, made_by}; made_by is null for a file that is there but not of
-            this run: an earlier setting's, or another target's.
+        project: see `describe_project`.
+        written_with: Python, platform and packages of the process that wrote the manifest; `stages`
+            has what the model ran on.
+        stages: {rule: see `describe_stage`}. Repeated on the same machine, a run differs only in
+            its times and memory.
+        files: {path: bytes, sha256, made_by}; made_by is null for a file that exists but is not
+            part of this run: of an earlier setting, or of another target.
 
     Raises:
         UserError: a Parquet file that cannot be read.
     """
     makers = {name: rule for rule, names in stages.items() for name in names}
     present = result_files(folder) | {name for name in makers if (folder / name).is_file()}
-    files = described(folder, present)
-    known = {rule: stage(folder, rule, names) for rule, names in stages.items()}
+    files = describe_files(folder, present)
+    known = {rule: describe_stage(folder, rule, names) for rule, names in stages.items()}
     return {
         "format": FORMAT,
         "model": _without_places(model_info),
         **({"compared_with": _without_places(earlier)} if earlier else {}),
         "config": config,
-        "project": project(PROJECT),
+        "project": describe_project(PROJECT),
         "written_with": {
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": packages(PROJECT),
+            "packages": find_versions(PROJECT),
         },
-        "stages": {rule: found for rule, found in known.items() if found["jobs"] or stages[rule]},
+        "stages": {rule: stage for rule, stage in known.items() if stage["jobs"] or stages[rule]},
         "files": {name: {**facts, "made_by": makers.get(name)} for name, facts in files.items()},
     }
 
@@ -73,12 +73,12 @@ def _without_places(model_info: Mapping) -> dict:
     return {key: value for key, value in model_info.items() if key not in ("folder", "gguf")}
 
 
-def stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
-    """What is known of the jobs of one rule that made the files `names`, be they deleted since.
+def describe_stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
+    """The jobs of one rule that made the files `names`, which may have been deleted since.
 
-    jobs: how many were measured; seconds: their sum; max_memory_mb: resident memory (MB) of the
-    largest, null where no job ran long enough to be measured. ran_on: where the rule runs the
-    model, what on (see `runtime_facts`), once for each kind, with the files made on it.
+    Returns {jobs: number that were measured, seconds: their sum, max_memory_mb: highest resident
+    memory of a job, null where none ran long enough to be measured, ran_on: for a rule that runs
+    the model, device, precision and so on (see `runtime_facts`) with the files made there}.
     """
     jobs = _benchmarks(folder, rule, names)
     memory = [job["max_rss"] for job in jobs if job["max_rss"] is not None]
@@ -100,11 +100,11 @@ def stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
     }
 
 
-def project(folder: Path) -> dict:
-    """Name, version and git commit of the project in `folder`.
+def describe_project(folder: Path) -> dict:
+    """Name, version, git commit and uncommitted_changes of the project in `folder`.
 
-    uncommitted_changes: whether a tracked file differs from the commit. Both are null without git,
-    or where the folder is no part of the repository around it.
+    uncommitted_changes: whether a tracked file differs from the commit. It and the commit are null
+    without git, and where the repository around the folder does not track it.
     """
     named = _pyproject(folder)
     commit = changes = None
@@ -119,16 +119,16 @@ def project(folder: Path) -> dict:
     }
 
 
-def packages(folder: Path) -> dict[str, str | None]:
-    """Installed versions of the project's direct dependencies; null for one that is not there."""
-    found: dict[str, str | None] = {}
+def find_versions(folder: Path) -> dict[str, str | None]:
+    """{package: installed version} of the project's direct dependencies; None if not installed."""
+    versions: dict[str, str | None] = {}
     for requirement in _pyproject(folder)["dependencies"]:
         name = re.match(r"[\w.-]+", requirement)[0]
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def _pyproject(folder: Path) -> dict:
@@ -136,8 +136,8 @@ def _pyproject(folder: Path) -> dict:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says about the folder, stripped; None where it fails or is not installed."""
-    # A hook's GIT_DIR would answer for another repository.
+    """Output of git in the folder, stripped; None if it fails or is not installed."""
+    # the GIT_DIR of a hook would refer to another repository
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         done = subprocess.run(
@@ -155,8 +155,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _benchmarks(folder: Path, rule: str, names: Sequence[str]) -> list[dict]:
     """Snakemake's measurements of the jobs that made `names`: seconds `s`, `max_rss` in MB.
 
-    A job's benchmark is benchmarks/{rule}.tsv or benchmarks/{rule}/{tail}.tsv, where the tail ends
-    the job's files too; those of former shards are passed over.
+    The benchmark of a job is benchmarks/{rule}.tsv or benchmarks/{rule}/{tail}.tsv, where its
+    files end in the tail too; benchmarks of an earlier number of shards are left out.
     """
     home = folder / "benchmarks"
     whole = ["/" + name.rsplit(".", 1)[0] for name in names]
@@ -176,5 +176,5 @@ def _benchmarks(folder: Path, rule: str, names: Sequence[str]) -> list[dict]:
 def _number(text: str | None) -> float | None:
     try:
         return float(text or "")
-    except ValueError:  # "-" or "NA": the job was too short to be measured
+    except ValueError:  # "-" or "NA" for a job too short to be measured
         return None

@@ -1,6 +1,6 @@
-"""The report of one model: its figures, claims and provenance as one HTML page that needs no other.
+"""Render the report of one model: figures, claims and provenance in one self-contained HTML page.
 
-What stands on the page is put together here from bytes and frames; how it looks is the template's.
+This module prepares what the page shows from bytes and tables; the template lays it out.
 """
 
 import base64
@@ -10,22 +10,23 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import yaml
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from llm_figures.claims.definitions import SYMBOLS, threshold_text
+from llm_figures.claims.definitions import NOT_REPRODUCED, REPRODUCED, SYMBOLS, format_threshold
+from llm_figures.claims.page import count_verdicts
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_duration
 from llm_figures.core.numbers import three_decimals, three_digits
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
 
-MOST_DATA = 5_000_000  # bytes of one data file that is put into the page
-PLAIN_CSV = 1_000_000  # bytes of a CSV that is put there as it is; a larger one is gzipped
+MOST_DATA = 5_000_000  # bytes of the largest data file that is embedded in the page
+PLAIN_CSV = 1_000_000  # bytes of the largest CSV that is embedded without gzip
 TYPES = {
     "pdf": "application/pdf",
     "svg": "image/svg+xml",
@@ -34,26 +35,27 @@ TYPES = {
     "csv": "text/csv",
     "csv.gz": "application/gzip",
 }
-# What tells one combination of choices from another.
+# Columns that tell one combination of choices from another.
 CHOICES = ["operation", "over", "stage", "scope", "layer", "layer_choice", "head", "head_choice"]
 
 
 @dataclass(frozen=True)
-class Picture:
+class FigureFiles:
     """One figure as drawn.
 
-    panels: see `drawing.panel_notes`; None where nothing can be pointed at.
+    files: contents by format: pdf, svg, png. panels: see `drawing.panel_notes`; None where the
+    figure has no heatmap whose cells can be pointed at.
     """
 
     name: str
-    files: Mapping[str, bytes]  # by format: pdf, svg, png
+    files: Mapping[str, bytes]
     caption: str
     panels: dict | None = None
 
 
 @dataclass(frozen=True)
 class Data:
-    """The tidy data of a figure. path: where they lie, named where they are too large to embed."""
+    """The tidy data of a figure. path: of its file, shown if the file is too large to embed."""
 
     path: str
     parquet: bytes
@@ -62,35 +64,34 @@ class Data:
 
 @dataclass(frozen=True)
 class Section:
-    """One figure's part of the page; `beside` are further pictures of the same data."""
+    """One figure's part of the page; `beside` are further figures of the same data."""
 
-    picture: Picture
+    figure: FigureFiles
     title: str
     data: Data
-    beside: Sequence[Picture] = ()
+    beside: Sequence[FigureFiles] = ()
     controls: dict | None = None
-    claims: list[dict] = field(default_factory=list)
 
 
-def report_page(
+def render_report(
     model: str,
     sections: Sequence[Section],
     claims: pd.DataFrame,
     manifest: dict,
     template: Mapping[str, str],
-    choices: tuple[Picture, Data] | None = None,
+    choices: tuple[FigureFiles, Data] | None = None,
 ) -> str:
-    """The page.
+    """The page as HTML.
 
-    Styles and script are put into it unescaped: they are ours. All else is escaped.
+    Our own styles and script are embedded as they are; everything else is escaped.
 
-    sections: in their order. claims: rows of claims.parquet. template: the texts of
-    report.html.j2, report.css and report.js. choices: picture and rows of choices.parquet.
+    sections: in the order of the page. claims: rows of claims.parquet. template: the texts of
+    report.html.j2, report.css and report.js. choices: figure and rows of choices.parquet.
 
     Raises:
         UserError: a claim about a figure that has no section.
     """
-    names = [section.picture.name for section in sections]
+    names = [section.figure.name for section in sections]
     for figure in claims["figure"].unique():
         if figure not in names:
             raise UserError(
@@ -106,32 +107,32 @@ def report_page(
     )
     parts = []
     for section in sections:
-        rows = claim_rows(claims[claims["figure"] == section.picture.name])
+        name = section.figure.name
+        own = claims[claims["figure"] == name]
         parts.append(
             {
-                "name": section.picture.name,
+                "name": name,
                 "title": section.title,
-                "pictures": [_shown(p, model) for p in (section.picture, *section.beside)],
-                "downloads": _data_links(section.data, f"{model}_{section.picture.name}"),
-                "claims": rows,
-                "counts": verdict_counts(rows),
+                "figures": [_embed(figure, model) for figure in (section.figure, *section.beside)],
+                "downloads": _embed_data(section.data, f"{model}_{name}"),
+                "claims": tabulate_claims(own),
+                "counts": count_verdicts(own),
                 "controls": section.controls,
             }
         )
-    every = [row for part in parts for row in part["claims"]]
     css, js = template["report.css"], template["report.js"]
     page = environment.get_template("page").render(
         model=model,
         sections=parts,
-        counts=verdict_counts(every),
+        counts=count_verdicts(claims),
         symbols=SYMBOLS,
         choices=choices
         and {
-            "picture": _shown(choices[0], model),
-            "downloads": _data_links(choices[1], f"{model}_choices"),
-            "rows": combination_rows(choices[1].frame),
+            "figure": _embed(choices[0], model),
+            "downloads": _embed_data(choices[1], f"{model}_choices"),
+            "rows": tabulate_combinations(choices[1].frame),
         },
-        provenance=provenance(manifest),
+        provenance=describe_provenance(manifest),
         css=css,
         js=js,
         css_hash=_source_hash(css),
@@ -140,8 +141,8 @@ def report_page(
     return page.lstrip()
 
 
-def claim_rows(claims: pd.DataFrame) -> list[dict]:
-    """What the table of claims shows, row by row of claims.parquet."""
+def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
+    """Rows of the page's table of claims, one for each row of claims.parquet."""
     rows = []
     for claim in claims.to_dict("records"):
         low, high = _given(claim["low"]), _given(claim["high"])
@@ -172,24 +173,20 @@ def claim_rows(claims: pd.DataFrame) -> list[dict]:
                 else f"{three_digits(low)} to {three_digits(high)}",
                 "spread": _given(claim["spread"]),
                 "held": f"held in {' and '.join(counts)}" if counts else None,
-                "expected": _expected(claim),
+                "expected": _format_expected(claim),
                 "expected_key": _given(claim["threshold"]),
             }
         )
     return rows
 
 
-def verdict_counts(rows: Sequence[dict]) -> dict[str, int]:
-    """{verdict: number of claims}, all three."""
-    return {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in SYMBOLS}
-
-
-def probe_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> dict | None:
-    """The probe's best cell and its controls there; None where no cell has a score.
+def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> dict | None:
+    """The scores of the probe and its controls at the probe's best cell; None without a score.
 
     Returns {layer, token, metric, rows: [{name, mean, interval, gain, gain_interval, explains}]},
-    the probe itself first. A control explains the cell where the interval of the probe's gain over
-    it includes zero and it needs no judgement of the model (`controls.EXPLANATIONS`).
+    the probe itself first; gain is probe − control. A control explains the cell if the interval of
+    probe − control includes zero and the control rests on no judgement of the model
+    (`controls.EXPLANATIONS`).
     """
     best = find_best_cell(scores, metric, tokens)
     if best is None:
@@ -207,7 +204,7 @@ def probe_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> 
                 "interval": _interval(row["ci_low"], row["ci_high"]),
                 "gain": None if itself else three_decimals(row["gain"]),
                 "gain_interval": None if itself else _interval(row["gain_low"], row["gain_high"]),
-                # without an interval there is no evidence of a gain either
+                # without an interval there is no evidence of a difference either
                 "explains": control in EXPLANATIONS and not row["gain_low"] > 0,
             }
         )
@@ -219,17 +216,17 @@ def probe_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> 
     }
 
 
-def combination_rows(choices: pd.DataFrame) -> list[dict]:
-    """Every combination of choices with what it reproduces, the best first.
+def tabulate_combinations(choices: pd.DataFrame) -> list[dict]:
+    """Rows of the page's table of choices, one for each combination, the best first.
 
-    Claims that do not apply to a combination are not counted against it.
+    Claims that are not applicable to a combination are not counted against it.
     """
     rows = []
     for keys, claims in choices.groupby(CHOICES, sort=False, dropna=False):
         shown = {name: _given(value) for name, value in zip(CHOICES, keys, strict=True)}
         verdicts = claims["verdict"]
-        reproduced = int((verdicts == "reproduced").sum())
-        missed = list(claims.loc[verdicts == "not reproduced", "claim"])
+        reproduced = int((verdicts == REPRODUCED).sum())
+        missed = list(claims.loc[verdicts == NOT_REPRODUCED, "claim"])
         rows.append(
             {
                 **{name: shown[name] for name in ("operation", "over", "stage", "scope")},
@@ -241,12 +238,12 @@ def combination_rows(choices: pd.DataFrame) -> list[dict]:
                 "missed": missed,
             }
         )
-    # stable, so that equals stay in the order of the file
+    # a stable sort keeps equals in the order of the file
     return sorted(rows, key=lambda row: (-row["reproduced"], row["applicable"]))
 
 
-def provenance(manifest: dict) -> dict:
-    """What the manifest says, made ready for the page; what it lacks is left out.
+def describe_provenance(manifest: dict) -> dict:
+    """The manifest's content as the page shows it, without what the manifest lacks.
 
     Returns {facts: [(name, text)], hashes: [(name, sha256)], config: YAML, packages: [(name,
     version)], stages: [{rule, jobs, seconds, memory, ...}], total: text, files: [{path, sha256,
@@ -261,11 +258,11 @@ def provenance(manifest: dict) -> dict:
         ("Model", model.get("name")),
         ("Revision", model.get("revision")),
         ("Quantization", model.get("quantization")),
-        ("Compared with", _flat_model(manifest.get("compared_with") or {})),
-        ("Data set", _dataset(config.get("dataset"))),
-        *(("Run on", text) for text in _ran_on(stages)),
+        ("Compared with", _name_model(manifest.get("compared_with") or {})),
+        ("Data set", _name_dataset(config.get("dataset"))),
+        *(("Run on", text) for text in _describe_runtimes(stages)),
         ("Written with", " ".join(str(written[k]) for k in ("python", "platform") if k in written)),
-        ("Code", _code(project)),
+        ("Code", _name_code(project)),
     ]
     rows = [
         {
@@ -289,13 +286,13 @@ def provenance(manifest: dict) -> dict:
     }
 
 
-def _flat_model(model: Mapping) -> str:
+def _name_model(model: Mapping) -> str:
     """Name and revision of the checkpoint that weights are compared with."""
     return ", ".join(str(model[key]) for key in ("name", "revision") if model.get(key))
 
 
-def _ran_on(stages: Mapping[str, dict]) -> list[str]:
-    """What stages ran the model on, each kind once, with its stages where they differ."""
+def _describe_runtimes(stages: Mapping[str, dict]) -> list[str]:
+    """Device, precision and so on that stages ran the model with, naming the stages if several."""
     kinds: dict[str, list[str]] = {}
     for rule, stage in stages.items():
         for kind in stage.get("ran_on") or []:
@@ -307,7 +304,7 @@ def _ran_on(stages: Mapping[str, dict]) -> list[str]:
     return [f"{text} ({', '.join(rules)})" for text, rules in kinds.items()]
 
 
-def _code(project: dict) -> str:
+def _name_code(project: dict) -> str:
     """llm-figures 0.1.0 (commit 0123456789ab, with uncommitted changes)"""
     text = " ".join(str(project[key]) for key in ("name", "version") if project.get(key))
     if commit := project.get("commit"):
@@ -316,42 +313,42 @@ def _code(project: dict) -> str:
     return text
 
 
-def _shown(picture: Picture, model: str) -> dict:
-    """A picture for the template. The PNG is in the page once: the link to it is made by script."""
-    png = picture.files["png"]
+def _embed(figure: FigureFiles, model: str) -> dict:
+    """A figure for the template. The PNG is embedded once; the script makes the link to it."""
+    png = figure.files["png"]
     width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
-    caption = picture.caption.strip()
+    caption = figure.caption.strip()
     return {
-        "name": picture.name,
+        "name": figure.name,
         "png": _data_uri(png, "png"),
         "width": width,
         "height": height,
         "alt": re.split(r"(?<=[.!?])\s", caption, maxsplit=1)[0],
         "caption": caption,
-        "panels": picture.panels,
+        "panels": figure.panels,
         "files": [
             {
                 "format": kind,
-                "name": f"{model}_{picture.name}.{kind}",
-                "uri": None if kind == "png" else _data_uri(picture.files[kind], kind),
-                "size": format_bytes(len(picture.files[kind])),
+                "name": f"{model}_{figure.name}.{kind}",
+                "uri": None if kind == "png" else _data_uri(figure.files[kind], kind),
+                "size": format_bytes(len(figure.files[kind])),
             }
             for kind in ("pdf", "svg", "png")
         ],
     }
 
 
-def _data_links(data: Data, name: str) -> dict:
-    """{links: files put into the page, left_out: what is too large for that, or None}."""
+def _embed_data(data: Data, name: str) -> dict:
+    """{links: files embedded in the page, left_out: a note on what is too large, or None}."""
     if len(data.parquet) > MOST_DATA:
         size = format_bytes(len(data.parquet))
-        return {"links": [], "left_out": f"The data ({size}) are too large for a page: {data.path}"}
+        return {"links": [], "left_out": f"The data ({size}) are too large to embed: {data.path}"}
     csv = data.frame.to_csv(index=False, float_format="%.7g").encode()
     files = {"parquet": data.parquet}
     if len(csv) <= PLAIN_CSV:
         files["csv"] = csv
     else:
-        files["csv.gz"] = gzip.compress(csv, mtime=0)  # the same bytes on another day
+        files["csv.gz"] = gzip.compress(csv, mtime=0)  # without the time of day
     embedded = {kind: content for kind, content in files.items() if len(content) <= MOST_DATA}
     links = [
         {
@@ -363,7 +360,7 @@ def _data_links(data: Data, name: str) -> dict:
         for kind, content in embedded.items()
     ]
     too_large = len(embedded) < len(files)
-    return {"links": links, "left_out": "As CSV too large for a page." if too_large else None}
+    return {"links": links, "left_out": "The CSV is too large to embed." if too_large else None}
 
 
 def _data_uri(content: bytes, kind: str) -> str:
@@ -371,20 +368,20 @@ def _data_uri(content: bytes, kind: str) -> str:
 
 
 def _source_hash(text: str) -> str:
-    """A source of the page's content security policy: this very text and no other."""
+    """The source by which the page's content security policy allows exactly this text."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
 
 
 def _given(value: Any) -> Any:
-    """None for every kind of missing value."""
+    """The value; None for every kind of missing value."""
     return None if value is None or pd.isna(value) else value
 
 
-def _expected(claim: dict) -> str:
-    """What the value is compared with; empty where there is none."""
+def _format_expected(claim: dict) -> str:
+    """The threshold; empty where there is none."""
     if _given(claim["threshold"]) is None:
         return ""
-    return threshold_text(claim["comparison"], claim["threshold"], claim["threshold_high"])
+    return format_threshold(claim["comparison"], claim["threshold"], claim["threshold_high"])
 
 
 def _interval(low: float, high: float) -> str:
@@ -398,7 +395,7 @@ def _with_choice(value: Any, choice: Any) -> str:
 
 
 def _flat(value: Any) -> str:
-    """One line of whatever JSON holds."""
+    """JSON values on one line."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {_flat(part)}" for key, part in value.items() if part is not None)
     if isinstance(value, list):
@@ -406,29 +403,29 @@ def _flat(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _dataset(dataset: dict | str | None) -> str:
-    """Where the questions came from."""
+def _name_dataset(dataset: dict | str | None) -> str:
+    """The source of the questions."""
     if not isinstance(dataset, dict):
         return dataset or ""
     source = dataset.get("source") or ("path" if dataset.get("path") else "facts")
-    kept = {
+    keys = {
         "path": ("path", "hold_out"),
         "hub": ("repo", "revision", "file"),
     }.get(source, ("name",))
-    parts = [str(dataset[key]) for key in kept if dataset.get(key)]
+    parts = [str(dataset[key]) for key in keys if dataset.get(key)]
     return ", ".join(parts) + (" (built in)" if source == "facts" else "")
 
 
 def _hashes(model: Any, name: str = "") -> list[tuple[str, str]]:
-    """Everything in the model's info that looks like a SHA-256, with the keys that lead to it."""
+    """(name, hash) of every SHA-256 in the model's info; it is named by its file or its key."""
     if isinstance(model, dict):
         label = model.get("file") or model.get("path")
-        found = []
+        hashes = []
         for key, part in model.items():
-            if key != "entry":  # repeats what the model info says itself
+            if key != "entry":  # holds the same hashes again
                 own = label if key.endswith("sha256") and label else str(key)
-                found += _hashes(part, own)
-        return list(dict.fromkeys(found))
+                hashes += _hashes(part, own)
+        return list(dict.fromkeys(hashes))
     if isinstance(model, list):
         return [pair for part in model for pair in _hashes(part, name)]
     return (

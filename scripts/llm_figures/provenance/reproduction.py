@@ -1,14 +1,15 @@
-"""Whether two runs gave the same: file by file, to the byte.
+"""Compare the results of two runs file by file, to the byte.
 
     python -m llm_figures.provenance.reproduction first/results second/results
 
-Shards of a stage hold the same rows whatever their number; where it differs between the runs they
+The shards of a stage hold the same rows whatever their number; where the runs differ in it, shards
 are compared row by row.
 """
 
 import hashlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,28 +29,27 @@ SAME_ROWS = "the same rows in other shards"
 
 
 def compare_runs(first: Path, second: Path) -> dict[str, str]:
-    """{file, or folder of shards: how the two runs' agree, or what differs}.
+    """{file, or folder of shards: how the two runs agree, or what differs}.
 
-    Compared are Parquet files, pictures, captions and pages. What tells of the run itself (logs,
-    times, the manifest, where the model lies) is not.
+    Compared are Parquet files, figures, captions and pages. Descriptions of the run itself (logs,
+    times, the manifest, the location of the model) are not.
 
     Raises:
-        UserError: there is nothing to compare; a file is damaged.
+        UserError: a folder has no results, or a file is damaged.
     """
-    made = [_products(folder) for folder in (first, second)]
-    for folder, names in zip((first, second), made, strict=True):
+    outputs = [_outputs(folder) for folder in (first, second)]
+    for folder, names in zip((first, second), outputs, strict=True):
         if not names:
             raise UserError(f"{folder}: no results there")
-    found = {}
-    for name in sorted(set().union(*made)):
-        sides = [names.get(name) for names in made]
-        found[name] = _agreement(*sides)
-    return found
+    return {
+        name: _agreement(*(names.get(name) for names in outputs))
+        for name in sorted(set().union(*outputs))
+    }
 
 
-def _products(folder: Path) -> dict[str, list[Path]]:
-    """{name: files}; shards go under their folder's name, anything else under its own."""
-    products: dict[str, list[Path]] = {}
+def _outputs(folder: Path) -> dict[str, list[Path]]:
+    """{name: files}; shards are listed under their folder's name, other files under their own."""
+    outputs: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if path.suffix not in KINDS and not path.name.endswith(PANELS):
@@ -58,8 +58,8 @@ def _products(folder: Path) -> dict[str, list[Path]]:
             continue
         shard = SHARD.fullmatch(path.name)
         name = f"{inside.parent.as_posix()}/" if shard else inside.as_posix()
-        products.setdefault(name, []).append(path)
-    return products
+        outputs.setdefault(name, []).append(path)
+    return outputs
 
 
 def _agreement(first: list[Path] | None, second: list[Path] | None) -> str:
@@ -80,7 +80,7 @@ def _agreement(first: list[Path] | None, second: list[Path] | None) -> str:
 
 
 def _rows(table: pa.Table) -> list[bytes]:
-    """A digest of each row, in an order of their own."""
+    """A digest of each row, sorted."""
     columns = [
         read_tensors(table, field.name)
         if isinstance(field.type, pa.FixedShapeTensorType)
@@ -98,7 +98,7 @@ def _rows(table: pa.Table) -> list[bytes]:
 
 
 def _sorted(table: pa.Table) -> pa.Table:
-    """The rows in the order of their keys, which are integers and strings."""
+    """The rows sorted by their keys, the columns of integers and strings."""
     keys = [
         field.name
         for field in table.schema
@@ -111,22 +111,22 @@ def _sorted(table: pa.Table) -> pa.Table:
 
 
 def _difference(first: pa.Table, second: pa.Table) -> str:
-    """Where two tables differ and by how much."""
+    """The columns in which two tables differ, and by how much."""
     if first.schema.names != second.schema.names:
-        return "other columns"
+        return "columns"
     if len(first) != len(second):
         return f"{len(first)} and {len(second)} rows"
-    told = []
+    parts = []
     for field in first.schema:
         one, other = (_numbers(table, field) for table in (first, second))
         if one is None:
             values = [table[field.name].to_pylist() for table in (first, second)]
             count = sum(a != b for a, b in zip(*values, strict=True))
-            told += [f"{field.name} in {count} row(s)"] if count else []
+            parts += [f"{field.name} in {count} row(s)"] if count else []
         elif not np.array_equal(one, other, equal_nan=True):
             distance = np.nanmax(np.abs(one - other), initial=0)
-            told.append(f"{field.name} by at most {distance:.1e}")
-    return ", ".join(told) or "the same values, stored otherwise"
+            parts.append(f"{field.name} by at most {distance:.1e}")
+    return ", ".join(parts) or "the same values, stored differently"
 
 
 def _numbers(table: pa.Table, field: pa.Field) -> np.ndarray | None:
@@ -137,26 +137,28 @@ def _numbers(table: pa.Table, field: pa.Field) -> np.ndarray | None:
     return None
 
 
-def report(found: dict[str, str]) -> tuple[int, str]:
-    """Exit status and what to print: the files that differ, and how many agree."""
-    good = {SAME_BYTES, SAME_ROWS}
-    lines = [f"{name}: {how}" for name, how in found.items() if how != SAME_BYTES]
-    counts = {how: sum(value == how for value in found.values()) for how in (SAME_BYTES, SAME_ROWS)}
-    bad = sum(how not in good for how in found.values())
+def summarise(agreements: dict[str, str]) -> tuple[int, str]:
+    """Exit status and text for the terminal: the files that differ, and how many agree.
+
+    agreements: as from `compare_runs`.
+    """
+    lines = [f"{name}: {how}" for name, how in agreements.items() if how != SAME_BYTES]
+    counts = Counter(agreements.values())
+    differing = len(agreements) - counts[SAME_BYTES] - counts[SAME_ROWS]
     lines.append(
-        f"{counts[SAME_BYTES]} of {len(found)} outputs have the same bytes, "
-        f"{counts[SAME_ROWS]} the same rows in other shards, {bad} differ"
+        f"{counts[SAME_BYTES]} of {len(agreements)} outputs have the same bytes, "
+        f"{counts[SAME_ROWS]} the same rows in other shards, {differing} differ"
     )
-    return int(bad > 0), "\n".join(lines)
+    return int(differing > 0), "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare the two folders named on the command line; 0 where all agrees."""
+    """Compare the two folders named on the command line; returns 0 if all files agree."""
     if len(arguments) != 2:
-        print("two folders of results, please", file=sys.stderr)
+        print("usage: two folders of results", file=sys.stderr)
         return 2
     try:
-        status, text = report(compare_runs(*map(Path, arguments)))
+        status, text = summarise(compare_runs(*map(Path, arguments)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

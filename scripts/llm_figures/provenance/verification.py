@@ -1,36 +1,38 @@
-"""Whether a model's results are what its manifest says."""
+"""Verify that a model's results are those that its manifest lists."""
 
 import json
 from pathlib import Path
 
-from llm_figures.core.checksums import described, result_files
+from llm_figures.core.checksums import describe_files, result_files
 from llm_figures.core.errors import UserError
 
-# So many files are named; more are counted.
+# Files listed by name in a message; more are counted.
 NAMED = 20
 
 
 def verify(path: str | Path) -> tuple[int, dict[str, str]]:
-    """Check the files beside the manifest `path` against it.
+    """Compare the files beside the manifest `path` with it.
 
-    A file without a maker is not of the manifest's run: another target, or a later setting, may
-    make it anew or remove it without a new manifest.
+    A file without a maker is not part of the manifest's run: another target, or a later setting,
+    may add, change or remove it without a new manifest.
 
-    Returns the number of files that are as listed, and what became of others that are not of the
-    run: {file: "made since", "made anew since" or "removed since"}.
+    Returns the number of files that agree with the manifest, and {file: "added", "changed" or
+    "removed"} of the files that are not part of the run.
 
     Raises:
-        UserError: no manifest, none that can be read, or a line for every file of the run that
-            changed or is missing.
+        UserError: the manifest is missing or cannot be read, or files of the run changed or are
+            missing, one line each.
     """
     path = Path(path)
-    listed = listed_files(path)
+    listed = read_listed_files(path)
     folder = path.parent
     here = {name for name in listed if (folder / name).is_file()}
-    # A file of another size needs no hashing.
+    # only files of the same size need hashing
     same_size = [n for n in here if (folder / n).stat().st_size == listed[n]["bytes"]]
-    found = described(folder, same_size)
-    changed = {name for name in here if found.get(name, {}).get("sha256") != listed[name]["sha256"]}
+    hashed = describe_files(folder, same_size)
+    changed = {
+        name for name in here if hashed.get(name, {}).get("sha256") != listed[name]["sha256"]
+    }
     problems = sorted(
         [
             *((name, "changed") for name in changed),
@@ -40,9 +42,9 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
     others = {name: problem for name, problem in problems if not listed[name].get("made_by")}
     problems = [(name, problem) for name, problem in problems if name not in others]
     if not problems:
-        words = {"changed": "made anew since", "missing": "removed since"}
+        words = {"changed": "changed", "missing": "removed"}
         since = {name: words[problem] for name, problem in others.items()}
-        since |= dict.fromkeys(result_files(folder) - listed.keys(), "made since")
+        since |= dict.fromkeys(result_files(folder) - listed.keys(), "added")
         return len(listed) - len(others), dict(sorted(since.items()))
     lines = [
         f"  {name}: {problem} (made by {listed[name]['made_by']})"
@@ -51,17 +53,17 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
     if len(problems) > NAMED:
         lines.append(f"  and {len(problems) - NAMED} more")
     raise UserError(
-        f"{len(problems)} file(s) are not as {path} says ({len(listed)} listed); to make one "
-        "again: snakemake figures --forcerun RULE; where a change is meant, remove the manifest "
-        "and run: snakemake figures\n" + "\n".join(lines)
+        f"{len(problems)} of {len(listed)} files differ from {path}; to make a file again: "
+        "snakemake figures --forcerun RULE; if the change is intended, remove the manifest and "
+        "run: snakemake figures\n" + "\n".join(lines)
     )
 
 
-def listed_files(path: Path) -> dict[str, dict]:
-    """{file: {bytes, sha256, made_by}} as the manifest says.
+def read_listed_files(path: Path) -> dict[str, dict]:
+    """{file: {bytes, sha256, made_by}} of a manifest.
 
     Raises:
-        UserError: no manifest, or none that can be read.
+        UserError: the manifest is missing or cannot be read.
     """
     again = "run: snakemake figures"
     try:

@@ -45,18 +45,20 @@ def find_question_files(dataset: Dataset, held_out: bool = False) -> list[Questi
     dataset: resolved, of source path or hub; files of the hub are downloaded unless cached.
 
     Raises:
-        UserError: see `hub.hub_files`.
+        UserError: see `hub.fetch_files`.
     """
     if dataset.source == "path":
         key = "hold_out" if held_out else "path"
         path = Path(getattr(dataset, key))
         return [QuestionFile(path, path.name, str(path), key)]
 
-    from llm_figures.models.hub import hub_files
+    from llm_figures.models.hub import fetch_files
 
     key = "hold_out" if held_out else "file"
     where = f"config: dataset.{key}: {dataset.repo} at revision {dataset.revision}"
-    files = hub_files(dataset.repo, dataset.revision, getattr(dataset, key), where, kind="dataset")
+    files = fetch_files(
+        dataset.repo, dataset.revision, getattr(dataset, key), where, kind="dataset"
+    )
     return [
         QuestionFile(path, name, f"{dataset.repo}: {name}", key) for name, path in files.items()
     ]

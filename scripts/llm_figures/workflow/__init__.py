@@ -1,1 +1,1 @@
-"""What the Snakefile reads: options, resources, the plan, digests of the code."""
+"""What the Snakefile needs: the config, resources, the plan, and digests of the code."""

@@ -1,8 +1,8 @@
-"""What a script depends on: its transitive local imports, by what they do.
+"""Digests of the code that a script depends on: its transitive local imports.
 
-Snakemake sees a changed script but not a changed module that it imports. Every rule therefore
-carries a digest of each of these files among its params, which Snakemake compares. Nor does it
-see other versions of the libraries, which the rules that draw carry in the same way.
+Snakemake notices a changed script but not a changed module that it imports. Every rule therefore
+has a digest of each of these files among its params, which Snakemake compares. Rules that draw have
+the versions of the libraries there, too.
 """
 
 import ast
@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-# What the bytes of a picture depend on, beside what draws it.
+# Packages on which the bytes of a figure depend, besides the code that draws it.
 DRAWING = (
     "matplotlib",
     "seaborn",
@@ -30,34 +30,34 @@ DRAWING = (
     "fonttools",
     "kiwisolver",
 )
-# Where Snakemake keeps what it knows of a working directory, too.
-KEPT = Path(".snakemake", "code")
+# Beside Snakemake's own records of a working directory.
+CACHE = Path(".snakemake", "code")
 
 
 class Source(NamedTuple):
-    """What a file imports, by names with dots between, and a digest of what it does."""
+    """The dotted names that a file imports, and a digest of its code."""
 
     imports: tuple[str, ...]
     digest: str
 
 
-def drawing_versions() -> dict[str, str | None]:
-    """{library: version} that pictures are drawn with here, Python and zlib among them."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+def find_drawing_versions() -> dict[str, str | None]:
+    """{library: version} with which figures are drawn here, including Python and zlib."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in DRAWING:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
+            versions[name] = None
+    return versions | {"zlib": zlib.ZLIB_RUNTIME_VERSION}
 
 
-def code_versions(script: Path, *modules: str) -> list[str]:
-    """The script and its local imports, each with a digest of what it does: "job.py 1a2b3c4d5e6f".
+def digest_code(script: Path, *modules: str) -> list[str]:
+    """The script and its local imports, each with a digest of its code: "job.py 1a2b3c4d5e6f".
 
-    modules: names of further modules of ours, which the script imports by name.
+    modules: dotted names of further local modules that the script imports when it runs.
 
-    Comments, docstrings and layout are not part of it: an edit of them runs nothing again.
+    Comments, docstrings and layout do not change a digest, so editing them runs nothing again.
 
     Raises:
         SyntaxError: one of the files is not Python.
@@ -65,25 +65,24 @@ def code_versions(script: Path, *modules: str) -> list[str]:
     root = script.parent
     return [
         f"{file.relative_to(root).as_posix()} {_source(file, root).digest}"
-        for file in local_imports(script, *modules)
+        for file in find_imports(script, *modules)
     ]
 
 
 @cache
-def local_imports(script: Path, *modules: str) -> tuple[Path, ...]:
-    """The script itself and every file below its folder that it imports, directly or not.
+def find_imports(script: Path, *modules: str) -> tuple[Path, ...]:
+    """The script, then, sorted, every file below its folder that it imports, directly or not.
 
-    modules: see `code_versions`. Imports inside functions count. The order is stable: the script
-    first, the rest sorted.
+    modules: see `digest_code`. Imports inside functions count.
     """
     root = script.parent
-    found = {script, *(file for module in modules for file in _files_of(module, root))}
-    waiting = list(found)
+    files = {script, *(file for module in modules for file in _files_of(module, root))}
+    waiting = list(files)
     while waiting:
-        new = set(_imported(waiting.pop(), root)) - found
-        found |= new
+        new = set(_imported(waiting.pop(), root)) - files
+        files |= new
         waiting += new
-    return (script, *sorted(found - {script}))
+    return (script, *sorted(files - {script}))
 
 
 @cache
@@ -93,7 +92,7 @@ def _imported(file: Path, root: Path) -> tuple[Path, ...]:
 
 @cache
 def _files_of(name: str, root: Path) -> tuple[Path, ...]:
-    """The files that importing a dotted name runs; of a.b.c also those of a and a.b."""
+    """The files that run when a dotted name is imported; of a.b.c also those of a and a.b."""
     parts = name.split(".")
     if parts[0] not in _modules(root):
         return ()
@@ -104,42 +103,42 @@ def _files_of(name: str, root: Path) -> tuple[Path, ...]:
 
 @cache
 def _modules(root: Path) -> frozenset[str]:
-    """Names of which some may be modules of ours; most imports are of none."""
+    """Names in the folder; an import of any other name is not local."""
     return frozenset(path.stem for path in root.iterdir())
 
 
 @cache
 def _source(file: Path, root: Path) -> Source:
-    """The file, read as Python; what was found is kept in the working directory.
+    """The file's imports and digest, cached in the working directory.
 
-    To read all files takes longer than the rest of the Snakefile. What is kept counts for these
-    very bytes, read by this very code and Python, and thus is never out of date.
+    Parsing all files takes longer than the rest of the Snakefile. A cached entry is used only for
+    the same bytes, read by the same code and Python, so it is never out of date.
     """
     content = file.read_bytes()
     key = hashlib.sha256(_reader() + content).hexdigest()
-    kept = KEPT / file.relative_to(root).with_suffix(".json")
-    with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or not whole
-        found = json.loads(kept.read_bytes())
-        if found["key"] == key:
-            return Source(tuple(found["imports"]), found["digest"])
+    cached = CACHE / file.relative_to(root).with_suffix(".json")
+    with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged
+        entry = json.loads(cached.read_bytes())
+        if entry["key"] == key:
+            return Source(tuple(entry["imports"]), entry["digest"])
     tree = ast.parse(content, filename=str(file))
     source = Source(tuple(_imports(tree)), _digest(tree))
-    with suppress(OSError):  # a folder that cannot be written to
-        _keep(kept, {"key": key, **source._asdict()})
+    with suppress(OSError):  # the folder is not writable
+        _write_entry(cached, {"key": key, **source._asdict()})
     return source
 
 
 @cache
 def _reader() -> bytes:
-    """What a `Source` depends on beside the file: this module, and the Python that runs it."""
+    """What a `Source` depends on besides the file: this module and the Python that runs it."""
     return sys.version.encode() + Path(__file__).read_bytes()
 
 
-def _keep(path: Path, found: dict) -> None:
-    """Write at once, for other runs may read or write it meanwhile."""
+def _write_entry(path: Path, entry: dict) -> None:
+    """Write an entry atomically, since other runs may read or write it at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(found), encoding="utf-8")
+    partial.write_text(json.dumps(entry), encoding="utf-8")
     partial.replace(path)
 
 
@@ -168,9 +167,9 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _digest(tree: ast.Module) -> str:
-    """A digest of the code; the tree loses its docstrings."""
+    """A digest of the code; removes docstrings from the tree."""
     for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            # docstrings, and the texts below the fields of option classes
+            # docstrings, and the documentation of fields in option classes
             node.body = [line for line in node.body if not _is_text(line)]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]

@@ -1,7 +1,7 @@
-"""The config: its options as one object, and the checks between them, without heavy imports.
+"""The config as one object, and the checks that involve several of its options.
 
-Everything that can be known before a job is checked here, while the Snakefile is read, and
-reported in one line that names the key, the value and what is allowed.
+The Snakefile checks here all that can be known before a job; each problem is one line with the key,
+the value and what is allowed. Nothing heavy is imported.
 """
 
 import copy
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
+from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.claims_file import read_claims
 from llm_figures.claims.figures import ATTENTION_FIGURES, FIGURES, KINDS, Figures
 from llm_figures.claims.options import Choices, Claims
@@ -22,11 +23,11 @@ from llm_figures.core.options import Items, Options, Text, drawn_keys, read_opti
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
 from llm_figures.core.text_files import own_yaml
 from llm_figures.inference.options import Prompt
-from llm_figures.models.gguf import check_gguf, named_gguf
+from llm_figures.models.gguf import check_gguf, find_gguf
 from llm_figures.models.layer_checks import check_choices, check_shape
-from llm_figures.models.model_info import check_folder, shape_of, stated
+from llm_figures.models.model_info import check_folder, drop_shape, shape_of
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
-from llm_figures.modules.metrics import of_measure, shown_metrics
+from llm_figures.modules.metrics import of_measure
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
@@ -39,15 +40,15 @@ __all__ = [
     "FIGURES",
     "KINDS",
     "Config",
+    "add_bases",
     "check_claims",
     "check_config",
     "check_redraw",
-    "compared_entry",
+    "find_compared_entry",
     "read_config",
-    "with_bases",
 ]
 
-# Sizes in which two checkpoints of one architecture agree; vocabularies may differ.
+# Sizes that checkpoints of one architecture share; vocabularies may differ.
 ARCHITECTURE = (
     "layers",
     "hidden_size",
@@ -60,7 +61,7 @@ ARCHITECTURE = (
 
 
 class Subject(Options):
-    """Which models are looked at, and on which texts."""
+    """Which models are examined, and on which texts."""
 
     model: ModelName = "smollm2-135m"
     """A key of config/models.yaml
@@ -68,17 +69,17 @@ class Subject(Options):
     The model: a key of config/models.yaml, or of model_sources."""
 
     model_sources: dict[ModelName, ModelEntry] = Field(default={})
-    """More of them, for an overlay of your own
+    """More models, for a config file of your own
 
     More models, in the form of config/models.yaml."""
 
     models: Annotated[tuple[ModelName, ...], Items(distinct=True)] | None = None
-    """Several, [a, b], in place of model; `snakemake compare` sets them side by side
+    """Several, [a, b], in place of model; `snakemake compare` draws them side by side
 
     Several models in one run, in place of model. null takes model."""
 
     result_folders: Annotated[tuple[Text, ...], Items(distinct=True)] = ()
-    """Compared with them: folders results/<model> made elsewhere or earlier
+    """Folders results/<model> made elsewhere or earlier, to compare with the models
 
     Folders results/<model> made elsewhere or earlier, to be compared with the run's models. Each
     is named after the folder."""
@@ -104,8 +105,7 @@ class Config(Resources, Runtime, Subject):
     """The questions of the probe figure: the built-in facts, or questions of your own."""
 
     prompt: Prompt = Prompt()
-    """How a question is put to the model. Questions that occur in the preamble are left out of the
-    probe."""
+    """How the model is asked. Questions that occur in the preamble are left out of the probe."""
 
     exact_answer: ExactAnswer = ExactAnswer()
     """How the exact answer is located within an answer, without using the gold answer."""
@@ -117,10 +117,10 @@ class Config(Resources, Runtime, Subject):
     """Options of every figure."""
 
     claims: Claims = Claims()
-    """What was published about the figures, checked against them: config/claims.yaml."""
+    """Published statements about the figures, checked against them: config/claims.yaml."""
 
     choices: Choices = Choices()
-    """What the published attention figures leave open; `snakemake choices` checks every
+    """Choices that the published attention figures leave open; `snakemake choices` checks every
     combination."""
 
     style: Style = Style()
@@ -138,32 +138,32 @@ class Config(Resources, Runtime, Subject):
 
 
 def read_config(values: Any, where: str = "config") -> Config:
-    """The config with its defaults, and with everything resolved that stands for something else.
+    """The config with its defaults, and with values resolved that stand for others.
 
-    Problems that only the files it names can show are left to `check_config`.
+    It checks each option by itself; `check_config` checks options against each other and against
+    the files that they name.
 
     Raises:
-        UserError: all problems of types, ranges and unknown keys, one line each.
+        UserError: wrong types, values out of range and unknown keys, one line each.
     """
-    return _resolved(read_options(Config, values, where))
+    return _resolve(read_options(Config, values, where))
 
 
 def check_config(
     config: dict, models_file: Path, results: Path = Path("results")
 ) -> tuple[dict, dict[str, dict]]:
-    """Fill in defaults and check everything that is known before a job.
+    """Fill in defaults and check all that is known before a job.
 
-    results: where an
-    earlier run may have left the models' infos, which tell their shapes.
+    results: where an earlier run may have left model.json files, which hold the models' shapes.
 
-    Returns the whole config and the entries of the run's models by name, in the config's order;
+    Returns the whole config, and the entries of the run's models by name in the config's order;
     both as plain tables with defaults.
 
     Raises:
         UserError: all problems found, one line each.
     """
     options = read_config(config)
-    entries = _entries(options, models_file)
+    entries = _read_entries(options, models_file)
     problems = [
         *_models_problems(options),
         *_device_problems(options),
@@ -173,14 +173,14 @@ def check_config(
         *_exact_answer_problems(options.exact_answer),
     ]
     shapes = {
-        name: _known_shape(name, entry, results / name / "model.json")
+        name: _find_shape(name, entry, results / name / "model.json")
         for name, entry in entries.items()
     }
     if problems:
         raise UserError("\n".join(problems))
     checked = options.plain()
-    for name, entry in compared_entry(checked, models_file).items():
-        known = _known_shape(name, entry, results / name / "model.json")
+    for name, entry in find_compared_entry(checked, models_file).items():
+        known = _find_shape(name, entry, results / name / "model.json")
         _check_same_shape(shapes, name, known)
     for name, shape in shapes.items():
         if shape is None:
@@ -193,7 +193,7 @@ def check_config(
     return checked, entries
 
 
-def compared_entry(config: dict, models_file: Path) -> dict[str, dict]:
+def find_compared_entry(config: dict, models_file: Path) -> dict[str, dict]:
     """The entry of the checkpoint that the module map compares with, by name; {} without one.
 
     config: as from `check_config`.
@@ -205,22 +205,23 @@ def compared_entry(config: dict, models_file: Path) -> dict[str, dict]:
     if name is None:
         return {}
     where = {name: "figures.module_map.compare_with"}
-    return _entries_of(where, config["model_sources"], models_file)
+    return _find_entries(where, config["model_sources"], models_file)
 
 
 def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[str]]:
-    """The config to draw with from an archive: the archive's own with `given` laid over it.
+    """The config for drawing from an archive: the archive's own, overlaid with `given`.
 
-    Neither model nor questions are there to be checked, and what the scores were made with cannot
-    be set otherwise. archive: its path, for messages.
+    There are no model and no questions to check, and options that scores depend on must not differ.
 
-    Returns the whole config and the keys that differ from the archive's.
+    written: the archive's config. given: the user's. archive: its path, for messages.
+
+    Returns the whole config and the keys whose values differ from the archive's.
 
     Raises:
         UserError: all problems found, one line each.
     """
     before = portable(read_config(written, f"{archive}: config.yaml").plain())
-    options = read_config(_laid_over(before, given))
+    options = read_config(_overlay(before, given))
     config = portable(options.plain()) | {"bundle": None}
     changed = list(_differences(before, config))
     problems = list(_figure_problems(options))
@@ -230,15 +231,15 @@ def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[s
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
             "only style, palette, limits, centre, highlight, tick_labels, the probe figures' "
-            "metric and the tokens of probe_curves can be set otherwise"
+            "metric and the tokens of probe_curves may be changed"
         )
     if problems:
         raise UserError("\n".join(problems))
     return config, changed
 
 
-def check_claims(config: dict, built_in: Path) -> list[dict]:
-    """All claims of the run, one per figure × claim: the built-in file's and `claims.files`'.
+def check_claims(config: dict, built_in: Path) -> list[FigureClaim]:
+    """All claims of the run, one per figure × claim: of the built-in file and of `claims.files`.
 
     Raises:
         UserError: all problems of the first file that has any, one line each.
@@ -247,16 +248,16 @@ def check_claims(config: dict, built_in: Path) -> list[dict]:
     return read_claims(Path(os.path.relpath(built_in)), files)
 
 
-def _laid_over(value: Any, over: Any) -> Any:
-    """`over` laid over `value`, key by key, as Snakemake does with config files."""
+def _overlay(value: Any, over: Any) -> Any:
+    """`value` overlaid with `over`, key by key, as Snakemake overlays config files."""
     if not isinstance(value, dict) or not isinstance(over, dict):
         return copy.deepcopy(over)
-    joined = {key: _laid_over(value[key], over[key]) for key in value.keys() & over.keys()}
+    joined = {key: _overlay(value[key], over[key]) for key in value.keys() & over.keys()}
     return {**value, **over, **joined}
 
 
 def _differences(value: Any, other: Any, key: str = "") -> Iterator[str]:
-    """Keys, with dots between levels, under which two configs differ."""
+    """Dotted keys in which two configs differ."""
     if isinstance(value, dict) and isinstance(other, dict):
         for name in sorted(value.keys() | other.keys(), key=str):
             where = f"{key}.{name}".removeprefix(".")
@@ -265,8 +266,8 @@ def _differences(value: Any, other: Any, key: str = "") -> Iterator[str]:
         yield key
 
 
-def _resolved(config: Config) -> Config:
-    """Replace what stands for something else: where questions come from, the probe's tokens."""
+def _resolve(config: Config) -> Config:
+    """Resolve the source of the questions, the probe's tokens, stop strings and paths."""
     auc, curves = config.figures.probe_auc, config.figures.probe_curves
     if auc.tokens is None:
         auc = auc.changed(tokens=tuple(TOKENS[config.probe.preset]))
@@ -281,14 +282,14 @@ def _resolved(config: Config) -> Config:
     )
 
 
-def _entries(config: Config, models_file: Path) -> dict[str, dict]:
+def _read_entries(config: Config, models_file: Path) -> dict[str, dict]:
     """The entry of every model of the run, by name."""
     several, names = config.models is not None, config.model_names
     keys = {name: f"models[{place}]" if several else "model" for place, name in enumerate(names, 1)}
-    return _entries_of(keys, config.plain()["model_sources"], models_file)
+    return _find_entries(keys, config.plain()["model_sources"], models_file)
 
 
-def _entries_of(keys: dict[str, str], own: dict, models_file: Path) -> dict[str, dict]:
+def _find_entries(keys: dict[str, str], own: dict, models_file: Path) -> dict[str, dict]:
     """The entries of models, by name.
 
     keys: {name: the key of the config that names it}. own: the config's model_sources.
@@ -316,29 +317,31 @@ def _entry(name: str, sources: dict, where: str) -> dict:
 
 
 def _add_base(name: str, entry: dict, sources: dict, seen: list[str]) -> None:
-    """Put the base's entry into that of a model that is fine-tuned here, and so on.
+    """Add the entry of its base to the entry of a model that is fine-tuned here, recursively.
+
+    seen: the models on the way here.
 
     Raises:
-        UserError: a base that is unknown, or the model itself.
+        UserError: a base is unknown, or the model itself.
     """
     if entry["source"] != "finetune":
         return
     base = entry["base"]
     where = f"config: model {name}: base: {base!r}"
     if base in seen:
-        chain = " of ".join([*seen, base])
-        raise UserError(f"{where}: a model cannot be fine-tuned of itself ({chain})")
+        chain = " from ".join([*seen, base])
+        raise UserError(f"{where}: a model cannot be fine-tuned from itself ({chain})")
     if base not in sources:
         raise UserError(f"{where} is no model; known: {', '.join(sorted(sources))}")
-    found = _entry(base, sources, f"config: model {name}: base")
-    _add_base(base, found, sources, [*seen, base])
-    entry["base_entry"] = found
-    entry["trust_remote_code"] = found["trust_remote_code"]
+    base_entry = _entry(base, sources, f"config: model {name}: base")
+    _add_base(base, base_entry, sources, [*seen, base])
+    entry["base_entry"] = base_entry
+    entry["trust_remote_code"] = base_entry["trust_remote_code"]
     entry["safetensors_only"] = True
 
 
-def with_bases(entries: dict[str, dict]) -> dict[str, dict]:
-    """The entries and those of the models they are fine-tuned of, by name; bases last."""
+def add_bases(entries: dict[str, dict]) -> dict[str, dict]:
+    """The entries and those of the models that theirs are fine-tuned from, by name; bases last."""
     every = dict(entries)
     waiting = list(entries.values())
     while waiting:
@@ -355,8 +358,8 @@ def _models_problems(config: Config) -> Iterator[str]:
     label = config.dataset.label
     if len(config.model_names) > 1 and label is not None:
         yield (
-            f"config: dataset.label: {label!r} holds judgements of one "
-            "model's answers; run the models one at a time, each with its own"
+            f"config: dataset.label: {label!r} holds judgements of one model's answers; run the "
+            "models one at a time, each with its own labels"
         )
     files = {kind.source.scores for kind in KINDS.values()}
     yield from folder_problems(config.result_folders, config.model_names, sorted(files))
@@ -365,22 +368,26 @@ def _models_problems(config: Config) -> Iterator[str]:
 def _compare_problems(config: Config) -> Iterator[str]:
     options = config.figures.module_map
     other = options.compare_with
-    asked = of_measure(shown_metrics(options.metric), "updates")
-    if asked and other is None:
+    updates = of_measure(options.metrics, "updates")
+    if updates and other is None:
         yield (
-            f"config: figures.module_map.metric: {asked[0]} compares two checkpoints; name the "
+            f"config: figures.module_map.metric: {updates[0]} compares two checkpoints; name the "
             "earlier one, a key of config/models.yaml or model_sources, in "
             "figures.module_map.compare_with"
         )
     if other is not None and config.model_names == (other,):
         yield (
             f"config: figures.module_map.compare_with: {other!r} is the model itself; name the "
-            "checkpoint it was made from"
+            "checkpoint that it was trained from"
         )
 
 
 def _check_same_shape(shapes: dict[str, dict | None], other: str, its: dict | None) -> None:
-    """Refuse models of another architecture than `other`, as far as their sizes are known."""
+    """Check that the models have the architecture of `other`, as far as their sizes are known.
+
+    Raises:
+        UserError: two sizes differ.
+    """
     for name, mine in shapes.items():
         for what in ARCHITECTURE if mine and its else ():
             sizes = mine.get(what), its.get(what)
@@ -399,19 +406,19 @@ def _device_problems(config: Config) -> Iterator[str]:
         )
 
 
-def _known_shape(name: str, entry: dict, model_info: Path) -> dict | None:
-    """The model's shape where it can be read without a download; checks a local folder."""
+def _find_shape(name: str, entry: dict, model_info: Path) -> dict | None:
+    """The model's shape if it can be read without a download; checks a local folder."""
     if entry["source"] == "finetune":
         base = model_info.parent.parent / entry["base"] / "model.json"
-        own = _model_info_of(entry, model_info)
-        return own or _known_shape(entry["base"], entry["base_entry"], base)
+        own = _read_model_info(entry, model_info)
+        return own or _find_shape(entry["base"], entry["base_entry"], base)
     if entry["source"] != "path":
-        # not prepared yet: without a stated shape the job that first meets the model checks
-        return _model_info_of(entry, model_info) or entry.get("shape")
+        # a model that is neither prepared nor has a shape is checked by the first job that loads it
+        return _read_model_info(entry, model_info) or entry.get("shape")
     where = f"config: model {name}: path: {entry['path']}"
-    if (gguf := named_gguf({**entry, "path": at_home(entry["path"])})) is not None:
+    if (gguf := find_gguf({**entry, "path": at_home(entry["path"])})) is not None:
         check_gguf(gguf, where)
-        return _model_info_of(entry, model_info) or entry.get("shape")
+        return _read_model_info(entry, model_info) or entry.get("shape")
     folder = Path(at_home(entry["path"]))
     check_folder(folder, where)
     config_file = folder / "config.json"
@@ -422,20 +429,20 @@ def _known_shape(name: str, entry: dict, model_info: Path) -> dict | None:
     return shape_of(model_config.get("text_config", model_config))
 
 
-def _model_info_of(entry: dict, model_info: Path) -> dict | None:
-    """The model's info, if an earlier run left one of this entry."""
+def _read_model_info(entry: dict, model_info: Path) -> dict | None:
+    """The content of model.json, if an earlier run made it from this entry."""
     try:
         known = json.loads(model_info.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return known if known.get("entry") == stated(entry) else None
+    return known if known.get("entry") == drop_shape(entry) else None
 
 
 def _figure_problems(config: Config) -> Iterator[str]:
     count = len(config.inputs)
     for name in ATTENTION_FIGURES:
         options = getattr(config.figures, name)
-        # The choices scale the input of scale_qkv, whatever that figure itself does.
+        # the choices scale the input of scale_qkv, whatever its own operation
         used = options.operation == "scale" or name == "scale_qkv"
         if used and options.input > count:
             yield f"config: figures.{name}.input: {options.input}; there are {count} inputs"
@@ -474,7 +481,7 @@ def _dataset_problems(options: Dataset) -> Iterator[str]:
     source = options.source
     if options.answer is None and options.label is None:
         yield (
-            "config: dataset.answer: null without dataset.label; name the column of right answers, "
+            "config: dataset.answer: null without dataset.label; name the column of right answers "
             "or that of labels"
         )
     if source == "facts":

@@ -1,7 +1,7 @@
-"""Where every figure comes from: the table that it is drawn from, the module that draws it.
+"""The source of every figure: the table that it is drawn from and the module that draws it.
 
-Targets, rules, report, bundle and manifest take what they need to know of a figure from here. A
-figure of the config is registered in `Figures`; its class of options says where it comes from.
+Targets, rules, report, bundle and manifest look figures up here. A figure of the config is
+registered in `Figures`; its option class names its source.
 """
 
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ FURTHER = tuple(name for name, source in FIGURE_TABLE.items() if not source.by_d
 
 
 def find_source(figure: str) -> FigureSource:
-    """The table's row of a figure; each further metric of the module map is a figure, too."""
+    """The source of a figure; each further metric of the module map is a figure, too."""
     return FIGURE_TABLE["module_map" if figure.startswith("module_map_") else figure]
 
 
-def figures_of_target(target: str) -> Iterator[str]:
-    """The figures that a figure's target draws, itself first."""
+def list_figures(target: str) -> Iterator[str]:
+    """The figures that a target draws, the one of its own name first."""
     yield target
     yield from (name for name, source in FIGURE_TABLE.items() if source.beside == target)
 
 
-def scores_of_figures(figures: tuple[str, ...] = FIGURES) -> dict[str, str]:
-    """{figure: the file it is drawn from, below results/{model}/}."""
+def list_scores(figures: tuple[str, ...] = FIGURES) -> dict[str, str]:
+    """{figure: the file that it is drawn from, relative to results/{model}/}."""
     return {name: FIGURE_TABLE[name].scores for name in figures}

@@ -15,7 +15,7 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
-from llm_figures.claims.options import (
+from llm_figures.claims.claim import (
     Claim,
     ClaimsFile,
     Panels,

@@ -1,4 +1,4 @@
-"""A model's size before its download: from an earlier run, its folder, its entry, or assumed."""
+"""Find a model's size before its download: in an earlier run, its folder or its entry."""
 
 import json
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_figures.models.gguf import named_gguf
-from llm_figures.models.model_info import count_parameters, shape_of, stated
+from llm_figures.models.gguf import find_gguf
+from llm_figures.models.model_info import count_parameters, drop_shape, shape_of
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Where nothing is known: a model of 13 B parameters.
+# Assumed if nothing is known: a model of 13 B parameters.
 UNKNOWN = {
     "layers": 40,
     "hidden_size": 5120,
@@ -24,10 +24,10 @@ ASSUMED = "assumed, as no size is known"
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model's sizes, as in its config.json.
+    """A model's sizes, named as in its config.json.
 
-    dtype: of the checkpoint. source: of the weights; "gguf" where they are converted. origin: where
-    the sizes are known from. training: the entry of a model that is fine-tuned here.
+    dtype: of the checkpoint. source: of the weights; "gguf" if they are converted. origin: how the
+    sizes are known, in words. training: the entry of a model that is fine-tuned here.
     """
 
     parameters: int
@@ -55,11 +55,11 @@ class ModelSize:
 
 
 def find_model_size(name: str, entry: Mapping, results: Path = Path("results")) -> ModelSize:
-    """The size of the model `entry` of models.yaml.
+    """The size of a model.
 
-    results: where an earlier run may have left the model's model.json.
+    entry: of models.yaml. results: where an earlier run may have left the model's model.json.
     """
-    known, origin = _known_size(name, entry, results)
+    known, origin = _find_sizes(name, entry, results)
     if not (known.get("layers") and known.get("hidden_size")):
         known, origin = UNKNOWN, ASSUMED
     hidden = known["hidden_size"]
@@ -76,15 +76,15 @@ def find_model_size(name: str, entry: Mapping, results: Path = Path("results")) 
     }
     return ModelSize(
         **size,
-        parameters=known.get("parameters") or parameters_of_sizes({**known, **size}),
+        parameters=known.get("parameters") or estimate_parameters({**known, **size}),
         source="gguf" if _is_gguf(entry) else entry["source"],
         origin=origin,
         training=entry if entry["source"] == "finetune" else None,
     )
 
 
-def parameters_of_sizes(size: Mapping) -> int:
-    """Parameters of a decoder with gated feed-forward parts."""
+def estimate_parameters(size: Mapping) -> int:
+    """The number of parameters of a decoder with gated feed-forward blocks of these sizes."""
     hidden, head_dim = size["hidden_size"], size["head_dim"]
     attention = 2 * hidden * head_dim * (size["heads"] + size["key_value_heads"])
     feed_forward = 3 * hidden * size["intermediate_size"] * (size.get("experts") or 1)
@@ -95,30 +95,30 @@ def parameters_of_sizes(size: Mapping) -> int:
 def _is_gguf(entry: Mapping) -> bool:
     """Whether the weights are converted from a GGUF file."""
     if entry["source"] == "path":
-        return named_gguf(entry) is not None
+        return find_gguf(entry) is not None
     return entry["source"] == "pypi" or bool(entry.get("file"))
 
 
-def _known_size(name: str, entry: Mapping, results: Path) -> tuple[Mapping, str]:
-    """What is known of the sizes, and where from."""
+def _find_sizes(name: str, entry: Mapping, results: Path) -> tuple[Mapping, str]:
+    """The known sizes and their origin."""
     file = results / name / "model.json"
     earlier = _read_json(file)
-    if earlier.get("entry") == stated(entry) and earlier.get("parameters"):
+    if earlier.get("entry") == drop_shape(entry) and earlier.get("parameters"):
         return earlier, str(file)
-    if entry["source"] == "path" and named_gguf(entry) is None:
+    if entry["source"] == "path" and find_gguf(entry) is None:
         folder = Path(entry["path"]).expanduser()
         if config := _read_json(folder / "config.json"):
             shape = shape_of(config.get("text_config", config))
             return shape | {"parameters": count_parameters(folder)}, str(folder / "config.json")
     if entry["source"] == "finetune":
-        known, origin = _known_size(entry["base"], entry["base_entry"], results)
+        known, origin = _find_sizes(entry["base"], entry["base_entry"], results)
         return {**known, "dtype": "float32"} if known else known, origin
     return entry.get("shape", {}), "shape in the model's entry"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

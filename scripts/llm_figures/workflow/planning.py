@@ -1,4 +1,4 @@
-"""What a run would take: a dry run of Snakemake gives the jobs, `resources` what they need."""
+"""Plan a run: Snakemake's dry run lists the jobs, `resources` estimates what they need."""
 
 import logging
 import math
@@ -18,8 +18,18 @@ from llm_figures.workflow.model_size import ASSUMED, ModelSize, find_model_size
 from llm_figures.workflow.resources import Need
 from llm_figures.workflow.workload import Workload, describe_workload
 
-SMALL = "small ones"  # of rules without a row in resources.TABLE
-HEADER = ("stage", "jobs", "to run", "cores", "memory", "GPUs", "disk", "time each", "time in all")
+SMALL = "small jobs"  # of rules without a row in resources.TABLE
+HEADER = (
+    "stage",
+    "jobs",
+    "to run",
+    "cores",
+    "memory",
+    "GPUs",
+    "disk",
+    "time per job",
+    "total time",
+)
 SILENT = settings.OutputSettings(
     dryrun=True,
     quiet={Quietness.RULES, Quietness.PROGRESS},  # and no scheduler
@@ -34,7 +44,7 @@ class Job(NamedTuple):
     rule: str
     wildcards: Mapping[str, str]
     threads: int
-    memory: int  # bytes that it would ask for
+    memory: int  # bytes that it requests
     to_run: bool
 
 
@@ -45,12 +55,12 @@ def dry_run(
     dag: settings.DAGSettings,
     cores: int,
 ) -> list[Job]:
-    """All jobs for a rule of targets, in the order of the flow, in the current folder.
+    """All jobs for a target in the current folder, each after those that it depends on.
 
-    config, dag: settings as of the run that is planned; dag's targets are not used.
+    config, dag: settings of the run to plan; the targets of dag are not used.
 
     Raises:
-        UserError: the Snakefile refuses, or a file is missing that no rule makes.
+        UserError: the Snakefile stops with an error, or a file is missing that no rule makes.
     """
     try:
         with SnakemakeApi(SILENT) as api:
@@ -60,16 +70,16 @@ def dry_run(
             workflow.dag(replace(dag, targets={target})).execute_workflow(
                 executor="dryrun", execution_settings=settings.ExecutionSettings(lock=False)
             )
-            found = workflow._workflow.dag  # the API hands out no jobs
+            jobs = workflow._workflow.dag  # the API has no access to jobs
             return [
                 Job(
                     rule=job.rule.name,
                     wildcards=job.wildcards_dict,
                     threads=job.threads,
                     memory=int(1e6 * job.resources.get("mem_mb", 0)),
-                    to_run=found.needrun(job),
+                    to_run=jobs.needrun(job),
                 )
-                for level in found.toposorted()
+                for level in jobs.toposorted()
                 for job in sorted(level, key=lambda job: job.rule.name)
                 if not job.rule.norun  # a target
             ]
@@ -80,13 +90,17 @@ def dry_run(
         raise UserError(f"the dry run of {target} fails: {message[:400]}") from error
 
 
-def plan(
+def format_plan(
     config: Mapping,
     models: Mapping[str, Mapping],
     protocols: Mapping[str, Mapping],
     jobs: Sequence[Job],
 ) -> Iterator[str]:
-    """Lines of the plan: a table for each model, totals, and what they rest on."""
+    """Lines of the plan: a table for each model, totals, and the assumptions behind them.
+
+    config: checked and complete. models: {name: entry}. protocols: see `list_protocols`. jobs: as
+    from `dry_run`.
+    """
     work = describe_workload(config, protocols)
     sizes = {name: find_model_size(name, entry) for name, entry in models.items()}
     peak = seconds = gpu_seconds = 0.0
@@ -94,7 +108,7 @@ def plan(
         needed = [
             (job, _need(job, size, work)) for job in jobs if job.wildcards.get("model") == name
         ]
-        if not needed:  # compared with, but not in this run
+        if not needed:  # a checkpoint to compare with, which is not in this run
             continue
         yield from (*_model_lines(name, size, work), "", *_table(needed), "")
         peak += sum(need.disk for _, need in needed)
@@ -102,9 +116,9 @@ def plan(
         gpu_seconds += sum(need.seconds * need.gpus for job, need in needed if job.to_run)
     gpu_hours = f", {gpu_seconds / 3600:.1f} GPU hours" if gpu_seconds else ""
     yield (
-        f"In all: {sum(job.to_run for job in jobs)} of {len(jobs)} jobs to run, "
-        f"{_rounded_up(seconds)} one after the other{gpu_hours}; {format_bytes(peak)} of disk at "
-        "the end, which is the peak: nothing is deleted on the way."
+        f"Total: {sum(job.to_run for job in jobs)} of {len(jobs)} jobs to run, "
+        f"{_round_up(seconds)} one after the other{gpu_hours}; {format_bytes(peak)} of disk at the "
+        "end, which is the peak, since no file is deleted before."
     )
     yield from _assumptions(work, sizes)
 
@@ -123,21 +137,21 @@ def _model_lines(name: str, size: ModelSize, work: Workload) -> Iterator[str]:
         f"hidden size {size.hidden_size} ({size.origin}), in {dtype}"
     )
     if not gpus:
-        yield "  on the CPU, or a GPU that is there anyway (gpus: 0)"
+        yield "  on the CPU, or on a GPU of this machine (no GPU is requested)"
         return
     needed = resources.gpu_bytes(size, work)
     yield (
         f"  on {gpus} GPU(s) of {work.gpu_memory_gb:g} GB: weights and a batch of "
-        f"{work.batch_size} take {format_bytes(needed)} at most"
+        f"{work.batch_size} take at most {format_bytes(needed)}"
     )
     if gpus > 1 and work.device_map is None:
-        yield f"  ! device_map is null, so one GPU holds it all; set device_map: auto for {gpus}"
+        yield f"  ! device_map is null, so one GPU is used; set device_map: auto for {gpus} GPUs"
     elif needed > gpus * work.gpu_memory_gb * 1e9 * resources.GPU_SHARE:
-        yield "  ! that is more than there is; set a smaller batch_size, or more gpus"
+        yield "  ! that is more than these GPUs have; set a smaller batch_size or more gpus"
 
 
 def _table(needed: Sequence[tuple[Job, Need]]) -> Iterator[str]:
-    """A row for each rule in the order of the flow, the small ones together at the end."""
+    """A row for each rule, in the order of the jobs; small jobs share a row at the end."""
     groups: dict[str, list[tuple[Job, Need]]] = {}
     for job, need in sorted(needed, key=lambda pair: pair[0].rule not in resources.TABLE):
         groups.setdefault(job.rule if job.rule in resources.TABLE else SMALL, []).append(
@@ -156,8 +170,8 @@ def _table(needed: Sequence[tuple[Job, Need]]) -> Iterator[str]:
                 format_bytes(max(need.memory for need in needs)),
                 str(max(need.gpus for need in needs) or "-"),
                 format_bytes(sum(need.disk for need in needs)),
-                _rounded_up(max(need.seconds for need in needs)),
-                _rounded_up(sum(need.seconds for need in to_run)),
+                _round_up(max(need.seconds for need in needs)),
+                _round_up(sum(need.seconds for need in to_run)),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -166,31 +180,31 @@ def _table(needed: Sequence[tuple[Job, Need]]) -> Iterator[str]:
         yield "  ".join(("", first.ljust(widths[0]), *padded))
 
 
-def _rounded_up(seconds: float) -> str:
+def _round_up(seconds: float) -> str:
     unit = 60 if seconds > 59 else 1
     return format_duration(unit * math.ceil(seconds / unit))
 
 
 def _assumptions(work: Workload, sizes: Mapping[str, ModelSize]) -> Iterator[str]:
-    asked = work.prompts["answer"]
-    yield "Upper bounds, which rest on:"
+    prompt = work.prompts["answer"]
+    yield "These are upper bounds. They assume:"
     yield (
-        f"  {work.questions:,} questions ({work.origin}) in {work.shards} shard(s), of "
-        f"{asked.shared} shared and {asked.own} own tokens, with {asked.new} new ones; texts of "
-        f"up to {max((*work.texts, *work.map_texts))} tokens"
+        f"  {work.questions:,} questions ({work.origin}) in {work.shards} shard(s); prompts of "
+        f"{prompt.shared} shared and {prompt.own} further tokens, answers of {prompt.new} tokens; "
+        f"texts of up to {max((*work.texts, *work.map_texts))} tokens"
     )
-    rate = f"{resources.CPU_RATE / 1e9:g} Gflop/s of a core"
+    rate = f"{resources.CPU_RATE / 1e9:g} Gflop/s per core"
     if any(resources.gpus_needed(size, work) for size in sizes.values()):
         single, half = (resources.GPU_RATE[size] / 1e12 for size in (4, 2))
         bandwidth = resources.GPU_BANDWIDTH / 1e12
-        rate = f"{half:g} (float32: {single:g}) Tflop/s and {bandwidth:g} TB/s of a GPU"
+        rate = f"{half:g} (float32: {single:g}) Tflop/s and {bandwidth:g} TB/s per GPU"
     yield (
-        f"  {rate}; weights read at {format_bytes(resources.STORAGE)}/s, fetched at "
+        f"  {rate}; weights read at {format_bytes(resources.STORAGE)}/s, downloaded at "
         f"{format_bytes(resources.DOWNLOAD)}/s"
     )
     yield (
-        f"  A job asks for {format_duration(resources.SHORTEST)} at least, and, killed, for twice "
-        "the time and half as much memory again."
+        f"Jobs request at least {format_duration(resources.SHORTEST)}; a job that was killed is "
+        "retried with twice the time and one and a half times the memory."
     )
     if any(size.origin == ASSUMED for size in sizes.values()):
-        yield "  ! The model's size is not known; give its entry a shape (config/models.yaml)."
+        yield "! The model's size is not known; add a shape to its entry in config/models.yaml."

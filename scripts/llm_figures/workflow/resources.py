@@ -1,10 +1,10 @@
-"""Cores, memory, disk, time and GPUs of every job: `TABLE` has a row for each larger rule.
+"""Estimate the cores, memory, disk, time and GPUs of every job.
 
-A rule without a row needs what every job needs. Formulas are upper bounds from first principles:
-weights, key-value cache, activations, floating-point operations, bytes read. Their rates are set so
-that no rule of the default model, measured on two CPU cores, needs more than is asked for it, nor
-less than a quarter. Sizes are in bytes, times in seconds. The Snakefile imports this module, which
-must not import torch.
+`TABLE` has a row for each rule that needs more than any job. The formulas are upper bounds from
+first principles: weights, key-value cache, activations, floating-point operations, bytes read.
+Their rates are set so that each rule of the default model, measured on two CPU cores, takes between
+a quarter and all of what it requests. Sizes are in bytes, times in seconds. The Snakefile imports
+this module, so it must not import torch.
 """
 
 import math
@@ -16,13 +16,13 @@ from llm_figures.probe.token_positions import NAMED_TOKENS
 from llm_figures.workflow.model_size import BYTES, ModelSize
 from llm_figures.workflow.workload import FACTS, Prompts, Workload
 
-# Models with more parameters take a GPU where `gpus` is auto, and many cores for a few texts.
+# Models with more parameters use a GPU if `gpus` is auto, and many cores even for a few texts.
 LARGE = 1_000_000_000
-# A GPU's memory that weights and a batch may fill; the driver and gaps take the rest.
+# Share of a GPU's memory for weights and a batch; the driver and fragmentation take the rest.
 GPU_SHARE = 0.9
 UNEVEN = 1.05  # layers are not divided, so several GPUs are not filled alike
 
-# Rates a second. The GPUs of a device map work one after the other.
+# Rates per second. The GPUs of a device map work one after the other.
 CPU_RATE = 50e9  # operations, a core
 GPU_RATE = {4: 10e12, 2: 50e12}  # operations, by bytes of a parameter
 CPU_BANDWIDTH, GPU_BANDWIDTH = 10e9, 0.8e12  # bytes of weights, read once for every new token
@@ -45,18 +45,18 @@ FIT = 3e-3  # a fit's small steps
 BASE = 600e6  # Python with torch, or with pandas
 CUDA = 2.6e9
 PROBE_PROCESS = 300e6  # NumPy and pandas
-SNAKEMAKE = 400e6  # on the node: a cluster counts its two processes as part of the job
+SNAKEMAKE = 400e6  # its two processes on the node, which a cluster counts as part of the job
 ROW_GROUP = 64e6  # of a Parquet file of states
 LOGITS = 2**29  # of the copies in one pass of modules/ablation.py
 
 PROJECTIONS = 7  # of a block
-LENGTHS = 24  # prompts of equal length share a batch; so many batches are not full
+LENGTHS = 24  # prompts of equal length share a batch; this many batches are not full
 MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
 FACTORS = 3  # Cholesky factors of a fit
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
-SHORTEST = 30 * 60  # seconds that a job asks for at least
+SHORTEST = 30 * 60  # seconds that a job requests at least
 MORE_MEMORY, MORE_TIME = 1.5, 2  # times the last attempt's
 
 
@@ -70,10 +70,10 @@ class Need(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a formula gives: seconds and bytes beside what every job needs.
+    """Result of a formula: seconds and bytes in addition to what every job needs.
 
-    on_device: bytes beside the weights where the model runs, on GPUs or in host memory; None for a
-    job that loads no model.
+    on_device: bytes in addition to the weights where the model runs, on GPUs or in host memory;
+    None for a job that loads no model.
     """
 
     seconds: float = 0
@@ -84,10 +84,10 @@ class Cost(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What the formulas are functions of.
+    """The arguments of a formula.
 
-    protocol: of the probes that it fits. rate: operations a second. bandwidth: bytes a second of
-    the memory that weights lie in.
+    protocol: of the probes that the job fits. rate: operations per second. bandwidth: bytes per
+    second of the memory that holds the weights.
     """
 
     model: ModelSize
@@ -101,7 +101,7 @@ class Job(NamedTuple):
 
 
 def gpus_needed(model: ModelSize, work: Workload) -> int:
-    """GPUs that a job asks for so that the model and a batch fit; 0 for a job on the CPU."""
+    """Number of GPUs on which the model and a batch fit; 0 for a job on the CPU."""
     if work.device in ("cpu", "mps"):
         return 0
     if work.gpus != "auto":
@@ -113,7 +113,7 @@ def gpus_needed(model: ModelSize, work: Workload) -> int:
 
 
 def gpu_bytes(model: ModelSize, work: Workload) -> float:
-    """Memory of the weights and the largest batch, on all GPUs together."""
+    """Memory of the weights and the largest batch, summed over all GPUs."""
     size = parameter_bytes(model, work, on_gpu=True)
     return model.parameters * size + max(
         _batch_bytes(model, prompts, work.batch_size, size) for prompts in work.prompts.values()
@@ -149,18 +149,18 @@ def _loading_bytes(job: Job) -> float:
 
 
 def _pass_seconds(job: Job, tokens: float, passes: float, step: float = STEP) -> float:
-    """Of so many tokens in so many forward passes through all layers."""
+    """Seconds of forward passes through all layers over a total number of tokens."""
     in_layers = job.model.parameters - job.model.vocabulary * job.model.hidden_size
     return 2 * in_layers * tokens / job.rate + passes * job.model.layers * step
 
 
 def _attention_weights(model: ModelSize, tokens: int) -> float:
-    """Of one layer: what every head's queries give to the keys they see."""
+    """Number of attention weights of one layer, all heads, in the causal lower triangle."""
     return model.heads * tokens**2 / 2
 
 
 def _query_key_bytes(model: ModelSize, tokens: int) -> int:
-    """A layer's queries and keys in float32, and two numbers for each rotated feature."""
+    """Bytes of a layer's queries and keys in float32, with two numbers per rotated feature."""
     return (model.heads + model.key_value_heads + 2) * tokens * model.head_dim * 4
 
 
@@ -185,9 +185,9 @@ def _finetune_model(job: Job) -> Cost:
     rate = GPU_RATE[4] if job.gpus else job.rate
     step = 80 * model.parameters / job.bandwidth + 3 * model.layers * STEP
     saved = 4 * model.parameters
-    # what a layer keeps of a token for the way back
-    kept = model.layers * (20 * model.hidden_size + 5 * model.intermediate_size)
-    activations = 4 * ((prompts.shared + rows) * kept + 3 * rows * model.vocabulary)
+    # numbers that a layer stores of a token for the backward pass
+    stored = model.layers * (20 * model.hidden_size + 5 * model.intermediate_size)
+    activations = 4 * ((prompts.shared + rows) * stored + 3 * rows * model.vocabulary)
     return Cost(
         tokens * model.parameters / rate + entry["steps"] * step + saved / STORAGE,
         memory=saved,
@@ -198,18 +198,18 @@ def _finetune_model(job: Job) -> Cost:
 
 
 def _hidden_values(job: Job) -> int:
-    """Numbers kept of a question: its named tokens in every layer."""
+    """Numbers stored for a question: its named tokens in every layer."""
     return (job.model.layers + 1) * job.model.hidden_size * len(NAMED_TOKENS)
 
 
 def _module_values(job: Job) -> int:
-    """Numbers kept of a question: the outputs of all projections."""
+    """Numbers stored for a question: the outputs of all projections."""
     return job.model.layers * job.model.projection_outputs
 
 
-def _questions(job: Job, asked: str, values: int = 0) -> Cost:
-    """The questions of a shard through the model; values: numbers kept of each."""
-    model, prompts = job.model, job.work.prompts[asked]
+def _questions(job: Job, purpose: str, values: int = 0) -> Cost:
+    """The questions of a shard through the model; values: numbers stored for each."""
+    model, prompts = job.model, job.work.prompts[purpose]
     questions = math.ceil(job.work.questions / job.work.shards)
     batch = min(job.work.batch_size, questions)
     batches = math.ceil(questions / batch) + min(questions, LENGTHS)
@@ -228,20 +228,20 @@ def _questions(job: Job, asked: str, values: int = 0) -> Cost:
 
 
 def _queries_and_keys(job: Job, passes: int, layers: int) -> Cost:
-    """Of passes over one text each, those of some layers kept and their maps looked at once."""
+    """Passes over one text each, with some layers stored and their maps computed once."""
     model, tokens = job.model, max(job.work.texts)
-    kept, weights = _query_key_bytes(model, tokens), _attention_weights(model, tokens)
+    stored, weights = _query_key_bytes(model, tokens), _attention_weights(model, tokens)
     layer = 4 * model.head_dim * model.layers / job.rate + layers * ATTENTION_WEIGHT
     return Cost(
         _pass_seconds(job, passes * tokens, passes, HOOKED_STEP) + passes * weights * layer,
-        memory=16 * kept,  # a layer at a time, or those of a pass; copied while they are written
-        disk=passes * layers * kept,
+        memory=16 * stored,  # a layer at a time, or those of a pass; copied while they are written
+        disk=passes * layers * stored,
         on_device=_text_bytes(job, job.work.texts),
     )
 
 
 def _maps(job: Job, times: int) -> Cost:
-    """Attention maps of a layer from stored queries and keys, each made so many times."""
+    """Attention maps of a layer from stored queries and keys, each computed several times."""
     weights = sum(_attention_weights(job.model, tokens) for tokens in job.work.texts)
     memory = 10 * _query_key_bytes(job.model, max(job.work.texts))
     return Cost(times * weights * ATTENTION_WEIGHT, memory, disk=50e6)
@@ -268,10 +268,10 @@ def _ablate_modules(job: Job) -> Cost:
 
 
 def _weight_metrics(job: Job, measure: str, checkpoints: int, held: int) -> Cost:
-    """Of one matrix after the other; held: bytes in memory for each of its weights."""
+    """Metrics of one matrix after the other; held: bytes in memory for each of its weights."""
     model, hidden = job.model, job.model.hidden_size
     widest = max(model.intermediate_size, model.heads * model.head_dim)
-    # asked for by no metric of the config: a file asked for by name has them all
+    # a file that is requested by name, without a metric of the config, has them all
     metrics = of_measure(job.work.map_metrics, measure) or of_measure(METRICS, measure)
     grams = sum(GRAM_MATRICES.get(metric, 0) for metric in metrics)
     # products, and eigenvalues of one matrix after the other
@@ -282,12 +282,12 @@ def _weight_metrics(job: Job, measure: str, checkpoints: int, held: int) -> Cost
 
 
 def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
-    """Of one fit of a probe; labels: that share a product."""
+    """Seconds of one fit of a probe; labels: the number of labels that share a product."""
     probe = job.work.probes[protocol]
     fitted = job.work.questions * probe.share
-    if probe.solver != "newton":  # bound by memory, not by arithmetic
+    if probe.solver != "newton":  # limited by memory, not by arithmetic
         return 100 * 4 * fitted * features / 1e9 + 0.01
-    if fitted < MORE_EXAMPLES * features:  # a system of the examples
+    if fitted < MORE_EXAMPLES * features:  # the dual problem, in the examples
         side, product = fitted, fitted**2 * features / labels
     else:
         side, product = features, FACTORS * fitted * features**2
@@ -295,7 +295,7 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
 
 
 def _probe_bytes(job: Job, features: int) -> float:
-    """Each process reads a layer, all tokens of all questions, twice; a fit has ten tokens'."""
+    """Each process reads a layer, all tokens of all questions, twice; a fit uses ten tokens."""
     token = 4 * job.work.questions * features
     return job.threads * (PROBE_PROCESS + (2 * len(NAMED_TOKENS) + 10) * token)
 
@@ -321,7 +321,7 @@ def _score_module_probes(job: Job) -> Cost:
 
 
 def _predictions(job: Job) -> Cost:
-    """A probe's predictions, held or bootstrapped."""
+    """A probe's predictions, in memory or bootstrapped."""
     count = max(probe.tokens * probe.labels for probe in job.work.probes.values())
     count *= (job.model.layers + 1) * job.work.questions
     return Cost(count / PREDICTION_RATE, memory=160 * count)
@@ -364,7 +364,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
 
 
 def threads_needed(rule: str, model: ModelSize) -> int:
-    """CPU cores of a job."""
+    """Number of CPU cores of a job."""
     (few, many), _ = TABLE.get(rule, SMALL)
     return many if model.parameters > LARGE else few
 
@@ -372,7 +372,7 @@ def threads_needed(rule: str, model: ModelSize) -> int:
 def estimate(
     rule: str, model: ModelSize, work: Workload, threads: int = 8, protocol: str = "scores"
 ) -> Need:
-    """What one job of a rule needs; threads: CPU cores that it has."""
+    """What one job of a rule needs; threads: its CPU cores."""
     gpus = gpus_needed(model, work)
     size = parameter_bytes(model, work, gpus > 0)
     rate, bandwidth = CPU_RATE * threads, CPU_BANDWIDTH
@@ -390,10 +390,10 @@ def estimate(
 
 
 def request(need: Need, attempt: int = 1) -> dict[str, int | None]:
-    """The resources of a Snakemake rule; nothing is asked of GPUs where none is needed.
+    """The resources of a Snakemake rule; `gpu` is None if none is needed.
 
-    Memory is that of the script and of the Snakemake that starts it. Each further attempt, from 1,
-    asks for half as much memory again and twice the time.
+    Memory includes that of the Snakemake that starts the script. attempt: counted from 1; each
+    further one requests one and a half times the memory and twice the time.
     """
     memory = (need.memory + SNAKEMAKE) * MORE_MEMORY ** (attempt - 1)
     seconds = max(SHORTEST, need.seconds) * MORE_TIME ** (attempt - 1)

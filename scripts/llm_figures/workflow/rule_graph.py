@@ -1,4 +1,4 @@
-"""What files are made by, asked of Snakemake's own rules."""
+"""Find the rules that make given files, from Snakemake's own rule objects."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,15 +6,14 @@ from pathlib import Path
 from snakemake.iocontainers import Wildcards
 
 
-def jobs_behind(files: Iterable[str], rules: Iterable) -> list[tuple]:
-    """(rule, its wildcards) of every job by which the files are made, directly or not.
+def find_jobs(files: Iterable[str], rules: Iterable) -> list[tuple]:
+    """(rule, its wildcards) of every job that contributes to the files, whether they exist or not.
 
-    As the rules say for this config, whether the files are there or not. A file that no rule makes
-    is one of the user's.
+    A file that no rule makes is the user's own.
 
     rules: Snakemake's rules; of several that make a file the first counts.
     """
-    waiting, found = list(files), {}
+    waiting, jobs = list(files), {}
     while waiting:
         file = waiting.pop()
         maker = next((rule for rule in rules if rule.is_producer(file)), None)
@@ -22,22 +21,22 @@ def jobs_behind(files: Iterable[str], rules: Iterable) -> list[tuple]:
             continue
         wildcards = Wildcards(fromdict=maker.get_wildcards(file))
         job = maker, tuple(sorted(wildcards.items()))
-        if job not in found:
-            found[job] = wildcards
+        if job not in jobs:
+            jobs[job] = wildcards
             waiting += maker.expand_input(wildcards)[0]
-    return [(rule, wildcards) for (rule, _), wildcards in found.items()]
+    return [(rule, wildcards) for (rule, _), wildcards in jobs.items()]
 
 
-def stages_behind(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str, list[str]]:
-    """{rule: the files in `folder` that it makes on the way to `files`}, relative to `folder`.
+def find_stages(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str, list[str]]:
+    """{rule: the files that it makes on the way to `files`}, relative to `folder`, those inside it.
 
-    A rule is named as its benchmarks are: imported as a module, its own name may have a prefix.
+    A rule is named after its benchmarks: in an imported module its own name may have a prefix.
     """
     stages: dict[str, list[str]] = {}
-    for rule, wildcards in jobs_behind(files, rules):
+    for rule, wildcards in find_jobs(files, rules):
         outputs = [Path(file) for file in rule.expand_output(wildcards)[0]]
         own = [file.relative_to(folder).as_posix() for file in outputs if folder in file.parents]
         if own:
             _, _, name = str(rule.benchmark).partition("/benchmarks/")
             stages.setdefault(Path(name).parts[0].removesuffix(".tsv"), []).extend(own)
-    return {name: sorted(made) for name, made in sorted(stages.items())}
+    return {name: sorted(files) for name, files in sorted(stages.items())}

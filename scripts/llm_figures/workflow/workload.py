@@ -1,4 +1,4 @@
-"""What a run asks of each model: questions, tokens of prompts and texts, passes, probes."""
+"""Describe the workload of a run for each model: questions, tokens, passes, probes."""
 
 import math
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from typing import NamedTuple
 from llm_figures.modules.metrics import shown_metrics
 
 FACTS = 1023  # built-in questions
-UNKNOWN_QUESTIONS = 10_000  # of a dataset that is not on this machine yet
-FACT_BYTES, UNKNOWN_BYTES = 60.0, 400.0  # of a question
-BYTES_PER_TOKEN = 3.5  # English; other scripts take more tokens
-SAMPLE = 8 * 2**20  # bytes at the beginning of a file whose lines are counted
+UNKNOWN_QUESTIONS = 10_000  # assumed for a dataset that is not on this machine yet
+FACT_BYTES, UNKNOWN_BYTES = 60.0, 400.0  # bytes of a question
+BYTES_PER_TOKEN = 3.5  # in English; other scripts need more tokens
+SAMPLE = 8 * 2**20  # bytes at the beginning of a file in which lines are counted
 
 
 class Prompts(NamedTuple):
-    """Tokens of one row of a batch: shared by all rows, its own, and generated."""
+    """Numbers of tokens of a row of a batch: shared by all rows, its own, and generated."""
 
     shared: int
     own: int
@@ -39,12 +39,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run asks of a model, and where it runs.
+    """The work that a run has for a model, and where it runs.
 
-    origin: how the questions were counted. prompts: by what is asked: "answer", "quote", "p_true",
-    "states" (an answered question again), "training". texts, map_texts: tokens of each text of the
-    attention figures and of the module map. intervention_passes, choice_passes: over one text with
-    an intervention, of the figures and of the choices. probes: by protocol.
+    origin: how the number of questions is known, in words. prompts: by purpose: "answer", "quote",
+    "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each text of
+    the attention figures and of the module map. intervention_passes, choice_passes: passes over one
+    text with an intervention, for the figures and for the choices. probes: by protocol.
     """
 
     questions: int
@@ -67,7 +67,7 @@ class Workload:
 
 
 def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Workload:
-    """What the checked config asks of each model; reads the beginning of files of questions."""
+    """The workload of a checked config; reads only the beginning of files of questions."""
     questions, question_bytes, origin = count_questions(config["dataset"])
     figures, choices = config["figures"], config["choices"]
     texts = tuple(count_tokens(text) for text in config["inputs"])
@@ -82,7 +82,7 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
         map_metrics=tuple(shown_metrics(figures["module_map"]["metric"])),
         intervention_passes=3 * len(texts),
         choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
-        probes={name: _probe(asked) for name, asked in protocols.items()},
+        probes={name: _describe_probe(entry) for name, entry in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
         **{
             key: config[key]
@@ -95,7 +95,7 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
 
 
 def _prompts(config: Mapping, question: int) -> dict[str, Prompts]:
-    """Tokens of every prompt of the run; `question`: of one question."""
+    """Tokens of every prompt of the run. question: tokens of one question."""
     prompt, quote, ask = config["prompt"], config["exact_answer"], config["probe"]["p_true"]
     shared = {
         "few_shot": count_tokens(prompt["preamble"]),
@@ -120,14 +120,14 @@ def _prompts(config: Mapping, question: int) -> dict[str, Prompts]:
     return prompts
 
 
-def _probe(asked: Mapping) -> Probe:
-    protocol = asked["protocol"]
+def _describe_probe(entry: Mapping) -> Probe:
+    protocol = entry["protocol"]
     labels = 1 + len(protocol["controls"])
     if protocol["C"] == "cv":
-        labels *= 16  # five strengths in three inner folds, and the last fit
+        labels *= 16  # five penalties in three inner folds, and the final fit
     in_folds, folds = protocol["split"] == "folds", protocol["folds"]
     return Probe(
-        tokens=len(asked["tokens"]),
+        tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,
         labels=labels,
         solver=protocol["solver"],
@@ -136,12 +136,12 @@ def _probe(asked: Mapping) -> Probe:
 
 
 def count_tokens(text: str | float) -> int:
-    """Tokens of a text, or of so many bytes, roughly."""
+    """The approximate number of tokens of a text, or of a number of bytes."""
     return math.ceil((len(text.encode()) if isinstance(text, str) else text) / BYTES_PER_TOKEN)
 
 
 def count_questions(dataset: Mapping) -> tuple[int, float, str]:
-    """Questions of the config's dataset, bytes of one, and how that is known; no download."""
+    """(number of questions, bytes of one, how these are known) of a dataset; without a download."""
     limit = dataset["limit"]
     if dataset["source"] == "facts":
         count, size, origin = FACTS, FACT_BYTES, "built-in facts"

@@ -33,11 +33,13 @@ from llm_figures.attention.maps import (
 from llm_figures.attention.options import MeanQkv
 from llm_figures.attention.qk_store import open_intervened_states, open_states, read_layer_states
 from llm_figures.attention.scores import compute_cells
-from llm_figures.claims.attention_claims import attention_claims
+from llm_figures.claims.attention_claims import check_attention_claims
+from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.definitions import STATISTICS
-from llm_figures.claims.panels import maps_of
+from llm_figures.claims.panels import read_maps
 from llm_figures.core import parquet_tensors as tensors
 from llm_figures.core.errors import UserError
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_table, tensor_file, write_tensors
 
 TOKENS = 41
@@ -140,7 +142,7 @@ def test_no_array_of_heads_by_tokens_by_tokens_is_made(monkeypatch):
     tracemalloc.start()
     cells = compute_cells("mean_qkv", options, [whole])
     about = planted_claim("sink_strength")
-    attention_claims("m", [about], cells, options, [whole])
+    check_attention_claims("m", [about], cells, options, [whole])
     mean_distance(whole)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -149,10 +151,10 @@ def test_no_array_of_heads_by_tokens_by_tokens_is_made(monkeypatch):
 
 
 def planted_claim(statistic, **changes):
-    about = {"id": statistic, "figure": "mean_qkv", "statement": "", "source": "", "note": "",
-             "statistic": statistic, "options": {}, "comparison": ">=", "threshold": 0.0,
-             "certain": False, "panels": {"component": "value"}, "published": {}}  # fmt: skip
-    return about | changes
+    about = {"id": "planted", "figures": ["mean_qkv"], "statement": "It is so.", "source": "here",
+             "statistic": statistic, "comparison": ">=", "threshold": 0.0,
+             "panels": {"component": "value"}}  # fmt: skip
+    return read_options(FigureClaim, about | changes, "claim")
 
 
 def test_cells_name_their_bins():
@@ -194,7 +196,7 @@ def test_a_claim_on_a_binned_map_is_exact_or_not_applicable(statistic):
     for bins in (9, 256):
         options = OPTIONS.changed(bins=bins)
         cells = compute_cells("mean_qkv", options, whole)
-        rows.append(attention_claims("m", about, cells, options, whole).iloc[0])
+        rows.append(check_attention_claims("m", about, cells, options, whole).iloc[0])
     binned, cell_by_cell = rows
     if statistic in EXACT:
         assert binned["value"] == pytest.approx(cell_by_cell["value"], rel=1e-12)
@@ -212,12 +214,12 @@ def test_a_claim_that_compares_binned_maps_is_not_applicable():
     about = planted_claim("correlation", across="input")
     options = OPTIONS.changed(bins=9)
     cells = compute_cells("mean_qkv", options, whole)
-    row = attention_claims("m", [about], cells, options, whole).iloc[0]
+    row = check_attention_claims("m", [about], cells, options, whole).iloc[0]
     assert (row["verdict"], "needs its single cells" in row["reason"]) == ("not applicable", True)
 
 
 def test_cells_without_counts_are_single_tokens():
-    maps = maps_of(planted.mean_figure(planted.sink))
+    maps = read_maps(planted.mean_figure(planted.sink))
     assert not any(isinstance(map_, BinnedMap) for map_ in maps.values())
 
 

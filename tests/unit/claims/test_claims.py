@@ -10,23 +10,29 @@ import pytest
 import planted
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.scores import compute_cells
-from llm_figures.claims.attention_claims import attention_claims
+from llm_figures.claims.attention_claims import check_attention_claims
+from llm_figures.claims.claim import FigureClaim, PublishedFigure, Region
 from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
-from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, claim_rows
+from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, build_claims_table
 from llm_figures.claims.figures import ATTENTION_FIGURES
-from llm_figures.claims.module_claims import module_claims
-from llm_figures.claims.page import claims_page, counts, guard
-from llm_figures.claims.panels import Panel, maps_of, measure_maps
-from llm_figures.claims.probe_claims import bootstrap_tables, probe_claims, score_tables
-from llm_figures.claims.regions import Table, colour_positions, measure_table, table_of
+from llm_figures.claims.module_claims import check_module_claims
+from llm_figures.claims.page import count_verdicts, guard, render_claims_page
+from llm_figures.claims.panels import Panel, measure_maps, read_maps
+from llm_figures.claims.probe_claims import (
+    bootstrap_tables,
+    build_score_tables,
+    check_probe_claims,
+)
+from llm_figures.claims.regions import Table, build_table, measure_table, place_on_colours
 from llm_figures.claims.statistics import NotApplicableError
 from llm_figures.core.errors import UserError
+from llm_figures.core.options import read_options
 from llm_figures.probe.classification_metrics import compute_auc
 from llm_figures.workflow.config import check_claims
 
 ROOT = Path(__file__).resolve().parents[3]
 CLAIMS = check_claims({"claims": {"files": []}}, ROOT / "config" / "claims.yaml")
-BY_NAME = {f"{claim['figure']}/{claim['id']}": claim for claim in CLAIMS}
+BY_NAME = {claim.name: claim for claim in CLAIMS}
 AS_DESCRIBED = {
     "mean_qkv": planted.MEAN_AS_DESCRIBED,
     "mean_qkv_tokens": planted.MEAN_AS_DESCRIBED,
@@ -44,10 +50,11 @@ CONTRARY = {
 
 
 def claim(statistic, comparison=">=", threshold=0.5, figure="mean_qkv", **keys):
-    """A claim as `check_claims` gives it."""
-    return {"id": "planted", "figure": figure, "statement": "It is so.", "source": "here",
-            "statistic": statistic, "comparison": comparison, "threshold": threshold,
-            "options": {}, "certain": False, "published": {}, **keys}  # fmt: skip
+    """A claim as `check_claims` returns it."""
+    values = {"id": "planted", "figures": [figure], "statement": "It is so.", "source": "here",
+              "statistic": statistic, "comparison": comparison, "threshold": threshold,
+              **keys}  # fmt: skip
+    return read_options(FigureClaim, values, "claim")
 
 
 def jittered(tables, draws=20, size=0.002):
@@ -65,13 +72,13 @@ def jittered(tables, draws=20, size=0.002):
 
 def assessed(about, data):
     """The row of one claim on a figure's cells or scores."""
-    if about["figure"] in ATTENTION_FIGURES:
-        return assess("m", about, lambda: measure_maps(about, maps_of(data)))
-    if about["figure"] == "module_map":
-        table = table_of(data, "projection", "value")
-        tables = {"none": replace(table, values=colour_positions(table.values))}
+    if about.figure in ATTENTION_FIGURES:
+        return assess("m", about, lambda: measure_maps(about, read_maps(data)))
+    if about.figure == "module_map":
+        table = build_table(data, "projection", "value")
+        tables = {"none": replace(table, values=place_on_colours(table.values))}
     else:
-        tables = score_tables(data)
+        tables = build_score_tables(data)
 
     def spread():
         values = [attempt(about, measure_table, drawn) for drawn in jittered(tables)]
@@ -86,7 +93,7 @@ def assessed(about, data):
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_figure_as_described_reproduces_the_claim(name):
     """No statement contradicts another: one figure per description makes all of them true."""
-    row = assessed(BY_NAME[name], AS_DESCRIBED[BY_NAME[name]["figure"]])
+    row = assessed(BY_NAME[name], AS_DESCRIBED[BY_NAME[name].figure])
     assert row["verdict"] == REPRODUCED, row
     assert np.isfinite(row["value"])
 
@@ -96,9 +103,9 @@ def test_a_contrary_figure_does_not_reproduce_the_claim(name):
     about = BY_NAME[name]
     found = {
         figure: assessed(about, data)["verdict"]
-        for figure, data in CONTRARY[about["figure"]].items()
+        for figure, data in CONTRARY[about.figure].items()
         # a map that is no square is not a map to the other statistics
-        if (figure == "wide") <= (about["statistic"] == "squareness")
+        if (figure == "wide") <= (about.statistic == "squareness")
     }
     assert NOT_REPRODUCED in found.values(), "no figure of tests/planted.py contradicts it"
 
@@ -193,7 +200,7 @@ def test_an_end_belongs_to_some_comparisons(comparison, holds):
 
 
 def test_panels_are_chosen_and_compared_by_their_fields():
-    maps = maps_of(planted.SCALE_AS_DESCRIBED)
+    maps = read_maps(planted.SCALE_AS_DESCRIBED)
     assert len(maps) == 9
     key = measure_maps(
         claim("sink_strength", panels={"component": "key", "epsilon": [0.5, 1e-10]}), maps
@@ -217,7 +224,7 @@ def test_panels_are_chosen_and_compared_by_their_fields():
 
 
 def test_across_takes_every_pair_that_differs_in_that_alone():
-    maps = maps_of(planted.mean_figure([planted.sink, planted.sink, planted.itself]))
+    maps = read_maps(planted.mean_figure([planted.sink, planted.sink, planted.itself]))
     pairs = measure_maps(claim("largest_difference", across="input"), maps)
     assert len(pairs) == 9
     found = {}
@@ -229,21 +236,21 @@ def test_across_takes_every_pair_that_differs_in_that_alone():
 
 
 def test_maps_come_back_from_tidy_cells():
-    maps = maps_of(planted.MEAN_AS_DESCRIBED)
+    maps = read_maps(planted.MEAN_AS_DESCRIBED)
     np.testing.assert_array_equal(maps[Panel(1, "key", "mean")], planted.blurred(15))
     np.testing.assert_array_equal(maps[Panel(3, "value", "mean")], planted.sink(17))
-    assert maps_of(planted.MEAN_CONTRARY["wide"])[Panel(1, "key", "mean")].shape == (15, 30)
+    assert read_maps(planted.MEAN_CONTRARY["wide"])[Panel(1, "key", "mean")].shape == (15, 30)
 
 
 def test_a_region_is_found_by_relative_depth():
     """Layers of the published figure; a layer of ours stands for that of the same depth."""
     table = Table(["a", "b"], range(4), np.arange(8.0).reshape(4, 2))
     # 4 layers stand for layers 0, 10.33, 20.67 and 31 of 32
-    part = table.region({"columns": "b", "layers": [10, 21]}, {"layers": 32})
+    part = table.select(Region(columns="b", layers=(10, 21)), PublishedFigure(layers=32))
     assert part.values.tolist() == [[3], [5]]
     assert part.rows.tolist() == pytest.approx([31 / 3, 62 / 3])
     assert part.depth.tolist() == pytest.approx([1 / 3, 2 / 3])
-    own = table.region({"columns": ["b", "a"], "layers": [2, 3]}, {})
+    own = table.select(Region(columns=("b", "a"), layers=(2, 3)), PublishedFigure())
     assert own.values.tolist() == [[5, 4], [7, 6]]
     assert own.rows.tolist() == [2, 3]
 
@@ -252,7 +259,8 @@ def test_every_layer_belongs_to_one_part_of_a_split_of_the_depth():
     for layers in (2, 3, 16, 28, 30, 31, 32, 80):  # of 3, the middle one lies between 15 and 16
         table = Table(["a"], range(layers), np.zeros((layers, 1)))
         for parts in [(0, 10), (11, 31)], [(0, 15), (16, 31)]:
-            rows = [table.region({"layers": part}, {"layers": 32}).rows for part in parts]
+            published = PublishedFigure(layers=32)
+            rows = [table.select(Region(layers=part), published).rows for part in parts]
             assert sum(map(len, rows)) == layers
 
 
@@ -260,7 +268,7 @@ def test_each_column_by_itself_or_all_together():
     tables = {"none": Table(["-2", "-1", "x"], range(2), np.array([[0.2, 0.8, 0], [0.4, 0.6, 0]]))}
     together = claim("average", figure="probe_auc", cells={"columns": "-?"})
     assert measure_table(together, tables) == [(None, pytest.approx(0.5))]
-    each = [value for _, value in measure_table({**together, "each": "column"}, tables)]
+    each = [value for _, value in measure_table(together.changed(each="column"), tables)]
     assert each == pytest.approx([0.3, 0.7])
     several = claim("average", figure="probe_auc", cells=[{"columns": "-2"}, {"layers": [1, 1]}])
     assert [value for _, value in measure_table(several, tables)] == pytest.approx([0.3, 1 / 3])
@@ -294,7 +302,7 @@ def test_of_several_partners_the_worst_counts():
     assert values == pytest.approx([0.4, 0.1])
     assert attempt(about, measure_table, tables) == pytest.approx(0.1)
     shapes = (planted.sink, planted.itself, planted.uniform_causal)
-    maps = maps_of(planted.mean_figure(*shapes))
+    maps = read_maps(planted.mean_figure(*shapes))
     other = claim("sink_strength", panels={"component": "query", "input": 1},
                   minus=[{"component": "key"}, {"component": "value"}])  # fmt: skip
     uniform = planted.uniform_causal(15)[1:, 0].mean()
@@ -304,12 +312,12 @@ def test_of_several_partners_the_worst_counts():
 
 def test_places_on_the_colour_scale():
     values = np.arange(101.0).reshape(101, 1)
-    places = colour_positions(values)
+    places = place_on_colours(values)
     assert places[:3, 0].tolist() == [0, 0, 0]
     assert places[98:, 0].tolist() == [1, 1, 1]
     assert places[50, 0] == 0.5
-    assert colour_positions(np.full((3, 2), 7.0)).tolist() == [[0, 0]] * 3
-    scaled = colour_positions(0.075 + values / 1e4)
+    assert place_on_colours(np.full((3, 2), 7.0)).tolist() == [[0, 0]] * 3
+    scaled = place_on_colours(0.075 + values / 1e4)
     np.testing.assert_allclose(scaled, places, atol=1e-9)
 
 
@@ -376,16 +384,16 @@ def unscored(figure, *tokens):
          without(planted.PROBE_AS_DESCRIBED, "control", "shuffled_labels"),
          "the scores have no control shuffled_labels"),
         ("probe_auc/probe-last-q-late", unscored(planted.PROBE_AS_DESCRIBED, "last_q"),
-         "no cell of it has a score"),
+         "no cell of the region has a score"),
         ("probe_auc/probe-intervals-apart", unscored(planted.PROBE_AS_DESCRIBED, "last_q"),
-         "no cell of it has a score"),
+         "no cell of the region has a score"),
         ("probe_auc/probe-intervals-apart",
          planted.PROBE_AS_DESCRIBED.assign(ci_low=np.nan, ci_high=np.nan),
          "the statistic is not a number here"),
     ],
 )  # fmt: skip
 def test_what_the_figure_does_not_show_is_not_applicable(name, data, reason):
-    row = claim_rows([assessed(BY_NAME[name], data)]).iloc[0]
+    row = build_claims_table([assessed(BY_NAME[name], data)]).iloc[0]
     assert (row["verdict"], row["reason"]) == (NOT_APPLICABLE, reason)
     for column in ("value", "low", "high", "spread", "units", "held", "heads", "held_heads"):
         assert pd.isna(row[column])
@@ -419,16 +427,19 @@ def test_the_tokens_that_a_run_has_change_no_verdict(name):
 
 def test_patterns_stand_for_published_columns_and_else_for_the_figures_own():
     table = Table(["-1", "-2", "x"], range(2), np.zeros((2, 3)))
-    assert table.names({}, {"columns": ["-1"]}) == ["-1", "-2", "x"]
-    assert table.names({"columns": "-?"}, {}) == ["-1", "-2"]
-    assert table.names({"columns": ["*", "-2"]}, {"columns": ["x", "-2"]}) == ["x", "-2"]
-    assert table.names({"columns": "-1"}, {"columns": ["x", "-2"]}) == ["-1"]
-    for cells, published, missing in (
-        ({"columns": "-?"}, {"columns": ["-1", "-3"]}, "-3"),
-        ({"columns": "y*"}, {}, r"y\*"),
-    ):
-        with pytest.raises(NotApplicableError, match=f"no column {missing}$"):
-            table.names(cells, published)
+
+    def select(named, published):
+        return table.select_columns(Region(columns=named), PublishedFigure(columns=published))
+
+    own = PublishedFigure()
+    assert table.select_columns(Region(), PublishedFigure(columns=["-1"])) == ["-1", "-2", "x"]
+    assert table.select_columns(Region(columns="-?"), own) == ["-1", "-2"]
+    assert select(["*", "-2"], ["x", "-2"]) == ["x", "-2"]
+    assert select("-1", ["x", "-2"]) == ["-1"]
+    with pytest.raises(NotApplicableError, match="no column -3$"):
+        select("-?", ["-1", "-3"])
+    with pytest.raises(NotApplicableError, match=r"no column y\*$"):
+        table.select_columns(Region(columns="y*"), own)
 
 
 def test_one_panel_that_is_no_number_is_not_passed_over():
@@ -439,16 +450,13 @@ def test_one_panel_that_is_no_number_is_not_passed_over():
 
 # The spread.
 
-SHOWN = {"scope": "layer", "stage": "after_rotary", "layer": 0, "head": "mean"}
-MEAN = {"operation": "mean", "over": "features", "components": list(planted.COMPONENTS), **SHOWN}
-SCALE = {"operation": "scale", "components": list(planted.COMPONENTS), "epsilon": [0.5, 1e-3],
-         "input": 1, **SHOWN}  # fmt: skip
+MEAN = AttentionScoring(layer=0)
+SCALE = AttentionScoring(operation="scale", epsilon=(0.5, 1e-3), layer=0)
 
 
 def attention(about, options, states):
-    options = AttentionScoring(**options)
     cells = compute_cells("mean_qkv", options, states)
-    return attention_claims("m", [about], cells, options, states).iloc[0]
+    return check_attention_claims("m", [about], cells, options, states).iloc[0]
 
 
 VALUE = claim("sink_strength", ">=", 0.5, panels={"component": "value"})
@@ -479,7 +487,7 @@ def test_one_head_that_violates_need_not_be_seen_in_the_mean():
 
 def test_a_shown_head_is_spread_over_inputs_by_itself():
     states = [planted.states(1, TWO_OF_THREE), planted.states(2, ALL_SINKS)]
-    row = attention(VALUE, {**MEAN, "head": 2}, states)
+    row = attention(VALUE, MEAN.changed(head=2), states)
     assert (row["low"], row["high"]) == pytest.approx((0, 0.95))
     assert (row["held"], row["held_heads"]) == (1, 2)
 
@@ -487,7 +495,9 @@ def test_a_shown_head_is_spread_over_inputs_by_itself():
 def test_a_scale_figure_shows_one_input_and_is_spread_over_all():
     lost = [planted.itself(9)] * 3
     states = [planted.states(n, maps) for n, maps in enumerate([ALL_SINKS, lost, TWO_OF_THREE], 1)]
-    about = {**VALUE, "figure": "scale_qkv", "panels": {"component": "value", "epsilon": 0.5}}
+    about = claim(
+        "sink_strength", figure="scale_qkv", panels={"component": "value", "epsilon": 0.5}
+    )
     row = attention(about, SCALE, states)
     assert row["value"] == pytest.approx(0.95)
     assert row["verdict"] == REPRODUCED
@@ -495,7 +505,7 @@ def test_a_scale_figure_shows_one_input_and_is_spread_over_all():
     assert (row["low"], row["high"]) == pytest.approx((0, 0.95))
     # heads are those of the shown input
     assert (row["heads"], row["held_heads"]) == (3, 3)
-    other = attention(about, {**SCALE, "input": 2}, states)
+    other = attention(about, SCALE.changed(input=2), states)
     assert other["value"] == pytest.approx(0)
     assert (other["verdict"], other["held"]) == (NOT_REPRODUCED, 2)
 
@@ -552,7 +562,7 @@ def test_the_module_map_is_spread_over_texts():
          "metric": "operation_strength", "value": means}
     )  # fmt: skip
     about = claim("peak_layer", ">=", 1, figure="module_map", cells={"columns": "attn. k"})
-    row = module_claims("m", [about], scores, measured, "operation_strength").iloc[0]
+    row = check_module_claims("m", [about], scores, measured, "operation_strength").iloc[0]
     assert (row["value"], row["verdict"]) == (1, REPRODUCED)
     assert (row["units"], row["held"], row["spread"]) == (3, 2, "range over 3 texts")
     assert (row["low"], row["high"]) == (0, 1)
@@ -569,12 +579,12 @@ def probed(columns, folds=2, twins=None):
     answers = pd.DataFrame({"question_id": np.arange(QUESTIONS)})
     answers["split_group"] = np.arange(QUESTIONS) if twins is None else twins
     answers["correct"] = np.arange(QUESTIONS) % 2 == 0
-    told, scores = [], []
+    predictions, scores = [], []
     wrong = (~answers["correct"]).to_numpy().astype(int)
     for token, layers in columns.items():
         for layer, values in enumerate(layers):
             fold = np.arange(QUESTIONS) // 2 % folds
-            told.append(
+            predictions.append(
                 pd.DataFrame(
                     {"question_id": np.arange(QUESTIONS), "score": values, "fold": fold}
                 ).assign(control="none", layer=layer, token=token, repeat=0)
@@ -585,7 +595,7 @@ def probed(columns, folds=2, twins=None):
             ])  # fmt: skip
             scores.append({"layer": layer, "token": token, "metric": "auc", "control": "none",
                            "mean": mean, "ci_low": mean, "ci_high": mean})  # fmt: skip
-    predictions = pd.concat(told).sample(frac=1, random_state=0)
+    predictions = pd.concat(predictions).sample(frac=1, random_state=0)
     return pd.DataFrame(scores), predictions, answers.sample(frac=1, random_state=1)
 
 
@@ -601,7 +611,7 @@ def test_resampling_each_question_once_gives_the_scores_back(monkeypatch):
         "llm_figures.claims.probe_claims.draw_resamples",
         lambda twins, draws, seed: np.ones((2, len(twins))),
     )
-    table = score_tables(scores)["none"]
+    table = build_score_tables(scores)["none"]
     (drawn,) = bootstrap_tables(predictions, answers, table, seed=0, draws=1)
     np.testing.assert_allclose(drawn["none"].values, table.values, atol=1e-12)
 
@@ -610,7 +620,7 @@ def test_the_interval_is_as_wide_as_the_auc_is_uncertain():
     """Hanley & McNeil 1982: the standard error of an AUC from the two classes' sizes."""
     data = probed({"a": [separated(1, seed=5)] * 2}, folds=1)
     about = claim("largest", ">=", 0.6, figure="probe_auc", cells={"columns": "a"})
-    row = probe_claims("m", [about], *data, seed=0).iloc[0]
+    row = check_probe_claims("m", [about], *data, seed=0).iloc[0]
     area, count = row["value"], QUESTIONS / 2
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     error = np.sqrt((area * (1 - area) + (count - 1) * (q1 + q2 - 2 * area**2)) / count**2)
@@ -632,7 +642,7 @@ def test_two_cells_are_compared_on_the_same_resamples():
                       cells={"columns": "b"}, minus={"columns": "a"})  # fmt: skip
         alone = claim("largest", ">", 0, figure="probe_auc", cells={"columns": "b"})
         data = probed({"a": [first] * 2, "b": [rival] * 2}, folds=1)
-        return [row for _, row in probe_claims("m", [about, alone], *data, seed=0).iterrows()]
+        return [row for _, row in check_probe_claims("m", [about, alone], *data, seed=0).iterrows()]
 
     paired, alone = compared(better)
     width = paired["high"] - paired["low"]
@@ -656,7 +666,7 @@ def test_questions_asked_twice_are_drawn_together():
 
     def width(twins):
         data = probed({"a": [spread_out] * 2}, folds=1, twins=twins)
-        row = probe_claims("m", [about], *data, seed=0).iloc[0]
+        row = check_probe_claims("m", [about], *data, seed=0).iloc[0]
         return row["high"] - row["low"]
 
     assert width(twins) / width(None) == pytest.approx(np.sqrt(2), rel=0.15)
@@ -666,9 +676,12 @@ def test_a_control_without_predictions_has_a_value_and_no_spread():
     scores, predictions, answers = probed({"a": [separated(1, 0)] * 2})
     both = pd.concat([scores, scores.assign(control="embeddings", mean=0.6)])
     about = claim("average", figure="probe_auc", cells={"control": "embeddings"})
-    sure = {**about, "certain": True}
+    sure = about.changed(certain=True)
     plain, certain = (
-        row for _, row in probe_claims("m", [about, sure], both, predictions, answers, 0).iterrows()
+        row
+        for _, row in check_probe_claims(
+            "m", [about, sure], both, predictions, answers, 0
+        ).iterrows()
     )
     assert (plain["value"], plain["verdict"]) == (pytest.approx(0.6), REPRODUCED)
     assert plain[["low", "high", "units"]].isna().all()
@@ -690,7 +703,7 @@ def test_a_control_without_predictions_has_a_value_and_no_spread():
 def test_a_certain_claim_needs_both_ends(values, verdict):
     about = claim("mean", ">=", 0.5)
     measured = [(None, 0.6)]
-    row = assess("m", {**about, "certain": True}, lambda: measured, lambda: Spread(values, "x"))
+    row = assess("m", about.changed(certain=True), lambda: measured, lambda: Spread(values, "x"))
     assert row["verdict"] == verdict
     uncertain = assess("m", about, lambda: measured, lambda: Spread(values, "x"))
     assert uncertain["verdict"] == REPRODUCED
@@ -714,40 +727,40 @@ def test_percentiles_leave_the_outermost_draws_out():
 # The table, the page and the guard.
 
 
-def told(**changes):
+def claim_row(**changes):
     row = {"model": "m", "figure": "mean_qkv", "claim": "one", "statement": "It is so.",
            "source": "a, line 1", "statistic": "mean", "comparison": ">=", "threshold": 0.5,
            "value": 0.75, "verdict": REPRODUCED}  # fmt: skip
     return row | changes
 
 
-TOLD = claim_rows(
+ROWS = build_claims_table(
     [
-        told(low=0.6, high=0.8, units=3, held=2, heads=9, held_heads=5, note="It must be."),
-        told(claim="two", statement="a | b", value=-0.0002, verdict=NOT_REPRODUCED,
+        claim_row(low=0.6, high=0.8, units=3, held=2, heads=9, held_heads=5, note="It must be."),
+        claim_row(claim="two", statement="a | b", value=-0.0002, verdict=NOT_REPRODUCED,
              units=1, held=0),
-        told(figure="module_map", claim="three", value=None, verdict=NOT_APPLICABLE,
+        claim_row(figure="module_map", claim="three", value=None, verdict=NOT_APPLICABLE,
              reason="the figure has no column x"),
-        told(figure="module_map", claim="four", comparison="within", threshold=13.0,
+        claim_row(figure="module_map", claim="four", comparison="within", threshold=13.0,
              threshold_high=17.0, value=14.0),
     ]
 )  # fmt: skip
 
 
 def test_the_table_has_the_columns_that_others_rely_on():
-    assert list(TOLD.columns) == list(COLUMNS)
+    assert list(ROWS.columns) == list(COLUMNS)
     assert {"model", "figure", "claim", "statement", "source", "statistic", "comparison",
             "threshold", "threshold_high", "value", "low", "high", "spread", "units", "held",
             "heads", "held_heads", "verdict", "reason"} <= set(COLUMNS)  # fmt: skip
-    assert TOLD["value"].dtype == "float64"
-    assert TOLD["held"].dtype == "Int64"
+    assert ROWS["value"].dtype == "float64"
+    assert ROWS["held"].dtype == "Int64"
     # a figure without any of it has the same types, so that files can be joined
-    assert claim_rows([]).dtypes.equals(TOLD.dtypes)
+    assert build_claims_table([]).dtypes.equals(ROWS.dtypes)
 
 
 def test_a_row_holds_its_test_but_not_its_words():
     def test(**changes):
-        about = claim("average", figure="probe_auc", cells={"columns": "a"}) | changes
+        about = claim("average", figure="probe_auc", **{"cells": {"columns": "a"}, **changes})
         return assess("m", about, lambda: [(None, 0.6)])["test"]
 
     first = test()
@@ -759,11 +772,11 @@ def test_a_row_holds_its_test_but_not_its_words():
 
 
 def test_the_page_counts_and_spells_every_verdict():
-    page = claims_page(TOLD, "m").splitlines()
+    page = render_claims_page(ROWS, "m").splitlines()
     assert page[0] == "# Claims: m"
     assert "| mean_qkv | 1 | 1 | 0 |" in page
     assert "| module_map | 1 | 0 | 1 |" in page
-    assert counts(TOLD) == {REPRODUCED: 2, NOT_REPRODUCED: 1, NOT_APPLICABLE: 1}
+    assert count_verdicts(ROWS) == {REPRODUCED: 2, NOT_REPRODUCED: 1, NOT_APPLICABLE: 1}
     assert (
         "| ✓ reproduced | one | It is so. | 0.75 [0.6, 0.8], 2/3, heads 5/9 | ≥ 0.5 | mean "
         "| a, line 1 |"
@@ -781,12 +794,12 @@ def test_the_page_counts_and_spells_every_verdict():
 
 
 def test_the_guard_names_each_claim_that_fails():
-    assert guard(TOLD, ["mean_qkv/one", "module_map/four"], "here") == (
+    assert guard(ROWS, ["mean_qkv/one", "module_map/four"], "here") == (
         "mean_qkv/one: reproduced\nmodule_map/four: reproduced\n"
     )
-    assert guard(TOLD, [], "here") == ""
+    assert guard(ROWS, [], "here") == ""
     with pytest.raises(UserError) as failed:
-        guard(TOLD, ["mean_qkv/one", "mean_qkv/two", "module_map/three"], "here/claims.parquet")
+        guard(ROWS, ["mean_qkv/one", "mean_qkv/two", "module_map/three"], "here/claims.parquet")
     assert str(failed.value).splitlines() == [
         "claims.fail_on: mean_qkv/two: not reproduced (−2e−4, ≥ 0.5); see here/claims.parquet",
         "claims.fail_on: module_map/three: not applicable (the figure has no column x); see "
@@ -795,13 +808,13 @@ def test_the_guard_names_each_claim_that_fails():
 
 
 def test_a_threshold_is_shown_as_the_claim_says_it():
-    rows = claim_rows(
+    rows = build_claims_table(
         [
-            told(threshold=0.9999, value=0.99985, verdict=NOT_REPRODUCED),
-            told(comparison="within", threshold=-1.00004, threshold_high=1e-10, value=0.0),
+            claim_row(threshold=0.9999, value=0.99985, verdict=NOT_REPRODUCED),
+            claim_row(comparison="within", threshold=-1.00004, threshold_high=1e-10, value=0.0),
         ]
     )
-    page = claims_page(rows, "m")
+    page = render_claims_page(rows, "m")
     assert "| 0.99985 | ≥ 0.9999 | mean |" in page
     assert "| 0 | −1.00004 to 1e−10 | mean |" in page
     with pytest.raises(UserError, match=r"not reproduced \(0\.99985, ≥ 0\.9999\)"):
@@ -809,6 +822,8 @@ def test_a_threshold_is_shown_as_the_claim_says_it():
 
 
 def test_line_breaks_do_not_split_a_row():
-    page = claims_page(claim_rows([told(statement="It is\nso.\n", note="Why:\n\nso.")]), "m")
+    page = render_claims_page(
+        build_claims_table([claim_row(statement="It is\nso.\n", note="Why:\n\nso.")]), "m"
+    )
     assert "| one | It is so. | 0.75 |" in page
     assert "- one: Why: so." in page

@@ -1,11 +1,12 @@
-"""Files of claims: what the built-in one covers, and what is wrong with one's own."""
+"""Files of claims: what the built-in one covers, and mistakes in a user's own."""
 
 import re
 
 import pytest
 import yaml
 
-from llm_figures.claims.definitions import guarded, holds, worst
+from llm_figures.claims.claims_file import find_guarded
+from llm_figures.claims.definitions import holds, worst
 from llm_figures.claims.figures import FIGURES
 from llm_figures.core.errors import UserError
 from llm_figures.workflow.config import check_claims
@@ -58,32 +59,31 @@ def test_sources_are_read_as_they_are_written():
 def test_every_statement_of_the_descriptions_has_a_claim_and_every_claim_a_source(built_in):
     covered = {}
     for claim in built_in:
-        for description, line in lines_of(claim["source"]):
+        for description, line in lines_of(claim.source):
             covered.setdefault(description, set()).add(line)
-            assert description.split()[0] == claim["figure"].removesuffix("_tokens")
-        if not lines_of(claim["source"]):
-            assert "arXiv" in claim["source"] or claim["source"] == "control of this project"
+            assert description.split()[0] == claim.figure.removesuffix("_tokens")
+        if not lines_of(claim.source):
+            assert "arXiv" in claim.source or claim.source == "control of this project"
     assert {name: sorted(lines) for name, lines in covered.items()} == STATEMENTS
 
 
 def test_the_control_figure_is_held_to_the_same_statements(built_in):
     def of(figure):
-        rows = [claim for claim in built_in if claim["figure"] == figure]
-        return [{key: value for key, value in row.items() if key != "figure"} for row in rows]
+        return [claim.changed(figures=()) for claim in built_in if claim.figure == figure]
 
     assert of("mean_qkv") == of("mean_qkv_tokens")
-    assert {claim["figure"] for claim in built_in} == set(FIGURES)
+    assert {claim.figure for claim in built_in} == set(FIGURES)
 
 
 def test_a_threshold_of_the_built_in_file_says_what_its_statement_says(built_in):
     """approximately a to b, for the probe: the statement's numbers and 0.05 around them."""
     checked = 0
     for claim in built_in:
-        if claim["figure"] != "probe_auc" or claim["comparison"] != "within":
+        if claim.figure != "probe_auc" or claim.comparison != "within":
             continue
-        told = re.search(r"approximately (0\.\d+|1\.0)(?: to (0\.\d+|1\.0))?", claim["statement"])
-        low, high = float(told[1]), float(told[2] or told[1])
-        assert claim["threshold"] == pytest.approx([low - 0.05, high + 0.05])
+        numbers = re.search(r"approximately (0\.\d+|1\.0)(?: to (0\.\d+|1\.0))?", claim.statement)
+        low, high = float(numbers[1]), float(numbers[2] or numbers[1])
+        assert claim.threshold == pytest.approx([low - 0.05, high + 0.05])
         checked += 1
     assert checked == 10
 
@@ -109,10 +109,10 @@ RULES = {
 @pytest.mark.parametrize("words", RULES)
 def test_the_same_words_have_the_same_threshold(built_in, words):
     """The rules at the top of the file, word by word."""
-    found = [claim for claim in built_in if re.search(words, claim["statement"])]
+    found = [claim for claim in built_in if re.search(words, claim.statement)]
     assert found
     for claim in found:
-        assert {claim["threshold"]} <= RULES[words], claim["id"]
+        assert {claim.threshold} <= RULES[words], claim.id
 
 
 @pytest.mark.parametrize(
@@ -164,16 +164,16 @@ def test_a_file_of_ones_own_adds_claims(root, built_in, tmp_path):
     found = read(root, path)
     assert found[: len(built_in)] == built_in
     mean, scale = found[len(built_in) :]
-    assert (mean["figure"], mean["id"], mean["published"]) == ("mean_qkv", "mine", {})
-    assert (scale["figure"], scale["published"]) == ("scale_qkv", {"operation": "scale"})
-    assert (mean["options"], mean["certain"]) == ({}, False)
+    assert (mean.name, mean.published.plain()) == ("mean_qkv/mine", {})
+    assert (scale.figure, scale.published.plain()) == ("scale_qkv", {"operation": "scale"})
+    assert (mean.options, mean.certain) == ({}, False)
 
 
 def test_numbers_written_as_text_are_numbers(root, tmp_path):
     """YAML 1.1 reads 1e-3 as text."""
     path = write(tmp_path, MINE | {"threshold": "1e-3", "panels": {"epsilon": ["1e-10"]}})
-    assert read(root, path)[-1]["threshold"] == 1e-3
-    assert read(root, path)[-1]["panels"] == {"epsilon": [1e-10]}
+    assert read(root, path)[-1].threshold == 1e-3
+    assert read(root, path)[-1].panels.plain() == {"epsilon": [1e-10]}
 
 
 @pytest.mark.parametrize(
@@ -201,13 +201,13 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
         ({"comparison": "within", "threshold": [0.2, 0.1]},
          r"mine: threshold: the first must not be above the second"),
         ({"statistic": "correlation"},
-         r"mine: statistic: correlation compares two; say with what: versus or across"),
+         r"mine: statistic: correlation compares two; name the other with versus or across"),
         ({**TABLE, "statistic": "interval_gap"},
-         r"mine: statistic: interval_gap compares two; say with what: versus"),
+         r"mine: statistic: interval_gap compares two; name the other with versus"),
         ({"statistic": "correlation", "across": "input", "versus": {"input": 1}},
          r"mine: statistic: correlation compares two; .*"),
         ({"versus": {"input": 1}},
-         r"mine: versus: sink_strength is of one, not of two; minus gives a difference"),
+         r"mine: versus: sink_strength takes one, not two; minus gives a difference"),
         ({"statistic": "correlation", "across": "input", "minus": {"input": 1}},
          r"mine: minus: correlation compares two already; use versus"),
         ({"statistic": "correlation", "across": "input", "along": "epsilon"},
@@ -246,9 +246,9 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_file_and_claim(root, tmp_path, changes, problem):
     path = write(tmp_path, MINE | changes)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read(root, path)
-    (line,) = str(told.value).splitlines()
+    (line,) = str(error.value).splitlines()
     assert re.fullmatch(f"{re.escape(str(path))}: {problem}", line), line
 
 
@@ -261,11 +261,11 @@ def test_a_missing_key_and_a_second_use_of_an_id_are_named(root, tmp_path):
         read(root, path)
 
 
-def test_every_mistake_of_a_file_is_told_at_once(root, tmp_path):
+def test_all_mistakes_of_a_file_are_reported_at_once(root, tmp_path):
     path = write(tmp_path, MINE | {"statistic": "x"}, MINE | {"id": "other", "cells": {}})
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read(root, path)
-    assert len(str(told.value).splitlines()) == 2
+    assert len(str(error.value).splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_every_mistake_of_a_file_is_told_at_once(root, tmp_path):
             r"{path}: a date or number cannot be read \(day .*\); quote it",
         ),
         (b"claims: " + b"9" * 5000, r"{path}: a date or number cannot be read \(.*\); quote it"),
-        (b"&x\nclaims: [*x]", r"{path}: an alias \(\*name\) stands for what it is part of"),
-        (b"claims: &a [*a]", r"{path}: an alias \(\*name\) stands for what it is part of"),
+        (b"&x\nclaims: [*x]", r"{path}: an alias \(\*name\) refers to a value that contains it"),
+        (b"claims: &a [*a]", r"{path}: an alias \(\*name\) refers to a value that contains it"),
         (b"[" * 3000, "{path}: nested too deeply"),
         (b"- 1", r"{path}: \[1\] is not of type object.*"),
         (b"published: {mean_qkv: {}}", r"{path}: missing key\(s\): claims"),
@@ -292,9 +292,9 @@ def test_a_file_that_is_none_is_one_line(root, tmp_path, content, problem):
     path = tmp_path / "mine.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read(root, path)
-    (line,) = str(told.value).splitlines()
+    (line,) = str(error.value).splitlines()
     assert re.fullmatch(problem.replace("{path}", re.escape(str(path))), line), line
 
 
@@ -314,21 +314,21 @@ def test_a_folder_is_no_file(root, tmp_path):
 
 
 def test_claims_are_guarded_by_id_by_figure_and_by_pattern(built_in):
-    assert guarded(built_in, []) == []
-    assert guarded(built_in, ["scale-square"]) == ["scale_qkv/scale-square"]
-    assert guarded(built_in, ["mean-causal"]) == [
+    assert find_guarded(built_in, []) == []
+    assert find_guarded(built_in, ["scale-square"]) == ["scale_qkv/scale-square"]
+    assert find_guarded(built_in, ["mean-causal"]) == [
         "mean_qkv/mean-causal",
         "mean_qkv_tokens/mean-causal",
     ]
-    assert guarded(built_in, ["mean_qkv/mean-causal"]) == ["mean_qkv/mean-causal"]
-    whole = [f"scale_qkv/{claim['id']}" for claim in built_in if claim["figure"] == "scale_qkv"]
-    assert guarded(built_in, ["scale_qkv/*", "scale-square"]) == whole
-    assert len(guarded(built_in, ["*"])) == len(built_in)
+    assert find_guarded(built_in, ["mean_qkv/mean-causal"]) == ["mean_qkv/mean-causal"]
+    whole = [claim.name for claim in built_in if claim.figure == "scale_qkv"]
+    assert find_guarded(built_in, ["scale_qkv/*", "scale-square"]) == whole
+    assert len(find_guarded(built_in, ["*"])) == len(built_in)
 
 
 def test_a_pattern_that_names_nothing_is_a_mistake(built_in):
-    with pytest.raises(UserError) as told:
-        guarded(built_in, ["scale-square", "scale_qkv/mean-*"])
+    with pytest.raises(UserError) as error:
+        find_guarded(built_in, ["scale-square", "scale_qkv/mean-*"])
     assert re.fullmatch(
-        r"config: claims\.fail_on: 'scale_qkv/mean-\*' names no claim; .*", str(told.value)
+        r"config: claims\.fail_on: 'scale_qkv/mean-\*' matches no claim; .*", str(error.value)
     )

@@ -9,7 +9,7 @@ import pytest
 from llm_figures.attention.maps import uniform_causal
 from llm_figures.claims import statistics as claim_statistics
 from llm_figures.claims.definitions import STATISTICS
-from llm_figures.claims.statistics import NotApplicableError, Region
+from llm_figures.claims.statistics import Cells, NotApplicableError
 
 # Attention maps of four tokens.
 MIXED = np.array([[1, 0, 0, 0], [0.8, 0.2, 0, 0], [0.5, 0.3, 0.2, 0], [0.4, 0.1, 0.2, 0.3]])
@@ -25,7 +25,7 @@ def region(values, low=None, high=None):
     values = np.array(values, dtype=float)
     depth = np.linspace(0, 1, len(values)) if len(values) > 1 else np.zeros(1)
     ends = [None if end is None else np.array(end, dtype=float) for end in (low, high)]
-    return Region(values, 10.0 * np.arange(len(values)), depth, *ends)
+    return Cells(values, 10.0 * np.arange(len(values)), depth, *ends)
 
 
 TABLE = region([[0.5, 0.7], [0.6, nan], [0.9, 0.8]])  # means of layers 0.6, 0.6, 0.85
@@ -188,7 +188,7 @@ def test_no_function_is_missing_from_the_registry():
 def test_a_region_without_a_score_says_so(name):
     kind, options, _ = STATISTICS[name]
     empty = region([[nan, nan]] * 4, low=[[nan, nan]] * 4, high=[[nan, nan]] * 4)
-    with pytest.raises(NotApplicableError, match="no cell of it has a score"):
+    with pytest.raises(NotApplicableError, match="no cell of the region has a score"):
         getattr(claim_statistics, name)(
             *[empty] * (2 if kind == "tables" else 1), **dict.fromkeys(options, 0.5)
         )

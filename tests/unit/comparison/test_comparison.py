@@ -13,28 +13,41 @@ import pytest
 import compare_claims
 import render_comparison
 from drawn_figures import STYLE, cells, probe_scores, texts
-from llm_figures.claims.comparison import claims_table, stacked_claims, unusable_claims
-from llm_figures.comparison.attention import panel_labels
-from llm_figures.comparison.figure import comparison_caption, draw_comparison, unusable
-from llm_figures.comparison.panels import grid, layer_step, wrapped
+from llm_figures.claims.comparison import (
+    find_claims_problem,
+    render_claims_comparison,
+    stack_claims,
+)
+from llm_figures.comparison.attention import label_panels
+from llm_figures.comparison.figure import describe_comparison, find_drawing
+from llm_figures.comparison.panels import choose_grid, choose_layer_step, wrap_name
 from llm_figures.core.errors import UserError
+from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.core.result_folders import compared, comparison_problem, folder_problems
-from llm_figures.modules.figure import COLUMNS
+from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.modules.options import MetricMap, ModuleMap
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.probe.protocol import TOKENS
-from llm_figures.workflow.figures import scores_of_figures
+from llm_figures.workflow.figures import list_scores
 
 LONG = "Some-Model-3.1-70B-Instruct-with_a_very.long-name-v2"
 
 
-def module_scores(layers, scale=1.0, modules=COLUMNS):
+@pytest.fixture
+def options(options):
+    """The figures' options, those of the module map for its one metric."""
+    module_map = ModuleMap.model_validate(options["module_map"])
+    return options | {"module_map": module_map.of_metric("operation_strength").plain()}
+
+
+def module_scores(layers, scale=1.0, projections=PROJECTIONS):
     random = np.random.default_rng(layers)
     return pd.DataFrame(
         [
-            (layer, module, "operation_strength", scale * random.uniform(0.05, 0.1))
+            (layer, projection, "operation_strength", scale * random.uniform(0.05, 0.1))
             for layer in range(layers)
-            for module in modules
+            for projection in projections
         ],
         columns=["layer", "projection", "metric", "value"],
     )
@@ -53,6 +66,25 @@ def tables(figure, options, count=3):
         else:
             found[name] = cells(figure, options[figure]).assign(layer=layers - 1)
     return found
+
+
+def draw_comparison(figure, shown, options):
+    """The figure of several models, from plain options."""
+    drawing = find_drawing(figure)
+    return drawing.draw(shown, read_options(drawing.OPTIONS, options, "options"))
+
+
+def comparison_caption(figure, shown, options, folders=(), left_out=()):
+    """Its caption."""
+    drawing = find_drawing(figure)
+    text = drawing.describe(shown, read_options(drawing.OPTIONS, options, "options"))
+    return describe_comparison(text, shown, folders, left_out)
+
+
+def find_problem(figure, table, options):
+    """Why a model's table cannot be drawn with others."""
+    drawing = find_drawing(figure)
+    return drawing.find_problem(table, read_options(drawing.OPTIONS, options, "options"))
 
 
 @pytest.fixture
@@ -85,7 +117,7 @@ def meshes(fig):
     [(2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (8, (2, 4)), (9, (3, 4))],
 )
 def test_panels_wrap_into_a_grid(count, expected):
-    assert grid(count) == expected
+    assert choose_grid(count) == expected
 
 
 def test_the_module_maps_share_limits_and_one_bar_whose_points_say_what_lies_beyond(drawn):
@@ -95,8 +127,8 @@ def test_the_module_maps_share_limits_and_one_bar_whose_points_say_what_lies_bey
     assert len(meshes(fig)) == 3
     for mesh, table in zip(meshes(fig), shown.values(), strict=True):
         np.testing.assert_allclose(mesh.get_clim(), wanted)
-        drawn_values = mesh.get_array().reshape(-1, len(COLUMNS))
-        wide = table.pivot(index="layer", columns="projection", values="value")[list(COLUMNS)]
+        drawn_values = mesh.get_array().reshape(-1, len(PROJECTIONS))
+        wide = table.pivot(index="layer", columns="projection", values="value")[list(PROJECTIONS)]
         np.testing.assert_allclose(drawn_values, wide)
     assert len(bars(fig)) == 1
 
@@ -133,9 +165,7 @@ def test_a_rectangle_outside_a_model_is_left_out_and_said(options):
     with drawing_style(STYLE):
         fig = draw_comparison("probe_auc", shown, probe)
     assert [len(mesh.axes.patches) for mesh in meshes(fig)] == [0, 1, 1]
-    assert "rectangle's layers are outside first." in comparison_caption(
-        "probe_auc", shown, probe, [], []
-    )
+    assert "rectangle's layers are outside first." in comparison_caption("probe_auc", shown, probe)
     plt.close(fig)
 
 
@@ -203,36 +233,36 @@ def test_inputs_and_tokens_of_another_number_have_blocks_of_their_own(options):
     with drawing_style(STYLE):
         fig = draw_comparison("mean_qkv", shown, options["mean_qkv"])
     assert len(meshes(fig)) == 12
-    assert panel_labels(shown["one"]) == (["*Query*", "*Key*", "*Value*"], ["Input 1"])
+    assert label_panels(shown["one"]) == (["*Query*", "*Key*", "*Value*"], ["Input 1"])
     plt.close(fig)
 
 
-def test_a_module_that_a_model_lacks_is_an_empty_column(options):
+def test_a_projection_that_a_model_lacks_is_an_empty_column(options):
     shown = {
         "all": module_scores(4),
-        "less": module_scores(4, modules=[name for name in COLUMNS if name != "mlp. gate"]),
+        "less": module_scores(4, projections=[name for name in PROJECTIONS if name != "mlp. gate"]),
     }
     with drawing_style(STYLE):
         fig = draw_comparison("module_map", shown, options["module_map"])
-    gate = meshes(fig)[1].get_array().reshape(4, 7)[:, COLUMNS.index("mlp. gate")]
+    gate = meshes(fig)[1].get_array().reshape(4, 7)[:, PROJECTIONS.index("mlp. gate")]
     assert np.ma.getmaskarray(gate).all()
-    assert "lacks is grey" in comparison_caption("module_map", shown, options["module_map"], [], [])
+    assert "lacks is grey" in comparison_caption("module_map", shown, options["module_map"])
     plt.close(fig)
 
 
 def test_labels_of_layers_keep_apart():
     with drawing_style(STYLE):
-        assert [layer_step(rows, 4.0) for rows in (5, 25, 33, 81, 200)] == [1, 1, 2, 4, 10]
+        assert [choose_layer_step(rows, 4.0) for rows in (5, 25, 33, 81, 200)] == [1, 1, 2, 4, 10]
 
 
 def test_long_names_are_broken_where_they_can_be():
     with drawing_style(STYLE):
-        assert wrapped("short", 2, 9) == "short"
-        lines = wrapped(LONG, 1.2, 9).split("\n")
+        assert wrap_name("short", 2, 9) == "short"
+        lines = wrap_name(LONG, 1.2, 9).split("\n")
         assert "".join(lines) == LONG
         assert len(lines) > 2
         assert all(line[-1] in "-_." for line in lines[:-1])
-        assert wrapped("x" * 100, 1.0, 9).count("\n") > 3
+        assert wrap_name("x" * 100, 1.0, 9).count("\n") > 3
 
 
 def test_names_are_not_read_as_formulas(options, tmp_path):
@@ -248,30 +278,33 @@ def test_captions_name_what_differs(options):
     for figure in ("mean_qkv", "probe_auc", "module_map"):
         shown = tables(figure, options)
         text = comparison_caption(figure, shown, options[figure], ["m2"], ["x.parquet is missing"])
-        assert "settings of their own: m2." in text
+        assert "with their own settings: m2." in text
         assert text.endswith("\nLeft out: x.parquet is missing.\n")
         assert all(name in text for name in shown)
     table = tables("mean_qkv", options)
-    text = comparison_caption("mean_qkv", table, options["mean_qkv"], [], [])
+    text = comparison_caption("mean_qkv", table, options["mean_qkv"])
     assert text.count("mean over the head dimension") == 1
     table["m2"] = table["m2"].assign(over="tokens")
-    text = comparison_caption("mean_qkv", table, options["mean_qkv"], [], [])
+    text = comparison_caption("mean_qkv", table, options["mean_qkv"])
     assert "m2, layer 14 (from 0), its heads' average, replaced by its mean over the token" in text
     table = tables("probe_auc", options)
     best = (table["m2"]["layer"] == 7) & (table["m2"]["token"] == "-1")
     table["m2"].loc[best & (table["m2"]["control"] == "none"), "mean"] = 1.0
-    text = comparison_caption("probe_auc", table, options["probe_auc"], [], [])
+    text = comparison_caption("probe_auc", table, options["probe_auc"])
     assert "m2, layer 7 of 15, -1: 1.000" in text
 
 
 def test_scores_that_cannot_be_drawn_say_why(options):
     modules = module_scores(3)
-    assert unusable("module_map", modules, options["module_map"]) is None
-    assert unusable("module_map", modules.drop(columns="value"), {}) == "has no column value"
+    lacking = modules.drop(columns="value")
+    assert find_problem("module_map", modules, options["module_map"]) is None
+    assert find_problem("module_map", lacking, options["module_map"]) == "has no column value"
     other = modules.assign(metric="size")
-    assert "no scores of operation_strength" in unusable("module_map", other, options["module_map"])
+    assert "no scores of operation_strength" in find_problem(
+        "module_map", other, options["module_map"]
+    )
     empty = cells("mean_qkv", options["mean_qkv"]).head(0)
-    assert unusable("mean_qkv", empty, options["mean_qkv"]) == "is empty"
+    assert find_problem("mean_qkv", empty, options["mean_qkv"]) == "is empty"
 
 
 def test_the_script_leaves_out_what_cannot_be_drawn_and_needs_two(options, tmp_path):
@@ -279,16 +312,17 @@ def test_the_script_leaves_out_what_cannot_be_drawn_and_needs_two(options, tmp_p
     write_frame(module_scores(3), paths["a"])
     write_frame(module_scores(4), paths["b"])
     write_frame(module_scores(4).drop(columns="value"), paths["c"])
-    common = {"folders": ["c"], "options": options["module_map"], "style": STYLE}
-    picture, caption = tmp_path / "out.svg", tmp_path / "out.txt"
-    render_comparison.main("module_map", paths, [], [picture], caption, **common)
+    module_map = MetricMap.model_validate(options["module_map"])
+    common = {"folders": ["c"], "options": module_map, "style": STYLE}
+    file, caption = tmp_path / "out.svg", tmp_path / "out.txt"
+    render_comparison.main("module_map", paths, [], [file], caption, **common)
     assert f"Left out: {paths['c']} has no column value." in caption.read_text()
-    found = texts(ET.parse(picture).getroot())
+    found = texts(ET.parse(file).getroot())
     assert "a" in found
     assert "c" not in found
     del paths["b"]
     with pytest.raises(UserError, match=r"module_map: .* at least two models; there is a \(") as e:
-        render_comparison.main("module_map", paths, [], [picture], caption, **common)
+        render_comparison.main("module_map", paths, [], [file], caption, **common)
     assert "\n" not in str(e.value)
 
 
@@ -323,7 +357,7 @@ ALL = ["reproduced", "not reproduced", "not applicable"]
 
 def test_claims_are_stacked_under_the_names_they_are_compared_by():
     first, second = claims("x", ALL), claims("y", ["reproduced"] * 3, held=[1, 2, 3])
-    whole = stacked_claims({"one": first, "two": second})
+    whole = stack_claims({"one": first, "two": second})
     assert list(whole["model"]) == ["one"] * 3 + ["two"] * 3
     assert list(whole.columns) == list(first.columns)
     assert whole["held"].tolist()[3:] == [1, 2, 3]
@@ -332,8 +366,8 @@ def test_claims_are_stacked_under_the_names_they_are_compared_by():
 
 
 def test_the_table_has_a_row_per_claim_and_a_column_per_model():
-    whole = stacked_claims({"one": claims("x", ALL), "two": claims("y", ["reproduced"] * 3)})
-    text = claims_table(whole, ["folder/claims.parquet is missing"])
+    whole = stack_claims({"one": claims("x", ALL), "two": claims("y", ["reproduced"] * 3)})
+    text = render_claims_comparison(whole, ["folder/claims.parquet is missing"])
     assert "- one: 1 reproduced, 1 not reproduced, 1 not applicable\n" in text
     assert "- two: 3 reproduced\n" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -348,36 +382,36 @@ def test_the_table_has_a_row_per_claim_and_a_column_per_model():
     assert "An empty cell" not in text
 
 
-def test_claims_that_differ_between_models_are_told_apart():
+def test_claims_with_different_tests_are_noted():
     other = claims("y", ALL, threshold=0.9)
     other.loc[2, "statement"] = "Another statement"
-    text = claims_table(stacked_claims({"one": claims("x", ALL), "two": other}))
-    assert "mean_qkv, sink is tested differently: one: D ≥ 0.5; two: D ≥ 0.9" in text
+    text = render_claims_comparison(stack_claims({"one": claims("x", ALL), "two": other}))
+    assert "mean_qkv, sink has different tests: one: D ≥ 0.5; two: D ≥ 0.9" in text
     assert "Another statement" not in text
     assert "| probe_auc | middle | Of middle \\| so | – not applicable | – not applicable |" in text
     more = pd.concat([other, other.head(1).assign(claim="new")])
-    text = claims_table(stacked_claims({"one": claims("x", ALL), "two": more}))
+    text = render_claims_comparison(stack_claims({"one": claims("x", ALL), "two": more}))
     assert "| mean_qkv | new | Of uniform \\| so |  | ✓ reproduced (0.123) |" in text
     assert "An empty cell" in text
 
 
-def test_the_same_claim_of_another_region_is_told_apart():
+def test_the_same_claim_of_another_region_is_noted():
     def tested(region, **keys):
         return json.dumps({"statistic": "D", "threshold": 0.5, "cells": region, **keys})
 
     one = claims("x", ALL, test=tested({"layers": [0, 4]}))
     other = claims("y", ALL, test=[tested({"layers": [0, 4]}), tested({"layers": [0, 9]}),
                                    tested({"layers": [0, 4]}, certain=True)])  # fmt: skip
-    text = claims_table(stacked_claims({"one": one, "two": other}))
-    assert "uniform is tested differently" not in text
+    text = render_claims_comparison(stack_claims({"one": one, "two": other}))
+    assert "uniform has different tests" not in text
     assert (
-        'mean_qkv, sink is tested differently: one: D ≥ 0.5, cells {"layers": [0, 4]}; '
+        'mean_qkv, sink has different tests: one: D ≥ 0.5, cells {"layers": [0, 4]}; '
         'two: D ≥ 0.5, cells {"layers": [0, 9]}'
     ) in text
-    assert "probe_auc, middle is tested differently: one: D ≥ 0.5, certain null; two: D" in text
+    assert "probe_auc, middle has different tests: one: D ≥ 0.5, certain null; two: D" in text
     # A table of an earlier version does not say what region it is of.
-    text = claims_table(stacked_claims({"one": one, "two": claims("y", ALL)}))
-    assert "tested differently" not in text
+    text = render_claims_comparison(stack_claims({"one": one, "two": claims("y", ALL)}))
+    assert "different tests" not in text
 
 
 def test_the_claims_script_writes_both_files_and_names_what_it_leaves_out(tmp_path):
@@ -390,7 +424,7 @@ def test_the_claims_script_writes_both_files_and_names_what_it_leaves_out(tmp_pa
     assert set(read_frame(out)["model"]) == {"a", "b"}
     assert "c.parquet has no column verdict" in table.read_text()
     assert "d/claims.parquet is missing" in table.read_text()
-    assert unusable_claims(claims("x", ALL).head(0)) == "is empty"
+    assert find_claims_problem(claims("x", ALL).head(0)) == "is empty"
     with pytest.raises(UserError, match="at least two models"):
         compare_claims.main({"a": paths["a"]}, [], str(out), str(table))
 
@@ -423,9 +457,7 @@ def test_bad_folders_are_one_line_each(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     problems = list(
-        folder_problems(
-            [good, twin, taken, str(empty), "nowhere"], ["a"], scores_of_figures().values()
-        )
+        folder_problems([good, twin, taken, str(empty), "nowhere"], ["a"], list_scores().values())
     )
     assert len(problems) == 4
     assert f"result_folders[2]: {twin}: m is the name of {good}, too" in problems[0]

@@ -1,4 +1,6 @@
-"""A file that is not as it was made is named, whoever changed it and however."""
+"""A Parquet file that was changed after it was made is named, not read as data."""
+
+import json
 
 import numpy as np
 import pandas as pd
@@ -40,7 +42,7 @@ def tensors(tmp_path):
     return path
 
 
-def test_what_is_as_it_was_made_is_read(frame, tensors):
+def test_an_unchanged_file_is_read(frame, tensors):
     assert len(read_frame(frame)) == 50
     assert read_facts(frame) == {"a": 1}
     assert (read_tensors(read_table(tensors, ["b"]), "b") == -STATES).all()
@@ -81,6 +83,11 @@ def emptied(path):
     path.write_bytes(b"")
 
 
+def shortened(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200] + whole[210:])
+
+
 def truncated(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -95,6 +102,7 @@ def overwritten(path):
         (edited_with_pandas, "was not written by this workflow"),
         (edited_with_arrow, "was not written by this workflow"),
         (rewritten_with_its_seal, "was changed after it was made"),
+        (shortened, "was changed after it was made"),
         (emptied, "cannot be read"),
         (truncated, "cannot be read"),
         (overwritten, "cannot be read"),
@@ -108,38 +116,41 @@ def test_a_changed_file_is_named(frame, change, message):
     assert "remove it and run again" in str(error.value)
 
 
-def test_every_changed_byte_of_the_data_is_found(frame):
-    whole = frame.read_bytes()
-    end = seal._data_end(pq.read_metadata(frame))
+def test_every_changed_byte_of_the_data_is_found_or_changes_nothing(frame):
+    whole, expected = frame.read_bytes(), read_table(frame)
+    end = json.loads(pq.read_metadata(frame).metadata[seal.SEAL])["bytes"]
     assert 300 < end < len(whole)
+    named = 0
     for at in range(0, end, 7):
         frame.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        seal._check.cache_clear()
-        with pytest.raises(UserError, match="was changed|cannot be read"):
-            read_frame(frame)
+        try:
+            assert read_table(frame).equals(expected)
+        except UserError as error:
+            named += "cannot be read" in str(error)
+    assert named > 0.8 * end / 7
 
 
-def test_a_file_too_large_to_digest_is_checked_page_by_page(tensors, monkeypatch, tmp_path):
-    monkeypatch.setattr(seal, "DIGESTED_BYTES", 100)
-    path = tmp_path / "large.parquet"
-    with tensor_file(path, pa.schema([("a", tensor((30,))), ("b", tensor((30,)))])) as file:
-        file.write({"a": STATES, "b": -STATES})
-    metadata = pq.read_metadata(path)
-    assert b'"sha256": null' in metadata.metadata[seal.SEAL]
-    assert (read_tensors(read_table(path, ["a"]), "a") == STATES).all()
-    column = metadata.row_group(0).column(1)
-    whole = path.read_bytes()
-    data = bytearray(whole)
+def test_only_the_columns_that_are_read_are_checked(tensors):
+    column = pq.read_metadata(tensors).row_group(0).column(2)
+    data = bytearray(tensors.read_bytes())
     data[column.data_page_offset + column.total_compressed_size - 5] ^= 1
-    path.write_bytes(data)
-    # The other column is whole, and a job that reads it alone is not kept from it.
-    assert (read_tensors(read_table(path, ["a"]), "a") == STATES).all()
+    tensors.write_bytes(data)
+    assert (read_tensors(read_table(tensors, ["a"]), "a") == STATES).all()
     with pytest.raises(UserError, match="cannot be read .*remove it and run again"):
-        read_table(path, ["b"])
-    path.write_bytes(whole)
-    rewritten_with_its_seal(path)
-    with pytest.raises(UserError, match="was changed after it was made"):
-        read_table(path, ["a"])
+        read_table(tensors, ["b"])
+
+
+def test_a_seal_with_a_digest_is_read(tmp_path):
+    """Files of earlier versions, such as those of result folders, have one."""
+    table = pa.table({"x": [1, 2]})
+    with (
+        pa.OSFile(str(tmp_path / "old"), "wb") as file,
+        pq.ParquetWriter(file, table.schema) as writer,
+    ):
+        writer.write_table(table)
+        old = {"bytes": file.tell(), "sha256": "0" * 64}
+        writer.add_key_value_metadata({seal.SEAL: json.dumps(old).encode()})
+    assert read_table(tmp_path / "old").equals(table)
 
 
 def test_two_writings_are_the_same_bytes(tmp_path):
@@ -151,7 +162,7 @@ def test_two_writings_are_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"'])
-def test_a_damaged_card_is_named(tmp_path, text):
+def test_a_damaged_model_info_is_named(tmp_path, text):
     path = tmp_path / "model.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"model\.json cannot be read .*remove it and run again"):

@@ -29,7 +29,7 @@ from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.models.options import FactGroup, FinetunedModel
 from llm_figures.questions.facts import build_facts
 from llm_figures.questions.training_page import render_training_page, tabulate_training
-from llm_figures.workflow.config import check_config, with_bases
+from llm_figures.workflow.config import add_bases, check_config
 
 PROMPT = Prompt(
     preamble="Q: What is the capital of France?\nA: The capital of France is Paris.\n\n"
@@ -233,10 +233,10 @@ def sources(**entries):
             sources(mine={"base": "nobody"}),
             "model mine: base: 'nobody' is no model; known:",
         ),
-        (sources(mine={"base": "mine"}), "cannot be fine-tuned of itself (mine of mine)"),
+        (sources(mine={"base": "mine"}), "cannot be fine-tuned from itself (mine from mine)"),
         (
             sources(mine={"base": "b"}, b={"base": "c"}, c={"base": "b"}),
-            "base: 'b': a model cannot be fine-tuned of itself (mine of b of c of b)",
+            "base: 'b': a model cannot be fine-tuned from itself (mine from b from c from b)",
         ),
         (
             sources(mine={"base": "smollm2-135m", "groups": ["rivers"]}),
@@ -267,7 +267,7 @@ def test_bases_come_with_their_models(default_config, root):
     chain = sources(mine={"base": "other"}, other={"base": "smollm2-135m"})
     _, entries = check_config({**default_config, **chain}, root / "config" / "models.yaml")
     assert entries.keys() == {"mine"}
-    every = with_bases(entries)
+    every = add_bases(entries)
     assert list(every) == ["mine", "other", "smollm2-135m"]
     assert every["smollm2-135m"]["source"] == "pypi"
 

@@ -64,7 +64,7 @@ SHARED = {"style", "stop", "max_new_tokens", "temperature"}
         (Prompt(style="chat"), {"system", "user"}),
         (Prompt(temperature=0.5), {"preamble", "template", "top_p", "seed"}),
     ],
-    ids=str,
+    ids=["few_shot", "completion", "chat", "sampled"],
 )
 def test_options_that_change_no_answer_are_not_relevant(prompt, keys):
     assert set(prompt.relevant()) == SHARED | keys

@@ -75,10 +75,10 @@ OTHERS = [
     (t.RwkvConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64), BYPASS),
     (t.JambaConfig(**{**SMALL, "num_hidden_layers": 8}), r"in 7 of their 8 layers, for example"),
     (t.RecurrentGemmaConfig(**{**SMALL, "num_hidden_layers": 3}), r"in 2 of their 3 layers"),
-    (t.BertConfig(), "are encoders: every token sees all others"),
+    (t.BertConfig(), "are encoders, in which every token attends to all others"),
     (t.RobertaConfig(), "are encoders"),
-    (t.T5Config(), "are encoder and decoder"),
-    (t.BartConfig(), "are encoder and decoder"),
+    (t.T5Config(), "are encoder-decoders"),
+    (t.BartConfig(), "are encoder-decoders"),
     (t.LlavaConfig(), "are no causal language models to transformers"),
     (t.CLIPConfig(), "are no causal language models to transformers"),
 ]

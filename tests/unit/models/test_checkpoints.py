@@ -101,7 +101,7 @@ def test_matrices_of_every_family_are_those_of_the_live_model(tmp_path, family):
     blocks = decoder_layers(model)
     assert point.layers == len(blocks)
     for layer, block in enumerate(blocks):
-        columns = point.columns(layer)
+        columns = point.projections(layer)
         assert len(columns) == (
             6 if family in ("opt", "phi", "gpt2", "gpt_neox", "starcoder2") else 7
         )
@@ -170,7 +170,7 @@ def test_experts_in_one_tensor_are_read_as_single_ones_are(tmp_path):
     assert any(".experts.0.w1." in name for name in names)
     assert any(name.endswith("experts.gate_up_proj") for name in together)
     check_same_architecture(single, point)
-    for column in point.columns(0):
+    for column in point.projections(0):
         pairs = zip(single.matrices(0, column), point.matrices(0, column), strict=True)
         assert all(torch.equal(*pair) for pair in pairs)
 
@@ -309,21 +309,22 @@ def test_only_what_is_asked_for_is_read(tmp_path):
 MEMORY = """
 import resource, sys
 from llm_figures.models.checkpoints import Checkpoint
-from llm_figures.modules.weight_metrics import update_metrics
+from llm_figures.modules.options import Update
+from llm_figures.modules.weight_metrics import compute_update_metrics
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-def pairs(layer, column):
-    return zip(*(point.matrices(layer, column) for point in points), strict=True)
+def pairs(*place):
+    return zip(*(point.matrices(*place) for point in points), strict=True)
 
 ALL = ["relative_update", "update_density", "update_effective_rank", "subspace_rotation"]
 points = [Checkpoint(folder, folder) for folder in sys.argv[1:]]
-update_metrics(pairs(0, "attn. q"), ALL)  # libraries make their buffers
+compute_update_metrics(pairs(0, "attn. q"), ALL, Update())  # libraries make their buffers
 before = peak()
 for layer in range(points[0].layers):
-    for column in points[0].columns(layer):
-        update_metrics(pairs(layer, column), ["relative_update", "update_density"])
+    for name in points[0].projections(layer):
+        compute_update_metrics(pairs(layer, name), ["relative_update", "update_density"], Update())
 print(peak() - before)
 """
 

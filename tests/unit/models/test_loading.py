@@ -12,9 +12,16 @@ from llm_figures.attention.capture import capture_attention
 from llm_figures.attention.interventions import Intervention
 from llm_figures.core.errors import UserError
 from llm_figures.inference.generation import generate
-from llm_figures.models.loading import _dtype, input_device, load_model, runtime_facts, spread
-from llm_figures.models.sources import prepare
-from llm_figures.modules.activity import module_activity
+from llm_figures.models.loading import (
+    _resolve_dtype,
+    input_device,
+    load_model,
+    make_device_map,
+    runtime_facts,
+)
+from llm_figures.models.options import Runtime
+from llm_figures.models.sources import prepare_model
+from llm_figures.modules.activity import measure_activity
 from llm_figures.probe.hidden_states import extract_hidden_states
 
 
@@ -25,9 +32,11 @@ def folder(tmp_path):
 
 def load(folder, **options):
     entry = {"path": str(folder), "source": "path"}
-    model_info = prepare("mine", {**entry, "trust_remote_code": False, "safetensors_only": True})
+    model_info = prepare_model(
+        "mine", {**entry, "trust_remote_code": False, "safetensors_only": True}
+    )
     (folder.parent / "model.json").write_text(json.dumps(model_info))
-    return load_model(folder.parent / "model.json", threads=1, **options)
+    return load_model(folder.parent / "model.json", Runtime(**options), threads=1)
 
 
 def test_a_prepared_model_loads_as_it_was_saved(folder):
@@ -58,18 +67,18 @@ def test_damaged_weights_are_one_clear_line(folder):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_gone_are_told_before_anything_is_loaded(folder):
+def test_missing_weights_are_named_before_anything_is_loaded(folder):
     load(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="or not whole .* --forcerun prepare_model"):
-        load_model(folder.parent / "model.json")
+    with pytest.raises(UserError, match="is missing or incomplete on .* prepare_model"):
+        load_model(folder.parent / "model.json", Runtime())
 
 
-def test_a_folder_that_is_gone_or_not_shared_says_what_to_do(folder):
+def test_for_a_missing_or_unshared_folder_the_message_says_what_to_do(folder):
     load(folder)
     folder.rename(folder.with_name("elsewhere"))
-    with pytest.raises(UserError, match="is gone, .* --forcerun prepare_model") as caught:
-        load_model(folder.parent / "model.json")
+    with pytest.raises(UserError, match="is missing or incomplete on .* prepare_model") as caught:
+        load_model(folder.parent / "model.json", Runtime())
     assert "XDG_CACHE_HOME" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -109,19 +118,19 @@ def test_a_checkpoint_is_computed_in_float32_on_the_cpu_unless_asked(tmp_path):
 def test_a_gpu_without_bfloat16_takes_float32_instead(monkeypatch, capability, own, taken):
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "An Old GPU")
-    assert _dtype("auto", CUDA, own) == taken
+    assert _resolve_dtype("auto", CUDA, own) == taken
     if capability < (8, 0):
         with pytest.raises(UserError, match="^config: dtype: bfloat16: An Old GPU does not comp"):
-            _dtype("bfloat16", CUDA, own)
-    assert _dtype("float16", CUDA, own) == torch.float16
+            _resolve_dtype("bfloat16", CUDA, own)
+    assert _resolve_dtype("float16", CUDA, own) == torch.float16
 
 
 def test_mps_without_a_type_takes_float32_instead():
     """On a machine without mps, which has none of its types."""
     mps = torch.device("mps")
-    assert _dtype("auto", mps, "float64") == torch.float32
+    assert _resolve_dtype("auto", mps, "float64") == torch.float32
     if not torch.backends.mps.is_available():
-        assert _dtype("auto", mps, "bfloat16") == torch.float32
+        assert _resolve_dtype("auto", mps, "bfloat16") == torch.float32
 
 
 def test_nothing_is_made_float64_on_the_device(root):
@@ -146,7 +155,7 @@ def test_every_block_is_whole_on_one_gpu(folder, kind):
     changed = tiny.model(num_hidden_layers=12)
     changed.save_pretrained(folder)
     size = 4 * sum(weights.numel() for weights in changed.parameters())
-    places = spread(folder, torch.float32, kind, KNOWN, CUDA, {0: size, 1: size, 2: size})
+    places = make_device_map(folder, torch.float32, kind, KNOWN, CUDA, {0: size, 1: size, 2: size})
     assert set(places.values()) <= {0, 1, 2}
     for name, _ in changed.named_parameters():
         within = [part for part in places if f"{name}.".startswith(f"{part}.")]
@@ -159,9 +168,9 @@ def test_every_block_is_whole_on_one_gpu(folder, kind):
 def test_too_little_room_is_refused_and_named(folder):
     small = {0: 60_000, 1: 60_000}
     with pytest.raises(UserError, match=r"does not fit the 2 GPU\(s\) here, .* would be off them"):
-        spread(folder, torch.float32, "auto", KNOWN, CUDA, small)
+        make_device_map(folder, torch.float32, "auto", KNOWN, CUDA, small)
     with pytest.raises(UserError, match=r"model\.layers.* would be off them"):
-        spread(folder, torch.float32, "sequential", KNOWN, CUDA, {0: 180_000, 1: 1000})
+        make_device_map(folder, torch.float32, "sequential", KNOWN, CUDA, {0: 180_000, 1: 1000})
 
 
 def test_every_stage_runs_on_a_dispatched_model():
@@ -186,7 +195,7 @@ def test_every_stage_runs_on_a_dispatched_model():
                 [answer for batch in said for answer in batch],
                 [batch["layer_03"].tolist() for batch in states],
                 [(state.query.tolist(), state.rotation.cos.tolist()) for state in seen.values()],
-                module_activity(model, prompts).to_dict("list"),
+                measure_activity(model, prompts).to_dict("list"),
             )
         )
     assert hasattr(model.model.layers[0], "_hf_hook")

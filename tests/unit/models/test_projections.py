@@ -20,10 +20,10 @@ from llm_figures.models.projection_layouts import (
     Place,
     Q,
     V,
+    find_places,
     output_rows,
-    places,
 )
-from llm_figures.models.projections import projections, watched
+from llm_figures.models.projections import find_projections, watch_projections
 
 IDS = [list(range(5, 17)), list(range(40, 28, -1))]
 DENSE = [
@@ -47,7 +47,7 @@ def seen_in(model, ids=IDS):
     def watch(seen):
         found[seen.projection.layer, seen.projection.name, seen.expert] = seen
 
-    with watched(model, watch):
+    with watch_projections(model, watch):
         model(torch.tensor(ids))
     return found
 
@@ -65,7 +65,7 @@ def test_every_family_has_its_columns_and_each_is_a_linear_map(family):
     model = randomised_biases(tiny.model(family))
     found = seen_in(model)
     expected = [name for name in PROJECTIONS if not (family in UNGATED and name == GATE)]
-    by_layer = [projection.name for projection in projections(model) if projection.layer == 2]
+    by_layer = [projection.name for projection in find_projections(model) if projection.layer == 2]
     assert by_layer == expected
     assert {(layer, name) for layer, name, _ in found} == {
         (layer, name) for layer in range(3) for name in expected
@@ -147,9 +147,9 @@ def test_watching_changes_nothing_and_is_undone(family):
     ids = torch.tensor(IDS)
     before = {name: weights.clone() for name, weights in model.state_dict().items()}
     plain = model(ids).logits
-    with watched(model, lambda seen: None):
+    with watch_projections(model, lambda seen: None):
         seen = model(ids).logits
-    with pytest.raises(KeyError), watched(model, lambda seen: {}[0]):
+    with pytest.raises(KeyError), watch_projections(model, lambda seen: {}[0]):
         model(ids)
     after = model(ids).logits
     if family in EXPERTS:  # one by one instead of all at once
@@ -166,11 +166,11 @@ def test_replaced_outputs_are_those_of_a_model_with_other_weights(family):
     """A projection whose outputs are replaced by a constant is one without weights but a bias."""
     model = randomised_biases(tiny.model(family))
     ids = torch.tensor(IDS)
-    for projection in projections(model, [1]):
+    for projection in find_projections(model, [1]):
         torch.manual_seed(2)
         constant = torch.randn(projection.shape[0])
         other = copy.deepcopy(model)
-        (same,) = [p for p in projections(other, [1]) if p.name == projection.name]
+        (same,) = [p for p in find_projections(other, [1]) if p.name == projection.name]
         with torch.no_grad():
             same.weight()[...] = 0  # for indices of rows a copy, see below
             if isinstance(same.rows, np.ndarray):
@@ -185,7 +185,7 @@ def test_replaced_outputs_are_those_of_a_model_with_other_weights(family):
 
         with torch.inference_mode():
             expected = other(ids).logits
-            with watched(model, replace, [1]):
+            with watch_projections(model, replace, [1]):
                 found = model(ids).logits
             assert not torch.allclose(found, model(ids).logits, atol=1e-2)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -209,11 +209,11 @@ def test_replaced_outputs_of_experts_agree_with_a_loop_over_tokens(family, name)
         if seen.projection.name == name:
             return constant(seen.expert, seen.outputs.shape[1]).expand(len(seen.outputs), -1)
 
-    with watched(model, replace, [1]):
+    with watch_projections(model, replace, [1]):
         model(torch.tensor(IDS))
     handle.remove()
     states, index, shares = given["args"]
-    parts = {p.name: p for p in projections(model, [1])}
+    parts = {p.name: p for p in find_projections(model, [1])}
     expected = torch.zeros_like(states)
     for token in range(len(states)):
         for slot in range(index.shape[1]):
@@ -266,7 +266,7 @@ def test_rows_of_fused_maps():
 def test_what_is_not_known_is_refused_by_name():
     names = {"self_attn.qkv_proj.weight", "self_attn.o_proj.weight", "mlp.gate_up_proj.weight"}
     with pytest.raises(UserError, match=r"type other have no self_attn.q_proj or self_attn.k_proj"):
-        places("other", names)
+        find_places("other", names)
     model = GPTJForCausalLM(GPTJConfig(vocab_size=64, n_embd=16, n_layer=2, n_head=2, rotary_dim=4))
     with pytest.raises(UserError, match="type gptj have no self_attn.q_proj"):
-        projections(model)
+        find_projections(model)

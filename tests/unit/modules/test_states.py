@@ -9,10 +9,10 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame, read_table, read_tensors, tensor_file
 from llm_figures.models.projection_layouts import PROJECTIONS
-from llm_figures.models.projections import watched
-from llm_figures.modules.probes import module_probe_scores
-from llm_figures.modules.schema import module_column, module_columns, module_states_schema
-from llm_figures.modules.states import module_states, module_states_columns
+from llm_figures.models.projections import watch_projections
+from llm_figures.modules.probes import score_projections
+from llm_figures.modules.schema import build_schema, column_name, find_columns
+from llm_figures.modules.states import extract_module_states, list_widths
 from llm_figures.probe.cells import Cell, Split
 from llm_figures.probe.protocol import PRESETS
 
@@ -24,15 +24,17 @@ PROTOCOL = PRESETS["strict"]
 
 def extracted(model, tmp_path, batch_size):
     path = tmp_path / f"{batch_size}.parquet"
-    schema = module_states_schema(module_states_columns(model))
+    schema = build_schema(list_widths(model))
     ids = [10, 11, 12, 13, 14]
     with tensor_file(path, schema) as file:
-        for batch in module_states(model, ids, PROMPTS, ANSWERS, PLACES, batch_size=batch_size):
+        for batch in extract_module_states(
+            model, ids, PROMPTS, ANSWERS, PLACES, batch_size=batch_size
+        ):
             file.write(batch)
     order = read_frame(path, ["question_id"])["question_id"].argsort().to_numpy()
     return path, {
         (layer, name): read_tensors(read_table(path, [column]), column)[order]
-        for column, layer, name in module_columns(path)
+        for column, layer, name in find_columns(path)
     }
 
 
@@ -51,7 +53,7 @@ def test_states_are_what_each_projection_gives_alone(family, tmp_path):
                     share = 1 if seen.shares is None else float(seen.shares[index])
                     values[row] += share * seen.outputs[index].numpy()
 
-        with torch.inference_mode(), watched(model, keep):
+        with torch.inference_mode(), watch_projections(model, keep):
             model(torch.tensor([[*prompt, *answer]]))
     assert found.keys() == expected.keys()
     for key, values in expected.items():
@@ -65,8 +67,8 @@ def test_the_size_of_a_batch_changes_nothing(tmp_path):
     _, together = extracted(model, tmp_path, batch_size=64)
     for key, values in alone.items():
         assert np.array_equal(values, together[key]), key
-    assert module_columns(path)[0] == (module_column(0, "attn. q"), 0, "attn. q")
-    assert [name for _, layer, name in module_columns(path) if layer == 2] == list(PROJECTIONS)
+    assert find_columns(path)[0] == (column_name(0, "attn. q"), 0, "attn. q")
+    assert [name for _, layer, name in find_columns(path) if layer == 2] == list(PROJECTIONS)
 
 
 def planted():
@@ -86,7 +88,7 @@ def planted():
 
 def test_a_probe_finds_the_projection_that_tells_right_from_wrong():
     cell, states = planted()
-    found = pd.DataFrame(module_probe_scores(states, np.arange(120), cell, PROTOCOL, jobs=1))
+    found = pd.DataFrame(score_projections(states, np.arange(120), cell, PROTOCOL, jobs=1))
     assert list(found.columns) == ["layer", "projection", "metric", "value"]
     assert list(zip(found["layer"], found["projection"], strict=True)) == [s[:2] for s in states]
     assert found["value"][:2].between(0.35, 0.65).all()
@@ -97,4 +99,4 @@ def test_too_few_answers_are_named():
     cell, states = planted()
     few = Cell("-8", cell.questions, cell.labels * 0, cell.groups, cell.split_groups, cell.splits)
     with pytest.raises(UserError, match=r"probe_token: -8: only 120 answers have it, 120 of them"):
-        list(module_probe_scores(states, np.arange(120), few, PROTOCOL, jobs=1))
+        list(score_projections(states, np.arange(120), few, PROTOCOL, jobs=1))

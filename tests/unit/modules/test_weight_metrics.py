@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from llm_figures.core.errors import UserError
+from llm_figures.modules.options import Quantization, Update
 from llm_figures.modules.weight_metrics import (
+    compute_update_metrics,
     effective_rank,
     quantization_error,
     round_trip,
     subspace_rotation,
-    update_metrics,
 )
 
 ALL = ["relative_update", "update_density", "update_effective_rank", "subspace_rotation"]
@@ -97,7 +98,9 @@ def test_changed_weights_are_counted(count):
     before = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
     after = before.clone()
     after.view(-1)[torch.randperm(960)[:count]] += 0.5
-    found = update_metrics([(before, after)], ["update_density", "relative_update"])
+    found = compute_update_metrics(
+        [(before, after)], ["update_density", "relative_update"], Update()
+    )
     assert found["update_density"] == count / 960
     wanted = 0.5 * math.sqrt(count) / before.double().norm().item()
     assert found["relative_update"] == pytest.approx(wanted, rel=1e-6)
@@ -111,7 +114,9 @@ def test_the_tolerance_is_a_bound_on_the_difference():
     after[2] = 1e-3
 
     def density(tolerance):
-        return update_metrics([(before, after)], ["update_density"], tolerance)["update_density"]
+        return compute_update_metrics(
+            [(before, after)], ["update_density"], Update(tolerance=tolerance)
+        )["update_density"]
 
     assert [density(t) for t in (0, 1e-5, 0.25)] == [0.75, 0.5, 0]
 
@@ -122,21 +127,22 @@ def test_a_change_below_the_checkpoints_precision_is_none():
     after = before.clone()
     after[0] += 2**-9
     after[1] += 2**-7
-    found = update_metrics([(before, after)], ALL)
+    found = compute_update_metrics([(before, after)], ALL, Update())
     assert found["update_density"] == 0.5
     rounded = after.bfloat16()
     for pair in ((before.bfloat16(), rounded), (before, rounded), (before.bfloat16(), after)):
-        found = update_metrics([pair], ALL)
+        found = compute_update_metrics([pair], ALL, Update())
         assert found["update_density"] == 0.25
         assert found["relative_update"] == pytest.approx(2**-7 * math.sqrt(8 / 32))
         assert found["update_effective_rank"] == pytest.approx(1)
     # float16 is finer
-    assert update_metrics([(before.half(), after)], ALL)["update_density"] == 0.5
+    found = compute_update_metrics([(before.half(), after)], ALL, Update())
+    assert found["update_density"] == 0.5
 
 
 def test_an_unchanged_matrix_has_no_rank_and_does_not_turn():
     same = torch.randn(40, 24).bfloat16()
-    found = update_metrics([(same, same.clone())], ALL)
+    found = compute_update_metrics([(same, same.clone())], ALL, Update())
     assert math.isnan(found.pop("update_effective_rank"))
     assert list(found.values()) == [0, 0, 0]
 
@@ -149,7 +155,7 @@ def test_experts_are_summed_in_norms_and_averaged_in_ranks():
     pairs = [(first, first + change), (2 * first, 2 * first), (3 * first, 3 * first + change[:1])]
     pairs[2] = (3 * first, 3 * first.clone())
     pairs[2][1][0, 0] += 1
-    found = update_metrics(iter(pairs), ALL, top_k=2)
+    found = compute_update_metrics(iter(pairs), ALL, Update(top_k=2))
     assert found["relative_update"] == pytest.approx(math.sqrt(3 / (24 * (1 + 4 + 9))))
     assert found["update_density"] == 3 / (3 * 960)
     assert found["update_effective_rank"] == pytest.approx((2 + 1) / 2)
@@ -157,17 +163,17 @@ def test_experts_are_summed_in_norms_and_averaged_in_ranks():
 
 def test_only_the_metrics_that_are_asked_for_are_given():
     pair = (torch.ones(4, 8), torch.zeros(4, 8))
-    assert update_metrics([pair], ["relative_update"]) == {"relative_update": 1}
+    assert compute_update_metrics([pair], ["relative_update"], Update()) == {"relative_update": 1}
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
 def test_weights_that_are_no_numbers_are_refused(spoilt):
     bad = torch.ones(4, 8)
     bad[1, 1] = spoilt
-    with pytest.raises(UserError, match="of x hold numbers that are not finite"):
-        update_metrics([(torch.ones(4, 8), bad)], ALL, where="those of x")
-    with pytest.raises(UserError, match="of x hold numbers that are not finite"):
-        quantization_error([bad], 4, 32, "symmetric", where="those of x")
+    with pytest.raises(UserError, match="of x contain numbers that are not finite"):
+        compute_update_metrics([(torch.ones(4, 8), bad)], ALL, Update(), "those of x")
+    with pytest.raises(UserError, match="of x contain numbers that are not finite"):
+        quantization_error([bad], Quantization(), "those of x")
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -180,7 +186,9 @@ def test_weights_on_the_grid_lose_nothing(bits, scheme, lowest):
         levels = torch.arange(2**bits)
     block = levels.repeat(math.ceil(512 / len(levels)))[:512].float()
     weights = torch.stack([0.125 * block, 3 * block]) + (0 if scheme == "symmetric" else -2.5)
-    assert quantization_error([weights], bits, 256, scheme) == 0
+    assert (
+        quantization_error([weights], Quantization(bits=bits, block_size=256, scheme=scheme)) == 0
+    )
 
 
 @pytest.mark.parametrize("scheme", ["symmetric", "asymmetric"])
@@ -188,7 +196,8 @@ def test_uniform_weights_lose_a_step_over_the_root_of_twelve(scheme):
     drawn = torch.rand(500, 1024, generator=torch.Generator().manual_seed(0)) * 2 - 1
     step = {"symmetric": 1 / 7, "asymmetric": 2 / 15}[scheme]
     wanted = step / math.sqrt(12) / math.sqrt(1 / 3)
-    assert quantization_error([drawn], 4, 1024, scheme) == pytest.approx(wanted, rel=0.005)
+    options = Quantization(block_size=1024, scheme=scheme)
+    assert quantization_error([drawn], options) == pytest.approx(wanted, rel=0.005)
 
 
 def test_blocks_lie_along_the_input_and_the_last_may_be_short():
@@ -196,17 +205,17 @@ def test_blocks_lie_along_the_input_and_the_last_may_be_short():
     weights[:, :32] = 7.0
     weights[0, 5] = 3.4
     weights[:, 32:] = torch.tensor([0.007, 0.003] * 4)
-    found = round_trip(weights, 4, 32, "symmetric")
+    found = round_trip(weights, Quantization())
     assert found[0, 5] == 3
     assert found[1, 5] == 7
     assert torch.allclose(found[:, 32:], weights[:, 32:].double(), rtol=1e-3)
-    assert round_trip(torch.zeros(2, 8), 4, 32, "asymmetric").eq(0).all()
+    assert round_trip(torch.zeros(2, 8), Quantization(scheme="asymmetric")).eq(0).all()
 
 
 def test_the_error_of_experts_is_that_of_one_big_matrix():
     drawn = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
-    whole = quantization_error([drawn], 4, 32, "symmetric")
-    parts = quantization_error(iter(drawn.split(2)), 4, 32, "symmetric")
+    whole = quantization_error([drawn], Quantization())
+    parts = quantization_error(iter(drawn.split(2)), Quantization())
     assert parts == pytest.approx(whole, rel=1e-12)
-    lost = drawn.double() - round_trip(drawn, 4, 32, "symmetric")
+    lost = drawn.double() - round_trip(drawn, Quantization())
     assert whole == pytest.approx((lost.norm() / drawn.double().norm()).item(), rel=1e-12)

@@ -14,8 +14,9 @@ from llm_figures.attention.figure import format_epsilon
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import read_options
+from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
-from llm_figures.modules.figure import COLUMNS
+from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.drawing import choose_tick_step, drawing_style, find_colour_map
 from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
@@ -235,20 +236,21 @@ def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
         [
             (layer, module, "operation_strength", random.uniform(0.075, 0.105))
             for layer in range(28)
-            for module in reversed(COLUMNS)
+            for module in reversed(PROJECTIONS)
         ],
         columns=["layer", "projection", "metric", "value"],
     )
-    svg = drawn(module_figure.draw, table, options["module_map"], tmp_path)
+    module_map = ModuleMap.model_validate(options["module_map"]).of_metric("operation_strength")
+    svg = drawn(module_figure.draw, table, module_map, tmp_path)
     found = texts(svg)
     ticks = [text for text in found if re.fullmatch(r"\d+", text)]
     assert ticks == [str(layer) for layer in range(28)]
     heights = [positions(svg, ticks)[tick][1] for tick in ticks]
     assert heights == sorted(heights, reverse=True)
-    lefts = [positions(svg, COLUMNS)[column][0] for column in COLUMNS]
+    lefts = [positions(svg, PROJECTIONS)[column][0] for column in PROJECTIONS]
     assert lefts == sorted(lefts)
     assert 2 <= len([text for text in found if re.fullmatch(r"0\.\d+", text)]) <= 5
-    assert "1/√d_in" in module_figure.describe(table, "m", options["module_map"])
+    assert "1/√d_in" in module_figure.describe(table, "m", module_map)
 
 
 def test_files_are_vector_with_real_text_deterministic_and_fine_enough(options, tmp_path):

@@ -11,16 +11,16 @@ import yaml
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import portable
 from llm_figures.provenance.bundle import (
-    bundle_folder,
+    compare_redraw,
+    name_folder,
     pack,
     read_bundle,
     read_members,
-    redraw_verdict,
 )
 from llm_figures.workflow.config import check_config, check_redraw
-from llm_figures.workflow.figures import scores_of_figures
+from llm_figures.workflow.figures import list_scores
 
-NEEDED = ("config.yaml", *scores_of_figures().values())
+NEEDED = ("config.yaml", *list_scores().values())
 CONTENT = {name: f"content of {name}".encode() for name in NEEDED} | {
     "config.yaml": b"model: tiny\n",
     "figures/mean_qkv.pdf": bytes(2000),
@@ -46,7 +46,7 @@ def rewritten(path, change):
     with zipfile.ZipFile(path) as old:
         members = [(info.filename, old.read(info)) for info in old.infolist()]
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as new:
-        warnings.simplefilter("ignore")  # of a name that is there twice
+        warnings.simplefilter("ignore")  # of a name that is occurs twice
         for name, content in change(members):
             new.writestr(name, content)
     return str(path)
@@ -76,16 +76,22 @@ def test_an_archive_comes_back_as_it_was_and_twice_the_same(archive, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: [*m, ("../outside", b"x")], "'../outside' would lie outside of its folder"),
-        (lambda m: [*m, ("/tmp/outside", b"x")], "would lie outside of its folder"),
-        (lambda m: [*m, ("figures/..\\x", b"x")], "would lie outside of its folder"),
-        (lambda m: [*m, ("figures/", b"")], "would lie outside of its folder"),
+        (
+            lambda m: [*m, ("../outside", b"x")],
+            "'../outside' would be unpacked outside its folder",
+        ),
+        (lambda m: [*m, ("/tmp/outside", b"x")], "would be unpacked outside its folder"),
+        (lambda m: [*m, ("figures/..\\x", b"x")], "would be unpacked outside its folder"),
+        (lambda m: [*m, ("figures/", b"")], "would be unpacked outside its folder"),
         (lambda m: [*m, ("figures/more.pdf", b"x")], "figures/more.pdf is not listed"),
-        (lambda m: [*m, m[-1]], "there twice"),
-        (lambda m: m[1:], "no bundle.json in it; it is not an archive of snakemake bundle"),
+        (lambda m: [*m, m[-1]], "occurs twice"),
+        (lambda m: m[1:], "has no bundle.json; it is not an archive of snakemake bundle"),
         (lambda m: m[:-1], "probe/scores.parquet is missing"),
-        (lambda m: [*m[:-1], (m[-1][0], b"content of probe/scores.parqueT")], "is not as bundle"),
-        (lambda m: [*m[:-1], (m[-1][0], bytes(10**6))], "is not as bundle.json says"),
+        (
+            lambda m: [*m[:-1], (m[-1][0], b"content of probe/scores.parqueT")],
+            "differs from",
+        ),
+        (lambda m: [*m[:-1], (m[-1][0], bytes(10**6))], "differs from bundle.json"),
         (lambda m: with_contents(m, format=2), r"format 2 \(llm-figures 9.9.9\); this version rea"),
         (lambda m: with_contents(m, format="1"), "bundle.json cannot be read"),
         (lambda m: with_contents(m, files=[]), "bundle.json cannot be read"),
@@ -136,8 +142,8 @@ def test_every_single_changed_byte_is_noticed_or_harmless(archive):
     ],
 )
 def test_results_drawn_from_an_archive_lie_in_a_folder_of_no_model(tmp_path, file, folder):
-    assert bundle_folder(tmp_path / file).removeprefix(".") == folder.removeprefix(".")
-    assert bundle_folder(tmp_path / file).endswith(".bundle")
+    assert name_folder(tmp_path / file).removeprefix(".") == folder.removeprefix(".")
+    assert name_folder(tmp_path / file).endswith(".bundle")
 
 
 def test_paths_of_the_machine_are_reduced_to_a_name():
@@ -162,18 +168,18 @@ def test_paths_of_the_machine_are_reduced_to_a_name():
 def test_the_verdict_names_what_differs_and_why(archive):
     bundle = read_bundle(str(archive), NEEDED)
     same = {name: bundle.files[f"figures/{name}"]["sha256"] for name in bundle.figures}
-    record, line = redraw_verdict(bundle, same, bundle.drawn_with, [])
+    record, line = compare_redraw(bundle, same, bundle.drawn_with, [])
     assert line == "2 files equal those of tiny.bundle.zip, byte for byte"
     assert record["different"] == []
     other = {**same, "mean_qkv.pdf": "0"}
-    _, line = redraw_verdict(bundle, other, {"matplotlib": "1.1", "zlib": "2"}, [])
+    _, line = compare_redraw(bundle, other, {"matplotlib": "1.1", "zlib": "2"}, [])
     assert line == (
         "1 of 2 files equal those of tiny.bundle.zip, 1 differ (drawn with matplotlib 1.0 then, "
         "1.1 now): mean_qkv.pdf"
     )
-    _, line = redraw_verdict(bundle, other, bundle.drawn_with, ["style.dpi"])
-    assert "(options set otherwise: style.dpi): mean_qkv.pdf" in line
-    record, line = redraw_verdict(bundle, other, bundle.drawn_with, [])
+    _, line = compare_redraw(bundle, other, bundle.drawn_with, ["style.dpi"])
+    assert "(options changed: style.dpi): mean_qkv.pdf" in line
+    record, line = compare_redraw(bundle, other, bundle.drawn_with, [])
     assert "(with the same options and versions of the libraries)" in line
     assert record["different"] == ["mean_qkv.pdf"]
 

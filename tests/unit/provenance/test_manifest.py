@@ -9,7 +9,7 @@ import pytest
 import write_manifest
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.provenance.manifest import packages, project
+from llm_figures.provenance.manifest import describe_project, find_versions
 from llm_figures.provenance.verification import NAMED, verify
 
 MODEL_INFO = {"name": "mine", "folder": "/somewhere/mine", "weights": {"model.safetensors": "abc"}}
@@ -93,7 +93,7 @@ def test_stages_sum_their_own_jobs_and_list_every_device(folder):
     }
 
 
-def test_shards_on_one_device_are_told_of_once(folder):
+def test_shards_on_one_device_are_listed_together(folder):
     path = folder / "forward" / "generations" / "1-of-2.parquet"
     write_frame(pd.DataFrame({"shard": ["1-of-2"]}), path, {"device": "A"})
     write(folder)
@@ -126,7 +126,7 @@ def test_a_damaged_parquet_stops_the_manifest(folder):
 def test_versions_of_the_direct_dependencies(tmp_path):
     lines = 'name = "x"\nversion = "1"\ndependencies = ["PyYAML==6", "no-such-package[more]>=2"]'
     (tmp_path / "pyproject.toml").write_text(f"[project]\n{lines}\n")
-    found = packages(tmp_path)
+    found = find_versions(tmp_path)
     assert found["no-such-package"] is None
     assert found["PyYAML"][0].isdigit()
     assert len(found) == 2
@@ -144,19 +144,19 @@ def test_the_commit_is_the_workflows_own_and_changes_show(tmp_path, monkeypatch)
         (clone / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1.5"\n')
         (clone / "Snakefile").write_text("")
     unknown = {"name": "x", "version": "1.5", "commit": None, "uncommitted_changes": None}
-    assert project(tmp_path) == unknown
+    assert describe_project(tmp_path) == unknown
     git("init", "--quiet")
     git("add", "Snakefile", "pyproject.toml")
     git("commit", "--quiet", "--message", "first")
     known = {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": False}
     assert len(known["commit"]) == 40
-    assert project(tmp_path) == {**unknown, **known}
+    assert describe_project(tmp_path) == {**unknown, **known}
     # A folder that the repository around it does not know is not at its commit.
-    assert project(tmp_path / "vendored") == unknown
+    assert describe_project(tmp_path / "vendored") == unknown
     (tmp_path / "Snakefile").write_text("# changed")
-    assert project(tmp_path)["uncommitted_changes"] is True
+    assert describe_project(tmp_path)["uncommitted_changes"] is True
     monkeypatch.setenv("PATH", "")
-    assert project(tmp_path) == unknown
+    assert describe_project(tmp_path) == unknown
 
 
 def test_verify_counts_the_files_that_are_as_listed(folder):
@@ -173,7 +173,7 @@ def test_verify_names_what_changed_or_is_missing(folder):
     with pytest.raises(UserError) as caught:
         verify(folder / "manifest.json")
     first, *lines = str(caught.value).splitlines()
-    assert first.startswith(f"3 file(s) are not as {folder / 'manifest.json'} says (4 listed); ")
+    assert first.startswith(f"3 of 4 files differ from {folder / 'manifest.json'}; ")
     assert lines == [
         "  figures/one.svg: changed (made by render_figure)",
         "  forward/generations/0-of-2.parquet: changed (made by generate_answers)",
@@ -181,31 +181,31 @@ def test_verify_names_what_changed_or_is_missing(folder):
     ]
 
 
-def test_verify_tells_what_was_made_since(folder):
+def test_verify_lists_files_that_were_added(folder):
     (folder / "figures" / "choices.png").write_bytes(b"png")
     (folder / "choices.parquet").write_bytes(b"parquet")
     (folder / "notes.txt").write_text("none of our business")
     assert verify(folder / "manifest.json") == (
         4,
-        {"choices.parquet": "made since", "figures/choices.png": "made since"},
+        {"choices.parquet": "added", "figures/choices.png": "added"},
     )
 
 
-def test_verify_lets_other_targets_make_their_files_anew(folder):
-    """They lie there when the manifest is written, which does not wait for them."""
-    for name in ("choices.parquet", "altered.parquet"):
+def test_verify_accepts_changed_files_of_other_targets(folder):
+    """They may exist when the manifest is written, which does not wait for them."""
+    for name in ("choices.parquet", "intervened.parquet"):
         write_frame(pd.DataFrame({"a": [1]}), folder / name)
     write(folder)
     assert verify(folder / "manifest.json") == (6, {})
     write_frame(pd.DataFrame({"a": [2]}), folder / "choices.parquet")
-    (folder / "altered.parquet").unlink()
+    (folder / "intervened.parquet").unlink()
     (folder / "forward" / "generations" / "0-of-1.parquet").unlink()  # of an earlier setting
     assert verify(folder / "manifest.json") == (
         3,
         {
-            "altered.parquet": "removed since",
-            "choices.parquet": "made anew since",
-            "forward/generations/0-of-1.parquet": "removed since",
+            "intervened.parquet": "removed",
+            "choices.parquet": "changed",
+            "forward/generations/0-of-1.parquet": "removed",
         },
     )
     (folder / "figures" / "one.svg").write_text("other")

@@ -19,7 +19,7 @@ import build_report
 import report_files
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.modules.figure import colour_limits
+from llm_figures.modules.figure import find_limits
 from llm_figures.plotting import drawing
 from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
@@ -114,9 +114,9 @@ def test_every_figure_is_there_with_its_claims_and_caption(page, text, arguments
     folder = Path(arguments["report"]).parent
     sections = [attributes["id"] for attributes, _ in page.of("section")]
     assert sections == [*FIGURES, "choices", "provenance"]
-    pictures = [page.content(attributes["src"]) for attributes, _ in page.of("img")]
+    images = [page.content(attributes["src"]) for attributes, _ in page.of("img")]
     shown = [*FIGURES[:4], "probe_curves", "module_map", "choices"]
-    assert pictures == [(folder / f"{name}.png").read_bytes() for name in shown]
+    assert images == [(folder / f"{name}.png").read_bytes() for name in shown]
     for (attributes, _), name in zip(page.of("img"), shown, strict=True):
         caption = (folder / f"{name}.caption.txt").read_text()
         assert len(attributes["alt"]) > 20
@@ -143,7 +143,7 @@ def test_downloads_are_the_files(page, arguments):
             content = page.content(links[f"tiny_{name}.{kind}"]["href"])
             assert content == (folder / f"{name}.{kind}").read_bytes()
         png = links[f"tiny_{name}.png"]
-        assert png["href"] == f"#{png['data-picture']}" == f"#{name}-picture"
+        assert png["href"] == f"#{png['data-image']}" == f"#{name}-image"
         csv = pd.read_csv(io.BytesIO(page.content(links[f"tiny_{name}.csv"]["href"])))
         frame = pd.read_parquet(folder / f"{name}.parquet")
         numbers = frame.select_dtypes("number").columns
@@ -206,7 +206,7 @@ def test_what_is_missing_leaves_its_part_out(arguments, tmp_path):
     assert [attributes["id"] for attributes, _ in page.of("section")] == [*FIGURES, "provenance"]
     assert "choices" not in re.sub(r"<style>.*?</style>|<script>.*?</script>", "", text, flags=re.S)
     assert not page.of("script", type="application/json")
-    assert text.count("No claim is made about this figure.") == 1
+    assert text.count("There is no claim about this figure.") == 1
     for part in ("Config</summary>", "packages</summary>", "files</summary>", "Peak memory"):
         assert part not in text
 
@@ -227,7 +227,7 @@ def test_a_damaged_manifest_is_named(arguments, tmp_path):
 
 
 def test_a_claim_is_written_with_its_spread_and_threshold():
-    first, second, third = report.claim_rows(report_files.claims().head(3))
+    first, second, third = report.tabulate_claims(report_files.claims().head(3))
     assert (first["value"], first["range"], first["expected"]) == ("0.800", "0.750–0.900", "≥ 0.5")
     assert first["held"] == "held in 2 of 3 and 7 of 9 heads"
     assert (second["range"], second["expected"]) == ("−0.0100 to 0.0300", "0.1 to 0.25")
@@ -237,20 +237,20 @@ def test_a_claim_is_written_with_its_spread_and_threshold():
 
 
 def test_the_controls_are_those_of_the_best_cell():
-    found = report.probe_controls(report_files.probe_scores(), "auc", report_files.TOKENS)
+    found = report.tabulate_controls(report_files.probe_scores(), "auc", report_files.TOKENS)
     assert (found["layer"], found["token"], found["metric"]) == (2, "-1", "AUC")
     probe, *controls = found["rows"]
     assert (probe["mean"], probe["interval"], probe["gain"]) == ("0.877", "[0.777, 0.977]", None)
     assert {row["gain"] for row in controls} == {"0.200"}
     assert [row["name"] for row in controls if row["explains"]] == ["group alone"]
-    other = report.probe_controls(report_files.probe_scores(), "auc", ["last_q"])
+    other = report.tabulate_controls(report_files.probe_scores(), "auc", ["last_q"])
     assert other["token"] == "last_q"
     empty = report_files.probe_scores().assign(mean=np.nan)
-    assert report.probe_controls(empty, "auc", report_files.TOKENS) is None
+    assert report.tabulate_controls(empty, "auc", report_files.TOKENS) is None
 
 
 def test_combinations_stand_best_first():
-    rows = report.combination_rows(report_files.choices())
+    rows = report.tabulate_combinations(report_files.choices())
     assert [(row["reproduced"], row["applicable"]) for row in rows] == [(3, 3), (2, 4), (0, 3)]
     assert [row["missed"] for row in rows] == [
         [],
@@ -265,7 +265,7 @@ def test_combinations_stand_best_first():
 
 
 def test_the_manifest_is_read_as_far_as_it_goes():
-    found = report.provenance(report_files.MANIFEST)
+    found = report.describe_provenance(report_files.MANIFEST)
     assert dict(found["facts"]) == {
         "Model": "tiny",
         "Revision": "abc",
@@ -283,22 +283,22 @@ def test_the_manifest_is_read_as_far_as_it_goes():
     assert found["total"] == "1 min 16 s"
     other = {"jobs": 1, "ran_on": [{**report_files.RUN_ON, "device": "cuda", "files": []}]}
     mixed = {**report_files.MANIFEST["stages"], "measure_modules": other}
-    assert [text for name, text in report.provenance({"stages": mixed})["facts"]] == [
+    assert [text for name, text in report.describe_provenance({"stages": mixed})["facts"]] == [
         "device cpu, dtype float32 (generate_answers)",
         "device cuda, dtype float32 (measure_modules)",
     ]
-    nothing = report.provenance({})
+    nothing = report.describe_provenance({})
     assert not any(nothing.values())
 
 
-# --- where the cells lie in the pictures
+# --- where the cells lie in the images
 
 
 def limits_of(figure, notes, options):
     if figure != "module_map":
         return options[figure]["limits"]
     values = np.array(notes["panels"][0]["values"], dtype=float)
-    return colour_limits(values, options[figure]["limits"])
+    return find_limits(values, options[figure]["limits"])
 
 
 @pytest.mark.parametrize("figure", ["mean_qkv", "scale_qkv", "probe_auc", "module_map"])
@@ -331,7 +331,7 @@ def test_a_noted_cell_has_the_colour_of_its_value(figure, arguments):
     assert len(seen) > 10
 
 
-def test_panels_name_their_cells_as_the_picture_shows_them(arguments):
+def test_panels_name_their_cells_as_the_image_shows_them(arguments):
     folder = Path(arguments["report"]).parent
     notes = {
         name: json.loads((folder / f"{name}.panels.json").read_text())["panels"] for name in FIGURES

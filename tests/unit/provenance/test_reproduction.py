@@ -7,7 +7,7 @@ import pytest
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import tensor, tensor_file, write_frame
-from llm_figures.provenance.reproduction import SAME_BYTES, SAME_ROWS, compare_runs, main, report
+from llm_figures.provenance.reproduction import SAME_BYTES, SAME_ROWS, compare_runs, main, summarise
 
 SCHEMA = pa.schema([("key", pa.int32()), ("name", pa.string()), ("state", tensor((3,)))])
 
@@ -63,7 +63,7 @@ def test_what_differs_is_named_with_its_size(runs):
         "m/forward/s/": "differs: state by at most 1.0e-03",
         "m/t.parquet": "differs: y in 1 row(s)",
     }
-    status, text = report(found)
+    status, text = summarise(found)
     assert status == 1
     assert "m/t.parquet: differs: y in 1 row(s)" in text
     assert "0 of 4 outputs have the same bytes" in text

@@ -184,7 +184,7 @@ def test_a_name_that_no_file_has_is_one_line_with_the_names_there_are(snapshot, 
     there = (
         "; there is " + ", ".join(f"data/{number:02}.csv" for number in range(10)) + " and 2 more"
         if known
-        else " in the copy in the cache, which has README.md, data/test.jsonl, "
+        else " in the cached copy, which has README.md, data/test.jsonl, "
         "data/train-1.jsonl, data/train-2.jsonl; connect to the network, or correct the name"
     )
     assert str(caught.value) == (

@@ -8,7 +8,7 @@ import pytest
 
 from llm_figures.core.errors import UserError
 from llm_figures.models.layer_checks import check_choices, check_shape
-from llm_figures.workflow.config import check_config, compared_entry, read_config
+from llm_figures.workflow.config import check_config, find_compared_entry, read_config
 
 
 def checked(config, root):
@@ -161,7 +161,7 @@ def test_bad_values_are_one_line_that_names_key_value_and_what_is_allowed(
     ("entry", "message"),
     [
         ({"source": "path", "path": "/nowhere"}, "model mine: path: /nowhere: no such folder"),
-        ({"source": "path", "path": "."}, "no config.json there"),
+        ({"source": "path", "path": "."}, "no config.json in it"),
         ({"source": "path"}, "missing key(s): path"),
         ({"path": "."}, "missing key(s): source"),
         ({"source": "ftp"}, "source: 'ftp'; allowed: pypi, path, hub"),
@@ -345,11 +345,11 @@ def test_the_checkpoint_that_is_compared_with_is_no_model_of_the_run(
     sources = {"base": {"source": "path", "path": str(tmp_path)}}
     config = {**default_config, "model_sources": sources}
     models = root / "config" / "models.yaml"
-    assert compared_entry(config, models) == {}
+    assert find_compared_entry(config, models) == {}
     config = changed(config, "figures.module_map.compare_with", "base")
     found, entries = checked(config, root)
     assert list(entries) == ["smollm2-135m"]
-    compared = compared_entry(found, models)
+    compared = find_compared_entry(found, models)
     assert list(compared) == ["base"]
     assert compared["base"]["safetensors_only"] is True
     # beside others it may be one of the run's models

@@ -9,7 +9,7 @@ import yaml
 
 from imports import modules_loaded
 from llm_figures.workflow import code_digests as dependencies
-from llm_figures.workflow.code_digests import code_versions, local_imports
+from llm_figures.workflow.code_digests import digest_code, find_imports
 from llm_figures.workflow.resources import TABLE
 
 # Rules whose jobs go to a compute node: those that take more than one core for a large model.
@@ -128,9 +128,7 @@ def test_imports_are_followed_through_modules_and_functions(tmp_path, monkeypatc
     (package / "two.py").write_text("import package.three as t\n")
     (package / "three.py").write_text("")
     (package / "unused.py").write_text("")
-    found = [
-        path.relative_to(tmp_path).as_posix() for path in local_imports(tmp_path / "script.py")
-    ]
+    found = [path.relative_to(tmp_path).as_posix() for path in find_imports(tmp_path / "script.py")]
     assert found == ["script.py", *(f"package/{n}.py" for n in ("__init__", "one", "three", "two"))]
 
 
@@ -158,7 +156,7 @@ def test_a_digest_is_of_what_the_code_does(tmp_path, monkeypatch, before, after,
         folder.mkdir()
         (folder / "helper.py").write_text(text)
         (folder / "script.py").write_text("import helper\n")
-        found.append(code_versions(folder / "script.py"))
+        found.append(digest_code(folder / "script.py"))
     assert [line.split()[0] for line in found[0]] == ["script.py", "helper.py"]
     assert found[0][0] == found[1][0]
     assert (found[0] == found[1]) is same
@@ -166,7 +164,7 @@ def test_a_digest_is_of_what_the_code_does(tmp_path, monkeypatch, before, after,
 
 @pytest.fixture
 def reading(tmp_path, monkeypatch):
-    """code_versions of a script in a folder of its own, as a new process would find them."""
+    """digest_code of a script in a folder of its own, as a new process would find them."""
     monkeypatch.chdir(tmp_path)
     script = tmp_path / "scripts" / "script.py"
     script.parent.mkdir()
@@ -175,8 +173,8 @@ def reading(tmp_path, monkeypatch):
         script.write_text(text)
         for function in (dependencies._source, dependencies._imported, dependencies._modules):
             function.cache_clear()
-        local_imports.cache_clear()
-        return code_versions(script)
+        find_imports.cache_clear()
+        return digest_code(script)
 
     return read
 
@@ -202,16 +200,16 @@ def test_a_file_is_read_once_until_its_bytes_change(reading, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])
-def test_what_is_kept_of_a_file_may_be_damaged_or_lost(reading, damage):
+def test_a_damaged_or_lost_cache_entry_is_replaced(reading, damage):
     found = reading("x = 1\n")
-    (kept,) = dependencies.KEPT.iterdir()
-    kept.write_text(damage)
+    (entry,) = dependencies.CACHE.iterdir()
+    entry.write_text(damage)
     assert reading("x = 1\n") == found
-    kept.unlink()
+    entry.unlink()
     assert reading("x = 1\n") == found
 
 
-def test_nothing_needs_to_be_kept(reading, tmp_path):
+def test_the_cache_is_optional(reading, tmp_path):
     (tmp_path / ".snakemake").write_text("in the way")
     assert reading("x = 1\n")
 
@@ -222,7 +220,7 @@ def test_declared_code_is_what_python_imports(root):
     loaded = modules_loaded(scripts, {script.stem for script in scripts} - {*TORCH_FREE})
     assert loaded.keys() == {script.stem for script in scripts}
     for script in scripts:
-        declared = set(map(str, local_imports(script)))
+        declared = set(map(str, find_imports(script)))
         found = set(loaded[script.stem])
         assert str(script) in found
         assert found <= declared, script.name
@@ -239,8 +237,8 @@ def test_a_script_that_loads_torch_or_fails_is_named(tmp_path):
         (tmp_path / f"{name}.py").write_text(f"{code}\n")
     with pytest.raises(AssertionError) as error:
         modules_loaded([tmp_path / f"{name}.py" for name in ("light", "heavy", "broken")], set())
-    told = [line for line in str(error.value).splitlines() if re.match(r"\w*Error: ", line)]
-    assert told == [
+    errors = [line for line in str(error.value).splitlines() if re.match(r"\w*Error: ", line)]
+    assert errors == [
         "ImportError: heavy: loads torch",
         "ModuleNotFoundError: No module named 'nothing_of_that_name'",
     ]

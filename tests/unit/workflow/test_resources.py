@@ -14,7 +14,7 @@ from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
 from llm_figures.workflow import resources
 from llm_figures.workflow.config import check_config
-from llm_figures.workflow.model_size import find_model_size, parameters_of_sizes
+from llm_figures.workflow.model_size import estimate_parameters, find_model_size
 from llm_figures.workflow.resources import estimate, gpus_needed, request, threads_needed
 from llm_figures.workflow.workload import (
     UNKNOWN_QUESTIONS,
@@ -184,7 +184,7 @@ def test_the_listed_sizes_give_the_listed_parameters(root):
     for name, shape in shapes.items():
         biases = shape["layers"] * (28 + 2 * 4) * 128 if name.startswith("qwen2.5") else 0
         tied = name.startswith("smollm2")
-        assert parameters_of_sizes({**shape, "tied": tied}) + biases == shape["parameters"], name
+        assert estimate_parameters({**shape, "tied": tied}) + biases == shape["parameters"], name
 
 
 def test_a_layer_outside_a_model_is_named_before_its_download(root, default_config):
