@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -114,30 +114,31 @@ def load_states(options: argparse.Namespace, folder: Path):
 
 
 def measure(tasks: Sequence, protocol: Protocol, repeats: int):
-    """{(method, processes): seconds of every repeat}, and {method: predictions}."""
+    """{(method, processes): CPU seconds of every repeat}, and {method: predictions}.
+
+    Seconds are those of the fitting processes' cores, from which other programs take little.
+    """
     seconds: dict[tuple[str, int], list[float]] = {}
     frames = {}
     for processes in (1, 2):
-        # In one process the time of its core, which other programs take little from.
-        clock: Callable[[], float] = time.process_time if processes == 1 else time.perf_counter
         with threadpool_limits(1), Parallel(processes) as parallel:
-            parallel(delayed(fit_cell)(OURS, *task, protocol) for task in tasks[:2])
+            parallel(delayed(fit_cell)(OURS, *task, protocol) for task in tasks[:4])
             for _ in range(repeats):
                 for method in SOLVERS:
-                    start = clock()
                     fits = parallel(delayed(fit_cell)(method, *task, protocol) for task in tasks)
-                    seconds.setdefault((method, processes), []).append(clock() - start)
-                    frames[method] = pd.concat(fits)
+                    seconds.setdefault((method, processes), []).append(sum(t for _, t in fits))
+                    frames[method] = pd.concat([frame for frame, _ in fits])
     return seconds, frames
 
 
 def fit_cell(
     method: str, layer: int, path: Path, cell: Cell, rows: np.ndarray, protocol: Protocol
-) -> pd.DataFrame:
-    """`probe_cell` with the method's solver."""
+) -> tuple[pd.DataFrame, float]:
+    """`probe_cell` with the method's solver, and its CPU seconds."""
     states = np.load(path, mmap_mode="r")[rows]
     with patch.object(fitting, "NewtonSolver", SOLVERS[method]), threadpool_limits(1):
-        return fitting.probe_cell(states, cell, layer, protocol)
+        start = time.process_time()
+        return fitting.probe_cell(states, cell, layer, protocol), time.process_time() - start
 
 
 def summarise(seconds: dict, frames: dict, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -151,7 +152,7 @@ def summarise(seconds: dict, frames: dict, cells: Sequence[Cell]) -> pd.DataFram
         rows.append(
             {
                 "solver": method,
-                "seconds": round(medians[method, 1], 2),
+                "CPU seconds": round(medians[method, 1], 2),
                 "× ours": round(medians[method, 1] / medians[OURS, 1], 2),
                 "× ours, 2 processes": round(medians[method, 2] / medians[OURS, 2], 2),
                 "AUC apart": f"{of_probe.max():.5f}",
