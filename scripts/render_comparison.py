@@ -45,7 +45,7 @@ if "snakemake" in globals():
             snakemake.wildcards.figure,
             dict(zip(snakemake.params.names, snakemake.input.tables, strict=True)),
             snakemake.params.missing,
-            snakemake.output.figures,
+            [snakemake.output[kind] for kind in ("pdf", "svg", "png")],
             snakemake.output.caption,
             folders=snakemake.params.folders,
             options=read_options(kind, snakemake.params.options, "config: figures"),

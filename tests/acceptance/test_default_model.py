@@ -122,7 +122,7 @@ def test_layer_auto_is_the_layer_with_the_strongest_sink(results):
     assert shown == [best] == [find_strongest_layer(states)]
 
 
-def test_cached_and_altered_passes_agree_with_each_other_and_with_eager(results, tmp_path):
+def test_cached_and_intervened_passes_agree_with_each_other_and_with_eager(results, tmp_path):
     model, tokenizer = load_model(results / "model.json", Runtime(), threads=2)
     stored = stored_states(results)
     text = "The old lighthouse keeper climbed the stairs every evening to light the lamp."
@@ -234,7 +234,7 @@ def test_the_verdicts_are_those_of_the_documents(results, root):
         assert abs(row["reproduced"] - int(reproduced)) <= room, figure
 
 
-def test_over_features_in_the_shown_layer_alone_reproduces_the_most(results):
+def test_over_features_in_the_displayed_layer_reproduces_the_most(results):
     choices = pd.read_parquet(results / "choices.parquet")
     keys = ["over", "stage", "scope", "layer_choice", "head_choice"]
     mean = choices[choices["operation"] == "mean"]
@@ -256,4 +256,4 @@ def test_every_file_is_as_the_manifest_says(results, root):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert f"{len(manifest['files'])} files as" in done.stderr
+    assert f"{len(manifest['files'])} files agree with" in done.stderr

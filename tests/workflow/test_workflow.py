@@ -118,14 +118,14 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
         path.relative_to(project.results).as_posix(): path
         for path in [*project.results.rglob("*.parquet"), *project.results.glob("figures/*")]
     }
-    # Parquet files; three formats and a caption of six figures; the cells of five
-    assert len(made) == 20 + 6 * 4 + 5
+    # Parquet files; six figures in three formats, with caption and panels
+    assert len(made) == 20 + 6 * 5
     pages = {"forward/answers.md", "claims.md"}
     assert written["files"].keys() == made.keys() | pages
     for name, path in made.items():
         assert written["files"][name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert written["files"][name]["bytes"] == path.stat().st_size
-    # A rule that report.smk does not name would leave its files without a maker.
+    # A rule that `find_stages` did not find would leave its files without a maker.
     logged = {path.name.removesuffix(".log") for path in (project.results / "logs").iterdir()}
     assert written["stages"].keys() == logged - {"write_manifest"}
     makers = {file["made_by"] for file in written["files"].values()}

@@ -3,7 +3,7 @@
 from llm_figures.core.options import read_options
 from llm_figures.inference.options import Prompt
 
-# Without the options of other styles, a change of which runs nothing again.
+# The options of the chosen style alone: a change of another style's options runs nothing again.
 PROMPT = read_options(Prompt, config["prompt"], "config: prompt").relevant()
 
 

@@ -10,7 +10,12 @@ rule compare_claims:
         tables=lambda wildcards: compared_files(CLAIMS_FILE, "results/_models/claims.md"),
     output:
         claims="results/_models/claims.parquet",
-        table="results/_models/claims.md",
+        table=report(
+            "results/_models/claims.md",
+            caption="../report/compared_claims.rst",
+            category="Comparison",
+            labels={"table": "claims"},
+        ),
     log:
         "results/_models/logs/compare_claims.log",
     benchmark:
@@ -35,7 +40,14 @@ rule render_comparison:
             COMPARED[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
         ),
     output:
-        figures=multiext("results/_models/figures/{figure}", ".pdf", ".svg", ".png"),
+        pdf="results/_models/figures/{figure}.pdf",
+        svg=report(
+            "results/_models/figures/{figure}.svg",
+            caption="../report/compared_figure.rst",
+            category="Comparison",
+            labels={"figure": "{figure}"},
+        ),
+        png="results/_models/figures/{figure}.png",
         caption="results/_models/figures/{figure}.caption.txt",
     log:
         "results/_models/logs/render_comparison/{figure}.log",
@@ -69,7 +81,13 @@ rule compare_training:
         ),
         after="results/{model}/forward/answers.parquet",
     output:
-        page="results/{model}/finetuned/answers.md",
+        page=report(
+            "results/{model}/finetuned/answers.md",
+            caption="../report/trained_answers.rst",
+            category="Answers",
+            subcategory="{model}",
+            labels={"table": "before and after fine-tuning"},
+        ),
     log:
         "results/{model}/logs/compare_training.log",
     benchmark:

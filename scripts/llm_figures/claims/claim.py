@@ -168,7 +168,7 @@ class Claim(Options):
     cells: Annotated[Region | Annotated[tuple[Region, ...], Items(1)], by_kind] = Field(
         default=None
     )
-    """A region of the table, or several, of which the worst counts."""
+    """A region of the table, or several; the worst counts."""
 
     minus: Annotated[Partner | Annotated[tuple[Partner, ...], Items(1)], by_kind] = Field(
         default=None
@@ -185,7 +185,7 @@ class Claim(Options):
     """Take the statistic's rank correlation with this, over panels that differ in it alone."""
 
     each: Literal["column"] = Field(default=None)
-    """Judge every column by itself, of which the worst counts; otherwise all together."""
+    """Judge every column by itself, and let the worst count; otherwise all together."""
 
     certain: Flag = False
     """Whether both ends of the interval must meet the threshold, not only the value."""

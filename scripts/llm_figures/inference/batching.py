@@ -18,7 +18,7 @@ from llm_figures.core.job import log
 
 T = TypeVar("T")
 
-# Multiples of which the number of rows, and the length of a padded sequence, are.
+# The number of rows of a batch, and the length of a padded sequence, are multiples of these.
 KERNEL_ROWS = 4
 LENGTH_STEP = 8
 

@@ -1,14 +1,14 @@
 """L2-regularised logistic regression fitted by Newton's method, to convergence.
 
-In the space of the features, or in that of the examples where there are not many more of these
-(Rasmussen & Williams 2006, algorithm 3.1, with an unpenalised intercept), where a first-order
-solver stops early on raw hidden states.
+A first-order solver stops early on raw hidden states. Newton's method converges. It works in the
+space of the features, or in that of the examples if there are few of them (Rasmussen & Williams
+2006, algorithm 3.1, with an unpenalised intercept).
 
-A Newton step needs the Cholesky factor of a system, which costs more than all else of it. So a
-factor serves for several steps, and each step is put to better use than going its whole length:
-the loss is minimised exactly over the plane of the step, of the step before and of the point itself
-(Narkiss & Zibulevsky 2005, sequential subspace optimisation; the step before makes it a conjugate
-gradient method, preconditioned by the factor). That takes a few hundred operations an example.
+The Cholesky factor of the system is the most expensive part of a Newton step. One factor is
+therefore reused for several steps. Each step minimises the loss exactly over the plane that the new
+direction, the previous step and the current point span (Narkiss & Zibulevsky 2005, sequential
+subspace optimisation; with the previous step it is a conjugate gradient method preconditioned by
+the factor). That takes a few hundred operations per example.
 """
 
 from abc import ABC, abstractmethod
@@ -23,14 +23,14 @@ from scipy.special import expit
 
 # Largest entry of the gradient, in units of one example's residual, at which a fit has converged.
 TOLERANCE = 1e-6
-# A factor serves for so many steps, and on while a step makes the gradient this much smaller: far
-# from the optimum, where it shrinks slowly whatever is done, new factors hardly pay.
+# A factor is reused for at least this many steps, and for as long as each step shrinks the gradient
+# by this factor. Far from the optimum the gradient shrinks slowly, and new factors hardly pay.
 FEWEST_STEPS = 4
 WORTH_KEEPING = 0.3
-# Up to so many times more examples than features the examples' system is the cheaper one: its
-# matrix is a product made once, where that of the features is a product for every factor.
+# Up to this ratio of examples to features the system of the examples is cheaper: its matrix is
+# computed once, that of the features once for every factor.
 MORE_EXAMPLES = 1.5
-BLOCK = 64  # rows that are taken to double precision at a time, so that they stay in cache
+BLOCK = 64  # rows converted to double precision at a time, so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class NewtonSolver(ABC):
         """
         data = _Data.of(labels, weights)
         rate = np.average(data.labels, weights=data.weights)
-        at = _Place(self._start(), np.zeros(len(labels)), float(np.log(rate / (1 - rate))))
+        at = _Point(self._start(), np.zeros(len(labels)), float(np.log(rate / (1 - rate))))
         scored = data.scored(at.image + at.intercept)
-        others: list[_Place] = []  # what the plane of the next move holds beside its Newton step
+        others: list[_Point] = []  # what the plane of the next move holds beside its Newton step
         left, factor, steps, exact = np.inf, None, 0, True
         for _ in range(max_steps):
             gradient, largest = self._gradient(at.point, scored.residual)
@@ -91,7 +91,7 @@ class NewtonSolver(ABC):
                 if factor is None:
                     break
             step, step_intercept = self._step(factor, at.point, gradient, scored.residual)
-            newton = _Place(step, self._image(step), step_intercept)
+            newton = _Point(step, self._image(step), step_intercept)
             move, scored = self._best(at, scored, [newton, *others], data)
             at, steps, exact = at.plus(move), steps + 1, False
             # The first move is the point itself.
@@ -99,8 +99,8 @@ class NewtonSolver(ABC):
         return Fit(self._weights(at.point), at.intercept, False)
 
     def _best(
-        self, at: "_Place", scored: "_Scored", places: Sequence["_Place"], data: "_Data"
-    ) -> tuple["_Place", "_Scored"]:
+        self, at: "_Point", scored: "_Scored", places: Sequence["_Point"], data: "_Data"
+    ) -> tuple["_Point", "_Scored"]:
         """The move from `at` to the least loss in the plane of `places`, and the scores there.
 
         places: the Newton step, then the point itself, if not the origin, and others.
@@ -122,9 +122,9 @@ class NewtonSolver(ABC):
             found = data.scored(logits + along @ directions)
             slope = -(directions @ found.residual)
             slope[1:] += here + penalty @ along[1:]
-            bend = (directions * found.curvature) @ directions.T
-            bend[1:, 1:] += penalty
-            change = _solved(bend, -slope)
+            hessian = (directions * found.curvature) @ directions.T
+            hessian[1:, 1:] += penalty
+            change = _solved(hessian, -slope)
             along += change
             if abs(change).max() < 1e-2:
                 break
@@ -137,7 +137,7 @@ class NewtonSolver(ABC):
                 if value <= start + 1e-12 * abs(start) or along[1] < 1e-6:
                     break
                 along /= 2
-        move = _Place(along[1:] @ points, along[1:] @ directions[1:], float(along[0]))
+        move = _Point(along[1:] @ points, along[1:] @ directions[1:], float(along[0]))
         return move, found
 
     def _factor(self, curvature: np.ndarray, first: bool) -> "_Factor | None":
@@ -227,15 +227,15 @@ class _Scored(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Point:
     """A point or a move. image: what its weights add to the logits, [train]."""
 
     point: np.ndarray
     image: np.ndarray
     intercept: float
 
-    def plus(self, move: "_Place") -> "_Place":
-        return _Place(
+    def plus(self, move: "_Point") -> "_Point":
+        return _Point(
             self.point + move.point, self.image + move.image, self.intercept + move.intercept
         )
 

@@ -21,7 +21,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import at_home
 
 # Increased when a reader of the previous format would misread this one.
-FORMAT = 1
+FORMAT = 2
 CONTENTS = "bundle.json"
 CONFIG = "config.yaml"
 

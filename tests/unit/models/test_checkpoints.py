@@ -30,7 +30,6 @@ OWN_SETTINGS = {
     "glm4": {"head_dim": 12},
 }
 WITHOUT_GROUPS = ("opt", "gpt2", "gpt_neox")
-WITHOUT_GATE = ("opt", "phi", "gpt2", "gpt_neox", "starcoder2")
 
 
 def family_model(family, seed=0, **changes):

@@ -92,7 +92,7 @@ def test_an_archive_comes_back_as_it_was_and_twice_the_same(archive, tmp_path):
             "differs from",
         ),
         (lambda m: [*m[:-1], (m[-1][0], bytes(10**6))], "differs from bundle.json"),
-        (lambda m: with_contents(m, format=2), r"format 2 \(llm-figures 9.9.9\); this version rea"),
+        (lambda m: with_contents(m, format=1), r"format 1 \(llm-figures 9.9.9\); this version rea"),
         (lambda m: with_contents(m, format="1"), "bundle.json cannot be read"),
         (lambda m: with_contents(m, files=[]), "bundle.json cannot be read"),
         (lambda m: with_contents(m, model="../x"), "bundle.json cannot be read"),

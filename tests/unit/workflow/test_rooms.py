@@ -22,7 +22,7 @@ ALLOWED = {
     "workflow": {"core", "models", "inference", "attention", "questions", "probe", "modules",
                  "claims", "plotting", "comparison", "provenance"},
 }  # fmt: skip
-PROJECTIONS = {
+MODULES = {
     ".".join(file.relative_to(LIBRARY.parent).with_suffix("").parts): file
     for file in LIBRARY.rglob("*.py")
 }
@@ -31,7 +31,7 @@ PROJECTIONS = {
 def imported(name):
     """Modules of the library that a module's import statements name, wherever they stand."""
     found = set()
-    for node in ast.walk(ast.parse(PROJECTIONS[name].read_text())):
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{name}: a relative import, which digests do not follow"
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -39,7 +39,7 @@ def imported(name):
             names = [alias.name for alias in node.names]
         else:
             continue
-        found |= {module for module in names if module in PROJECTIONS}
+        found |= {module for module in names if module in MODULES}
     return found
 
 
@@ -50,7 +50,7 @@ def test_every_module_lies_in_a_room():
     )
 
 
-@pytest.mark.parametrize("name", sorted(PROJECTIONS))
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_a_room_imports_only_the_rooms_below_it(name):
     room, *rest = name.removeprefix("llm_figures").removeprefix(".").split(".")
     if not rest:  # the package, or a room's own docstring
@@ -69,7 +69,7 @@ def test_the_rooms_are_in_an_order():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    waiting = {name: imported(name) for name in PROJECTIONS}
+    waiting = {name: imported(name) for name in MODULES}
     while free := [name for name, needed in waiting.items() if not needed & waiting.keys()]:
         for name in free:
             del waiting[name]
