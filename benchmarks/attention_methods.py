@@ -7,11 +7,11 @@ import numpy as np
 from attention_work import (
     CHANGES,
     changed,
+    displayed_layer,
     eager_model,
     every_map,
     no_maps,
     save,
-    shown_layer,
     token_ids,
     warm_up,
 )
@@ -28,7 +28,7 @@ def plain(task: dict, stop: bool = False) -> None:
     from transformers.masking_utils import eager_mask
 
     model = eager_model(task)
-    layer = shown_layer(task, model.config.num_hidden_layers)
+    layer = displayed_layer(task, model.config.num_hidden_layers)
     eager = sys.modules[type(model).__module__].eager_attention_forward
     made: list = []  # the pass's change
     found: list = []  # its map, where it is stopped
@@ -45,9 +45,9 @@ def plain(task: dict, stop: bool = False) -> None:
             raise Stop
         return output, weights
 
-    AttentionInterface.register("altered_eager", attention)
-    AttentionMaskInterface.register("altered_eager", eager_mask)
-    model.set_attn_implementation("altered_eager")
+    AttentionInterface.register("intervened_eager", attention)
+    AttentionMaskInterface.register("intervened_eager", eager_mask)
+    model.set_attn_implementation("intervened_eager")
 
     def map_of(ids, *change):
         made[:] = change
@@ -79,7 +79,7 @@ def ours(task: dict) -> None:
     from llm_figures.models.loading import decoder_layers
 
     model, _ = load(task)
-    layer = shown_layer(task, len(decoder_layers(model)))
+    layer = displayed_layer(task, len(decoder_layers(model)))
 
     def work(texts):
         maps = no_maps(texts)

@@ -4,10 +4,10 @@ from functools import partial
 
 from attention_work import (
     changed,
+    displayed_layer,
     eager_model,
     every_map,
     save,
-    shown_layer,
     token_ids,
     warm_up,
 )
@@ -22,7 +22,7 @@ def whole(task: dict, stop: bool = False) -> None:
     """A trace for each intervention on the arguments of the layer's attention function."""
     loaded = eager_model(task)
     model = NNsight(loaded)
-    attention = model.model.layers[shown_layer(task, loaded.config.num_hidden_layers)].self_attn
+    attention = model.model.layers[displayed_layer(task, loaded.config.num_hidden_layers)].self_attn
 
     def map_of(ids, component, operation, epsilon):
         place = PLACES[component]

@@ -9,11 +9,11 @@ import torch
 from attention_work import (
     changed,
     cores,
+    displayed_layer,
     eager_model,
     every_map,
     model_folder,
     save,
-    shown_layer,
     token_ids,
     warm_up,
 )
@@ -36,7 +36,7 @@ def whole(task: dict, stop: bool = False) -> None:
         dtype=getattr(torch, task["dtype"]),
     )
     torch.set_num_threads(cores())
-    layer = shown_layer(task, loaded.config.num_hidden_layers)
+    layer = displayed_layer(task, loaded.config.num_hidden_layers)
     place = f"blocks.{layer}.attn"
 
     def map_of(ids, component, operation, epsilon):

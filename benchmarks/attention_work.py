@@ -48,7 +48,7 @@ def warm_up(texts: list[list[int]]) -> list[list[int]]:
     return [texts[0][:WARM_UP]]
 
 
-def shown_layer(task: dict, layers: int) -> int:
+def displayed_layer(task: dict, layers: int) -> int:
     """The layer at the task's depth, a share of the model's."""
     return int(task["depth"] * layers)
 

@@ -161,7 +161,7 @@ def test_a_node_that_does_not_see_the_model_says_so_in_one_line(project):
 
 @pytest.mark.slow
 def test_the_default_models_figures_are_those_of_a_local_run(slurm, tmp_path, root):
-    # `make acceptance` leaves its run there; without it, it is made here.
+    # `make acceptance` and `make test` leave their run there; without it, it is made here.
     kept = os.environ.get("LLM_FIGURES_DEFAULT_RUN")
     local = Path(kept) if kept else tmp_path / "local"
     submitted = tmp_path / "slurm"

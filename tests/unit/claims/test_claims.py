@@ -574,10 +574,10 @@ def test_the_module_map_is_spread_over_texts():
 QUESTIONS = 400
 
 
-def probed(columns, folds=2, twins=None):
+def probed(columns, folds=2, split_groups=None):
     """Scores, predictions and answers of probes: {token: scores [layers, questions]}."""
     answers = pd.DataFrame({"question_id": np.arange(QUESTIONS)})
-    answers["split_group"] = np.arange(QUESTIONS) if twins is None else twins
+    answers["split_group"] = np.arange(QUESTIONS) if split_groups is None else split_groups
     answers["correct"] = np.arange(QUESTIONS) % 2 == 0
     predictions, scores = [], []
     wrong = (~answers["correct"]).to_numpy().astype(int)
@@ -609,7 +609,7 @@ def test_resampling_each_question_once_gives_the_scores_back(monkeypatch):
     scores, predictions, answers = probed({"a": [separated(1, 0), separated(2, 1)]}, folds=5)
     monkeypatch.setattr(
         "llm_figures.claims.probe_claims.draw_resamples",
-        lambda twins, draws, seed: np.ones((2, len(twins))),
+        lambda split_groups, draws, seed: np.ones((2, len(split_groups))),
     )
     table = build_score_tables(scores)["none"]
     (drawn,) = bootstrap_tables(predictions, answers, table, seed=0, draws=1)
@@ -660,16 +660,16 @@ def test_questions_asked_twice_are_drawn_together():
     pairs = np.arange(QUESTIONS).reshape(-1, 4)[:, [0, 2, 1, 3]]  # equal label, equal score
     spread_out = np.empty(QUESTIONS)
     spread_out[pairs.ravel()] = values
-    twins = np.empty(QUESTIONS, dtype=int)
-    twins[pairs.ravel()] = np.repeat(np.arange(QUESTIONS // 2), 2)
+    split_groups = np.empty(QUESTIONS, dtype=int)
+    split_groups[pairs.ravel()] = np.repeat(np.arange(QUESTIONS // 2), 2)
     about = claim("largest", figure="probe_auc", cells={"columns": "a"})
 
-    def width(twins):
-        data = probed({"a": [spread_out] * 2}, folds=1, twins=twins)
+    def width(split_groups):
+        data = probed({"a": [spread_out] * 2}, folds=1, split_groups=split_groups)
         row = check_probe_claims("m", [about], *data, seed=0).iloc[0]
         return row["high"] - row["low"]
 
-    assert width(twins) / width(None) == pytest.approx(np.sqrt(2), rel=0.15)
+    assert width(split_groups) / width(None) == pytest.approx(np.sqrt(2), rel=0.15)
 
 
 def test_a_control_without_predictions_has_a_value_and_no_spread():

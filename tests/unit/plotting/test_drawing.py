@@ -234,9 +234,9 @@ def test_the_module_map_counts_layers_from_the_bottom(options, tmp_path):
     random = np.random.default_rng(0)
     table = pd.DataFrame(
         [
-            (layer, module, "operation_strength", random.uniform(0.075, 0.105))
+            (layer, projection, "operation_strength", random.uniform(0.075, 0.105))
             for layer in range(28)
-            for module in reversed(PROJECTIONS)
+            for projection in reversed(PROJECTIONS)
         ],
         columns=["layer", "projection", "metric", "value"],
     )

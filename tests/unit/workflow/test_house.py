@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from imports import modules_loaded
-from llm_figures.workflow import code_digests as dependencies
+from llm_figures.workflow import code_digests
 from llm_figures.workflow.code_digests import digest_code, find_imports
 from llm_figures.workflow.resources import TABLE
 
@@ -171,7 +171,7 @@ def reading(tmp_path, monkeypatch):
 
     def read(text):
         script.write_text(text)
-        for function in (dependencies._source, dependencies._imported, dependencies._modules):
+        for function in (code_digests._source, code_digests._imported, code_digests._modules):
             function.cache_clear()
         find_imports.cache_clear()
         return digest_code(script)
@@ -181,9 +181,9 @@ def reading(tmp_path, monkeypatch):
 
 def test_a_file_is_read_once_until_its_bytes_change(reading, monkeypatch):
     parsed = []
-    parse = dependencies.ast.parse
+    parse = code_digests.ast.parse
     monkeypatch.setattr(
-        dependencies.ast, "parse", lambda *of, **more: parsed.append(of) or parse(*of, **more)
+        code_digests.ast, "parse", lambda *of, **more: parsed.append(of) or parse(*of, **more)
     )
     one, two = reading("x = 1\n"), reading("x = 2\n")
     assert one != two
@@ -192,17 +192,17 @@ def test_a_file_is_read_once_until_its_bytes_change(reading, monkeypatch):
     assert len(parsed) == 2
     assert reading("x = 1\n") == one
     # another Python may write the same code otherwise
-    monkeypatch.setattr(dependencies.sys, "version", "4")
-    dependencies._reader.cache_clear()
+    monkeypatch.setattr(code_digests.sys, "version", "4")
+    code_digests._reader.cache_clear()
     assert reading("x = 1\n") == one
-    dependencies._reader.cache_clear()
+    code_digests._reader.cache_clear()
     assert len(parsed) == 4
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": 1}'])
 def test_a_damaged_or_lost_cache_entry_is_replaced(reading, damage):
     found = reading("x = 1\n")
-    (entry,) = dependencies.CACHE.iterdir()
+    (entry,) = code_digests.CACHE.iterdir()
     entry.write_text(damage)
     assert reading("x = 1\n") == found
     entry.unlink()
