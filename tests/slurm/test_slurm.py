@@ -109,6 +109,8 @@ def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(divided, proj
     orphan, shard = second_shard_running(project, head, "generate_answers")
     head.send_signal(signal.SIGKILL)
     head.wait()
+    # It goes on once the next run has submitted its job anew, however fast either is.
+    project.cluster.call("scontrol", "suspend", orphan)
     done = project.results / f"forward/generations/{1 - int(shard)}-of-2.parquet"
     written = done.stat().st_mtime_ns
 
@@ -118,6 +120,8 @@ def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(divided, proj
     project.run("--unlock")
     # The job of the killed run still writes the file that is now written anew.
     again = project.start(ANSWERS)
+    project.wait_for(again, lambda: submissions(project.printed()))
+    project.cluster.call("scontrol", "resume", orphan)
     submitted = submissions(project.finish(again))
     assert submitted == {f"generate_answers/tiny_{shard}_2": 1}
     assert project.cluster.states()[orphan] == "COMPLETED"
@@ -152,8 +156,9 @@ def test_a_node_that_does_not_see_the_model_says_so_in_one_line(project):
     code, printed = project.run("--retries", "0", "--", target, check=False)
     assert code != 0
     told = (project.results / "logs/measure_modules.log").read_text()
-    lines = [line for line in told.splitlines() if f"model folder {elsewhere} is not on" in line]
+    lines = [line for line in told.splitlines() if f"model folder {elsewhere}, named in" in line]
     assert len(lines) == 1, told
+    assert "is missing or incomplete on " in lines[0]
     assert "XDG_CACHE_HOME" in lines[0]
     assert lines[0] in printed  # as the log of a failed job
     assert "Traceback" not in printed

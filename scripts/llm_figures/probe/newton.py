@@ -10,8 +10,8 @@ direction, the previous step and the current point span (Narkiss & Zibulevsky 20
 subspace optimisation; with the previous step it is a conjugate gradient method preconditioned by
 the factor). That takes a few hundred operations per example.
 
-scikit-learn's converged lbfgs takes 1.3 times as long at the default penalty and 576 features, and 5
-to 6 times at C = 1 or 4,096 features, those of a 7B model (benchmarks/README.md).
+scikit-learn's converged lbfgs takes 1.3 times as long at the default penalty and 576 features, and
+5 to 6 times at C = 1 or 4,096 features, those of a 7B model (benchmarks/README.md).
 """
 
 from abc import ABC, abstractmethod
