@@ -23,13 +23,15 @@ SCORES = {
 FITS = {"score_probes": 1, **SCORES}
 JUDGED = {"extract_hidden_states": 1, "ask_p_true": 1, **FITS}
 ANSWERED = {"generate_answers": 1, "judge_answers": 1, **JUDGED}
-PROJECTIONS = {
+MODULES = {
     "measure_modules": 1,
     "score_modules": 1,
     "check_module_claims": 1,
     "render_figure": 1,
     **CLAIMS,
 }
+# Of the texts of the attention maps and of the module map.
+TEXTS = {"extract_attention_states": 1, **MAPS, **MODULES, "render_figure": 4}
 DRAWN = {
     "render_figure": 6,
     **MANIFEST,
@@ -40,7 +42,8 @@ ALL = {
     **MAPS,
     "build_questions": 1,
     **ANSWERED,
-    **PROJECTIONS,
+    **MODULES,
+    "render_figure": 6,
 }
 
 
@@ -59,15 +62,15 @@ def test_a_repeat_has_nothing_to_do(made):
         ({"figures__mean_qkv__layer": 1}, ONE_MAP),
         ({"figures__mean_qkv__scope": "model"}, {"extract_intervened_states": 1, **ONE_MAP}),
         ({"figures__mean_qkv__stage": "before_rotary"}, ONE_MAP),
-        ({"inputs": tiny.TEXTS}, {"extract_attention_states": 1, **MAPS, **PROJECTIONS}),
+        ({"inputs": tiny.TEXTS}, TEXTS),
         # braces are text, not wildcards of Snakemake's
-        ({"inputs": ["a {set} {}"] * 3}, {"extract_attention_states": 1, **MAPS, **PROJECTIONS}),
+        ({"inputs": ["a {set} {}"] * 3}, TEXTS),
         ({"prompt__preamble": "A {set}: {}\n\n"}, {"build_questions": 1, **ANSWERED}),
         (
             {"exact_answer__method": "regex", "exact_answer__pattern": r"\d{2}"},
             {"judge_answers": 1, **JUDGED},
         ),
-        ({"figures__module_map__texts": tiny.TEXTS}, PROJECTIONS),
+        ({"figures__module_map__texts": tiny.TEXTS}, MODULES),
         ({"probe__C": 0.1}, FITS),
         ({"probe__site": "mlp"}, {"extract_hidden_states": 1, **FITS}),
         ({"probe__p_true": None}, SCORES),
@@ -91,6 +94,9 @@ def test_a_changed_option_runs_what_it_changes_and_nothing_else(project, changes
 LIBRARY = "scripts/llm_figures"
 
 
+DEFAULT = {**MAPS, "check_probe_claims": 1, "check_module_claims": 1}
+
+
 @pytest.mark.parametrize(
     ("file", "before", "after", "jobs"),
     [
@@ -99,7 +105,7 @@ LIBRARY = "scripts/llm_figures"
          {"render_figure": 3, **MANIFEST}),
         # a script
         ("scripts/score_modules.py", None, "x = 1\n",
-         {key: n for key, n in PROJECTIONS.items() if key != "measure_modules"}),
+         {key: n for key, n in MODULES.items() if key != "measure_modules"}),
         # a helper of one stage
         (f"{LIBRARY}/probe/newton.py", None, "x = 1\n", FITS),
         # a helper of all
@@ -108,8 +114,8 @@ LIBRARY = "scripts/llm_figures"
         (f"{LIBRARY}/core/errors.py", None, "# a comment\n", {}),
         (f"{LIBRARY}/core/errors.py", '"""', '"""More. ', {}),
         ("workflow/rules/plotting.smk", None, "# a comment\n", {}),
-        # an option's default, which config.yaml sets
-        (f"{LIBRARY}/attention/options.py", '"coolwarm"', '"vlag"', {}),
+        # a default in a class of options: what reads the class runs again
+        (f"{LIBRARY}/attention/options.py", '"coolwarm"', '"vlag"', DEFAULT),
         ("workflow/report/report.css", None, "/* a comment */\n", {}),
         # the default of an option that is unset here, and of one that is set
         ("config/config.yaml", "max_new_tokens: 16", "max_new_tokens: 17", MANIFEST),
