@@ -86,7 +86,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(project):
     config = project.folder / "base-model" / "config.json"
     tiny.save(project.folder / "base-model", family="mistral")
     assert json.loads(config.read_text())["model_type"] == "mistral"
-    line = "model tiny and model base differ in model_type: llama and mistral; give one"
+    line = "model tiny and model base differ in model_type: llama and mistral; choose one"
     assert line in said()
 
     line = "gguf_error: the model does not come from a GGUF file; leave gguf_error out"

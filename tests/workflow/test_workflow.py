@@ -344,7 +344,7 @@ def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
 @pytest.mark.parametrize(
     ("changes", "target", "message"),
     [
-        ({"inputs": ["a"]}, "mean_qkv", "config: inputs[1]: 'a' is 1 token(s)"),
+        ({"inputs": ["a"]}, "mean_qkv", "config: inputs[1]: 'a' has 1 token(s)"),
         ({"dataset__answer": "ask"}, "probe_auc", "dataset: 0 right and 120 wrong answers"),
         ({"prompt__style": "chat"}, "probe_auc", "tokenizer has no chat template"),
         (
