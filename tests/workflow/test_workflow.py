@@ -461,7 +461,7 @@ def test_without_a_model_a_target_says_so(tmp_path, root, target):
     code, output = alone.run("--dry-run", target, check=False)
     assert code != 0
     assert "Traceback" not in output
-    wanted = "config: models: []: no model to work on; only compare takes folders alone"
+    wanted = "config: models: []: no model to work on; only compare works with folders alone"
     if target == "compare":
         wanted = "compare needs at least two models: big (missing: big/claims.parquet, "
     assert len([line for line in output.splitlines() if line.startswith(wanted)]) == 1, output
@@ -559,7 +559,10 @@ def test_a_mistake_in_a_file_of_claims_ends_before_any_job_in_one_line(project):
     for changes, message in (
         ({"claims__files": ["mine.yaml"]}, "mine.yaml: claims[1]: missing key(s): figures,"),
         ({"claims__files": ["gone.yaml"]}, "config: claims.files: gone.yaml: No such file"),
-        ({"claims__files": [], "claims__fail_on": ["nothing"]}, "claims.fail_on: 'nothing' names"),
+        (
+            {"claims__files": [], "claims__fail_on": ["nothing"]},
+            "claims.fail_on: 'nothing' matches no claim",
+        ),
     ):
         project.change(**changes)
         code, output = project.run("claims", check=False)
