@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from made import SEED
 
-from llm_figures.models.checkpoints import DTYPES, read_header
+from llm_figures.models.checkpoints import DTYPES
 from llm_figures.models.model_info import read_model_info
 
 MOVED, SIZE = 0.5, 0.05  # share of the weights, and how far beside their root mean square
@@ -28,11 +28,13 @@ def changed_copy(model_info: Path, folder: Path) -> Iterator[Path]:
     generator = torch.Generator().manual_seed(SEED)
     for file in sorted(folder.glob("*.safetensors")):
         file.chmod(0o644)
-        tensors = read_header(file, known["name"])
         with file.open("r+b") as opened:
-            for name in sorted(tensors):
-                if len(tensors[name]["shape"]) == 2:
-                    _move(opened, tensors[name], generator)
+            # safetensors writes whole files only; its header says where each tensor lies
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(length))
+            for name in sorted(header.keys() - {"__metadata__"}):
+                if len(header[name]["shape"]) == 2:
+                    _move(opened, header[name], 8 + length, generator)
     path = folder / "model.json"
     path.write_text(json.dumps(known | {"name": f"{known['name']}-changed", "folder": str(folder)}))
     try:
@@ -41,9 +43,10 @@ def changed_copy(model_info: Path, folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _move(file, tensor: dict, generator: torch.Generator) -> None:
+def _move(file, tensor: dict, start: int, generator: torch.Generator) -> None:
+    """Move half of a tensor's weights. start: where the file's tensors begin."""
     kind, left = DTYPES[tensor["dtype"]], tensor["shape"][0] * tensor["shape"][1]
-    place = tensor["first"]
+    place = start + tensor["data_offsets"][0]
     while left:
         count = min(PIECE, left)
         file.seek(place)
