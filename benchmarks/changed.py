@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from made import SEED
 
-from llm_figures.models.checkpoints import DTYPES
 from llm_figures.models.model_info import read_model_info
 
 MOVED, SIZE = 0.5, 0.05  # share of the weights, and how far beside their root mean square
 PIECE = 2**20
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
 @contextmanager
