@@ -5,12 +5,10 @@ from pathlib import Path
 from growth import STATES
 from measuring import measured, note
 
+from llm_figures.attention.options import AttentionScoring
+
 # What the figures of attention are scored with; a map of more tokens is drawn in bins.
-SCORED = {
-    **{"operation": "mean", "over": "features", "components": ["query", "key", "value"]},
-    **{"scope": "layer", "stage": "after_rotary", "layer": "auto", "head": "mean"},
-    **{"epsilon": [0.5], "input": 1, "bins": 256},
-}
+SCORED = AttentionScoring(bins=256)
 
 
 def scoring(task: dict) -> None:
