@@ -29,7 +29,7 @@ def changed_copy(model_info: Path, folder: Path) -> Iterator[Path]:
     for file in sorted(folder.glob("*.safetensors")):
         file.chmod(0o644)
         with file.open("r+b") as opened:
-            # safetensors writes whole files only; its header says where each tensor lies
+            # The library only writes whole files. The header gives the offset of every tensor.
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(length))
             for name in sorted(header.keys() - {"__metadata__"}):

@@ -1,4 +1,4 @@
-"""The probe's own solver (probe/newton.py) beside scikit-learn's: time and agreement of AUC.
+"""Compare the probe's solver (probe/newton.py) with scikit-learn's: CPU time and AUC.
 
     .venv/bin/python benchmarks/solvers.py                       hidden states of the default run
     .venv/bin/python benchmarks/solvers.py --features 4096       made-up states of a 7B model

@@ -49,6 +49,11 @@ def probe_scores(layers, tokens):
         for control in ("none", *CONTROLS)
     ]
     table = pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
+    return with_intervals(table)
+
+
+def with_intervals(table):
+    """Scores with the further columns that the probe's figures read."""
     return table.assign(
         ci_low=table["mean"] - 0.1,
         ci_high=table["mean"] + 0.1,

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from drawn_figures import with_intervals
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
+from llm_figures.claims.figures import ATTENTION_FIGURES
 from llm_figures.core.options import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.projection_layouts import PROJECTIONS
@@ -23,7 +25,7 @@ from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.protocol import PRESETS
-from llm_figures.workflow.config import ATTENTION_FIGURES, Config
+from llm_figures.workflow.config import Config
 from llm_figures.workflow.figures import FIGURES, list_figures
 
 MODEL = "tiny"
@@ -50,16 +52,7 @@ def probe_scores() -> pd.DataFrame:
     best = (table["layer"] == 2) & (table["token"] == "-1")
     table.loc[probe & best, "mean"] = 0.87654
     table.loc[probe & (table["layer"] == 0) & (table["token"] == "last_q"), "mean"] = np.nan
-    table = table.assign(
-        ci_low=table["mean"] - 0.1,
-        ci_high=table["mean"] + 0.1,
-        gain=0.2,
-        gain_low=0.1,
-        gain_high=0.3,
-        n=1000,
-        folds=5,
-        unconverged=0,
-    )
+    table = with_intervals(table)
     table.loc[best & (table["control"] == "group_only"), "gain_low"] = -0.01
     return table
 

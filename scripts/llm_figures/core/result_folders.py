@@ -59,7 +59,7 @@ def folder_problems(
         if not Path(folder).is_dir():
             yield f"{where}: no such folder"
         elif not any((Path(folder) / file).is_file() for file in known):
-            yield (f"{where}: has none of {', '.join(known)}; it must be a folder results/<model>")
+            yield f"{where}: has none of {', '.join(known)}; it must be a folder results/<model>"
         elif name in taken:
             yield f"{where}: {name} is also the name of {taken[name]}; rename the folder"
         else:

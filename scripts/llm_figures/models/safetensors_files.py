@@ -53,7 +53,7 @@ def read_header(file: Path, where: str) -> dict[str, StoredTensor]:
 
     try:
         with safe_open(file, framework="numpy") as opened:
-            stored = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            stored = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (not a dict: it cannot be iterated)
             return {
                 name: StoredTensor(file, tensor.get_dtype(), tuple(tensor.get_shape()))
                 for name, tensor in stored.items()

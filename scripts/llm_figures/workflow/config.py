@@ -35,19 +35,6 @@ from llm_figures.questions.options import Dataset, ExactAnswer
 from llm_figures.questions.question_files import column_problems, find_question_files
 from llm_figures.questions.spans import check_pattern
 
-__all__ = [
-    "ATTENTION_FIGURES",
-    "FIGURES",
-    "KINDS",
-    "Config",
-    "add_bases",
-    "check_claims",
-    "check_config",
-    "check_redraw",
-    "find_compared_entry",
-    "read_config",
-]
-
 # Sizes that checkpoints of one architecture share; vocabularies may differ.
 ARCHITECTURE = (
     "layers",
