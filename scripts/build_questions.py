@@ -1,7 +1,7 @@
 """Write the questions of the probe figure, and the rows of the dataset that were left out."""
 
 from llm_figures.core.job import job
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions

@@ -10,7 +10,7 @@ from llm_figures.core.atomic_files import write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
 from llm_figures.provenance.report import (

@@ -8,7 +8,7 @@ from llm_figures.claims.attention_claims import check_attention_claims
 from llm_figures.claims.claim import FigureClaim, read_figure_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 

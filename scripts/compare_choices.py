@@ -11,7 +11,7 @@ from llm_figures.claims.claim import FigureClaim, read_figure_claims
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.layer_checks import check_choices
 

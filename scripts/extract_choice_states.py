@@ -9,7 +9,7 @@ from llm_figures.attention.scores import find_shape
 from llm_figures.claims.combinations import plan_passes
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_choices
 from llm_figures.models.loading import context_length, load_model, runtime_facts

@@ -5,7 +5,7 @@ from llm_figures.attention.options import AttentionInterventions
 from llm_figures.attention.qk_store import open_states
 from llm_figures.attention.scores import check_stage, list_panels, resolve_auto
 from llm_figures.core.job import job, progress
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_tensors
 from llm_figures.models.layer_checks import check_shape
 from llm_figures.models.loading import context_length, load_model, runtime_facts

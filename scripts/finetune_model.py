@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from llm_figures.core.job import job
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.inference.finetuning import finetune_on_facts, save_model, split_facts
 from llm_figures.inference.options import QuestionFormat

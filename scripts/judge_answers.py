@@ -2,7 +2,7 @@
 
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.questions.answers import judge_answers
 from llm_figures.questions.answers_report import render_answers_report

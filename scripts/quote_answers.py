@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from llm_figures.core.job import job, progress
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prompts import fill, tokenize_texts, too_long

@@ -7,7 +7,8 @@ from llm_figures.comparison.figure import describe_comparison, find_drawing
 from llm_figures.comparison.tables import read_usable_tables
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
-from llm_figures.core.options import Options, read_options
+from llm_figures.core.options import Options
+from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.style import Style
 

@@ -5,7 +5,7 @@ from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.qk_store import open_intervened_states, open_states
 from llm_figures.attention.scores import compute_cells, find_shape, resolve_auto
 from llm_figures.core.job import job, log
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.layer_checks import check_shape
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from llm_figures.core.job import job
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 
 if "snakemake" in globals():

@@ -117,7 +117,7 @@ def default_config() -> dict:
 @pytest.fixture
 def options(default_config) -> dict:
     """The figures' options, with defaults."""
-    from llm_figures.core.options import read_options
+    from llm_figures.core.options_reader import read_options
     from llm_figures.workflow.config import Config
 
     return read_options(Config, default_config, "config").figures.plain()

@@ -8,7 +8,7 @@ import pandas as pd
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.attention.scores import compute_cells
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.style import Style
 from llm_figures.probe.controls import CONTROLS

@@ -14,7 +14,7 @@ from llm_figures.attention.options import AttentionFigure
 from llm_figures.attention.scores import compute_cells
 from llm_figures.claims.evaluation import COLUMNS as COLUMNS_OF_CLAIMS
 from llm_figures.claims.figures import ATTENTION_FIGURES
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure

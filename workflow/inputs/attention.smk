@@ -2,7 +2,7 @@
 
 from llm_figures.attention.options import AttentionInterventions
 from llm_figures.claims.figures import ATTENTION_FIGURES, KINDS
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 
 
 def figure_options(figure):

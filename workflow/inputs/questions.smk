@@ -1,6 +1,6 @@
 # Inputs and params of the rules in questions.smk.
 
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.inference.options import Prompt
 
 # The options of the chosen style alone: a change of another style's options runs nothing again.

@@ -18,9 +18,9 @@ from llm_figures.core.options import (
     Says,
     Text,
     by_kind,
-    read_options,
     refusal,
 )
+from llm_figures.core.options_reader import read_options
 
 FigureName = Literal[FIGURES]
 

@@ -14,7 +14,7 @@ from llm_figures.claims.claim import Claim, ClaimsFile, FigureClaim, PublishedFi
 from llm_figures.claims.definitions import STATISTICS, as_tuple
 from llm_figures.claims.figures import ATTENTION_FIGURES
 from llm_figures.core.errors import UserError
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.text_files import read_project_yaml, read_user_yaml
 
 # Keys by which a claim selects its numbers, by kind of figure, and those of minus and versus.

@@ -9,7 +9,6 @@ the source, so they are looked up only when they are needed.
 """
 
 import ast
-import difflib
 import inspect
 import math
 import re
@@ -28,14 +27,10 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
-    TypeAdapter,
-    ValidationError,
     WrapValidator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
-
-from llm_figures.core.errors import UserError
 
 T = TypeVar("T")
 
@@ -249,7 +244,7 @@ class _ByKind:
     """Marks a union whose branch is chosen by the kind of the value, so that errors are of one."""
 
     def __get_pydantic_core_schema__(self, source, handler):
-        branches = {_kind_of_type(branch): branch for branch in get_args(source)}
+        branches = {kind_of_type(branch): branch for branch in get_args(source)}
         number = "number" in branches and "number" in kinds(branches["number"])
 
         def kind_of(value: Any) -> str:
@@ -274,7 +269,7 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def _split(annotation: Any) -> tuple[Any, list[Any]]:
+def split_annotation(annotation: Any) -> tuple[Any, list[Any]]:
     """The type of an annotation, and what is said about it."""
     said: list[Any] = []
     while get_origin(annotation) is Annotated:
@@ -284,17 +279,17 @@ def _split(annotation: Any) -> tuple[Any, list[Any]]:
     return annotation, said
 
 
-def _branches(annotation: Any) -> tuple[Any, ...]:
+def list_branches(annotation: Any) -> tuple[Any, ...]:
     """The types of a union; the annotation itself if it is none."""
-    kind, _ = _split(annotation)
+    kind, _ = split_annotation(annotation)
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (annotation,)
 
 
 def kinds(annotation: Any) -> list[str]:
     """What JSON calls the types that an annotation allows."""
     found: list[str] = []
-    for branch in _branches(annotation):
-        kind, _ = _split(branch)
+    for branch in list_branches(annotation):
+        kind, _ = split_annotation(branch)
         if get_origin(kind) is Literal:
             values = get_args(kind)
             found += [
@@ -302,7 +297,7 @@ def kinds(annotation: Any) -> list[str]:
                 for name, type_ in _KINDS.items()
                 if any(isinstance(value, type_) for value in values)
             ]
-        elif len(_branches(branch)) > 1:
+        elif len(list_branches(branch)) > 1:
             found += kinds(branch)
         elif get_origin(kind) is tuple:
             found.append("array")
@@ -316,7 +311,7 @@ def kinds(annotation: Any) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _kind_of_type(annotation: Any) -> str:
+def kind_of_type(annotation: Any) -> str:
     kind = kinds(annotation)[0]
     return "number" if kind == "integer" else kind
 
@@ -328,8 +323,8 @@ def allows_null(annotation: Any) -> bool:
 
 def options_of(annotation: Any) -> type[Options] | None:
     """The option class of a field with a section of its own, null or not."""
-    for branch in _branches(annotation):
-        kind, _ = _split(branch)
+    for branch in list_branches(annotation):
+        kind, _ = split_annotation(branch)
         if isinstance(kind, type) and issubclass(kind, Options):
             return kind
     return None
@@ -337,11 +332,11 @@ def options_of(annotation: Any) -> type[Options] | None:
 
 def allowed(annotation: Any) -> str:
     """What an annotation allows, in words."""
-    kind, said = _split(annotation)
+    kind, said = split_annotation(annotation)
     words = [item.text for item in said if isinstance(item, Says)]
     if words:
         return words[-1]
-    branches = _branches(annotation)
+    branches = list_branches(annotation)
     if len(branches) > 1:
         parts = [allowed(branch) for branch in branches if branch is not NoneType]
         return " or ".join(parts) + (", or null" if len(parts) < len(branches) else "")
@@ -461,145 +456,3 @@ def _texts(module: str) -> dict[tuple[str, str], str]:
                 ):
                     found[cls.name, name] = inspect.cleandoc(text)
     return found
-
-
-# Reading and explaining what is wrong.
-
-
-def read_options(kind: Any, values: Any, where: str) -> Any:
-    """`values` as an object of an option class, or of any annotation made of them.
-
-    where: what each message begins with.
-
-    Raises:
-        UserError: one line per problem, each naming the key, the value and what is allowed.
-    """
-    try:
-        return _adapter(kind).validate_python(values)
-    except ValidationError as error:
-        problems = dict.fromkeys(_problems(kind, values, error))
-        raise UserError("\n".join(f"{where}: {problem}" for problem in problems)) from None
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter:
-    return TypeAdapter(kind)
-
-
-class _Place(NamedTuple):
-    """Where an error is. whole: all that the value may be; description: of the field it is in."""
-
-    key: str
-    whole: Any
-    description: str
-
-
-def _place(kind: Any, loc: tuple[int | str, ...]) -> _Place:
-    """Follow pydantic's location, which holds tags of unions, through the annotations."""
-    whole, key, description = kind, "", ""
-    waiting = list(loc)
-    while waiting:
-        bare, said = _split(kind)
-        branches = _branches(kind)
-        if len(branches) > 1:
-            named = [item.discriminator for item in said if isinstance(item, FieldInfo)]
-            if named or by_kind in said:
-                kind = _chosen(branches, waiting.pop(0), named[0] if named else None)
-            else:
-                kind = next(branch for branch in branches if branch is not NoneType)
-            continue
-        part = waiting.pop(0)
-        if get_origin(bare) is tuple:
-            kind, key = get_args(bare)[0], f"{key}[{int(part) + 1}]"
-        elif isinstance(bare, type) and issubclass(bare, Options):
-            if part not in bare.model_fields:
-                return _Place(f"{key}.{part}".removeprefix("."), kind, description)
-            description = documentation(bare, str(part)).text
-            kind, key = bare.annotation(str(part)), f"{key}.{part}"
-        elif waiting[:1] == ["[key]"]:
-            waiting.clear()
-            kind = get_args(bare)[0]
-        else:
-            kind, key = get_args(bare)[1], f"{key}.{part}"
-        whole = kind
-    return _Place(key.removeprefix("."), whole, description)
-
-
-def _chosen(branches: tuple[Any, ...], tag: Any, discriminator: Any) -> Any:
-    """The branch of a union that pydantic calls `tag`."""
-    if discriminator is None:
-        return next(branch for branch in branches if _kind_of_type(branch) == tag)
-    fields = {branch: branch.model_fields[discriminator].annotation for branch in branches}
-    return next(branch for branch, values in fields.items() if tag in get_args(values))
-
-
-def _problems(kind: Any, values: Any, error: ValidationError) -> Iterator[str]:
-    missing: dict[str, list[str]] = {}
-    for one in error.errors(include_url=False):
-        if one["type"] == "missing":
-            parent = _place(kind, one["loc"][:-1]).key
-            missing.setdefault(parent, []).append(str(one["loc"][-1]))
-        elif one["type"] == "union_tag_not_found" and isinstance(one["input"], dict):
-            name = one["ctx"]["discriminator"].strip("'")
-            missing.setdefault(_place(kind, one["loc"]).key, []).append(name)
-        else:
-            yield _explained(kind, one)
-    for key, names in missing.items():
-        yield f"{key}: ".removeprefix(": ") + f"missing key(s): {', '.join(names)}"
-
-
-def _explained(kind: Any, error: Mapping[str, Any]) -> str:
-    """One line for one of pydantic's errors."""
-    value, ctx = error["input"], error.get("ctx", {})
-    if error["type"] in ("extra_forbidden", "invalid_key"):
-        return _unknown_key(kind, error["loc"])
-    place = _place(kind, error["loc"])
-    key, whole = place.key, place.whole
-    text = repr(value)
-    shown = text if len(text) <= 80 else text[:77] + "…"
-    if error["type"] == "union_tag_invalid" and isinstance(value, dict) and "'" in str(ctx):
-        name = ctx["discriminator"].strip("'")
-        if name in value:
-            key, shown = f"{key}.{name}".removeprefix("."), repr(value[name])
-            return f"{key}: {shown}; allowed: {ctx['expected_tags'].replace(chr(39), '')}"
-    at = f"{key}: " if key else ""
-    match error["type"]:
-        case "refused":
-            return f"{at}{shown}{ctx['text']}"
-        case "too_large":
-            return f"{at}an integer of {ctx['digits']} digits is too large"
-        case "duplicate":
-            return f"{at}duplicate value {ctx['item']}"
-        case "greater_than_equal":
-            return f"{at}{shown}; must be at least {_bound(ctx['ge'])}"
-        case "greater_than":
-            return f"{at}{shown}; must be more than {_bound(ctx['gt'])}"
-        case "less_than_equal":
-            return f"{at}{shown}; must be at most {_bound(ctx['le'])}"
-        case "too_short":
-            return f"{at}{shown} has {ctx['actual_length']} entries; at least {ctx['min_length']}"
-        case "too_long":
-            return f"{at}{len(value)} entries; at most {ctx['max_length']}"
-        case "string_too_short":
-            return f"{at}{shown} is an empty text"
-        case "string_pattern_mismatch" if ctx["pattern"] == r"\S":
-            return f"{at}{shown} is an empty text"
-        case "literal_error" | "string_pattern_mismatch":
-            return f"{at}{shown}; allowed: {allowed(whole)}"
-    about = f" ({place.description})" if place.description else ""
-    return f"{at}{shown} is not of type {' or '.join(kinds(whole))}{about}"
-
-
-def _bound(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _unknown_key(kind: Any, loc: tuple[int | str, ...]) -> str:
-    place = _place(kind, loc)
-    table, _, _ = place.key.rpartition(".")
-    known = sorted(_split(place.whole)[0].model_fields)
-    unknown = loc[-1]
-    near = difflib.get_close_matches(str(unknown), known, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    at = f"{table}: " if table else ""
-    return f"{at}unknown key {unknown!r}; {hint}allowed: {', '.join(known)}"

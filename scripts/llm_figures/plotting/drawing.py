@@ -24,7 +24,7 @@ from matplotlib.transforms import Bbox
 
 from llm_figures.core.atomic_files import whole_file, write_text
 from llm_figures.core.errors import UserError
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.plotting.style import Style
 

@@ -17,8 +17,8 @@ from llm_figures.core.options import (
     Options,
     Says,
     by_kind,
-    read_options,
 )
+from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
 from llm_figures.probe.protocol import PRESETS, TOKENS, Control, Protocol
 from llm_figures.probe.token_positions import NAMED_TOKENS

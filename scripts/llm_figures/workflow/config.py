@@ -19,7 +19,8 @@ from llm_figures.claims.claims_file import read_claims
 from llm_figures.claims.figures import ATTENTION_FIGURES, FIGURES, KINDS, Figures
 from llm_figures.claims.options import Choices, Claims
 from llm_figures.core.errors import UserError
-from llm_figures.core.options import Items, Options, Text, drawn_keys, read_options
+from llm_figures.core.options import Items, Options, Text, drawn_keys
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
 from llm_figures.core.text_files import read_project_yaml
 from llm_figures.inference.options import Prompt

@@ -39,7 +39,7 @@ from llm_figures.claims.definitions import STATISTICS
 from llm_figures.claims.panels import read_maps
 from llm_figures.core import parquet_tensors as tensors
 from llm_figures.core.errors import UserError
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_table, tensor_file, write_tensors
 
 TOKENS = 41

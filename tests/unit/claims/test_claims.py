@@ -26,7 +26,7 @@ from llm_figures.claims.probe_claims import (
 from llm_figures.claims.regions import Table, build_table, measure_table, place_on_colours
 from llm_figures.claims.statistics import NotApplicableError
 from llm_figures.core.errors import UserError
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.probe.classification_metrics import compute_auc
 from llm_figures.workflow.config import check_claims
 

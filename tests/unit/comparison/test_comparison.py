@@ -22,7 +22,7 @@ from llm_figures.comparison.attention import label_panels
 from llm_figures.comparison.figure import describe_comparison, find_drawing
 from llm_figures.comparison.panels import choose_grid, choose_layer_step, wrap_name
 from llm_figures.core.errors import UserError
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.core.result_folders import compared, comparison_problem, folder_problems
 from llm_figures.models.projection_layouts import PROJECTIONS

@@ -22,8 +22,8 @@ from llm_figures.core.options import (
     by_kind,
     documentation,
     drawn_keys,
-    read_options,
 )
+from llm_figures.core.options_reader import read_options
 
 
 class Part(Options):

@@ -13,7 +13,7 @@ from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.figure import format_epsilon
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.core.errors import UserError
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.options import ModuleMap

@@ -1,6 +1,6 @@
 import pytest
 
-from llm_figures.core.options import read_options
+from llm_figures.core.options_reader import read_options
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import PRESETS, Protocol
 
