@@ -2,6 +2,7 @@
 
 from llm_figures.core.options_reader import read_options
 from llm_figures.inference.options import Prompt
+from llm_figures.questions.options import Judge
 
 # The options of the chosen style alone: a change of another style's options runs nothing again.
 PROMPT = read_options(Prompt, config["prompt"], "config: prompt").relevant()
@@ -12,6 +13,15 @@ def local_question_files():
     if config["dataset"]["source"] != "path":
         return []
     return [file for key in ("path", "hold_out") if (file := config["dataset"][key])]
+
+
+# The same for the judge: words and the model count for the method model alone.
+JUDGE = read_options(Judge, config["judge"], "config: judge").relevant()
+
+
+def judging_model(wildcards):
+    """The model.json of the model that judges: by default the one that answered."""
+    return f"results/{config['judge']['model'] or wildcards.model}/model.json"
 
 
 def exact_answer_options(*keys):

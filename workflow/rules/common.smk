@@ -21,6 +21,7 @@ from llm_figures.workflow.config import (
     check_config,
     check_redraw,
     find_compared_entry,
+    find_judge_entry,
 )
 from llm_figures.workflow.figures import FIGURES, list_scores
 from llm_figures.workflow.model_size import find_model_size
@@ -58,7 +59,8 @@ with user_errors():
         # {model of the run: its entry}, and the same with the models that these are compared with or
         # fine-tuned from, of which only the weights are prepared
         checked, MODELS = check_config(config, MODELS_FILE)
-        PREPARED = add_bases({**MODELS, **find_compared_entry(checked, MODELS_FILE)})
+        others = find_compared_entry(checked, MODELS_FILE) | find_judge_entry(checked, MODELS_FILE)
+        PREPARED = add_bases(others | MODELS)
 config.clear()
 config.update(checked)
 
@@ -92,9 +94,11 @@ def code(script, *modules):
     return digest_code(SCRIPTS / f"{script}.py", *modules)
 
 
-def sizes(wildcards):
-    """The model's size and the workload of the run, found once."""
+def sizes(rule, wildcards):
+    """The size of a job's model and the workload of the run, found once."""
     name = wildcards.get("model", next(iter(MODELS), None))
+    if rule == "ask_judge":
+        name = config["judge"]["model"] or name
     if "work" not in ESTIMATED:
         ESTIMATED["work"] = describe_workload(config, PROTOCOLS)
     if name not in ESTIMATED:
@@ -104,7 +108,7 @@ def sizes(wildcards):
 
 def cores(rule):
     """The threads of a rule, as a function of its job."""
-    return lambda wildcards: threads_needed(rule, sizes(wildcards)[0])
+    return lambda wildcards: threads_needed(rule, sizes(rule, wildcards)[0])
 
 
 def needs(rule):
@@ -116,7 +120,7 @@ def needs(rule):
     def function_of(resource):
         def amount(wildcards, attempt, threads):
             protocol = wildcards.get("protocol", "scores")
-            need = estimate(rule, *sizes(wildcards), threads, protocol)
+            need = estimate(rule, *sizes(rule, wildcards), threads, protocol)
             return request(need, attempt)[resource]
 
         return amount

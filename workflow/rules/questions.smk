@@ -75,12 +75,43 @@ rule quote_answers:
         "../../scripts/quote_answers.py"
 
 
+rule ask_judge:
+    input:
+        model_info=judging_model,
+        questions="results/{model}/forward/questions.parquet",
+        generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+        quotes=(
+            "results/{model}/forward/quotes/{shard}-of-{shards}.parquet"
+            if config["exact_answer"]["method"] == "model"
+            else []
+        ),
+    output:
+        replies="results/{model}/forward/replies/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/ask_judge/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/ask_judge/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("ask_judge")
+    resources:
+        **needs("ask_judge"),
+    params:
+        *code("ask_judge"),
+        exact_answer=exact_answer_options("method", "pattern"),
+        judge=JUDGE,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/ask_judge.py"
+
+
 rule judge_answers:
     input:
         questions="results/{model}/forward/questions.parquet",
         left_out="results/{model}/forward/questions_left_out.parquet",
         generations=shard_files("generations"),
         quotes=(shard_files("quotes") if config["exact_answer"]["method"] == "model" else []),
+        replies=(shard_files("replies") if config["judge"]["method"] == "model" else []),
     output:
         answers="results/{model}/forward/answers.parquet",
         report=report(
@@ -103,6 +134,7 @@ rule judge_answers:
     params:
         *code("judge_answers"),
         exact_answer=exact_answer_options("method", "pattern"),
+        judge=JUDGE,
         seed=config["dataset"]["seed"],
     script:
         "../../scripts/judge_answers.py"

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from llm_figures.questions.answers import ABSTAINED, CUT
+from llm_figures.questions.judging.judges import DOUBTS
+
 # At most so many are shown.
 _ROWS = 10
 _ALIASES = 5
@@ -14,18 +17,20 @@ _NO_GROUP = "(none)"
 _CHECK = """\
 Check that the text marked **⟦…⟧** is what a person would call the answer, in right and wrong
 answers alike. This exact answer is located without using the gold answer; whether it is right is
-judged afterwards, on the marked text alone."""
+judged afterwards, on the marked text alone. The judgements that are least certain come first."""
+# What becomes of an answer, in the order of the columns.
+_KINDS = ("right", "wrong", "abstained", "cut", "no exact answer", "not judged")
 
 
 def render_answers_report(
     answers: pd.DataFrame, left_out: pd.DataFrame, *, seed: int = 0, examples: int = 10
 ) -> str:
-    """Markdown with totals, rows left out, accuracy by group, and examples.
+    """Markdown with totals, the least certain judgements, kinds of answers by group, and examples.
 
     answers: as from `answers.judge_answers`; hold_out and label may be missing.
     left_out: source, row, id, question and reason of the dataset's rows that were left out.
     examples: how many valid answers are sampled with `seed`, half of them right and half wrong if
-        there are enough, and then half as many answers without an exact answer.
+        there are enough, and then half as many answers that are left out.
 
     The page does not depend on the order of the rows.
     """
@@ -36,6 +41,8 @@ def render_answers_report(
         _CHECK,
         "## Totals",
         _totals(answers, left_out, held_out),
+        "## Least certain judgements",
+        *_least_certain(answers),
         "## Rows left out",
         *_left_out(left_out),
         "## Groups",
@@ -44,7 +51,8 @@ def render_answers_report(
     if held_out.any():
         sections += ["Held-out questions, not counted above:"]
         sections += [_groups(answers[held_out])]
-    sections += ["## Answers without an exact answer", _problems(answers)]
+    sections += ["## Judgements", _judgements(answers)]
+    sections += ["## Answers left out", _problems(answers)]
     sections += ["## Examples", *_examples(answers, seed, examples)]
     return "\n\n".join(sections) + "\n"
 
@@ -55,15 +63,52 @@ def _totals(answers: pd.DataFrame, left_out: pd.DataFrame, held_out: pd.Series) 
     count = f"{len(answers)}"
     if held_out.any():
         count += f", {held_out.sum()} of them held out"
+    abstained, cut = answers["abstained"], answers["cut"]
     lines = [
         f"- questions: {count}",
         f"- rows of the dataset left out: {len(left_out)}",
         f"- valid answers (with an exact answer): {valid} ({_share(valid, len(answers))})",
         f"- right answers: {right} ({_share(right, valid)} of valid answers)",
+        f"- answers that abstain: {_with_fate(abstained, answers)}",
+        f"- answers cut at max_new_tokens: {_with_fate(cut, answers)}",
+        f"- judgements in doubt: {int(answers['doubt'].ne('').sum())}",
     ]
     if "label" in answers and (labelled := int(answers["label"].notna().sum())):
         lines.append(f"- answers judged by the dataset's label: {labelled}")
     return "\n".join(lines)
+
+
+def _with_fate(rows: pd.Series, answers: pd.DataFrame) -> str:
+    """How many answers, and how many of them are left out."""
+    count, left_out = int(rows.sum()), int((rows & ~answers["valid"]).sum())
+    return f"{count}, {left_out} of them left out" if count else "0"
+
+
+def _least_certain(answers: pd.DataFrame) -> list[str]:
+    """The judgements in doubt, the strongest reason first."""
+    doubtful = answers[answers["doubt"].ne("")]
+    if doubtful.empty:
+        return ["None."]
+    ranks = {doubt: rank for rank, doubt in enumerate(DOUBTS)}
+    order = doubtful["doubt"].map(ranks).fillna(len(ranks))
+    first = doubtful.assign(order=order).sort_values(["order", "question_id"]).head(_ROWS)
+    shown = f"The first {len(first)} of {len(doubtful)}:"
+    reasons = _table(["doubt", "answers"], _counts(doubtful["doubt"]))
+    return [reasons, shown, *map(_example, first.to_dict("records"))]
+
+
+def _judgements(answers: pd.DataFrame) -> str:
+    """Right and wrong answers by the rule that decided."""
+    valid = answers[answers["valid"]]
+    if valid.empty:
+        return "None."
+    counts = valid.groupby("judged_by")["correct"].agg(["sum", "size"])
+    counts = counts.sort_values("size", ascending=False, kind="stable")
+    rows = [
+        [_escaped(str(rule)), str(int(row["sum"])), str(int(row["size"] - row["sum"]))]
+        for rule, row in counts.iterrows()
+    ]
+    return _table(["judged by", "right", "wrong"], rows)
 
 
 def _left_out(left_out: pd.DataFrame) -> list[str]:
@@ -82,14 +127,24 @@ def _left_out(left_out: pd.DataFrame) -> list[str]:
 def _groups(answers: pd.DataFrame) -> str:
     names = answers["group"].map(lambda name: _NO_GROUP if _blank(name) else str(name))
     rows = [_group(_escaped(str(name)), group) for name, group in answers.groupby(names)]
-    header = ["group", "questions", "valid", "valid %", "right", "right % of valid"]
+    header = ["group", "questions", *_KINDS, "right % of valid", "in doubt"]
     return _table(header, [*rows, _group("all", answers)])
 
 
 def _group(name: str, answers: pd.DataFrame) -> list[str]:
-    valid, right = int(answers["valid"].sum()), int(answers["correct"].sum())
-    shares = _share(valid, len(answers)), _share(right, valid)
-    return [name, str(len(answers)), str(valid), shares[0], str(right), shares[1]]
+    kinds = answers.apply(_find_kind, axis=1).value_counts() if len(answers) else {}
+    counts = [int(kinds.get(kind, 0)) for kind in _KINDS]
+    share = _share(counts[0], counts[0] + counts[1])
+    doubt = int(answers["doubt"].ne("").sum())
+    return [name, str(len(answers)), *map(str, counts), share, str(doubt)]
+
+
+def _find_kind(row: pd.Series) -> str:
+    if row["valid"]:
+        return "right" if row["correct"] else "wrong"
+    if row["problem"] in (ABSTAINED, CUT):
+        return "abstained" if row["problem"] == ABSTAINED else "cut"
+    return "not judged" if row["exact_answer"] else "no exact answer"
 
 
 def _problems(answers: pd.DataFrame) -> str:
@@ -123,19 +178,22 @@ def _example(row: dict) -> str:
         marked = f"**⟦{_escaped(answer[start:end])}⟧**"
         answer = _escaped(answer[:start]).lstrip() + marked + _escaped(answer[end:])
     else:
-        judged = f"no exact answer: {_escaped(row['problem'])}"
+        judged = f"left out: {_escaped(row['problem'])}"
         answer = _escaped(answer).strip() or "(empty)"
     aliases = [] if row["aliases"] is None else list(row["aliases"])
     answers = [*map(_escaped, aliases[:_ALIASES]), *(["…"] if len(aliases) > _ALIASES else [])]
-    return "\n".join(
-        [
-            f"### Question {row['question_id']}: {judged}",
-            "",
-            f"- question: {_escaped(_shortened(row['question']))}",
-            f"- answer: {answer}",
-            f"- gold answers: {'; '.join(answers) or _NO_GROUP}",
-        ]
-    )
+    lines = [
+        f"### Question {row['question_id']}: {judged}",
+        "",
+        f"- question: {_escaped(_shortened(row['question']))}",
+        f"- answer: {answer}",
+        f"- gold answers: {'; '.join(answers) or _NO_GROUP}",
+    ]
+    if row["doubt"]:
+        lines.append(
+            f"- judged by: {_escaped(row['judged_by'])}; in doubt: {_escaped(row['doubt'])}"
+        )
+    return "\n".join(lines)
 
 
 def _counts(values: pd.Series) -> list[list[str]]:

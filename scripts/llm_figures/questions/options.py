@@ -1,14 +1,17 @@
 """Options of questions, and of exact answers within generated answers."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from llm_figures.core.options import AnyText, Holds, Integer, Options, Says
+from llm_figures.core.options import AnyText, Holds, Integer, Items, NonEmpty, Options, Says
 from llm_figures.core.result_folders import at_home
+from llm_figures.questions.judging.rules import RULES
 
 # Keys of `Dataset` that name a column.
 COLUMNS = ("question", "answer", "id", "group", "frame", "label")
+
+Rule = Literal[RULES]
 
 _QUOTE = """\
 Q: What is the capital of Greenland?
@@ -26,6 +29,23 @@ The exact answer: 105
 Q: {question}
 A: {answer}
 The exact answer:"""
+
+
+_JUDGE = """\
+Question: What is the capital of Greenland?
+Right answer: Nuuk
+Answer to be judged: It is Nuuk, I think.
+Is that answer right or wrong? right
+
+Question: What is the atomic number of dubnium?
+Right answer: 105
+Answer to be judged: 150
+Is that answer right or wrong? wrong
+
+Question: {question}
+Right answer: {gold}
+Answer to be judged: {exact_answer}
+Is that answer right or wrong?"""
 
 
 class Dataset(Options):
@@ -124,12 +144,16 @@ class Dataset(Options):
 class ExactAnswer(Options):
     """How the exact answer is located within an answer, without using the gold answer."""
 
-    method: Literal["auto", "frame", "sentence", "line", "regex", "model"] = "auto"
-    """frame, sentence, line, regex, model; auto: frame if there is one, else sentence
+    method: Literal[
+        "auto", "frame", "sentence", "line", "boxed", "final_answer", "regex", "model"
+    ] = "auto"
+    """frame, sentence, line, boxed, final_answer, regex, model; auto: frame, else sentence
 
     frame takes the text after the question's frame, up to the end of the sentence. sentence takes
-    the answer's first sentence, line its first line, and regex the match of pattern. model asks the
-    model to quote its exact answer. auto is frame if a question has one, else sentence."""
+    the answer's first sentence, line its first line, boxed the content of its last \\boxed{...},
+    final_answer what follows its last "answer is", "Answer:" or "####", and regex the match of
+    pattern. model asks the model to quote its exact answer. auto is frame if a question has one,
+    else sentence."""
 
     pattern: AnyText | None = None
     """For regex
@@ -147,3 +171,66 @@ class ExactAnswer(Options):
     """For model
 
     For model: the longest quote, in tokens."""
+
+
+class Judge(Options):
+    """How an exact answer is judged once it is located. A dataset's own labels come first."""
+
+    method: Literal["contains", "exact", "numeric", "choice", "model"] = "contains"
+    """contains, exact, numeric, choice, model
+
+    contains: a right answer occurs in the exact answer as whole words and is stated there, not
+    denied. Right answers that are the letter of a choice, yes or no, or an expression are judged as
+    such. exact: the exact answer as a whole is a right answer. numeric: its value or expression is
+    that of a right answer. choice: the letter that it gives, or else the text of a choice. model: a
+    language model says so."""
+
+    rules: Annotated[tuple[Rule, ...], Items(distinct=True)] | None = None
+    """null: all of docs/questions.md
+
+    Names of the rules that make two answers equal, or that rule an answer out; null takes all. They
+    are explained in docs/questions.md."""
+
+    abstentions: Literal["leave_out", "wrong"] = "leave_out"
+    """leave_out, wrong
+
+    What becomes of answers such as "I don't know": they are left out of the probe and counted, or
+    count as wrong."""
+
+    cut: Literal["keep", "leave_out"] = "keep"
+    """keep, leave_out
+
+    What becomes of answers that max_new_tokens cut off. They are marked and counted either way."""
+
+    model: AnyText | None = None
+    """For model: a key of models.yaml; null: the model itself
+
+    For model: the model that judges, a key of config/models.yaml or of model_sources; null has the
+    model judge its own answers."""
+
+    prompt: Annotated[
+        AnyText,
+        Holds(("{question}", "{gold}")),
+        Holds(("{answer}", "{exact_answer}"), any_of=True),
+    ] = _JUDGE
+    """For model
+
+    For model: the request for a judgement. {question}, {gold}, and {answer} or {exact_answer},
+    stand for the question, the right answers, and the answer to be judged. It is plain text,
+    whatever prompt.style is."""
+
+    if_right: NonEmpty = "right"
+    """For model: the word that begins a reply for right."""
+
+    if_wrong: NonEmpty = "wrong"
+    """For model: the word for wrong. An answer with any other reply is left out and counted."""
+
+    def relevant(self) -> dict[str, Any]:
+        """The options that judgements depend on, as a plain dict."""
+        asking = {"model", "prompt", "if_right", "if_wrong"}
+        left_out = {"rules"} if self.method == "model" else asking
+        return {key: value for key, value in self.plain().items() if key not in left_out}
+
+    def applied_rules(self) -> tuple[str, ...]:
+        """The rules, with null resolved."""
+        return RULES if self.rules is None else self.rules

@@ -1,50 +1,43 @@
-"""Exact answers: their spans within generated answers, and whether they are right.
+"""Exact answers: their spans within generated answers.
 
 A span is located without using the gold answer or the label, from the question's frame and the
 answer's text (and the model's own quote from it) alone; correctness is judged afterwards, on the
-span. Locating right answers by their gold string and wrong ones in another way would leak the label
-into the positions.
+span (`judging.judges`). Locating right answers by their gold string and wrong ones in another way
+would leak the label into the positions.
 """
 
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal
 
 from llm_figures.core.errors import UserError
 from llm_figures.questions.options import ExactAnswer
+from llm_figures.questions.scripts import UNSPACED
+from llm_figures.questions.sentences import find_sentence_end
 
-# A full stop ends a sentence unless it follows an initial or one of these.
-_ABBREVIATIONS = "St|Mt|Ft|Dr|Mr|Mrs|Ms|No|Jr|Sr|vs"
-_AFTER_ABBREVIATION = re.compile(rf"\b(?:{_ABBREVIATIONS})\.$")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|[。！？।\n]")
-# Everything before the first word, or before the first number with its sign and decimal point.
-_BEFORE_WORDS = re.compile(r"[\W_]*?(?=(?<![\w.−-])[-−]?\.?\d|[^\W_])")
-_LEADING_ARTICLE = re.compile(r"(?:the|an|a)\s+", re.IGNORECASE)
+# "A" before a verb, a capital or a conjunction is the letter of a choice: "A is right".
+_LEADING_ARTICLE = re.compile(
+    r"(?:(?:[Tt]he|THE|[Aa]n|AN|a)\s+|A\s+(?=[a-z]))"
+    r"(?!(?:is|was|and|or|because|since|as|has|would|seems|must|should|can|will|looks)\b)"
+)
 _QUOTES = " \t\n\r\"'`“”„‘’«»「」『』"
-
-# Scripts written without spaces: Thai, Lao, Burmese, Khmer, kana, Chinese characters.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff"
-    "\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af"
-)
-_UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]")
-# Letters that differ from a plain one by a stroke or a dot, which Unicode does not decompose.
-_STROKES = str.maketrans({**dict(zip("łøđħŧı", "lodhti", strict=True)), "æ": "ae", "œ": "oe"})
-# "10²" is not 102, "3½" not 31/2; "H₂O" stays one word.
-_RAISED = re.compile(r"(?<=\d)(?=[\u00b2\u00b3\u00b9\u2070-\u208e\u00bc-\u00be\u2150-\u215e])")
-# An article precedes a word: the A of "Vitamin A" and of "A) Lima" is none.
-_ARTICLE = re.compile(r"\b(?:the|an|a)\s+(?=[^\w\s(]*\w)")
-_NUMBER = re.compile(
-    rf"""
-    (?<![^\W_{_UNSPACED}])(?<!\d\.)              # not within a word: H2O, v2.0
-    (?:(?<![^\s(\[{{"'“‘«=:,;<>≈~*_^$€£])-)?     # a sign, not the hyphen of 1914-1918
-    (?>\d{{1,3}}(?:,\d{{3}})+(?!,?\d)|\d+|(?<!\.)(?=\.\d))
-    (?>(?:\.\d+)*)
-    (?!(?:st|nd|rd|th|s)\b)                      # 7th and 1990s are words
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "|": "|", "（": "）", "⟨": "⟩"}
+_FINAL_ANSWER = re.compile(
+    r"""
+    \#{4}
+    | \b answer (?:\s+ (?:to|of|for) \s+ [^.:\n]{1,60}? )? (?:\s+ (?:is|was|must \s be|will \s be
+      |should \s be|would \s be) \b | \s* [*_]* \s* [:=] )
+    | (?:答案|答え|正解) \s* (?:应该|應該)? (?:是|为|為|は)? \s* (?:[:：]|(?<=[是为為は]))
+    | (?:정답|답) (?:은|:|：)
+    | \b ответ \b \s* [:—–-]
+    | \b (?:antwort|réponse|respuesta|resposta|risposta) \b (?:\s+ [^.:\n]{1,40}?)? (?:\s+
+      (?:ist|lautet|est|es|é|è)\b | \s* :)
+    | (?:الجواب|الإجابة) \s* (?:هو|هي|:)
+    | उत्तर \s* (?:है|:)
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
+_BOX = re.compile(r"\\f?boxed\s*\{")
 
 
 def find_exact_answer(
@@ -60,12 +53,16 @@ def find_exact_answer(
         sentence: the first sentence.
         auto: frame if the question has one, else sentence.
         line: the first line that holds a word.
+        boxed: the content of the last \\boxed{...}, with balanced braces.
+        final_answer: what follows the last "answer is", "Answer:" or "####" (or its like in some
+            other languages), to the end of the sentence; the content of a box there.
         regex: the first match of `pattern`: its first group if that took part, else all of it.
         model: where `quote`, which the model was asked to quote from its answer, occurs in the
             answer: as it is, else with case ignored; as whole words, else anywhere.
 
-    frame, sentence and line leave out surrounding quotation marks, punctuation and articles; regex
-    and model surrounding white space, and model also the quotation marks and final stop of a quote.
+    frame, sentence, line and final_answer leave out surrounding quotation marks, punctuation,
+    emphasis and articles, but keep signs, brackets in pairs and LaTeX. boxed and regex leave out
+    surrounding white space, model also the quotation marks and final stop of a quote.
 
     Returns the characters [start, end) and "", or None and why there is no exact answer.
     """
@@ -78,13 +75,17 @@ def find_exact_answer(
         case "frame":
             return _find_after_frame(answer, frame)
         case "sentence":
-            start = _BEFORE_WORDS.match(answer)
-            span = start and _trim(answer, start.end(), _sentence_end(answer, start.end()))
+            start = _skip_marks(answer, 0, len(answer))
+            span = _trim(answer, start, find_sentence_end(answer, start))
             return span, "" if span else "the answer holds no word"
         case "line":
             lines = (line.span() for line in re.finditer(r".+", answer))
             span = next((span for line in lines if (span := _trim(answer, *line))), None)
             return span, "" if span else "the answer holds no word"
+        case "boxed":
+            return _find_box(answer)
+        case "final_answer":
+            return _find_final_answer(answer)
         case "regex":
             return _find_pattern(answer, options.pattern)
         case "model":
@@ -120,60 +121,52 @@ def overlapping(starts: Sequence[int], ends: Sequence[int], span: tuple[int, int
     ]
 
 
-def is_correct(exact: str, aliases: Sequence[str]) -> bool:
-    """Whether any alias occurs in `exact` as whole words (see `normalise`).
-
-    In scripts without spaces, every character is a word.
-    """
-    words = normalise(exact)
-    return any(
-        # An alias without words, such as "+" or an emoji, may occur anywhere.
-        _contains(words, part) if (part := normalise(alias)) else _occurs(alias, exact)
-        for alias in aliases
-    )
-
-
-def normalise(text: str) -> list[str | Decimal]:
-    """The words of `text` without case, accents, punctuation and articles; numbers by value.
-
-    A comma between groups of three digits joins them ("3,000"); any other separates two numbers
-    ("1,5" is 1 and 5). A stop before digits is a decimal point; several separate numbers
-    ("24.12.1914"). A minus sign directly precedes a number and follows a space or an opening
-    bracket. Ordinals, decades and digits within a word ("7th", "1990s", "H2O") are words. In
-    scripts without spaces, every character is a word. Fractions, exponents and number words are not
-    evaluated.
-    """
-    plain = _ARTICLE.sub("", _fold(text))
-    tokens: list[str | Decimal] = []
-    end = 0
-    for number in _NUMBER.finditer(plain):
-        tokens += _words(plain[end : number.start()])
-        digits = number[0].replace(",", "")
-        tokens += map(Decimal, digits.split(".") if digits.count(".") > 1 else [digits])
-        end = number.end()
-    return tokens + _words(plain[end:])
-
-
 def _find_after_frame(answer: str, frame: str | None) -> tuple[tuple[int, int] | None, str]:
     if not frame:
         return None, "the question has no frame"
-    words = r"\s*" + r"\s+".join(re.escape(word) for word in frame.split()) + r"(?!\w)"
+    words = r"\s*" + r"\s+".join(re.escape(word) for word in frame.split())
+    # scripts written without spaces have no word boundary there
+    if not re.search(f"[{UNSPACED}]$", frame.strip()):
+        words += r"(?!\w)"
     match = re.match(words, answer, flags=re.IGNORECASE)
     if match is None:
         return None, "the answer does not begin with its frame"
-    span = _trim(answer, match.end(), _sentence_end(answer, match.end()))
+    span = _trim(answer, match.end(), find_sentence_end(answer, match.end()))
     return span, "" if span else "nothing follows the frame"
+
+
+def _find_box(answer: str, start: int = 0) -> tuple[tuple[int, int] | None, str]:
+    boxes = list(_BOX.finditer(answer, start))
+    if not boxes:
+        return None, "the answer has no \\boxed{...}"
+    inside, depth = boxes[-1].end(), 1
+    # an escaped brace is part of the text
+    for brace in re.finditer(r"\\.|[{}]", answer[inside:], re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            span = _strip(answer, inside, inside + brace.start())
+            return span, "" if span else "the last box is empty"
+    return None, "the last box is not closed"
+
+
+def _find_final_answer(answer: str) -> tuple[tuple[int, int] | None, str]:
+    for match in reversed(list(_FINAL_ANSWER.finditer(answer))):
+        start = _skip_marks(answer, match.end(), len(answer))
+        end = find_sentence_end(answer, start)
+        box = _BOX.search(answer, match.end())
+        if box and box.start() < end:
+            return _find_box(answer, match.end())
+        if span := _trim(answer, start, end):
+            return span, ""
+    return None, 'the answer has no "answer is", "Answer:" or "####" with text after it'
 
 
 def _find_pattern(answer: str, pattern: str) -> tuple[tuple[int, int] | None, str]:
     match = re.search(pattern, answer)
     if match is None:
         return None, "the pattern does not match"
-    start, end = match.span(1 if match.re.groups and match[1] is not None else 0)
-    text = answer[start:end]
-    if not text.strip():
-        return None, "the pattern matches no text"
-    return (end - len(text.lstrip()), start + len(text.rstrip())), ""
+    span = _strip(answer, *match.span(1 if match.re.groups and match[1] is not None else 0))
+    return span, "" if span else "the pattern matches no text"
 
 
 def _find_quote(answer: str, quote: str | None) -> tuple[tuple[int, int] | None, str]:
@@ -187,66 +180,91 @@ def _find_quote(answer: str, quote: str | None) -> tuple[tuple[int, int] | None,
     return None, "the model's quote is not in its answer"
 
 
-def _sentence_end(answer: str, start: int) -> int:
-    for match in _SENTENCE_END.finditer(answer, start):
-        end = match.start()
-        before = answer[start : end + 1]
-        # "George W. Bush", "D.C."; but "C." alone is the symbol of carbon
-        initial = re.search(r"\w.*[\s.][A-Z]\.$", before)
-        last = not answer[end + 1 :].strip()
-        if answer[end] == "." and not last and (initial or _AFTER_ABBREVIATION.search(before)):
-            continue
-        return end
-    return len(answer)
+def _strip(answer: str, start: int, end: int) -> tuple[int, int] | None:
+    """The span without surrounding white space; None if nothing is left."""
+    text = answer[start:end]
+    if not text.strip():
+        return None
+    return end - len(text.lstrip()), start + len(text.rstrip())
 
 
 def _trim(answer: str, start: int, end: int) -> tuple[int, int] | None:
-    """The span without spaces, punctuation and leading articles; None if nothing is left.
+    """The span without surrounding spaces, punctuation and a leading article; None without a word.
 
-    A number keeps its sign: -5 and 5 are different answers.
+    Signs, units, brackets in pairs and LaTeX stay: -5 and 5 are different answers.
     """
-    first = _BEFORE_WORDS.match(answer, start, end)
-    if first and (article := _LEADING_ARTICLE.match(answer, first.end(), end)):
-        first = _BEFORE_WORDS.match(answer, article.end(), end)
-    if first is None:
+    start = _skip_marks(answer, start, end)
+    if article := _LEADING_ARTICLE.match(answer, start, end):
+        start = _skip_marks(answer, article.end(), end)
+    # Even the last stop of "Washington D.C." goes: judges compare words.
+    while end > start and not _belongs_at_end(answer, start, end):
+        end -= 1
+    for opening, closing in (("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if answer.startswith(opening, start) and answer.find(
+            closing, start + len(opening), end
+        ) == end - len(closing):
+            return _trim(answer, start + len(opening), end - len(closing))
+    text = answer[start:end]
+    if not any(char.isalnum() or unicodedata.category(char) in ("Sm", "So") for char in text):
         return None
-    # Even the last stop of "Washington D.C." goes: `is_correct` compares words.
-    last = max(index for index in range(first.end(), end) if answer[index].isalnum()) + 1
-    while last < end and _is_mark(answer[last]):  # vowel signs end many words of Indian scripts
-        last += 1
-    return first.end(), last
+    return start, end
 
 
-def _fold(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", _RAISED.sub(" ", text)).casefold()
-    plain = "".join(char for char in plain if not _is_accent(char))
-    return unicodedata.normalize("NFC", plain).translate(_STROKES).replace("−", "-")
+def _skip_marks(answer: str, start: int, end: int) -> int:
+    while start < end and not _belongs_at_start(answer, start, end):
+        start += 1
+    return start
 
 
-def _is_accent(char: str) -> bool:
-    """Whether `char` is an accent or an optional vowel point.
-
-    Combining classes below 10 and from 84 to 199 distinguish words: the voicing marks of kana, the
-    vowel signs and vowel killers of Indian and Thai scripts.
-    """
-    combining = unicodedata.combining(char)
-    return 10 <= combining < 84 or combining >= 200
-
-
-def _is_mark(char: str) -> bool:
-    return unicodedata.category(char).startswith("M")
-
-
-def _words(text: str) -> list[str]:
-    text = re.sub(r"['’‘ʻʼ`]|(?<!\d)\.|\.(?!\d)", "", text)
-    text = _UNSPACED_CHARACTER.sub(r" \g<0> ", text)
-    return "".join(char if char.isalnum() or _is_mark(char) else " " for char in text).split()
-
-
-def _occurs(alias: str, exact: str) -> bool:
-    return bool(alias.strip()) and alias.strip() in exact
+def _belongs_at_start(answer: str, at: int, end: int) -> bool:
+    char, after = answer[at], answer[at + 1 : end]
+    if char.isalnum():
+        return True
+    if char in "-−" or (unicodedata.category(char) == "Sm" and char != "|"):
+        # a sign, not the hyphen of a range or of a list item
+        before = answer[at - 1] if at else " "
+        if char not in "-−+":
+            return True
+        return not before.isalnum() and bool(re.match(r"[\d.\\($∞√π]|[^\W\d_](?![^\W_])", after))
+    if char == ".":
+        return bool(re.match(r"\d", after)) and not (at and answer[at - 1] in ".\\")
+    if char in _BRACKETS:
+        return _closes(answer, at, end) is not None
+    if char == "\\":
+        return bool(re.match(r"[a-zA-Z]+|[{(\[$]", after))
+    return unicodedata.category(char) == "Sc"
 
 
-def _contains(words: list[str | Decimal], part: list[str | Decimal]) -> bool:
-    width = len(part)
-    return any(words[index : index + width] == part for index in range(len(words) - width + 1))
+def _belongs_at_end(answer: str, start: int, end: int) -> bool:
+    char = answer[end - 1]
+    if char in _BRACKETS.values():
+        if char == "|":
+            return answer.count("|", start, end) % 2 == 0
+        return any(
+            _closes(answer, at, end) == end - 1
+            for at in range(start, end - 1)
+            if answer[at] in _BRACKETS
+        )
+    if char in "°%!+#'′″" and end - 1 > start:  # "5!", "C++", "C#", "f'"
+        return answer[end - 2].isdigit() or (char in "+#" and answer[end - 2] in "C+F")
+    category = unicodedata.category(char)
+    # vowel signs end many words of Indian scripts; variation selectors follow an emoji
+    if category.startswith("M"):
+        return end - 1 > start and category != "Me" and not "\ufe00" <= char <= "\ufe0f"
+    return char.isalnum() or category == "Sc" or char in "∞"
+
+
+def _closes(answer: str, at: int, end: int) -> int | None:
+    """The index of the bracket that closes the one at `at`, before `end`."""
+    opening = answer[at]
+    if opening == "|":
+        found = answer.find("|", at + 1, end)
+        return None if found < 0 else found
+    # (1, 4] is an interval
+    openings, closings = ("([", ")]") if opening in "([" else (opening, _BRACKETS[opening])
+    depth = 0
+    for index in range(at, end):
+        depth += (answer[index] in openings) - (answer[index] in closings)
+        if depth == 0:
+            return index
+    return None

@@ -32,7 +32,7 @@ from llm_figures.modules.metrics import of_measure
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
-from llm_figures.questions.options import Dataset, ExactAnswer
+from llm_figures.questions.options import Dataset, ExactAnswer, Judge
 from llm_figures.questions.question_files import column_problems, find_question_files
 from llm_figures.questions.spans import check_pattern
 
@@ -97,6 +97,9 @@ class Config(Resources, Runtime, Subject):
 
     exact_answer: ExactAnswer = ExactAnswer()
     """How the exact answer is located within an answer, without using the gold answer."""
+
+    judge: Judge = Judge()
+    """How an exact answer is judged once it is located."""
 
     probe: Probe = Probe()
     """The linear probe. A key left null takes the preset's value: strict | published."""
@@ -194,6 +197,20 @@ def find_compared_entry(config: dict, models_file: Path) -> dict[str, dict]:
         return {}
     where = {name: "figures.module_map.compare_with"}
     return _find_entries(where, config["model_sources"], models_file)
+
+
+def find_judge_entry(config: dict, models_file: Path) -> dict[str, dict]:
+    """The entry of the model that judges answers, by name; {} without one.
+
+    config: as from `check_config`.
+
+    Raises:
+        UserError: it is not among the known models, or its entry is wrong.
+    """
+    judge = config["judge"]
+    if judge["method"] != "model" or judge["model"] is None:
+        return {}
+    return _find_entries({judge["model"]: "judge.model"}, config["model_sources"], models_file)
 
 
 def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[str]]:

@@ -351,6 +351,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "measure_quantization": (SOME, lambda job: _weight_metrics(job, "quantization", 1, held=4)),
     "generate_answers": (MANY, lambda job: _questions(job, "answer")),
     "quote_answers": (MANY, lambda job: _questions(job, "quote")),
+    "ask_judge": (MANY, lambda job: _questions(job, "judge")),
     "ask_p_true": (MANY, lambda job: _questions(job, "p_true")),
     "extract_hidden_states": (MANY, lambda job: _questions(job, "states", _hidden_values(job))),
     "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),

@@ -42,9 +42,9 @@ class Workload:
     """The work that a run has for a model, and where it runs.
 
     origin: how the number of questions is known, in words. prompts: by purpose: "answer", "quote",
-    "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each text of
-    the attention figures and of the module map. intervention_passes, choice_passes: passes over one
-    text with an intervention, for the figures and for the choices. probes: by protocol.
+    "judge", "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each
+    text of the attention figures and of the module map. intervention_passes, choice_passes: passes
+    over one text with an intervention, for the figures and for the choices. probes: by protocol.
     """
 
     questions: int
@@ -64,6 +64,10 @@ class Workload:
     device_map: str | None
     gpus: int | str
     gpu_memory_gb: float
+
+
+# Tokens of the right answers that a judge is shown.
+GOLD = 16
 
 
 def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Workload:
@@ -113,6 +117,7 @@ def _prompts(config: Mapping, question: int) -> dict[str, Prompts]:
         "answer": Prompts(shared, own, new),
         "states": Prompts(shared, own + new, 0),
         "quote": after_examples(quote["prompt"], question + new, quote["max_new_tokens"]),
+        "judge": after_examples(config["judge"]["prompt"], question + new + GOLD, 4),
         "training": Prompts(shared, count_tokens(FACT_BYTES) + frame, 16),
     }
     if ask:

@@ -6,7 +6,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.questions.answers import check_labels, judge_answers
 from llm_figures.questions.answers_report import render_answers_report
-from llm_figures.questions.options import ExactAnswer
+from llm_figures.questions.options import ExactAnswer, Judge
 
 SPANS = ["valid", "problem", "span_start", "span_end", "exact_answer"]
 
@@ -32,7 +32,7 @@ def generations():
 
 
 def judge(questions, generations, quotes=None, **options):
-    return judge_answers(questions, generations, ExactAnswer(**options), quotes)
+    return judge_answers(questions, generations, ExactAnswer(**options), Judge(), quotes)
 
 
 def test_judging_keeps_every_question_and_marks_valid_answers(questions, generations):
@@ -175,6 +175,10 @@ def answers_table(right, wrong, without, **columns):
         "exact_answer": [name if v else "" for name, v in zip(names, valid, strict=True)],
         "correct": [kind == "r" for kind in kinds],
         "problem": ["" if v else "no frame" for v in valid],
+        "abstained": False,
+        "cut": False,
+        "judged_by": ["contains" if v else "" for v in valid],
+        "doubt": "",
     }
     return pd.DataFrame({**table, **columns})
 
@@ -202,15 +206,18 @@ def test_the_report_counts():
         "- rows of the dataset left out: 3",
         "- valid answers (with an exact answer): 4 (57.1%)",
         "- right answers: 2 (50.0% of valid answers)",
+        "- answers that abstain: 0",
+        "- answers cut at max_new_tokens: 0",
+        "- judgements in doubt: 0",
         "- answers judged by the dataset's label: 2",
     ]
     assert section(report, "Groups").splitlines()[2:] == [
-        "| (none) | 2 | 0 | 0.0% | 0 | – |",
-        "| a | 2 | 1 | 50.0% | 0 | 0.0% |",
-        "| b | 3 | 3 | 100.0% | 2 | 66.7% |",
-        "| all | 7 | 4 | 57.1% | 2 | 50.0% |",
+        "| (none) | 2 | 0 | 0 | 0 | 0 | 2 | 0 | – | 0 |",
+        "| a | 2 | 0 | 1 | 0 | 0 | 1 | 0 | 0.0% | 0 |",
+        "| b | 3 | 2 | 1 | 0 | 0 | 0 | 0 | 66.7% | 0 |",
+        "| all | 7 | 2 | 2 | 0 | 0 | 3 | 0 | 50.0% | 0 |",
     ]
-    assert section(report, "Answers without an exact answer").splitlines()[2:] == [
+    assert section(report, "Answers left out").splitlines()[2:] == [
         "| no frame | 2 |",
         "| empty | 1 |",
     ]
@@ -228,8 +235,8 @@ def test_held_out_questions_are_counted_separately():
     report = render_answers_report(answers, NONE_LEFT_OUT)
     assert "- questions: 4, 2 of them held out" in report
     training, held_out = section(report, "Groups").split("Held-out questions")
-    assert "| all | 2 | 2 | 100.0% | 1 | 50.0% |" in training
-    assert "| all | 2 | 1 | 50.0% | 1 | 100.0% |" in held_out
+    assert "| all | 2 | 1 | 1 | 0 | 0 | 0 | 0 | 50.0% | 0 |" in training
+    assert "| all | 2 | 1 | 0 | 0 | 0 | 1 | 0 | 100.0% | 0 |" in held_out
     assert section(report, "Rows left out") == "None."
 
 
@@ -237,7 +244,7 @@ def test_a_report_without_any_valid_answer():
     report = render_answers_report(answers_table(0, 0, 2), NONE_LEFT_OUT)
     assert "- right answers: 0 (– of valid answers)" in report
     assert report.count("### Question") == 2
-    assert "without an exact answer\n\n| reason | answers |" in report
+    assert "left out\n\n| reason | answers |" in report
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,7 @@ def test_examples_are_half_right_and_half_wrong_where_possible(right, wrong, wit
     counts = (
         examples.count(": right\n"),
         examples.count(": wrong\n"),
-        examples.count(": no exact answer: no frame\n"),
+        examples.count(": left out: no frame\n"),
     )
     assert counts == expected
     # right and wrong answers are marked alike
@@ -303,7 +310,7 @@ def test_an_example_shows_what_was_marked_whatever_the_text():
     assert "- gold answers: a\\|1; 2; 3; 4; 5; …\n" in report
     assert "- answer: \\*\n- gold answers: (none)" in report
     assert "- answer: (empty)\n- gold answers: (none)" in report
-    assert r"| a\|b | 3 | 1 | 33.3% | 1 | 100.0% |" in report
+    assert r"| a\|b | 3 | 1 | 0 | 0 | 0 | 2 | 0 | 100.0% | 0 |" in report
 
 
 def labelled(correct):

@@ -4,12 +4,13 @@ import pandas as pd
 import pytest
 
 import build_questions
+from judged_answers import is_right
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.questions.facts import build_facts
 from llm_figures.questions.options import Dataset, ExactAnswer
 from llm_figures.questions.questions import LEFT_OUT_TYPES, QUESTION_TYPES, load_questions
-from llm_figures.questions.spans import find_exact_answer, is_correct
+from llm_figures.questions.spans import find_exact_answer
 
 
 def written(path, text):
@@ -42,7 +43,7 @@ def test_a_right_answer_in_its_frame_is_located_and_judged_right():
             answer = f" {row.frame} {alias}."
             span, _ = find_exact_answer(answer, row.frame, ExactAnswer())
             assert span, answer
-            assert is_correct(answer[slice(*span)], row.aliases), answer
+            assert is_right(answer[slice(*span)], row.aliases), answer
 
 
 def test_the_facts_are_typed_and_numbered_from_one():

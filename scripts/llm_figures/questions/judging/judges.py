@@ -1,0 +1,569 @@
+"""The judges: whether an exact answer is one of the gold answers."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import zip_longest
+
+import regex
+
+from llm_figures.questions.judging import mentions
+from llm_figures.questions.judging.choice_letters import find_letters
+from llm_figures.questions.judging.mathematics import equal_expressions, is_mathematical
+from llm_figures.questions.judging.quantities import Quantity, converts, equals, find_unit
+from llm_figures.questions.judging.rules import EQUALITIES
+from llm_figures.questions.judging.words import ARTICLES, Token, find_singular, same_time, tokenise
+from llm_figures.questions.judging.yes_no import find_polarity, read_polarity
+from llm_figures.questions.options import ExactAnswer
+from llm_figures.questions.spans import find_exact_answer
+
+# Reasons to look at a judgement again, the strongest first.
+DOUBTS = (
+    "says both yes and no",
+    "names the letter of one choice and the text of another",
+    "gives several letters",
+    "names several answers",
+    "a statement in place of yes or no",
+    "only repeats words of the question",
+    "a gold answer is denied",
+    "a gold answer is part of a longer name",
+    "another person of that name",
+    "a gold answer is mentioned in passing",
+    "takes an answer back",
+    "spelled almost like a gold answer",
+    "part of a gold answer",
+    "the gold answer stands elsewhere in the answer",
+    "the answer was cut at max_new_tokens",
+    "a gold answer stands in the question",
+    "a gold answer among many other words",
+    "several numbers",
+    "equal by a rule",
+)
+_LONG = 12
+_ALIKE = 0.8
+
+_TITLES = frozenset("doctor dr professor prof sir mr mrs ms dame lord lady the".split())
+_OFFICES = frozenset("president king queen emperor pope captain general saint prince".split())
+_BEFORE_NAMES = frozenset("mount river planet element language lake".split())
+_AFTER_NAMES = frozenset("language languages river ocean desert dynasty element".split())
+_SMALL = frozenset("the a an of in to it is was he she they".split())
+_PRONOUNS = frozenset("it he she they".split())
+_OF = frozenset("city state republic kingdom province island".split())
+_LETTER = regex.compile(r"\s*[(\[]?([A-Z])[)\].:]?\s*")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """right: whether the answer is right. rule: what decided. doubt: one of `DOUBTS`, or ""."""
+
+    right: bool
+    rule: str
+    doubt: str = ""
+
+
+def judge(
+    method: str,
+    exact: str,
+    gold: Sequence[str],
+    question: str = "",
+    choices: Sequence[str] = (),
+    rules: Collection[str] = (),
+) -> Judgement:
+    """Judge the exact answer of a question.
+
+    gold: right answers, any of which will do. choices: the texts of the choices A, B, …, if the
+    question has any. rules: names of `rules.RULES`.
+
+    method:
+        contains: an alias occurs as whole words. A gold answer that is a letter, yes or no, or an
+            expression is judged as by choice, by what the answer affirms, or as by numeric.
+        exact: the whole exact answer equals an alias.
+        numeric: the answer's value or expression equals an alias.
+        choice: the letter that the answer gives, or else the text of a choice, is an alias.
+    """
+    rules = frozenset(rules)
+    gold = [alias for alias in gold if alias.strip()]
+    match method:
+        case "contains":
+            return _judge_contained(exact, gold, question, choices, rules)
+        case "exact":
+            return _judge_exact(exact, gold, question, rules)
+        case "numeric":
+            return _judge_numeric(exact, gold, question, rules)
+        case "choice":
+            return _judge_choice(exact, gold, question, choices, rules)
+    raise ValueError(f"unknown method {method!r}")
+
+
+def could_match(
+    method: str,
+    gold: Sequence[str],
+    question: str,
+    choices: Sequence[str],
+    rules: Collection[str],
+    frame: str | None,
+    options: ExactAnswer,
+) -> bool:
+    """Whether an answer that is a gold answer, word for word, would be judged right.
+
+    Gold answers fail that are no number for `numeric`, hold several sentences where the exact
+    answer is one, or have no words. The arguments are those of `judge`, and the question's frame
+    with the options of its exact answer.
+    """
+    for alias in gold:
+        answer = {
+            "boxed": f"\\boxed{{{alias}}}",
+            "final_answer": f"The answer is {alias}",
+            "regex": None,
+            "model": None,
+        }.get(options.method, f"{frame} {alias}" if frame and options.method != "line" else alias)
+        exact = alias
+        if answer is not None:
+            use_frame = frame if options.method in ("auto", "frame") else None
+            span, _ = find_exact_answer(answer, use_frame, options)
+            exact = answer[slice(*span)] if span else ""
+        if exact and judge(method, exact, gold, question, choices, rules).right:
+            return True
+    return False
+
+
+def _judge_contained(exact, gold, question, choices, rules) -> Judgement:
+    polarity = find_polarity(gold)
+    if polarity is not None:
+        text = mentions.withdraw(exact) if "corrections" in rules else exact
+        said, doubt = read_polarity(text, question)
+        return Judgement(said is polarity, "yes_no", doubt)
+    if choices or any(_LETTER.fullmatch(alias) for alias in gold):
+        return _judge_choice(exact, gold, question, choices, rules)
+    return _judge_words(exact, gold, question, rules)
+
+
+def _judge_words(exact: str, gold: Sequence[str], question: str, rules) -> Judgement:
+    """Whether an alias is stated: expressions as such, everything else as words."""
+    if "ranges" in rules and "ratio" in question.casefold():
+        exact, *gold = (regex.sub(r"(?<=\d)\s?:\s?(?=\d)", " to ", text) for text in (exact, *gold))
+    text = exact
+    if "corrections" in rules and not any(mentions.withdraw(alias) != alias for alias in gold):
+        text = mentions.withdraw(exact)
+    wrong = Judgement(False, "contains")
+    if text != exact:
+        wrong = Judgement(False, "corrections", "takes an answer back")
+    expressions = [alias for alias in gold if "mathematics" in rules and is_mathematical(alias)]
+    if any(equal_expressions(text, alias) for alias in expressions):
+        return Judgement(True, "mathematics")
+    worded = [alias for alias in gold if alias not in expressions]
+    if "mathematics" in rules and is_mathematical(text):
+        # 5 is no answer to "5\\pi", and in "3 + 4 = 8" only 8 is
+        numbers = [alias for alias in worded if _is_number(alias)]
+        if any(equal_expressions(text, alias) for alias in numbers):
+            return Judgement(True, "mathematics")
+        worded = [alias for alias in worded if alias not in numbers]
+    applied = frozenset(rules & EQUALITIES.keys())
+    said, asked = tokenise(text, applied), tokenise(question, applied)
+    for alias in worded:
+        for wanted in _variants(alias, applied):
+            reasons = [
+                _exclude(text, said, at, end, asked, worded, rules, applied)
+                for at, end in _find(said, wanted, applied, asked)
+            ]
+            if None in reasons:
+                rule = _find_rule("contains", text, alias, applied, asked_text=question)
+                return Judgement(True, rule, _doubt_right(said, wanted, asked, rule))
+            if reasons and not wrong.doubt:
+                wrong = Judgement(False, *reasons[0])
+        if not tokenise(alias, applied) and alias.strip() in text:
+            # an alias without words, such as "+" or an emoji, may occur anywhere
+            return Judgement(True, "contains")
+    return wrong if wrong.doubt else Judgement(False, "contains", _doubt_wrong(text, gold))
+
+
+def _find_rule(method: str, text: str, alias: str, applied: frozenset[str], asked_text: str) -> str:
+    """The rule that makes an alias equal: none but the method itself, one alone, or several."""
+    for few in (frozenset(), *(frozenset({rule}) for rule in EQUALITIES if rule in applied)):
+        said, asked = tokenise(text, few), tokenise(asked_text, few)
+        for wanted in _variants(alias, few):
+            if method == "exact":
+                said = _without_articles(said)
+                found = len(said) == len(wanted) and _matches(said, 0, wanted, few, asked)
+            else:
+                found = any(_find(said, wanted, few, asked))
+            if found:
+                return next(iter(few), method)
+    return "several rules"
+
+
+def _is_number(alias: str) -> bool:
+    tokens = tokenise(alias, frozenset({"fractions", "thousands"}))
+    return len(tokens) == 1 and isinstance(tokens[0].key, Quantity)
+
+
+def _judge_exact(exact: str, gold: Sequence[str], question: str, rules) -> Judgement:
+    for alias in gold:
+        if "mathematics" in rules and is_mathematical(alias) and equal_expressions(exact, alias):
+            return Judgement(True, "mathematics")
+    applied = frozenset(rules & EQUALITIES.keys())
+    said, asked = _without_articles(tokenise(exact, applied)), tokenise(question, applied)
+    for alias in gold:
+        for wanted in _variants(alias, applied):
+            if len(said) == len(wanted) and _matches(said, 0, wanted, applied, asked):
+                rule = _find_rule("exact", exact, alias, applied, asked_text=question)
+                return Judgement(True, rule, "" if rule == "exact" else "equal by a rule")
+        if exact.strip() == alias.strip():
+            return Judgement(True, "exact")
+    return Judgement(False, "exact", _doubt_wrong(exact, gold))
+
+
+def _judge_numeric(exact: str, gold: Sequence[str], question: str, rules) -> Judgement:
+    """By the last number of the answer, or by its expression."""
+    text = mentions.withdraw(exact) if "corrections" in rules else exact
+    for alias in gold:
+        if is_mathematical(alias) and equal_expressions(text, alias):
+            return Judgement(True, "mathematics")
+    every = frozenset(rules)
+    said, asked = tokenise(text, every), tokenise(question, every)
+    numbers = [at for at, token in enumerate(said) if isinstance(token.key, Quantity)]
+    doubt = "several numbers" if len({said[at].key for at in numbers}) > 1 else ""
+    for at in numbers[-1:]:
+        if "negation" in rules and mentions.is_negated(said, at, at + 1):
+            return Judgement(False, "negation", "a gold answer is denied")
+        for alias in gold:
+            values = [t.key for t in tokenise(alias, every) if isinstance(t.key, Quantity)]
+            if len(values) == 1 and _same(said[at].key, values[0], every, asked, len(numbers) == 1):
+                return Judgement(True, "numeric", doubt)
+    if equal := [a for a in gold if not is_mathematical(a) and equal_expressions(text, a)]:
+        return Judgement(bool(equal), "mathematics")
+    return Judgement(False, "numeric", doubt)
+
+
+def _judge_choice(exact, gold, question, choices, rules) -> Judgement:
+    letters = [match[1] for alias in gold if (match := _LETTER.fullmatch(alias))]
+    texts = [alias for alias in gold if not _LETTER.fullmatch(alias)]
+    text = mentions.withdraw(exact) if "corrections" in rules else exact
+    # the C of the choice "Vitamin C" is no letter of a choice
+    plain = text
+    for choice in choices:
+        if regex.search(r"\b[A-Z]\b", choice) and len(choice) > 1:
+            plain = plain.replace(choice, " ")
+    given = find_letters(plain)
+    if choices:
+        given = [letter for letter in given if ord(letter) - ord("A") < len(choices)]
+    named = _find_named_choices(text, choices, rules)
+    if letters and len(given) == 1:
+        # "B. Paris", where Paris is the text of C
+        beside = _find_named_choices(_find_text_beside(text, given[0]), choices, rules)
+        if beside and ord(given[0]) - ord("A") not in beside:
+            return Judgement(
+                False, "choice", "names the letter of one choice and the text of another"
+            )
+        return Judgement(given[0] in letters, "choice")
+    if choices and not named:
+        named = _find_part_of_choice(text, choices)
+    if letters and len(given) > 1:
+        return Judgement(False, "choice", "gives several letters")
+    if choices:
+        right = [at for at in named if chr(ord("A") + at) in letters or choices[at] in texts]
+        if len(named) > 1:
+            return Judgement(False, "choice", "names several answers")
+        if named:
+            return Judgement(bool(right), "choice")
+    if texts:
+        return _judge_words(exact, texts, question, rules)
+    return Judgement(False, "choice", _doubt_wrong(text, texts))
+
+
+def _find_text_beside(text: str, letter: str) -> str:
+    """The text of a choice that stands beside its letter: "B. Paris", "B is Paris", "Paris (B)"."""
+    if after := regex.search(rf"\b{letter}\b[)\]. :–—*-]*(?:is\s+|=\s*)?([^.;\n]*)", text):
+        beside = regex.split(r",|\b(?:because|since|as|not|and|or|but)\b", after[1])[0]
+        if beside.strip(" )]*\"'"):
+            return beside
+    before = regex.search(rf"([^,;.\n]+)[(\[]{letter}[)\]]", text)
+    return before[1] if before else ""
+
+
+def _find_named_choices(text: str, choices: Sequence[str], rules) -> list[int]:
+    """Indices of the choices whose text the answer states; not those within a longer one."""
+    plain = [rule for rule in rules if rule not in ("echo", "longer_names", "alternatives")]
+    found = [
+        at
+        for at, choice in enumerate(choices)
+        if choice.strip() and _judge_words(text, [choice], "", frozenset(plain)).right
+    ]
+    return [
+        at
+        for at in found
+        if not any(
+            other != at
+            and choices[other] != choices[at]
+            and _judge_words(choices[other], [choices[at]], "", frozenset(plain)).right
+            for other in found
+        )
+    ]
+
+
+def _find_part_of_choice(text: str, choices: Sequence[str]) -> list[int]:
+    """The one choice of which the answer is a part, such as a surname."""
+    said = {token.key for token in tokenise(text, frozenset())} - _SMALL
+    found = [
+        at
+        for at, choice in enumerate(choices)
+        if said and said <= {token.key for token in tokenise(choice, frozenset())}
+    ]
+    return found if len(found) == 1 else []
+
+
+def _variants(alias: str, applied: frozenset[str]) -> list[tuple[Token, ...]]:
+    """The words of an alias without articles, as a whole and without what may be left out.
+
+    An alias in brackets, and either side of "Kolkata/Calcutta", will do alone.
+    """
+    texts = [alias]
+    if match := regex.fullmatch(r"(.+?)\s*\(([^()]+)\)", alias):
+        texts.append(match[1])
+    if match := regex.fullmatch(r"(\p{L}[\p{L} ]+?)\s*/\s*(\p{L}[\p{L} ]+)", alias):
+        texts += match.groups()
+    variants = [tokenise(text, applied) for text in texts]
+    variants = [_without_articles(tokens) for tokens in variants]
+    if "categories" in applied:
+        variants += [shorter for tokens in variants for shorter in _without_category(tokens)]
+    return [tokens for tokens in variants if tokens]
+
+
+def _without_articles(tokens: Sequence[Token]) -> tuple[Token, ...]:
+    """`tokens` without articles before a word: the A of "Vitamin A" and of "A) Lima" is none."""
+    kept = [
+        token
+        for token, after in zip_longest(tokens, tokens[1:])
+        if not (token.key in ARTICLES and after is not None and not after.gap.strip())
+    ]
+    return tuple(kept) or tuple(tokens)
+
+
+def _without_category(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
+    found = []
+    rest = list(tokens)
+    while len(rest) > 1 and rest[0].key in _TITLES | _BEFORE_NAMES:
+        rest = rest[1:]
+        found.append(tuple(rest))
+    if len(tokens) > 1 and tokens[-1].key in _AFTER_NAMES:
+        found.append(tuple(tokens[:-1]))
+    if len(tokens) > 1 and tokens[0].key in _PRONOUNS:
+        found.append(tuple(tokens[1:]))
+    if len(tokens) > 2 and tokens[0].key in _OF and tokens[1].key == "of":
+        found.append(tuple(tokens[2:]))
+    return found
+
+
+def _find(said: Sequence[Token], wanted: Sequence[Token], applied, asked):
+    """Yield the tokens [start, end) of `said` that are `wanted`, between them no articles."""
+    plain = [at for at, token in enumerate(said) if token.key not in ARTICLES]
+    alone = sum(isinstance(token.key, Quantity) for token in said) == 1
+    if not any(token.key in ARTICLES for token in wanted):
+        for first in range(len(plain) - len(wanted) + 1):
+            places = plain[first : first + len(wanted)]
+            if _matches([said[at] for at in places], 0, wanted, applied, asked, alone):
+                yield places[0], places[-1] + 1
+    for at in range(len(said) - len(wanted) + 1):
+        if _matches(said, at, wanted, applied, asked, alone):
+            yield at, at + len(wanted)
+    if "name_order" in applied and len(wanted) == 2:
+        for at in range(len(said) - 1):
+            if _is_turned(said[at : at + 2], wanted):
+                yield at, at + 2
+    if "initials" in applied and len(wanted) > 1:
+        for at in range(len(said) - 1):
+            for width in range(1, min(4, len(said) - at)):
+                if _has_same_initials(said[at : at + width + 1], wanted):
+                    yield at, at + width + 1
+    titled = len(said) == 2 and len(wanted) > 1 and said[0].key in _TITLES | _OFFICES
+    if "categories" in applied and titled and said[1].key == wanted[-1].key:
+        yield 0, 2  # "President Wilson"
+    if "spacing" in applied:
+        yield from _find_joined(said, "".join(str(token.key) for token in wanted))
+
+
+def _find_joined(said: Sequence[Token], letters: str):
+    """Tokens [start, end) that are `letters` when written as one word, or the other way round."""
+    if len(letters) < 6 or not letters.isalpha():
+        return
+    for start in range(len(said)):
+        joined = ""
+        for end in range(start, len(said)):
+            joined += str(said[end].key)
+            if joined == letters:
+                yield start, end + 1
+            if len(joined) >= len(letters) or (end > start and said[end].gap not in ("", " ", "-")):
+                break
+
+
+def _is_turned(said: Sequence[Token], wanted: Sequence[Token]) -> bool:
+    """Whether two words are the family name and the first name of `wanted`."""
+    return (
+        said[0].key == wanted[1].key
+        and said[1].key == wanted[0].key
+        and said[1].gap.strip() in ("", ",")
+        and all(token.text[:1].isupper() for token in (*said, *wanted))
+        and not mentions.DIRECTIONS & {token.text for token in said}
+    )
+
+
+def _has_same_initials(said: Sequence[Token], wanted: Sequence[Token]) -> bool:
+    """Whether both end in the same surname, and one has initials for the other's first names."""
+    if said[-1].key != wanted[-1].key or not said[-1].text[:1].isupper():
+        return False
+    letters = []
+    for names in (said[:-1], wanted[:-1]):
+        if not all(isinstance(name.key, str) and name.text[:1].isupper() for name in names):
+            return False
+        initials = [
+            len(names) == 1 and name.text.isupper() and len(name.text) <= 3 for name in names
+        ]
+        letters.append(("".join(name.key if short else name.key[0] for name, short in
+                                zip(names, initials, strict=True)), all(initials)))  # fmt: skip
+    (one, one_short), (other, other_short) = letters
+    if not (one_short or other_short):
+        return False
+    return one.startswith(other) or other.startswith(one)
+
+
+def _is_misspelled(word: str, other: str, at_least: int = 7) -> bool:
+    """Whether two words of so many letters differ in one letter, but not by an ending."""
+    if (
+        min(len(word), len(other)) < at_least
+        or abs(len(word) - len(other)) > 1
+        or word[0] != other[0]
+    ):
+        return False
+    if not (word.isalpha() and other.isalpha()):
+        return False
+    same = 0
+    while same < min(len(word), len(other)) and word[same] == other[same]:
+        same += 1
+    rests = word[same:], other[same:]
+    if len(word) == len(other):
+        swapped = rests[0][:2] == rests[1][1::-1] and rests[0][2:] == rests[1][2:]
+        return rests[0][1:] == rests[1][1:] or swapped
+    longer, shorter = sorted(rests, key=len, reverse=True)
+    # "Romanian" is not "Romania", but "chlorophyll" is "chlorophyl"
+    ending = not shorter and longer != word[same - 1] and at_least >= 7
+    return longer[1:] == shorter and not ending
+
+
+def _matches(said, at: int, wanted, applied, asked, alone: bool = False) -> bool:
+    pairs = list(zip(said[at : at + len(wanted)], wanted, strict=True))
+    differing = [
+        (token.key, other.key)
+        for token, other in pairs
+        if not _same(token.key, other.key, applied, asked, alone)
+    ]
+    if not differing:
+        return True
+    # "Mary Anne Evans" is Mary Ann Evans
+    return (
+        "spelling" in applied
+        and len(wanted) > 2
+        and len(differing) == 1
+        and differing[0][1] != wanted[-1].key
+        and all(isinstance(key, str) for key in differing[0])
+        and _is_misspelled(*differing[0], at_least=3)
+    )
+
+
+def _same(said, wanted, applied, asked, alone: bool) -> bool:
+    """Whether two keys are equal. alone: whether `said` is the answer's only quantity."""
+    if isinstance(said, Quantity) and isinstance(wanted, Quantity):
+        if "question_units" in applied and (unit := _asked_unit(asked)):
+            if not wanted.unit and said.unit and alone and converts(said.unit, unit):
+                wanted = Quantity(wanted.value, unit)
+            elif wanted.unit and not said.unit and converts(wanted.unit, unit):
+                said = Quantity(said.value, unit)
+        return equals(said, wanted)
+    if isinstance(said, str) and isinstance(wanted, str):
+        return (
+            said == wanted
+            or same_time(said, wanted)
+            or ("plurals" in applied and find_singular(said) == find_singular(wanted))
+            or ("spelling" in applied and _is_misspelled(said, wanted))
+        )
+    return False
+
+
+def _asked_unit(asked: Sequence[Token]) -> str | None:
+    """The unit that a question asks for: "How many kilometers", "in degrees Celsius"."""
+    keys = [token.text for token in asked]
+    for at, word in enumerate(keys):
+        if word.casefold() in ("many", "in"):
+            for width in (3, 2, 1):
+                if unit := find_unit(" ".join(keys[at + 1 : at + 1 + width])):
+                    return unit
+    return None
+
+
+def _exclude(exact, said, start, end, asked, gold, rules, applied) -> tuple[str, str] | None:
+    """The rule by which an occurrence does not answer, and the doubt; None if it does."""
+    if "negation" in rules and mentions.is_negated(said, start, end):
+        return "negation", "a gold answer is denied"
+    if "other_persons" in rules and end - start == 1:
+        names = [wanted for alias in gold for wanted in _variants(alias, applied)]
+        if mentions.is_other_person(said, start, names):
+            return "other_persons", "another person of that name"
+    if "other_persons" in rules and any(
+        mentions.is_other_dotted_person(exact, alias, gold) for alias in gold
+    ):
+        return "other_persons", "another person of that name"
+    if "longer_names" in rules and mentions.is_part_of_a_name(said, start, end):
+        return "longer_names", "a gold answer is part of a longer name"
+
+    def is_gold(tokens, at):
+        return any(
+            _matches(tokens, at, wanted, applied, asked)
+            for alias in gold
+            for wanted in _variants(alias, applied)
+            if at + len(wanted) <= len(tokens)
+        )
+
+    if "alternatives" in rules and mentions.is_one_of_several(said, start, end, is_gold):
+        return "alternatives", "names several answers"
+    if "asides" in rules and mentions.is_aside(said, start, end, exact):
+        return "asides", "a gold answer is mentioned in passing"
+    if "echo" in rules and _repeats_quantity(said, start, end, asked):
+        return "echo", "only repeats words of the question"
+    if "echo" in rules and mentions.is_echo(said, start, end, asked):
+        return "echo", "only repeats words of the question"
+    return None
+
+
+def _repeats_quantity(said, start, end, asked) -> bool:
+    """Whether a quantity is that of the question, with another after it: "2.5 kg is 25 g"."""
+    key = said[start].key
+    return (
+        end - start == 1
+        and isinstance(key, Quantity)
+        and bool(key.unit)
+        and any(token.key == key for token in asked)
+        and any(isinstance(token.key, Quantity) for token in said[end:])
+    )
+
+
+def _doubt_right(said, wanted, asked, rule: str) -> str:
+    if mentions.occurs_in_question([token.key for token in wanted], asked):
+        return "a gold answer stands in the question"
+    if len(said) - len(wanted) > _LONG:
+        return "a gold answer among many other words"
+    if rule == "spelling":
+        return "spelled almost like a gold answer"
+    return "" if rule == "contains" else "equal by a rule"
+
+
+def _doubt_wrong(exact: str, gold: Sequence[str]) -> str:
+    """Why a wrong answer may be right after all."""
+    said = " ".join(str(token.text).casefold() for token in tokenise(exact, frozenset()))
+    for alias in gold:
+        wanted = " ".join(str(token.text).casefold() for token in tokenise(alias, frozenset()))
+        if not said or not wanted:
+            continue
+        if f" {said} " in f" {wanted} ":
+            return "part of a gold answer"
+        if SequenceMatcher(None, said, wanted, autojunk=False).ratio() >= _ALIKE:
+            return "spelled almost like a gold answer"
+    return ""
