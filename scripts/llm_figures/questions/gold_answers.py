@@ -176,7 +176,7 @@ def find_separator(text: str) -> str | None:
 
 def _find_boxes(text: str) -> Iterator[str]:
     r"""The contents of every \boxed{…}, with balanced braces."""
-    for match in re.finditer(r"\\f?boxed\s*\{", text):
+    for match in re.finditer(r"\\(?:boxed|fbox)\s*\{", text):
         depth = 1
         for place in range(match.end(), len(text)):
             if text[place - 1] == "\\":  # an escaped brace is a character

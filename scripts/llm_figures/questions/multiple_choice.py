@@ -286,7 +286,9 @@ def _gold_text(gold: Any) -> str | None:
 
 def is_filled(gold: Any) -> bool:
     """Whether a cell holds something that may name a choice."""
-    return isinstance(gold, list | dict) or _gold_text(gold) is not None
+    if isinstance(gold, list | dict | str):
+        return bool(gold.strip() if isinstance(gold, str) else gold)
+    return _gold_text(gold) is not None
 
 
 def _parse_cell(text: str, separator: str | None) -> Any:
@@ -295,7 +297,7 @@ def _parse_cell(text: str, separator: str | None) -> Any:
         found = parse_list(text)
     if found is None and separator is not None:
         return split_outside_brackets(text, separator)
-    return found if found is not None or text.strip() else None
+    return found if found is not None else text.strip() or None
 
 
 def _read_texts(values: list) -> list[str | None]:

@@ -83,7 +83,7 @@ class Dataset(Options):
     the field aliases of objects in the column answer. It may be null where label is given."""
 
     answer_format: Literal["auto", "text", "list"] = "auto"
-    """auto: a list in JSON or Python is aliases; text: every cell is one answer; list: is a list
+    """auto: lists in JSON or Python are aliases; text: none is; list: every cell is one
 
     How text in the column of right answers is read. auto takes a list of strings, in JSON or as
     Python prints it, as aliases, other text as one answer, and refuses what may be either. text
