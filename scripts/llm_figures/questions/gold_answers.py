@@ -4,6 +4,7 @@ A cell in doubt is never guessed at: `read_aliases` raises what it could be, and
 `dataset` reads it.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -31,8 +32,8 @@ _FINAL = {
     ): r"(?i)answer(?: is|:)\s*(.+?)\.?$",
 }
 _ENTITY = re.compile(r"&#?\w+;")
-# ; or | between two words. Letters before it, as in "AT&amp;T", are no entity: see _ENTITY.
-_SEPARATOR = re.compile(r"""(?<=[\w.)\]'"%!?])\s*([;|]+)\s*(?=[\w(\['"$\\-])""")
+# ; or | between two words, or a new line; also the wide forms of Chinese and Japanese.
+_SEPARATOR = re.compile(r"""(?<=[\w.)\]'"%!?）」])[ \t\r]*([;|；｜]+|\n)\s*(?=[\w(\['"$\\（「-])""")
 
 
 class DoubtError(Exception):
@@ -99,7 +100,7 @@ def find_last_match(text: str, pattern: str) -> str | None:
     if expression is None:
         return next(reversed(list(_find_boxes(text))), None)
     found = [
-        next((group for group in match.groups() if group), match.group())
+        next((group for group in match.groups() if group is not None), match.group())
         for match in expression.finditer(text)
     ]
     return next((match.strip() for match in reversed(found) if match.strip()), None)
@@ -158,14 +159,15 @@ def _check_unambiguous(text: str, items: list | None, dataset: Dataset) -> None:
             "dataset.answer_format: text"
         )
     if dataset.separator is None and (mark := find_separator(text)) is not None:
+        shown = json.dumps(mark, ensure_ascii=False)  # as YAML reads it, too
         raise DoubtError(
-            f"either one answer or several with {mark!r} between them; "
-            f"set dataset.separator: {mark!r}, or dataset.answer_format: text"
+            f"either one answer or several with {shown} between them; "
+            f"set dataset.separator: {shown}, or dataset.answer_format: text"
         )
 
 
 def find_separator(text: str) -> str | None:
-    """The first ; or | between two words, outside brackets; None without any."""
+    """The first ; or | or new line between two words, outside brackets; None without any."""
     plain = _ENTITY.sub(lambda entity: "x" * len(entity.group()), text)
     for match in _SEPARATOR.finditer(plain):
         mark = match[1]

@@ -222,7 +222,9 @@ def test_separators_in_brackets_separate_nothing(text, separator, parts):
         ("a || b", "||"),
         ("U.S.; the US", ";"),
         ("Berne (CH); Bern", ";"),
-        ("北京；首都", None),
+        ("北京；首都", "；"),
+        ("Bern\nBerne\n", "\n"),
+        ("Bern \r\n Berne", "\n"),
         ("北京;首都", ";"),
         ("AT&amp;T", None),
         ("a &lt; b", None),
@@ -274,7 +276,7 @@ BRACKETS = (
     "dataset.answer_format: text"
 )
 EITHER = (
-    "either one answer or several with {0!r} between them; set dataset.separator: {0!r}, or "
+    'either one answer or several with "{0}" between them; set dataset.separator: "{0}", or '
     "dataset.answer_format: text"
 )
 FIELD = "an object; name one of the fields, as in dataset.answer: answer.{}"
@@ -303,6 +305,8 @@ STEPS = "He sold 48/2 = 24 clips in May, so altogether he sold 48 + 24 = 72 clip
         ("{a, b}", BRACKETS),
         ("a; b", EITHER.format(";")),
         ("a|b", EITHER.format("|")),
+        ("北京；首都", EITHER.format("；")),
+        ("Bern\nBerne", EITHER.format(r"\n")),
         ("#### 72", r"a text that ends in its answer; set dataset.answer_pattern: '####\s*(.+)'"),
         (
             f"{STEPS}#### 72",
@@ -341,6 +345,7 @@ def test_a_long_cell_is_shown_by_its_ends():
         ("(0.50, 'a')", {"answer_format": "list"}, ["0.5", "a"]),
         ("a; b", {"separator": ";"}, ["a", "b"]),
         ("a|b", {"separator": "|", "answer_format": "text"}, ["a", "b"]),
+        ("Bern\n Berne", {"separator": "\n"}, ["Bern", "Berne"]),
         ("['a', 'b; c']", {"separator": ";"}, ["a", "b; c"]),
         ("['a', 'b; c']", {"separator": ";", "answer_format": "text"}, ["['a', 'b; c']"]),
         ("{'v': 'a', 'all': ['a', 'b']}", {"answer": "answer.all"}, ["a", "b"]),
@@ -349,6 +354,7 @@ def test_a_long_cell_is_shown_by_its_ends():
         ('[{"text": "a"}, {"text": "b"}]', {"answer": "answer.text"}, ["a", "b"]),
         (f"{STEPS}#### 1,072", {"answer_pattern": r"####\s*(.+)"}, ["1,072"]),
         ("7 or 8", {"answer_pattern": r"\d"}, ["8"]),
+        ("a: 7, a:", {"answer_pattern": r"a:(.*?)(?:,|$)"}, ["7"]),
         ("7 or 8", {"answer_pattern": r".*"}, ["7 or 8"]),
         ("(A) or B", {"answer_pattern": r"\((\w)\)|\b(B)"}, ["B"]),
         ("so [1, 4]", {"answer_pattern": r"\[.*\]"}, ["[1, 4]"]),
