@@ -1,9 +1,12 @@
-"""Read text, JSON Lines and YAML. Errors name the line; a user's YAML is read safely."""
+"""Read text, JSON, JSON Lines and YAML. Errors name the line; a user's YAML is read safely."""
 
+import gzip
+import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -16,23 +19,44 @@ _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def read_lines(path: Path, where: str) -> Iterator[str]:
     """The lines of a UTF-8 file with their ends, with or without a byte-order mark.
 
+    A file that gzip has compressed is known by its first bytes, whatever its name.
+
     where: how messages begin.
 
     Raises:
-        UserError: a line that is not UTF-8.
+        UserError: a line that is not UTF-8, a compressed file that is damaged.
         OSError: a file that cannot be opened.
     """
-    # Bytes that are not UTF-8 become lone surrogates, which no valid text contains, so that the
-    # line is known without reading beyond it.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.encode()
-            except UnicodeEncodeError:
-                raise UserError(
-                    f"{where}: line {number} is not UTF-8; save the file in this encoding"
-                ) from None
-            yield line
+    number = 0
+    with open_binary(path) as binary:
+        # Bytes that are not UTF-8 become lone surrogates, which no valid text contains, so that
+        # the line is known without reading beyond it.
+        file = io.TextIOWrapper(binary, "utf-8-sig", errors="surrogateescape", newline="")
+        try:
+            for number, line in enumerate(file, start=1):
+                try:
+                    line.encode()
+                except UnicodeEncodeError:
+                    raise UserError(
+                        f"{where}: line {number} is not UTF-8; save the file in this encoding"
+                    ) from None
+                yield line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(
+                f"{where}: the compressed file is damaged after line {number}: {error}; "
+                "compress or copy it again"
+            ) from None
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """Open a file's content, decompressed if gzip has compressed it.
+
+    Raises:
+        OSError: a file that cannot be opened.
+    """
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if compressed else path.open("rb")
 
 
 def read_json_lines(path: Path, where: str) -> Iterator[dict]:
@@ -47,16 +71,83 @@ def read_json_lines(path: Path, where: str) -> Iterator[dict]:
     for number, line in enumerate(read_lines(path, where), start=1):
         if not line.strip():
             continue
+        # A whole array under the name of JSON Lines, in one line or in several.
+        hint = "; name a file that is one array .json" if line.lstrip().startswith("[") else ""
         try:
             row = json.loads(line.rstrip())
             json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but not text
         except json.JSONDecodeError as error:
-            raise UserError(f"{where}: line {number}: {error.msg} (column {error.colno})") from None
+            raise UserError(
+                f"{where}: line {number}: {error.msg} (column {error.colno}){hint}"
+            ) from None
         except ValueError as error:
             raise UserError(f"{where}: line {number}: {error}") from None
+        except RecursionError:
+            raise UserError(f"{where}: line {number} is nested too deeply") from None
         if not isinstance(row, dict):
-            raise UserError(f"{where}: line {number} is not a JSON object")
+            raise UserError(f"{where}: line {number} is not a JSON object{hint}")
         yield row
+
+
+def read_json_rows(path: Path, where: str) -> list[dict]:
+    """The objects of a JSON file: an array, or the only array within one object.
+
+    JSON Lines under the name of JSON are read, too.
+
+    where: how messages begin.
+
+    Raises:
+        UserError: damaged JSON, or JSON of another form.
+        OSError: a file that cannot be opened.
+    """
+    text = "".join(read_lines(path, where))
+    if not text.strip():
+        return []
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        first = text[: error.pos].strip()
+        if error.msg == "Extra data" and first.startswith("{") and "\n" not in first:
+            return list(read_json_lines(path, where))
+        raise UserError(
+            f"{where}: line {error.lineno}: {error.msg} (column {error.colno})"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    except RecursionError:
+        raise UserError(f"{where}: is nested too deeply") from None
+    rows = _find_rows(content, where)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: item {number} of the array is not a JSON object")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but not text
+        except ValueError as error:
+            raise UserError(f"{where}: item {number} of the array: {error}") from None
+    return rows
+
+
+def _find_rows(content: Any, where: str) -> list:
+    """The array of rows in the content of a JSON file."""
+    if isinstance(content, list):
+        return content
+    save = "save an array of objects, as pandas does with orient='records'"
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: is one JSON value; {save}")
+    arrays = {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+    }
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    if arrays:
+        raise UserError(
+            f"{where}: is an object with several arrays of objects: {', '.join(arrays)}; {save}"
+        )
+    columns = all(isinstance(value, dict | list) for value in content.values())
+    what = "an object of columns, not of rows" if content and columns else "one object"
+    raise UserError(f"{where}: is {what}; {save}")
 
 
 def read_user_yaml(path: Path) -> Any:

@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from llm_figures.core.options import AnyText, Holds, Integer, Items, NonEmpty, Options, Says
+from llm_figures.core.options import (
+    AnyText,
+    Holds,
+    Integer,
+    Items,
+    NonEmpty,
+    Options,
+    Says,
+    by_kind,
+)
 from llm_figures.core.result_folders import at_home
 from llm_figures.questions.judging.rules import RULES
 
@@ -60,9 +69,10 @@ class Dataset(Options):
     Where questions come from. auto is path if path is given, hub if repo is given, else facts."""
 
     path: AnyText | None = None
-    """CSV, TSV, JSONL or Parquet
+    """CSV, TSV, JSON, JSONL or Parquet
 
-    A CSV, TSV, JSONL or Parquet file of your own questions."""
+    A CSV, TSV, JSON, JSONL (.jsonl or .ndjson) or Parquet file of your own questions; all but
+    Parquet may be compressed (.csv.gz). JSON is an array of objects."""
 
     repo: (
         Annotated[AnyText, Field(pattern=r"^[\w.-]+/[\w.-]+$"), Says("text of the form owner/name")]
@@ -89,8 +99,49 @@ class Dataset(Options):
     answer: AnyText | None = "answer"
     """Column of right answers: a string, or a list of aliases
 
-    Name of the column of right answers; each is a string or a list of aliases. It may be null
-    where label is given."""
+    Name of the column of right answers; each is a string or a list of aliases. answer.aliases is
+    the field aliases of objects in the column answer. It may be null where label is given."""
+
+    answer_format: Literal["auto", "text", "list"] = "auto"
+    """auto: lists in JSON or Python are aliases; text: none is; list: every cell is one
+
+    How text in the column of right answers is read. auto takes a list of strings, in JSON or as
+    Python prints it, as aliases, other text as one answer, and refuses what may be either. text
+    takes every text as it is, and list requires each to be a list. Lists of JSONL and Parquet files
+    are always aliases."""
+
+    separator: NonEmpty | None = None
+    """Text between aliases in one cell, such as ";"
+
+    Text between the aliases in one cell, such as ";", without the spaces around it; within brackets
+    it separates nothing. It also separates choices."""
+
+    answer_pattern: NonEmpty | None = None
+    """Regular expression of the answer in a longer text, or boxed
+
+    Regular expression of the right answer in a longer text, such as '####\\s*(.+)': its last match,
+    or the first group of that, is the answer. boxed takes what the last \\boxed{} holds. Rows
+    without a match are left out."""
+
+    choices: Annotated[
+        AnyText | Annotated[tuple[AnyText, ...], Items(2, 26, distinct=True)] | None,
+        by_kind,
+        Says("text, a list of 2 to 26 texts, or null"),
+    ] = None
+    """Column of lists of choices, or a list of columns of one choice each
+
+    Name of the column of lists of choices, such as choices or choices.text, or a list of columns
+    that hold one choice each. The choices are shown below the question as lines "A. ...", and the
+    right answers are the letter and the text of the right choice."""
+
+    choices_gold: Literal["auto", "index", "letter", "text"] = "auto"
+    """What answer holds of the right choice
+
+    What the column answer holds of the right choice: its index, its letter (or its label, where the
+    choices have labels) or its text. auto finds out, and refuses what may be either."""
+
+    choices_from: Annotated[Integer, Field(ge=0, le=1)] = 0
+    """The index of the first choice, 0 or 1."""
 
     id: AnyText | None = None
     """Column of identifiers; null takes the row's number
@@ -139,6 +190,10 @@ class Dataset(Options):
     def columns(self) -> dict[str, str]:
         """{key: column} of the keys that name a column, such as question and answer."""
         return {key: column for key in COLUMNS if (column := getattr(self, key)) is not None}
+
+    def choice_columns(self) -> tuple[str, ...]:
+        """The column of lists of choices, or those of one choice each; () without choices."""
+        return (self.choices,) if isinstance(self.choices, str) else tuple(self.choices or ())
 
 
 class ExactAnswer(Options):

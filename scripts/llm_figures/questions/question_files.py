@@ -5,17 +5,25 @@ Imported while the Snakefile is read, so heavy libraries are imported where they
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.text_files import read_json_lines, read_lines
+from llm_figures.core.text_files import read_json_lines, read_json_rows, read_lines
+from llm_figures.questions.cell_values import (
+    is_printed,
+    parse_list,
+    parse_object,
+    shorten_float,
+    show_cell,
+)
 from llm_figures.questions.options import Dataset
 
-KINDS = (".csv", ".jsonl", ".parquet", ".tsv")
+KINDS = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".tsv")
+COMPRESSED = ".gz"
 # The columns of a JSONL file are the keys of its first rows: a null is often left out.
 SAMPLE = 100
 
@@ -37,6 +45,11 @@ class QuestionFile(NamedTuple):
     def where(self) -> str:
         """The beginning of messages about the whole file."""
         return f"config: dataset.{self.key}: {self.shown}"
+
+    @property
+    def kind(self) -> str:
+        """Its suffix, such as .csv, also of a compressed file."""
+        return find_kind(self.path)
 
 
 def find_question_files(dataset: Dataset, held_out: bool = False) -> list[QuestionFile]:
@@ -71,8 +84,9 @@ def column_problems(dataset: Dataset, file: QuestionFile) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    for key, column in dataset.columns().items():
-        if column not in columns and _outer(column, file) not in columns:
+    named = dataset.columns().items()
+    for key, column in (*named, *(("choices", column) for column in dataset.choice_columns())):
+        if column not in columns and column.split(".")[0] not in columns:
             yield (
                 f"config: dataset.{key}: {file.shown} has no column {column!r}; "
                 f"it has: {', '.join(columns)}"
@@ -81,100 +95,199 @@ def column_problems(dataset: Dataset, file: QuestionFile) -> Iterator[str]:
             yield f"config: dataset.{key}: {file.shown} has more than one column {column!r}"
 
 
+def find_kind(path: Path) -> str:
+    """The suffix of a file's name that says how it is read: .csv for questions.csv.gz."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]] or [""]
+    if suffixes[-1] == COMPRESSED and len(suffixes) > 1 and suffixes[0] != ".parquet":
+        return suffixes[0]
+    return suffixes[-1]
+
+
 def read_columns(file: QuestionFile) -> list[str]:
-    """Column names of a CSV, TSV, JSONL or Parquet file; only its beginning is read.
+    """Column names of a file; but for JSON, only its beginning is read.
 
     Raises:
         UserError: a file that is missing, empty, damaged or of another kind.
     """
     path, where = file.path, file.where
     with _readable(path, where):
-        match path.suffix.lower():
+        match file.kind:
             case ".csv" | ".tsv":
-                columns = next(_records(path, where), (0, []))[1]
-            case ".jsonl":
-                rows = islice(read_json_lines(path, where), SAMPLE)
-                columns = list(dict.fromkeys(chain.from_iterable(rows)))
-            case _:
+                columns = next(_records(file), (0, []))[1]
+            case ".parquet":
                 import pyarrow.parquet as pq
 
                 columns = pq.read_schema(path).names
+            case _:
+                rows = islice(_objects(file), SAMPLE)
+                columns = list(dict.fromkeys(chain.from_iterable(rows)))
     if not columns:
         raise UserError(f"{where}: is empty")
     return columns
 
 
-def read_rows(file: QuestionFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+def read_rows(
+    file: QuestionFile, columns: list[str], optional: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
     """Yield each row as {column: value}, the value's type unchanged.
 
-    Cells of CSV and TSV files are text. A key that a JSONL row lacks is None. In JSONL and Parquet
-    "answer.aliases" is the field aliases of the column answer.
+    Cells of CSV and TSV files are text. A key that a JSON row lacks is None. "answer.aliases" is
+    the field aliases of an object in the column answer, or of each object in a list; the object may
+    be written as text, in JSON or as Python prints it.
+
+    optional: columns that the file need not have.
 
     Raises:
-        UserError: a row that cannot be read, by its line where it has one.
+        UserError: a row that cannot be read, by its line where it has one; a field that no row has.
     """
-    path, where = file.path, file.where
-    with _readable(path, where):
-        match path.suffix.lower():
-            case ".csv" | ".tsv":
-                records = _records(path, where)
-                _, header = next(records)
-                for line, cells in records:
-                    if len(cells) != len(header):
-                        raise UserError(
-                            f"{where}: line {line}: {len(cells)} cell(s) under a header of "
-                            f"{len(header)}; quote a cell that holds the separator"
-                        )
-                    row = dict(zip(header, cells, strict=True))
-                    yield {column: row[column] for column in columns}
-            case ".jsonl":
-                for row in read_json_lines(path, where):
-                    yield {column: _field(row, column) for column in columns}
-            case _:
-                import pyarrow.parquet as pq
-
-                with pq.ParquetFile(path) as table:
-                    for batch in table.iter_batches(columns=columns):
-                        for row in batch.to_pylist():
-                            yield {column: _field(row, column) for column in columns}
+    with _readable(file.path, file.where):
+        misses: dict[str, Any] = {}  # by column: the first value without the field
+        sought = {column for column in columns if column not in optional and "." in column}
+        for row in _raw_rows(file, [*columns, *optional]):
+            found = {}
+            for column in (*columns, *optional):
+                value, miss = _field(row, column)
+                found[column] = value
+                if column in sought:
+                    if miss is None:
+                        if value is not None:
+                            sought.remove(column)
+                    else:
+                        misses.setdefault(column, miss)
+            yield found
+        for column in sorted(sought & misses.keys()):
+            raise UserError(f"{file.where}: column {column!r}: {_explain_miss(misses[column])}")
 
 
-def _outer(column: str, file: QuestionFile) -> str:
-    """The column of which "answer.aliases" is a field, in kinds of files that have fields."""
-    nested = file.path.suffix.lower() in (".jsonl", ".parquet")
-    return column.split(".")[0] if nested else column
+def _raw_rows(file: QuestionFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows with at least these columns, or those that they are fields of."""
+    if file.kind in (".csv", ".tsv"):
+        records = _records(file)
+        _, header = next(records)
+        for line, cells in records:
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{file.where}: line {line}: {len(cells)} cell(s) under a header of "
+                    f"{len(header)}; quote a cell that holds the separator"
+                )
+            yield dict(zip(header, cells, strict=True))
+    elif file.kind == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(file.path) as table:
+            names = set(table.schema_arrow.names)
+            outer = [column if column in names else column.split(".")[0] for column in columns]
+            for batch in table.iter_batches(columns=list(dict.fromkeys(outer))):
+                values = [plain_values(column) for column in batch.columns]
+                for row in zip(*values, strict=True):
+                    yield dict(zip(batch.schema.names, row, strict=True))
+    else:
+        yield from _objects(file)
 
 
-def _field(row: dict[str, Any], column: str) -> Any:
+def _objects(file: QuestionFile) -> Iterator[dict[str, Any]]:
+    if file.kind == ".json":
+        yield from read_json_rows(file.path, file.where)
+    else:
+        yield from read_json_lines(file.path, file.where)
+
+
+def plain_values(array: Any) -> list:
+    """The values of an Arrow array; a float of 32 or 16 bits is the double of its shortest text."""
+    import pyarrow.types as types
+
+    kind = array.type
+    if types.is_dictionary(kind):
+        return plain_values(array.dictionary_decode())
+    if types.is_float32(kind) or types.is_float16(kind):
+        code = "f" if types.is_float32(kind) else "e"
+        return [value and shorten_float(value, code) for value in array.to_pylist()]
+    if types.is_struct(kind):
+        names = [field.name for field in kind]
+        fields = [plain_values(field) for field in array.flatten()]
+        rows = zip(*fields, strict=True) if fields else [()] * len(array)
+        return [
+            dict(zip(names, row, strict=True)) if valid else None
+            for row, valid in zip(rows, array.is_valid().to_pylist(), strict=True)
+        ]
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        items = iter(plain_values(array.flatten()))
+        lengths = array.value_lengths().to_pylist()
+        return [None if n is None else list(islice(items, n)) for n in lengths]
+    if types.is_map(kind):
+        return [None if pairs is None else dict(pairs) for pairs in array.to_pylist()]
+    return array.to_pylist()
+
+
+def _field(row: dict[str, Any], column: str) -> tuple[Any, Any]:
+    """(value, None) of a column or field; (None, what has no such field) where it is missing."""
     if column in row or "." not in column:
-        return row.get(column)
+        return row.get(column), None
     outer, inner = column.split(".", 1)
-    value = row.get(outer)
-    return _field(value, inner) if isinstance(value, dict) else None
+    return _inner_field(row.get(outer), inner)
+
+
+def _inner_field(value: Any, field: str) -> tuple[Any, Any]:
+    if isinstance(value, str):
+        if not value.strip():
+            return None, None
+        whole = parse_object(value)
+        if whole is None:
+            items = parse_list(value) or [None]
+            whole = items if all(isinstance(item, dict) for item in items) else None
+        if whole is None:
+            return None, value
+        value = whole
+    if value is None:
+        return None, None
+    if isinstance(value, list):
+        found = [_inner_field(item, field) for item in value]
+        items = [item for item, miss in found if miss is None]
+        return (items, None) if items or not found else found[0]
+    if not isinstance(value, dict):
+        return None, value
+    if field not in value and "." not in field:
+        return None, value
+    return _field(value, field)
+
+
+def _explain_miss(value: Any) -> str:
+    """Why the field of a column is not found. value: of the first row."""
+    if isinstance(value, dict):
+        return f"no such field; there is {', '.join(map(str, value)) or 'none'}"
+    if isinstance(value, str) and is_printed(value):
+        return (
+            f"{show_cell(value)} is what Python or NumPy printed, which cannot be read back; save "
+            "the data again as JSONL or Parquet"
+        )
+    return f"{show_cell(value)} is no object with fields"
 
 
 @contextmanager
 def _readable(path: Path, where: str) -> Iterator[None]:
     """Turn errors of opening and decoding a file into one line."""
-    kind = path.suffix.lower()
+    kind = find_kind(path)
     try:
         if path.is_dir():
             raise UserError(f"{where}: is a folder; name a file in it")
         if not path.is_file():
             raise UserError(f"{where}: no such file")
         if kind not in KINDS:
-            raise UserError(f"{where}: unknown kind {kind!r}; allowed: {', '.join(KINDS)}")
+            raise UserError(
+                f"{where}: unknown kind {kind!r}; allowed: {', '.join(KINDS)}, all but .parquet "
+                f"also with {COMPRESSED}"
+            )
         yield
     except (OSError, ValueError, NotImplementedError) as error:  # Arrow's errors are among them
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{where}: cannot be read: {reason}") from None
 
 
-def _records(path: Path, where: str) -> Iterator[tuple[int, list[str]]]:
+def _records(file: QuestionFile) -> Iterator[tuple[int, list[str]]]:
     """Yield (first line, cells) of every record of a CSV or TSV file, the header first."""
     csv.field_size_limit(sys.maxsize)  # a cell may hold a long context
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.reader(read_lines(path, where), delimiter=delimiter, strict=True)
+    delimiter = "\t" if file.kind == ".tsv" else ","
+    reader = csv.reader(read_lines(file.path, file.where), delimiter=delimiter, strict=True)
     line = 1
     try:
         for cells in reader:
@@ -183,5 +296,5 @@ def _records(path: Path, where: str) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{where}: line {line}: {error}; check the quotes of the row that begins there"
+            f"{file.where}: line {line}: {error}; check the quotes of the row that begins there"
         ) from None

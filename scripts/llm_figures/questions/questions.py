@@ -1,21 +1,39 @@
 """Question sets: the built-in facts, or a user's files with their own column names."""
 
-import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
+from string import ascii_uppercase
 from typing import Any
 
 import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
+from llm_figures.questions.cell_values import NotTextError, read_text, show_cell
 from llm_figures.questions.facts import build_facts
+from llm_figures.questions.gold_answers import (
+    DoubtError,
+    NoMatchError,
+    NotAListError,
+    read_aliases,
+)
+from llm_figures.questions.multiple_choice import (
+    BadChoicesError,
+    ChoiceRow,
+    find_choice_columns,
+    find_right_choices,
+    is_filled,
+    read_choices,
+    show_choices,
+)
 from llm_figures.questions.options import COLUMNS, Dataset
 from llm_figures.questions.question_files import (
     QuestionFile,
     column_problems,
     find_question_files,
+    read_columns,
     read_rows,
 )
 
@@ -28,6 +46,7 @@ QUESTION_TYPES = {
     "question_id": "int64",
     "id": "str",
     "question": "str",
+    "choices": "object",
     "aliases": "object",
     "group": "str",
     "frame": "str",
@@ -36,6 +55,9 @@ QUESTION_TYPES = {
     "hold_out": "bool",
 }
 LEFT_OUT_TYPES = {"source": "str", "row": "int64", "id": "str", "question": "str", "reason": "str"}
+
+# Cells in doubt in more of the rows than this stop the run; fewer are left out.
+DOUBTFUL_SHARE = 0.01
 
 _BEFORE_NUMBER = re.compile(r"\s*\d")
 
@@ -48,17 +70,18 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     Returns (questions, left_out).
 
     questions, the held-out ones last: question_id (0, 1, …), id (the dataset's own, else the row
-    number), question, aliases (right answers; empty if the dataset has no column of them), group
-    and frame (missing if it has none), label (whether the model's answer is right; missing if it
-    has none), split_group (equal for questions that differ only in case, spacing and punctuation,
-    and therefore stay on one side of every split), hold_out.
+    number), question (with its choices below it), choices (texts; empty without choices), aliases
+    (right answers; empty if the dataset has no column of them; the letter and the text of the right
+    choice), group and frame (missing if it has none), label (whether the model's answer is right;
+    missing if it has none), split_group (equal for questions that differ only in case, spacing and
+    punctuation, and therefore stay on one side of every split), hold_out.
 
     left_out: source (name of the file), row (from 1), id, question, reason. Questions that `limit`
     leaves out are not among them.
 
     Raises:
-        UserError: a file or row that cannot be read, a missing column, a duplicate id in a file, no
-            questions left.
+        UserError: a file or row that cannot be read, a missing column, a duplicate id in a file,
+            right answers that can be read in two ways, no questions left.
     """
     dataset = dataset.resolved()
     table = pd.DataFrame(_read_dataset(dataset))
@@ -86,7 +109,7 @@ def _read_dataset(dataset: Dataset) -> list[dict]:
     if dataset.source == "facts":
         common = {"where": "config: dataset", "source": "facts", "label": None, "reason": None}
         return [
-            {**common, "row": number, "id": str(number), **fact, "hold_out": False}
+            {**common, "choices": [], "row": number, "id": str(number), **fact, "hold_out": False}
             for number, fact in enumerate(build_facts().to_dict("records"), start=1)
         ]
     rows = []
@@ -99,20 +122,45 @@ def _read_dataset(dataset: Dataset) -> list[dict]:
     return rows
 
 
-def _read_file(dataset: Dataset, file: QuestionFile) -> Iterator[dict]:
+def _read_file(dataset: Dataset, file: QuestionFile) -> list[dict]:
     if problems := list(column_problems(dataset, file)):
         raise UserError("\n".join(problems))
     columns = dataset.columns()
+    rows: list[dict] = []
+    golds: list[Any] = []
+    doubts: list[tuple[int, str]] = []  # row, and what its answer may be
     row_of_id: dict[str, int] = {}
-    cells = read_rows(file, list(dict.fromkeys(columns.values())))
+    labels = _label_column(dataset)
+    named = dict.fromkeys([*columns.values(), *dataset.choice_columns()])
+    cells = read_rows(file, list(named), [label for label in labels if label not in named])
     for number, values in enumerate(cells, start=1):
         row: dict[str, Any] = dict.fromkeys(COLUMNS)
         reason = None
         for key, column in columns.items():
             try:
-                row[key] = (_parse_aliases if key == "answer" else _parse_text)(values[column])
-            except _NotTextError as error:
-                reason = f"column {column!r} holds a {error}, not text or a number"
+                if key == "answer":
+                    row[key] = _read_gold(values[column], dataset)
+                else:
+                    row[key] = read_text(values[column])
+            except NotTextError as error:
+                reason = error.describe(column)
+            except NoMatchError:
+                reason = "answer_pattern does not match the answer"
+            except DoubtError as error:
+                doubts.append((number, str(error)))
+                reason = f"answer is {error}"
+            except NotAListError:
+                raise UserError(
+                    f"config: dataset.answer_format: list: {file.shown}: row {number}: column "
+                    f"{column!r} holds {show_cell(values[column])}, which is no list of texts or "
+                    "numbers"
+                ) from None
+        choices = None
+        if dataset.choices is not None:
+            try:
+                choices = read_choices(*_choice_cells(values, dataset), dataset.separator)
+            except BadChoicesError as error:
+                reason = reason or str(error)
         reason = reason or _find_fault(row, columns)
         if "id" not in columns:
             row["id"] = str(number)
@@ -121,70 +169,135 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> Iterator[dict]:
                 f"config: dataset.id: {file.shown}: duplicate id {row['id']!r} in rows "
                 f"{row_of_id[row['id']]} and {number}; ids must be unique within a file"
             )
-        yield {
-            "where": file.where,
-            "source": file.name,
-            "row": number,
-            "id": row["id"],
-            "question": row["question"],
-            "aliases": row["answer"] or [],
-            "group": row["group"],
-            "frame": row["frame"],
-            "label": None if row["label"] is None else LABELS.get(row["label"].casefold()),
-            "reason": reason,
-        }
+        golds.append(values.get(dataset.answer) if choices is None else row["answer"])
+        rows.append(
+            {
+                "where": file.where,
+                "source": file.name,
+                "row": number,
+                "id": row["id"],
+                "question": row["question"],
+                "choices": choices,
+                "aliases": [] if row["answer"] is None else row["answer"],
+                "group": row["group"],
+                "frame": row["frame"],
+                "label": None if row["label"] is None else LABELS.get(row["label"].casefold()),
+                "reason": reason,
+            }
+        )
+    if dataset.choices is not None:
+        _add_choices(rows, dataset, file)
+    elif dataset.answer is not None:
+        _check_doubts(doubts, golds, dataset.answer, file)
+        _check_for_choices(rows, dataset, file)
+    return [{**row, "choices": row["choices"] or []} for row in rows]
+
+
+def _label_column(dataset: Dataset) -> list[str]:
+    """The column of choices' labels beside that of their texts: choices.label, choices.text."""
+    stem, dot, field = str(dataset.choices).rpartition(".")
+    return [f"{stem}.label"] if dot and field == "text" else []
+
+
+def _choice_cells(values: Mapping[str, Any], dataset: Dataset) -> tuple[Any, Any]:
+    """The choices of a row, and their labels where these have a column of their own."""
+    if not isinstance(dataset.choices, str):
+        return [values[column] for column in dataset.choice_columns()], None
+    return values[dataset.choices], next(map(values.get, _label_column(dataset)), None)
+
+
+def _read_gold(value: Any, dataset: Dataset) -> Any:
+    """The aliases in a cell; of a dataset with choices the cell, or what the pattern finds in it.
+
+    Raises: as `read_aliases`.
+    """
+    if dataset.choices is None:
+        return read_aliases(value, dataset)
+    if dataset.answer_pattern is None or not isinstance(value, str):
+        return value if is_filled(value) else None
+    return next(iter(read_aliases(value, dataset.changed(separator=None))), None)
+
+
+def _add_choices(rows: list[dict], dataset: Dataset, file: QuestionFile) -> None:
+    """Show the choices below every question, and replace golds by the right choice's aliases."""
+    usable = [row for row in rows if row["reason"] is None]
+    if dataset.answer is not None:
+        golds = [ChoiceRow(row["row"], row["choices"], row["aliases"]) for row in usable]
+        places, reason = find_right_choices(
+            golds, dataset.choices_gold, dataset.choices_from, file.shown, dataset.answer
+        )
+        for row, place in zip(usable, places, strict=True):
+            if place is None:
+                row.update(aliases=[], reason=reason)
+            else:
+                row["aliases"] = [ascii_uppercase[place], row["choices"].texts[place]]
+    for row in rows:
+        if row["choices"] is not None and row["question"] is not None:
+            row["question"] = show_choices(row["question"], row["choices"])
+        row["choices"] = row["choices"] and list(row["choices"].texts)
+
+
+def _check_doubts(
+    doubts: list[tuple[int, str]], golds: list[Any], column: str, file: QuestionFile
+) -> None:
+    """Check that few of the rows have an answer in doubt, or none.
+
+    doubts: row and what its answer may be. golds: the cell of every row.
+
+    Raises:
+        UserError: more than a share `DOUBTFUL_SHARE` of the filled cells are in doubt alike.
+    """
+    filled = sum(gold is not None and gold != "" for gold in golds)
+    for doubt, count in Counter(doubt for _, doubt in doubts).items():
+        if count <= DOUBTFUL_SHARE * filled:
+            continue
+        number = next(number for number, other in doubts if other == doubt)
+        others = f" ({count} of {filled} rows)" if count > 1 else ""
+        raise UserError(
+            f"config: dataset.answer: {file.shown}: row {number}: column {column!r} holds "
+            f"{show_cell(golds[number - 1])}, which is {doubt}{others}"
+        )
+
+
+def _check_for_choices(rows: list[dict], dataset: Dataset, file: QuestionFile) -> None:
+    """Check that the answers are not all indices or letters of choices in another column.
+
+    Raises:
+        UserError: they are.
+    """
+    usable = [row for row in rows if row["reason"] is None]
+    one = all(len(row["aliases"]) == 1 and len(row["aliases"][0]) <= 4 for row in usable)
+    if dataset.answer_format != "auto" or not usable or not one:
+        return
+    used = {column.split(".")[0] for column in dataset.columns().values()}
+    others = [column for column in dict.fromkeys(read_columns(file)) if column not in used]
+    kept = {row["row"] for row in usable}
+    table: dict[str, list] = {column: [] for column in others}
+    for number, values in enumerate(read_rows(file, others), start=1):
+        for column in others if number in kept else ():
+            table[column].append(values[column])
+    golds = [row["aliases"][0] for row in usable]
+    found = find_choice_columns(golds, [row["question"] for row in usable], table)
+    if found is not None:
+        named = found if isinstance(found, str) else f"[{', '.join(found)}]"
+        raise UserError(
+            f"config: dataset.answer: {file.shown}: row {usable[0]['row']}: column "
+            f"{dataset.answer!r} holds {golds[0]!r}, which is the number or letter of a choice in "
+            f"{named}; set dataset.choices: {named}, or dataset.answer_format: text if the "
+            "questions show the choices"
+        )
 
 
 def _find_fault(row: dict, columns: Mapping[str, str]) -> str | None:
     """Why a row cannot be used; None if it can be. columns: those that the dataset has, by key."""
     if row["question"] is None:
         return "no question"
-    if "answer" in columns and row["answer"] is None:
-        return 'answer looks like a list but is not JSON (["a", "b"])'
     for key in ("answer", "label", "id"):
-        if key in columns and not row[key]:
+        if key in columns and (row[key] is None or row[key] in ("", [])):
             return f"no {key}"
     if "label" in columns and row["label"].casefold() not in LABELS:
         return "label is none of true/false, 1/0, right/wrong, correct/incorrect, yes/no"
     return None
-
-
-class _NotTextError(Exception):
-    """A cell whose type is neither text nor a number; holds the type's name."""
-
-
-def _parse_text(value: Any) -> str | None:
-    """A cell as text without outer white space; None if it is empty.
-
-    Raises:
-        _NotTextError: a list, a dictionary or bytes.
-    """
-    match value:
-        case None:
-            return None
-        case bool():
-            return str(value).lower()
-        case float() if value != value:
-            return None
-        case float() if value.is_integer():
-            return str(int(value))
-        case list() | dict() | bytes():
-            raise _NotTextError(type(value).__name__)
-    return str(value).strip() or None
-
-
-def _parse_aliases(value: Any) -> list[str] | None:
-    """The right answers in a cell: one, a list, or a JSON list as text.
-
-    None for text that looks like a list but is not JSON: "['a', 'b']" is hardly one answer.
-    """
-    if isinstance(value, str) and re.fullmatch(r"\s*\[.*\]\s*", value, re.DOTALL):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    values = value if isinstance(value, list) else [value]
-    return [text for text in (_parse_text(item) for item in values) if text is not None]
 
 
 def _in_preamble(table: pd.DataFrame, preamble: str) -> pd.Series:

@@ -32,6 +32,7 @@ from llm_figures.modules.metrics import of_measure
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
+from llm_figures.questions.gold_answers import compile_pattern
 from llm_figures.questions.options import Dataset, ExactAnswer, Judge
 from llm_figures.questions.question_files import column_problems, find_question_files
 from llm_figures.questions.spans import check_pattern
@@ -489,8 +490,30 @@ def _dataset_problems(options: Dataset) -> Iterator[str]:
             "config: dataset.answer: null without dataset.label; name the column of right answers "
             "or that of labels"
         )
+    if options.answer_pattern is not None:
+        try:
+            compile_pattern(options.answer_pattern)
+        except UserError as error:
+            yield str(error)
+    if options.answer_format == "list":
+        for key in ("separator", "answer_pattern"):
+            if dataset[key] is not None:
+                yield (
+                    f"config: dataset.{key}: {dataset[key]!r}; dataset.answer_format: list takes "
+                    "whole cells as lists; set one of them"
+                )
+    if options.choices is None:
+        for key in ("choices_gold", "choices_from"):
+            if dataset[key] != Dataset.model_fields[key].default:
+                yield (
+                    f"config: dataset.{key}: {dataset[key]!r} without dataset.choices; name the "
+                    "column of choices"
+                )
     if source == "facts":
-        for key in ("id", "group", "frame", "label", "hold_out", "revision", "file"):
+        for key in (
+            *("id", "group", "frame", "label", "hold_out", "revision", "file"),
+            *("separator", "answer_pattern", "choices"),
+        ):
             if dataset[key] is not None:
                 yield (
                     f"config: dataset.{key}: {dataset[key]!r}; only for questions of your own "

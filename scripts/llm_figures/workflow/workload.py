@@ -1,12 +1,16 @@
 """Describe the workload of a run for each model: questions, tokens, passes, probes."""
 
+import json
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from llm_figures.core.text_files import open_binary
 from llm_figures.modules.metrics import shown_metrics
+from llm_figures.questions.question_files import find_kind
 
 FACTS = 1023  # built-in questions
 UNKNOWN_QUESTIONS = 10_000  # assumed for a dataset that is not on this machine yet
@@ -151,9 +155,9 @@ def count_questions(dataset: Mapping) -> tuple[int, float, str]:
     if dataset["source"] == "facts":
         count, size, origin = FACTS, FACT_BYTES, "built-in facts"
     elif dataset["source"] == "path":
-        count, size, origin = _count_rows(Path(dataset["path"]).expanduser())
+        count, size, origin = _count_rows(Path(dataset["path"]).expanduser(), dataset)
         if dataset["hold_out"]:
-            held_out, _, _ = _count_rows(Path(dataset["hold_out"]).expanduser())
+            held_out, _, _ = _count_rows(Path(dataset["hold_out"]).expanduser(), dataset)
             return min(count, limit or count) + held_out, size, f"{origin}, hold_out"
     else:
         count, size, origin = UNKNOWN_QUESTIONS, UNKNOWN_BYTES, "assumed"
@@ -162,16 +166,24 @@ def count_questions(dataset: Mapping) -> tuple[int, float, str]:
     return count, size, origin
 
 
-def _count_rows(path: Path) -> tuple[int, float, str]:
+def _count_rows(path: Path, dataset: Mapping) -> tuple[int, float, str]:
+    """As `count_questions`, of one file. A row of JSON is counted by the key of its question."""
+    kind = find_kind(path)
     try:
-        if path.suffix.lower() == ".parquet":
+        if kind == ".parquet":
             import pyarrow.parquet as pq
 
             return max(1, pq.read_metadata(path).num_rows), UNKNOWN_BYTES, f"rows of {path.name}"
-        with path.open("rb") as file:
+        with path.open("rb") as stored, open_binary(path) as file:
             begin = file.read(SAMPLE)
-        lines, size = begin.count(b"\n") + 1, path.stat().st_size
-    except (OSError, ValueError):
+            # of a compressed file, that of the bytes read so far
+            share = getattr(file, "fileobj", file).tell() / max(1, stored.seek(0, 2))
+    except (OSError, EOFError, ValueError, zlib.error):
         return UNKNOWN_QUESTIONS, UNKNOWN_BYTES, "assumed"
-    count = math.ceil(lines * size / max(1, len(begin)))
-    return max(1, count), min(len(begin) / lines, 8000), f"lines of {path.name}"
+    if kind == ".json":
+        lines = max(1, begin.count(json.dumps(dataset["question"].split(".")[-1]).encode()))
+    else:
+        lines = begin.count(b"\n") + 1
+    count = math.ceil(lines / share) if share else 1
+    rows = "rows" if kind == ".json" else "lines"
+    return max(1, count), min(len(begin) / lines, 8000), f"{rows} of {path.name}"

@@ -1,6 +1,11 @@
+import datetime
+import decimal
+import gzip
 import json
 import re
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -40,7 +45,10 @@ def local(path, content=None):
         ("blank.jsonl", "\n \n", "is empty"),
         ("empty.parquet", "", "cannot be read: "),
         ("torn.parquet", b"PAR1" + b"x" * 40, "cannot be read: "),
-        ("data.xlsx", "x", "unknown kind '.xlsx'; allowed: .csv, .jsonl, .parquet, .tsv"),
+        ("data.xlsx", "x", "unknown kind '.xlsx'; allowed: .csv, .json, "),
+        ("data.parquet.gz", b"", "unknown kind '.gz'; allowed: "),
+        ("data.gz", b"", "unknown kind '.gz'; allowed: "),
+        ("latin.tsv.gz", gzip.compress("q\ta\nwho\tmé".encode("latin-1")), "line 2 is not UTF-8"),
         ("latin.csv", "question,añswer\n".encode("latin-1"), "line 1 is not UTF-8; save"),
         ("latin.tsv", "q\ta\nx\ty\nwho\tmé\n".encode("latin-1"), "line 3 is not UTF-8; save"),
         ("utf16.csv", "question,answer\n".encode("utf-16"), "line 1 is not UTF-8; save"),
@@ -54,6 +62,35 @@ def local(path, content=None):
         ("bad.jsonl", '{"q": 1}\n\n{"q": \n', "line 3: Expecting value (column 6)"),
         ("half.jsonl", '{"q": "\\ud800"}', "line 1: 'utf-8' codec can't encode"),
         ("list.jsonl", '{"q": 1}\n[1]', "line 2 is not a JSON object"),
+        ("array.jsonl", '[{"q": 1}]', "line 1 is not a JSON object; name a file that is one array"),
+        ("array.ndjson", '[\n{"q": 1}\n]', "line 1: Expecting value (column 2); name a file that"),
+        ("deep.jsonl", "[" * 99_999, "line 1 is nested too deeply"),
+        ("empty.json", " \n", "is empty"),
+        ("no.json", "[]", "is empty"),
+        ("bad.json", '[{"q": 1},\n {"q": }]', "line 2: Expecting value (column 8)"),
+        ("open.json", '[{"q": 1}', "line 1: Expecting ',' delimiter (column 10)"),
+        ("deep.json", "[" * 99_999, "is nested too deeply"),
+        ("half.json", '[{"q": "x"}, {"q": "\\ud800"}]', "item 2 of the array: 'utf-8' codec can't"),
+        ("mixed.json", '[{"q": 1}, 2]', "item 2 of the array is not a JSON object"),
+        ("value.json", "3", "is one JSON value; save an array of objects, as pandas does with "),
+        ("one.json", '{"q": "x"}', "is one object; save an array of objects"),
+        ("columns.json", '{"q": {"0": "x"}}', "is an object of columns, not of rows; save"),
+        ("lists.json", '{"q": ["x"], "a": ["y"]}', "is an object of columns, not of rows; save"),
+        (
+            "two.json",
+            '{"train": [{"q": 1}], "test": [{"q": 2}]}',
+            "is an object with several arrays of objects: train, test; save",
+        ),
+        (
+            "cut.jsonl.gz",
+            gzip.compress(b'{"q": 1}\n' * 3, mtime=0)[:-9],
+            "the compressed file is damaged after line 3: Compressed file ended before the end",
+        ),
+        (
+            "torn.csv.gz",
+            gzip.compress(b"q,a\nb,c\n", mtime=0)[:-5] + b"\0" * 5,
+            "the compressed file is damaged after line 2: CRC check failed",
+        ),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, name, content, message):
@@ -93,6 +130,141 @@ def test_a_field_of_a_column_is_named_with_a_dot(tmp_path):
         assert len(list(column_problems(dataset.changed(id="b.names"), file))) == 1
 
 
+RECORDS = [{"q": "Wer?", "a": "Zoë"}, {"q": "Was?", "a": "[1"}]
+LINES = "\r\n".join(map(json.dumps, RECORDS))
+TEXTS = {
+    "csv": "q,a\r\nWer?,Zoë\r\nWas?,[1\r\n",
+    "tsv": "q\ta\nWer?\tZoë\nWas?\t[1\n",
+    "json": json.dumps(RECORDS, indent=1),
+    "jsonl": LINES,
+    "ndjson": LINES,
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "marked"])
+@pytest.mark.parametrize("end", ["", ".gz", ".GZ"])
+def test_text_files_may_be_compressed_and_marked(tmp_path, kind, mark, end):
+    content = (mark + TEXTS[kind]).encode()
+    file = local(tmp_path / f"a.b.{kind}{end}", gzip.compress(content) if end else content)
+    assert read_columns(file) == ["q", "a"]
+    assert list(read_rows(file, ["a", "q"])) == RECORDS
+
+
+def test_compression_is_known_by_content(tmp_path):
+    for name, content in (
+        ("a.jsonl.gz", LINES.encode()),
+        ("b.jsonl", gzip.compress(LINES.encode())),
+    ):
+        assert list(read_rows(local(tmp_path / name, content), ["q", "a"])) == RECORDS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"version": 1, "data": RECORDS, "notes": [], "tags": ["x"]}),
+        LINES,
+        "\n".join(map(json.dumps, RECORDS)) + "\n\n",
+    ],
+    ids=["within an object", "lines", "lines and blank ones"],
+)
+def test_json_holds_its_rows_in_the_only_array_or_in_lines(tmp_path, content):
+    assert list(read_rows(local(tmp_path / "a.json", content), ["q", "a"])) == RECORDS
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '{"names": ["b", "c"], "of": {"n": 1}}',
+        "{'names': ['b', 'c'], 'of': {'n': 1}}",
+        "{'names': ('b', 'c'), 'of': {\"n\": 1}}",
+    ],
+)
+def test_a_field_is_found_in_an_object_written_as_text(tmp_path, cell):
+    for name, kind in (("a.csv", "csv"), ("a.json", "json"), ("a.parquet", "parquet")):
+        frame = pd.DataFrame({"q": ["x", "y"], "a": [cell, None]})
+        path = tmp_path / name
+        match kind:
+            case "csv":
+                frame.to_csv(path, index=False)
+            case "json":
+                frame.to_json(path, orient="records")
+            case _:
+                frame.to_parquet(path)
+        rows = list(read_rows(local(path), ["a.names", "a.of.n"]))
+        assert [list(rows[0]["a.names"]), rows[0]["a.of.n"]] == [["b", "c"], 1]
+        assert rows[1] == {"a.names": None, "a.of.n": None}
+
+
+def test_a_field_of_a_list_of_objects_is_a_list(tmp_path):
+    answers = [{"text": "b", "start": 1}, {"text": "c"}]
+    lines = [{"a": answers}, {"a": json.dumps(answers)}, {"a": repr(answers)}, {"a": []}, {}]
+    file = local(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))
+    found = [row["a.text"] for row in read_rows(file, ["a.text"])]
+    assert found == [["b", "c"]] * 3 + [[], None]
+    assert next(read_rows(file, ["a.start"])) == {"a.start": [1]}
+
+
+def test_a_column_whose_name_has_a_dot_is_that_column(tmp_path):
+    frame = pd.DataFrame({"a.b": ["x"], "a": ['{"b": "y"}']})
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    for name in ("a.parquet", "a.csv"):
+        assert list(read_rows(local(tmp_path / name), ["a.b"])) == [{"a.b": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ('{"value": 1, "alias": 2}', "no such field; there is value, alias"),
+        ("Paris", "'Paris' is no object with fields"),
+        (
+            "{'aliases': array(['a'], dtype=object)}",
+            "\"{'aliases': array(['a'], dtype=object)}\" is what Python or NumPy printed, which "
+            "cannot be read back; save the data again as JSONL or Parquet",
+        ),
+    ],
+)
+def test_a_field_that_no_row_has_is_one_line(tmp_path, cell, message):
+    file = local(tmp_path / "a.jsonl", "\n".join(json.dumps({"a": a}) for a in (None, "", cell)))
+    with pytest.raises(UserError) as caught:
+        list(read_rows(file, ["a.aliases"]))
+    assert str(caught.value) == f"{file.where}: column 'a.aliases': {message}"
+    assert list(read_rows(file, ["a"], ["a.aliases"]))[2] == {"a": cell, "a.aliases": None}
+
+
+F32, DAY = pa.float32(), datetime.datetime(1969, 7, 20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "plain"),
+    [
+        (F32, [0.1, 72.0, -3.14, 1e-7, None], [0.1, 72.0, -3.14, 1e-7, None]),
+        (pa.float16(), [np.float16(0.1), np.float16(2048)], [0.1, 2048.0]),
+        (pa.float64(), [0.1, 1 / 3], [0.1, 1 / 3]),
+        (pa.list_(F32), [[0.1, None], None, [], [0.7]], [[0.1, None], None, [], [0.7]]),
+        (pa.large_list(F32), [None, [0.1], [0.7, 3]], [None, [0.1], [0.7, 3.0]]),
+        (pa.list_(F32, 2), [[0.1, 0.2], None, [0.3, 4]], [[0.1, 0.2], None, [0.3, 4.0]]),
+        (
+            pa.struct({"v": pa.list_(F32), "w": pa.large_string()}),
+            [{"v": [0.1], "w": "x"}, None, {"v": None, "w": None}],
+            [{"v": [0.1], "w": "x"}, None, {"v": None, "w": None}],
+        ),
+        (pa.map_(pa.string(), pa.int32()), [[("x", 1)], None], [{"x": 1}, None]),
+        (pa.dictionary(pa.int8(), pa.string()), ["x", None, "x"], ["x", None, "x"]),
+        (pa.large_list(pa.large_string()), [["x"], None], [["x"], None]),
+        (pa.timestamp("ns"), [DAY, None], [DAY, None]),
+        (pa.decimal128(9, 2), [decimal.Decimal("72.00")], [decimal.Decimal("72.00")]),
+        (pa.null(), [None, None], [None, None]),
+    ],
+    ids=str,
+)
+def test_values_of_parquet_have_the_shortest_text_of_their_type(tmp_path, kind, values, plain):
+    pq.write_table(pa.table({"a": pa.array(values, kind)}), tmp_path / "a.parquet")
+    rows = read_rows(local(tmp_path / "a.parquet"), ["a"])
+    assert [row["a"] for row in rows] == plain
+
+
 def test_every_missing_and_every_double_column_is_named(tmp_path):
     file = local(tmp_path / "a.csv", "question,reply,kind,kind\n")
     assert list(column_problems(Dataset(group="kind", label="ok"), file)) == [
@@ -123,6 +295,39 @@ def test_every_missing_and_every_double_column_is_named(tmp_path):
         ),
         ({"label": "ok"}, ["dataset.label: 'ok'; only for questions of your own "]),
         ({"file": "a.csv"}, ["dataset.file: 'a.csv'; only for questions of your own "]),
+        (
+            {"separator": ";", "choices": ["a", "b"]},
+            [
+                "dataset.separator: ';'; only for questions of your own ",
+                "dataset.choices: ['a', 'b']; only for questions of your own ",
+            ],
+        ),
+        (
+            {"path": "mine.csv", "choices": ["answer", "b"]},
+            ["dataset.choices: mine.csv has no column 'b'; it has: question, answer"],
+        ),
+        (
+            {"path": "mine.csv", "answer_pattern": "(a"},
+            [
+                "dataset.answer_pattern: '(a' is not a regular expression (missing ), "
+                "unterminated subpattern at position 0); correct it"
+            ],
+        ),
+        (
+            {"path": "mine.csv", "answer_format": "list", "separator": ";", "answer_pattern": "a"},
+            [
+                "dataset.separator: ';'; dataset.answer_format: list takes whole cells as lists; ",
+                "dataset.answer_pattern: 'a'; dataset.answer_format: list takes whole cells as ",
+            ],
+        ),
+        (
+            {"path": "mine.csv", "choices_gold": "text", "choices_from": 1},
+            [
+                "dataset.choices_gold: 'text' without dataset.choices; name the column of choices",
+                "dataset.choices_from: 1 without dataset.choices; name the column of choices",
+            ],
+        ),
+        ({"path": "mine.csv", "answer_pattern": "boxed", "choices": ["question", "answer"]}, []),
         ({"path": "mine.csv", "answer": None, "label": "answer", "hold_out": "mine.csv"}, []),
         ({"repo": "a/b", "revision": REVISION, "file": "a.csv", "hold_out": "b.csv"}, []),
     ],

@@ -258,7 +258,7 @@ def test_datasets_are_checked_by_their_columns(default_config, root, tmp_path):
         ("bad.jsonl", "{", "line 1: "),
         ("list.jsonl", "\n[1, 2]", "line 2 is not a JSON object"),
         ("zero.parquet", "", "cannot be read"),
-        ("table.xlsx", "", "unknown kind '.xlsx'; allowed: .csv, .jsonl, .parquet"),
+        ("table.xlsx", "", "unknown kind '.xlsx'; allowed: .csv, .json, .jsonl, .ndjson"),
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(UserError, match=message):

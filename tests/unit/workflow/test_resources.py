@@ -1,5 +1,6 @@
 """Estimates of what a job needs, held against what was measured."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -218,7 +219,7 @@ def test_where_a_models_size_is_known_from(tmp_path):
     assert unknown.origin == "assumed, as no size is known"
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "long"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "json", "jsonl.gz", "long"])
 def test_questions_are_counted(kind, tmp_path, monkeypatch):
     path = tmp_path / f"mine.{'jsonl' if kind == 'long' else kind}"
     if kind == "parquet":
@@ -226,11 +227,17 @@ def test_questions_are_counted(kind, tmp_path, monkeypatch):
         import pyarrow.parquet as pq
 
         pq.write_table(pa.table({"question": ["why?"] * 300}), path)
+    elif kind == "json":
+        path.write_text(json.dumps([{"ask": "why?"}] * 300))
+    elif kind == "jsonl.gz":
+        rows = [json.dumps({"ask": f"{'why? ' * 30} {number}"}) for number in range(300)]
+        path.write_bytes(gzip.compress("\n".join(rows).encode()))
     else:
         path.write_text("question\n" * (kind == "csv") + '{"question": "why?"}\n' * 300)
     if kind == "long":
         monkeypatch.setattr("llm_figures.workflow.workload.SAMPLE", 1000)
     dataset = {"source": "path", "path": str(path), "hold_out": None, "limit": None}
+    dataset["question"] = "ask"
     count, _, origin = count_questions(dataset)
     assert 300 <= count <= (306 if kind == "long" else 302)
     assert path.name in origin
