@@ -14,7 +14,6 @@ from llm_figures.inference.batching import (
     with_oom_backoff,
 )
 from llm_figures.inference.finite_outputs import check_logits
-from llm_figures.inference.options import QuestionFormat
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.inference.token_spans import TokenSpans, locate_tokens
 from llm_figures.models.loading import context_length, input_device

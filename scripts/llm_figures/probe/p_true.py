@@ -8,8 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
 from llm_figures.inference.batching import pad_batch, with_oom_backoff
-from llm_figures.inference.generation import batch_by_length
 from llm_figures.inference.finite_outputs import check_logits
+from llm_figures.inference.generation import batch_by_length
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import input_device
 

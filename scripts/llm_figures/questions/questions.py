@@ -31,6 +31,7 @@ QUESTION_TYPES = {
     "aliases": "object",
     "group": "str",
     "frame": "str",
+    "response": "str",
     "label": "boolean",
     "split_group": "int64",
     "hold_out": "bool",
@@ -49,9 +50,10 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
 
     questions, the held-out ones last: question_id (0, 1, …), id (the dataset's own, else the row
     number), question, aliases (right answers; empty if the dataset has no column of them), group
-    and frame (missing if it has none), label (whether the model's answer is right; missing if it
-    has none), split_group (equal for questions that differ only in case, spacing and punctuation,
-    and therefore stay on one side of every split), hold_out.
+    and frame (missing if it has none), response (the model's own answer with its outer white space;
+    missing if it has none), label (whether that is right; missing if it has none), split_group
+    (equal for questions that differ only in case, spacing and punctuation, and therefore stay on
+    one side of every split), hold_out.
 
     left_out: source (name of the file), row (from 1), id, question, reason. Questions that `limit`
     leaves out are not among them.
@@ -84,7 +86,8 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
 def _read_dataset(dataset: Dataset) -> list[dict]:
     """All rows, the held-out ones last; `reason` says why a row cannot be used, else it is None."""
     if dataset.source == "facts":
-        common = {"where": "config: dataset", "source": "facts", "label": None, "reason": None}
+        common = {"where": "config: dataset", "source": "facts", "response": None}
+        common |= {"label": None, "reason": None}
         return [
             {**common, "row": number, "id": str(number), **fact, "hold_out": False}
             for number, fact in enumerate(build_facts().to_dict("records"), start=1)
@@ -110,7 +113,7 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> Iterator[dict]:
         reason = None
         for key, column in columns.items():
             try:
-                row[key] = (_parse_aliases if key == "answer" else _parse_text)(values[column])
+                row[key] = PARSERS.get(key, _parse_text)(values[column])
             except _NotTextError as error:
                 reason = f"column {column!r} holds a {error}, not text or a number"
         reason = reason or _find_fault(row, columns)
@@ -130,6 +133,7 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> Iterator[dict]:
             "aliases": row["answer"] or [],
             "group": row["group"],
             "frame": row["frame"],
+            "response": row["response"],
             "label": None if row["label"] is None else LABELS.get(row["label"].casefold()),
             "reason": reason,
         }
@@ -141,7 +145,7 @@ def _find_fault(row: dict, columns: Mapping[str, str]) -> str | None:
         return "no question"
     if "answer" in columns and row["answer"] is None:
         return 'answer looks like a list but is not JSON (["a", "b"])'
-    for key in ("answer", "label", "id"):
+    for key in ("answer", "response", "label", "id"):
         if key in columns and not row[key]:
             return f"no {key}"
     if "label" in columns and row["label"].casefold() not in LABELS:
@@ -185,6 +189,16 @@ def _parse_aliases(value: Any) -> list[str] | None:
             return None
     values = value if isinstance(value, list) else [value]
     return [text for text in (_parse_text(item) for item in values) if text is not None]
+
+
+def _parse_response(value: Any) -> str | None:
+    """The text in a cell with its outer white space, which is a part of the answer."""
+    text = _parse_text(value)
+    return value if text and isinstance(value, str) else text
+
+
+# {key: the parser of its cells}; the others hold plain text.
+PARSERS = {"answer": _parse_aliases, "response": _parse_response}
 
 
 def _in_preamble(table: pd.DataFrame, preamble: str) -> pd.Series:

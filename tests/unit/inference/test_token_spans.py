@@ -147,7 +147,8 @@ def test_two_tokens_share_a_character_and_neighbours_meet(tokenizer):
         if start <= 1 < end
     ]
     assert len(covering) >= 2
-    assert found.starts[covering[0]] <= 1 and found.ends[covering[-1]] >= 2
+    assert found.starts[covering[0]] <= 1
+    assert found.ends[covering[-1]] >= 2
 
 
 def test_a_replacement_character_of_the_text_is_a_character(tokenizer):
