@@ -39,16 +39,21 @@ def tokenize_response(
     """
     text = add_space(style, prompt, response)
     if not _begins_with_space(tokenizer):
-        ids = _encode(tokenizer, text)
-        expected = (text,)
-    else:
-        # The tokenizer itself puts the space, which some decoders drop.
-        at_word = text.startswith(" ") or (style == "chat" and not prompt[-1:].isspace())
+        tries = [_encode(tokenizer, text)]
+        expected = {text}
+    elif text.startswith(" ") or (style == "chat" and not prompt[-1:].isspace()):
+        # The tokenizer itself puts this space, unless there is one; some decoders drop it.
         text = text.removeprefix(" ")
-        ids = _encode(tokenizer, text) if at_word else _encode_inside_line(tokenizer, text)
-        expected = (text, f" {text}") if at_word else (text,)
-    spans = locate_tokens(tokenizer, ids)
-    return ids, spans if spans.text in expected else None
+        tries = [_encode(tokenizer, text), _encode(tokenizer, f" {text}")]
+        expected = {text, f" {text}"}
+    else:
+        tries = [_encode_inside_line(tokenizer, text)]
+        expected = {text}
+    for ids in tries:
+        spans = locate_tokens(tokenizer, ids)
+        if spans.text in expected:
+            return ids, spans
+    return tries[0], None
 
 
 def add_space(style: str, prompt: str, response: str) -> str:
