@@ -51,7 +51,12 @@ def main(
     prefix = shared_prefix([ids for _, ids in prompts]) if prompts else []
     prompts = [(question, ids) for question, ids in prompts if question % count == index]
     batches = compute_p_true(
-        model, [ids for _, ids in prompts], *choice_tokens, batch_size=batch_size, prefix=prefix
+        model,
+        [ids for _, ids in prompts],
+        *choice_tokens,
+        batch_size=batch_size,
+        keys=[question for question, _ in prompts],
+        prefix=prefix,
     )
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
         for batch, shares in progress(

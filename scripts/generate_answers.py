@@ -1,7 +1,5 @@
 """Generate the answers to one shard of the questions."""
 
-import pyarrow as pa
-
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
@@ -9,21 +7,9 @@ from llm_figures.inference.generation import generate
 from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import tokenize_questions, too_long
+from llm_figures.inference.schema import SCHEMA, answer_columns, problem_columns
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.options import Runtime
-
-SCHEMA = pa.schema(
-    [
-        ("question_id", pa.int64()),
-        ("prompt_ids", pa.list_(pa.int64())),
-        ("answer_ids", pa.list_(pa.int64())),
-        ("answer", pa.string()),
-        ("token_starts", pa.list_(pa.int32())),
-        ("token_ends", pa.list_(pa.int32())),
-        ("token_log_probabilities", pa.list_(pa.float32())),
-        ("problem", pa.string()),
-    ]
-)
 
 
 def main(
@@ -65,27 +51,11 @@ def main(
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
         for batch in progress(batches, "questions", total=len(fitting), size=len):
             tokens += sum(len(answer.answer_ids) for answer in batch)
-            file.write(
-                {
-                    "question_id": [fitting[answer.index][0] for answer in batch],
-                    "prompt_ids": [answer.prompt_ids for answer in batch],
-                    "answer_ids": [answer.answer_ids for answer in batch],
-                    "answer": [answer.text for answer in batch],
-                    "token_starts": [answer.starts for answer in batch],
-                    "token_ends": [answer.ends for answer in batch],
-                    "token_log_probabilities": [answer.log_probabilities for answer in batch],
-                    "problem": [""] * len(batch),
-                }
-            )
+            file.write(answer_columns([fitting[answer.index][0] for answer in batch], batch))
         for key, prompt_ids, problem in rows:
             if problem:
                 log.info("question %d cannot be asked: %s", key, problem)
-                empty: dict = {field.name: [[]] for field in SCHEMA}
-                file.write(
-                    empty
-                    | {"question_id": [key], "prompt_ids": [prompt_ids]}
-                    | {"answer": [""], "problem": [problem]}
-                )
+                file.write(problem_columns(key, prompt_ids, problem))
     log.info("%d tokens generated", tokens)
 
 

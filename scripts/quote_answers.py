@@ -7,6 +7,7 @@ from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prompts import fill, tokenize_texts, too_long
+from llm_figures.inference.token_spans import REPLACEMENT
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.options import Runtime
 from llm_figures.questions.options import ExactAnswer
@@ -24,8 +25,9 @@ def main(
     runtime: Runtime,
     threads: int,
 ) -> None:
-    answers = read_frame(generations, ["question_id", "answer"])
-    answers = answers[answers["answer"].str.strip() != ""].sort_values("question_id")
+    answers = read_frame(generations, ["question_id", "answer", "problem"])
+    given = (answers["answer"].str.strip() != "") & (answers["problem"] == "")
+    answers = answers[given].sort_values("question_id")
     answers = answers.merge(read_frame(questions, ["question_id", "question"]), on="question_id")
     model, tokenizer = load_model(model_info, runtime, threads)
     texts = [
@@ -46,13 +48,15 @@ def main(
         stop=["\n"],
         max_new_tokens=options.max_new_tokens,
         batch_size=batch_size,
+        keys=[key for key, _ in rows],
     )
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
         for batch in progress(batches, "answers", total=len(rows), size=len):
             file.write(
                 {
                     "question_id": [rows[quote.index][0] for quote in batch],
-                    "quote": [quote.text.strip() for quote in batch],
+                    # A quote that was cut may end inside a character.
+                    "quote": [quote.text.strip().rstrip(REPLACEMENT) for quote in batch],
                 }
             )
 

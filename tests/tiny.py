@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
@@ -62,7 +62,7 @@ SIZES = {
 GROUPED = {"num_key_value_heads": 2, "head_dim": 12}
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer(texts: list[str] = TEXTS) -> PreTrainedTokenizerFast:
     """A byte-level tokenizer of at most 384 tokens that knows every string."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -73,8 +73,38 @@ def tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    inner.train_from_iterator(TEXTS, trainer)
+    inner.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<end>", pad_token="<end>")
+
+
+def byte_fallback_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer in the way of Llama 2: words begin with ▁, unknown letters are bytes.
+
+    It puts a space before every text, and drops the first space of what it decodes.
+    """
+    inner = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    # Lines are divided, so that no token joins a new line and a word.
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [inner.pre_tokenizer, pre_tokenizers.Split(Regex("\n"), "isolated")]
+    )
+    inner.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=["<unk>", "<end>", *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+    )
+    inner.train_from_iterator([text.replace("\n", " ") for text in TEXTS], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, eos_token="<end>", pad_token="<end>", unk_token="<unk>"
+    )
 
 
 def config(family: str = "llama", **changes):

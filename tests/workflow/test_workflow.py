@@ -287,6 +287,53 @@ def test_the_model_quotes_its_own_answers(project):
     }
 
 
+def test_answers_brought_along_are_read_and_none_is_generated(project):
+    """30 right ones, 30 wrong ones, and two rows that cannot be used."""
+    said = ["It is Москва.", "北京", " 42.", "No idea"]
+    rows = [
+        {"ask": f"What is {n} and {n + 1}?", "said": f"{said[n % 4]} {n}", "ok": n % 2 == 0}
+        for n in range(60)
+    ]
+    rows += [{"ask": "Who?", "said": " ", "ok": True}]
+    rows += [{"ask": "Why?", "said": "so " * 600, "ok": True}]
+    (project.folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    project.change(
+        dataset={"path": "mine.jsonl", "question": "ask", "answer": None, "label": "ok"},
+        exact_answer__method="line",
+        shards=2,
+    )
+    code, output = project.run("--dry-run", check=False)
+    assert code
+    assert "dataset.label: 'ok' judges answers that the file does not give" in output
+    project.change(dataset__response="said")
+    jobs = project.planned("figures")
+    assert jobs["read_responses"] == 2
+    assert "generate_answers" not in jobs
+    target = "results/tiny/forward/answers.parquet"
+    project.run(target)
+    answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    assert len(answers) == 61
+    read, long = answers[:60], answers.iloc[60]
+    assert read["correct"].tolist() == [n % 2 == 0 for n in range(60)]
+    assert read["valid"].all()
+    assert not answers["cut"].any()
+    tokenizer = tiny.tokenizer()
+    for n, row in enumerate(read.itertuples()):
+        space = "" if said[n % 4][0] in " 北" else " "
+        assert row.answer == f"{space}{said[n % 4]} {n}"
+        assert list(row.answer_ids) == tokenizer(row.answer)["input_ids"]
+        assert row.exact_answer in row.answer
+        assert len(row.token_log_probabilities) == len(row.answer_ids)
+    assert "exceed the model's context of 512" in long["problem"]
+    left_out = pd.read_parquet(project.results / "forward/questions_left_out.parquet")
+    assert left_out["reason"].tolist() == ["no response"]
+    # how answers would be generated is no matter
+    project.change(prompt__max_new_tokens=40, prompt__temperature=1, prompt__stop=["x"])
+    assert project.planned(target) == {}
+    project.change(prompt__template="Question: {question}\nA:")
+    assert project.planned(target) == {"read_responses": 2, "judge_answers": 1}
+
+
 def test_a_question_too_long_for_the_model_is_left_out_and_named(project):
     rows = (project.folder / "mine.jsonl").read_text()
     long = json.dumps({"ask": "What is " + "one and " * 300 + "two?", "gold": "3", "kind": 0})

@@ -6,6 +6,10 @@ from llm_figures.questions.options import Judge
 
 # The options of the chosen style alone: a change of another style's options runs nothing again.
 PROMPT = read_options(Prompt, config["prompt"], "config: prompt").relevant()
+# Those of them that only put the question: what ends an answer is no matter where it is given.
+QUESTION_ONLY = {
+    key: PROMPT[key] for key in ("style", "preamble", "template", "system", "user") if key in PROMPT
+}
 
 
 def local_question_files():

@@ -28,27 +28,54 @@ rule build_questions:
         "../../scripts/build_questions.py"
 
 
-rule generate_answers:
-    input:
-        model_info="results/{model}/model.json",
-        questions="results/{model}/forward/questions.parquet",
-    output:
-        generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
-    log:
-        "results/{model}/logs/generate_answers/{shard}-of-{shards}.log",
-    benchmark:
-        "results/{model}/benchmarks/generate_answers/{shard}-of-{shards}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: cores("generate_answers")
-    resources:
-        **needs("generate_answers"),
-    params:
-        *code("generate_answers"),
-        prompt=PROMPT,
-        runtime=RUNTIME,
-    script:
-        "../../scripts/generate_answers.py"
+# The answers are generated, or read where the dataset brings them along.
+if config["dataset"]["response"] is None:
+
+    rule generate_answers:
+        input:
+            model_info="results/{model}/model.json",
+            questions="results/{model}/forward/questions.parquet",
+        output:
+            generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+        log:
+            "results/{model}/logs/generate_answers/{shard}-of-{shards}.log",
+        benchmark:
+            "results/{model}/benchmarks/generate_answers/{shard}-of-{shards}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: cores("generate_answers")
+        resources:
+            **needs("generate_answers"),
+        params:
+            *code("generate_answers"),
+            prompt=PROMPT,
+            runtime=RUNTIME,
+        script:
+            "../../scripts/generate_answers.py"
+
+else:
+
+    rule read_responses:
+        input:
+            model_info="results/{model}/model.json",
+            questions="results/{model}/forward/questions.parquet",
+        output:
+            generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+        log:
+            "results/{model}/logs/read_responses/{shard}-of-{shards}.log",
+        benchmark:
+            "results/{model}/benchmarks/read_responses/{shard}-of-{shards}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: cores("read_responses")
+        resources:
+            **needs("read_responses"),
+        params:
+            *code("read_responses"),
+            prompt=QUESTION_ONLY,
+            runtime=RUNTIME,
+        script:
+            "../../scripts/read_responses.py"
 
 
 rule quote_answers:

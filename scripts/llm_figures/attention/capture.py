@@ -12,6 +12,7 @@ from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.qk_store import build_states_schema
 from llm_figures.core.errors import UserError
+from llm_figures.inference.token_spans import show_tokens
 from llm_figures.models.loading import decoder, decoder_layers, input_device
 
 
@@ -90,7 +91,7 @@ def build_state_rows(
     Returns the schema and the columns.
     """
     columns: dict[str, list] = {}
-    tokens = [tokenizer.decode([token]) for token in ids]
+    tokens = show_tokens(tokenizer, ids)
     for layer, state in sorted(captured.items()):
         strength = None
         if intervention is None:

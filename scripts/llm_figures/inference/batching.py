@@ -43,9 +43,11 @@ def padded_length(length: int, context: int | None) -> int:
     return max(length, min(padded, context or padded))
 
 
-def batch_by_key(keys: Sequence[int], batch_size: int) -> list[list[int]]:
+def batch_by_key(
+    keys: Sequence[int] | Sequence[tuple[int, ...]], batch_size: int
+) -> list[list[int]]:
     """Indices of `keys` in batches of at most `batch_size`; one key per batch, in rising order."""
-    indices_of: dict[int, list[int]] = {}
+    indices_of: dict[int | tuple[int, ...], list[int]] = {}
     for index, key in enumerate(keys):
         indices_of.setdefault(key, []).append(index)
     return [

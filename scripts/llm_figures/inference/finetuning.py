@@ -16,6 +16,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log, progress
+from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import QuestionFormat
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import tokenize_questions, too_long
@@ -199,12 +200,17 @@ def compute_losses(
 def mean_losses(
     model: PreTrainedModel, examples: Sequence[Example], batch_size: int
 ) -> list[float]:
-    """Mean loss over the tokens of each example's answer, in nats."""
+    """Mean loss over the tokens of each example's answer, in nats.
+
+    Raises:
+        UserError: a loss that is not finite.
+    """
     prefix = shared_prefix([example.prompt for example in examples])
     means: list[float] = []
     for start in range(0, len(examples), batch_size):
         totals, counts = compute_losses(model, prefix, examples[start : start + batch_size])
         means += (totals / counts).tolist()
+    check_logits(model, means, lambda index: f"in the answer to fact {index + 1}")
     return means
 
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.inference.batching import batch_by_key, pad_batch, with_oom_backoff
+from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import Sampling
-from llm_figures.inference.prefix_cache import PrefixCache, common_length, shared_prefix
+from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
+from llm_figures.inference.token_spans import decode_tokens, locate_tokens
 from llm_figures.models.loading import input_device
 
 GREEDY = Sampling(temperature=0)
@@ -22,9 +23,11 @@ class Generation:
 
     index: of its prompt.
     prompt_ids, answer_ids: token ids; the stop string is not part of the answer.
-    text: the answer's text; starts, ends: the characters [start, end) of each answer token.
+    text: the answer's text; starts, ends: the characters [start, end) of it that each answer token
+        covers (see `token_spans`).
     log_probabilities: natural logarithm of the model's probability of each answer token, before
         any temperature.
+    cut: whether the limit of new tokens ended the answer, not the model or a stop string.
     """
 
     index: int
@@ -34,6 +37,7 @@ class Generation:
     starts: list[int]
     ends: list[int]
     log_probabilities: list[float]
+    cut: bool
 
 
 @torch.inference_mode()
@@ -54,9 +58,12 @@ def generate(
     An answer ends before any string of `stop`, at the model's end of text, or after
     `max_new_tokens`. Batches are halved when CUDA runs out of memory.
 
-    keys: one number per prompt, which with the seed of `sampling` determines what is sampled,
-        whatever the batch; by default the prompt's index.
+    keys: one number per prompt, its question's, which with the seed of `sampling` determines what
+        is sampled, whatever the batch; by default the prompt's index.
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
+
+    Raises:
+        UserError: logits that are not finite.
     """
     if not prompt_ids:
         return
@@ -69,7 +76,7 @@ def generate(
     def is_finished(ids: list[int]) -> bool:
         if ids[-1] in end_ids:
             return True
-        text = tokenizer.decode(ids) if stop else ""
+        text = decode_tokens(tokenizer, ids) if stop else ""
         return any(string in text for string in stop)
 
     def continue_batch(batch: list[int]) -> list[tuple[list[int], list[float]]]:
@@ -85,6 +92,7 @@ def generate(
             lambda logits, rows: choose_tokens(logits, sampling, [generators[r] for r in rows]),
             is_finished,
             max_new_tokens,
+            lambda row: f"in the answer to question {keys[batch[row]]}",
         )
 
     for batch, answers in with_oom_backoff(batch_by_length(prompt_ids, batch_size), continue_batch):
@@ -128,13 +136,19 @@ def _continue(
     choose: Callable[[torch.Tensor, list[int]], torch.Tensor],
     is_finished: Callable[[list[int]], bool],
     max_new_tokens: int,
+    name: Callable[[int], str],
 ) -> list[tuple[list[int], list[float]]]:
     """Continue the first `count` of `suffixes` [batch, tokens], whose prefix is in `cache`.
 
     The other suffixes only fill the batch up. Finished sequences leave it, so that the others do
     not wait for them.
 
+    name: from a row to the answer's name in messages.
+
     Returns the new tokens of each, and their log-probabilities.
+
+    Raises:
+        UserError: logits that are not finite.
     """
     answers: list[tuple[list[int], list[float]]] = [([], []) for _ in range(count)]
     running = list(range(count))
@@ -145,7 +159,9 @@ def _continue(
         ).logits[: len(running), -1]
         ids = choose(logits, running)
         logs = logits.gather(-1, ids)[:, 0].float() - logits.float().logsumexp(dim=-1)
-        for row, token, log in zip(running, ids[:, 0].tolist(), logs.tolist(), strict=True):
+        logs = logs.tolist()
+        check_logits(model, logs, lambda at, rows=running: name(rows[at]))
+        for row, token, log in zip(running, ids[:, 0].tolist(), logs, strict=True):
             answers[row][0].append(token)
             answers[row][1].append(log)
         keep = [at for at, row in enumerate(running) if not is_finished(answers[row][0])]
@@ -169,29 +185,23 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[
 def _cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Generation:
     """The answer up to its stop, with the characters of each token.
 
-    The characters come from decoding the generated ids, never from tokenizing the text again. A
-    token that carries text before the stop stays; its text is cut.
+    A token that carries text before the stop stays; its text is cut.
     """
-    if ids and ids[-1] in end_ids:
+    ended = bool(ids) and ids[-1] in end_ids
+    if ended:
         ids = ids[:-1]
-    text = tokenizer.decode(ids)
-    # A token may end inside a character that the next one completes.
-    offsets = [common_length(tokenizer.decode(ids[:count]), text) for count in range(len(ids) + 1)]
-    offsets[-1] = len(text)
+    text, starts, ends = locate_tokens(tokenizer, ids)
     cuts = [cut for string in stop if (cut := text.find(string)) >= 0]
-    text = text[: min(cuts, default=len(text))]
-    # A token that ends inside a character covers the character it begins.
-    spans = [
-        (start, min(max(end, start + 1), len(text)))
-        for start, end in pairwise(offsets)
-        if start < len(text)
-    ]
+    if cuts:
+        text = text[: min(cuts)]
+        ids = ids[: sum(start < len(text) for start in starts)]
     return Generation(
         index=index,
         prompt_ids=prompt_ids,
-        answer_ids=ids[: len(spans)],
+        answer_ids=ids,
         text=text,
-        starts=[start for start, _ in spans],
-        ends=[end for _, end in spans],
-        log_probabilities=logs[: len(spans)],
+        starts=starts[: len(ids)],
+        ends=[min(end, len(text)) for end in ends[: len(ids)]],
+        log_probabilities=logs[: len(ids)],
+        cut=not (ended or cuts),
     )

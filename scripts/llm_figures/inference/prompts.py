@@ -17,12 +17,26 @@ def tokenize_questions(
     Raises:
         UserError: `style: chat` with a tokenizer that has no chat template.
     """
+    # A chat template brings its own special tokens.
+    own_tokens = prompt.style != "chat"
+    return [
+        tokenizer(text, add_special_tokens=own_tokens)["input_ids"]
+        for text in render_questions(tokenizer, prompt, questions)
+    ]
+
+
+def render_questions(
+    tokenizer: PreTrainedTokenizerBase, prompt: QuestionFormat, questions: Sequence[str]
+) -> list[str]:
+    """The text of every question in the format of `prompt`, up to where its answer begins.
+
+    Raises:
+        UserError: see `tokenize_questions`.
+    """
     if prompt.style == "chat":
-        return _tokenize_chats(tokenizer, prompt, questions)
+        return _render_chats(tokenizer, prompt, questions)
     preamble = prompt.shown_preamble()
-    return tokenize_texts(
-        tokenizer, [preamble + fill(prompt.template, question=question) for question in questions]
-    )
+    return [preamble + fill(prompt.template, question=question) for question in questions]
 
 
 def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -30,9 +44,9 @@ def tokenize_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> 
     return [tokenizer(text)["input_ids"] for text in texts]
 
 
-def _tokenize_chats(
+def _render_chats(
     tokenizer: PreTrainedTokenizerBase, prompt: QuestionFormat, questions: Sequence[str]
-) -> list[list[int]]:
+) -> list[str]:
     if not tokenizer.chat_template:
         raise UserError(
             "config: prompt.style: chat, but the model's tokenizer has no chat template; "
@@ -40,15 +54,11 @@ def _tokenize_chats(
         )
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
     return [
-        # The template brings its own special tokens.
-        tokenizer(
-            tokenizer.apply_chat_template(
-                [*system, {"role": "user", "content": fill(prompt.user, question=question)}],
-                tokenize=False,
-                add_generation_prompt=True,
-            ),
-            add_special_tokens=False,
-        )["input_ids"]
+        tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": fill(prompt.user, question=question)}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
         for question in questions
     ]
 

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.models.loading import decoder, decoder_layers, input_device
 from llm_figures.models.projections import Application, find_projections, watch_projections
 
@@ -36,7 +37,7 @@ def measure_ablation(
     All projections of a block are ablated in one pass over copies of the text.
 
     Raises:
-        UserError: the family keeps its projections in an unknown place.
+        UserError: the family keeps its projections in an unknown place; logits are not finite.
     """
     means = _mean_outputs(model, texts)
     names_of_layers: dict[int, list[str]] = {}
@@ -47,6 +48,11 @@ def measure_ablation(
         ids = torch.tensor([list(text)], device=input_device(model))
         entering, logits = _clean_pass(model, ids)
         clean = _log_probabilities(logits[0])
+        check_logits(
+            model,
+            clean.amax(dim=-1).tolist(),
+            lambda token, index=index: f"at token {token + 1} of text {index}",
+        )
         copies = max(1, LOGIT_BYTES // (logits[0].numel() * 4))
         for layer, names in names_of_layers.items():
             for start in range(0, len(names), copies):
@@ -54,6 +60,8 @@ def measure_ablation(
                 ablated = _ablated_pass(model, ids, layer, chunk, means, entering)
                 for name, logits_of_copy in zip(chunk, ablated, strict=True):
                     loss_rise, kl = _effect(clean, _log_probabilities(logits_of_copy), ids[0])
+                    where = f"on text {index} with {name} of layer {layer} ablated"
+                    check_logits(model, [loss_rise + kl], lambda _, where=where: where)
                     rows.append(
                         {
                             "text": index,
@@ -182,5 +190,8 @@ def _effect(clean: torch.Tensor, ablated: torch.Tensor, ids: torch.Tensor) -> tu
     """
     following = ids[1:, None].to(clean.device)
     loss_rise = (clean[:-1].gather(1, following) - ablated[:-1].gather(1, following)).mean()
-    kl = (clean.exp() * (clean - ablated)).sum(dim=-1).mean()
+    terms = clean.exp() * (clean - ablated)
+    kl = terms.sum(dim=-1).mean()
+    if kl.isnan():  # entries of the vocabulary that the model excludes, with a logit of -inf
+        kl = terms.where(clean > -torch.inf, 0.0).sum(dim=-1).mean()
     return loss_rise.item(), kl.item()

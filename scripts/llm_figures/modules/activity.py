@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
+from llm_figures.inference.finite_outputs import check_outputs
 from llm_figures.models.loading import decoder, input_device
 from llm_figures.models.projections import Application, watch_projections
 
@@ -28,7 +29,7 @@ def measure_activity(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> 
     for each that the token is routed to, with that expert's x and W and its number in `expert`.
 
     Raises:
-        UserError: the family keeps its projections in an unknown place.
+        UserError: the family keeps its projections in an unknown place; a norm is not finite.
     """
     frames: list[pd.DataFrame] = []
     # arrays, because a frame for each projection would take longer than the pass
@@ -64,9 +65,19 @@ def measure_activity(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> 
             columns = {
                 name: np.concatenate([part[name] for part in columns_of_text]) for name in COLUMNS
             }
+            _check_norms(model, index, columns)
             frames.append(pd.DataFrame({"text": index, **columns}))
             columns_of_text.clear()
     activity = pd.concat(frames, ignore_index=True)
     experts = pd.array(activity["expert"], dtype="Int32")
     experts[activity["expert"] < 0] = pd.NA
     return activity.assign(expert=experts)
+
+
+def _check_norms(model: PreTrainedModel, text: int, columns: dict[str, np.ndarray]) -> None:
+    norms = columns["input_norm"] + columns["output_norm"] + columns["weight_norm"]
+    finite = np.isfinite(norms)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        where = f"layer {columns['layer'][row]}, {columns['projection'][row]}, of text {text}"
+        check_outputs(model, [np.nan], lambda _: f"values that are not finite in {where}")

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
 from llm_figures.inference.batching import pad_batch, with_oom_backoff
+from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.generation import batch_by_length
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import input_device
@@ -40,15 +41,21 @@ def compute_p_true(
     false_token: int,
     *,
     batch_size: int,
+    keys: Sequence[int] | None = None,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[tuple[list[int], list[float]]]:
     """Yield indices of prompts and P(true) / (P(true) + P(false)) of the next token, by batch.
 
+    keys: the number of each prompt's question, for messages; by default the prompt's index.
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
+
+    Raises:
+        UserError: logits that are not finite.
     """
     if not prompt_ids:
         return
     prefix = shared_prefix(prompt_ids) if prefix is None else prefix
+    keys = range(len(prompt_ids)) if keys is None else keys
     cache = PrefixCache(model, prefix)
     device = input_device(model)
 
@@ -62,6 +69,11 @@ def compute_p_true(
             use_cache=True,
             logits_to_keep=1,
         ).logits[: len(batch), -1]
+        check_logits(
+            model,
+            logits.float().logsumexp(dim=-1).tolist(),
+            lambda row: f"where P(true) of the answer to question {keys[batch[row]]} is asked",
+        )
         margins = (logits[:, true_token].float() - logits[:, false_token].float()).tolist()
         # One by one: torch's sigmoid rounds differently where a vector of eight is not full.
         return [1 / (1 + math.exp(min(-margin, 700))) for margin in margins]

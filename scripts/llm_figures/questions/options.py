@@ -18,7 +18,7 @@ from llm_figures.core.result_folders import at_home
 from llm_figures.questions.judging.rules import RULES
 
 # Keys of `Dataset` that name a column.
-COLUMNS = ("question", "answer", "id", "group", "frame", "label")
+COLUMNS = ("question", "answer", "id", "group", "frame", "response", "label")
 
 Rule = Literal[RULES]
 
@@ -159,11 +159,18 @@ class Dataset(Options):
     Name of the column of answer frames, such as "The capital of France is". The exact answer is
     what follows the frame; see exact_answer."""
 
-    label: AnyText | None = None
-    """Column of labels of this model's answers
+    response: AnyText | None = None
+    """Column of the model's own answers; nothing is generated
 
-    Name of the column of labels, existing judgements of this model's answers: true or false, right
-    or wrong, 1 or 0. They replace the comparison with the right answers."""
+    Name of the column of answers that the model has given already. Nothing is generated then; the
+    text is tokenized once, as it stands. Where it does not begin with white space, and would if it
+    were generated, a space is put before it."""
+
+    label: AnyText | None = None
+    """Column of labels of these responses
+
+    Name of the column of labels, existing judgements of the responses: true or false, right or
+    wrong, 1 or 0. They replace the comparison with the right answers, and need response."""
 
     hold_out: AnyText | None = None
     """Another file: probes train on all other questions and are tested on it

@@ -50,6 +50,7 @@ QUESTION_TYPES = {
     "aliases": "object",
     "group": "str",
     "frame": "str",
+    "response": "str",
     "label": "boolean",
     "split_group": "int64",
     "hold_out": "bool",
@@ -72,9 +73,10 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     questions, the held-out ones last: question_id (0, 1, …), id (the dataset's own, else the row
     number), question (with its choices below it), choices (texts; empty without choices), aliases
     (right answers; empty if the dataset has no column of them; the letter and the text of the right
-    choice), group and frame (missing if it has none), label (whether the model's answer is right;
-    missing if it has none), split_group (equal for questions that differ only in case, spacing and
-    punctuation, and therefore stay on one side of every split), hold_out.
+    choice), group and frame (missing if it has none), response (the model's own answer with its
+    outer white space; missing if it has none), label (whether that is right; missing if it has
+    none), split_group (equal for questions that differ only in case, spacing and punctuation, and
+    therefore stay on one side of every split), hold_out.
 
     left_out: source (name of the file), row (from 1), id, question, reason. Questions that `limit`
     leaves out are not among them.
@@ -107,7 +109,8 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
 def _read_dataset(dataset: Dataset) -> list[dict]:
     """All rows, the held-out ones last; `reason` says why a row cannot be used, else it is None."""
     if dataset.source == "facts":
-        common = {"where": "config: dataset", "source": "facts", "label": None, "reason": None}
+        common = {"where": "config: dataset", "source": "facts", "response": None}
+        common |= {"label": None, "reason": None}
         return [
             {**common, "choices": [], "row": number, "id": str(number), **fact, "hold_out": False}
             for number, fact in enumerate(build_facts().to_dict("records"), start=1)
@@ -140,6 +143,8 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> list[dict]:
             try:
                 if key == "answer":
                     row[key] = _read_gold(values[column], dataset)
+                elif key == "response":
+                    row[key] = _read_response(values[column])
                 else:
                     row[key] = read_text(values[column])
             except NotTextError as error:
@@ -181,6 +186,7 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> list[dict]:
                 "aliases": [] if row["answer"] is None else row["answer"],
                 "group": row["group"],
                 "frame": row["frame"],
+                "response": row["response"],
                 "label": None if row["label"] is None else LABELS.get(row["label"].casefold()),
                 "reason": reason,
             }
@@ -292,12 +298,18 @@ def _find_fault(row: dict, columns: Mapping[str, str]) -> str | None:
     """Why a row cannot be used; None if it can be. columns: those that the dataset has, by key."""
     if row["question"] is None:
         return "no question"
-    for key in ("answer", "label", "id"):
+    for key in ("answer", "response", "label", "id"):
         if key in columns and (row[key] is None or row[key] in ("", [])):
             return f"no {key}"
     if "label" in columns and row["label"].casefold() not in LABELS:
         return "label is none of true/false, 1/0, right/wrong, correct/incorrect, yes/no"
     return None
+
+
+def _read_response(value: Any) -> str | None:
+    """The text in a cell with its outer white space, which is a part of the answer."""
+    text = read_text(value)
+    return value if text and isinstance(value, str) else text
 
 
 def _in_preamble(table: pd.DataFrame, preamble: str) -> pd.Series:

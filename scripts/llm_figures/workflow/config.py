@@ -361,11 +361,11 @@ def add_bases(entries: dict[str, dict]) -> dict[str, dict]:
 def _models_problems(config: Config) -> Iterator[str]:
     if config.models == () and not config.result_folders:
         yield "config: models: []; name at least one, or null to take model"
-    label = config.dataset.label
-    if len(config.model_names) > 1 and label is not None:
+    response = config.dataset.response
+    if len(config.model_names) > 1 and response is not None:
         yield (
-            f"config: dataset.label: {label!r} holds judgements of one model's answers; run the "
-            "models one at a time, each with its own labels"
+            f"config: dataset.response: {response!r} holds one model's answers; run the models one "
+            "at a time, each with its own"
         )
     files = {kind.source.scores for kind in KINDS.values()}
     yield from folder_problems(config.result_folders, config.model_names, sorted(files))
@@ -511,7 +511,7 @@ def _dataset_problems(options: Dataset) -> Iterator[str]:
                 )
     if source == "facts":
         for key in (
-            *("id", "group", "frame", "label", "hold_out", "revision", "file"),
+            *("id", "group", "frame", "response", "label", "hold_out", "revision", "file"),
             *("separator", "answer_pattern", "choices"),
         ):
             if dataset[key] is not None:
@@ -520,6 +520,11 @@ def _dataset_problems(options: Dataset) -> Iterator[str]:
                     "(dataset.path, or dataset.repo)"
                 )
         return
+    if options.label is not None and options.response is None:
+        yield (
+            f"config: dataset.label: {options.label!r} judges answers that the file does not give; "
+            "newly generated ones may be others; name their column with dataset.response"
+        )
     needed = ("path",) if source == "path" else ("repo", "revision", "file")
     missing = [key for key in needed if dataset[key] is None]
     for key in missing:

@@ -48,6 +48,7 @@ PROBE_PROCESS = 300e6  # NumPy and pandas
 SNAKEMAKE = 400e6  # its two processes on the node, which a cluster counts as part of the job
 ROW_GROUP = 64e6  # of a Parquet file of states
 LOGITS = 2**29  # of the copies in one pass of modules/ablation.py
+PIECE = 32  # tokens whose logits are in memory at once, as in inference/responses.py
 
 PROJECTIONS = 7  # of a block
 LENGTHS = 24  # prompts of equal length share a batch; this many batches are not full
@@ -227,6 +228,17 @@ def _questions(job: Job, purpose: str, values: int = 0) -> Cost:
     )
 
 
+def _read_responses(job: Job) -> Cost:
+    """The questions with their answers through the model, and the answers' logits."""
+    cost, model = _questions(job, "states"), job.model
+    questions = math.ceil(job.work.questions / job.work.shards)
+    tokens = questions * job.work.prompts["answer"].new
+    seconds = model.vocabulary * tokens * (2 * model.hidden_size + LOGARITHM) / job.rate
+    rows = min(job.work.batch_size, questions)
+    logits = rows * PIECE * model.vocabulary * (job.parameter_bytes + 8)
+    return cost._replace(seconds=cost.seconds + seconds, on_device=cost.on_device + logits)
+
+
 def _queries_and_keys(job: Job, passes: int, layers: int) -> Cost:
     """Passes over one text each, with some layers stored and their maps computed once."""
     model, tokens = job.model, max(job.work.texts)
@@ -350,6 +362,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "measure_updates": (SOME, lambda job: _weight_metrics(job, "updates", 2, held=20)),
     "measure_quantization": (SOME, lambda job: _weight_metrics(job, "quantization", 1, held=4)),
     "generate_answers": (MANY, lambda job: _questions(job, "answer")),
+    "read_responses": (MANY, _read_responses),
     "quote_answers": (MANY, lambda job: _questions(job, "quote")),
     "ask_judge": (MANY, lambda job: _questions(job, "judge")),
     "ask_p_true": (MANY, lambda job: _questions(job, "p_true")),

@@ -112,6 +112,8 @@ def _prompts(config: Mapping, question: int) -> dict[str, Prompts]:
     }[prompt["style"]]
     frame = count_tokens(prompt["user"] if prompt["style"] == "chat" else prompt["template"])
     own, new = question + frame, prompt["max_new_tokens"]
+    if config["dataset"]["response"] is not None:
+        new = question  # at most: the whole row of the file
 
     def after_examples(text: str, filled: int, new: int) -> Prompts:
         examples, _, last = text.rpartition("\n\n")

@@ -209,6 +209,9 @@ def test_a_loss_that_is_not_finite_is_one_clear_line(examples):
         model.lm_head.weight[0, 0] = float("nan")
     with pytest.raises(UserError, match="the loss of step 1 is nan; lower learning_rate"):
         finetune(model, examples, OPTIONS)
+    # before the training, it is the model's own fault
+    with pytest.raises(UserError, match="the model of type llama gives logits that are not finite"):
+        mean_losses(model, examples, 4)
 
 
 def test_an_example_of_one_token_after_the_prefix():

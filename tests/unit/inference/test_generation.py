@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import tiny
+from llm_figures.core.errors import UserError
 from llm_figures.inference.generation import (
     _cut_at_stop,
     batch_by_length,
@@ -144,6 +145,97 @@ def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
     first = positions["exact_answer_first"]
     assert tokenizer.decode(ids[:first]) == " is "
     assert positions["exact_answer_before_first"] == first - 1
+
+
+def test_an_answer_is_cut_unless_it_ends_by_itself(model, tokenizer):
+    ids = prompts(tokenizer)
+    free = answers(model, tokenizer, ids, batch_size=4, stop=[])
+    end = tokenizer.eos_token_id
+    assert {answer.cut for answer in free.values()} == {True}  # none of them ends
+    for index, answer in free.items():
+        text = answer.text
+        # the last token that is allowed completes the stop
+        stop = text[answer.starts[-1] :]
+        if stop and text.find(stop) == answer.starts[-1]:
+            (stopped,) = answers(model, tokenizer, [ids[index]], batch_size=1, stop=[stop]).values()
+            assert stopped.text == text.removesuffix(stop)
+            assert not stopped.cut
+            break
+    else:
+        pytest.fail("no answer ends in a token of its own")
+    last = free[0].answer_ids[-1]
+    model.generation_config.eos_token_id, kept = last, model.generation_config.eos_token_id
+    try:
+        ended = answers(model, tokenizer, ids[:1], batch_size=1, stop=[])[0]
+    finally:
+        model.generation_config.eos_token_id = kept
+    assert not ended.cut
+    assert end not in ended.answer_ids
+    assert ended.answer_ids == free[0].answer_ids[: free[0].answer_ids.index(last)]
+
+
+@pytest.fixture
+def own_model():
+    return tiny.model()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_model_of_no_numbers_is_refused_by_name(own_model, tokenizer, value, temperature):
+    own_model.config._name_or_path = own_model.name_or_path = "models/broken"
+    forward = own_model.lm_head.forward
+
+    def spoilt(states):
+        logits = forward(states)
+        logits[-2:, ..., slice(None) if value == "-inf" else 9] = float(value)
+        return logits
+
+    own_model.lm_head.forward = spoilt
+    with pytest.raises(UserError) as caught:
+        answers(
+            own_model,
+            tokenizer,
+            [prompts(tokenizer)[0]] * 3,
+            batch_size=3,
+            sampling=Sampling(temperature=temperature),
+            keys=[11, 12, 13],
+        )
+    # rows are padded to four, so that the last two are question 13 and its copy
+    assert str(caught.value) == (
+        "the model in models/broken gives logits that are not finite in the answer to question 13, "
+        "computed in float32; its weights hold NaN or infinite numbers, or are not those of this "
+        "architecture"
+    )
+
+
+def test_the_advice_follows_from_the_dtype(own_model, tokenizer):
+    own_model.half().lm_head.weight.data[:] = 60000  # sums overflow
+    with pytest.raises(UserError) as caught:
+        answers(own_model, tokenizer, prompts(tokenizer), batch_size=4)
+    assert str(caught.value) == (
+        "the model of type llama gives logits that are not finite in the answer to question "
+        f"{str(caught.value).split('question ')[1][0]}, computed in float16; set dtype to bfloat16 "
+        "or float32, or check the weights"
+    )
+
+
+def test_entries_that_a_model_excludes_are_no_fault(own_model, tokenizer):
+    """Padding of the vocabulary may have a logit of -inf."""
+    ids = prompts(tokenizer)
+    plain = answers(own_model, tokenizer, ids, batch_size=4)
+    unused = max(set(range(384)) - {t for a in plain.values() for t in a.answer_ids})
+    forward = own_model.lm_head.forward
+
+    def masked(states):
+        logits = forward(states)
+        logits[..., unused] = -torch.inf
+        return logits
+
+    own_model.lm_head.forward = masked
+    found = answers(own_model, tokenizer, ids, batch_size=4)
+    for index, answer in plain.items():
+        assert found[index].answer_ids == answer.answer_ids
+        assert np.isfinite(found[index].log_probabilities).all()
 
 
 def test_no_questions_give_no_batches(model, tokenizer):

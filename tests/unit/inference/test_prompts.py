@@ -114,3 +114,24 @@ def test_choices_are_compared_where_they_part(tokenizer):
         UserError, match=r"probe.p_true: ' yes' and ' yes, it is' do not differ in a token"
     ):
         split_choices(tokenizer, " yes", " yes, it is")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_p_true_of_a_model_of_no_numbers_is_refused(tokenizer, value):
+    """Also where the logits of the two words are numbers."""
+    model = tiny.model()
+    forward = model.lm_head.forward
+
+    def spoilt(states):
+        logits = forward(states)
+        logits[1, :, 200] = float(value)
+        return logits
+
+    model.lm_head.forward = spoilt
+    ids = tokenize_texts(tokenizer, ["the lamp", "the lake", "the tree"])
+    ids = [one[:2] for one in ids]
+    with pytest.raises(UserError) as caught:
+        list(compute_p_true(model, ids, 5, 6, batch_size=3, keys=[7, 7, 7]))
+    assert "logits that are not finite where P(true) of the answer to question 7 is ask" in str(
+        caught.value
+    )

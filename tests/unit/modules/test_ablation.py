@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import tiny
+from llm_figures.core.errors import UserError
 from llm_figures.models.projections import find_projections, watch_projections
 from llm_figures.modules import ablation as module_ablation
 from llm_figures.modules.ablation import measure_ablation
@@ -92,3 +93,53 @@ def test_the_blocks_before_are_not_run_again_and_copies_share_a_pass(monkeypatch
     assert runs == [2 + 3, 2 + 6, 2 + 9]
     assert parts["kl"].to_numpy() == pytest.approx(whole["kl"].to_numpy(), abs=1e-6)
     assert list(parts["projection"]) == list(whole["projection"])
+
+
+def test_entries_that_a_model_excludes_change_no_effect():
+    """Padding of the vocabulary with a logit of -inf has no probability, before and after."""
+    model = tiny.model()
+    forward = model.lm_head.forward
+    logits = []
+
+    def masked(states, value):
+        found = forward(states)
+        found[..., 300:] = value
+        logits.append(found)
+        return found
+
+    effects = []
+    for value in (-torch.inf, -1e4):
+        model.lm_head.forward = lambda states, value=value: masked(states, value)
+        effects.append(measure_ablation(model, TEXTS))
+    assert torch.isinf(logits[0]).any()
+    for metric in ("loss_rise", "kl"):
+        assert effects[0][metric].abs().median() > 1e-3
+        assert effects[0][metric].tolist() == pytest.approx(effects[1][metric].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (None, "gives logits that are not finite at token 1 of text 1, computed in float32"),
+        (1, "gives logits that are not finite on text 1 with mlp. gate of layer 1 ablated"),
+    ],
+    ids=str,
+)
+def test_effects_that_are_no_numbers_are_refused(layer, message):
+    model = tiny.model()
+    if layer is None:
+        model.lm_head.weight.data[3] = float("nan")
+    else:
+        forward = model.lm_head.forward
+        passes = []
+
+        def spoilt(states):
+            logits = forward(states)
+            passes.append(len(states))
+            if len(passes) == 2 + layer:  # the clean pass, then one for each layer
+                logits[-1] = float("nan")
+            return logits
+
+        model.lm_head.forward = spoilt
+    with pytest.raises(UserError, match=message):
+        measure_ablation(model, TEXTS[:1])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import tiny
+from llm_figures.core.errors import UserError
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.models.projections import find_projections
 from llm_figures.modules.activity import measure_activity
@@ -107,3 +108,14 @@ def test_a_family_without_a_gate_has_no_gate():
     assert set(scores_of(tiny.model("neox")).index.get_level_values("projection")) == {
         name for name in PROJECTIONS if name != "mlp. gate"
     }
+
+
+def test_a_norm_that_is_no_number_is_refused_by_layer_and_projection():
+    model = tiny.model()
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("inf")
+    with pytest.raises(UserError) as caught:
+        measure_activity(model, TEXTS)
+    assert str(caught.value).startswith(
+        "the model of type llama gives values that are not finite in layer 1, mlp. up, of text 1, "
+        "computed in float32; its weights hold NaN"
+    )

@@ -328,7 +328,29 @@ def test_every_missing_and_every_double_column_is_named(tmp_path):
             ],
         ),
         ({"path": "mine.csv", "answer_pattern": "boxed", "choices": ["question", "answer"]}, []),
-        ({"path": "mine.csv", "answer": None, "label": "answer", "hold_out": "mine.csv"}, []),
+        (
+            {"path": "mine.csv", "label": "answer"},
+            ["dataset.label: 'answer' judges answers that the file does not give; "],
+        ),
+        (
+            {"path": "mine.csv", "response": "reply"},
+            ["dataset.response: mine.csv has no column 'reply'; it has: question, answer"],
+        ),
+        ({"response": "answer"}, ["dataset.response: 'answer'; only for questions of your own "]),
+        (
+            {"path": "mine.csv", "answer": None, "response": "answer"},
+            ["dataset.answer: null without dataset.label; "],
+        ),
+        (
+            {
+                "path": "mine.csv",
+                "answer": None,
+                "response": "answer",
+                "label": "answer",
+                "hold_out": "mine.csv",
+            },
+            [],
+        ),
         ({"repo": "a/b", "revision": REVISION, "file": "a.csv", "hold_out": "b.csv"}, []),
     ],
     ids=str,

@@ -178,6 +178,24 @@ def test_labels_need_no_answers(tmp_path, right, wrong):
     assert left_out.empty
 
 
+def test_responses_stand_as_they_are_and_a_row_without_one_is_left_out(tmp_path):
+    given = [" Paris ", "Lima.\nYes", 7, True, " \n", None, ["a"]]
+    rows = [
+        {"question": f"{number}?", "answer": "x", "said": said} for number, said in enumerate(given)
+    ]
+    path = written(tmp_path / "mine.jsonl", "\n".join(map(json.dumps, rows)))
+    questions, left_out = load(path, response="said")
+    assert questions["response"].tolist() == [" Paris ", "Lima.\nYes", "7", "true"]
+    assert left_out["reason"].tolist() == [
+        "no response",
+        "no response",
+        "column 'said' holds a list, not text or a number",
+    ]
+    assert load(path)[0]["response"].isna().all()
+    table = written(tmp_path / "a.csv", 'question,answer,said\nWho?,me," It is me\n"\n')
+    assert load(table, response="said")[0]["response"].tolist() == [" It is me\n"]
+
+
 def split_groups(tmp_path, questions):
     lines = [json.dumps({"question": question, "answer": "x"}) for question in questions]
     path = written(tmp_path / "mine.jsonl", "\n".join(lines))

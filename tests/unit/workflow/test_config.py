@@ -308,8 +308,11 @@ def test_models_take_the_place_of_model_in_their_order(default_config, root, tmp
             ["smollm2-135m is also the name of a model of this run"],
         ),
         (
-            {"models": ["smollm2-135m", "b"], "dataset": {"label": "right"}},
-            ["dataset.label: 'right' holds judgements of one model's answers"],
+            {
+                "models": ["smollm2-135m", "b"],
+                "dataset": {"response": "answer", "label": "right"},
+            },
+            ["dataset.response: 'answer' holds one model's answers; run the models one at a time"],
         ),
     ],
     ids=str,

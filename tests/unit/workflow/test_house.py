@@ -249,7 +249,7 @@ def test_a_script_that_loads_torch_or_fails_is_named(tmp_path):
 )
 def test_every_rule_names_its_script_log_benchmark_and_code(rule_file):
     text = rule_file.read_text()
-    rules = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
+    rules = re.split(r"^ *rule (\w+):", text, flags=re.MULTILINE)[1:]
     assert rules
     for name, body in zip(rules[::2], rules[1::2], strict=True):
         assert f"scripts/{name}.py" in body

@@ -9,6 +9,7 @@ import yaml
 
 import tiny
 from llm_figures.core.errors import UserError
+from llm_figures.inference import responses
 from llm_figures.probe import newton
 from llm_figures.probe.options import list_protocols
 from llm_figures.questions.options import Dataset
@@ -72,6 +73,24 @@ def test_a_rule_without_a_row_needs_what_every_job_needs(root, default_config):
 
 def test_the_cheaper_system_is_the_one_that_is_fitted():
     assert resources.MORE_EXAMPLES == newton.MORE_EXAMPLES
+
+
+def test_answers_brought_along_need_memory_for_their_logits(root, default_config, tmp_path):
+    assert resources.PIECE == responses.PIECE
+    path = tmp_path / "answers.csv"
+    path.write_text("question,answer\n" + ("Who?," + "word " * 70 + "\n") * 1000)
+    dataset = {**default_config["dataset"], "path": str(path), "response": "answer"}
+    shape, work = asked(root, default_config, dataset=dataset)
+    assert work.prompts["states"].own > 90  # whole rows of the file
+    need = estimate("read_responses", shape, work)
+    states = estimate("extract_hidden_states", shape, work)
+    rows = default_config["batch_size"]
+    assert need.memory >= resources.BASE + rows * 32 * shape.vocabulary * 4
+    assert need.disk < states.disk / 10
+    # max_new_tokens, which generation needs, is no matter
+    prompt = {**default_config["prompt"], "max_new_tokens": 4096}
+    longer = asked(root, default_config, dataset=dataset, prompt=prompt)
+    assert estimate("read_responses", *longer) == need
 
 
 def test_an_estimate_of_the_training_holds_for_the_demonstration(root, default_config):
