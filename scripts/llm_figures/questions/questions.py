@@ -2,7 +2,6 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
+from llm_figures.questions.duplicates import normalise_question
 from llm_figures.questions.facts import build_facts
 from llm_figures.questions.options import COLUMNS, Dataset
 from llm_figures.questions.question_files import (
@@ -37,8 +37,6 @@ QUESTION_TYPES = {
 }
 LEFT_OUT_TYPES = {"source": "str", "row": "int64", "id": "str", "question": "str", "reason": "str"}
 
-_BEFORE_NUMBER = re.compile(r"\s*\d")
-
 
 def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
     """The questions of a dataset, and those of its rows that cannot be used.
@@ -50,8 +48,8 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     questions, the held-out ones last: question_id (0, 1, …), id (the dataset's own, else the row
     number), question, aliases (right answers; empty if the dataset has no column of them), group
     and frame (missing if it has none), label (whether the model's answer is right; missing if it
-    has none), split_group (equal for questions that differ only in case, spacing and punctuation,
-    and therefore stay on one side of every split), hold_out.
+    has none), split_group (equal for questions that differ only in spelling, as in
+    `normalise_question`, and therefore stay on one side of every split), hold_out.
 
     left_out: source (name of the file), row (from 1), id, question, reason. Questions that `limit`
     leaves out are not among them.
@@ -62,7 +60,7 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     """
     dataset = dataset.resolved()
     table = pd.DataFrame(_read_dataset(dataset))
-    table["split_group"] = table["question"].map(_normalise, na_action="ignore")
+    table["split_group"] = table["question"].map(normalise_question, na_action="ignore")
     _leave_out(table, _in_preamble(table, preamble), "the prompt's preamble answers it")
     # Before `limit` applies, so that the held-out questions do not depend on it.
     training = table.loc[table["reason"].isna() & ~table["hold_out"], "split_group"]
@@ -193,7 +191,9 @@ def _in_preamble(table: pd.DataFrame, preamble: str) -> pd.Series:
     Questions of several lines count wherever they occur.
     """
     parts = [line.split(":") for line in preamble.splitlines()]
-    ends = {_normalise(":".join(part[start:])) for part in parts for start in range(len(part))}
+    ends = {
+        normalise_question(":".join(part[start:])) for part in parts for start in range(len(part))
+    }
     whole = table["question"].map(
         lambda text: "\n" in text and text in preamble, na_action="ignore"
     )
@@ -225,14 +225,3 @@ def _sampled(questions: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFr
 
 def _with_types(table: pd.DataFrame, types: dict[str, str]) -> pd.DataFrame:
     return table[list(types)].astype(types).reset_index(drop=True)
-
-
-def _normalise(question: str) -> str:
-    """`question` without case, spacing and punctuation; that before a number stays ("3 * 4")."""
-    text = unicodedata.normalize("NFKC", question).casefold()
-    plain = "".join(
-        char
-        for index, char in enumerate(text)
-        if not unicodedata.category(char).startswith("P") or _BEFORE_NUMBER.match(text, index + 1)
-    )
-    return " ".join(plain.split()) or question
