@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llm_figures.modules.metrics import shown_metrics
+from llm_figures.probe.protocol import CROSS_VALIDATIONS
 
 FACTS = 1023  # built-in questions
 UNKNOWN_QUESTIONS = 10_000  # assumed for a dataset that is not on this machine yet
@@ -125,7 +126,7 @@ def _describe_probe(entry: Mapping) -> Probe:
     labels = 1 + len(protocol["controls"])
     if protocol["C"] == "cv":
         labels *= 16  # five penalties in three inner folds, and the final fit
-    in_folds, folds = protocol["split"] == "folds", protocol["folds"]
+    in_folds, folds = protocol["split"] in CROSS_VALIDATIONS, protocol["folds"]
     return Probe(
         tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,
