@@ -18,7 +18,7 @@ CONTROLS = {
     "exact_answer_log_probability": "mean log-probability of the exact answer",
     "p_true": "p(true)",
 }
-# These are fitted in every cell; the other controls are the same in every layer.
+# These are fitted cell by cell; the other controls are the same in every layer.
 FITTED = ("none", "shuffled_labels", "shuffled_within_group")
 # A probe that does not beat one of these needs no judgement of the model to reach its score.
 EXPLANATIONS = {
