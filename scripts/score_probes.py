@@ -6,9 +6,9 @@ import pyarrow as pa
 
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import frames_file, read_columns, read_frame, read_frames
-from llm_figures.probe.cells import make_cells
+from llm_figures.probe.cells import Cell, make_cells
 from llm_figures.probe.fitting import probe_layers
-from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.protocol import SMALLEST_GROUP, Protocol
 from llm_figures.probe.schema import read_layer_columns
 from llm_figures.questions.answers import check_labels
 
@@ -40,13 +40,10 @@ def main(
     rows = read_frame(answers)
     check_labels(rows, "forward/answers.md")
     rows = rows[rows["valid"]]
-    within = "shuffled_within_group"
-    if rows["group"].fillna("").nunique() < 2 and within in protocol.controls:
-        log.info("the questions have no groups: no labels are shuffled within group")
-        controls = tuple(control for control in protocol.controls if control != within)
-        protocol = protocol.changed(controls=controls)
     keys = read_frames(states, ["question_id", "token"])
     cells, examples = make_cells(keys, rows, tokens, protocol)
+    if "shuffled_within_group" in protocol.controls:
+        _log_groups(cells)
     index, count = part
     columns = read_layer_columns(states[0])
     layers = list(range(index, len(columns), count))
@@ -63,6 +60,21 @@ def main(
             if len(frame):
                 file.write_table(pa.Table.from_pandas(frame, SCHEMA, preserve_index=False))
     log.info("%d fits, of which %d did not converge", fits, unconverged)
+
+
+def _log_groups(cells: list[Cell]) -> None:
+    """Log where labels cannot be shuffled within group."""
+    without = [cell for cell in cells if not len(cell.large_groups)]
+    if all(cell.group_count < 2 for cell in cells):
+        log.info("the questions have no groups: no labels are shuffled within group")
+    elif without:
+        at = "" if len(without) == len(cells) else f" at {', '.join(c.token for c in without)}"
+        log.info(
+            "no group has %d training questions%s: no labels are shuffled within group; "
+            "probe.split: group_folds trains and tests on different groups",
+            SMALLEST_GROUP,
+            at,
+        )
 
 
 if "snakemake" in globals():

@@ -63,4 +63,6 @@ def with_intervals(table):
         n=1000,
         folds=5,
         unconverged=0,
+        groups=7,
+        within_group=np.where(table["control"] == "shuffled_within_group", 1.0, np.nan),
     )

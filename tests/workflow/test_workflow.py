@@ -64,7 +64,8 @@ def test_files_have_the_columns_that_others_rely_on(made):
     assert sorted(cells["epsilon"].unique()) == [1e-10, 1e-3, 0.5]
     scores = pd.read_parquet(made.results / "probe/scores.parquet")
     assert {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n_train",
-            "n_test", "folds", "n", "gain", "unconverged"} <= set(scores)  # fmt: skip
+            "n_test", "folds", "n", "gain", "unconverged", "groups", "within_group",
+            } <= set(scores)  # fmt: skip
     assert set(scores["metric"]) == {"auc", "accuracy", "f1", "average_precision"}
     assert set(scores["control"]) == {"none", "shuffled_labels", "shuffled_within_group",
             "embeddings", "group_only", "answer_log_probability", "exact_answer_log_probability",
@@ -358,6 +359,8 @@ def test_without_groups_the_group_controls_are_left_out(project):
                         "exact_answer_log_probability", "p_true"}  # fmt: skip
     caption = (project.results / "figures/probe_auc.caption.txt").read_text()
     assert "within group" not in caption
+    assert "The questions have no groups (dataset.group), so that the group" in caption
+    assert "No control explains" not in caption
 
 
 def test_another_models_files_are_not_made_from_this_models_weights(project):

@@ -11,6 +11,7 @@ from llm_figures.claims.claim import FigureClaim, PublishedTable, Region
 from llm_figures.claims.definitions import as_tuple
 from llm_figures.claims.evaluation import Measured, bind_statistic
 from llm_figures.claims.statistics import Cells, NotApplicableError, difference
+from llm_figures.probe.controls import NEEDS
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def _measure_region(
 def _find_table(tables: Mapping[str, Table], region: Region) -> Table:
     control = region.control or "none"
     if control not in tables:
-        raise NotApplicableError(f"the scores have no control {control}")
+        needs = f": {NEEDS[control]}" if control in NEEDS else ""
+        raise NotApplicableError(f"the scores have no control {control}{needs}")
     return tables[control]
 
 

@@ -14,7 +14,7 @@ from llm_figures.comparison.panels import (
 )
 from llm_figures.core.numbers import with_interval
 from llm_figures.probe.best_cell import find_best_cell
-from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
+from llm_figures.probe.controls import EXPLANATIONS, LABELS, name_control
 from llm_figures.probe.figure import (
     draw_colour_bar,
     draw_highlight,
@@ -47,8 +47,8 @@ def draw(tables: Tables, options: ProbeAuc) -> Figure:
         step = choose_layer_step(rows, height)
         mesh = draw_panel(cells, ax, options.palette, options.limits, step)
         if options.highlight and _rectangle_fits(options.highlight, rows - 1):
-            draw_highlight(ax, options.highlight, tokens, rows - 1)
-            ax.patches[-1].set_gid(f"highlight-{index}")  # unique in the SVG
+            # ids are unique in the SVG
+            draw_highlight(ax, options.highlight, tokens, rows - 1, f"highlight-{index}")
         name_panel(ax, name, width)
     label_axes(axes, "Token", "Layer")
     draw_colour_bar(fig, mesh, options.metric, options.limits, ax=axes, pad=0.02)
@@ -99,7 +99,7 @@ def _describe_closest_control(cell: pd.DataFrame) -> str:
         return ""
     closest = controls.loc[controls["gain"].idxmin()]
     gain = with_interval(closest["gain"], closest["gain_low"], closest["gain_high"])
-    return f" (probe − control for {CONTROLS[closest.name]}: {gain})"
+    return f" (probe − control for {name_control(str(closest.name), closest)}: {gain})"
 
 
 def _rectangle_fits(highlight: Highlight, depth: int) -> bool:

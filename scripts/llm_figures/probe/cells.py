@@ -5,11 +5,13 @@ The label is 1 for a wrong answer, which is what the probe detects.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from llm_figures.probe.protocol import Protocol
+from llm_figures.core.errors import UserError
+from llm_figures.probe.protocol import SMALLEST_GROUP, Protocol
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 
 
@@ -28,12 +30,15 @@ def split_questions(
 ) -> list[Split]:
     """The splits of a protocol.
 
-    labels: [questions], 0 or 1. split_groups: [questions], equal for questions that differ only in
-    spelling, which are never split between train and test. held_out: [questions], True for those of
+    labels: [questions], 0 or 1. split_groups: [questions], equal for questions that are never split
+    between train and test, as from `find_split_groups`. held_out: [questions], True for those of
     the hold-out file.
 
-    folds: stratified by label. single: a random fifth of the questions is the test set, whatever
-    their labels, as published. hold_out: the held-out questions are the test set.
+    folds, group_folds: stratified by label. single: a random fifth of the questions is the test
+    set, whatever their labels, as published. hold_out: the held-out questions are the test set.
+
+    Raises:
+        UserError: fewer groups than folds by group.
     """
     match protocol.split:
         case "hold_out":
@@ -46,6 +51,8 @@ def split_questions(
             )
             test = np.isin(split_groups, test_groups)
             return [Split(0, 0, ~test, test)]
+    if protocol.split == "group_folds":
+        _check_enough_groups(len(np.unique(split_groups)), protocol.folds)
     splits = []
     for repeat in range(protocol.repeats):
         folds = assign_folds(
@@ -68,12 +75,47 @@ def assign_folds(
     return assigned
 
 
+def _check_enough_groups(count: int, folds: int) -> None:
+    if count < folds:
+        found = f"they have {count}" if count > 1 else "they have none"
+        raise UserError(
+            f"config: probe.split: group_folds: probe.folds: {folds} needs the valid answers to be "
+            f"in at least {folds} groups, but {found} (dataset.group; groups with a question in "
+            "common count as one); lower probe.folds, or take another split"
+        )
+
+
+def find_split_groups(
+    split_groups: np.ndarray, groups: np.ndarray, protocol: Protocol
+) -> np.ndarray:
+    """[questions]: equal for questions that a protocol never splits between train and test.
+
+    split_groups: [questions], equal for questions that differ only in spelling. groups:
+    [questions], the question's group; with folds by group, whole groups stay together, and so do
+    groups with a question in common.
+    """
+    if protocol.split != "group_folds":
+        return split_groups
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    spellings, groups = (
+        np.unique(values, return_inverse=True)[1] for values in (split_groups, groups)
+    )
+    # Both are nodes of one graph, and every question joins two of them.
+    nodes = (spellings, spellings.max(initial=0) + 1 + groups)
+    size = nodes[1].max(initial=0) + 1
+    edges = coo_array((np.ones(len(groups)), nodes), shape=(size, size))
+    return connected_components(edges, directed=False)[1][spellings]
+
+
 @dataclass(frozen=True)
 class Cell:
     """The examples of one named token, the same in every layer.
 
     questions, labels, groups, split_groups: [examples]. questions: ids in ascending order. labels:
-    1 for a wrong answer. groups: the question's group, as a number. splits: masks are [examples].
+    1 for a wrong answer. groups: the question's group, as a number. split_groups: as from
+    `find_split_groups`. splits: masks are [examples].
     """
 
     token: str
@@ -88,6 +130,31 @@ class Cell:
         """Whether there are enough answers of either label for a score."""
         return bool(np.bincount(self.labels, minlength=2).min() >= FEWEST_OF_A_LABEL)
 
+    @property
+    def group_count(self) -> int:
+        """The number of groups; answers without a group are one."""
+        return len(np.unique(self.groups))
+
+    @cached_property
+    def large_groups(self) -> np.ndarray:
+        """The groups within which labels can be shuffled; none if all answers are of one group.
+
+        They have at least `SMALLEST_GROUP` examples in every training set that has any of them.
+        """
+        if self.group_count < 2:
+            return np.array([], dtype=self.groups.dtype)
+        fewest = np.full(self.groups.max() + 1, np.iinfo(np.int64).max)
+        for split in self.splits:
+            counts = np.bincount(self.groups[split.train], minlength=len(fewest))
+            fewest = np.where(counts > 0, np.minimum(fewest, counts), fewest)
+        there = np.unique(self.groups)
+        return there[fewest[there] >= SMALLEST_GROUP]
+
+    def compute_within_group_share(self) -> float:
+        """The share of training examples whose labels are shuffled within their own group."""
+        within = np.isin(self.groups, self.large_groups)
+        return float(np.mean([within[split.train].mean() for split in self.splits]))
+
 
 def make_cells(
     keys: pd.DataFrame, answers: pd.DataFrame, tokens: Sequence[str], protocol: Protocol
@@ -96,11 +163,14 @@ def make_cells(
 
     keys: question_id and token of every row of states. answers: the rows of forward/answers.parquet
     with a valid exact answer.
+
+    Raises:
+        UserError: fewer groups than folds by group.
     """
     answers = answers.sort_values("question_id", ignore_index=True)
     labels = 1 - answers["correct"].to_numpy(int)  # 1: wrong
-    split_groups = answers["split_group"].to_numpy()
     groups = pd.factorize(answers["group"].fillna(""))[0]
+    split_groups = find_split_groups(answers["split_group"].to_numpy(), groups, protocol)
     splits = split_questions(labels, split_groups, answers["hold_out"].to_numpy(bool), protocol)
     row_of_question = pd.Series(np.arange(len(answers)), index=answers["question_id"])
     keys = keys[keys["token"].isin(tokens)]

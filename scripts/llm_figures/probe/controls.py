@@ -1,5 +1,7 @@
 """Display names of the probe's metrics and controls, for captions, legends and pages."""
 
+import pandas as pd
+
 LABELS = {
     "auc": "AUC",
     "accuracy": "Accuracy",
@@ -16,7 +18,7 @@ CONTROLS = {
     "exact_answer_log_probability": "mean log-probability of the exact answer",
     "p_true": "p(true)",
 }
-# These are fitted in every cell; the other controls are the same in every layer.
+# These are fitted cell by cell; the other controls are the same in every layer.
 FITTED = ("none", "shuffled_labels", "shuffled_within_group")
 # A probe that does not beat one of these needs no judgement of the model to reach its score.
 EXPLANATIONS = {
@@ -24,3 +26,28 @@ EXPLANATIONS = {
     "shuffled_within_group": "the group of the question (labels shuffled within group)",
     "group_only": "the group of the question alone",
 }
+# Where a control is missing from the scores, what it takes to be there.
+NEEDS = {
+    "shuffled_labels": "it is fitted where probe.controls names it",
+    "shuffled_within_group": "it is fitted where probe.controls names it and some groups "
+    "(dataset.group) have at least 20 training questions",
+    "group_only": "it takes questions in groups (dataset.group)",
+    "answer_log_probability": "it takes answers that the model generated",
+    "exact_answer_log_probability": "it takes answers that the model generated",
+    "p_true": "it takes probe.p_true",
+}
+
+
+def name_control(control: str, row: pd.Series) -> str:
+    """A control's display name; of a shuffle that is only in part within groups, with the share.
+
+    row: its row of the scores.
+    """
+    share = row.get("within_group", 1.0)
+    part = f" ({format_share(share)} of them)" if share < 1 else ""
+    return f"{CONTROLS[control]}{part}"
+
+
+def format_share(share: float) -> str:
+    """A share below 1 as a whole percentage that is neither 0% nor 100%."""
+    return f"{min(max(round(100 * share), 1), 99)}%"

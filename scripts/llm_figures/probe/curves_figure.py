@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from llm_figures.plotting.drawing import find_colours
 from llm_figures.probe.controls import CONTROLS, LABELS
+from llm_figures.probe.figure import describe_groups
 from llm_figures.probe.options import ProbeCurves
 from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, Protocol, describe_intervals
 
@@ -80,10 +81,13 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
 
 
 def describe(scores: pd.DataFrame, model: str, options: DrawnProbeCurves) -> str:
-    """What is shown, and what the bands and the dashed and dotted lines are."""
+    """What is shown, what the bands and lines are, and what the controls of groups are."""
+    shown = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
+    groups = describe_groups(shown, options.protocol) if shown["mean"].notna().any() else ""
     return (
         f"{LABELS[options.metric]} by layer (0 is the embeddings) of a linear probe on "
         f"{SITES[options.protocol.site]} of {model} that detects a wrong answer, one panel "
         f"per token. Bands: {describe_intervals(options.protocol)}. Dashed: control probes on the "
-        "same splits. Dotted: the confidence of the output itself.\n"
+        "same splits. Dotted: the confidence of the output itself."
+        f"{groups and ' '}{groups}\n"
     )

@@ -17,9 +17,22 @@ from llm_figures.plotting.drawing import (
     find_colour_map,
 )
 from llm_figures.probe.best_cell import BestCell, find_best_cell
-from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, FITTED, LABELS
+from llm_figures.probe.controls import (
+    CONTROLS,
+    EXPLANATIONS,
+    FITTED,
+    LABELS,
+    format_share,
+    name_control,
+)
 from llm_figures.probe.options import Highlight, ProbeAuc
-from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, Protocol, describe_method
+from llm_figures.probe.protocol import (
+    OUTPUT_BASELINES,
+    SITES,
+    SMALLEST_GROUP,
+    Protocol,
+    describe_method,
+)
 
 
 class DrawnProbeAuc(ProbeAuc):
@@ -60,22 +73,27 @@ def find_highlighted_layers(layers: Sequence[int | str], depth: int) -> tuple[in
     return min(first, last), max(first, last)
 
 
-def draw_highlight(ax, highlight: Highlight, tokens: Sequence[str], depth: int) -> None:
-    """Draw the black rectangle on a panel of these tokens. depth: the model's layers."""
+def draw_highlight(
+    ax, highlight: Highlight, tokens: Sequence[str], depth: int, name: str = "highlight"
+) -> None:
+    """Draw the black rectangle on a panel of these tokens.
+
+    depth: the model's layers. name: its id in the SVG; further rectangles are numbered from 2.
+    """
     first, last = find_highlighted_layers(highlight.layers, depth)
-    left, right = sorted(tokens.index(token) for token in highlight.tokens)
-    ax.add_patch(
-        Rectangle(
-            (left, first),
-            right - left + 1,
-            last - first + 1,
-            fill=False,
-            edgecolor="black",
-            linewidth=1.8,
-            gid="highlight",
-            clip_on=False,
+    for number, (left, right) in enumerate(highlight.find_columns(tokens), start=1):
+        ax.add_patch(
+            Rectangle(
+                (left, first),
+                right - left + 1,
+                last - first + 1,
+                fill=False,
+                edgecolor="black",
+                linewidth=1.8,
+                gid=name if number == 1 else f"{name}-{number}",
+                clip_on=False,
+            )
         )
-    )
 
 
 def draw_colour_bar(fig: Figure, mesh, metric: str, limits: Sequence[float], **place):
@@ -127,7 +145,7 @@ def describe(scores: pd.DataFrame, model: str, options: DrawnProbeAuc) -> str:
         _describe_counts(shown),
     ]
     if best := find_best_cell(scores, options.metric, options.tokens):
-        sentences += _describe_controls(chosen, best)
+        sentences += _describe_controls(chosen, best, protocol)
     if fits := int(chosen.loc[chosen["control"].isin(FITTED), "unconverged"].sum()):
         sentences.append(f"{fits} fits did not converge.")
     sentences.append(f"Colours span {low:g} to {high:g}; lower values take the lightest.")
@@ -151,12 +169,12 @@ def _describe_counts(shown: pd.DataFrame) -> str:
     return f"Each cell has {most:,} answers{f' ({fewer})' if fewer else ''}.{missing}"
 
 
-def _describe_controls(chosen: pd.DataFrame, best: BestCell) -> list[str]:
+def _describe_controls(chosen: pd.DataFrame, best: BestCell, protocol: Protocol) -> list[str]:
     """The best cell with its controls, and how many cells no control explains."""
     beside = best.beside
     controls = [
-        f"{name} {beside.loc[control, 'mean']:.3f}"
-        for control, name in CONTROLS.items()
+        f"{name_control(control, beside.loc[control])} {beside.loc[control, 'mean']:.3f}"
+        for control in CONTROLS
         if control in beside.index
     ]
     sentences = [
@@ -164,17 +182,7 @@ def _describe_controls(chosen: pd.DataFrame, best: BestCell) -> list[str]:
         "single cell.",
         f"Controls there: {', '.join(controls)}.",
     ]
-    reasons = [
-        reason
-        for control, reason in EXPLANATIONS.items()
-        if control in beside.index and not beside.loc[control, "gain_low"] > 0
-    ]
-    sentences.append(
-        f"The best cell is explained by {' and by '.join(reasons)}: the interval of probe − "
-        "control is not above zero."
-        if reasons
-        else "No control explains the best cell: the intervals of probe − control are above zero."
-    )
+    sentences.append(_describe_explanations(beside, protocol))
     outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
     if len(outputs):
         strongest = outputs.loc[outputs["mean"].idxmax()]
@@ -201,4 +209,80 @@ def _describe_controls(chosen: pd.DataFrame, best: BestCell) -> list[str]:
                 f"By the same criterion {above.sum()} of {len(rows)} cells are above {name}"
                 + (f", none at {', '.join(never)}." if never else ".")
             )
-    return sentences
+    return [*sentences, describe_groups(chosen, protocol)]
+
+
+def _describe_explanations(beside: pd.DataFrame, protocol: Protocol) -> str:
+    """Which controls explain the best cell. beside: its rows by control."""
+    explaining = [
+        control
+        for control in EXPLANATIONS
+        if control in beside.index and not beside.loc[control, "gain_low"] > 0
+    ]
+    if protocol.split == "group_folds" and "group_only" in explaining:
+        return (
+            "In groups that it was not trained on, the probe of the best cell is no better than a "
+            "constant score (group alone): the interval of probe − control is not above zero."
+        )
+    if explaining:
+        return (
+            f"The best cell is explained by {' and by '.join(map(EXPLANATIONS.get, explaining))}: "
+            "the interval of probe − control is not above zero."
+        )
+    if {"group_only", "shuffled_within_group"}.isdisjoint(beside.index):
+        return (
+            "The token itself, which its embedding gives away, does not explain the best cell: the "
+            "interval of probe − control is above zero."
+        )
+    return "No control explains the best cell: the intervals of probe − control are above zero."
+
+
+def describe_groups(chosen: pd.DataFrame, protocol: Protocol) -> str:
+    """What the controls of the questions' groups are for these data; empty if as named.
+
+    chosen: the rows of one metric. Scores of earlier versions do not have the numbers.
+    """
+    if "groups" not in chosen:
+        return ""
+    fitted = chosen[(chosen["control"] == "none") & chosen["mean"].notna()]
+    shuffled = chosen[chosen["control"] == "shuffled_within_group"]
+    groups = int(fitted["groups"].max())
+    if groups < 2:
+        return (
+            "The questions have no groups (dataset.group), so that the group of the question is "
+            "untested as an explanation."
+        )
+    sentences = []
+    if protocol.split == "group_folds":
+        sentences.append(
+            "No group is in both the training and the test set, so that group alone gives every "
+            "tested answer the same score."
+        )
+    if "shuffled_within_group" not in protocol.controls:
+        return " ".join(sentences)
+    small = f"fewer than {SMALLEST_GROUP} training questions"
+    if shuffled.empty:
+        sentences.append(
+            f"Labels cannot be shuffled within group, for the {groups} groups have {small} each"
+            + (
+                "."
+                if protocol.split == "group_folds"
+                else "; only group alone tests the group of the question as an explanation "
+                "(probe.split: group_folds trains and tests on different groups)."
+            )
+        )
+        return " ".join(sentences)
+    low, high = shuffled["within_group"].min(), shuffled["within_group"].max()
+    if low < 1:
+        shares = dict.fromkeys(format_share(share) for share in (low, high))
+        sentences.append(
+            f"Labels are shuffled within group for {' to '.join(shares)} of the training "
+            f"questions; groups with {small} are shuffled together."
+        )
+    without = [token for token in fitted["token"].unique() if token not in set(shuffled["token"])]
+    if without:
+        sentences.append(
+            f"At {', '.join(without)} all groups have {small}, and no labels are shuffled within "
+            "group."
+        )
+    return " ".join(sentences)

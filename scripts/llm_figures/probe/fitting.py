@@ -20,11 +20,8 @@ from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import Cell, assign_folds
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.newton import BLOCK, NewtonSolver
-from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 
-# Groups with fewer training examples than this are shuffled together: in a group of one the
-# shuffled label is the true one, and the control would be the probe itself.
-SMALLEST_GROUP = 20
 # A single split with fewer test answers of either label gives no score.
 FEWEST_TEST_ANSWERS = 4
 # What `C: cv` chooses from, times 1 / hidden size, by AUC over so many folds of the training set.
@@ -102,6 +99,12 @@ class ProbeFitter:
         X_test = X_test if len(first) == len(X_test) else X_test[first]
         if protocol.standardise:
             standardise(X_train, X_test)
+            # Equal now, too, are rows that differ only in features which do not vary in training,
+            # such as groups of which all questions are tested.
+            first, distinct_of_row = _find_distinct_rows(X_test)
+            if len(first) < len(X_test):
+                X_test = X_test[first]
+                self._distinct_of_row = distinct_of_row[self._distinct_of_row]
         self._X_train, self._X_test = X_train, X_test
         self._solvers: dict[float, NewtonSolver] = {}
 
@@ -143,6 +146,8 @@ class ProbeFitter:
         if C != "cv":
             return float(C)
         X, groups = self._raw_train, self._split_groups
+        if len(np.unique(groups)) < INNER_FOLDS:
+            return unit
         folds = assign_folds(labels, groups, folds=INNER_FOLDS, seed=self._protocol.seed)
         inner = self._protocol.changed(C="auto")  # `fit` is given each C of the grid
         fitters = [
@@ -159,8 +164,10 @@ class ProbeFitter:
                 compute_metrics(labels[~train], fitter.fit(labels[train], C).scores)["auc"][0]
                 for train, fitter in fitters
             ]
-            return float(np.mean(values)) if values else 0.0
+            return float(np.mean(values))
 
+        if not fitters:  # every fold of one label
+            return unit
         return max((unit * factor for factor in C_GRID), key=mean_auc)
 
 
@@ -172,7 +179,8 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
     Returns one row per test answer of every split and control: question_id, score (logit of a wrong
     answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train, converged,
     C. "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes them within
-    each group (groups of less than `SMALLEST_GROUP` training examples count as one).
+    each of the cell's large groups, and those of all other groups together; without any large group
+    it is not fitted.
 
     A split without both labels in both sets is left out, and so is a single split with fewer than
     `FEWEST_TEST_ANSWERS` test answers of either. There are no rows for a cell with fewer than
@@ -185,7 +193,7 @@ def _fit_splits(
     states: np.ndarray, rows: np.ndarray, cell: Cell, layer: int, protocol: Protocol
 ) -> Iterator[dict[str, np.ndarray]]:
     """The columns of `probe_cell`, fit by fit. rows: [examples], the cell's rows of states."""
-    fewest = 1 if protocol.split == "folds" else FEWEST_TEST_ANSWERS
+    fewest = 1 if protocol.split in CROSS_VALIDATIONS else FEWEST_TEST_ANSWERS
     for split in cell.splits if cell.enough_answers else []:
         train, test = np.flatnonzero(split.train), np.flatnonzero(split.test)
         counts = [np.bincount(cell.labels[examples], minlength=2) for examples in (train, test)]
@@ -200,10 +208,14 @@ def _fit_splits(
             key = [layer, split.repeat, split.fold, zlib.crc32(f"{cell.token}{control}".encode())]
             random = np.random.default_rng([protocol.seed, *key])
             labels = cell.labels[train]
+            if control == "shuffled_within_group" and not len(cell.large_groups):
+                continue
             if control == "shuffled_labels":
                 labels = random.permutation(labels)
             elif control == "shuffled_within_group":
-                labels = _shuffle_within_groups(labels, cell.groups[train], random)
+                labels = _shuffle_within_groups(
+                    labels, cell.groups[train], cell.large_groups, random
+                )
             fit = fitter.fit(labels)
             constants = {
                 "layer": np.int16(layer),
@@ -298,10 +310,10 @@ def _check_finite(layer: int, states: np.ndarray) -> None:
 
 
 def _shuffle_within_groups(
-    labels: np.ndarray, groups: np.ndarray, random: np.random.Generator
+    labels: np.ndarray, groups: np.ndarray, large: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    groups = np.where(counts[which] < SMALLEST_GROUP, -1, which)
+    """`labels` permuted within each of the `large` groups, and among all others."""
+    groups = np.where(np.isin(groups, large), groups, -1)
     shuffled = labels.copy()
     for group in np.unique(groups):
         inside = np.flatnonzero(groups == group)

@@ -1,6 +1,6 @@
 """Options of the linear probe and its figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -20,7 +20,7 @@ from llm_figures.core.options import (
 )
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
-from llm_figures.probe.protocol import PRESETS, TOKENS, Control, Protocol
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, TOKENS, Control, Protocol
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
@@ -87,11 +87,12 @@ class Probe(Options):
     What is probed: the residual stream after each block (strict), or the output of the block's
     mlp (published) or attention. Layer 0 is the embeddings."""
 
-    split: Literal["folds", "single", None] = None
-    """folds | single
+    split: Literal["folds", "group_folds", "single", None] = None
+    """folds | single; also group_folds
 
-    folds cross-validates by question (strict). single is one unstratified split with a fifth of
-    the questions in the test set (published)."""
+    folds cross-validates by question (strict). group_folds cross-validates by group: the questions
+    of a group (dataset.group) are all in the training set or all in the test set. single is one
+    unstratified split with a fifth of the questions in the test set (published)."""
 
     folds: Annotated[Integer, Field(ge=2, le=20)] | None = None
     """5
@@ -140,7 +141,8 @@ class Probe(Options):
     controls: Annotated[tuple[Control, ...], Items(distinct=True)] | None = None
     """[shuffled_labels, shuffled_within_group] | []
 
-    Probes that should fail, fitted beside every probe (both in strict, none in published)."""
+    Probes that should fail, fitted beside every probe (both in strict, none in published).
+    shuffled_within_group needs groups with at least 20 training questions."""
 
     seed: Annotated[Integer, Field(ge=0)] = 0
     """Seed of splits and shuffles."""
@@ -164,7 +166,7 @@ class Probe(Options):
         protocol = PRESETS[self.preset].changed(**given)
         if hold_out:
             protocol = protocol.changed(split="hold_out")
-        if protocol.split != "folds":
+        if protocol.split not in CROSS_VALIDATIONS:
             protocol = protocol.changed(folds=1, repeats=1)
         return protocol
 
@@ -173,12 +175,36 @@ class Highlight(Options):
     """The black rectangle of the probe's figure."""
 
     tokens: Annotated[tuple[Token, ...], Items(2, 2)] = ("first_answer", "-1")
-    """First and last column inside."""
+    """First and last column inside
+
+    First and last column inside. Of the default, whatever the figure's tokens are, those are
+    inside that lie between the two."""
 
     layers: Annotated[tuple[Row, ...], Items(2, 2)] = ("12.5%", "87.5%")
     """First and last row inside; or layers, [4, 28]
 
     First and last row inside: layers, or shares of the depth."""
+
+    def is_default(self) -> bool:
+        """Whether the columns are the default ones, which need not be among the figure's tokens."""
+        return self.tokens == type(self).model_fields["tokens"].default
+
+    def find_columns(self, tokens: Sequence[str]) -> list[tuple[int, int]]:
+        """First and last column of each rectangle, in a figure of these tokens.
+
+        The default rectangle is drawn around those tokens between its ends that the figure has: one
+        rectangle around each run of neighbours, none if there are none.
+        """
+        if not self.is_default():
+            first, last = sorted(tokens.index(token) for token in self.tokens)
+            return [(first, last)]
+        first, last = map(NAMED_TOKENS.index, self.tokens)
+        runs: list[tuple[int, int]] = []
+        for column, token in enumerate(tokens):
+            if first <= NAMED_TOKENS.index(token) <= last:
+                start = runs.pop()[0] if runs and runs[-1][1] == column - 1 else column
+                runs.append((start, column))
+        return runs
 
 
 class ProbeScoring(Options):

@@ -20,6 +20,12 @@ TOKENS = {
 # Tokens of the curves: the end of the question, around the exact answer, the end of the answer.
 KEY_TOKENS = ("last_q", "exact_answer_before_first", "exact_answer_last", "-1")
 
+# Labels of groups with fewer training examples than this are not shuffled within the group: in a
+# group of one the shuffled label is the true one, and the control would be the probe itself.
+SMALLEST_GROUP = 20
+# Splits in which every question is tested once a repeat.
+CROSS_VALIDATIONS = ("folds", "group_folds")
+
 Control = Literal["shuffled_labels", "shuffled_within_group"]
 
 
@@ -27,7 +33,7 @@ class Protocol(Options):
     """How probes are fitted and scored: a preset with the config's own values, all resolved."""
 
     site: Literal["residual", "attention", "mlp"]
-    split: Literal["folds", "single", "hold_out"]
+    split: Literal["folds", "group_folds", "single", "hold_out"]
     folds: Integer
     repeats: Integer
     standardise: Flag
@@ -85,9 +91,10 @@ def describe_method(protocol: Protocol) -> str:
         "newton": "fitted to convergence",
         "lbfgs": "fitted by at most 100 iterations of L-BFGS",
     }[protocol.solver]
+    times = f", {protocol.repeats} times" if protocol.repeats > 1 else ""
     split = {
-        "folds": f"{protocol.folds} folds by question"
-        + (f", {protocol.repeats} times" if protocol.repeats > 1 else ""),
+        "folds": f"{protocol.folds} folds by question{times}",
+        "group_folds": f"{protocol.folds} folds by group, whole groups in the test set{times}",
         "single": "one random split with a fifth of the questions in the test set",
         "hold_out": "trained on all other questions, tested on the held-out ones",
     }[protocol.split]
@@ -100,6 +107,6 @@ def describe_method(protocol: Protocol) -> str:
 
 def describe_intervals(protocol: Protocol) -> str:
     """How the intervals of a protocol are estimated."""
-    if protocol.split == "folds":
+    if protocol.split in CROSS_VALIDATIONS:
         return "95% intervals over folds (Nadeau & Bengio 2003)"
     return "95% bootstrap intervals over the test answers"

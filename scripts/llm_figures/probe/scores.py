@@ -16,13 +16,13 @@ from llm_figures.probe.classification_metrics import (
     draw_resamples,
 )
 from llm_figures.probe.fitting import probe_cell
-from llm_figures.probe.protocol import OUTPUT_BASELINES, PRESETS, Protocol
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, OUTPUT_BASELINES, PRESETS, Protocol
 
 # Bootstrap resamples behind the interval of a single split.
 DRAWS = 1000
 COLUMNS = [
     "layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "gain", "gain_low",
-    "gain_high", "n", "n_train", "n_test", "folds", "unconverged",
+    "gain_high", "n", "n_train", "n_test", "folds", "unconverged", "groups", "within_group",
 ]  # fmt: skip
 
 
@@ -42,8 +42,11 @@ def compute_probe_scores(
     mean, ci_low, ci_high: over folds with the interval of Nadeau & Bengio, or of a single split's
     test set with a bootstrap interval; clipped to [0, 1]. gain, gain_low, gain_high (controls
     only): probe − control, paired by fold or resample. n: answers in the cell. n_train, n_test:
-    averages per fold. folds: how many. unconverged: number of fits that did not converge. Cells
-    with too few answers are NaN.
+    averages per fold. folds: how many. unconverged: number of fits that did not converge. groups:
+    number of groups that the cell's answers are in; answers without one are a group of their own.
+    within_group ("shuffled_within_group" only): share of training answers whose labels are shuffled
+    within their own group; those of groups too small for that are shuffled together. Cells with
+    too few answers are NaN.
 
     Raises:
         UserError: too few answers in every cell.
@@ -63,7 +66,14 @@ def compute_probe_scores(
         if fitted is None:
             rows += [
                 {"layer": layer, "token": cell.token, "metric": metric, "control": "none"}
-                | {"n": len(cell.labels), "n_train": 0, "n_test": 0, "folds": 0, "unconverged": 0}
+                | {
+                    "n": len(cell.labels),
+                    "groups": cell.group_count,
+                    "n_train": 0,
+                    "n_test": 0,
+                    "folds": 0,
+                    "unconverged": 0,
+                }
                 for layer in layers
                 for metric in METRICS
             ]
@@ -81,7 +91,10 @@ def compute_probe_scores(
         for (layer, control), result in sorted(results.items(), key=lambda item: item[0]):
             probe = None if control == "none" else results[layer, "none"]
             place = {"layer": layer, "token": cell.token, "control": control}
-            rows += [place | row | {"n": len(cell.labels)} for row in result.rows(probe)]
+            place |= {"n": len(cell.labels), "groups": cell.group_count}
+            if control == "shuffled_within_group":
+                place["within_group"] = cell.compute_within_group_share()
+            rows += [place | row for row in result.rows(probe)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -123,7 +136,7 @@ class _Result:
 
 def _measure(predictions: pd.DataFrame, cell: Cell, protocol: Protocol) -> _Result:
     """Metrics of one cell's predictions, on the same folds or resamples for every control."""
-    over_folds = protocol.split == "folds"
+    over_folds = protocol.split in CROSS_VALIDATIONS
     values = []
     for _, fold in predictions.groupby(["repeat", "fold"]):
         examples = np.searchsorted(cell.questions, fold["question_id"].to_numpy())

@@ -23,7 +23,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_duration
 from llm_figures.core.numbers import three_decimals, three_digits
 from llm_figures.probe.best_cell import find_best_cell
-from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS
+from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS, name_control
 
 MOST_DATA = 5_000_000  # bytes of the largest data file that is embedded in the page
 PLAIN_CSV = 1_000_000  # bytes of the largest CSV that is embedded without gzip
@@ -192,14 +192,14 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
     if best is None:
         return None
     rows = []
-    for control, name in {"none": "probe", **CONTROLS}.items():
+    for control in ("none", *CONTROLS):
         if control not in best.beside.index:
             continue
         row = best.beside.loc[control]
         itself = control == "none"
         rows.append(
             {
-                "name": name,
+                "name": "probe" if itself else name_control(control, row),
                 "mean": three_decimals(row["mean"]),
                 "interval": _interval(row["ci_low"], row["ci_high"]),
                 "gain": None if itself else three_decimals(row["gain"]),

@@ -1,7 +1,5 @@
 """Question sets: the built-in facts, or a user's files with their own column names."""
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from string import ascii_uppercase
@@ -12,6 +10,7 @@ import pandas as pd
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.questions.cell_values import NotTextError, read_text, show_cell
+from llm_figures.questions.duplicates import normalise_question
 from llm_figures.questions.facts import build_facts
 from llm_figures.questions.gold_answers import (
     DoubtError,
@@ -60,8 +59,6 @@ LEFT_OUT_TYPES = {"source": "str", "row": "int64", "id": "str", "question": "str
 # Cells in doubt in more of the rows than this stop the run; fewer are left out.
 DOUBTFUL_SHARE = 0.01
 
-_BEFORE_NUMBER = re.compile(r"\s*\d")
-
 
 def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, pd.DataFrame]:
     """The questions of a dataset, and those of its rows that cannot be used.
@@ -75,7 +72,7 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     (right answers; empty if the dataset has no column of them; the letter and the text of the right
     choice), group and frame (missing if it has none), response (the model's own answer with its
     outer white space; missing if it has none), label (whether that is right; missing if it has
-    none), split_group (equal for questions that differ only in case, spacing and punctuation, and
+    none), split_group (equal for questions that differ only in spelling, as in `normalise_question`, and
     therefore stay on one side of every split), hold_out.
 
     left_out: source (name of the file), row (from 1), id, question, reason. Questions that `limit`
@@ -87,7 +84,7 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     """
     dataset = dataset.resolved()
     table = pd.DataFrame(_read_dataset(dataset))
-    table["split_group"] = table["question"].map(_normalise, na_action="ignore")
+    table["split_group"] = table["question"].map(normalise_question, na_action="ignore")
     _leave_out(table, _in_preamble(table, preamble), "the prompt's preamble answers it")
     # Before `limit` applies, so that the held-out questions do not depend on it.
     training = table.loc[table["reason"].isna() & ~table["hold_out"], "split_group"]
@@ -318,7 +315,9 @@ def _in_preamble(table: pd.DataFrame, preamble: str) -> pd.Series:
     Questions of several lines count wherever they occur.
     """
     parts = [line.split(":") for line in preamble.splitlines()]
-    ends = {_normalise(":".join(part[start:])) for part in parts for start in range(len(part))}
+    ends = {
+        normalise_question(":".join(part[start:])) for part in parts for start in range(len(part))
+    }
     whole = table["question"].map(
         lambda text: "\n" in text and text in preamble, na_action="ignore"
     )
@@ -350,14 +349,3 @@ def _sampled(questions: pd.DataFrame, limit: int | None, seed: int) -> pd.DataFr
 
 def _with_types(table: pd.DataFrame, types: dict[str, str]) -> pd.DataFrame:
     return table[list(types)].astype(types).reset_index(drop=True)
-
-
-def _normalise(question: str) -> str:
-    """`question` without case, spacing and punctuation; that before a number stays ("3 * 4")."""
-    text = unicodedata.normalize("NFKC", question).casefold()
-    plain = "".join(
-        char
-        for index, char in enumerate(text)
-        if not unicodedata.category(char).startswith("P") or _BEFORE_NUMBER.match(text, index + 1)
-    )
-    return " ".join(plain.split()) or question

@@ -160,6 +160,7 @@ def check_config(
         *_models_problems(options),
         *_device_problems(options),
         *_figure_problems(options),
+        *_probe_problems(options),
         *_compare_problems(options),
         *_dataset_problems(options.dataset),
         *_exact_answer_problems(options.exact_answer),
@@ -453,7 +454,8 @@ def _figure_problems(config: Config) -> Iterator[str]:
         if used and options.input > count:
             yield f"config: figures.{name}.input: {options.input}; there are {count} inputs"
     probe = config.figures.probe_auc
-    if probe.highlight:
+    # The default rectangle is drawn around what of it is shown.
+    if probe.highlight and not probe.highlight.is_default():
         missing = [token for token in probe.highlight.tokens if token not in probe.tokens]
         if missing:
             yield (
@@ -472,6 +474,16 @@ def _figure_problems(config: Config) -> Iterator[str]:
             if isinstance(limits, list) and not limits[0] < limits[1]:
                 where = f"figures.{name}.limits.{key}".removesuffix(".")
                 yield f"config: {where}: {limits}: the first must be below the second"
+
+
+def _probe_problems(config: Config) -> Iterator[str]:
+    dataset = config.dataset
+    groups = dataset.source == "facts" or dataset.group is not None
+    if config.protocol.split == "group_folds" and not groups:
+        yield (
+            "config: probe.split: group_folds: the questions have no groups; name their column in "
+            "dataset.group, or take another split"
+        )
 
 
 def _exact_answer_problems(options: ExactAnswer) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from llm_figures.core.text_files import open_binary
 from llm_figures.modules.metrics import shown_metrics
+from llm_figures.probe.protocol import CROSS_VALIDATIONS
 from llm_figures.questions.question_files import find_kind
 
 FACTS = 1023  # built-in questions
@@ -136,7 +137,7 @@ def _describe_probe(entry: Mapping) -> Probe:
     labels = 1 + len(protocol["controls"])
     if protocol["C"] == "cv":
         labels *= 16  # five penalties in three inner folds, and the final fit
-    in_folds, folds = protocol["split"] == "folds", protocol["folds"]
+    in_folds, folds = protocol["split"] in CROSS_VALIDATIONS, protocol["folds"]
     return Probe(
         tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,

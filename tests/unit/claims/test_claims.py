@@ -382,7 +382,7 @@ def unscored(figure, *tokens):
          "none of the figure's 2 layers lies in 30 to 30 of 32"),
         ("probe_auc/probe-shuffled",
          without(planted.PROBE_AS_DESCRIBED, "control", "shuffled_labels"),
-         "the scores have no control shuffled_labels"),
+         "the scores have no control shuffled_labels: it is fitted where probe.controls names it"),
         ("probe_auc/probe-last-q-late", unscored(planted.PROBE_AS_DESCRIBED, "last_q"),
          "no cell of the region has a score"),
         ("probe_auc/probe-intervals-apart", unscored(planted.PROBE_AS_DESCRIBED, "last_q"),

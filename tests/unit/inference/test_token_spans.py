@@ -132,7 +132,7 @@ def test_the_log_probability_of_an_exact_answer_is_that_of_all_its_tokens(byte_l
             }
         ),
         ExactAnswer(method="line"),
-            Judge(),
+        Judge(),
     )
     assert judged["exact_answer"].tolist() == ["Москва"]
     # the first token holds the space, too

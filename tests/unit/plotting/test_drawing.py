@@ -206,6 +206,140 @@ def test_the_caption_names_the_best_cell_and_what_explains_it(options):
     assert "explained by the token itself" in probe_figure.describe(table, "m", probe)
 
 
+WITHIN = "shuffled_within_group"
+
+
+def described(options, table, **protocol):
+    """The captions of probe_auc and probe_curves."""
+    found = []
+    for module, name in ((probe_figure, "probe_auc"), (curves_figure, "probe_curves")):
+        shown = drawn_options(module, options[name], tokens=["-1", "last_q"])
+        shown = shown.changed(protocol=shown.protocol.changed(**protocol))
+        found.append(module.describe(table, "m", shown))
+    return found
+
+
+def test_nothing_is_said_of_groups_that_are_all_large(options):
+    auc, curves = described(options, probe_scores(4, ["last_q", "-1"]))
+    assert "8 of 8 cells are above labels shuffled within group" in auc
+    for text in (auc, curves):
+        assert "20 training questions" not in text
+        assert "probe.split" not in text
+
+
+def test_the_captions_say_that_groups_are_too_small_to_shuffle_within(options):
+    table = probe_scores(4, ["last_q", "-1"]).assign(groups=24)
+    table = table[table["control"] != WITHIN]
+    auc, curves = described(options, table)
+    for text in (auc, curves):
+        assert (
+            "Labels cannot be shuffled within group, for the 24 groups have fewer than 20 training "
+            "questions each; only group alone tests the group of the question as an explanation "
+            "(probe.split: group_folds trains and tests on different groups)."
+        ) in text
+    assert "cells are above labels shuffled within group" not in auc
+    assert "No control explains the best cell" in auc
+    # Who left the control out need not be told.
+    for text in described(options, table, controls=("shuffled_labels",)):
+        assert "shuffled within group" not in text
+
+
+def test_the_captions_say_what_share_is_shuffled_within_group(options):
+    table = probe_scores(4, ["last_q", "-1"])
+    within = table["control"] == WITHIN
+    table.loc[within, "within_group"] = 0.667
+    table.loc[within & (table["token"] == "-1"), "within_group"] = 0.999
+    auc, curves = described(options, table)
+    for text in (auc, curves):
+        assert (
+            "Labels are shuffled within group for 67% to 99% of the training questions; groups "
+            "with fewer than 20 training questions are shuffled together."
+        ) in text
+    assert re.search(r"Controls there: .*labels shuffled within group \((67|99)% of them\) 0", auc)
+    # Fewer answers have the last token, and there no group is large enough.
+    auc, curves = described(options, table[~within | (table["token"] != "-1")])
+    for text in (auc, curves):
+        assert "within group for 67% of the training questions" in text
+        assert (
+            "At -1 all groups have fewer than 20 training questions, and no labels are shuffled "
+            "within group."
+        ) in text
+    assert "4 of 4 cells are above labels shuffled within group" in auc
+
+
+def test_without_groups_the_group_is_untested_as_an_explanation(options):
+    table = probe_scores(4, ["last_q", "-1"]).assign(groups=1)
+    table = table[~table["control"].isin([WITHIN, "group_only"])]
+    auc, curves = described(options, table)
+    untested = (
+        "The questions have no groups (dataset.group), so that the group of the question is "
+        "untested as an explanation."
+    )
+    assert untested in auc
+    assert untested in curves
+    assert "No control explains" not in auc
+    assert (
+        "The token itself, which its embedding gives away, does not explain the best cell: the "
+        "interval of probe − control is above zero."
+    ) in auc
+    table["gain_low"] = -0.1
+    auc, _ = described(options, table)
+    assert "The best cell is explained by the token itself" in auc
+    assert untested in auc
+
+
+def test_folds_by_group_are_described_with_what_group_alone_is(options):
+    table = probe_scores(4, ["last_q", "-1"])
+    auc, curves = described(options, table, split="group_folds")
+    assert "5 folds by group, whole groups in the test set; 95% intervals over folds" in auc
+    constant = (
+        "No group is in both the training and the test set, so that group alone gives every tested "
+        "answer the same score."
+    )
+    assert constant in auc
+    assert constant in curves
+    assert "No control explains the best cell" in auc
+    table.loc[table["control"] == "group_only", "gain_low"] = -0.1
+    auc, _ = described(options, table, split="group_folds")
+    assert (
+        "In groups that it was not trained on, the probe of the best cell is no better than a "
+        "constant score (group alone): the interval of probe − control is not above zero."
+    ) in auc
+    assert "explain" not in auc
+    small, _ = described(options, table[table["control"] != WITHIN], split="group_folds")
+    assert "for the 7 groups have fewer than 20 training questions each. " in small
+
+
+def test_a_panel_without_the_control_still_has_it_in_the_legend(options, tmp_path):
+    curves = drawn_options(curves_figure, options["probe_curves"], tokens=["last_q", "-1"])
+    table = probe_scores(5, ["last_q", "-1"])
+    table = table[(table["control"] != WITHIN) | (table["token"] != "last_q")]
+    found = texts(drawn(curves_figure.draw, table, curves, tmp_path))
+    assert found.count(CONTROLS[WITHIN]) == 1
+    without = table[table["control"] != WITHIN]
+    assert CONTROLS[WITHIN] not in texts(drawn(curves_figure.draw, without, curves, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "columns"),
+    [(["last_q", "exact_answer_last"], [(1, 1)]), (["last_q"], []),
+     (["-1", "last_q", "exact_answer_last", "-2"], [(0, 1), (2, 2)])],
+    ids=["one", "none", "two"],
+)  # fmt: skip
+def test_the_default_rectangle_is_drawn_around_what_of_it_is_shown(
+    options, tmp_path, tokens, columns
+):
+    probe = drawn_options(probe_figure, options["probe_auc"], tokens=tokens)
+    table = probe_scores(9, tokens)
+    fig = probe_figure.draw(table, probe)
+    rectangles = fig.axes[0].patches
+    assert [(box.get_x(), box.get_width()) for box in rectangles] == columns
+    assert all((box.get_y(), box.get_height()) == (1, 7) for box in rectangles)
+    ids = [box.get_gid() for box in rectangles]
+    assert ids == ["highlight", "highlight-2"][: len(ids)]
+    plt.close(fig)
+
+
 @pytest.mark.parametrize("tokens", [["last_q"], TOKENS["strict"][:4], TOKENS["strict"][:6]])
 def test_the_curves_have_a_panel_per_token_with_band_and_controls(options, tmp_path, tokens):
     curves = drawn_options(curves_figure, options["probe_curves"], tokens=tokens)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from llm_figures.probe.cells import assign_folds, split_questions
+from llm_figures.core.errors import UserError
+from llm_figures.probe.cells import Cell, Split, assign_folds, find_split_groups, split_questions
 from llm_figures.probe.protocol import PRESETS
 
 COUNT = 300
@@ -38,3 +39,72 @@ def test_every_question_is_tested_once_a_repeat_or_as_its_split_says(labels):
     (split,) = split_questions(labels, split_groups, held, STRICT.changed(split="hold_out"))
     assert (split.test == held).all()
     assert (split.train == ~held).all()
+
+
+BY_GROUP = STRICT.changed(split="group_folds")
+
+
+def test_groups_and_what_shares_a_question_with_them_stay_together():
+    #         a  a  b  c  c  d   the questions 1 and 2 are spelled alike, and so are 4 and 5
+    groups = np.array([0, 0, 1, 2, 2, 3])
+    spellings = np.array([10, 11, 11, 12, 13, 13])
+    joined = find_split_groups(spellings, groups, BY_GROUP)
+    assert joined.tolist() == [0, 0, 0, 1, 1, 1]
+    assert find_split_groups(spellings, groups, STRICT) is spellings
+    # Through a third group.
+    chained = find_split_groups(
+        np.array([0, 1, 1, 2, 2, 3]), np.array([0, 0, 1, 1, 2, 3]), BY_GROUP
+    )
+    assert chained.tolist() == [0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_by_group_never_part_a_group(labels, seed):
+    random = np.random.default_rng(seed)
+    groups, spellings = random.integers(0, 40, COUNT), np.arange(COUNT)
+    spellings[:10] = spellings[10:20]
+    joined = find_split_groups(spellings, groups, BY_GROUP)
+    splits = split_questions(
+        labels, joined, np.zeros(COUNT, bool), BY_GROUP.changed(repeats=2, seed=seed)
+    )
+    assert len(splits) == 10
+    for split in splits:
+        assert not set(groups[split.train]) & set(groups[split.test])
+        assert not set(spellings[split.train]) & set(spellings[split.test])
+    assert (sum(split.test.astype(int) for split in splits) == 2).all()
+
+
+@pytest.mark.parametrize("sizes", [[296, 1, 1, 1, 1], [60] * 5, [100, 100, 50, 30, 20]])
+def test_as_many_groups_as_folds_are_enough(labels, sizes):
+    groups = np.repeat(np.arange(5), sizes)
+    splits = split_questions(labels, groups, np.zeros(COUNT, bool), BY_GROUP)
+    assert sorted(split.test.sum() for split in splits) == sorted(sizes)
+
+
+@pytest.mark.parametrize(("count", "found"), [(4, "they have 4"), (1, "they have none")])
+def test_fewer_groups_than_folds_are_one_clear_line(labels, count, found):
+    with pytest.raises(UserError) as caught:
+        split_questions(labels, np.arange(COUNT) % count, np.zeros(COUNT, bool), BY_GROUP)
+    assert str(caught.value) == (
+        "config: probe.split: group_folds: probe.folds: 5 needs the valid answers to be in at "
+        f"least 5 groups, but {found} (dataset.group; groups with a question in common count as "
+        "one); lower probe.folds, or take another split"
+    )
+
+
+@pytest.mark.parametrize(
+    ("training", "large"),
+    [([[20, 30], [20, 25]], [0, 1]), ([[20, 30], [19, 25]], [1]), ([[20, 0], [0, 25]], [0, 1]),
+     ([[19, 19]], []), ([[40]], [])],
+    ids=["all", "one fold too small", "in other folds", "none", "one group"],
+)  # fmt: skip
+def test_large_groups_have_twenty_training_answers_wherever_they_are_trained_on(training, large):
+    groups = np.repeat(np.arange(len(training[0])), 50)
+    splits = []
+    for fold, counts in enumerate(training):
+        train = np.concatenate([np.arange(50) < count for count in counts])
+        splits.append(Split(0, fold, train, ~train))
+    cell = Cell("-1", np.arange(len(groups)), groups % 2, groups, groups, splits)
+    assert cell.large_groups.tolist() == large
+    shares = [sum(counts[group] for group in large) / sum(counts) for counts in training]
+    assert cell.compute_within_group_share() == pytest.approx(np.mean(shares))

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import assign_folds, make_cells, split_questions
 from llm_figures.probe.classification_metrics import compute_metrics
-from llm_figures.probe.fitting import probe_layers, standardise
+from llm_figures.probe.fitting import _shuffle_within_groups, probe_layers, standardise
 from llm_figures.probe.newton import Dual, NewtonSolver, Primal
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.scores import compute_probe_scores
@@ -176,15 +176,127 @@ def test_a_group_confound_is_exposed_by_the_controls():
         assert gain["shuffled_labels", 1, token] > 0
 
 
-@pytest.mark.parametrize("size", [1, 2, 300])
-def test_small_groups_are_shuffled_together(labels, size):
-    """A group of one would keep its label: the control would be the probe itself."""
+@pytest.mark.parametrize(("size", "groups"), [(1, 300), (7, 43), (24, 13), (300, 1)])
+def test_labels_are_not_shuffled_within_groups_too_small_for_it(labels, size, groups):
+    """A group of one would keep its label; shuffled together they are no groups."""
     group = (np.arange(COUNT) // size).astype(str)
     scores = scored(planted(labels), answered(labels, group=group))
+    assert "shuffled_within_group" not in set(scores["control"])
+    assert ("group_only" in set(scores["control"])) == (groups > 1)
+    assert (scores["groups"] == groups).all()
+    assert scores["within_group"].isna().all()
+
+
+def test_small_groups_are_shuffled_together_and_their_share_is_in_the_scores():
+    """Two groups of 100 that decide the label, and 100 small ones that decide it, too."""
+    random = np.random.default_rng(3)
+    group = np.repeat([0, 1, *range(2, 102)], [100, 100, *[1] * 100])
+    labels = np.where(group < 2, group, random.integers(0, 2, len(group)))
+    scores = scored([noise(layer, len(TOKENS) * COUNT) for layer in range(2)],
+                    answered(labels, group=group.astype(str)))  # fmt: skip
+    rows = scores[scores["control"] == "shuffled_within_group"]
+    assert rows["within_group"].to_numpy() == pytest.approx(2 / 3, abs=0.01)
+    assert scores.loc[scores["control"] != "shuffled_within_group", "within_group"].isna().all()
+    assert (scores["groups"] == 102).all()
+    cells, _ = make_cells(
+        pd.DataFrame({"question_id": np.arange(COUNT), "token": "-1"}),
+        answered(labels, group=group.astype(str)), ["-1"], STRICT,
+    )  # fmt: skip
+    (cell,) = cells
+    assert cell.large_groups.tolist() == [0, 1]
+    train = cell.splits[0].train
+    shuffled = _shuffle_within_groups(
+        labels[train], cell.groups[train], cell.large_groups, np.random.default_rng(0)
+    )
+    large = group[train] < 2
+    assert (shuffled[large] == group[train][large]).all()
+    assert (shuffled[~large] != labels[train][~large]).any()
+    assert shuffled[~large].sum() == labels[train][~large].sum()
+
+
+def test_all_labels_are_shuffled_within_group_where_all_groups_are_large(labels):
+    group = (np.arange(COUNT) // 43).astype(str)
+    scores = scored([noise(0, 3 * COUNT)], answered(labels, group=group))
+    rows = scores[scores["control"] == "shuffled_within_group"]
+    assert (rows["within_group"] == 1).all()
+    assert len(rows) == len(TOKENS) * 4
+
+
+@pytest.fixture
+def one_label_per_group():
+    """Answers in 24 groups of 7, one random label per group, and states that hold the group."""
+    random = np.random.default_rng(2)
+    group = np.repeat(np.arange(24), 7)
+    labels = random.permutation(np.arange(24) % 2)[group]
+    vectors = random.normal(size=(24, HIDDEN))
+    layers = [
+        (vectors[group] + random.normal(scale=0.3, size=(len(group), HIDDEN))).astype(np.float32)
+        for _ in range(2)
+    ]
+    return answered(labels, group=np.char.add("topic ", group.astype(str))), layers
+
+
+def test_a_label_per_group_is_known_by_group_and_to_no_other(one_label_per_group):
+    answers, layers = one_label_per_group
+    folds = scored(layers, answers, tokens=["-1"])
+    auc, gain = means(folds), means(folds, value="gain_low")
+    for layer in (0, 1):
+        assert auc["none", layer, "-1"] > 0.95
+        assert auc["group_only", layer, "-1"] > 0.95
+        assert not gain["group_only", layer, "-1"] > 0
+    by_group = scored(layers, answers, STRICT.changed(split="group_folds"), tokens=["-1"])
+    low, high = means(by_group, value="ci_low"), means(by_group, value="ci_high")
+    for layer in (0, 1):
+        assert low["none", layer, "-1"] < 0.5 < high["none", layer, "-1"]
+    assert (by_group.loc[by_group["control"] == "none", "folds"] == 5).all()
+    assert set(by_group["control"]) == {"none", "shuffled_labels", "embeddings", "group_only"}
+
+
+@pytest.mark.parametrize("layers", [2])
+def test_a_group_that_was_not_trained_on_gives_nothing_away(one_label_per_group, layers):
+    """Exactly one half in every fold: all tested answers have the same score."""
+    answers, states = one_label_per_group
+    scores = scored(states, answers, STRICT.changed(split="group_folds", repeats=3), ["-1"])
+    rows = scores[(scores["control"] == "group_only") & (scores["metric"] == "auc")]
+    assert len(rows) == layers
+    assert (rows[["mean", "ci_low", "ci_high"]] == 0.5).all(axis=None)
+
+
+def test_a_signal_that_groups_share_is_found_in_other_groups(labels):
+    group = (np.arange(COUNT) // 50).astype(str)
+    chosen = STRICT.changed(split="group_folds")
+    scores = scored(planted(labels, strength=1.5), answered(labels, group=group), chosen)
     gain = means(scores, value="gain_low")
-    control = means(scores)["shuffled_within_group", 2, "exact_answer_last"]
-    assert 0.2 < control < 0.8
-    assert gain["shuffled_within_group", 2, "exact_answer_last"] > 0
+    for control in ("shuffled_within_group", "group_only", "embeddings"):
+        assert gain[control, 2, "exact_answer_last"] > 0
+    assert means(scores, value="within_group").dropna().eq(1).all()
+
+
+def test_inner_folds_of_c_keep_groups_together(one_label_per_group):
+    """Inside the training set, too, a group would give its label away and want a weak penalty."""
+    answers, layers = one_label_per_group
+    chosen = STRICT.changed(split="group_folds", C="cv", controls=())
+    keys = pd.DataFrame({"question_id": answers["question_id"], "token": "-1"})
+    (cell,), rows = make_cells(keys, answers, ["-1"], chosen)
+    whole = pd.Series(cell.split_groups).groupby(cell.groups).nunique()
+    assert (whole == 1).all()
+    (found,) = fitted(layers[:1], rows, [cell], chosen)
+    # Of other groups nothing is to be known: by question the weakest penalty would win.
+    by_question = chosen.changed(split="folds")
+    (cell,), rows = make_cells(keys, answers, ["-1"], by_question)
+    (other,) = fitted(layers[:1], rows, [cell], by_question)
+    assert found["C"].mean() < other["C"].mean()
+
+
+def test_a_training_set_of_one_group_takes_the_usual_c():
+    """Two folds of two groups: there is nothing to choose C by."""
+    group = np.arange(200) // 100
+    answers = answered(np.arange(200) % 2, group=group.astype(str))
+    chosen = STRICT.changed(split="group_folds", folds=2, C="cv", controls=())
+    keys = pd.DataFrame({"question_id": answers["question_id"], "token": "-1"})
+    cells, rows = make_cells(keys, answers, ["-1"], chosen)
+    (found,) = fitted([noise(0, 200)], rows, cells, chosen)
+    assert found["C"].to_numpy() == pytest.approx(1 / HIDDEN)
 
 
 def test_no_group_is_a_group_of_its_own(labels):

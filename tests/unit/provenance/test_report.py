@@ -243,6 +243,10 @@ def test_the_controls_are_those_of_the_best_cell():
     assert (probe["mean"], probe["interval"], probe["gain"]) == ("0.877", "[0.777, 0.977]", None)
     assert {row["gain"] for row in controls} == {"0.200"}
     assert [row["name"] for row in controls if row["explains"]] == ["group alone"]
+    assert "labels shuffled within group" in [row["name"] for row in controls]
+    part = report_files.probe_scores().assign(within_group=0.425)
+    names = [row["name"] for row in report.tabulate_controls(part, "auc", ["-1"])["rows"]]
+    assert "labels shuffled within group (42% of them)" in names
     other = report.tabulate_controls(report_files.probe_scores(), "auc", ["last_q"])
     assert other["token"] == "last_q"
     empty = report_files.probe_scores().assign(mean=np.nan)

@@ -90,7 +90,11 @@ BAD = [
     ("figures.mean_qkv.head", "best", "figures.mean_qkv.head: 'best'; allowed:"),
     ("figures.mean_qkv.limits", [1, 0], "limits: [1, 0]: the first must be below the second"),
     ("figures.probe_auc.tokens", ["last"], "figures.probe_auc.tokens[1]: 'last'; allowed: last_q"),
-    ("figures.probe_auc.tokens", ["last_q"], "'first_answer' is not among the figure's tokens"),
+    (
+        "figures.probe_auc.highlight.tokens",
+        ["first_answer", "exact_answer_after_last"],
+        "'exact_answer_after_last' is not among the figure's tokens: last_q, first_answer",
+    ),
     ("figures.probe_auc.highlight.layers", ["12", 3], "highlight.layers[1]: '12'; allowed:"),
     ("figures.module_map.metric", "size", "'size'; allowed: operation_strength"),
     ("inputs", ["  "], "inputs[1]: '  ' is an empty text"),
@@ -203,6 +207,42 @@ def test_the_curves_show_the_key_tokens_that_the_figure_has(default_config, root
     figures["probe_auc"]["tokens"] = ["-2", "-3"]
     whole, _ = checked(default_config, root)
     assert whole["figures"]["probe_curves"]["tokens"] == ["-2", "-3"]
+
+
+@pytest.mark.parametrize("layers", [["12.5%", "87.5%"], [1, 2]], ids=["shares", "numbers"])
+def test_the_default_rectangle_is_no_reason_against_other_tokens(default_config, root, layers):
+    probe = default_config["figures"]["probe_auc"]
+    probe["tokens"] = ["last_q", "exact_answer_last"]
+    probe["highlight"]["layers"] = layers
+    whole, _ = checked(default_config, root)
+    assert whole["figures"]["probe_auc"]["highlight"]["tokens"] == ["first_answer", "-1"]
+    del probe["highlight"]
+    checked(default_config, root)
+    probe["highlight"] = {"tokens": ["first_answer", "-2"]}
+    with pytest.raises(UserError) as caught:
+        checked(default_config, root)
+    assert str(caught.value) == (
+        "config: figures.probe_auc.highlight.tokens: 'first_answer' is not among the figure's "
+        "tokens: last_q, exact_answer_last"
+    )
+
+
+def test_folds_by_group_need_groups(default_config, root, tmp_path):
+    default_config["probe"]["split"] = "group_folds"
+    checked(default_config, root)  # the built-in facts have groups
+    path = tmp_path / "mine.csv"
+    path.write_text("question,answer,topic\nWho?,me,people\n")
+    default_config["dataset"]["path"] = str(path)
+    with pytest.raises(UserError) as caught:
+        checked(default_config, root)
+    assert str(caught.value) == (
+        "config: probe.split: group_folds: the questions have no groups; name their column in "
+        "dataset.group, or take another split"
+    )
+    checked(changed(default_config, "dataset.group", "topic"), root)
+    # Held-out questions are the split, whatever it is set to.
+    (tmp_path / "rest.csv").write_text("question,answer\nWhat?,it\n")
+    checked(changed(default_config, "dataset.hold_out", str(tmp_path / "rest.csv")), root)
 
 
 def test_the_published_preset_brings_its_fifteen_tokens(default_config, root):
