@@ -72,8 +72,8 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     (right answers; empty if the dataset has no column of them; the letter and the text of the right
     choice), group and frame (missing if it has none), response (the model's own answer with its
     outer white space; missing if it has none), label (whether that is right; missing if it has
-    none), split_group (equal for questions that differ only in spelling, as in `normalise_question`, and
-    therefore stay on one side of every split), hold_out.
+    none), split_group (equal for questions that differ only in spelling, as in
+    `normalise_question`, and therefore stay on one side of every split), hold_out.
 
     left_out: source (name of the file), row (from 1), id, question, reason. Questions that `limit`
     leaves out are not among them.

@@ -48,7 +48,11 @@ def local(path, content=None):
         ("data.xlsx", "x", "unknown kind '.xlsx'; allowed: .csv, .json, "),
         ("data.parquet.gz", b"", "unknown kind '.gz'; allowed: "),
         ("data.gz", b"", "unknown kind '.gz'; allowed: "),
-        ("latin.tsv.gz", gzip.compress("q\ta\nwho\tmé".encode("latin-1")), "line 2 is not UTF-8"),
+        (
+            "latin.tsv.gz",
+            gzip.compress("q\ta\nwho\tmé".encode("latin-1"), mtime=0),
+            "line 2 is not UTF-8",
+        ),
         ("latin.csv", "question,añswer\n".encode("latin-1"), "line 1 is not UTF-8; save"),
         ("latin.tsv", "q\ta\nx\ty\nwho\tmé\n".encode("latin-1"), "line 3 is not UTF-8; save"),
         ("utf16.csv", "question,answer\n".encode("utf-16"), "line 1 is not UTF-8; save"),
@@ -146,7 +150,7 @@ TEXTS = {
 @pytest.mark.parametrize("end", ["", ".gz", ".GZ"])
 def test_text_files_may_be_compressed_and_marked(tmp_path, kind, mark, end):
     content = (mark + TEXTS[kind]).encode()
-    file = local(tmp_path / f"a.b.{kind}{end}", gzip.compress(content) if end else content)
+    file = local(tmp_path / f"a.b.{kind}{end}", gzip.compress(content, mtime=0) if end else content)
     assert read_columns(file) == ["q", "a"]
     assert list(read_rows(file, ["a", "q"])) == RECORDS
 
