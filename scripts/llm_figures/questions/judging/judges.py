@@ -179,16 +179,17 @@ def _judge_words(exact: str, gold: Sequence[str], question: str, rules) -> Judge
 
 def _find_rule(method: str, text: str, alias: str, applied: frozenset[str], asked_text: str) -> str:
     """The rule that makes an alias equal: none but the method itself, one alone, or several."""
-    for few in (frozenset(), *(frozenset({rule}) for rule in EQUALITIES if rule in applied)):
+    sets = {rule: frozenset({rule}) for rule in EQUALITIES if rule in applied}
+    if "question_units" in sets:
+        sets["question_units"] = frozenset({"units", "question_units"}) & applied
+    for rule, few in {method: frozenset(), **sets}.items():
         said, asked = tokenise(text, few), tokenise(asked_text, few)
+        if method == "exact":
+            said = _without_articles(said)
         for wanted in _variants(alias, few):
-            if method == "exact":
-                said = _without_articles(said)
-                found = len(said) == len(wanted) and _matches(said, 0, wanted, few, asked)
-            else:
-                found = any(_find(said, wanted, few, asked))
-            if found:
-                return next(iter(few), method)
+            found = _find(said, wanted, few, asked)
+            if any(method != "exact" or (at, end) == (0, len(said)) for at, end in found):
+                return rule
     return "several rules"
 
 
@@ -205,7 +206,7 @@ def _judge_exact(exact: str, gold: Sequence[str], question: str, rules) -> Judge
     said, asked = _without_articles(tokenise(exact, applied)), tokenise(question, applied)
     for alias in gold:
         for wanted in _variants(alias, applied):
-            if len(said) == len(wanted) and _matches(said, 0, wanted, applied, asked):
+            if (0, len(said)) in _find(said, wanted, applied, asked):
                 rule = _find_rule("exact", exact, alias, applied, asked_text=question)
                 return Judgement(True, rule, "" if rule == "exact" else "equal by a rule")
         if exact.strip() == alias.strip():
@@ -230,8 +231,8 @@ def _judge_numeric(exact: str, gold: Sequence[str], question: str, rules) -> Jud
             values = [t.key for t in tokenise(alias, every) if isinstance(t.key, Quantity)]
             if len(values) == 1 and _same(said[at].key, values[0], every, asked, len(numbers) == 1):
                 return Judgement(True, "numeric", doubt)
-    if equal := [a for a in gold if not is_mathematical(a) and equal_expressions(text, a)]:
-        return Judgement(bool(equal), "mathematics")
+    if any(regex.search(r"\d", alias) and equal_expressions(text, alias) for alias in gold):
+        return Judgement(True, "mathematics")
     return Judgement(False, "numeric", doubt)
 
 
