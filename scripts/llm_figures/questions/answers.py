@@ -201,7 +201,7 @@ def _judge(
     if label is not None and not pd.isna(label):
         return Judgement(bool(label), "label")
     if judging.method == "model":
-        return _read_reply(_text(reply_of.get(row["question_id"])), judging)
+        return read_reply(_text(reply_of.get(row["question_id"])), judging)
     aliases, choices = (_items(row.get(name)) for name in ("aliases", "choices"))
     subject = (row["question"], choices, judging.applied_rules())
     if row["abstained"]:
@@ -222,7 +222,7 @@ def _judge(
     return Judgement(judgement.right, judgement.rule, doubt)
 
 
-def _read_reply(reply: str | None, judging: Judge) -> Judgement:
+def read_reply(reply: str | None, judging: Judge) -> Judgement:
     """The judgement that a judging model's reply begins with."""
     text = (reply or "").lstrip(" \t\n\"'*_“(").casefold()
     for word, right in ((judging.if_right, True), (judging.if_wrong, False)):

@@ -138,8 +138,13 @@ def _judge_contained(exact, gold, question, choices, rules) -> Judgement:
     return _judge_words(exact, gold, question, rules)
 
 
-def _judge_words(exact: str, gold: Sequence[str], question: str, rules) -> Judgement:
-    """Whether an alias is stated: expressions as such, everything else as words."""
+def _judge_words(
+    exact: str, gold: Sequence[str], question: str, rules, last: bool = False
+) -> Judgement:
+    """Whether an alias is stated: expressions as such, everything else as words.
+
+    last: whether no number may follow it.
+    """
     if "ranges" in rules and "ratio" in question.casefold():
         exact, *gold = (regex.sub(r"(?<=\d)\s?:\s?(?=\d)", " to ", text) for text in (exact, *gold))
     text = exact
@@ -163,8 +168,9 @@ def _judge_words(exact: str, gold: Sequence[str], question: str, rules) -> Judge
     for alias in worded:
         for wanted in _variants(alias, applied):
             reasons = [
-                _exclude(text, said, at, end, asked, worded, rules, applied)
+                _exclude(text, said, at, end, question, asked, worded, rules, applied)
                 for at, end in _find(said, wanted, applied, asked)
+                if not last or not any(isinstance(t.key, Quantity) for t in said[end:])
             ]
             if None in reasons:
                 rule = _find_rule("contains", text, alias, applied, asked_text=question)
@@ -199,41 +205,37 @@ def _is_number(alias: str) -> bool:
 
 
 def _judge_exact(exact: str, gold: Sequence[str], question: str, rules) -> Judgement:
-    for alias in gold:
-        if "mathematics" in rules and is_mathematical(alias) and equal_expressions(exact, alias):
-            return Judgement(True, "mathematics")
+    expressions = [alias for alias in gold if "mathematics" in rules and is_mathematical(alias)]
+    if any(equal_expressions(exact, alias, whole=True) for alias in expressions):
+        return Judgement(True, "mathematics")
     applied = frozenset(rules & EQUALITIES.keys())
     said, asked = _without_articles(tokenise(exact, applied)), tokenise(question, applied)
     for alias in gold:
-        for wanted in _variants(alias, applied):
+        if exact.strip() == alias.strip():
+            return Judgement(True, "exact")
+        for wanted in _variants(alias, applied) if alias not in expressions else ():
             if (0, len(said)) in _find(said, wanted, applied, asked):
                 rule = _find_rule("exact", exact, alias, applied, asked_text=question)
                 return Judgement(True, rule, "" if rule == "exact" else "equal by a rule")
-        if exact.strip() == alias.strip():
-            return Judgement(True, "exact")
     return Judgement(False, "exact", _doubt_wrong(exact, gold))
 
 
 def _judge_numeric(exact: str, gold: Sequence[str], question: str, rules) -> Judgement:
-    """By the last number of the answer, or by its expression."""
-    text = mentions.withdraw(exact) if "corrections" in rules else exact
-    for alias in gold:
-        if is_mathematical(alias) and equal_expressions(text, alias):
-            return Judgement(True, "mathematics")
-    every = frozenset(rules)
-    said, asked = tokenise(text, every), tokenise(question, every)
-    numbers = [at for at, token in enumerate(said) if isinstance(token.key, Quantity)]
-    doubt = "several numbers" if len({said[at].key for at in numbers}) > 1 else ""
-    for at in numbers[-1:]:
-        if "negation" in rules and mentions.is_negated(said, at, at + 1):
-            return Judgement(False, "negation", "a gold answer is denied")
-        for alias in gold:
-            values = [t.key for t in tokenise(alias, every) if isinstance(t.key, Quantity)]
-            if len(values) == 1 and _same(said[at].key, values[0], every, asked, len(numbers) == 1):
-                return Judgement(True, "numeric", doubt)
-    if any(regex.search(r"\d", alias) and equal_expressions(text, alias) for alias in gold):
-        return Judgement(True, "mathematics")
-    return Judgement(False, "numeric", doubt)
+    """As by contains, but for values alone, and the answer's last value counts."""
+    numbers = [alias for alias in gold if is_mathematical(alias) or _holds_number(alias, rules)]
+    judgement = _judge_words(exact, numbers, question, rules, last=True)
+    if judgement.rule == "contains":
+        values = [t.key for t in tokenise(exact, rules) if isinstance(t.key, Quantity)]
+        doubt = "several numbers" if len(set(values)) > 1 else judgement.doubt
+        return Judgement(judgement.right, "numeric", doubt)
+    return judgement
+
+
+def _holds_number(alias: str, rules) -> bool:
+    return any(
+        isinstance(token.key, Quantity) or token.key[:1].isdigit()
+        for token in tokenise(alias, frozenset(rules))
+    )
 
 
 def _judge_choice(exact, gold, question, choices, rules) -> Judgement:
@@ -500,18 +502,18 @@ def _asked_unit(asked: Sequence[Token]) -> str | None:
     return None
 
 
-def _exclude(exact, said, start, end, asked, gold, rules, applied) -> tuple[str, str] | None:
+def _exclude(
+    exact, said, start, end, question, asked, gold, rules, applied
+) -> tuple[str, str] | None:
     """The rule by which an occurrence does not answer, and the doubt; None if it does."""
     if "negation" in rules and mentions.is_negated(said, start, end):
         return "negation", "a gold answer is denied"
-    if "other_persons" in rules and end - start == 1:
+    if "other_persons" in rules and mentions.asks_for_person(question):
         names = [wanted for alias in gold for wanted in _variants(alias, applied)]
-        if mentions.is_other_person(said, start, names):
+        if (end - start == 1 and mentions.is_other_person(said, start, names)) or any(
+            mentions.is_other_dotted_person(exact, alias, gold) for alias in gold
+        ):
             return "other_persons", "another person of that name"
-    if "other_persons" in rules and any(
-        mentions.is_other_dotted_person(exact, alias, gold) for alias in gold
-    ):
-        return "other_persons", "another person of that name"
     if "longer_names" in rules and mentions.is_part_of_a_name(said, start, end):
         return "longer_names", "a gold answer is part of a longer name"
 

@@ -51,14 +51,15 @@ def _is_quantity(text: str) -> bool:
     return len(tokens) == 1 and (isinstance(tokens[0].key, Quantity) or ":" in tokens[0].key)
 
 
-def equal_expressions(exact: str, gold: str) -> bool:
-    """Whether an exact answer states the expression `gold`.
+def equal_expressions(exact: str, gold: str, whole: bool = False) -> bool:
+    """Whether an exact answer states the expression `gold`, or is it as a `whole`.
 
     Its whole text is compared, or what stands in a box, between dollar signs, after words that
     introduce it, or after an equals sign.
     """
     wanted = _parse(_clean(gold))
-    return bool(wanted) and any(_verify(wanted, candidate) for candidate in _candidates(exact))
+    candidates = [_clean(exact)] if whole else _candidates(exact)
+    return bool(wanted) and any(_verify(wanted, candidate) for candidate in candidates)
 
 
 def _candidates(exact: str):

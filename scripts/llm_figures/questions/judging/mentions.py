@@ -63,6 +63,18 @@ _NO_NAMES = frozenset(
     "perhaps probably answer actor actress director singer philosopher inventor".split()
 )
 
+# Questions for a person: only there is a word before a surname a first name.
+_ASKS_FOR_PERSON = regex.compile(
+    r"\b(?:who|whom|whose|wer|wessen|qui|quién|quiénes|quem|chi|кто|кем|чей)\b|谁|誰|누가|누구|"
+    r"कौन|किसने|من (?:هو|هي|كتب|الذي)|"
+    r"\b(?:which|what|name)\b.{0,40}\b(?:person|man|woman|president|actor|actress|author|writer|poet|"
+    r"composer|painter|artist|singer|musician|director|scientist|physicist|chemist|mathematician|"
+    r"philosopher|inventor|explorer|emperor|king|queen|leader|minister|player|athlete|character|"
+    r"astronaut|architect|economist|general|pope|monarch|novelist|playwright)\b|"
+    r"的人|人是|作者|总统|導演|导演|作曲家",
+    regex.IGNORECASE,
+)
+
 Match = Callable[[Sequence[Token], int], bool]
 
 
@@ -154,6 +166,11 @@ def is_part_of_a_name(tokens: Sequence[Token], start: int, end: int) -> bool:
         if after.text in _FOLLOWING and after.gap == " ":
             return not (after.text == "City" and str(last.key) in _SAME_CITY)
     return False
+
+
+def asks_for_person(question: str) -> bool:
+    """Whether a question asks for a person's name."""
+    return bool(_ASKS_FOR_PERSON.search(question))
 
 
 def is_other_person(tokens: Sequence[Token], start: int, names: Sequence[Sequence[Token]]) -> bool:
