@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from llm_figures.questions.answers import ABSTAINED, CUT
+from llm_figures.questions.duplicates import find_near_duplicates
 from llm_figures.questions.judging.judges import DOUBTS
 
 # At most so many are shown.
@@ -52,6 +53,7 @@ def render_answers_report(
         sections += ["Held-out questions, not counted above:"]
         sections += [_groups(answers[held_out])]
     sections += ["## Judgements", _judgements(answers)]
+    sections += ["## Questions that ask nearly the same", *_near_duplicates(answers)]
     sections += ["## Answers left out", _problems(answers)]
     sections += ["## Examples", *_examples(answers, seed, examples)]
     return "\n\n".join(sections) + "\n"
@@ -95,6 +97,27 @@ def _least_certain(answers: pd.DataFrame) -> list[str]:
     shown = f"The first {len(first)} of {len(doubtful)}:"
     reasons = _table(["doubt", "answers"], _counts(doubtful["doubt"]))
     return [reasons, shown, *map(_example, first.to_dict("records"))]
+
+
+def _near_duplicates(answers: pd.DataFrame) -> list[str]:
+    """Pairs of questions that may stand on both sides of a split, the most similar first."""
+    if "split_group" not in answers:
+        return ["None."]
+    pairs = find_near_duplicates(answers)
+    if pairs.empty:
+        return ["None."]
+    text = answers.set_index("question_id")["question"]
+    first = pairs.sort_values(["similarity", "question_id"], ascending=[False, True]).head(_ROWS)
+    rows = [
+        [f"{row.similarity:.2f}", _cell(text[row.question_id]), _cell(text[row.other_id])]
+        for row in first.itertuples()
+    ]
+    return [
+        f"Pairs with nearly the same words: {len(pairs)}. Where one is in the training set and the "
+        "other in the test set, a probe may know the answer rather than whether it is right. Give "
+        "both one `group` and set `probe.split: group_folds`, or leave one out.",
+        _table(["similarity", "question", "other question"], rows),
+    ]
 
 
 def _judgements(answers: pd.DataFrame) -> str:

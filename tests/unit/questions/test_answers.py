@@ -327,3 +327,156 @@ def test_fewer_than_twenty_of_either_label_is_one_clear_line(right):
     held_out = pd.concat([labelled(np.arange(100) % 2 == 0), answers.assign(hold_out=True)])
     with pytest.raises(UserError, match=rf"{right} right .* among the held-out questions"):
         check_labels(held_out, "answers.md")
+
+
+def judge_all(answers, aliases=("Lima",), question="Which?", judging=None, replies=None, **columns):
+    """Judged answers to questions that differ in nothing but these columns."""
+    count = len(answers)
+    questions = pd.DataFrame(
+        {
+            "question_id": range(count),
+            "question": question,
+            "aliases": [list(aliases)] * count,
+            "label": columns.pop("label", None),
+        }
+    )
+    generations = pd.DataFrame({"question_id": range(count), "answer": answers, **columns})
+    return judge_answers(questions, generations, ExactAnswer(), judging or Judge(), replies=replies)
+
+
+def test_abstentions_are_left_out_or_wrong():
+    answers = ["Lima.", "I don't know.", "Quito.", "I'm not sure, but I think it is Lima."]
+    judged = judge_all(answers)
+    assert judged["abstained"].tolist() == [False, True, False, False]
+    assert judged["valid"].tolist() == [True, False, True, True]
+    assert judged["correct"].tolist() == [True, False, False, True]
+    assert judged["problem"].tolist() == ["", "the answer abstains", "", ""]
+    judged = judge_all(answers, judging=Judge(abstentions="wrong"))
+    assert judged["valid"].all()
+    assert judged["correct"].tolist() == [True, False, False, True]
+    assert judged["judged_by"].tolist()[1] == "abstention"
+
+
+def test_a_label_stands_for_an_abstention_too():
+    judged = judge_all(["I don't know."], label=[True])
+    assert judged[["valid", "correct", "abstained"]].to_numpy().all()
+    assert judged["judged_by"].tolist() == ["label"]
+
+
+def test_an_abstention_without_an_exact_answer_is_one():
+    questions = pd.DataFrame(
+        {"question_id": [0], "question": "Which?", "aliases": [["Lima"]], "frame": ["It is"]}
+    )
+    generations = pd.DataFrame({"question_id": [0], "answer": ["I have no idea."]})
+    judged = judge_answers(questions, generations, ExactAnswer(), Judge())
+    assert judged["problem"].tolist() == ["the answer abstains"]
+
+
+def test_answers_that_were_cut_are_marked_and_left_out_on_request():
+    answers = ["Lima", "Lima. It is", "Quito."]
+    cut = [True, True, False]
+    judged = judge_all(answers, cut=cut)
+    assert judged["cut"].tolist() == cut
+    assert judged["valid"].all()
+    # an exact answer that ended before the cut is whole
+    assert judged["doubt"].tolist() == ["the answer was cut at max_new_tokens", "", ""]
+    judged = judge_all(answers, cut=cut, judging=Judge(cut="leave_out"))
+    assert judged["valid"].tolist() == [False, False, True]
+    assert judged["problem"].tolist()[0] == "the answer was cut at max_new_tokens"
+
+
+def test_a_gold_answer_that_no_answer_could_match_leaves_its_question_out():
+    judged = judge_all(["72", "Lima"], aliases=["He sold 48 in May. In all he sold 72."])
+    assert judged["problem"].tolist() == ["no answer could match its right answers"] * 2
+    judged = judge_all(["72", "Lima"], judging=Judge(method="numeric"))
+    assert judged["problem"].tolist() == ["no answer could match its right answers"] * 2
+    with pytest.raises(
+        UserError,
+        match="Left out: 2: no answer could match its right answers. See answers.md; check "
+        "dataset.answer, or choose another judge.method",
+    ):
+        check_labels(judged.assign(hold_out=False), "answers.md")
+
+
+def test_the_rule_and_the_doubt_of_a_judgement():
+    judged = judge_all(
+        ["It is Lima.", "It is not Lima.", "It is Qito. No, Lima."], ["Lima", "Quito"]
+    )
+    assert judged["judged_by"].tolist() == ["contains", "negation", "contains"]
+    assert judged["doubt"].tolist() == [
+        "",
+        "a gold answer is denied",
+        "the gold answer stands elsewhere in the answer",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "valid", "correct"),
+    [
+        ("right", True, True),
+        (" Right.", True, True),
+        ('"wrong", because', True, False),
+        ("rightly so", False, False),
+        ("I think it is right", False, False),
+        ("", False, False),
+        (None, False, False),
+    ],
+)
+def test_a_judging_model_must_say_one_of_two_words(reply, valid, correct):
+    replies = pd.DataFrame({"question_id": [0], "reply": [reply]})
+    judged = judge_all(["Lima."], judging=Judge(method="model"), replies=replies)
+    assert judged[["valid", "correct"]].to_numpy().tolist() == [[valid, correct]]
+    assert judged["judged_by"].tolist() == ["model" if valid else ""]
+    if not valid:
+        assert judged["problem"].tolist() == ["the judge says neither right nor wrong"]
+
+
+def test_choices_come_from_the_question():
+    judged = judge_all(["B. Quito", "Lima"], ["B", "Quito"], choices=[["Lima", "Quito"]] * 2)
+    assert judged["correct"].tolist() == [True, False]
+
+
+def test_the_least_certain_judgements_come_first():
+    answers = answers_table(3, 12, 1)
+    answers.loc[[0, 4], "doubt"] = "equal by a rule"
+    answers.loc[7, "doubt"] = "says both yes and no"
+    report = render_answers_report(answers, NONE_LEFT_OUT)
+    assert "- judgements in doubt: 3" in report
+    shown = section(report, "Least certain judgements")
+    found = [line.split()[2].rstrip(":") for line in shown.splitlines() if "### Question" in line]
+    assert found == ["7", "0", "4"]
+    assert "| equal by a rule | 2 |" in shown
+    assert "- judged by: contains; in doubt: says both yes and no" in shown
+    assert (
+        report.index("## Least certain") < report.index("## Groups") < report.index("## Examples")
+    )
+
+
+def test_the_report_says_what_became_of_every_answer():
+    answers = answers_table(2, 1, 3)
+    answers.loc[3, ["problem", "abstained"]] = ["the answer abstains", True]
+    answers.loc[4, ["problem", "cut"]] = ["the answer was cut at max_new_tokens", True]
+    answers.loc[0, "cut"] = True
+    report = render_answers_report(answers, NONE_LEFT_OUT)
+    header, _, row, _ = section(report, "Groups").splitlines()
+    assert header == (
+        "| group | questions | right | wrong | abstained | cut | no exact answer | not judged "
+        "| right % of valid | in doubt |"
+    )
+    assert row == "| g | 6 | 2 | 1 | 1 | 1 | 1 | 0 | 66.7% | 0 |"
+    assert "- answers that abstain: 1, 1 of them left out" in report
+    assert "- answers cut at max_new_tokens: 2, 1 of them left out" in report
+    assert section(report, "Judgements").splitlines()[2:] == ["| contains | 2 | 1 |"]
+
+
+def test_the_report_shows_questions_that_ask_nearly_the_same():
+    questions = ["What is the capital city of France?", "Which city is the capital of France?"]
+    answers = answers_table(1, 1, 0, question=questions, split_group=[0, 1])
+    shown = section(
+        render_answers_report(answers, NONE_LEFT_OUT), "Questions that ask nearly the same"
+    )
+    assert shown.startswith("Pairs with nearly the same words: 1.")
+    assert shown.endswith(f"| {questions[0]} | {questions[1]} |")
+    answers["split_group"] = 0
+    report = render_answers_report(answers, NONE_LEFT_OUT)
+    assert section(report, "Questions that ask nearly the same") == "None."

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from llm_figures.questions.judging.rules import RULES
+
 PAGES = ["README.md", "CHANGELOG.md", "docs/*.md", "config/README.md", "benchmarks/README.md"]
 TRUE_COLOUR = (2, 6)  # PNG colour types RGB and RGBA; 3 is a palette of at most 256 colours
 
@@ -85,3 +87,8 @@ def test_pictures_are_true_colour_and_small(root):
         data = picture.read_bytes()
         assert data[25] in TRUE_COLOUR, picture.name
         assert len(data) < 300_000, picture.name
+
+
+def test_every_rule_of_the_judges_is_explained(root):
+    page = (root / "docs/questions.md").read_text(encoding="utf-8")
+    assert [rule for rule in RULES if f"`{rule}`" not in page] == []
