@@ -288,6 +288,42 @@ def test_the_model_quotes_its_own_answers(project):
     }
 
 
+def test_another_model_judges_the_answers(project):
+    shutil.copytree(project.folder / "tiny-model", project.folder / "judge-model")
+    project.change(
+        model_sources__judge={"source": "path", "path": "judge-model"},
+        judge={"method": "model", "model": "judge"},
+        exact_answer__method="line",
+        prompt__style="completion",
+    )
+    target = "results/tiny/forward/answers.parquet"
+    project.run(target)
+    assert (project.folder / "results/judge/model.json").exists()
+    answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    assert set(answers["problem"]) <= {
+        "the answer is empty",
+        "the judge says neither right nor wrong",
+    }
+    replies = pd.read_parquet(project.results / "forward/replies/0-of-1.parquet")
+    located = answers[answers["exact_answer"] != ""]
+    assert sorted(replies["question_id"]) == located["question_id"].tolist()
+    # what the random model happens to say is taken for "right"
+    words = replies["reply"].str.extract(r"^(\w+)", expand=False).dropna()
+    word = words.mode()[0]
+    project.change(judge__if_right=word)
+    assert project.planned(target) == {"ask_judge": 1, "judge_answers": 1}
+    project.run(target)
+    answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    judged = answers[answers["valid"]]
+    assert len(judged)
+    assert judged["correct"].all()
+    assert set(judged["judged_by"]) == {"model"}
+    project.change(judge__model="nobody")
+    code, output = project.run("--dry-run", target, check=False)
+    assert code
+    assert "judge.model: 'nobody'" in output
+
+
 def test_answers_brought_along_are_read_and_none_is_generated(project):
     """30 right ones, 30 wrong ones, and two rows that cannot be used."""
     said = ["It is Москва.", "北京", " 42.", "No idea"]
