@@ -205,9 +205,12 @@ def _example(row: dict) -> str:
         answer = _escaped(answer).strip() or "(empty)"
     aliases = [] if row["aliases"] is None else list(row["aliases"])
     answers = [*map(_escaped, aliases[:_ALIASES]), *(["…"] if len(aliases) > _ALIASES else [])]
+    own = row.get("id")
+    identifier = [] if _blank(own) or str(own).isdigit() else [f"- id: {_escaped(str(own))}"]
     lines = [
         f"### Question {row['question_id']}: {judged}",
         "",
+        *identifier,
         f"- question: {_escaped(_shortened(row['question']))}",
         f"- answer: {answer}",
         f"- gold answers: {'; '.join(answers) or _NO_GROUP}",

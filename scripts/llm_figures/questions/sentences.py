@@ -28,6 +28,12 @@ _STARTERS = frozenset(
     "Our Question She Since So Some Such Than That The Their Then There Therefore These They This "
     "Those Thus To We What When Where Which While Who Why With Yes You Your Q".split()
 )
+# After these words a single letter is no initial: "Vitamin C."
+_BEFORE_LETTER = frozenset(
+    "vitamin hepatitis plan group type class grade option choice letter war part section".split()
+)
+# Characters around a full stop that are looked at.
+_NEAR = 40
 _MONTH = re.compile(
     r"\s+(?:Januar|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember)\b"
 )
@@ -40,38 +46,47 @@ def find_sentence_end(text: str, start: int = 0) -> int:
     after an initial ("A. B. Carter"), an abbreviation ("Prof. Hill", "approx. 5"), the number of a
     list item ("1. Paris"), or within a number ("3.14").
     """
+    last = len(text.rstrip())
     for match in _STOP.finditer(text, start):
-        if match[0] != "." or not text[match.end() :].strip():
+        if match[0] != "." or match.end() >= last:
             return match.start()
-        if not _goes_on(text[start : match.start()], text[match.end() :]):
+        before = text[max(start, match.start() - _NEAR) : match.start()]
+        begins = match.start() - _NEAR <= start
+        if not _goes_on(before, text[match.end() : match.end() + _NEAR], begins):
             return match.start()
     return len(text)
 
 
-def _goes_on(before: str, after: str) -> bool:
-    """Whether a sentence goes on after a full stop between these texts."""
+def _goes_on(before: str, after: str, begins: bool) -> bool:
+    """Whether a sentence goes on after a full stop between these texts.
+
+    begins: whether the sentence begins with `before`, which else is its end.
+    """
     if not before.strip() or after.lstrip(" \t\xa0").startswith("\n"):
         return False
-    word = re.search(r"(?:[^\W\d_]|(?<=\w)\.(?=\w))+$", before)
+    word = re.search(r"(?:[^\W\d_]|(?<=\w)\.(?=\w)){1,20}$", before)
     following = re.match(r"[\s\"'“”‘’(\[*_]*([\w'’-]*)", after)[1]
     starts_sentence = following.split("’")[0].split("'")[0] in _STARTERS
     if word is None:
         # a list item, or a German date
-        return bool(re.fullmatch(r"\s*\(?\d{1,2}", before)) or bool(
-            re.search(r"(?<!\d)\d{1,2}$", before) and _MONTH.match(after)
-        )
+        item = begins and re.fullmatch(r"\s*\(?\d{1,2}", before) and not starts_sentence
+        return bool(item) or bool(re.search(r"(?<!\d)\d{1,2}$", before) and _MONTH.match(after))
     letters = word[0].casefold().replace(".", "")
     if letters in _BEFORE_NUMBER:
         return following[:1].isdigit()
     if letters in _BEFORE_WORD:
         return True
     if word[0] in _TITLES:
-        return not starts_sentence
+        # "Dr. No" is a name
+        return not starts_sentence or following in ("No", "Who", "Q")
     if "." in word[0] or letters in _AFTER_WORD:  # "D.C.", "a.m.", "Inc."
         return not starts_sentence
     if len(word[0]) == 1 and word[0].isupper():
-        if not before[: word.start()].strip(" \t\xa0\"'“”‘’(*_"):
-            # the first word: an initial, the letter of a choice, or the symbol of carbon
-            return following[:1].isupper() and not starts_sentence
+        preceding = before[: word.start()].strip(" \t\xa0\"'“”‘’(*_")
+        if begins and not preceding:
+            # the first word: an initial, "E. coli", the letter of a choice, or the symbol of carbon
+            return not starts_sentence
+        if preceding.rpartition(" ")[2].casefold() in _BEFORE_LETTER:
+            return False
         return following[:1].islower() or (following[:1].isupper() and not starts_sentence)
     return False

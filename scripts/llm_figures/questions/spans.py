@@ -18,16 +18,20 @@ from llm_figures.questions.sentences import find_sentence_end
 # "A" before a verb, a capital or a conjunction is the letter of a choice: "A is right".
 _LEADING_ARTICLE = re.compile(
     r"(?:(?:[Tt]he|THE|[Aa]n|AN|a)\s+|A\s+(?=[a-z]))"
-    r"(?!(?:is|was|and|or|because|since|as|has|would|seems|must|should|can|will|looks)\b)"
+    r"(?!(?:is|was|and|or|because|since|as|has|would|seems|must|should|can|will|looks|only|rather|"
+    r"of\s+course|major|minor|flat|sharp|positive|negative)\b)"
 )
+# Brackets and marks are looked for within so many characters.
+_REACH = 200
 _QUOTES = " \t\n\r\"'`“”„‘’«»「」『』"
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "|": "|", "（": "）", "⟨": "⟩"}
 _FINAL_ANSWER = re.compile(
     r"""
     \#{4}
-    | \b answer (?:\s+ (?:to|of|for) \s+ [^.:\n]{1,60}? )? (?:\s+ (?:is|was|must \s be|will \s be
-      |should \s be|would \s be) \b | \s* [*_]* \s* [:=] )
-    | (?:答案|答え|正解) \s* (?:应该|應該)? (?:是|为|為|は)? \s* (?:[:：]|(?<=[是为為は]))
+    | (?<!\bthis\s) (?<!\bthat\s) (?<!\byour\s)
+      \b answer (?:\s+ (?:to|of|for) \s+ [^.:\n]{1,60}? )? (?:\s+ (?:is|was|must \s be|will \s be
+      |should \s be|would \s be) \b | ['’]s \b | \s* [*_]* \s* [:=] )
+    | (?:答案|答え|正解) \s* (?:应该|應該)? (?:是|为|為|は|选|選)? \s* (?:[:：]|(?<=[是为為は选選]))
     | (?:정답|답) (?:은|:|：)
     | \b ответ \b \s* [:—–-]
     | \b (?:antwort|réponse|respuesta|resposta|risposta) \b (?:\s+ [^.:\n]{1,40}?)? (?:\s+
@@ -37,6 +41,10 @@ _FINAL_ANSWER = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+# Of "The answer is: \\[ x \\]", and of "**Answer:** $$x$$".
+_DISPLAY = re.compile(r"[\s*_:]*(?:\\\[|\\\(|\$\$)?\s*")
+# With more "answer is" than this, the last ones are tried.
+_MOST_MARKERS = 20
 _BOX = re.compile(r"\\f?boxed\s*\{")
 
 
@@ -75,7 +83,7 @@ def find_exact_answer(
         case "frame":
             return _find_after_frame(answer, frame)
         case "sentence":
-            start = _skip_marks(answer, 0, len(answer))
+            start = _skip_marks(answer, 0, len(answer)) % len(answer)
             span = _trim(answer, start, find_sentence_end(answer, start))
             return span, "" if span else "the answer holds no word"
         case "line":
@@ -150,12 +158,13 @@ def _find_box(answer: str, start: int = 0) -> tuple[tuple[int, int] | None, str]
 
 
 def _find_final_answer(answer: str) -> tuple[tuple[int, int] | None, str]:
-    for match in reversed(list(_FINAL_ANSWER.finditer(answer))):
-        start = _skip_marks(answer, match.end(), len(answer))
+    for match in reversed(list(_FINAL_ANSWER.finditer(answer))[-_MOST_MARKERS:]):
+        opening = _DISPLAY.match(answer, match.end()).end()
+        start = _skip_marks(answer, opening, min(len(answer), opening + _REACH))
         end = find_sentence_end(answer, start)
-        box = _BOX.search(answer, match.end())
-        if box and box.start() < end:
-            return _find_box(answer, match.end())
+        box = _BOX.search(answer, match.end(), max(end, opening + len(r"\\fboxed {")))
+        if box:
+            return _find_box(answer, box.start())
         if span := _trim(answer, start, end):
             return span, ""
     return None, 'the answer has no "answer is", "Answer:" or "####" with text after it'
@@ -193,17 +202,21 @@ def _trim(answer: str, start: int, end: int) -> tuple[int, int] | None:
 
     Signs, units, brackets in pairs and LaTeX stay: -5 and 5 are different answers.
     """
+    whole = _strip(answer, start, end)
     start = _skip_marks(answer, start, end)
     if article := _LEADING_ARTICLE.match(answer, start, end):
         start = _skip_marks(answer, article.end(), end)
     # Even the last stop of "Washington D.C." goes: judges compare words.
     while end > start and not _belongs_at_end(answer, start, end):
         end -= 1
-    for opening, closing in (("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+    for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         if answer.startswith(opening, start) and answer.find(
             closing, start + len(opening), end
         ) == end - len(closing):
             return _trim(answer, start + len(opening), end - len(closing))
+    if start == end and whole and not any(map(str.isalnum, answer[slice(*whole)])):
+        # "+", or an emoji
+        start, end = whole
     text = answer[start:end]
     if not any(char.isalnum() or unicodedata.category(char) in ("Sm", "So") for char in text):
         return None
@@ -217,46 +230,49 @@ def _skip_marks(answer: str, start: int, end: int) -> int:
 
 
 def _belongs_at_start(answer: str, at: int, end: int) -> bool:
-    char, after = answer[at], answer[at + 1 : end]
+    char, after = answer[at], answer[at + 1 : min(end, at + 20)]
     if char.isalnum():
         return True
-    if char in "-−" or (unicodedata.category(char) == "Sm" and char != "|"):
+    if char in "-−–" or (unicodedata.category(char) == "Sm" and char != "|"):
+        if char not in "-−–+":
+            return True
         # a sign, not the hyphen of a range or of a list item
         before = answer[at - 1] if at else " "
-        if char not in "-−+":
-            return True
+        if char == "–":
+            return before.isspace() and bool(re.match(r"\d", after))
         return not before.isalnum() and bool(re.match(r"[\d.\\($∞√π]|[^\W\d_](?![^\W_])", after))
     if char == ".":
         return bool(re.match(r"\d", after)) and not (at and answer[at - 1] in ".\\")
     if char in _BRACKETS:
-        return _closes(answer, at, end) is not None
+        return _find_closing(answer, at, end) is not None
     if char == "\\":
         return bool(re.match(r"[a-zA-Z]+|[{(\[$]", after))
     return unicodedata.category(char) == "Sc"
 
 
 def _belongs_at_end(answer: str, start: int, end: int) -> bool:
-    char = answer[end - 1]
+    char, before = answer[end - 1], answer[max(start, end - 6) : end - 1]
+    if char == "|":
+        return answer.count("|", max(start, end - _REACH), end) % 2 == 0
     if char in _BRACKETS.values():
-        if char == "|":
-            return answer.count("|", start, end) % 2 == 0
-        return any(
-            _closes(answer, at, end) == end - 1
-            for at in range(start, end - 1)
-            if answer[at] in _BRACKETS
-        )
-    if char in "°%!+#'′″" and end - 1 > start:  # "5!", "C++", "C#", "f'"
-        return answer[end - 2].isdigit() or (char in "+#" and answer[end - 2] in "C+F")
+        return _find_opening(answer, start, end - 1) is not None
+    if char == "%":
+        return bool(re.search(r"\d\s?\\?$", before))
+    if char in "°!#'′″" and before:  # "C#", "f'"
+        return before[-1].isdigit() or (char == "#" and before[-1] in "CF")
+    if char in "+-−":  # "C++", "A+", "Na+", "O-"
+        return bool(re.search(r"(?:^|[\s(])(?:[A-Z][a-z]?[A-Z]?\d?|C\+)$", before))
     category = unicodedata.category(char)
     # vowel signs end many words of Indian scripts; variation selectors follow an emoji
     if category.startswith("M"):
-        return end - 1 > start and category != "Me" and not "\ufe00" <= char <= "\ufe0f"
+        return bool(before) and category != "Me" and not "\ufe00" <= char <= "\ufe0f"
     return char.isalnum() or category == "Sc" or char in "∞"
 
 
-def _closes(answer: str, at: int, end: int) -> int | None:
-    """The index of the bracket that closes the one at `at`, before `end`."""
+def _find_closing(answer: str, at: int, end: int) -> int | None:
+    """The index of the bracket that closes the one at `at`, near it and before `end`."""
     opening = answer[at]
+    end = min(end, at + _REACH)
     if opening == "|":
         found = answer.find("|", at + 1, end)
         return None if found < 0 else found
@@ -265,6 +281,22 @@ def _closes(answer: str, at: int, end: int) -> int | None:
     depth = 0
     for index in range(at, end):
         depth += (answer[index] in openings) - (answer[index] in closings)
+        if depth == 0:
+            return index
+    return None
+
+
+def _find_opening(answer: str, start: int, at: int) -> int | None:
+    """The index of the bracket that the one at `at` closes, near it and not before `start`."""
+    closing = answer[at]
+    if closing in ")]":
+        openings, closings = "([", ")]"
+    else:
+        closings = closing
+        openings = next(opening for opening, other in _BRACKETS.items() if other == closing)
+    depth = 0
+    for index in range(at, max(start, at - _REACH) - 1, -1):
+        depth += (answer[index] in closings) - (answer[index] in openings)
         if depth == 0:
             return index
     return None

@@ -164,6 +164,7 @@ def check_config(
         *_compare_problems(options),
         *_dataset_problems(options.dataset),
         *_exact_answer_problems(options.exact_answer),
+        *_judge_problems(options.judge),
     ]
     shapes = {
         name: _find_shape(name, entry, results / name / "model.json")
@@ -483,6 +484,13 @@ def _probe_problems(config: Config) -> Iterator[str]:
         yield (
             "config: probe.split: group_folds: the questions have no groups; name their column in "
             "dataset.group, or take another split"
+        )
+
+
+def _judge_problems(options: Judge) -> Iterator[str]:
+    if options.if_right.strip().casefold() == options.if_wrong.strip().casefold():
+        yield (
+            f"config: judge.if_wrong: {options.if_wrong!r} is judge.if_right, too; choose two words"
         )
 
 

@@ -14,7 +14,9 @@ _ALONE = regex.compile(r"(?<![\w’'.+-])(?P<letter>[A-Z])(?![\w’'+#]|-\w)")
 # "A is right" gives a letter, "A dog is right" and "A South Korean film" do not.
 _NOUN_FOLLOWS = regex.compile(
     r"\s+(?!(?:is|was|and|or|because|since|as|has|would|seems|must|should|can|will|looks|makes|"
-    r"represents|correctly|i|the|not|but|for|by|in|from|with|if|a)\b)\p{L}"
+    r"represents|correctly|i|the|not|but|for|by|in|from|with|if|a|rather|of\s+course|matches|fits|"
+    r"works|stands|clearly|describes|says|states|gives|shows|contains|refers|corresponds|means|best|"
+    r"also|only|alone|definitely|probably|certainly|might|may|does|did|answers|follows)\b)\p{L}"
 )
 _I_VERB = regex.compile(
     r"['’]|\s+(?:think|believe|would|guess|am|have|do|don|say|can|choose|pick|know|was|will|suppose|"
@@ -49,6 +51,9 @@ def find_letters(text: str) -> list[str]:
     bracketed = regex.match(r"\s*\(?([a-z])\)", text)
     if bracketed:
         return [bracketed[1].upper()]
+    named = regex.search(r"\b(?:option|choice|letter)\s+([a-j])\b(?!\s+\p{L})", text)
+    if named:
+        return [named[1].upper()]
     chosen = [
         match["letter"]
         for match in _CHOSEN.finditer(text)

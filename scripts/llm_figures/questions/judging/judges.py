@@ -29,6 +29,7 @@ DOUBTS = (
     "a gold answer is part of a longer name",
     "another person of that name",
     "a gold answer is mentioned in passing",
+    "a gold answer only bounds the answer",
     "takes an answer back",
     "spelled almost like a gold answer",
     "part of a gold answer",
@@ -40,13 +41,20 @@ DOUBTS = (
     "equal by a rule",
 )
 _LONG = 12
+# Characters of an answer, and of a question, that are read.
+_LONGEST = 1000
 _ALIKE = 0.8
 
-_TITLES = frozenset("doctor dr professor prof sir mr mrs ms dame lord lady the".split())
+_TITLES = frozenset("doctor dr professor prof sir dame".split())
 _OFFICES = frozenset("president king queen emperor pope captain general saint prince".split())
-_BEFORE_NAMES = frozenset("mount river planet element language lake".split())
+_BEFORE_NAMES = frozenset("mount river planet element language".split())
 _AFTER_NAMES = frozenset("language languages river ocean desert dynasty element".split())
+# "A major" is a key, not an article.
+_AFTER_LETTER = frozenset("major minor flat sharp level".split())
 _SMALL = frozenset("the a an of in to it is was he she they".split())
+_VOWELS = tuple("aeiouy")
+# Words that are names in capitals.
+_WORDS_TOO = frozenset("who us it am pm in or aids era".split())
 _PRONOUNS = frozenset("it he she they".split())
 _OF = frozenset("city state republic kingdom province island".split())
 _LETTER = regex.compile(r"\s*[(\[]?([A-Z])[)\].:]?\s*")
@@ -82,7 +90,8 @@ def judge(
         choice: the letter that the answer gives, or else the text of a choice, is an alias.
     """
     rules = frozenset(rules)
-    gold = [alias for alias in gold if alias.strip()]
+    exact, question = exact[:_LONGEST], question[:_LONGEST]
+    gold = [alias[:_LONGEST] for alias in gold if alias.strip()]
     match method:
         case "contains":
             return _judge_contained(exact, gold, question, choices, rules)
@@ -128,12 +137,14 @@ def could_match(
 
 
 def _judge_contained(exact, gold, question, choices, rules) -> Judgement:
-    polarity = find_polarity(gold)
+    if choices:
+        return _judge_choice(exact, gold, question, choices, rules)
+    polarity = find_polarity(gold, question)
     if polarity is not None:
         text = mentions.withdraw(exact) if "corrections" in rules else exact
         said, doubt = read_polarity(text, question)
         return Judgement(said is polarity, "yes_no", doubt)
-    if choices or any(_LETTER.fullmatch(alias) for alias in gold):
+    if any(_LETTER.fullmatch(alias) for alias in gold):
         return _judge_choice(exact, gold, question, choices, rules)
     return _judge_words(exact, gold, question, rules)
 
@@ -159,7 +170,7 @@ def _judge_words(
     worded = [alias for alias in gold if alias not in expressions]
     if "mathematics" in rules and is_mathematical(text):
         # 5 is no answer to "5\\pi", and in "3 + 4 = 8" only 8 is
-        numbers = [alias for alias in worded if _is_number(alias)]
+        numbers = [alias for alias in worded if _is_number(alias) or len(alias.strip()) == 1]
         if any(equal_expressions(text, alias) for alias in numbers):
             return Judgement(True, "mathematics")
         worded = [alias for alias in worded if alias not in numbers]
@@ -276,9 +287,11 @@ def _judge_choice(exact, gold, question, choices, rules) -> Judgement:
 
 def _find_text_beside(text: str, letter: str) -> str:
     """The text of a choice that stands beside its letter: "B. Paris", "B is Paris", "Paris (B)"."""
-    if after := regex.search(rf"\b{letter}\b[)\]. :–—*-]*(?:is\s+|=\s*)?([^.;\n]*)", text):
-        beside = regex.split(r",|\b(?:because|since|as|not|and|or|but)\b", after[1])[0]
-        if beside.strip(" )]*\"'"):
+    if after := regex.search(
+        rf"(?<![\w-]){letter}\b[)\].:*]*\s*(?:[–—-]\s+)?(?:is\s+|=\s+)?([^;\n]*)", text
+    ):
+        beside = regex.split(r"\.\s|,\s|\b(?:because|since|as|not|and|or|but)\b", after[1])[0]
+        if regex.search(r"\w", beside):
             return beside
     before = regex.search(rf"([^,;.\n]+)[(\[]{letter}[)\]]", text)
     return before[1] if before else ""
@@ -318,12 +331,14 @@ def _find_part_of_choice(text: str, choices: Sequence[str]) -> list[int]:
 def _variants(alias: str, applied: frozenset[str]) -> list[tuple[Token, ...]]:
     """The words of an alias without articles, as a whole and without what may be left out.
 
-    An alias in brackets, and either side of "Kolkata/Calcutta", will do alone.
+    What stands before brackets, and either side of "Kolkata/Calcutta", will do alone.
     """
     texts = [alias]
     if match := regex.fullmatch(r"(.+?)\s*\(([^()]+)\)", alias):
         texts.append(match[1])
     if match := regex.fullmatch(r"(\p{L}[\p{L} ]+?)\s*/\s*(\p{L}[\p{L} ]+)", alias):
+        texts += match.groups()
+    if match := regex.fullmatch(r"(\p{Lu}\w+) or (\p{Lu}\w+)", alias):  # Bern or Berne
         texts += match.groups()
     variants = [tokenise(text, applied) for text in texts]
     variants = [_without_articles(tokens) for tokens in variants]
@@ -337,7 +352,12 @@ def _without_articles(tokens: Sequence[Token]) -> tuple[Token, ...]:
     kept = [
         token
         for token, after in zip_longest(tokens, tokens[1:])
-        if not (token.key in ARTICLES and after is not None and not after.gap.strip())
+        if not (
+            token.key in ARTICLES
+            and after is not None
+            and not after.gap.strip(" \"'“”‘’«»")
+            and not (token.text == "A" and after.key in _AFTER_LETTER)
+        )
     ]
     return tuple(kept) or tuple(tokens)
 
@@ -345,7 +365,7 @@ def _without_articles(tokens: Sequence[Token]) -> tuple[Token, ...]:
 def _without_category(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
     found = []
     rest = list(tokens)
-    while len(rest) > 1 and rest[0].key in _TITLES | _BEFORE_NAMES:
+    while len(rest) > 1 and rest[0].key in _TITLES | _BEFORE_NAMES and len(rest[1].text) > 3:
         rest = rest[1:]
         found.append(tuple(rest))
     if len(tokens) > 1 and tokens[-1].key in _AFTER_NAMES:
@@ -359,7 +379,12 @@ def _without_category(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
 
 def _find(said: Sequence[Token], wanted: Sequence[Token], applied, asked):
     """Yield the tokens [start, end) of `said` that are `wanted`, between them no articles."""
-    plain = [at for at, token in enumerate(said) if token.key not in ARTICLES]
+    plain = [
+        at
+        for at, (token, after) in enumerate(zip_longest(said, said[1:]))
+        if token.key not in ARTICLES
+        or (token.text == "A" and after is not None and after.key in _AFTER_LETTER)
+    ]
     alone = sum(isinstance(token.key, Quantity) for token in said) == 1
     if not any(token.key in ARTICLES for token in wanted):
         for first in range(len(plain) - len(wanted) + 1):
@@ -369,7 +394,7 @@ def _find(said: Sequence[Token], wanted: Sequence[Token], applied, asked):
     for at in range(len(said) - len(wanted) + 1):
         if _matches(said, at, wanted, applied, asked, alone):
             yield at, at + len(wanted)
-    if "name_order" in applied and len(wanted) == 2:
+    if "name_order" in applied and len(wanted) == 2 and _allows_turning(said, asked):
         for at in range(len(said) - 1):
             if _is_turned(said[at : at + 2], wanted):
                 yield at, at + 2
@@ -378,8 +403,13 @@ def _find(said: Sequence[Token], wanted: Sequence[Token], applied, asked):
             for width in range(1, min(4, len(said) - at)):
                 if _has_same_initials(said[at : at + width + 1], wanted):
                     yield at, at + width + 1
-    titled = len(said) == 2 and len(wanted) > 1 and said[0].key in _TITLES | _OFFICES
-    if "categories" in applied and titled and said[1].key == wanted[-1].key:
+    titled = len(said) == 2 and len(wanted) > 1 and said[0].key in {t.key for t in asked}
+    if (
+        "categories" in applied
+        and titled
+        and said[1].key == wanted[-1].key
+        and (said[0].key in _OFFICES)
+    ):
         yield 0, 2  # "President Wilson"
     if "spacing" in applied:
         yield from _find_joined(said, "".join(str(token.key) for token in wanted))
@@ -392,11 +422,20 @@ def _find_joined(said: Sequence[Token], letters: str):
     for start in range(len(said)):
         joined = ""
         for end in range(start, len(said)):
+            if end > start and not (said[end].text[:1].isupper() or said[end].gap == "-"):
+                break
             joined += str(said[end].key)
             if joined == letters:
                 yield start, end + 1
             if len(joined) >= len(letters) or (end > start and said[end].gap not in ("", " ", "-")):
                 break
+
+
+def _allows_turning(said: Sequence[Token], asked: Sequence[Token]) -> bool:
+    """Whether the question asks for a person, and the answer has no title such as King."""
+    question = " ".join(token.text for token in asked)
+    titles = _TITLES | _OFFICES
+    return mentions.asks_for_person(question) and not any(token.key in titles for token in said)
 
 
 def _is_turned(said: Sequence[Token], wanted: Sequence[Token]) -> bool:
@@ -424,32 +463,29 @@ def _has_same_initials(said: Sequence[Token], wanted: Sequence[Token]) -> bool:
         letters.append(("".join(name.key if short else name.key[0] for name, short in
                                 zip(names, initials, strict=True)), all(initials)))  # fmt: skip
     (one, one_short), (other, other_short) = letters
-    if not (one_short or other_short):
-        return False
-    return one.startswith(other) or other.startswith(one)
+    # "J. Q. Adams" is not John Adams, but "J. Adams" may be John Quincy Adams
+    return (one_short and other.startswith(one)) or (other_short and one.startswith(other))
 
 
 def _is_misspelled(word: str, other: str, at_least: int = 7) -> bool:
-    """Whether two words of so many letters differ in one letter, but not by an ending."""
-    if (
-        min(len(word), len(other)) < at_least
-        or abs(len(word) - len(other)) > 1
-        or word[0] != other[0]
-    ):
-        return False
-    if not (word.isalpha() and other.isalpha()):
+    """Whether two words differ by a doubled letter, or by a vowel within a long word.
+
+    Other letters, and endings, make other words: sulfite, Antonia, Johnson. at_least: letters of
+    both words.
+    """
+    lengths = len(word), len(other)
+    if min(lengths) < at_least or not (word.isalpha() and other.isalpha()) or word[0] != other[0]:
         return False
     same = 0
-    while same < min(len(word), len(other)) and word[same] == other[same]:
+    while same < min(lengths) and word[same] == other[same]:
         same += 1
     rests = word[same:], other[same:]
-    if len(word) == len(other):
-        swapped = rests[0][:2] == rests[1][1::-1] and rests[0][2:] == rests[1][2:]
-        return rests[0][1:] == rests[1][1:] or swapped
+    if lengths[0] == lengths[1]:
+        vowels = all(rest[:1] in _VOWELS for rest in rests)
+        return vowels and at_least >= 7 and rests[0][1:] == rests[1][1:] and len(rests[0]) > 3
     longer, shorter = sorted(rests, key=len, reverse=True)
-    # "Romanian" is not "Romania", but "chlorophyll" is "chlorophyl"
-    ending = not shorter and longer != word[same - 1] and at_least >= 7
-    return longer[1:] == shorter and not ending
+    doubled = longer[:1] == word[same - 1 : same] or (longer == "e" and at_least < 7)
+    return doubled and longer[1:] == shorter
 
 
 def _matches(said, at: int, wanted, applied, asked, alone: bool = False) -> bool:
@@ -457,7 +493,7 @@ def _matches(said, at: int, wanted, applied, asked, alone: bool = False) -> bool
     differing = [
         (token.key, other.key)
         for token, other in pairs
-        if not _same(token.key, other.key, applied, asked, alone)
+        if not _same(token, other, applied, asked, alone)
     ]
     if not differing:
         return True
@@ -472,21 +508,26 @@ def _matches(said, at: int, wanted, applied, asked, alone: bool = False) -> bool
     )
 
 
-def _same(said, wanted, applied, asked, alone: bool) -> bool:
-    """Whether two keys are equal. alone: whether `said` is the answer's only quantity."""
-    if isinstance(said, Quantity) and isinstance(wanted, Quantity):
+def _same(said: Token, wanted: Token, applied, asked, alone: bool) -> bool:
+    """Whether two tokens are equal. alone: whether `said` is the answer's only quantity."""
+    one, other = said.key, wanted.key
+    if isinstance(one, Quantity) and isinstance(other, Quantity):
         if "question_units" in applied and (unit := _asked_unit(asked)):
-            if not wanted.unit and said.unit and alone and converts(said.unit, unit):
-                wanted = Quantity(wanted.value, unit)
-            elif wanted.unit and not said.unit and converts(wanted.unit, unit):
-                said = Quantity(said.value, unit)
-        return equals(said, wanted)
-    if isinstance(said, str) and isinstance(wanted, str):
+            if not other.unit and one.unit and alone and converts(one.unit, unit):
+                other = Quantity(other.value, unit)
+            elif other.unit and not one.unit and converts(other.unit, unit):
+                one = Quantity(one.value, unit)
+        return equals(one, other)
+    if isinstance(one, str) and isinstance(other, str):
+        if one == other:
+            # "who" is not WHO
+            return not (wanted.text.isupper() and said.text.islower() and one in _WORDS_TOO)
+        # names of two spellings are two names: Williams is not William
+        names = said.text[:1].isupper() and wanted.text[:1].isupper()
         return (
-            said == wanted
-            or same_time(said, wanted)
-            or ("plurals" in applied and find_singular(said) == find_singular(wanted))
-            or ("spelling" in applied and _is_misspelled(said, wanted))
+            same_time(one, other)
+            or ("plurals" in applied and not names and find_singular(one) == find_singular(other))
+            or ("spelling" in applied and _is_misspelled(one, other))
         )
     return False
 
@@ -495,6 +536,8 @@ def _asked_unit(asked: Sequence[Token]) -> str | None:
     """The unit that a question asks for: "How many kilometers", "in degrees Celsius"."""
     keys = [token.text for token in asked]
     for at, word in enumerate(keys):
+        if word.casefold() in ("percent", "percentage"):
+            return "percent"
         if word.casefold() in ("many", "in"):
             for width in (3, 2, 1):
                 if unit := find_unit(" ".join(keys[at + 1 : at + 1 + width])):
@@ -506,6 +549,8 @@ def _exclude(
     exact, said, start, end, question, asked, gold, rules, applied
 ) -> tuple[str, str] | None:
     """The rule by which an occurrence does not answer, and the doubt; None if it does."""
+    if "bounds" in rules and mentions.is_bound(said, start):
+        return "bounds", "a gold answer only bounds the answer"
     if "negation" in rules and mentions.is_negated(said, start, end):
         return "negation", "a gold answer is denied"
     if "other_persons" in rules and mentions.asks_for_person(question):
@@ -514,7 +559,8 @@ def _exclude(
             mentions.is_other_dotted_person(exact, alias, gold) for alias in gold
         ):
             return "other_persons", "another person of that name"
-    if "longer_names" in rules and mentions.is_part_of_a_name(said, start, end):
+    person = mentions.asks_for_person(question)
+    if "longer_names" in rules and mentions.is_part_of_a_name(said, start, end, person):
         return "longer_names", "a gold answer is part of a longer name"
 
     def is_gold(tokens, at):

@@ -5,35 +5,55 @@ from difflib import get_close_matches
 
 import regex
 
+from llm_figures.questions.judging.quantities import Quantity
 from llm_figures.questions.judging.words import ARTICLES, Token, fold
 
 _NOT = frozenset(
-    "not never no isnt wasnt arent werent dont doesnt didnt cannot cant couldnt wont wouldnt "
+    "not never no nobody isnt wasnt arent werent dont doesnt didnt cannot cant couldnt wont wouldnt "
     "neither nor without except excluding unlike aint hardly nicht kein keine keinen pas ne не нет "
     "nao não".split()
 )
-_NOT_CHARACTERS = frozenset("不非没沒無无未")
+_NOT_CHARACTERS = regex.compile("(?:不是|并非|並非|而非|绝非|不叫|不属于|不在|没有|沒有|并不是)$")
 _BEFORE = (
     ("rather", "than"),
     ("instead", "of"),
     ("other", "than"),
     ("opposed", "to"),
     ("far", "from"),
+    ("doubt", "it"),
+    ("opposite", "of"),
+    ("north", "of"),
+    ("south", "of"),
+    ("east", "of"),
+    ("west", "of"),
 )
+_BOUNDS = {
+    ("more", "than"), ("less", "than"), ("fewer", "than"), ("greater", "than"), ("at", "least"),
+    ("at", "most"), ("up", "to"), ("over",), ("under",), ("above",), ("below",), ("before",),
+    ("after",), ("exceeds",),
+}  # fmt: skip
+_NOT_QUITE = frozenset("only just merely doubt longer".split())
 _BE = frozenset("is was are were would be does did seems".split())
 _BE_NOT = frozenset("isnt wasnt arent werent cannot".split())
 _FALSE = frozenset("not incorrect wrong false".split())
 _OR = frozenset("or oder ou или أو या 或".split())
+# Three names in a row, one or two words each.
+_NAME = r"\p{Lu}\w*(?: \p{Lu}\w*)?"
+_THREE = regex.compile(rf"^\s*{_NAME}(?:, {_NAME})+,? and {_NAME}\s*$")
+_MAYBE = frozenset("maybe perhaps possibly".split())
+_DASHES = frozenset("- – —".split())
 _OR_SO = frozenset("so more less fewer thereabouts later not".split())
 _VERBS = frozenset("is was are were which who because since as but and whether if".split())
 _CLAUSE = regex.compile(r"[,;:—–…()\n]|\s-\s|\.(?:\s|$)")
 _BUT = frozenset("but however although though aber mais pero sino sondern но".split())
-_NO_TAKEN_BACK = r"no\b(?=\s*[,;.:…—–!-]|\s+(?:it|it['’]s|that|wait|sorry|[\p{Lu}\d])\b)"
+_NO_TAKEN_BACK = r"[Nn]o\b(?=\s*[,;.:…—–!-]|\s+(?:it|it['’]s|that|wait|sorry|[\p{Lu}\d])\b)"
 # "London – no, Paris", "London, or rather Paris"
 _CORRECTION = regex.compile(
     r"(?<=\w[\"'”’)]*)"
-    r"(?:\s*[,;.:…—–-]+\s*(?:(?:oh|ah|um|uh|hmm|well|actually),?\s+)?"
-    rf"(?:{_NO_TAKEN_BACK}|wait\b|sorry\b|correction\b|scratch\s+that|oops\b|or\s+rather\b)"
+    r"(?:\s*[,;.:…?—–-]+\s*(?:(?:oh|ah|um|uh|hmm|well|actually),?\s+)?"
+    rf"(?:{_NO_TAKEN_BACK}|[Ww]ait\b|[Ss]orry\b|[Cc]orrection\b|[Ss]cratch\s+that|"
+    r"[Oo]ops\b|or\s+rather\b|"
+    r"but\s+(?:it\s+is|it['’]s|actually|in\s+fact|the\s+(?:correct|right|real)\s+answer\s+is)\b)"
     r"|\s+(?:[Ii]\s+mean|make\s+that|or\s+rather)\b)"
     r"[\s,;:.…—–!-]*(?=.*\w)",
     regex.DOTALL,
@@ -42,8 +62,16 @@ DIRECTIONS = frozenset(
     "New North South East West Northern Southern Eastern Western Central Equatorial Papua Upper "
     "Lower".split()
 )
-_FOLLOWING = frozenset("City Falls Delta Bay Beach Canyon Verde Bissau Sudan Zone Strait".split())
-_SAME_CITY = frozenset({"york", "minh", "vatican", "lake", "kansas"})
+_FOLLOWING = frozenset(
+    "City University College Falls Canal Delta Bay Beach Canyon Verde Bissau Sudan Zone Strait".split()
+)
+_SAME_CITY = frozenset({"york", "minh", "vatican", "lake"})
+_PREFIXES = frozenset("non anti ex pre post sub semi pseudo un".split())
+_COMPOUND = (
+    r"(?:mono|di|tri|tetra|per)?(?:oxide|chloride|sulfate|sulfide|nitrate|carbonate|hydroxide|"
+    r"fluoride|bromide|iodide|phosphate|bicarbonate)$"
+)
+_GENERATIONS = frozenset("jr sr junior senior".split())
 _FILLERS = frozenset(
     "of in is was are the a an to for and by on at it that this which what who".split()
 )
@@ -86,17 +114,26 @@ def withdraw(exact: str) -> str:
 
 def is_negated(tokens: Sequence[Token], start: int, end: int) -> bool:
     """Whether an answer denies its tokens [start, end): "not Paris", "Paris is wrong"."""
+    text = "".join(token.text for token in tokens[max(0, start - 6) : start])
+    if _NOT_CHARACTERS.search(text):
+        return True
+    if [token.key for token in tokens[max(0, start - 2) : start]] == ["anything", "but"]:
+        return True
     for at in range(start - 1, max(start - 6, -1), -1):
         if _CLAUSE.search(tokens[at + 1].gap) or tokens[at].key in _BUT:
             break
         key = tokens[at].key
+        following = tokens[at + 1].key if at + 1 < start else ""
         if key in _NOT and not (
-            at + 1 < start and tokens[at + 1].key in ("only", "just", "merely", "doubt", "longer")
+            following in _NOT_QUITE
+            or str(following).endswith("ly")
+            or (key == "without" and any(token.key == "doubt" for token in tokens[at:start]))
         ):
-            return True
-        if key in _NOT_CHARACTERS and start - at <= 4:
-            return True
+            return any(token.key == "until" for token in tokens[at:start]) is False
         if at and (tokens[at - 1].key, key) in _BEFORE:
+            # "none other than Einstein"
+            return not (at > 1 and tokens[at - 2].key in ("none", "no"))
+        if key == "than":
             return True
     after = tokens[end : end + 3]
     keys = [token.key for token in after]
@@ -106,7 +143,9 @@ def is_negated(tokens: Sequence[Token], start: int, end: int) -> bool:
         if len(keys) > 1 and keys[0] in _BE and keys[1] in _FALSE and keys[2:] != ["only"]:
             return True
         text = "".join(token.text for token in tokens[end : end + 8])
-        if regex.match(r"(?:では|じゃ)(?:ない|あり)|が?아니|이?아닙|不是|并非|不对", text):
+        if regex.match(
+            r"(?:では|じゃ)(?:ない|あり)|が?아니|이?아닙|(?:不是|并非|不对)(?:$|的|答案)", text
+        ):
             return True
     return False
 
@@ -116,6 +155,10 @@ def is_one_of_several(tokens: Sequence[Token], start: int, end: int, is_gold: Ma
 
     is_gold(tokens, index): whether a gold answer begins there; "sodium or Na" names one answer.
     """
+    if _is_listed(tokens, start, end) and not any(
+        is_gold(tokens, at) for at in range(len(tokens)) if not start <= at < end
+    ):
+        return True
     joint = _find_or(tokens, end)
     if joint is not None:
         offset = joint + 1
@@ -134,6 +177,42 @@ def is_one_of_several(tokens: Sequence[Token], start: int, end: int, is_gold: Ma
     return False
 
 
+def _is_listed(tokens: Sequence[Token], start: int, end: int) -> bool:
+    """Whether tokens [start, end) stand in "1 and 2", "7-9", "Paris/Lyon", "Paris, maybe Lyon"."""
+    number = isinstance(tokens[start].key, Quantity)
+    before = tokens[start - 1] if start else None
+    after = tokens[end] if end < len(tokens) else None
+    if number:
+        # a dash before it or after it, with a number on the other side
+        dashes = [(start - 1, start), (end, end)]
+        words = [(start - 2, start - 1), (end + 1, end)]
+        return any(
+            0 <= other < len(tokens)
+            and isinstance(tokens[other].key, Quantity)
+            and (tokens[link].gap.strip() in _DASHES)
+            for other, link in dashes
+        ) or any(
+            0 <= other < len(tokens)
+            and isinstance(tokens[other].key, Quantity)
+            and tokens[link].key in ("and", "to")
+            for other, link in words
+        )
+    capital = tokens[start].text[:1].isupper()
+    if after is not None and after.gap.strip() == "/" and after.text[:1].isupper() and capital:
+        return True
+    if before is not None and tokens[start].gap.strip() == "/" and before.text[:1].isupper():
+        return capital
+    if after is not None and "," in after.gap and after.key in _MAYBE:
+        return True
+    # "Paris, London and Rome"
+    names = [token.key for token in tokens if token.text[:1].isupper()]
+    return capital and len(names) > 2 and bool(_THREE.search(_join(tokens)))
+
+
+def _join(tokens: Sequence[Token]) -> str:
+    return "".join(f"{token.gap}{token.text}" for token in tokens)
+
+
 def _find_or(tokens: Sequence[Token], end: int) -> int | None:
     """The index of the "or" of a list that goes on at `end`: "Paris or", "Paris, Lyon or"."""
     for at in range(end, min(end + 7, len(tokens))):
@@ -146,26 +225,49 @@ def _find_or(tokens: Sequence[Token], end: int) -> int | None:
     return None
 
 
-def is_part_of_a_name(tokens: Sequence[Token], start: int, end: int) -> bool:
-    """Whether tokens [start, end) are part of a longer name: "Guinea" of "Guinea-Bissau"."""
+def is_bound(tokens: Sequence[Token], start: int) -> bool:
+    """Whether the number at `start` only bounds the answer: "more than 12", "at least 12"."""
+    if not isinstance(tokens[start].key, Quantity):
+        return False
+    before = tuple(token.key for token in tokens[max(0, start - 2) : start])
+    return before[-2:] in _BOUNDS or before[-1:] in _BOUNDS
+
+
+def is_part_of_a_name(tokens: Sequence[Token], start: int, end: int, person: bool = False) -> bool:
+    """Whether tokens [start, end) are part of a longer name: "Guinea" of "Guinea-Bissau".
+
+    person: whether the question asks for a person: "Martin Luther King" is not Martin Luther.
+    """
     first, last = tokens[start], tokens[end - 1]
+    before = tokens[start - 1] if start else None
+    after = tokens[end] if end < len(tokens) else None
+    if before is not None and (
+        (first.gap == "-" and before.key in _PREFIXES) or before.key in ("vice", "former")
+    ):
+        return True
+    beside = after is not None and after.gap == " "
+    if beside and regex.match(_COMPOUND, str(after.key)):  # carbon dioxide
+        return True
     if not (first.text[:1].isupper() and last.text[:1].isupper()):
         return False
-    if start:
-        before = tokens[start - 1]
+    if before is not None:
         if first.gap == "-" and before.text[:1].isupper() and isinstance(before.key, str):
             return True
         if before.text in DIRECTIONS and not _CLAUSE.search(first.gap):
             return True
-    if end < len(tokens):
-        after = tokens[end]
-        if after.gap == "-" and after.text[:1].isupper():
+        if before.key == "democratic":
             return True
-        if after.key == "dc":  # Washington, D.C.
-            return True
-        if after.text in _FOLLOWING and after.gap == " ":
-            return not (after.text == "City" and str(last.key) in _SAME_CITY)
-    return False
+    if after is None:
+        return False
+    if after.key == "dc" or (after.gap == "-" and after.text[:1].isupper()):
+        return True  # Washington, D.C.
+    if after.gap != " ":
+        return False
+    if after.text in _FOLLOWING:
+        return not (after.text == "City" and str(last.key) in _SAME_CITY)
+    if isinstance(after.key, Quantity):  # Toy Story 2
+        return end + 1 == len(tokens) and end - start > 0 and not after.key.unit
+    return person and end - start > 1 and after.text[:1].isupper() and after.key not in _GENERATIONS
 
 
 def asks_for_person(question: str) -> bool:

@@ -19,7 +19,11 @@ _SPELLING = {
     "degree fahrenheit": "degF", "celsius": "degC", "fahrenheit": "degF", "hrs": "hour",
     "hr": "hour", "mins": "minute", "min": "minute", "sec": "second", "secs": "second",
     "yr": "year", "yrs": "year", "kmh": "km/hour", "mph": "mile/hour", "kph": "km/hour",
-    "l": "liter", "h": "hour", "s": "second", "metric ton": "tonne", "tons": "ton", "kb": "kB",
+    "公里": "km", "千米": "km", "米": "m", "厘米": "cm", "毫米": "mm", "公斤": "kg", "千克": "kg",
+    "克": "gram", "小时": "hour", "小時": "hour", "分钟": "minute", "分鐘": "minute",
+    "秒": "second", "天": "day", "degrees c": "degC", "degrees f": "degF", "amps": "ampere",
+    "amp": "ampere", "l": "liter", "h": "hour", "s": "second", "metric ton": "tonne",
+    "tons": "ton", "kb": "kB",
 }  # fmt: skip
 _CURRENCIES = {
     "$": "dollar", "us$": "dollar", "usd": "dollar", "dollar": "dollar", "dollars": "dollar",
@@ -30,7 +34,7 @@ _CURRENCIES = {
 }  # fmt: skip
 _MONEY = {"dollar", "euro", "cent"}
 # A converted value is often rounded: 5 miles for 8 km.
-_ROUNDED = 0.01
+_ROUNDED = 0.002
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,21 @@ def equals(answer: Quantity, gold: Quantity) -> bool:
     return _is_converted(answer, gold)
 
 
+def add_parts(whole: Quantity, part: Quantity) -> Quantity | None:
+    """The sum of "5 ft" and "11 in" in the first unit; None if the second is no part of it."""
+    if not (whole.unit and part.unit) or whole.unit == part.unit or part.value < 0:
+        return None
+    if whole.unit in _CURRENCIES.values() or not converts(whole.unit, part.unit):
+        return None
+    try:
+        ratio = _registry().Quantity(1, part.unit).to(whole.unit).magnitude
+    except Exception:
+        return None
+    if not 0 < ratio < 1 or part.value * Fraction(ratio) >= 1:
+        return None
+    return Quantity(whole.value + part.value * Fraction(ratio).limit_denominator(10**6), whole.unit)
+
+
 def converts(unit: str, other: str) -> bool:
     """Whether both are units of the same physical dimension."""
     registry = _registry()
@@ -80,10 +99,11 @@ def _is_converted(answer: Quantity, gold: Quantity) -> bool:
     if answer.unit == gold.unit or not converts(answer.unit, gold.unit):
         return False
     try:
+        wanted = float(gold.value)
         value = _registry().Quantity(float(answer.value), answer.unit).to(gold.unit).magnitude
-    except Exception:
+    except Exception:  # pint raises errors of several libraries; numbers overflow
         return False
-    return abs(value - float(gold.value)) <= _ROUNDED * abs(float(gold.value))
+    return abs(value - wanted) <= max(_ROUNDED * abs(wanted), 1e-6)
 
 
 def _ratio(unit: str, other: str) -> Fraction | None:
@@ -112,9 +132,17 @@ def _find_unit(phrase: str) -> str | None:
         if match := re.fullmatch(rf"{word}\.? (\S+)", lower):
             unit = _find_unit(match[1])
             return unit and _pint_name(f"({unit}){power}")
-    if match := re.fullmatch(r"(\S+?)\^?([23])", phrase):
+    if match := re.fullmatch(r"([^\s/]+?)\^?([23])", phrase):
         unit = _find_unit(match[1])
         return unit and _pint_name(f"({unit})**{match[2]}")
+    for power, name in (("squared", "**2"), ("cubed", "**3")):
+        if lower.endswith(f" {power}"):
+            over, slash, under = lower.removesuffix(f" {power}").rpartition(" per ")
+            unit = _find_unit(under)
+            below = unit and (_find_unit(over) if slash else "dimensionless")
+            if not below:
+                return None
+            return _pint_name(f"({below})/({unit}){name}" if slash else f"({unit}){name}")
     for separator in (" per ", "/", " an ", " a "):
         over, _, under = phrase.partition(separator)
         if under:

@@ -11,7 +11,7 @@ EQUALITIES = {
     "ranges": "7-9 and between 7 and 9 are 7 to 9; a ratio of 3 to 4 is 3:4",
     "initials": "A. B. Carter is A.B. Carter and AB Carter, and Anna B. Carter",
     "name_order": "Kurosawa Akira and Kurosawa, Akira are Akira Kurosawa",
-    "spelling": "Chlorophyl is chlorophyll: one letter of seven or more",
+    "spelling": "Chlorophyl is chlorophyll: a doubled letter, or a vowel within a long word",
     "abbreviations": "St. is Saint, & is and, U.S. is United States",
     "roman_numerals": "World War II is World War 2",
     "plurals": "flowers is flower",
@@ -24,7 +24,8 @@ EQUALITIES = {
 EXCLUSIONS = {
     "negation": "It is not Paris",
     "corrections": "London – no, Paris answers Paris",
-    "alternatives": "Paris or Lyon answers neither",
+    "alternatives": "Paris or Lyon answers neither, and 7-9 is not 7",
+    "bounds": "more than 12 is not 12",
     "other_persons": "Percy Shelley is not Mary Shelley, though Shelley would do",
     "longer_names": "Guinea-Bissau is not Guinea, South Sudan is not Sudan",
     "asides": "Ford, who followed Nixon does not answer Nixon",

@@ -12,7 +12,12 @@ from functools import cache, lru_cache
 
 import regex
 
-from llm_figures.questions.judging.quantities import Quantity, find_currency, find_unit
+from llm_figures.questions.judging.quantities import (
+    Quantity,
+    add_parts,
+    find_currency,
+    find_unit,
+)
 from llm_figures.questions.scripts import UNSPACED
 
 # Letters that differ from a plain one by a stroke or a dot, which Unicode does not decompose.
@@ -37,6 +42,8 @@ _LATEX = [
         (r"\\(?:left|right|displaystyle)\b|\\[,;:! ]|\\[()\[\]]", " "),
         (r"(?<=\d)\s*(?:\\times|\\cdot|×|x|\*)\s*10\s*\^\s*\{?\s*([-+]?\d+)\s*\}?", r"e\1"),
         (r"\^\s*\{([^{}]*)\}", r"^\1"),
+        (r"(?<=\d)_\{?(\d+)\}?(?![\d}])", r" base \1 "),  # 101_2
+        (r"(?<=\p{L})_\{?(\w+)\}?", r"\1"),  # H_2O
     )
 ]
 _MONTHS = (
@@ -58,6 +65,8 @@ _DATES = [
         r"(?P<year>\d{4})\s*年\s*(?P<number>\d{1,2})\s*月(?:\s*(?P<day>\d{1,2})\s*[日号])?",
     )
 ]
+# The time of a date that was stored as a timestamp.
+_MIDNIGHT = regex.compile(r"(?<=\d{4}-\d\d-\d\d)[T ]00:00(?::00(?:\.0+)?)?Z?(?![\d:])")
 _TIME = regex.compile(
     r"(?<![\w:.])(?P<hour>\d{1,2})(?::(?P<minute>\d\d))?(?:\s?(?P<half>[ap])\.?\s?m\b\.?"
     r"|\s+(?:in the (?P<part>morning|afternoon|evening)|at (?P<night>night))\b)",
@@ -68,10 +77,13 @@ _RANGE = regex.compile(
     r"(?:\b(?:to|until|till|through)\b|(?<=\bbetween\s\S+\s+)and\b|[–—-])\s*(?=\d)(\d[\d,.]*)",
     regex.IGNORECASE,
 )
+# "O negative" is O-.
+_GROUP_SIGN = regex.compile(r"\b(A|B|AB|O) (?:blood )?(positive|negative)\b")
+_KOREAN_COPULA = regex.compile(r"(?<=\p{Hangul})(?:입니다|이에요|예요|이다)(?=\P{Hangul}|$)")
 _NUMBER_WORD = regex.compile(
     r"\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|"
     r"thirty|forty|fourty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|[mb]illion|trillion|"
-    r"\w+th|half|halves|quarters?|thirds?|minus|first|second)\b",
+    r"\w+th|half|halves|quarters?|thirds?|minus|negative|dozen|first|second)\b",
     regex.IGNORECASE,
 )
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6,
@@ -88,7 +100,7 @@ _MULTIPLIERS = {
     "亿": 10**8, "億": 10**8,
 }  # fmt: skip
 _MULTIPLIER = regex.compile(
-    r"\s?(?:-?(dozen|hundred|thousand|million|billion|trillion)s?\b|(k|bn|mn)\b|([万萬亿億]))",
+    r"\s?(?:-?(dozen|hundred|thousand|million|billion|trillion)s?\b|((?<=\d)k|bn|mn)\b|([万萬亿億]))",
     regex.IGNORECASE,
 )
 _CHINESE = {char: value for value, char in enumerate("零一二三四五六七八九")} | {
@@ -103,6 +115,10 @@ _CHINESE_TENS = {
     "亿": 10**8,
     "億": 10**8,
 }
+# Characters beside which Chinese numerals are numbers.
+_COUNTERS = frozenset(
+    "要共在于於到至个個年月日号岁歲人天时時分秒元块度米克里次倍公千克小是为為有约約共第百%的"
+)
 _CHINESE_NUMBER = regex.compile(r"[零〇一二三四五六七八九两兩十百千万萬亿億]+")
 
 _NUMBER = regex.compile(
@@ -116,15 +132,18 @@ _NUMBER = regex.compile(
     """,
     regex.VERBOSE,
 )
+_POWER = regex.compile(r"\^(-?\d{1,2})(?![\w.^])")
+_LONGEST_NUMBER = 300
 _FRACTION = regex.compile(r"(?:\s?[-+]?\s?(?P<numerator>\d+))?\s?[/⁄]\s?(?P<denominator>[1-9]\d*)")
 _TOKEN = regex.compile(
     rf"""
     (?P<unspaced>[{UNSPACED}])
-    | (?P<joined>\d+(?::\d+)+ | \d+(?:[/⁄]\d+){{2,}} | \d+(?:-\d+){{2,}})   # 12:30, 7/4/1776
+    | (?P<joined>\d+(?::\d+)+h?(?!\w) | \d+(?:[/⁄]\d+){{2,}} | \d+(?:-\d+){{2,}})  # 12:30
     | (?P<ordinal>\d[\d,]*(?:st|nd|rd|th|s)(?!\w))
     | (?P<sign>(?<![^\s(\[{{"'“‘«=:,;<>≈~*_^$€£/])[-−+](?=[$€£¥₹₽.\d]))?
       (?:(?P<currency>[$€£¥₹₽]|\b(?:US|A|C|NZ|HK)\$)\s?)?
       (?P<number>(?<![[\p{{L}}\p{{M}}_]--[{UNSPACED}]])(?<!\d\.)(?:\d|(?<![\p{{L}}\d.])\.\d))
+    | (?P<signed>\b[A-Z][a-z]?[A-Z]?[+-](?![\w+-]))                        # A+, Na+
     | (?P<word>\p{{L}}(?:[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}]]|['’‘ʻʼ`](?=\p{{L}})|(?<=\d)\.(?=\d))*
         (?:(?<=\b[CF])(?:\+\+|\#))?)
     """,
@@ -141,6 +160,7 @@ _ABBREVIATIONS = {
     "co": "company", "corp": "corporation", "govt": "government", "vol": "volume",
     "tv": "television", "univ": "university",
 }  # fmt: skip
+_ERAS = {"bce": "bc", "ce": "ad"}
 _STATES = {
     "US": "united states", "USA": "united states", "UK": "united kingdom", "UN": "united nations",
     "EU": "european union", "UAE": "united arab emirates", "USSR": "soviet union",
@@ -180,24 +200,26 @@ def tokenise(text: str, rules: Collection[str]) -> tuple[Token, ...]:
         elif match["word"]:
             keys = _read_word(match["word"], plain[end : end + 1], rules)
         else:
-            keys = [match[0].casefold()]
+            keys = [match[0].casefold().replace("−", "-")]
         for key in keys:
             tokens.append(Token(key, plain[start:end], gap))
             gap = " "
+    if "units" in rules:
+        tokens = _join_measures(tokens)
     return tuple(_join_initials(tokens) if "initials" in rules else tokens)
 
 
 def same_time(one: str, other: str) -> bool:
-    """Whether two times of day are the same, where one may lack a.m. or p.m.: "3:00", "15:00".
+    """Whether two times of day are the same, where one may lack a.m. or p.m.: "3:00", "15:00h".
 
-    `tokenise` writes those that have it with two digits of the hour.
+    `tokenise` ends those that have it with an h.
     """
-    times = [regex.fullmatch(r"(\d{1,2}):(\d\d)", text) for text in (one, other)]
+    times = [regex.fullmatch(r"(\d{1,2}):(\d\d)(h?)", text) for text in (one, other)]
     if not all(times) or times[0][2] != times[1][2]:
         return False
     hours = [int(time[1]) for time in times]
-    open_ended = any(len(time[1]) == 1 or time[1] == "12" for time in times)
-    return hours[0] == hours[1] or (open_ended and (hours[0] - hours[1]) % 12 == 0)
+    known = [bool(time[3]) or not 1 <= int(time[1]) <= 12 for time in times]
+    return hours[0] == hours[1] or (not all(known) and (hours[0] - hours[1]) % 12 == 0)
 
 
 def fold(word: str) -> str:
@@ -221,20 +243,25 @@ def _prepare(text: str, rules: Collection[str]) -> str:
     text = _HIDDEN.sub("", text)
     text = _RAISED.sub(lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
     text = unicodedata.normalize("NFKC", _VULGAR.sub(" ", text)).replace("−", "-")
+    text = regex.sub(r"(?<![^\s(])–(?=\d)", "-", text)
     text = "".join(
         str(unicodedata.decimal(char)) if char.isdecimal() and not char.isascii() else char
         for char in text
     )
     for pattern, new in _LATEX:
         text = pattern.sub(new, text)
+    text = _KOREAN_COPULA.sub("", text)
     if "chinese_characters" in rules and regex.search(r"\p{Han}", text):
         # a variant of a name's character that the conversion keeps
         text = _opencc().convert(text).replace("锺", "钟")
+    text = _GROUP_SIGN.sub(lambda match: match[1] + "+-"["n" in match[2][:1]], text)
     if "abbreviations" in rules:
+        text = regex.sub(r"\b(WWI{1,2})\b", lambda found: f"World War {found[1][2:]}", text)
         text = regex.sub(r"(?<=\w)\s*&\s*(?=\w)", " and ", text)
     if "number_words" in rules:
         text = _replace_number_words(text)
     if "dates" in rules:
+        text = _MIDNIGHT.sub("", text)
         for pattern in _DATES:
             text = pattern.sub(_order_date, text)
         text = _TIME.sub(_read_time, text)
@@ -250,7 +277,7 @@ def _read_time(match) -> str:
         return match[0]
     part = (match["half"] or match["part"] or match["night"]).casefold()
     hour = hour % 12 + 12 * (part in ("p", "afternoon", "evening", "night"))
-    return f"{hour:02}:{match['minute'] or '00'}"
+    return f"{hour}:{match['minute'] or '00'}h"
 
 
 def _order_date(match) -> str:
@@ -269,7 +296,10 @@ def _replace_number_words(text: str) -> str:
     text = _CHINESE_NUMBER.sub(_read_chinese, text)
     if not _NUMBER_WORD.search(text):
         return text
-    text = regex.sub(r"\bminus\s+(?=\w)", "-", text, flags=regex.IGNORECASE)
+    text = regex.sub(
+        r"\b(?:minus|negative)\s+(?=\d|[^\W\d_]{3})", "-", text, flags=regex.IGNORECASE
+    )
+    text = regex.sub(r"\b(?:a|one) dozen\b", "12", text, flags=regex.IGNORECASE)
     text = regex.sub(r"^\s*(?:an?\s+)?half\s*$", "1/2", text, flags=regex.IGNORECASE)
     text = regex.sub(r"\band (?:an?|one)[ -]half\b", "and 1/2", text, flags=regex.IGNORECASE)
     text = _PART.sub(_read_part, text)
@@ -312,9 +342,15 @@ def _read_part(match) -> str:
 
 def _read_chinese(match) -> str:
     text = match[0]
+    before = match.string[max(0, match.start() - 1) : match.start()]
+    after = match.string[match.end() : match.end() + 1]
+    # 四川 and 千里 are names and words
+    if (regex.match(r"\p{Han}", before) and before not in _COUNTERS) or (
+        regex.match(r"\p{Han}", after) and after not in _COUNTERS
+    ):
+        return text
     if all(char in _CHINESE for char in text):
         return f" {''.join(str(_CHINESE[char]) for char in text)} "
-    before = match.string[match.start() - 1 : match.start()]
     if before.isdigit():  # 300万: a multiplier
         return text
     total = section = number = 0
@@ -342,10 +378,19 @@ def _read_number(plain: str, match, rules: Collection[str]) -> tuple[list[str | 
     if decimals.count(".") > 1:  # 24.12.1914
         parts = (digits + decimals).split(".")
         return [Quantity(Fraction(part)) for part in parts if part], end
+    if len(digits) + len(decimals) > _LONGEST_NUMBER:
+        return [digits + decimals], end
     value = Fraction((regex.sub(r"\D", "", digits) or "0") + (decimals or ""))
     if number and number["exponent"]:
         value *= Fraction(10) ** int(number["exponent"])
+    if power := _POWER.match(plain, end):
+        if value == 0 and power[1].startswith("-"):
+            return [plain[match.start("number") : power.end()]], power.end()
+        value **= int(power[1])
+        end = power.end()
     if fraction := _FRACTION.match(plain, end):
+        if len(fraction[0]) > _LONGEST_NUMBER:
+            return [plain[match.start("number") : fraction.end()]], fraction.end()
         below = Fraction(fraction["denominator"])
         over = fraction["numerator"]
         if over is None or plain[end : end + 1] in " -+":
@@ -407,12 +452,39 @@ def _read_word(word: str, after: str, rules: Collection[str]) -> list[str | Quan
             return list(_STATES[word].split())
         if plain in _ABBREVIATIONS and (after == "." or word[0].isupper()):
             return [_ABBREVIATIONS[plain]]
+        if word.isupper() and plain in _ERAS:
+            return [_ERAS[plain]]
     return [plain]
 
 
 def _read_roman(word: str) -> int:
     values = [{"I": 1, "V": 5, "X": 10}[char] for char in word]
     return sum(-value if value < max(values[at:]) else value for at, value in enumerate(values))
+
+
+def _join_measures(tokens: list[Token]) -> list[Token]:
+    """ "5 ft 11 in" and "1 hour and 30 minutes" as one quantity each."""
+    joined: list[Token] = []
+    for token in tokens:
+        linked = bool(joined) and token.gap.strip() in ("", ",")
+        last = joined[-1] if linked else None
+        # "5 ft 11": inches are no unit by themselves ("5 in 10")
+        if last is not None and token.key in ("in", "inch", "inches") and len(joined) > 1:
+            whole, part = joined[-2].key, last.key
+            if isinstance(whole, Quantity) and isinstance(part, Quantity) and not part.unit:
+                last = joined.pop()
+                token = Token(Quantity(part.value, "inch"), f"{last.text} {token.text}", last.gap)
+                last = joined[-1]
+        if (
+            last is not None
+            and isinstance(last.key, Quantity)
+            and isinstance(token.key, Quantity)
+            and (total := add_parts(last.key, token.key)) is not None
+        ):
+            joined[-1] = Token(total, f"{last.text} {token.text}", last.gap)
+        else:
+            joined.append(token)
+    return joined
 
 
 def _join_initials(tokens: list[Token]) -> list[Token]:

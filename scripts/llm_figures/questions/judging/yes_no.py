@@ -8,23 +8,49 @@ from llm_figures.questions.judging.quantities import Quantity
 from llm_figures.questions.judging.words import find_singular, fold, tokenise
 
 YES = frozenset(
-    "yes true yeah yep yup correct right indeed sure absolutely definitely certainly affirmative "
-    "是 是的 对 對 正确 正確 有 可以 ja oui si sí sim да はい 네 예 हाँ نعم".split()
+    "yes true yeah yep yup correct right indeed 是 是的 对 對 正确 正確 ja oui si sí sim да はい "
+    "네 예 हाँ हां نعم".split()
 )
 NO = frozenset(
-    "no false nope incorrect wrong untrue negative never nah 否 不 不是 不对 错 錯 错误 没有 nein "
-    "non nao não нет いいえ 아니요 नहीं لا".split()
+    "no false nope incorrect wrong untrue negative 否 不 不是 不对 错 錯 错误 nein non nao não нет "
+    "いいえ 아니요 नहीं لا".split()
+)
+# Questions that these words answer; elsewhere "No" is an element, and "right" a side.
+_ASKS_FOR_WORD = regex.compile(
+    r"^\W*(?:what|which|who|whom|whose|when|where|why|how|name|give|list|choose|pick|on\s+which)\b(?!.*\b"
+    r"(?:true\s+or\s+false|yes\s+or\s+no)\b)",
+    regex.IGNORECASE | regex.DOTALL,
+)
+# "Sure! A tomato is a fruit."
+_POLITE = regex.compile(
+    r"^(?:sure|certainly|of\s+course|absolutely|okay|ok|great\s+question|good\s+question|"
+    r"true\s*/\s*false|yes\s*/\s*no|answer|the\s+answer\s+is|(?:正确)?答案(?:是)?|对不起|抱歉)\s*[!.:,，：]+\s*(?=\w)",
+    regex.IGNORECASE,
 )
 _FIRST_YES = regex.compile(
-    r"^(?:no\s+doubt|without\s+(?:a\s+)?doubt|yes|yeah|yep|yup|true|correct|right|indeed|sure|"
-    r"absolutely|definitely|certainly|of course|affirmative|exactly|ja\b|oui|sí|si\b|да\b|是的|是|"
-    r"对|對|正确|はい|네|예)",
+    r"^(?:(?:no\s+doubt|without\s+(?:a\s+)?doubt|yes|yeah|yep|yup|true|correct|indeed|"
+    r"of\s+course(?!\s+not)|(?:sure|absolutely|definitely|certainly|affirmative|exactly|right)(?=\W*$|\s*[,.!;:–—-])|"
+    r"I\s+think\s+so|I\s+believe\s+so|not\s+(?:false|wrong|untrue|incorrect)|ja|oui|sí|si|sim|да)\b|"
+    r"(?:是的|是(?!不)|对(?!不)|對(?!不)|正确|正確|没错|沒錯|はい|네|예|हाँ|हां|نعم))",
     regex.IGNORECASE,
 )
 _FIRST_NO = regex.compile(
-    r"^(?:no(?!\s+doubt)\b|nope|nah\b|false|incorrect|wrong|untrue|negative|never|not\b|hardly|"
-    r"(?:\w+ly|of\s+course|I\s+think|I['’]m\s+afraid|perhaps)\s+not\b|nein|non\b|нет|否|不|错|没有|いいえ|"
-    r"아니)",
+    r"^(?:(?:no(?!\s+(?:doubt|idea|one|answer|clue)\b)|nope|nah|false|incorrect|wrong|untrue|negative|"
+    r"never(?!\s+heard)|not(?!\s+(?:sure|known|certain|only|false|wrong|untrue|incorrect)\b)|hardly|"
+    r"(?:\w+ly|of\s+course|I\s+think|I['’]m\s+afraid|perhaps)\s+not|"
+    r"I\s+do(?:n['’]t|\s+not)\s+(?:think|believe)\s+so|"
+    r"it(?:\s+is|['’]s)\s+(?:impossible|untrue|a\s+myth)|nein|non|não|нет)\b|"
+    r"(?:否|不(?!错|錯)|错|錯|没有|いいえ|아니|नहीं|لا(?!\w)))",
+    regex.IGNORECASE,
+)
+_BOTH = regex.compile(
+    r"^(?:yes|ja|oui|sí|true)\s*(?:,|/|or|and|oder|ou|y|und|et)\s*(?:no|nein|non|false)\b",
+    regex.IGNORECASE,
+)
+# "Yes, that is false"
+_TAKES_BACK = regex.compile(
+    r"^\w+\s*[,.!;:–—-]*\s*(?:that|it|this)(?:['’]s|\s+is|\s+was)\s+(?P<not>not\s+)?"
+    r"(?P<word>true|false|correct|incorrect|right|wrong)\b(?!\s+that)",
     regex.IGNORECASE,
 )
 _NOT = regex.compile(
@@ -64,14 +90,17 @@ _COMMON = frozenset(
 _NEGATED_YES = frozenset("yes true correct right".split())
 
 
-def find_polarity(aliases: Sequence[str]) -> bool | None:
-    """True if the gold answer is yes or true, False if it is no or false, else None."""
+def find_polarity(aliases: Sequence[str], question: str) -> bool | None:
+    """True if the gold answer is yes or true, False if it is no or false.
+
+    None if it is something else, or if the question asks for a word ("Which side?": right).
+    """
     words = {fold(alias.strip(" .!")) for alias in aliases}
-    if words and words <= YES:
+    if not words or _ASKS_FOR_WORD.search(question):
+        return None
+    if words <= YES:
         return True
-    if words and words <= NO:
-        return False
-    return None
+    return False if words <= NO else None
 
 
 def read_polarity(exact: str, question: str) -> tuple[bool | None, str]:
@@ -82,16 +111,22 @@ def read_polarity(exact: str, question: str) -> tuple[bool | None, str]:
     reading is in doubt, else it is "".
     """
     text = exact.strip().lstrip("\"'“”‘’*_([").strip()
-    stated = [_read_stated(match) for match in _STATED.finditer(text)]
+    if _BOTH.match(text):
+        return None, "says both yes and no"
+    if (polite := _POLITE.match(text)) and (rest := text[polite.end() :]):
+        said, doubt = read_polarity(rest, question)
+        if said is not None:
+            return said, doubt
     first = False if _FIRST_NO.match(text) else True if _FIRST_YES.match(text) else None
-    if _FIRST_YES.match(text) and regex.match(r"^\w+\s+not\b", text):
-        first = False
     if first is not None:
-        if any(one is not first for one in stated):
+        taken_back = _TAKES_BACK.match(text)
+        if taken_back and _read_stated(taken_back["word"], taken_back["not"]) is not first:
             return None, "says both yes and no"
         return first, ""
+    stated = {_read_stated(match["word"] or match["denied"], match["not"] or match["denied"])
+              for match in _STATED.finditer(text)}  # fmt: skip
     if stated:
-        return (stated[0], "") if len(set(stated)) == 1 else (None, "says both yes and no")
+        return (stated.pop(), "") if len(stated) == 1 else (None, "says both yes and no")
     if short := _SHORT.match(text):
         return short["not"] is None, ""
     if _QUESTION.match(text):
@@ -126,8 +161,5 @@ def _repeats(asked: set, said: set) -> bool:
     return bool(asked) and len(asked & said) >= _SAME * len(asked)
 
 
-def _read_stated(match) -> bool:
-    if match["denied"]:
-        return match["denied"].casefold() not in _NEGATED_YES
-    yes = match["word"].casefold() in _NEGATED_YES
-    return yes is not bool(match["not"])
+def _read_stated(word: str, denied: str | None) -> bool:
+    return (word.casefold() in _NEGATED_YES) is not bool(denied)
