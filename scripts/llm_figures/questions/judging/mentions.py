@@ -9,9 +9,9 @@ from llm_figures.questions.judging.quantities import Quantity
 from llm_figures.questions.judging.words import ARTICLES, Token, fold
 
 _NOT = frozenset(
-    "not never no nobody isnt wasnt arent werent dont doesnt didnt cannot cant couldnt wont wouldnt "
-    "neither nor without except excluding unlike aint hardly nicht kein keine keinen pas ne не нет "
-    "nao não".split()
+    "not never no nobody isnt wasnt arent werent dont doesnt didnt cannot cant couldnt wont "
+    "wouldnt neither nor without except excluding unlike aint hardly nicht kein keine keinen pas "
+    "ne не нет nao não".split()
 )
 _NOT_CHARACTERS = regex.compile("(?:不是|并非|並非|而非|绝非|不叫|不属于|不在|没有|沒有|并不是)$")
 _BEFORE = (
@@ -63,7 +63,8 @@ DIRECTIONS = frozenset(
     "Lower".split()
 )
 _FOLLOWING = frozenset(
-    "City University College Falls Canal Delta Bay Beach Canyon Verde Bissau Sudan Zone Strait".split()
+    "City University College Falls Canal Delta Bay Beach Canyon Verde Bissau Sudan Zone "
+    "Strait".split()
 )
 _SAME_CITY = frozenset({"york", "minh", "vatican", "lake"})
 _PREFIXES = frozenset("non anti ex pre post sub semi pseudo un".split())
