@@ -96,9 +96,8 @@ def code(script, *modules):
 
 def sizes(rule, wildcards):
     """The size of a job's model and the workload of the run, found once."""
-    name = wildcards.get("model", next(iter(MODELS), None))
-    if rule == "ask_judge":
-        name = config["judge"]["model"] or name
+    judging = {"ask_judge": config.get("judge", {}).get("model")}
+    name = judging.get(rule) or wildcards.get("model", next(iter(MODELS), None))
     if "work" not in ESTIMATED:
         ESTIMATED["work"] = describe_workload(config, PROTOCOLS)
     if name not in ESTIMATED:
