@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -286,6 +287,73 @@ def test_the_model_quotes_its_own_answers(project):
         "the model quoted nothing",
         "the model's quote is not in its answer",
     }
+
+
+# (right answer, the model's answer, exact answer, whether it is right)
+JUDGED = [
+    ("A. B. Carter", " A. B. Carter.", "A. B. Carter", True),
+    ("A. B. Carter", " A.B. Carter. He wrote it.", "A.B. Carter", True),
+    ("A. B. Carter", " AB Carter.", "AB Carter", True),
+    ("Prof. Hill", " Prof. Hill. He taught.", "Prof. Hill", True),
+    ("A", " A is the correct answer.", "A is the correct answer", True),
+    ("B", " A is the correct answer.", "A is the correct answer", False),
+    ("A", " The answer is A because it is largest.", "answer is A because it is largest", True),
+    ("no", " No. Cats are not birds.", "No", True),
+    ("no", " Yes. Cats are animals.", "Yes", False),
+    ("Москва", " Москва", "Москва", True),
+    ("北京", "北京。", "北京", True),
+    ("Paris", " It is not Paris", "It is not Paris", False),
+    ("7", " 7/8", "7/8", False),
+    ("12", " 12:30", "12:30", False),
+    ("3", " 3 million", "3 million", False),
+    ("x + 1", " x - 1", "x - 1", False),
+    ("-\\frac{1}{2}", " \\frac{1}{2}", "\\frac{1}{2}", False),
+    ("7", " seven", "seven", True),
+    ("0.5", " 1/2", "1/2", True),
+    ("1000", " 1 000", "1 000", True),
+    ("1000", " 1{,}000", "1{,}000", True),
+    ("10 km", " 10 kilometers", "10 kilometers", True),
+    ("4 July 1776", " July 4, 1776", "July 4, 1776", True),
+    ("flower", " flowers", "flowers", True),
+    ("Dutch language", " Dutch", "Dutch", True),
+]
+
+
+def test_answers_are_found_and_judged_as_a_person_would(project):
+    rows = [
+        {"ask": f"What is it, in case {n}?", "gold": gold, "said": answer}
+        for n, (gold, answer, _, _) in enumerate(JUDGED)
+    ]
+    rows += [
+        {
+            "ask": "Is Mexico's capital Mexico?",
+            "gold": "Mexico",
+            "said": " Is Mexico's capital so?",
+        },
+        {"ask": "Who?", "gold": "Ada", "said": " I don't know."},
+    ]
+    (project.folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    project.change(
+        dataset={"path": "mine.jsonl", "question": "ask", "answer": "gold", "response": "said"},
+    )
+    project.run("results/tiny/forward/answers.parquet")
+    answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    found = [
+        (row.answer, row.exact_answer, row.correct)
+        for row in answers.head(len(JUDGED)).itertuples()
+    ]
+    assert found == [(answer, exact, right) for _, answer, exact, right in JUDGED]
+    echo, abstained = answers.iloc[-2], answers.iloc[-1]
+    assert not echo["correct"]
+    assert abstained["abstained"]
+    assert abstained["problem"] == "the answer abstains"
+    for row in answers.head(len(JUDGED)).itertuples():
+        # the first token of the exact answer holds its first byte
+        inside = [n for n, end in enumerate(row.token_ends) if end > row.span_start]
+        assert row.token_starts[inside[0]] <= row.span_start
+        assert not np.isnan(row.exact_answer_log_probability)
+    report = (project.results / "forward/answers.md").read_text()
+    assert report.index("## Least certain judgements") < report.index("## Groups")
 
 
 def test_another_model_judges_the_answers(project):
