@@ -4,7 +4,7 @@ import regex
 
 # What may stand before an abstention.
 _OPENING = (
-    r"^[\W_]*(?:(?:sorry|unfortunately|well|hmm+|oh|okay|actually|honestly|sadly|answer|a|the\s+answer|"
+    r"^[\W_]*(?:(?:sorry|unfortunately|well|hmm+|oh|okay|actually|honestly|sadly|unsure|not\s+sure|answer|a|the\s+answer|"
     r"i['’]m\s+sorry|i\s+am\s+sorry|i\s+apologi[sz]e|but|je|ich|我|对不起|抱歉|很抱歉|desculpe|lo\s+siento|"
     r"désolée?|leider|作为[^，,]{0,16}[，,]|mi\s+dispiace|к\s+сожалению|извините)\b?[\W_]*){0,3}"
 )
@@ -46,7 +46,7 @@ _OTHER_LANGUAGES = [
     r"わかりません|分かりません|知りません|わからない|分からない|知らない|存じません",
     r"(?:잘\s*)?(?:모르겠|모릅니다|알\s*수\s*없)",
     r"(?:я\s+)?(?:не\s+(?:знаю|уверен|уверена|могу\s+(?:ответить|сказать)|известно)|неизвестно)\b",
-    r"(?:yo\s+)?no\s+(?:lo\s+)?(?:sé\b|estoy\s+segur|tengo\s+(?:ni\s+idea|idea|(?:suficiente\s+)?"
+    r"(?:yo\s+)?no\s+(?:lo\s+)?(?:sé\b|estoy\s+segur|tengo\s+(?:ni\s+idea|idea|(?:suficiente\s+|esa\s+|la\s+)?"
     r"información)|puedo\s+(?:responder|contestar|decir))|(?:lo\s+)?desconozco\b",
     r"ne\s+(?:le\s+)?(?:sais|connais)\s+pas|(?:je\s+)?(?:n['’]ai\s+aucune|l['’]ignore|"
     r"ne\s+peux\s+pas)|aucune\s+idée\b",

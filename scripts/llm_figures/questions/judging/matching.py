@@ -188,6 +188,13 @@ def _is_misspelled(word: str, other: str, at_least: int = 7) -> bool:
     return doubled and longer[1:] == shorter
 
 
+def _has_umlauts(said: Token, wanted: Token) -> bool:
+    """Whether one word has an umlaut where the other has an e more: Röntgen, Roentgen."""
+    if not regex.search("[äöüÄÖÜ]", said.text + wanted.text):
+        return False
+    return len({regex.sub("(?<=[aou])e", "", str(token.key)) for token in (said, wanted)}) == 1
+
+
 def matches_at(said, at: int, wanted, applied, asked, alone: bool = False) -> bool:
     pairs = list(zip(said[at : at + len(wanted)], wanted, strict=True))
     differing = [
@@ -227,7 +234,9 @@ def _same(said: Token, wanted: Token, applied, asked, alone: bool) -> bool:
         return (
             same_time(one, other)
             or ("plurals" in applied and not names and find_singular(one) == find_singular(other))
-            or ("spelling" in applied and _is_misspelled(one, other))
+            or (
+                "spelling" in applied and (_is_misspelled(one, other) or _has_umlauts(said, wanted))
+            )
         )
     return False
 

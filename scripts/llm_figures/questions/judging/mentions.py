@@ -22,10 +22,6 @@ _BEFORE = (
     ("far", "from"),
     ("doubt", "it"),
     ("opposite", "of"),
-    ("north", "of"),
-    ("south", "of"),
-    ("east", "of"),
-    ("west", "of"),
 )
 _BOUNDS = {
     ("more", "than"), ("less", "than"), ("fewer", "than"), ("greater", "than"), ("at", "least"),
@@ -42,7 +38,10 @@ _NAME = r"\p{Lu}\w*(?: \p{Lu}\w*)?"
 _THREE = regex.compile(rf"^\s*{_NAME}(?:, {_NAME})+,? and {_NAME}\s*$")
 _MAYBE = frozenset("maybe perhaps possibly".split())
 _DASHES = frozenset("- – —".split())
-_OR_SO = frozenset("so more less fewer thereabouts later not".split())
+_OR_SO = frozenset(
+    "about approximately roughly simply equivalently so more less fewer thereabouts later "
+    "not".split()
+)
 _VERBS = frozenset("is was are were which who because since as but and whether if".split())
 _CLAUSE = regex.compile(r"[,;:—–…()\n]|\s-\s|\.(?:\s|$)")
 _BUT = frozenset("but however although though aber mais pero sino sondern но".split())
@@ -118,7 +117,12 @@ def is_negated(tokens: Sequence[Token], start: int, end: int) -> bool:
     text = "".join(token.text for token in tokens[max(0, start - 6) : start])
     if _NOT_CHARACTERS.search(text):
         return True
-    if [token.key for token in tokens[max(0, start - 2) : start]] == ["anything", "but"]:
+    keys = [token.key for token in tokens[max(0, start - 3) : start]]
+    if keys[-2:] == ["anything", "but"]:
+        return True
+    # "north of Paris" is another place, "in the north of Africa" is not
+    directed = keys[-2:] in (["north", "of"], ["south", "of"], ["east", "of"], ["west", "of"])
+    if directed and keys[:-2] not in (["the"], ["north"], ["south"]):
         return True
     for at in range(start - 1, max(start - 6, -1), -1):
         if _CLAUSE.search(tokens[at + 1].gap) or tokens[at].key in _BUT:

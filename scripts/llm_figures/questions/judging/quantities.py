@@ -75,6 +75,8 @@ def add_parts(whole: Quantity, part: Quantity) -> Quantity | None:
     """The sum of "5 ft" and "11 in" in the first unit; None if the second is no part of it."""
     if not (whole.unit and part.unit) or whole.unit == part.unit or part.value < 0:
         return None
+    if part.unit == "cent" and whole.unit in _MONEY and part.value < 100:
+        return Quantity(whole.value + part.value / 100, whole.unit)
     if whole.unit in _CURRENCIES.values() or not converts(whole.unit, part.unit):
         return None
     try:

@@ -70,7 +70,8 @@ _ABBREVIATIONS = {
 _ERAS = {"bce": "bc", "ce": "ad"}
 _STATES = {
     "US": "united states", "USA": "united states", "UK": "united kingdom", "UN": "united nations",
-    "EU": "european union", "UAE": "united arab emirates", "USSR": "soviet union",
+    "EU": "european union", "NYC": "new york city", "UAE": "united arab emirates",
+    "USSR": "soviet union",
 }  # fmt: skip
 # Plurals that inflect does not know.
 _SINGULARS = {"mitochondria": "mitochondrion", "spermatozoa": "spermatozoon"}
@@ -248,6 +249,14 @@ def _join_measures(tokens: list[Token]) -> list[Token]:
     joined: list[Token] = []
     for token in tokens:
         linked = bool(joined) and token.gap.strip() in ("", ",")
+        if linked and joined[-1].key == "and" and len(joined) > 1:
+            # "8 dollars and 25 cents"
+            whole = joined[-2].key
+            parts = isinstance(whole, Quantity) and isinstance(token.key, Quantity)
+            if parts and (total := add_parts(whole, token.key)) is not None:
+                last = joined[-2]
+                joined[-2:] = [Token(total, f"{last.text} and {token.text}", last.gap)]
+                continue
         last = joined[-1] if linked else None
         # "5 ft 11": inches are no unit by themselves ("5 in 10")
         if last is not None and token.key in ("in", "inch", "inches") and len(joined) > 1:

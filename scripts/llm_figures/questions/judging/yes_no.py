@@ -28,7 +28,7 @@ _POLITE = regex.compile(
     regex.IGNORECASE,
 )
 _FIRST_YES = regex.compile(
-    r"^(?:(?:no\s+doubt|without\s+(?:a\s+)?doubt|yes|yeah|yep|yup|true|correct|indeed|"
+    r"^(?:(?:for\s+(?:sure|certain)|no\s+doubt|without\s+(?:a\s+)?doubt|yes|yeah|yep|yup|true|correct|indeed|"
     r"of\s+course(?!\s+not)|(?:sure|absolutely|definitely|certainly|affirmative|exactly|right)(?=\W*$|\s*[,.!;:–—-])|"
     r"I\s+think\s+so|I\s+believe\s+so|not\s+(?:false|wrong|untrue|incorrect)|ja|oui|sí|si|sim|да)\b|"
     r"(?:是的|是(?!不)|对(?!不)|對(?!不)|正确|正確|没错|沒錯|はい|네|예|हाँ|हां|نعم))",

@@ -1,4 +1,4 @@
-"""The judges on 1,060 answers that were labelled by hand: see tests/judged_answers.py."""
+"""The judges on 1,260 answers that were labelled by hand: see tests/judged_answers.py."""
 
 import pandas as pd
 import pytest
