@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from llm_figures.core.errors import UserError
 from llm_figures.questions.options import ExactAnswer
-from llm_figures.questions.scripts import UNSPACED
 from llm_figures.questions.sentences import find_sentence_end
+from llm_figures.questions.writing_systems import UNSPACED
 
 # "A" before a verb, a capital or a conjunction is the letter of a choice: "A is right".
 _LEADING_ARTICLE = re.compile(

@@ -19,7 +19,7 @@ from llm_figures.questions.judging.quantities import (
     find_currency,
     find_unit,
 )
-from llm_figures.questions.scripts import UNSPACED
+from llm_figures.questions.writing_systems import UNSPACED
 
 # Letters that differ from a plain one by a stroke or a dot, which Unicode does not decompose.
 _STROKES = str.maketrans({**dict(zip("łøđħŧı", "lodhti", strict=True)), "æ": "ae", "œ": "oe"})
