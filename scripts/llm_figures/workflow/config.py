@@ -32,10 +32,12 @@ from llm_figures.modules.metrics import of_measure
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
-from llm_figures.questions.gold_answers import compile_pattern
+from llm_figures.questions.option_checks import (
+    dataset_problems,
+    exact_answer_problems,
+    judge_problems,
+)
 from llm_figures.questions.options import Dataset, ExactAnswer, Judge
-from llm_figures.questions.question_files import column_problems, find_question_files
-from llm_figures.questions.spans import check_pattern
 
 # Sizes that checkpoints of one architecture share; vocabularies may differ.
 ARCHITECTURE = (
@@ -162,9 +164,9 @@ def check_config(
         *_figure_problems(options),
         *_probe_problems(options),
         *_compare_problems(options),
-        *_dataset_problems(options.dataset),
-        *_exact_answer_problems(options.exact_answer),
-        *_judge_problems(options.judge),
+        *dataset_problems(options.dataset),
+        *exact_answer_problems(options.exact_answer),
+        *judge_problems(options.judge),
     ]
     shapes = {
         name: _find_shape(name, entry, results / name / "model.json")
@@ -485,74 +487,6 @@ def _probe_problems(config: Config) -> Iterator[str]:
             "config: probe.split: group_folds: the questions have no groups; name their column in "
             "dataset.group, or take another split"
         )
-
-
-def _judge_problems(options: Judge) -> Iterator[str]:
-    if options.if_right.strip().casefold() == options.if_wrong.strip().casefold():
-        yield (
-            f"config: judge.if_wrong: {options.if_wrong!r} is judge.if_right, too; choose two words"
-        )
-
-
-def _exact_answer_problems(options: ExactAnswer) -> Iterator[str]:
-    if options.method == "regex":
-        try:
-            check_pattern(options.pattern)
-        except UserError as error:
-            yield str(error)
-
-
-def _dataset_problems(options: Dataset) -> Iterator[str]:
-    dataset = options.plain()
-    source = options.source
-    if options.answer is None and options.label is None:
-        yield (
-            "config: dataset.answer: null without dataset.label; name the column of right answers "
-            "or that of labels"
-        )
-    if options.answer_pattern is not None:
-        try:
-            compile_pattern(options.answer_pattern)
-        except UserError as error:
-            yield str(error)
-    if options.answer_format == "list":
-        for key in ("separator", "answer_pattern"):
-            if dataset[key] is not None:
-                yield (
-                    f"config: dataset.{key}: {dataset[key]!r}; dataset.answer_format: list takes "
-                    "whole cells as lists; set one of them"
-                )
-    if options.choices is None:
-        for key in ("choices_gold", "choices_from"):
-            if dataset[key] != Dataset.model_fields[key].default:
-                yield (
-                    f"config: dataset.{key}: {dataset[key]!r} without dataset.choices; name the "
-                    "column of choices"
-                )
-    if source == "facts":
-        for key in (
-            *("id", "group", "frame", "response", "label", "hold_out", "revision", "file"),
-            *("separator", "answer_pattern", "choices"),
-        ):
-            if dataset[key] is not None:
-                yield (
-                    f"config: dataset.{key}: {dataset[key]!r}; only for questions of your own "
-                    "(dataset.path, or dataset.repo)"
-                )
-        return
-    if options.label is not None and options.response is None:
-        yield (
-            f"config: dataset.label: {options.label!r} judges answers that the file does not give; "
-            "newly generated ones may be others; name their column with dataset.response"
-        )
-    needed = ("path",) if source == "path" else ("repo", "revision", "file")
-    missing = [key for key in needed if dataset[key] is None]
-    for key in missing:
-        yield f"config: dataset.{key}: missing; source: {source} needs {', '.join(needed)}"
-    if source == "path" and not missing:
-        held_out = () if options.hold_out is None else find_question_files(options, held_out=True)
-        for file in (*find_question_files(options), *held_out):
-            yield from column_problems(options, file)
 
 
 def _read_yaml(path: Path) -> Any:

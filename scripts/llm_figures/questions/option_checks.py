@@ -1,0 +1,83 @@
+"""Checks of the options of questions, exact answers and judges against each other and their files.
+
+Made while the Snakefile is read, before any job.
+"""
+
+from collections.abc import Iterator
+
+from llm_figures.core.errors import UserError
+from llm_figures.questions.gold_answers import compile_pattern
+from llm_figures.questions.options import Dataset, ExactAnswer, Judge
+from llm_figures.questions.question_files import column_problems, find_question_files
+from llm_figures.questions.spans import check_pattern
+
+
+def judge_problems(options: Judge) -> Iterator[str]:
+    """One line for each option of the judge that does not go with another."""
+    if options.if_right.strip().casefold() == options.if_wrong.strip().casefold():
+        yield (
+            f"config: judge.if_wrong: {options.if_wrong!r} is judge.if_right, too; choose two words"
+        )
+
+
+def exact_answer_problems(options: ExactAnswer) -> Iterator[str]:
+    """One line if the method regex has no pattern that is a regular expression."""
+    if options.method == "regex":
+        try:
+            check_pattern(options.pattern)
+        except UserError as error:
+            yield str(error)
+
+
+def dataset_problems(options: Dataset) -> Iterator[str]:
+    """One line for each option of the dataset that does not go with another, or with its file."""
+    dataset = options.plain()
+    source = options.source
+    if options.answer is None and options.label is None:
+        yield (
+            "config: dataset.answer: null without dataset.label; name the column of right answers "
+            "or that of labels"
+        )
+    if options.answer_pattern is not None:
+        try:
+            compile_pattern(options.answer_pattern)
+        except UserError as error:
+            yield str(error)
+    if options.answer_format == "list":
+        for key in ("separator", "answer_pattern"):
+            if dataset[key] is not None:
+                yield (
+                    f"config: dataset.{key}: {dataset[key]!r}; dataset.answer_format: list takes "
+                    "whole cells as lists; set one of them"
+                )
+    if options.choices is None:
+        for key in ("choices_gold", "choices_from"):
+            if dataset[key] != Dataset.model_fields[key].default:
+                yield (
+                    f"config: dataset.{key}: {dataset[key]!r} without dataset.choices; name the "
+                    "column of choices"
+                )
+    if source == "facts":
+        for key in (
+            *("id", "group", "frame", "response", "label", "hold_out", "revision", "file"),
+            *("separator", "answer_pattern", "choices"),
+        ):
+            if dataset[key] is not None:
+                yield (
+                    f"config: dataset.{key}: {dataset[key]!r}; only for questions of your own "
+                    "(dataset.path, or dataset.repo)"
+                )
+        return
+    if options.label is not None and options.response is None:
+        yield (
+            f"config: dataset.label: {options.label!r} judges answers that the file does not give; "
+            "newly generated ones may be others; name their column with dataset.response"
+        )
+    needed = ("path",) if source == "path" else ("repo", "revision", "file")
+    missing = [key for key in needed if dataset[key] is None]
+    for key in missing:
+        yield f"config: dataset.{key}: missing; source: {source} needs {', '.join(needed)}"
+    if source == "path" and not missing:
+        held_out = () if options.hold_out is None else find_question_files(options, held_out=True)
+        for file in (*find_question_files(options), *held_out):
+            yield from column_problems(options, file)
