@@ -35,7 +35,7 @@ _ENGLISH = [
     r"must\s+(?:decline|abstain)|decline|pass\b|would\s+rather\s+not)",
     r"\bI['’](?:m|d)\s+(?:afraid\s+I|sorry,?\s+(?:but\s+)?I|rather\s+not|have\s+to\s+(?:guess|look))",
     r"(?:(?:sorry|unknown|unsure|uncertain|not\s+(?:sure|known|certain|available|specified|given)|"
-    r"n/a|na|undetermined|unanswerable|none\s+given|pass|idk|dunno|no\s+comment|it\s+depends|skip)"
+    r"n/a|undetermined|unanswerable|none\s+given|idk|dunno|no\s+comment|it\s+depends)"
     r"[\W_]*+)++$",
     r"(?:it|this|that|the\s+answer)(?:\s+is|['’]s)\s+(?:\w+\s+)?(?:unknown|unclear|uncertain|"
     r"not\s+(?:known|clear|certain|possible\s+to\s+(?:say|tell|know|determine|answer)))",
