@@ -160,6 +160,7 @@ def test_nine_in_ten_answers_hold_an_exact_answer_and_both_labels_abound(results
     answers = pd.read_parquet(results / "forward/answers.parquet")
     assert len(answers) > 950
     assert answers["valid"].mean() >= 0.9
+    assert not answers["abstained"].any()  # "Na" is sodium
     assert 0.3 < answers.loc[answers["valid"], "correct"].mean() < 0.7
     assert answers["group"].nunique() == 7
     for row in answers[answers["valid"]].itertuples():
