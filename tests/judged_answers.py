@@ -1,8 +1,8 @@
 """Answers labelled by hand, on which judges are measured.
 
 1,260 answers to questions of five kinds, written for this purpose in the manner of language models
-and labelled by reading: right, wrong, or abstained. They came in six parts, each by a reader who
-did not know the judges. Faults that a part showed were mended before the next was seen.
+and labelled by reading: right, wrong, or abstained. They were made in six parts, each without sight
+of the judges. Faults that a part showed were mended before the next was seen.
 """
 
 import json
