@@ -216,7 +216,7 @@ def _judge(
         doubt = judgement.doubt
         elsewhere = row["answer"][: row["span_start"]] + " | " + row["answer"][row["span_end"] :]
         if not doubt and judge("contains", elsewhere, aliases, *subject).right:
-            doubt = "the gold answer stands elsewhere in the answer"
+            doubt = "the gold answer occurs elsewhere in the answer"
     if not doubt and row["cut"] and not row["answer"][row["span_end"] :].strip():
         doubt = CUT
     return Judgement(judgement.right, judgement.rule, doubt)

@@ -406,7 +406,7 @@ def test_the_rule_and_the_doubt_of_a_judgement():
     assert judged["doubt"].tolist() == [
         "",
         "a gold answer is denied",
-        "the gold answer stands elsewhere in the answer",
+        "the gold answer occurs elsewhere in the answer",
     ]
 
 

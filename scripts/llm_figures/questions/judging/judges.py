@@ -38,9 +38,9 @@ DOUBTS = (
     "takes an answer back",
     "spelled almost like a gold answer",
     "part of a gold answer",
-    "the gold answer stands elsewhere in the answer",
+    "the gold answer occurs elsewhere in the answer",
     "the answer was cut at max_new_tokens",
-    "a gold answer stands in the question",
+    "a gold answer occurs in the question",
     "a gold answer among many other words",
     "several numbers",
     "equal by a rule",
@@ -373,7 +373,7 @@ def _repeats_quantity(said, start, end, asked) -> bool:
 
 def _doubt_right(said, wanted, asked, rule: str) -> str:
     if mentions.occurs_in_question([token.key for token in wanted], asked):
-        return "a gold answer stands in the question"
+        return "a gold answer occurs in the question"
     if len(said) - len(wanted) > _LONG:
         return "a gold answer among many other words"
     if rule == "spelling":

@@ -335,7 +335,7 @@ def test_words_of_the_question_answer_nothing_alone():
     assert found.doubt == "only repeats words of the question"
     # the answer of a choice that the question gives is one, but is marked
     found = verdict("the Sun", "the Sun", question="Which is larger, the Sun or the Moon?")
-    assert (found.right, found.doubt) == (True, "a gold answer stands in the question")
+    assert (found.right, found.doubt) == (True, "a gold answer occurs in the question")
     question = "How many grams are 2.5 kilograms?"
     assert not verdict("2.5 kilograms is 25,000 grams", "2500 g", question=question).right
     assert verdict("2.5 kilograms is 2,500 grams", "2500 g", question=question).right
