@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-from llm_figures.core.job import job, log, progress
+from llm_figures.core.job import job
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
-from llm_figures.inference.generation import generate
-from llm_figures.inference.prompts import fill, tokenize_texts, too_long
-from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.inference.prompts import fill, tokenize_texts
+from llm_figures.inference.requests import send_requests
+from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.models.options import Runtime
 from llm_figures.questions.answers import locate_exact_answers
 from llm_figures.questions.options import ExactAnswer, Judge
@@ -51,32 +51,17 @@ def main(
     # so many tokens as the longer of both words may take
     words = [f" {word.strip()}" for word in (judging.if_right, judging.if_wrong)]
     length = max(len(ids) for ids in tokenize_texts(tokenizer, words)) + 1
-    context = context_length(model)
-    rows = [
-        (key, ids)
-        for key, ids in zip(
-            answers["question_id"].tolist(), tokenize_texts(tokenizer, texts), strict=True
-        )
-        if not too_long(ids, length, context)
-    ]
-    if len(rows) < len(texts):
-        log.info("%d answers are too long to be judged", len(texts) - len(rows))
-    batches = generate(
+    requests = send_requests(
         model,
         tokenizer,
-        [ids for _, ids in rows],
-        stop=["\n"],
+        answers["question_id"].tolist(),
+        texts,
         max_new_tokens=length,
         batch_size=batch_size,
     )
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
-        for batch in progress(batches, "answers", total=len(rows), size=len):
-            file.write(
-                {
-                    "question_id": [rows[reply.index][0] for reply in batch],
-                    "reply": [reply.text.strip() for reply in batch],
-                }
-            )
+        for keys, replies in requests:
+            file.write({"question_id": keys, "reply": replies})
 
 
 if "snakemake" in globals():

@@ -2,13 +2,12 @@
 
 import pyarrow as pa
 
-from llm_figures.core.job import job, progress
+from llm_figures.core.job import job
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
-from llm_figures.inference.generation import generate
-from llm_figures.inference.prompts import fill, tokenize_texts, too_long
-from llm_figures.inference.token_spans import REPLACEMENT
-from llm_figures.models.loading import context_length, load_model, runtime_facts
+from llm_figures.inference.prompts import fill
+from llm_figures.inference.requests import send_requests
+from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.models.options import Runtime
 from llm_figures.questions.options import ExactAnswer
 
@@ -34,31 +33,17 @@ def main(
         fill(options.prompt, question=row.question, answer=row.answer)
         for row in answers.itertuples()
     ]
-    prompts = tokenize_texts(tokenizer, texts)
-    context = context_length(model)
-    rows = [
-        (key, ids)
-        for key, ids in zip(answers["question_id"].tolist(), prompts, strict=True)
-        if not too_long(ids, options.max_new_tokens, context)
-    ]
-    batches = generate(
+    requests = send_requests(
         model,
         tokenizer,
-        [ids for _, ids in rows],
-        stop=["\n"],
+        answers["question_id"].tolist(),
+        texts,
         max_new_tokens=options.max_new_tokens,
         batch_size=batch_size,
-        keys=[key for key, _ in rows],
     )
     with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
-        for batch in progress(batches, "answers", total=len(rows), size=len):
-            file.write(
-                {
-                    "question_id": [rows[quote.index][0] for quote in batch],
-                    # A quote that was cut may end inside a character.
-                    "quote": [quote.text.strip().rstrip(REPLACEMENT) for quote in batch],
-                }
-            )
+        for keys, quotes in requests:
+            file.write({"question_id": keys, "quote": quotes})
 
 
 if "snakemake" in globals():
