@@ -3,7 +3,7 @@
 from llm_figures.attention.capture import run_interventions, tokenize_texts
 from llm_figures.attention.options import AttentionInterventions
 from llm_figures.attention.qk_store import open_states
-from llm_figures.attention.scores import check_stage, list_panels, resolve_auto
+from llm_figures.attention.scores import check_displayed, check_stage, list_panels, resolve_auto
 from llm_figures.core.job import job, progress
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_tensors
@@ -26,6 +26,7 @@ def main(
     check_shape({figure: options.plain()}, read_model_info(model_info))
     states = open_states(clean)
     options = resolve_auto(options, states)
+    check_displayed(f"figures.{figure}", options, states)
     check_stage(figure, options, states)
     model, tokenizer = load_model(model_info, runtime, threads)
     texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))

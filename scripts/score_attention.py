@@ -3,7 +3,12 @@
 from llm_figures.attention.maps import mean_distance
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.qk_store import open_intervened_states, open_states
-from llm_figures.attention.scores import compute_cells, find_shape, resolve_auto
+from llm_figures.attention.scores import (
+    check_displayed,
+    compute_cells,
+    find_shape,
+    resolve_auto,
+)
 from llm_figures.core.job import job, log
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_frame
@@ -16,6 +21,7 @@ def main(
     before = open_states(clean)
     check_shape({figure: options.plain()}, find_shape(before))
     resolved = resolve_auto(options, before)
+    check_displayed(f"figures.{figure}", resolved, before)
     displayed = [states for states in before if states.layer == resolved.layer]
     log.info(
         "layer %d%s, %s; clean: F %s, D %s",

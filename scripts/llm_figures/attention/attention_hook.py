@@ -2,21 +2,32 @@
 
 Every supported decoder calls the interface with its queries and keys as the attention kernel sees
 them: after rotary embedding and any query or key norm. The hook captures them, makes interventions,
-and calls the attention implementation that the model used before. It computes no attention itself.
+and calls the attention function that the model asked for. It computes no attention itself. The
+interface's lookup is what changes: the model's implementation keeps its name, which some models
+depend on (DeepSeek 3.2 masks keys under the names `eager` and `sdpa` alone).
 """
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from llm_figures.attention.captured import Captured
+from llm_figures.attention.eager_weights import (
+    OUTPUT_BOUNDS,
+    check_deviation,
+    choose_rows,
+    find_eager,
+    measure_deviation,
+    measure_output_deviation,
+)
 from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import explain_unknown_rotation
+from llm_figures.attention.masks import capture_mask, capture_sinks, check_arguments, select_rows
 from llm_figures.attention.rope import Rotation
 from llm_figures.attention.rope_capture import (
     RotaryCall,
@@ -26,46 +37,29 @@ from llm_figures.attention.rope_capture import (
     same_arguments,
 )
 from llm_figures.core.errors import UserError
+from llm_figures.models.decoders import decoder_layers
 
-NAME = "llm_figures_hook"
 # Eager attention holds the scores of all heads. Where they exceed so many bytes, it runs on a block
 # of queries at a time, with the mask's rows of that block.
 EAGER_BYTES = 2**26
 
 
 @dataclass
-class Captured:
-    """Queries and keys of one layer in one forward pass, after any intervention.
-
-    query: [batch, heads, tokens, head_dim], float32 on the CPU.
-    key: [batch, key-value heads, tokens, head_dim], likewise.
-    window, softcap, sinks, rotation: see `maps.LayerStates`.
-    """
-
-    query: torch.Tensor
-    key: torch.Tensor
-    scaling: float
-    window: int | None
-    softcap: float | None
-    sinks: torch.Tensor | None
-    rotation: Rotation | None = None
-
-
-@dataclass
 class _Hook:
-    implementation: str
     capture: frozenset[int]
     interventions: Mapping[int, Intervention]
     rotation: bool
     on_layer: Callable[[int, Captured], None] | None
     stop: bool
+    unrotated: frozenset[int]
+    prove: bool
+    model_type: str
+    model_layers: int
     captured: dict[int, Captured] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
-    rotary_call: RotaryCall | None = None  # the last one, until an attention function takes it
+    # those since the last attention function, which takes them
+    rotary_calls: list[RotaryCall] = field(default_factory=list)
     rotations: list[tuple[tuple, Rotation]] = field(default_factory=list)
-
-    def observe(self, call: RotaryCall) -> None:
-        self.rotary_call = call
 
 
 class StopForward(Exception):  # noqa: N818 (nothing went wrong)
@@ -83,11 +77,13 @@ def hook_attention(
     rotation: bool = False,
     on_layer: Callable[[int, Captured], None] | None = None,
     stop: bool = False,
+    unrotated: Collection[int] = (),
+    prove: bool = False,
 ) -> Iterator[dict[int, Captured]]:
     """Capture attention, and intervene on it, in forward passes of `model` inside the block.
 
-    The block gets a dict of the captured layers, filled by each pass. When the block ends, also by
-    an exception, the model is again what it was before.
+    The block gets a dict of the captured layers, filled by each pass. The model itself does not
+    change.
 
     capture: layers whose queries and keys are captured.
     interventions: {layer: intervention}, made before the layer's attention is computed. Those
@@ -98,27 +94,39 @@ def hook_attention(
         only one layer is held at a time.
     stop: end the pass, and the block, once all of `capture` is captured, before the attention of
         the last of these layers. Interventions in later layers are not made.
+    unrotated: layers without rotary embedding, in which both stages of an intervention are one.
+    prove: compare all weights and the output of captured layers with the model's own, not only the
+        weights of some queries.
 
     Raises:
         UserError: a forward pass did not reach the attention of a requested layer, because the
             architecture bypasses the attention interface (at the end of the block); an intervention
-            before rotary embedding in a layer whose rotary embedding is not known.
+            before rotary embedding in a layer whose rotary embedding is not known; an argument,
+            mask or number of keys that is not supported; weights that differ from the model's own.
     """
     global _active
     if _active is not None:
         raise RuntimeError("attention hooks do not nest")
-    before = model.config._attn_implementation
-    hook = _Hook(before, frozenset(capture), dict(interventions or {}), rotation, on_layer, stop)
+    hook = _Hook(
+        frozenset(capture),
+        dict(interventions or {}),
+        rotation,
+        on_layer,
+        stop,
+        frozenset(unrotated),
+        prove,
+        model.config.model_type,
+        len(decoder_layers(model)),
+    )
     needs_rotary = rotation or any(one.unrotates for one in hook.interventions.values())
-    AttentionInterface.register(NAME, _attend)
-    # Without a mask function of the same name transformers passes no mask, and causality is lost.
-    AttentionMaskInterface.register(NAME, _make_mask_function(before))
-    model.set_attn_implementation(NAME)
     _active = hook
+    eager_mask = ALL_MASK_ATTENTION_FUNCTIONS["eager"]
+    AttentionMaskInterface.register("eager", _make_mask_function(eager_mask))
     try:
-        if model.config._attn_implementation != NAME:
-            raise _bypass_error(model)
-        with observe_rotary(model, hook.observe) if needs_rotary else nullcontext():
+        with (
+            _intercept_lookup(),
+            observe_rotary(model, hook.rotary_calls.append) if needs_rotary else nullcontext(),
+        ):
             requested = hook.capture | set(hook.interventions)
             try:
                 yield hook.captured
@@ -128,7 +136,25 @@ def hook_attention(
             raise _bypass_error(model, missing)
     finally:
         _active = None
-        model.set_attn_implementation(before)
+        AttentionMaskInterface.register("eager", eager_mask)
+
+
+@contextmanager
+def _intercept_lookup() -> Iterator[None]:
+    """Let every lookup in transformers' attention interface give a function that calls the hook."""
+    get_item, get_interface = AttentionInterface.__getitem__, AttentionInterface.get_interface
+
+    def intercept(function: Callable) -> Callable:
+        return function if isinstance(function, partial) else partial(_attend, function)
+
+    # get_interface looks up in __getitem__, too, and gives its default for eager attention
+    AttentionInterface.__getitem__ = lambda self, key: intercept(get_item(self, key))
+    AttentionInterface.get_interface = lambda self, *args: intercept(get_interface(self, *args))
+    try:
+        yield
+    finally:
+        AttentionInterface.__getitem__ = get_item
+        AttentionInterface.get_interface = get_interface
 
 
 def _bypass_error(model: PreTrainedModel, layers: Collection[int] = ()) -> UserError:
@@ -140,6 +166,7 @@ def _bypass_error(model: PreTrainedModel, layers: Collection[int] = ()) -> UserE
 
 
 def _attend(
+    attend: Callable,
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -147,18 +174,18 @@ def _attend(
     attention_mask: torch.Tensor | None,
     **options,
 ):
-    """The registered attention function; shapes as in `Captured`, value like key."""
-    hook = _active
-    if hook is None:
-        raise RuntimeError(f"attention implementation {NAME} used outside its block")
-    layer = module.layer_idx
+    """Call the model's attention function `attend`; shapes as in `Captured`, value like key."""
+    hook, layer = _active, getattr(module, "layer_idx", None)
+    if hook is None or layer is None:
+        return attend(module, query, key, value, attention_mask, **options)
     hook.seen.add(layer)
-    call, hook.rotary_call = hook.rotary_call, None
+    calls, hook.rotary_calls[:] = hook.rotary_calls[:], []
+    call = _find_call(calls, query, key)
     rotation = None
     if hook.rotation and layer in hook.capture:
-        rotation = _identify_rotation(hook, call, query, key)
+        rotation = _identify_rotation(hook, call, query, key, layer)
     if (intervention := hook.interventions.get(layer)) is not None:
-        if intervention.unrotates:
+        if intervention.unrotates and layer not in hook.unrotated:
             query, key = _intervene_before_rotary(intervention, call, query, key, layer)
         elif intervention.component == "query":
             query = intervention(query)
@@ -166,44 +193,103 @@ def _attend(
             key = intervention(key)
         else:
             value = intervention(value)
+    del calls, call  # the states of a long text are large
+    stop, output = False, None
     if layer in hook.capture:
-        sinks = options.get("s_aux")
-        captured = Captured(
-            query=query.detach().float().cpu(),
-            key=key.detach().float().cpu(),
-            scaling=options.get("scaling") or query.shape[-1] ** -0.5,
-            window=options.get("sliding_window"),
-            softcap=options.get("softcap"),
-            sinks=None if sinks is None else sinks.detach().float().cpu(),
-            rotation=rotation,
-        )
+        captured = _capture(hook, module, query, key, value, attention_mask, options, layer)
+        captured.rotation = rotation
+        stop = hook.stop and hook.capture <= hook.seen
+    if not stop or hook.prove or captured.deviation is None:
+        output = _run(attend, module, query, key, value, attention_mask, options)
+    if layer in hook.capture:
+        if query.shape[0] == 1:
+            # in a low precision eager outputs differ by their rounding
+            exact = attend is not find_eager(module) or query.dtype in OUTPUT_BOUNDS
+            if output is not None and exact:
+                captured.output_deviation = measure_output_deviation(
+                    captured, value, output[0], _choose_rows(hook, query.shape[2])
+                )
+            check_deviation(captured, layer, hook.model_type, query.dtype)
         if hook.on_layer is None:
             hook.captured[layer] = captured
         else:
             hook.on_layer(layer, captured)
         del captured
-        if hook.stop and hook.capture <= hook.seen:
-            raise StopForward
-    del call  # the states of a long text are large
-    attend = _find_implementation(module, hook.implementation)
-    if hook.implementation == "eager" and _is_long(*query.shape[:3], key.shape[2]):
-        return _attend_in_blocks(attend, module, query, key, value, attention_mask, options)
-    return attend(module, query, key, value, attention_mask, **options)
+    if stop:
+        raise StopForward
+    return output
+
+
+def _capture(
+    hook: _Hook,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict,
+    layer: int,
+) -> Captured:
+    """Everything on which the layer's weights depend, with their deviation from the model's own."""
+    where = f"models of type {hook.model_type}: layer {layer}"
+    check_arguments(options, layer, hook.model_type)
+    tokens = query.shape[2]
+    if key.shape[2] != tokens:
+        raise UserError(
+            f"{where} attends to {key.shape[2]} keys in a text of {tokens} tokens (compressed or "
+            "cached ones), so it has no map between tokens; choose another model"
+        )
+    window, bias = options.get("sliding_window"), None
+    if query.shape[0] == 1:
+        window, bias = capture_mask(
+            mask, options.get("position_bias"), query.shape[1], tokens, window, where
+        )
+    captured = Captured(
+        query=query.detach().float().cpu(),
+        key=key.detach().float().cpu(),
+        scaling=options.get("scaling") or query.shape[-1] ** -0.5,
+        window=window,
+        softcap=options.get("softcap"),
+        bias=bias,
+        sinks=capture_sinks(module, options),
+        model_layers=hook.model_layers,
+    )
+    if query.shape[0] == 1:
+        captured.deviation = measure_deviation(
+            captured, module, (query, key, value), mask, options, _choose_rows(hook, tokens)
+        )
+    return captured
+
+
+def _choose_rows(hook: _Hook, tokens: int) -> list[int]:
+    return list(range(tokens)) if hook.prove else choose_rows(tokens)
+
+
+def _run(
+    attend: Callable,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    options: dict,
+):
+    """The attention that the model would compute without the hook."""
+    if attend is find_eager(module) and _is_long(*query.shape[:3], key.shape[2]):
+        return _attend_in_blocks(attend, module, query, key, value, mask, options)
+    return attend(module, query, key, value, mask, **options)
 
 
 def _is_long(batch: int, heads: int, queries: int, keys: int) -> bool:
     return 4 * batch * heads * queries * keys > EAGER_BYTES
 
 
-def _make_mask_function(implementation: str) -> Callable:
-    """The mask function that the model would use without the hook.
+def _make_mask_function(original: Callable) -> Callable:
+    """The mask function of eager attention, which gives a boolean mask for a long text.
 
-    For a long text, eager attention gets a boolean mask, which `_attend_in_blocks` turns into
-    numbers block by block. A mask of numbers is four times as large.
+    `_attend_in_blocks` turns it into numbers block by block. A mask of numbers is four times as
+    large.
     """
-    original = ALL_MASK_ATTENTION_FUNCTIONS[implementation]
-    if implementation != "eager":
-        return original
 
     def mask(batch_size, q_length, kv_length, *args, **options):
         if not _is_long(batch_size, 1, q_length, kv_length):
@@ -234,15 +320,26 @@ def _attend_in_blocks(
             hidden = torch.finfo(query.dtype).min
             zero = torch.zeros((), dtype=query.dtype, device=query.device)
             block_mask = torch.where(block_mask, zero, hidden)
-        output, _ = attend(module, query[:, :, rows], key, value, block_mask, **options)
+        options_of_block = select_rows(options, rows)
+        output, _ = attend(module, query[:, :, rows], key, value, block_mask, **options_of_block)
         outputs.append(output)  # [batch, rows, heads, head_dim]
     return torch.cat(outputs, dim=1), None
 
 
+def _find_call(
+    calls: list[RotaryCall], query: torch.Tensor, key: torch.Tensor
+) -> RotaryCall | None:
+    """The call that made these states; others rotate the queries of an indexer, for example."""
+    fitting = (call for call in reversed(calls) if call.unrotated(query, key) is not None)
+    return next(fitting, None)
+
+
 def _identify_rotation(
-    hook: _Hook, call: RotaryCall | None, query: torch.Tensor, key: torch.Tensor
+    hook: _Hook, call: RotaryCall | None, query: torch.Tensor, key: torch.Tensor, layer: int
 ) -> Rotation | None:
     """How the layer's queries and keys were rotated; layers that rotate alike share the result."""
+    if layer in hook.unrotated:
+        return Rotation.make_identity(query.shape[2], query.shape[3])
     if call is None:
         return None
     arguments = call.arguments
@@ -268,10 +365,3 @@ def _intervene_before_rotary(
     if intervention.component == "query":
         return call.rotate(intervention(states[0]), states[1])
     return call.rotate(states[0], intervention(states[1]))
-
-
-def _find_implementation(module: torch.nn.Module, implementation: str) -> Callable:
-    """The attention function that the model would call without the hook."""
-    if implementation == "eager":
-        return sys.modules[type(module).__module__].eager_attention_forward
-    return ALL_ATTENTION_FUNCTIONS[implementation]

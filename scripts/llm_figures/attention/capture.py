@@ -1,19 +1,22 @@
 """Queries and keys of whole texts, from forward passes that are clean or have an intervention."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.attention.attention_hook import Captured, hook_attention
+from llm_figures.attention.attention_hook import hook_attention
+from llm_figures.attention.captured import Captured
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.qk_store import build_states_schema
+from llm_figures.attention.rope_capture import find_unrotated_layers
 from llm_figures.core.errors import UserError
 from llm_figures.inference.token_spans import show_tokens
-from llm_figures.models.loading import decoder, decoder_layers, input_device
+from llm_figures.models.decoders import decoder, find_attentions
+from llm_figures.models.loading import input_device
 
 
 def tokenize_texts(
@@ -54,20 +57,50 @@ def capture_attention(
     interventions: dict[int, Intervention] | None = None,
     rotation: bool = False,
     on_layer: Callable[[int, Captured], None] | None = None,
+    prove: bool = False,
 ) -> dict[int, Captured]:
     """Queries and keys of `layers`, by layer, from a forward pass over one text.
 
     The pass ends at the last of `layers`. It has a single text, so that nothing is padded.
 
-    interventions, rotation, on_layer: see `hook_attention`.
+    layers: of `find_attentions`. interventions, rotation, on_layer, prove: see `hook_attention`.
 
     Raises:
         UserError: see `hook_attention`.
     """
-    with hook_attention(model, layers, interventions, rotation, on_layer, stop=True) as captured:
-        sequence = torch.tensor([list(ids)], device=input_device(model))
-        decoder(model)(input_ids=sequence, use_cache=False)
+    interventions = interventions or {}
+    unrotated: Collection[int] = ()
+    if rotation or any(one.unrotates for one in interventions.values()):
+        unrotated = _find_unrotated(model, ids)
+    with hook_attention(
+        model,
+        layers,
+        interventions,
+        rotation,
+        on_layer,
+        stop=True,
+        unrotated=unrotated,
+        prove=prove,
+    ) as captured:
+        _run(model, ids)
     return captured
+
+
+def _run(model: PreTrainedModel, ids: Sequence[int]) -> None:
+    sequence = torch.tensor([list(ids)], device=input_device(model))
+    decoder(model)(input_ids=sequence, use_cache=False)
+
+
+# {model: its layers without rotary embedding}, which no pass changes
+_unrotated: WeakKeyDictionary[PreTrainedModel, frozenset[int]] = WeakKeyDictionary()
+
+
+def _find_unrotated(model: PreTrainedModel, ids: Sequence[int]) -> frozenset[int]:
+    if model not in _unrotated:
+        _unrotated[model] = find_unrotated_layers(
+            model, find_attentions(model), lambda: _run(model, ids[:2])
+        )
+    return _unrotated[model]
 
 
 def build_state_rows(
@@ -77,6 +110,7 @@ def build_state_rows(
     captured: dict[int, Captured],
     longest: int,
     intervention: Intervention | None = None,
+    sizes: tuple[int, int, int] | None = None,
 ) -> tuple[pa.Schema, dict[str, list]]:
     """Rows of a file of attention states (see `qk_store`) from one pass, one per layer.
 
@@ -87,18 +121,23 @@ def build_state_rows(
     captured: what the pass captured, by layer.
     longest: the number of tokens that states are padded to.
     intervention: the intervention in every layer of the pass; None in a clean pass.
+    sizes: the (heads, key-value heads, head_dim) that states are padded to; by default the largest
+        of `captured`.
 
     Returns the schema and the columns.
     """
     columns: dict[str, list] = {}
+    heads, key_value_heads, head_dim = sizes or find_largest(captured.values())
+    shape = (longest, head_dim)
     tokens = show_tokens(tokenizer, ids)
     for layer, state in sorted(captured.items()):
         strength = None
         if intervention is None:
-            strength = build_layer_states(index, layer, state).strength.tolist()
+            strength = state.to_states(index, layer).strength.tolist()
         row = {
             "input": index,
             "layer": layer,
+            "model_layers": state.model_layers,
             "component": intervention and intervention.component,
             "operation": intervention and intervention.operation,
             "over": intervention and intervention.over,
@@ -107,21 +146,26 @@ def build_state_rows(
             "tokens": tokens,
             "token_ids": list(ids),
             "scaling": float(state.scaling),
-            "mask": "causal" if state.window is None else "sliding",
+            "heads": state.query.shape[1],
+            "key_value_heads": state.key.shape[1],
+            "head_dim": state.query.shape[3],
+            "mask": _name_mask(state),
             "window": state.window,
             "softcap": state.softcap,
+            "bias": None if state.bias is None else state.bias.numpy().ravel(),
             "sinks": None if state.sinks is None else state.sinks.flatten().tolist(),
+            "deviation": state.deviation,
             "sink_strength": strength,
-            "query": _pad(state.query[0].numpy(), longest),
-            "key": _pad(state.key[0].numpy(), longest),
+            "query": _pad(state.query[0].numpy(), (heads, *shape)),
+            "key": _pad(state.key[0].numpy(), (key_value_heads, *shape)),
             "cos": None,
             "sin": None,
             "pair_index": None,
         }
         if state.rotation is not None:
             row |= {
-                "cos": _pad(state.rotation.cos, longest),
-                "sin": _pad(state.rotation.sin, longest),
+                "cos": _pad(state.rotation.cos, shape),
+                "sin": _pad(state.rotation.sin, shape),
                 "pair_index": state.rotation.pair_index.tolist(),
             }
         for name, value in row.items():
@@ -130,18 +174,17 @@ def build_state_rows(
     return schema, columns
 
 
-def build_layer_states(index: int, layer: int, state: Captured) -> LayerStates:
-    """The captured states of one layer of a text, numbered from 1, without their rotation."""
-    return LayerStates(
-        input=index,
-        layer=layer,
-        query=state.query[0].numpy(),
-        key=state.key[0].numpy(),
-        scaling=float(state.scaling),
-        window=state.window,
-        softcap=state.softcap,
-        sinks=None if state.sinks is None else state.sinks.flatten().numpy().astype(np.float64),
-    )
+def find_largest(captured: Iterable[Captured]) -> tuple[int, int, int]:
+    """The largest (heads, key-value heads, head_dim) of some layers."""
+    sizes = [(one.query.shape[1], one.key.shape[1], one.query.shape[3]) for one in captured]
+    heads, key_value_heads, head_dim = zip(*sizes, strict=True)
+    return max(heads), max(key_value_heads), max(head_dim)
+
+
+def _name_mask(state: Captured) -> str:
+    if state.bias is not None:
+        return "other"
+    return "causal" if state.window is None else "sliding"
 
 
 def run_interventions(
@@ -153,23 +196,23 @@ def run_interventions(
 ) -> Iterator[tuple[pa.Schema, dict]]:
     """Yield `build_state_rows` of `layers` from passes with an intervention in every layer.
 
-    texts: token ids of every text.
+    layers: of `find_attentions`. texts: token ids of every text.
     passes: the text, numbered from 1, and the intervention of each pass.
 
     Raises:
         UserError: see `hook_attention`.
     """
     longest = max(map(len, texts))
-    everywhere = range(len(decoder_layers(model)))
+    everywhere = find_attentions(model)
     for index, intervention in passes:
         ids = texts[index - 1]
         captured = capture_attention(model, ids, layers, dict.fromkeys(everywhere, intervention))
         yield build_state_rows(tokenizer, index, ids, captured, longest, intervention)
 
 
-def _pad(states: np.ndarray, longest: int) -> np.ndarray:
-    """[..., tokens, head_dim] -> [..., longest, head_dim], NaN beyond the text."""
-    if states.shape[-2] == longest:
+def _pad(states: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """States with NaN beyond their sizes, up to `shape`."""
+    if states.shape == tuple(shape):
         return states
-    padding = [(0, 0)] * (states.ndim - 2) + [(0, longest - states.shape[-2]), (0, 0)]
+    padding = [(0, size - own) for size, own in zip(shape, states.shape, strict=True)]
     return np.pad(states, padding, constant_values=np.nan)

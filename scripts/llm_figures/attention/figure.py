@@ -232,12 +232,26 @@ def describe(cells: pd.DataFrame, model: str, options: AttentionFigure) -> str:
     )
     stage = "after" if options.stage == "after_rotary" else "before"
     scope = "in this layer only" if options.scope == "layer" else "in every layer"
+    with_maps, layers = first.get("attention_layers", 0), first.get("model_layers", 0)
+    if with_maps < layers:
+        auto += f" ({with_maps} of the model's {layers} layers have attention maps)"
+        scope = scope.replace("every layer", "each of them")
     low, high = options.limits
     return (
         f"Attention weights of {model}, layer {first['layer']} (from 0){auto}, {head}. Query or "
         f"Key ({stage} rotary embedding) or Value is {operation}, {scope}. Rows are query "
         "positions from the top, columns key positions. Colours span "
-        f"{low:g} to {high:g}.{_describe_bins(cells)}\n"
+        f"{low:g} to {high:g}.{_describe_sinks(cells)}{_describe_bins(cells)}\n"
+    )
+
+
+def _describe_sinks(cells: pd.DataFrame) -> str:
+    sums = cells.groupby(["panel_row", "panel_column", "query_position"])["weight"].sum()
+    if sums.min() > 1 - 1e-3:
+        return ""
+    return (
+        " Rows sum to less than 1: the rest, up to "
+        f"{1 - sums.min():.2g}, goes to the model's attention sink, which is no token."
     )
 
 

@@ -27,11 +27,15 @@ class LayerStates:
     scaling: factor on query·key, usually head_dim ** -0.5.
     window: number of positions that a token attends to, itself included; None is no limit.
     softcap: scores s become softcap * tanh(s / softcap) (Gemma 2); None leaves them.
-    sinks: [heads], logits of an extra column that only takes weight away (GPT-OSS), or None.
+    sinks: [heads] or [heads, tokens (query)], logits of an extra column that only takes weight away
+        (GPT-OSS), or None.
     tokens: the text's tokens, as strings.
-    rotation: how query and key were rotated; None if the model has no rotary embedding or one that
-        cannot be observed.
+    rotation: how query and key were rotated, the identity in a layer without rotary embedding; None
+        if it cannot be observed.
     stored_strength: [heads], the sink strength F of every head if it was computed before.
+    bias: [1 or heads, tokens, tokens], added to the capped scores, -inf where a key is hidden: a
+        mask other than a causal one with `window`, with any position bias; None without.
+    model_layers: the number of the model's layers, of which a hybrid's have attention in part.
     """
 
     input: int
@@ -45,6 +49,8 @@ class LayerStates:
     tokens: list[str] = field(default_factory=list)
     rotation: Rotation | None = None
     stored_strength: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    model_layers: int | None = None
 
     def load(self) -> "LayerStates":
         """These states themselves; see `qk_store.StoredStates`."""
@@ -98,6 +104,9 @@ class LayerStates:
             query=self.query[head : head + 1],
             key=self.key[head // group : head // group + 1],
             sinks=None if self.sinks is None else self.sinks[head : head + 1],
+            bias=self.bias
+            if self.bias is None or len(self.bias) == 1
+            else self.bias[head : head + 1],
             stored_strength=None
             if self.stored_strength is None
             else self.stored_strength[head : head + 1],
@@ -107,9 +116,14 @@ class LayerStates:
         """Causal attention weights [heads, tokens (query), tokens (key)]; rows sum to 1.
 
         softmax(query · keyᵀ · scaling) (Vaswani et al. 2017, eq. 1), with the layer's window,
-        soft cap and sinks. With sinks, rows sum to 1 minus the weight of the sink.
+        soft cap, bias and sinks. With sinks, rows sum to 1 minus the weight of the sink, whatever
+        the model's own eager attention returns.
         """
-        return self._compute_weights(slice(0, self.heads), slice(0, self.query.shape[1]))
+        return self.compute_rows(slice(0, self.query.shape[1]))
+
+    def compute_rows(self, rows: slice) -> np.ndarray:
+        """The weights of the queries `rows`: [heads, rows, keys up to the last of these rows]."""
+        return self._compute_weights(slice(0, self.heads), rows)
 
     def iterate_blocks(self, size: int | None = None) -> Iterator[tuple[slice, slice, np.ndarray]]:
         """Yield (heads, rows, their weights [heads, rows, tokens (key)]) of the whole map.
@@ -153,16 +167,20 @@ class LayerStates:
         scores = query @ key.transpose(0, 2, 1)
         if self.softcap is not None:
             scores = self.softcap * np.tanh(scores / self.softcap)
-        # Without a window, the keys before the block are visible to all of its queries.
-        first = 0 if self.window is not None else rows.start
-        distance = np.arange(rows.start, rows.stop)[:, None] - np.arange(first, rows.stop)
-        hidden = distance < 0
-        if self.window is not None:
-            hidden |= distance >= self.window
-        np.copyto(scores[..., first:], -np.inf, where=hidden)
+        if self.bias is not None:
+            scores += self.bias[heads if len(self.bias) > 1 else slice(0, 1), rows, : rows.stop]
+        else:
+            # Without a window, the keys before the block are visible to all of its queries.
+            first = 0 if self.window is not None else rows.start
+            distance = np.arange(rows.start, rows.stop)[:, None] - np.arange(first, rows.stop)
+            hidden = distance < 0
+            if self.window is not None:
+                hidden |= distance >= self.window
+            np.copyto(scores[..., first:], -np.inf, where=hidden)
         if self.sinks is not None:
-            sinks = self.sinks[heads, None, None].astype(scores.dtype)
-            column = np.broadcast_to(sinks, (*scores.shape[:2], 1))
+            sinks = self.sinks if self.sinks.ndim == 2 else self.sinks[:, None]
+            sinks = sinks[heads, rows if sinks.shape[1] > 1 else slice(0, 1), None]
+            column = np.broadcast_to(sinks.astype(scores.dtype), (*scores.shape[:2], 1))
             scores = np.concatenate([scores, column], axis=-1)
         scores -= scores.max(axis=-1, keepdims=True)
         weights = np.exp(scores, out=scores)
@@ -250,8 +268,8 @@ def mean_distance(states: LayerStates) -> float:
 def explain_unknown_rotation(layer: int) -> str:
     """Why an intervention before rotary embedding is refused in a layer, and what to do."""
     return (
-        f"layer {layer} of this model has no rotary embedding that can be observed; take "
-        "after_rotary (without rotary embedding the two are the same)"
+        f"the rotary embedding of layer {layer} is not of a form that can be undone (a norm "
+        "follows it, or query and key are rotated apart, for example); take after_rotary"
     )
 
 

@@ -17,18 +17,20 @@ INTERVENTION = ["component", "operation", "over", "epsilon", "stage"]
 
 
 def build_states_schema(query_shape: tuple[int, ...], key_shape: tuple[int, ...]) -> pa.Schema:
-    """Schema of forward/attention_states.parquet: one row per text and layer.
+    """Schema of forward/attention_states.parquet: one row per text and layer with attention.
 
-    A tensor column has one shape, so the states of shorter texts are padded with NaN to the longest
-    text; `tokens` has the true length. cos, sin and pair_index are those of `Rotation`, padded
-    likewise, and null if the rotation is unknown.
+    A tensor column has one shape, so states are padded with NaN: to the longest text, and in models
+    whose layers differ to the most heads and the largest head. `tokens`, `heads`,
+    `key_value_heads` and `head_dim` tell the true sizes. cos, sin and pair_index are those of
+    `Rotation`, padded likewise, and null if the rotation is unknown.
 
-    query_shape, key_shape: [(key-value) heads, tokens, head_dim].
+    query_shape, key_shape: the largest [(key-value) heads, tokens, head_dim].
     """
     return pa.schema(
         [
             ("input", pa.int32()),
             ("layer", pa.int32()),
+            ("model_layers", pa.int32()),
             ("component", pa.string()),  # of the pass's intervention; null in a clean pass
             ("operation", pa.string()),
             ("over", pa.string()),
@@ -37,10 +39,16 @@ def build_states_schema(query_shape: tuple[int, ...], key_shape: tuple[int, ...]
             ("tokens", pa.list_(pa.string())),
             ("token_ids", pa.list_(pa.int64())),
             ("scaling", pa.float64()),
-            ("mask", pa.string()),  # "causal" or "sliding"
+            ("heads", pa.int32()),
+            ("key_value_heads", pa.int32()),
+            ("head_dim", pa.int32()),
+            ("mask", pa.string()),  # "causal", "sliding", or "other", which `bias` holds
             ("window", pa.int32()),
             ("softcap", pa.float64()),
+            # [1 or heads, tokens, tokens], flattened; null unless the mask is "other"
+            ("bias", pa.large_list(pa.float32())),
             ("sinks", pa.list_(pa.float32())),
+            ("deviation", pa.float64()),  # of some weights from the model's own
             ("sink_strength", pa.list_(pa.float64())),  # F by head; null unless the pass is clean
             ("query", tensor(query_shape)),
             ("key", tensor(key_shape)),
@@ -60,21 +68,26 @@ def read_layer_states(table: pa.Table) -> list[tuple[Intervention | None, LayerS
     tensors = ["query", "key", "cos", "sin"]
     query, key, cos, sin = (read_tensors(table, column) for column in tensors)
     found = []
-    for number, row in enumerate(table.drop_columns(tensors).to_pylist()):
-        length, pairs = len(row["tokens"]), row["pair_index"]
+    for number, row in enumerate(table.drop_columns([*tensors, "bias"]).to_pylist()):
+        length, size, pairs = len(row["tokens"]), row["head_dim"], row["pair_index"]
+        bias = table.column("bias")[number].values
         states = LayerStates(
             input=row["input"],
             layer=row["layer"],
-            query=query[number][:, :length],
-            key=key[number][:, :length],
+            query=query[number][: row["heads"], :length, :size],
+            key=key[number][: row["key_value_heads"], :length, :size],
             scaling=row["scaling"],
             window=row["window"],
             softcap=row["softcap"],
-            sinks=_array(row["sinks"]),
+            model_layers=row["model_layers"],
+            bias=None if bias is None else bias.to_numpy().reshape(-1, length, length),
+            sinks=_read_sinks(row),
             tokens=row["tokens"],
             rotation=None
             if pairs is None
-            else Rotation(cos[number, :length], sin[number, :length], np.array(pairs)),
+            else Rotation(
+                cos[number, :length, :size], sin[number, :length, :size], np.array(pairs)
+            ),
             stored_strength=_array(row["sink_strength"]),
         )
         if not (np.isfinite(states.query).all() and np.isfinite(states.key).all()):
@@ -99,6 +112,7 @@ class StoredStates:
     strength: np.ndarray | None
     rotated: bool
     heads: int
+    model_layers: int
     row: int
     reader: RowReader
 
@@ -119,8 +133,15 @@ def open_states(path: str | Path) -> list[StoredStates]:
         UserError: see `parquet_tensors.RowReader`; a layer whose states are not finite.
     """
     reader = RowReader(path)
-    heads = reader.schema.field("query").type.shape[0]
-    columns = ["input", "layer", *INTERVENTION, "sink_strength", "pair_index"]
+    columns = [
+        "input",
+        "layer",
+        "model_layers",
+        "heads",
+        *INTERVENTION,
+        "sink_strength",
+        "pair_index",
+    ]
     found = []
     for number, row in enumerate(reader.columns(columns).to_pylist()):
         strength = _array(row["sink_strength"])
@@ -133,7 +154,8 @@ def open_states(path: str | Path) -> list[StoredStates]:
                 intervention=_read_intervention(row),
                 strength=strength,
                 rotated=row["pair_index"] is not None,
-                heads=heads,
+                heads=row["heads"],
+                model_layers=row["model_layers"],
                 row=number,
                 reader=reader,
             )
@@ -157,6 +179,12 @@ def _array(values: list | None) -> np.ndarray | None:
     return None if values is None else np.array(values)
 
 
+def _read_sinks(row: Mapping) -> np.ndarray | None:
+    """[heads], or [heads, tokens] if there is one per query."""
+    sinks, heads = _array(row["sinks"]), row["heads"]
+    return sinks if sinks is None or len(sinks) == heads else sinks.reshape(heads, -1)
+
+
 def _read_intervention(row: Mapping) -> Intervention | None:
     if row["component"] is None:
         return None
@@ -166,5 +194,6 @@ def _read_intervention(row: Mapping) -> Intervention | None:
 def _not_finite(row: Mapping) -> UserError:
     return UserError(
         f"attention states of input {row['input']}, layer {row['layer']} hold NaN or infinite "
-        "values; try dtype: float32, or remove the file and run again"
+        "values: the weights hold some, or overflow in the dtype of the run (dtype: float32 is the "
+        "widest), or an intervention does"
     )

@@ -22,6 +22,12 @@ class Rotation:
     sin: np.ndarray
     pair_index: np.ndarray
 
+    @classmethod
+    def make_identity(cls, tokens: int, features: int) -> "Rotation":
+        """The rotation of a layer without rotary embedding."""
+        ones = np.ones((tokens, features), np.float32)
+        return cls(ones, np.zeros_like(ones), np.arange(features))
+
     def apply(self, states: np.ndarray) -> np.ndarray:
         """Rotate `states` [..., tokens, head_dim] as the model rotates queries and keys."""
         return self.cos * states + self.sin * states[..., self.pair_index]

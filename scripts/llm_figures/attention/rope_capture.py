@@ -2,13 +2,13 @@
 
 Modeling files call a function of their module, `apply_rotary_pos_emb(query, key, cos, sin)`, just
 before attention. `observe_rotary` observes these calls. A call counts as a layer's rotary embedding
-only if its result is exactly what the layer's attention received. In every other case (no rotary
-embedding, another function name or layout, a norm in between) the rotation is unknown; nothing is
-guessed.
+only if its result is exactly what the layer's attention received. In every other case (another
+function name or layout, a norm in between) the rotation is unknown; nothing is guessed.
+`find_unrotated_layers` finds the layers that have none.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -21,6 +21,8 @@ from transformers import PreTrainedModel
 from llm_figures.attention.rope import Rotation
 
 PREFIX = "apply_rotary"
+# Parts of the names of functions and classes of rotary embedding.
+ROTARY_NAMES = ("rotary", "rope", "rotate")
 # Entries of the rotated basis vectors that are held at a time.
 BASIS_ENTRIES = 2**20
 
@@ -70,7 +72,10 @@ class RotaryCall:
         before = tuple(
             _join(some, full, features) for some, full in zip(self.before, states, strict=True)
         )
-        again = self.rotate(*before)
+        try:
+            again = self.rotate(*before)
+        except RuntimeError:  # the function rotates something else, of other sizes
+            return None
         if not all(torch.equal(some, full) for some, full in zip(again, states, strict=True)):
             return None
         return before
@@ -118,6 +123,67 @@ def observe_rotary(model: PreTrainedModel, observe: Callable[[RotaryCall], None]
     finally:
         for module, name, function in places:
             setattr(module, name, function)
+
+
+@torch.inference_mode()
+def find_unrotated_layers(
+    model: PreTrainedModel, attentions: Mapping[int, torch.nn.Module], run: Callable[[], object]
+) -> frozenset[int]:
+    """The layers whose attention has no rotary embedding, found in one pass.
+
+    A layer counts if it called no rotary function although another layer of the same class did
+    (SmolLM3, Cohere 2), or if the files that define the model have no rotary function or class at
+    all (GPT-2, OPT).
+
+    attentions: the attention module of each layer. run: runs a short pass of the model.
+    """
+    modules = _modeling_modules(model)
+    functions = [
+        (module, name, value)
+        for module in modules
+        for name, value in vars(module).items()
+        if _is_rotary(name) and callable(value)
+    ]
+    if not functions:
+        return frozenset(attentions)
+    running: list[int] = []  # the layer whose attention runs
+    rotated: set[int] = set()
+
+    def count(function):
+        @wraps(function)
+        def counted(*args, **options):
+            rotated.update(running)
+            return function(*args, **options)
+
+        return counted
+
+    def enter(layer):
+        return lambda *_: running.append(layer)
+
+    handles = []
+    try:
+        for module, name, function in functions:
+            if not isinstance(function, type):
+                setattr(module, name, count(function))
+        for layer, attention in attentions.items():
+            handles.append(attention.register_forward_pre_hook(enter(layer)))
+            handles.append(attention.register_forward_hook(lambda *_: running.clear()))
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, name, function in functions:
+            setattr(module, name, function)
+    rotating = {type(attentions[layer]) for layer in rotated}
+    return frozenset(
+        layer
+        for layer, attention in attentions.items()
+        if layer not in rotated and type(attention) in rotating
+    )
+
+
+def _is_rotary(name: str) -> bool:
+    return any(part in name.lower() for part in ROTARY_NAMES)
 
 
 def _modeling_modules(model: PreTrainedModel) -> list[ModuleType]:
@@ -209,7 +275,12 @@ def _find_coefficients(call: RotaryCall) -> tuple[np.ndarray, np.ndarray, np.nda
             (1, len(basis), tokens, features), dtype=states.dtype, device=states.device
         )
         vectors[0, np.arange(len(basis)), :, basis] = 1
-        rotated, rotated_key = call.function(vectors, vectors.clone(), *call.args, **call.options)
+        try:
+            rotated, rotated_key = call.function(
+                vectors, vectors.clone(), *call.args, **call.options
+            )
+        except RuntimeError:  # it does not take so many heads
+            return None
         if rotated.shape != vectors.shape or not torch.equal(rotated, rotated_key):
             return None
         rotated = rotated[0].float().cpu()

@@ -52,8 +52,34 @@ def list_panels(
 
 
 def find_shape(clean: Sequence[States]) -> dict[str, int]:
-    """The model's number of layers and of heads, from the clean states of every layer."""
-    return {"layers": 1 + max(states.layer for states in clean), "heads": clean[0].heads}
+    """The model's number of layers and of heads, from the clean states of every layer.
+
+    Where layers differ in their heads, it is the largest number; see `check_displayed`.
+    """
+    layers = clean[0].model_layers or 1 + max(states.layer for states in clean)
+    return {"layers": layers, "heads": max(states.heads for states in clean)}
+
+
+def check_displayed(where: str, options: AttentionInterventions, clean: Sequence[States]) -> None:
+    """Check that the displayed layer has attention, and so many heads.
+
+    where: the config's section. options: from `resolve_auto`.
+
+    Raises:
+        UserError: it has none, or fewer.
+    """
+    heads = {states.layer: states.heads for states in clean}
+    if options.layer not in heads:
+        raise UserError(
+            f"config: {where}.layer: layer {options.layer} has no attention that can be captured; "
+            f"layers of this model that have: {', '.join(map(str, sorted(heads)))}"
+        )
+    head, count = getattr(options, "head", None), heads[options.layer]
+    if isinstance(head, int) and head >= count:
+        raise UserError(
+            f"config: {where}.head: {head} is outside layer {options.layer}, which has heads 0 to "
+            f"{count - 1}"
+        )
 
 
 def resolve_auto(options: OptionsT, clean: Sequence[States]) -> OptionsT:
@@ -65,7 +91,8 @@ def resolve_auto(options: OptionsT, clean: Sequence[States]) -> OptionsT:
         options = options.changed(layer=find_strongest_layer(clean))
     if getattr(options, "head", None) == "auto":
         displayed = [states for states in clean if states.layer == options.layer]
-        options = options.changed(head=find_strongest_head(displayed))
+        if displayed:  # else `check_displayed` refuses the layer
+            options = options.changed(head=find_strongest_head(displayed))
     return options
 
 
@@ -136,6 +163,7 @@ def compute_cells(
         UserError: see `check_stage`.
     """
     options = resolve_auto(options, clean)
+    check_displayed(f"figures.{figure}", options, clean)
     check_stage(figure, options, clean)
     displayed = (states.load() for states in clean if states.layer == options.layer)
     texts = {
@@ -163,6 +191,8 @@ def compute_cells(
                     "scope": options.scope,
                     "stage": intervention.stage,
                     "layer": options.layer,
+                    "attention_layers": len({states.layer for states in clean}),
+                    "model_layers": find_shape(clean)["layers"],
                     "head": str(options.head),
                     "query_position": edges[query],
                     "key_position": edges[key],

@@ -34,12 +34,13 @@ def check_attention_claims(
     shown = read_maps(cells)
     options = resolve_auto(options, clean)
     inputs = {panel.input for panel in shown}
+    heads = next(states.heads for states in clean if states.layer == options.layer)
     every = _compute_all_maps(options, clean) if intervened is None else shown
     by_head = [
         {panel: map_ for panel, map_ in maps.items() if panel.input in inputs}
         for maps in (
             _compute_all_maps(options.changed(head=head), clean, intervened)
-            for head in range(clean[0].heads)
+            for head in range(heads)
         )
     ]
 
@@ -47,10 +48,10 @@ def check_attention_claims(
         def spread() -> Spread | None:
             return measure_spread(claim, every)
 
-        def heads() -> list[float]:
+        def values_by_head() -> list[float]:
             return [attempt(claim, measure_maps, maps) for maps in by_head]
 
-        return assess(model, claim, lambda: measure_maps(claim, shown), spread, heads)
+        return assess(model, claim, lambda: measure_maps(claim, shown), spread, values_by_head)
 
     return build_claims_table([row(claim) for claim in claims])
 

@@ -11,7 +11,13 @@ from typing import NamedTuple
 
 from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import States, list_panels, resolve_auto
+from llm_figures.attention.scores import (
+    States,
+    check_displayed,
+    find_shape,
+    list_panels,
+    resolve_auto,
+)
 from llm_figures.claims.options import ChoicesScoring
 
 # {operation: the figure whose claims and further options it is evaluated with}
@@ -55,15 +61,18 @@ def combine_choices(
                 layer=_resolve_share(layer, clean),
                 head=head,
             )
-            yield Combination(str(layer), str(head), resolve_auto(options, clean))
+            options = resolve_auto(options, clean)
+            check_displayed("choices", options, clean)
+            yield Combination(str(layer), str(head), options)
 
 
 def _resolve_share(layer: int | str, clean: Sequence[States]) -> int | str:
-    """The layer at a share of the depth; numbers and auto stay."""
+    """The layer with attention that is nearest to a share of the depth; numbers and auto stay."""
     if isinstance(layer, int) or layer == "auto":
         return layer
-    last = max(states.layer for states in clean)
-    return round(float(layer.removesuffix("%")) / 100 * last)
+    share = float(layer.removesuffix("%")) / 100
+    depth = share * (find_shape(clean)["layers"] - 1)
+    return min({states.layer for states in clean}, key=lambda known: (abs(known - depth), known))
 
 
 def plan_passes(

@@ -1,26 +1,23 @@
 """Check from config.json alone, before any weights are read, that a model is supported.
 
 A model of the config's class is built without memory (on torch's meta device). Every block must
-hold one causal attention that calls transformers' attention interface, where states are captured
-and intervened on (see `attention_hook`). No list of families is needed.
+hold at most one causal attention that calls transformers' attention interface, where states are
+captured and intervened on (see `attention_hook`), and one of them must. Other blocks of a hybrid
+model have no attention maps. No list of families is needed.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_figures.core.errors import UserError
-from llm_figures.models.decoders import decoder_layers
+from llm_figures.models.decoders import decoder_layers, list_attentions
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# Every class that passes through the interface looks up its attention function in this.
-INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 ANOTHER = "choose another model"
 
 
@@ -66,11 +63,11 @@ def check_folder_architecture(folder: Path, where: str, trust_remote_code: bool 
 def check_architecture(
     config: PreTrainedConfig, where: str, trust_remote_code: bool = False
 ) -> None:
-    """Check that attention can be captured and intervened on in every block of a model.
+    """Check that attention can be captured and intervened on, in one block of a model at least.
 
     Raises:
         UserError: an encoder, an encoder-decoder, no causal language model, attention that bypasses
-            the interface, blocks without attention; begins with `where`, names the type.
+            the interface; begins with `where`, names the type.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -109,37 +106,22 @@ def _unsupported(model: PreTrainedModel) -> str:
         layers = decoder_layers(model)
     except UserError:
         return "keep their layers in an unknown place"
-    attentions = [_find_attentions(layer) for layer in layers]
+    attentions = [list_attentions(layer) for layer in layers]
     bypass = (
         "do not pass attention through transformers' attention interface, so it cannot be captured"
     )
     if not any(attentions) or not type(model)._can_set_attn_implementation():
         return bypass
-    without = [layer for layer, own in enumerate(attentions) if not own]
-    if without:
-        return (
-            f"have no attention, or none that can be captured, in {len(without)} of their "
-            f"{len(layers)} layers, for example layer {without[0]}"
-        )
     for layer, own in enumerate(attentions):
         if len(own) > 1:
             return f"have {len(own)} attentions in layer {layer}; only one can be captured"
+        if not own:
+            continue
         if getattr(own[0], "layer_idx", None) != layer:
             return f"do not number the attention of layer {layer}, so it cannot be identified"
         if getattr(own[0], "is_causal", None) is False:
             return "let every token attend to all others; only causal decoders are supported"
     return ""
-
-
-def _find_attentions(layer: torch.nn.Module) -> list[torch.nn.Module]:
-    """The modules of a block whose forward pass looks up its attention in the interface."""
-    return [module for module in layer.modules() if INTERFACE in _names_used(module)]
-
-
-def _names_used(module: torch.nn.Module) -> tuple[str, ...]:
-    """Global names and attributes that a module's forward pass uses, below its decorators."""
-    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
-    return code.co_names if code else ()
 
 
 def _reason(error: Exception) -> str:

@@ -157,7 +157,9 @@ def test_eager_attention_of_a_long_text_runs_in_blocks_of_queries(family, querie
     monkeypatch.setattr(torch.nn.functional, "softmax", observed)
     blocks = capture_attention(model, IDS, range(3))
     of_layer = [min(queries, len(IDS) - row) for row in range(0, len(IDS), queries)]
-    assert sizes == of_layer * 2  # the last layer is captured before its attention
+    compared = [len(IDS)]  # the queries whose weights are compared with the model's own
+    # the last layer is captured before its attention
+    assert sizes == [*compared, *of_layer, *compared, *of_layer, *compared]
     for layer in range(3):
         for name in ("query", "key"):
             one, other = getattr(whole[layer], name), getattr(blocks[layer], name)

@@ -186,15 +186,14 @@ def test_the_stage_makes_no_difference_to_value():
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize(("family", "layer"), [("gpt2", 0), ("smollm3", 2), ("deepseek", 0)])
-def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(
-    family, layer, tmp_path
-):
-    model = tiny.model(family)
+def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(tmp_path):
+    model, layer = tiny.model("deepseek"), 0  # rotates a part of each head, and query and key apart
     clean = cached(model, tmp_path)
     assert clean[layer].rotation is None
     intervention = Intervention("key", "mean", over="features", stage="before_rotary")
-    refused = f"stage: before_rotary: layer {layer} of this model has no rotary embedding .* take"
+    refused = (
+        f"stage: before_rotary: the rotary embedding of layer {layer} is not of a form .* take"
+    )
     with pytest.raises(UserError, match=refused):
         clean[layer].intervene(intervention)
     with pytest.raises(UserError, match=refused):
@@ -211,17 +210,40 @@ def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(
         assert cells["stage"].unique() == [harmless_options.stage]
 
 
-def test_one_layer_without_rotary_embedding_prevents_only_scope_model(tmp_path):
-    clean = cached(tiny.model("smollm3"), tmp_path)
-    options = AttentionScoring(
-        over="tokens", components=["key"], stage="before_rotary", layer=1, head=0
-    )
+@pytest.mark.parametrize(("family", "layer"), [("gpt2", 0), ("opt", 1), ("smollm3", 2)])
+def test_without_rotary_embedding_both_stages_are_one(family, layer, tmp_path):
+    model = tiny.model(family)
+    clean = cached(model, tmp_path)[layer]
+    for intervention in CHANGES:
+        np.testing.assert_allclose(
+            clean.intervene(intervention).compute_weights(),
+            clean.intervene(after(intervention)).compute_weights(),
+            atol=1e-6,
+        )
+        stages = [
+            capture_attention(model, IDS, [layer], {layer: stage})[layer]
+            for stage in (intervention, after(intervention))
+        ]
+        assert torch.equal(stages[0].query, stages[1].query)
+        assert torch.equal(stages[0].key, stages[1].key)
+
+
+def test_a_pass_with_interventions_before_rotary_reaches_layers_without_it(tmp_path):
+    """SmolLM3's layer 2 has no rotary embedding, its other layers have."""
+    model = tiny.model("smollm3")
     intervention = Intervention("key", "mean", over="tokens", stage="before_rotary")
-    cells = compute_cells("mean_qkv", options, clean)
-    expected = clean[1].intervene(intervention).compute_weights()[0]
+    found = capture_attention(model, IDS, range(3), dict.fromkeys(range(3), intervention))
+    key = found[2].key[0]
+    torch.testing.assert_close(key, key.mean(dim=1, keepdim=True).expand_as(key))
+    for layer in (0, 1):  # rotated after the mean
+        assert (found[layer].key[0] - found[layer].key[0][:, :1]).abs().max() > 0.1
+    options = AttentionScoring(
+        over="tokens", components=["key"], stage="before_rotary", scope="model", layer=2, head=0
+    )
+    intervened = {(2, 1, intervention): found[2].to_states(1, 2)}
+    cells = compute_cells("mean_qkv", options, cached(model, tmp_path), intervened)
+    expected = found[2].to_states(1, 2).compute_weights()[0]
     np.testing.assert_allclose(cells["weight"], expected.ravel())
-    with pytest.raises(UserError, match=r"figures\.mean_qkv\.stage.* layer 2 "):
-        compute_cells("mean_qkv", options.changed(scope="model"), clean, intervened={})
 
 
 def test_a_call_whose_result_is_not_what_attention_receives_is_not_its_rotation(monkeypatch):

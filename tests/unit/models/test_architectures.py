@@ -73,8 +73,6 @@ BYPASSING = {
 OTHERS = [
     (t.MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64), BYPASS),
     (t.RwkvConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64), BYPASS),
-    (t.JambaConfig(**{**SMALL, "num_hidden_layers": 8}), r"in 7 of their 8 layers, for example"),
-    (t.RecurrentGemmaConfig(**{**SMALL, "num_hidden_layers": 3}), r"in 2 of their 3 layers"),
     (t.BertConfig(), "are encoders, in which every token attends to all others"),
     (t.RobertaConfig(), "are encoders"),
     (t.T5Config(), "are encoder-decoders"),
