@@ -20,6 +20,7 @@ from llm_figures.attention.captured import Captured
 from llm_figures.attention.eager_weights import (
     OUTPUT_BOUNDS,
     check_deviation,
+    check_states,
     choose_rows,
     find_eager,
     measure_deviation,
@@ -239,6 +240,7 @@ def _capture(
             f"{where} attends to {key.shape[2]} keys in a text of {tokens} tokens (compressed or "
             "cached ones), so it has no map between tokens; choose another model"
         )
+    check_states(query, key, layer, layer in hook.interventions)
     window, bias = options.get("sliding_window"), None
     if query.shape[0] == 1:
         window, bias = capture_mask(

@@ -102,6 +102,26 @@ def measure_output_deviation(
     return float(np.abs(expected - theirs).max() / max(np.abs(value).max(), 1e-30))
 
 
+def check_states(query: torch.Tensor, key: torch.Tensor, layer: int, intervened: bool) -> None:
+    """Check that queries and keys are finite.
+
+    intervened: whether an intervention was made in the layer.
+
+    Raises:
+        UserError: they are not; names a likely cause.
+    """
+    if bool(torch.isfinite(query).all()) and bool(torch.isfinite(key).all()):
+        return
+    dtype = str(query.dtype).removeprefix("torch.")
+    cause = (
+        "its intervention or an earlier one overflows; take a smaller epsilon"
+        if intervened
+        else f"the model's weights hold such values, or the pass overflows in {dtype}"
+        + ("; check the weights" if query.dtype == torch.float32 else "; set dtype: float32")
+    )
+    raise UserError(f"queries or keys of layer {layer} are not finite: {cause}")
+
+
 def check_deviation(captured: Captured, layer: int, model_type: str, dtype: torch.dtype) -> None:
     """Check that the measured deviations are within their bounds.
 

@@ -194,6 +194,5 @@ def _read_intervention(row: Mapping) -> Intervention | None:
 def _not_finite(row: Mapping) -> UserError:
     return UserError(
         f"attention states of input {row['input']}, layer {row['layer']} hold NaN or infinite "
-        "values: the weights hold some, or overflow in the dtype of the run (dtype: float32 is the "
-        "widest), or an intervention does"
+        "values; remove the file and run again"
     )

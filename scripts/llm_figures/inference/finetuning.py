@@ -18,7 +18,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.job import log, progress
 from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import QuestionFormat
-from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.inference.prefix_cache import has_plain_cache, shared_prefix
 from llm_figures.inference.prompts import tokenize_questions, too_long
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
 from llm_figures.models.options import FinetunedModel
@@ -141,7 +141,7 @@ def finetune(
         optimizer,
         lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising + 1)),
     )
-    prefix = shared_prefix([example.prompt for example in examples])
+    prefix = _find_prefix(model, examples)
     losses = []
     batches = _draw_batches(len(examples), steps, options.batch_size, options.seed)
     for batch in progress(batches, "steps", total=steps):
@@ -161,6 +161,13 @@ def finetune(
     for weights in model.parameters():
         weights.requires_grad_(False)
     return losses
+
+
+def _find_prefix(model: PreTrainedModel, examples: Sequence[Example]) -> list[int]:
+    """The prefix that goes through the model once; none in a hybrid: its cache has no gradient."""
+    if not has_plain_cache(model):
+        return []
+    return shared_prefix([example.prompt for example in examples])
 
 
 def compute_losses(
@@ -205,7 +212,7 @@ def mean_losses(
     Raises:
         UserError: a loss that is not finite.
     """
-    prefix = shared_prefix([example.prompt for example in examples])
+    prefix = _find_prefix(model, examples)
     means: list[float] = []
     for start in range(0, len(examples), batch_size):
         totals, counts = compute_losses(model, prefix, examples[start : start + batch_size])

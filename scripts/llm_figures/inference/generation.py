@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.inference.batching import batch_by_key, pad_batch, with_oom_backoff
 from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import Sampling
-from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
+from llm_figures.inference.prefix_cache import Continuation, PrefixCache, shared_prefix
 from llm_figures.inference.token_spans import decode_tokens, locate_tokens
 from llm_figures.models.loading import input_device
 
@@ -70,6 +70,7 @@ def generate(
     prefix = shared_prefix(prompt_ids) if prefix is None else prefix
     keys = range(len(prompt_ids)) if keys is None else keys
     cache = PrefixCache(model, prefix)
+    start = len(cache.prefix)
     end_ids = _end_ids(model, tokenizer)
     device = input_device(model)
 
@@ -81,7 +82,7 @@ def generate(
 
     def continue_batch(batch: list[int]) -> list[tuple[list[int], list[float]]]:
         suffixes = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in pad_batch(batch, device)], device=device
+            [prompt_ids[index][start:] for index in pad_batch(batch, device)], device=device
         )
         generators = [np.random.default_rng([sampling.seed, keys[index]]) for index in batch]
         return _continue(
@@ -131,14 +132,14 @@ def batch_by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> list
 def _continue(
     model: PreTrainedModel,
     suffixes: torch.Tensor,
-    cache: DynamicCache,
+    past: Continuation,
     count: int,
     choose: Callable[[torch.Tensor, list[int]], torch.Tensor],
     is_finished: Callable[[list[int]], bool],
     max_new_tokens: int,
     name: Callable[[int], str],
 ) -> list[tuple[list[int], list[float]]]:
-    """Continue the first `count` of `suffixes` [batch, tokens], whose prefix is in `cache`.
+    """Continue the first `count` of `suffixes` [batch, tokens], which continue `past`.
 
     The other suffixes only fill the batch up. Finished sequences leave it, so that the others do
     not wait for them.
@@ -154,9 +155,7 @@ def _continue(
     running = list(range(count))
     ids = suffixes
     for _ in range(max_new_tokens):
-        logits = model(
-            input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits[: len(running), -1]
+        logits = past.run(model, ids, logits_to_keep=1).logits[: len(running), -1]
         ids = choose(logits, running)
         logs = logits.gather(-1, ids)[:, 0].float() - logits.float().logsumexp(dim=-1)
         logs = logs.tolist()
@@ -170,7 +169,7 @@ def _continue(
         # On the CPU: layers may be on several devices.
         rows = torch.tensor(pad_batch(keep, ids.device))
         if len(keep) < len(running):
-            cache.batch_select_indices(rows)
+            past.select(rows)
             running = [running[at] for at in keep]
         ids = ids[rows]
     return answers

@@ -1,13 +1,22 @@
 """Forward passes over sequences with a common prefix, which goes through the model once."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
+from llm_figures.core.job import log
 from llm_figures.inference.batching import KERNEL_ROWS
-from llm_figures.models.loading import decoder, input_device
+from llm_figures.models.loading import context_length, decoder, input_device
+
+# Tokens after the prefix with which a cache is tried.
+TRIED = 8
+# Largest difference of hidden states with and without a cache, relative to their norm.
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+LOW_PRECISION = 0.3
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> list[int]:
@@ -27,33 +36,103 @@ def common_length(left: Sequence, right: Sequence) -> int:
     return next((at for at, (one, other) in pairs if one != other), min(len(left), len(right)))
 
 
+def has_plain_cache(model: PreTrainedModel) -> bool:
+    """Whether a model keeps nothing but keys and values, through which gradients flow."""
+    layers = DynamicCache(config=model.config).layers
+    return all(
+        isinstance(layer, DynamicLayer) and not isinstance(layer, LinearAttentionCacheLayerMixin)
+        for layer in layers
+    )
+
+
 class PrefixCache:
-    """The key–value cache of a prefix, given to batches of sequences that continue it."""
+    """What a model keeps of a prefix, given to batches of sequences that continue it.
+
+    prefix: the tokens whose passes are kept; none where the model's cache is not reliable.
+
+    Before it is used, the cache is tried: passes that continue others through it must give what one
+    pass over all tokens gives. Where they do not, every pass runs over whole sequences.
+    """
 
     @torch.inference_mode()
     def __init__(self, model: PreTrainedModel, prefix: Sequence[int]):
-        self.length = len(prefix)
         self._model = model
+        self.prefix = list(prefix)
         self._cache = DynamicCache(config=model.config)
-        if prefix:
-            ids = torch.tensor([list(prefix)], device=input_device(model))
-            decoder(model)(input_ids=ids, past_key_values=self._cache, use_cache=True)
+        try:
+            if self.prefix:
+                _run(model, self.prefix, past_key_values=self._cache, use_cache=True)
+            self._reliable = True
+            difference = self._measure_difference()
+            reason = f"with it hidden states differ by {difference:.2g}"
+            self._reliable = difference <= TOLERANCE.get(model.dtype, LOW_PRECISION)
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            self._reliable = False
+        if not self._reliable:
+            log.info(
+                "models of type %s are run over whole sequences, without a cache of earlier tokens "
+                "(%s)",
+                model.config.model_type,
+                reason,
+            )
+            self.prefix = []
 
-    def for_batch(self, size: int) -> DynamicCache:
-        """A cache of the prefix for `size` sequences, which generation extends."""
-        return self._expand(size, DynamicCache(config=self._model.config))
+    def for_batch(self, size: int) -> "Continuation":
+        """The prefix for `size` sequences, which further passes extend."""
+        return self._continue(size, DynamicCache)
 
-    def for_one_pass(self, size: int) -> DynamicCache:
-        """A cache of the prefix for a single pass, which keeps nothing of that pass."""
-        return self._expand(size, _OnePassCache(config=self._model.config))
+    def for_one_pass(self, size: int) -> "Continuation":
+        """The prefix for a single pass, of which nothing is kept."""
+        return self._continue(size, _OnePassCache)
 
-    def _expand(self, size: int, cache: DynamicCache) -> DynamicCache:
+    def _measure_difference(self) -> float:
+        """The difference of hidden states with and without the cache, relative to their norm.
+
+        They are those of some tokens after the prefix, which two equal sequences run in three
+        passes.
+        """
+        ids = [*self.prefix, *range(1, TRIED + 1)][: context_length(self._model)]
+        expected = _run(self._model, ids, use_cache=False)[:, -TRIED:].float()
+        rest = torch.tensor([ids[len(self.prefix) :]] * 2, device=input_device(self._model))
+        past, found = self.for_batch(2), []
+        for part in rest.split([TRIED - 2, 1, 1] if len(rest[0]) == TRIED else len(rest[0]), dim=1):
+            found.append(past.run(decoder(self._model), part)[0])
+            past.select(torch.tensor([1, 0]))
+        difference = torch.cat(found, dim=1).float() - expected[:, -len(rest[0]) :]
+        return float(difference.norm() / expected.norm())
+
+    def _continue(self, size: int, kind: type[DynamicCache]) -> "Continuation":
+        if not self._reliable:
+            return Continuation(None)
+        cache = kind(config=self._model.config)
         cache.layers = copy.deepcopy(self._cache.layers)
-        for layer in cache.layers if self.length else []:
-            # Views: each layer's copies for the batch are made when the layer is reached.
-            layer.keys = layer.keys.expand(size, -1, -1, -1)
-            layer.values = layer.values.expand(size, -1, -1, -1)
-        return cache
+        for layer in cache.layers if self.prefix else []:
+            _map_states(layer, 1, partial(_expand, size))
+        return Continuation(cache)
+
+
+class Continuation:
+    """Passes of a batch of sequences, each of which continues the one before."""
+
+    def __init__(self, cache: DynamicCache | None):
+        self._cache = cache
+        self._ids: torch.Tensor | None = None  # so far, where there is no cache
+
+    def run(self, module: torch.nn.Module, ids: torch.Tensor, **options):
+        """Run a model, or its decoder, over the next tokens [batch, tokens]."""
+        if self._cache is not None:
+            return module(input_ids=ids, past_key_values=self._cache, use_cache=True, **options)
+        self._ids = ids if self._ids is None else torch.cat([self._ids, ids], dim=1)
+        return module(input_ids=self._ids, use_cache=False, **options)
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Go on with some sequences of the batch."""
+        if self._cache is None:
+            self._ids = self._ids[rows]
+            return
+        for layer in self._cache.layers:
+            _map_states(layer, None, lambda name, states: states[rows])
 
 
 class _OnePassCache(DynamicCache):
@@ -68,3 +147,35 @@ class _OnePassCache(DynamicCache):
         if prefix[0] is not None:  # without a prefix, later layers ask for the length of this one
             layer.keys, layer.values = prefix
         return states
+
+
+def _expand(size: int, name: str, states: torch.Tensor) -> torch.Tensor:
+    # Views of keys and values: a layer's copies for the batch are made when it is reached. Other
+    # states are written in place.
+    expanded = states.expand(size, *states.shape[1:])
+    return expanded if name in ("keys", "values") else expanded.clone()
+
+
+def _map_states(layer, batch: int | None, function: Callable) -> None:
+    """Replace the states of one layer's cache by function(name, states).
+
+    They are tensors [batch, …] of two axes at least (keys, values, keys of an indexer), by
+    themselves or in a dict (convolutions and recurrent states of linear attention). batch: their
+    first axis; None for any.
+    """
+
+    def change(name, value):
+        if isinstance(value, dict):
+            return {key: change(name, one) for key, one in value.items()}
+        if not isinstance(value, torch.Tensor) or value.ndim < 2:
+            return value
+        return value if batch not in (None, value.shape[0]) else function(name, value)
+
+    for name, value in vars(layer).items():
+        setattr(layer, name, change(name, value))
+
+
+def _run(model: PreTrainedModel, ids: Sequence[int], **options) -> torch.Tensor:
+    """The last hidden states of one sequence."""
+    ids = torch.tensor([list(ids)], device=input_device(model))
+    return decoder(model)(input_ids=ids, **options)[0]

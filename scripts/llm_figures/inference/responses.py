@@ -129,6 +129,7 @@ def compute_log_probabilities(
     prefix = shared_prefix(prompt_ids) if prefix is None else prefix
     keys = range(len(prompt_ids)) if keys is None else keys
     cache = PrefixCache(model, prefix)
+    shared = len(cache.prefix)
     context, device = context_length(model), input_device(model)
     lengths = [len(prompt) for prompt in prompt_ids]
     widths = [
@@ -137,11 +138,11 @@ def compute_log_probabilities(
     ]
 
     def compute_batch(batch: list[int]) -> list[list[float]]:
-        own, width = lengths[batch[0]] - len(prefix), widths[batch[0]]
+        own, width = lengths[batch[0]] - shared, widths[batch[0]]
         ids = torch.tensor(
             [
                 [
-                    *prompt_ids[index][len(prefix) :],
+                    *prompt_ids[index][shared:],
                     *answer_ids[index],
                     *[0] * (width - len(answer_ids[index])),
                 ]
@@ -155,12 +156,8 @@ def compute_log_probabilities(
             end = min(start + PIECE, width)
             # A token is predicted at the one before it; the first, at the prompt's last.
             first = own - 1 + start if start else 0
-            logits = model(
-                input_ids=ids[:, first : own - 1 + end],
-                past_key_values=past,
-                use_cache=True,
-                logits_to_keep=end - start,
-            ).logits
+            piece = ids[:, first : own - 1 + end]
+            logits = past.run(model, piece, logits_to_keep=end - start).logits
             targets = ids[:, own + start : own + end, None].to(logits.device)
             for row in range(len(batch)):
                 scores = logits[row].float()

@@ -97,32 +97,28 @@ def record_batches(
     sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     prefix = shared_prefix(prompts) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
+    start = len(cache.prefix)
     context = context_length(model)
     widths = [padded_length(len(sequence), context) for sequence in sequences]
 
     def run_batch(batch: list[int]) -> tuple[dict[str, list], dict]:
         width = widths[batch[0]]
         ids = torch.tensor(
-            [
-                sequences[index][len(prefix) :] + [0] * (width - len(sequences[index]))
-                for index in batch
-            ],
+            [sequences[index][start:] + [0] * (width - len(sequences[index])) for index in batch],
             device=input_device(model),
         )
         named = [
-            (row, name, position - len(prefix))
+            (row, name, position - start)
             for row, index in enumerate(batch)
             for name, position in positions[index].items()
         ]
         rows, columns = [row for row, _, _ in named], [column for _, _, column in named]
         with record(rows, columns, ids.shape[1]) as recorded:
-            decoder(model)(
-                input_ids=ids, past_key_values=cache.for_one_pass(len(batch)), use_cache=True
-            )
+            cache.for_one_pass(len(batch)).run(decoder(model), ids)
         keys = {
             "question_id": [question_ids[batch[row]] for row in rows],
             "token": [name for _, name, _ in named],
-            "position": [column + len(prefix) for column in columns],
+            "position": [column + start for column in columns],
         }
         return keys, recorded
 

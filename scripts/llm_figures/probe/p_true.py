@@ -57,18 +57,15 @@ def compute_p_true(
     prefix = shared_prefix(prompt_ids) if prefix is None else prefix
     keys = range(len(prompt_ids)) if keys is None else keys
     cache = PrefixCache(model, prefix)
+    start = len(cache.prefix)
     device = input_device(model)
 
     def compute_batch(batch: list[int]) -> list[float]:
         ids = torch.tensor(
-            [prompt_ids[index][len(prefix) :] for index in pad_batch(batch, device)], device=device
+            [prompt_ids[index][start:] for index in pad_batch(batch, device)], device=device
         )
-        logits = model(
-            input_ids=ids,
-            past_key_values=cache.for_one_pass(len(ids)),
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[: len(batch), -1]
+        past = cache.for_one_pass(len(ids))
+        logits = past.run(model, ids, logits_to_keep=1).logits[: len(batch), -1]
         check_logits(
             model,
             logits.float().logsumexp(dim=-1).tolist(),
