@@ -1,0 +1,208 @@
+"""Tiny random models of the real class of every causal language model in transformers.
+
+The default config of a family is shrunk by the names of its fields; `OVERRIDES` holds what a family
+needs besides. Every kind of layer remains, and windows, chunks and blocks are so short that a text
+of 64 tokens goes beyond them.
+"""
+
+import contextlib
+import copy
+
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
+
+# Sizes by the name of a config's field. A field that is not here keeps its default.
+SIZES = {
+    size: names.split()
+    for size, names in {
+        64: "mamba_d_ssm",
+        384: "vocab_size vocab_size_per_layer_input text_vocab_size output_vocab_size",
+        512: "max_position_embeddings n_positions n_ctx max_seq_len model_max_length "
+        "context_length max_target_positions original_max_position_embeddings",
+        48: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim d_inner d_ff dff n_inner "
+        "dim_ff ffn_hidden_size feed_forward_size mlp_dim intermediate_size_mlp "
+        "dense_intermediate_size",
+        32: "hidden_size d_model n_embd emb_dim embed_dim embedding_dim embedding_size dim_model "
+        "input_embedding_size output_embedding_size word_embed_proj_dim lru_width",
+        24: "moe_intermediate_size shared_expert_intermediate_size expert_ffn_hidden_size "
+        "moe_shared_expert_intermediate_size shared_intermediate_size",
+        16: "mamba_headdim mamba_head_dim mamba_d_head head_dim global_head_dim swa_head_dim mamba_d_state ssm_state_size state_size",
+        8: "sliding_window attention_chunk_size sliding_window_size attention_window_size "
+        "local_attention index_block_size q_lora_rank kv_lora_rank qk_nope_head_dim v_head_dim "
+        "index_head_dim local_attention_window_len keep_window_size d_kv d_head kv_channels "
+        "linear_key_head_dim linear_value_head_dim linear_head_dim mamba_chunk_size chunk_size "
+        "attention_head_size swa_v_head_dim o_lora_rank "
+        "hidden_size_per_layer_input laurel_rank floor_scale log_scaling_n_floor d_rel "
+        "gated_norm_rank dim_head adapter_rank hc_lowrank mamba_dt_rank window_size head_size",
+        4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads "
+        "decoder_attention_heads attention_heads num_decoder_attention_heads "
+        "num_encoder_attention_heads n_routed_experts num_experts num_local_experts "
+        "moe_num_experts qk_rope_head_dim linear_num_heads linear_num_value_heads index_n_heads "
+        "index_topk rotary_dim n_mamba_heads mamba_num_heads mamba_n_heads swa_num_attention_heads "
+        "num_sliding_attention_heads index_local_blocks",
+        2: "num_key_value_heads num_kv_heads num_experts_per_tok num_experts_per_token moe_topk "
+        "moe_k num_hidden_layers num_layers n_layer n_layers decoder_layers encoder_layers layers "
+        "num_decoder_layers num_encoder_layers linear_num_key_heads swa_num_key_value_heads "
+        "index_topk_blocks num_query_groups num_global_key_value_heads",
+        1: "max_window_layers first_k_dense_replace num_nextn_predict_layers n_group topk_group "
+        "num_expert_group num_dense_layers decoder_start_layer n_shared_experts "
+        "num_shared_experts",
+    }.items()
+}
+SIZE_OF = {name: size for size, names in SIZES.items() for name in names}
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id")
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "decoder_layers", "layers")
+FLAGS = {"use_sliding_window": True, "use_cache": False}
+STD = ("initializer_range", "init_std", "initializer_std", "initializer_factor")
+
+# What a family needs besides, by model type: fields of its (text) config.
+OVERRIDES: dict[str, dict] = {}
+# Families that are not built, and why.
+UNBUILT: dict[str, str] = {}
+
+
+def list_families() -> list[str]:
+    """Model types of all causal language models, and of the multimodal ones with a decoder."""
+    return sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES})
+
+
+def tiny_config(model_type: str) -> PreTrainedConfig:
+    """The default config of this type, shrunk."""
+    return _shrink(CONFIG_MAPPING[model_type])
+
+
+def _shrink(cls: type[PreTrainedConfig], given: PreTrainedConfig | None = None):
+    """A small config of this class; `given` is the default one where its parent sets fields."""
+    own = OVERRIDES.get(cls.model_type, {})
+    default = cls(**own) if given is None else given
+    plain = default.to_dict()
+    fields = {}
+    for name, value in plain.items():
+        current = default.__dict__.get(name, value)
+        if isinstance(current, PreTrainedConfig):
+            fields[name] = _shrink(type(current), current)
+        elif (small := _shrink_field(name, value, plain)) is not None:
+            fields[name] = small
+    fields |= _layer_lists(default, fields)
+    return cls(**fields | own)
+
+
+def _shrink_field(name: str, value, plain: dict):
+    """The small value of a config's field; None leaves the class to choose."""
+    if name in FLAGS and isinstance(value, bool):
+        return FLAGS[name]
+    if name in TOKENS:
+        return 0
+    if name in STD and isinstance(value, float):
+        return 0.3
+    if "dropout" in name and isinstance(value, float):
+        return 0.0
+    if name == "rope_parameters" and isinstance(value, dict):
+        return _shrink_rope(value, plain)
+    if name not in SIZE_OF or isinstance(value, bool):
+        return None
+    if name == "sliding_window":
+        return SIZE_OF[name]
+    if not isinstance(value, int):
+        return None
+    if name in ("num_key_value_heads", "num_kv_heads"):
+        heads = plain.get("num_attention_heads")
+        return 4 if value == heads else min(value, 2)
+    if name == "head_dim" and value == plain.get("qk_rope_head_dim"):
+        return SIZE_OF["qk_rope_head_dim"]
+    return min(value, SIZE_OF[name])
+
+
+def _shrink_rope(rope: dict, plain: dict) -> dict:
+    """Rotary parameters with sections of positions that fit a small head."""
+    found = copy.deepcopy(rope)
+    for one in (found, *(value for value in found.values() if isinstance(value, dict))):
+        if "mrope_section" in one:
+            width = SIZE_OF["head_dim"] if plain.get("head_dim") else 8
+            half = int(width * one.get("partial_rotary_factor", 1)) // 2
+            one["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
+        for name in ("original_max_position_embeddings",):
+            if name in one:
+                one[name] = min(one[name], 32)
+    return found
+
+
+def _layer_lists(default: PreTrainedConfig, fields: dict) -> dict:
+    """Lists with an entry per layer, one of every kind of layer left, and the number of layers."""
+    plain = default.to_dict()
+    count_name = next((n for n in LAYERS if isinstance(plain.get(n), int)), None)
+    if count_name is None:
+        return {}
+    count = plain[count_name]
+    if isinstance(plain.get("use_sliding_window"), bool):
+        with contextlib.suppress(Exception):
+            plain = type(default)(use_sliding_window=True, max_window_layers=count // 2).to_dict()
+    by_layer = {
+        name: value
+        for name, value in plain.items()
+        if isinstance(value, list) and len(value) == count and count > 2
+    }
+    special = {int(layer): value for layer, value in (plain.get("per_layer_config") or {}).items()}
+    if not by_layer:
+        return {}
+    kinds = [
+        repr((*(value[layer] for value in by_layer.values()), special.get(layer)))
+        for layer in range(count)
+    ]
+    kept = sorted({kinds.index(kind) for kind in kinds})
+    if len(kept) == 1:
+        kept.append(kept[0] + 1)
+    found = {name: [value[layer] for layer in kept] for name, value in by_layer.items()}
+    for name, values in found.items():
+        if name in SIZE_OF:
+            found[name] = [min(value, SIZE_OF[name]) for value in values]
+    if special:
+        found["per_layer_config"] = {
+            new: {name: _special(name, value) for name, value in special[old].items()}
+            for new, old in enumerate(kept)
+            if old in special
+        }
+    found[count_name] = len(kept)
+    return found
+
+
+def _special(name: str, value):
+    """A field of one layer: small, but not as that of the other layers."""
+    if name not in SIZE_OF or not isinstance(value, int):
+        return value
+    return 2 * SIZE_OF[name] if name == "head_dim" else min(value, SIZE_OF[name])
+
+
+def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
+    """A tiny random model of this type's class, in evaluation mode, in float32 on the CPU.
+
+    All its weights are drawn anew, so that none is neutral: biases, sinks and gates that a class
+    begins with 0 would hide what they do.
+    """
+    config = tiny_config(model_type)
+    torch.manual_seed(seed)
+    return perturb(_build(model_type, config).float().eval(), seed)
+
+
+def _build(model_type, config):
+    from transformers import AutoModelForImageTextToText
+
+    if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return AutoModelForCausalLM.from_config(config)
+    return AutoModelForImageTextToText.from_config(config)
+
+
+def perturb(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    random = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=random)
+            if parameter.ndim < 2 or not parameter.abs().max():
+                parameter += 0.3 * noise
+            elif parameter.std() < 0.1:
+                parameter.copy_(0.3 * noise)
+    return model
