@@ -7,8 +7,11 @@ of 64 tokens goes beyond them.
 
 import contextlib
 import copy
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -30,7 +33,8 @@ SIZES = {
         "input_embedding_size output_embedding_size word_embed_proj_dim lru_width",
         24: "moe_intermediate_size shared_expert_intermediate_size expert_ffn_hidden_size "
         "moe_shared_expert_intermediate_size shared_intermediate_size",
-        16: "mamba_headdim mamba_head_dim mamba_d_head head_dim global_head_dim swa_head_dim mamba_d_state ssm_state_size state_size",
+        16: "mamba_headdim mamba_head_dim mamba_d_head head_dim global_head_dim swa_head_dim "
+        "mamba_d_state ssm_state_size state_size",
         8: "sliding_window attention_chunk_size sliding_window_size attention_window_size "
         "local_attention index_block_size q_lora_rank kv_lora_rank qk_nope_head_dim v_head_dim "
         "index_head_dim local_attention_window_len keep_window_size d_kv d_head kv_channels "
@@ -47,7 +51,8 @@ SIZES = {
         2: "num_key_value_heads num_kv_heads num_experts_per_tok num_experts_per_token moe_topk "
         "moe_k num_hidden_layers num_layers n_layer n_layers decoder_layers encoder_layers layers "
         "num_decoder_layers num_encoder_layers linear_num_key_heads swa_num_key_value_heads "
-        "index_topk_blocks num_query_groups num_global_key_value_heads",
+        "index_topk_blocks num_query_groups n_groups mamba_n_groups mamba_ngroups "
+        "num_global_key_value_heads",
         1: "max_window_layers first_k_dense_replace num_nextn_predict_layers n_group topk_group "
         "num_expert_group num_dense_layers decoder_start_layer n_shared_experts "
         "num_shared_experts",
@@ -59,8 +64,143 @@ LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "decoder_lay
 FLAGS = {"use_sliding_window": True, "use_cache": False}
 STD = ("initializer_range", "init_std", "initializer_std", "initializer_factor")
 
-# What a family needs besides, by model type: fields of its (text) config.
-OVERRIDES: dict[str, dict] = {}
+# Small values of fields that are None by default, where a class cannot do without.
+NONE_OF = {
+    **dict.fromkeys(("sliding_window", "head_dim"), 8),
+    **dict.fromkeys(("n_routed_experts", "num_experts", "num_local_experts"), 4),
+    **dict.fromkeys(("num_experts_per_tok", "num_key_value_heads", "top_k_experts"), 2),
+    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts"), 1),
+    "moe_intermediate_size": 24,
+}
+HYBRID = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
+WINDOWED = ["sliding_attention", "full_attention"] * 2
+
+
+def _sections(*sections: int) -> dict:
+    """Rotary embedding with the angles of three positions."""
+    return {
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": list(sections),
+        }
+    }
+
+
+# What a family needs besides, by model type: fields of its (text) config; ... leaves one out.
+OVERRIDES: dict[str, dict] = {
+    "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
+    **dict.fromkeys(
+        ("blt_local_encoder", "blt_local_decoder"), MappingProxyType({"vocab_size": 384})
+    ),
+    "chameleon": {"vocabulary_map": {"<image>": 5}},
+    "cohere_compass_text": {
+        "num_hidden_layers": 4,
+        "layer_types": WINDOWED,
+        "rope_parameters": {
+            "sliding_attention": {
+                **_sections(2, 1, 1)["rope_parameters"],
+            },
+            "full_attention": None,
+        },
+    },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0},
+        "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"]},
+    "dots3_note": {"audio_config": {"adapter_in_dim": 32, "adapter_out_dim": 32}},
+    "dots3_note_text": {
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 3,
+        "layer_types": ["indexed_attention", "indexed_attention", "sliding_attention"],
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+        "per_layer_config": ...,
+        "rope_parameters": ...,
+        "head_dim": 16,
+        "swa_num_attention_heads": 2,
+        "swa_num_key_value_heads": 2,
+        "swa_q_lora_rank": 8,
+        "swa_kv_lora_rank": 8,
+        "swa_head_dim": 16,
+        "swa_qk_nope_head_dim": 12,
+        "swa_v_head_dim": 8,
+    },
+    "ernie4_5_vl_moe_text": _sections(1, 1, 2),
+    "falcon_h1": {"mamba_d_head": 16},
+    # layers that share the keys and values of an earlier one
+    "gemma3n_text": {
+        "num_hidden_layers": 4,
+        "layer_types": WINDOWED,
+        "num_kv_shared_layers": 2,
+        "intermediate_size": 48,
+        "activation_sparsity_pattern": [0.95, 0.0, 0.0, 0.0],
+    },
+    "gemma4_text": {
+        "num_hidden_layers": 4,
+        "layer_types": WINDOWED,
+        "num_kv_shared_layers": 2,
+        "per_layer_config": {1: {"head_dim": 32}, 3: {"head_dim": 32}},
+    },
+    # drafts for another model, whose keys and values all their layers read
+    **{
+        kind: {
+            "backbone_hidden_size": 32,
+            "text_config": {
+                "num_kv_shared_layers": 4,
+                "num_hidden_layers": 4,
+                "layer_types": WINDOWED,
+                "hidden_size_per_layer_input": 0,
+                "vocab_size_per_layer_input": 0,
+            },
+        }
+        for kind in ("gemma4_assistant", "gemma4_unified_assistant")
+    },
+    "glm4v_text": _sections(2, 1, 1),
+    "glm4v_moe_text": _sections(2, 1, 1) | {"head_dim": 16},
+    "glm_ocr_text": _sections(2, 1, 1),
+    "glm5_next_text": {"index_topk": 16, "index_kpool": 4},
+    "granite_docling": {"vision_config": {"out_hidden_size": 32}},
+    "granitemoehybrid": {"num_hidden_layers": 4, "layer_types": HYBRID},
+    "helium": {"head_dim": 8},
+    "hunyuan_vl_text": _sections(1, 1, 1, 1),
+    "inkling2": {"vision_config": {"text_hidden_size": 32}},
+    "jamba": {
+        "num_hidden_layers": 5,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 3,
+    },
+    "lfm2_moe": {
+        "num_hidden_layers": 4,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+    },
+    "molmo2": {"adapter_config": {"vision_feature_layer": [1, 0]}},
+    "muse_spark": {
+        "audio_config": {"out_hidden_size": 32},
+        "vision_config": {"out_hidden_size": 32},
+    },
+    "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "paddleocr_vl_text": _sections(4, 2, 2),
+    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"), _sections(2, 1, 1)),
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 4,
+        "ngram_vocab_size_base": 64,
+    },
+    "reformer": {"is_decoder": True},
+    "xmod": {"default_language": "en_XX"},
+    **{
+        kind: {
+            "num_hidden_layers": 5,
+            "layers_block_type": ["linear_attention", *["hybrid", "linear_attention"] * 2],
+        }
+        for kind in ("zamba", "zamba2")
+    },
+}
 # Families that are not built, and why.
 UNBUILT: dict[str, str] = {}
 
@@ -75,20 +215,38 @@ def tiny_config(model_type: str) -> PreTrainedConfig:
     return _shrink(CONFIG_MAPPING[model_type])
 
 
-def _shrink(cls: type[PreTrainedConfig], given: PreTrainedConfig | None = None):
-    """A small config of this class; `given` is the default one where its parent sets fields."""
-    own = OVERRIDES.get(cls.model_type, {})
-    default = cls(**own) if given is None else given
+def _shrink(
+    cls: type[PreTrainedConfig],
+    default: PreTrainedConfig | None = None,
+    more: Mapping[str, object] | None = None,
+) -> PreTrainedConfig:
+    """A small config of this class.
+
+    default: the default one, where it is a part of another. more: fields from that other's entry in
+    `OVERRIDES`.
+    """
+    own = {**OVERRIDES.get(cls.model_type, {}), **(more or {})}
+    default = _default(cls) if default is None else default
     plain = default.to_dict()
     fields = {}
     for name, value in plain.items():
         current = default.__dict__.get(name, value)
         if isinstance(current, PreTrainedConfig):
-            fields[name] = _shrink(type(current), current)
+            fields[name] = _shrink(type(current), current, own.get(name))
         elif (small := _shrink_field(name, value, plain)) is not None:
             fields[name] = small
     fields |= _layer_lists(default, fields)
-    return cls(**fields | own)
+    parts = {name for name, value in fields.items() if isinstance(value, PreTrainedConfig)}
+    fields |= {name: value for name, value in own.items() if name not in parts}
+    return cls(**{name: value for name, value in fields.items() if value is not ...})
+
+
+def _default(cls: type[PreTrainedConfig]) -> PreTrainedConfig:
+    """The default config; without its own validation where that refuses the class's defaults."""
+    try:
+        return cls()
+    except StrictDataclassClassValidationError:
+        return cls(**OVERRIDES[cls.model_type])
 
 
 def _shrink_field(name: str, value, plain: dict):
@@ -103,17 +261,21 @@ def _shrink_field(name: str, value, plain: dict):
         return 0.0
     if name == "rope_parameters" and isinstance(value, dict):
         return _shrink_rope(value, plain)
+    if value is None:
+        return NONE_OF.get(name)
     if name not in SIZE_OF or isinstance(value, bool):
         return None
-    if name == "sliding_window":
-        return SIZE_OF[name]
     if not isinstance(value, int):
         return None
     if name in ("num_key_value_heads", "num_kv_heads"):
         heads = plain.get("num_attention_heads")
         return 4 if value == heads else min(value, 2)
-    if name == "head_dim" and value == plain.get("qk_rope_head_dim"):
-        return SIZE_OF["qk_rope_head_dim"]
+    if name == "head_dim" and plain.get("qk_rope_head_dim"):
+        rotary, other = "qk_rope_head_dim", "qk_nope_head_dim"
+        if value == plain[rotary]:
+            return SIZE_OF[rotary]
+        if value == plain[rotary] + plain.get(other, 0):
+            return SIZE_OF[rotary] + SIZE_OF[other]
     return min(value, SIZE_OF[name])
 
 
@@ -125,9 +287,11 @@ def _shrink_rope(rope: dict, plain: dict) -> dict:
             width = SIZE_OF["head_dim"] if plain.get("head_dim") else 8
             half = int(width * one.get("partial_rotary_factor", 1)) // 2
             one["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
-        for name in ("original_max_position_embeddings",):
-            if name in one:
-                one[name] = min(one[name], 32)
+        if "original_max_position_embeddings" in one:
+            one["original_max_position_embeddings"] = 32
+        if "partial_rotary_factor" in one and plain.get("qk_rope_head_dim"):
+            rotary, other = SIZE_OF["qk_rope_head_dim"], SIZE_OF["qk_nope_head_dim"]
+            one["partial_rotary_factor"] = rotary / (rotary + other)
     return found
 
 
@@ -199,7 +363,7 @@ def _build(model_type, config):
 def perturb(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     random = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=random)
             if parameter.ndim < 2 or not parameter.abs().max():
                 parameter += 0.3 * noise
