@@ -6,26 +6,35 @@ Each family is a tiny random model of its real class (tests/families.py).
 """
 
 import sys
+import tempfile
 import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
-
-import families
 import numpy as np
 import torch
 import transformers
-from llm_figures.attention.capture import build_layer_states, capture_attention
-from llm_figures.core.errors import UserError
-from llm_figures.models.architectures import check_architecture
-from llm_figures.models.decoders import decoder, decoder_layers
-from llm_figures.models.projections import find_projections
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+
+import families  # noqa: E402
+import tiny  # noqa: E402
+from llm_figures.attention.capture import (  # noqa: E402
+    build_layer_states,
+    build_state_rows,
+    capture_attention,
+)
+from llm_figures.attention.qk_store import read_layer_states  # noqa: E402
+from llm_figures.core.errors import UserError  # noqa: E402
+from llm_figures.core.parquet_tensors import read_table, tensor_file  # noqa: E402
+from llm_figures.models.architectures import check_architecture  # noqa: E402
+from llm_figures.models.decoders import decoder, decoder_layers  # noqa: E402
+from llm_figures.models.projections import find_projections  # noqa: E402
 
 TOKENS = 80
 KNOWN = {"scaling", "sliding_window", "softcap", "s_aux", "dropout"}
@@ -38,6 +47,7 @@ class Layer:
     shape: str = ""
     unknown: set = field(default_factory=set)
     error: str = ""
+    rotation: str = ""
 
 
 @dataclass
@@ -49,7 +59,7 @@ class Finding:
     found: dict = field(default_factory=dict)
     returned: str = ""
     eager_gap: float = float("nan")
-    uniform: float = float("nan")
+    sharpest: float = 0.0
     projections: str = ""
     seconds: float = 0.0
 
@@ -66,7 +76,6 @@ def describe_mask(mask, sliding, tokens):
     if mask is None:
         return "none"
     visible = (mask if mask.dtype == torch.bool else mask > -1e4)[0].reshape(-1, *mask.shape[-2:])
-    heads = len(visible)
     alike = bool((visible == visible[:1]).all())
     other = ""
     if mask.dtype != torch.bool:
@@ -167,24 +176,48 @@ def measure(family):
         model.set_attn_implementation("sdpa")
     except Exception:
         model.set_attn_implementation("eager")
+    numbered = sorted(layer for layer in calls if layer is not None)
+    try:
+        stored = stored_states(model, numbered)
+    except Exception as error:
+        stored = {}
+        finding.error += f" stored: {one_line(error)}"
     for layer, notes in sorted(calls.items(), key=lambda item: str(item[0])):
-        name, note, weights = notes[-1]
+        _, note, weights = notes[-1]
         if len(notes) > 1:
             note.unknown.add(f"called {len(notes)} times: {[n for n, *_ in notes]}")
         finding.found[layer] = note
         reference = eager.get(layer, weights)
         if reference is None:
+            note.error = "eager returns no weights"
             continue
         try:
-            captured = capture_attention(model, ids()[0].tolist(), [layer])
-            maps = build_layer_states(1, layer, captured[layer]).compute_weights()
+            states = stored.get(layer)
+            if states is None:
+                captured = capture_attention(model, ids()[0].tolist(), [layer])
+                states = build_layer_states(1, layer, captured[layer])
+            else:
+                note.rotation = "known" if states.rotated else "none seen"
+            maps = states.compute_weights()
             note.deviation = float(np.abs(maps - reference[0].numpy()).max())
             flat = np.abs(maps[:, -1] - 1 / TOKENS).max()
-            finding.uniform = min(flat, finding.uniform) if flat == flat else finding.uniform
+            finding.sharpest = max(flat, finding.sharpest)
         except Exception as error:
             note.error = one_line(error)
     finding.seconds = time.monotonic() - start
     return finding
+
+
+def stored_states(model, layers):
+    """The states of these layers, captured with their rotation, written to a file and read."""
+    sequence = ids()[0].tolist()
+    captured = capture_attention(model, sequence, layers, rotation=True)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, sequence, captured, TOKENS)
+    with tempfile.TemporaryDirectory() as folder:
+        with tensor_file(Path(folder) / "states.parquet", schema) as file:
+            file.write(rows)
+        found = read_layer_states(read_table(Path(folder) / "states.parquet"))
+    return {states.layer: states for _, states in found}
 
 
 def eager_weights(model, run, calls, finding):
@@ -212,14 +245,16 @@ def eager_weights(model, run, calls, finding):
 def line(finding):
     devs = [one.deviation for one in finding.found.values() if one.deviation == one.deviation]
     deviation = f"{max(devs):.1e}" if devs else "–"
-    verdict = "refused" if finding.refusal else ("ok" if devs and max(devs) < 1e-4 else "WRONG")
+    errors = sorted({one.error for one in finding.found.values() if one.error})
+    error = "; ".join(filter(None, [finding.error, *errors]))
+    true = devs and max(devs) < 1e-4 and not error
+    verdict = "refused" if finding.refusal else ("ok" if true else "WRONG")
     numbered = {layer for layer in finding.found if layer is not None}
     without = [n for n in range(finding.layers) if n not in numbered]
     masks = sorted({one.mask for one in finding.found.values()})
     unknown = sorted(set().union(*(one.unknown for one in finding.found.values()), set()))
     shapes = sorted({one.shape for one in finding.found.values()})
-    errors = sorted({one.error for one in finding.found.values() if one.error})
-    error = "; ".join(filter(None, [finding.error, *errors]))
+    rotations = sorted({one.rotation for one in finding.found.values() if one.rotation})
     return [
         finding.family,
         verdict,
@@ -231,6 +266,8 @@ def line(finding):
         "; ".join(shapes) if len(shapes) > 1 else "",
         finding.returned,
         f"{finding.eager_gap:.0e}" if finding.eager_gap > 1e-6 else "",
+        "; ".join(rotations),
+        f"{finding.sharpest:.2f}",
         finding.projections,
         finding.refusal or "",
         error,
@@ -239,8 +276,8 @@ def line(finding):
 
 HEAD = [
     "family", "verdict", "deviation", "layers", "no attention", "masks (of eager)",
-    "arguments unknown", "shapes that differ", "eager returns", "eager ≠ probe", "module map",
-    "refused because", "error",
+    "arguments unknown", "shapes that differ", "eager returns", "eager ≠ probe", "rotation",
+    "sharpest", "module map", "refused because", "error",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ of 64 tokens goes beyond them.
 
 import contextlib
 import copy
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -41,7 +42,8 @@ SIZES = {
         "linear_key_head_dim linear_value_head_dim linear_head_dim mamba_chunk_size chunk_size "
         "attention_head_size swa_v_head_dim o_lora_rank "
         "hidden_size_per_layer_input laurel_rank floor_scale log_scaling_n_floor d_rel "
-        "gated_norm_rank dim_head adapter_rank hc_lowrank mamba_dt_rank window_size head_size",
+        "gated_norm_rank dim_head adapter_rank hc_lowrank mamba_dt_rank window_size head_size "
+        "rel_extent block_size zero_expert_num query_pre_attn_scalar",
         4: "num_attention_heads n_head n_heads num_heads encoder_attention_heads "
         "decoder_attention_heads attention_heads num_decoder_attention_heads "
         "num_encoder_attention_heads n_routed_experts num_experts num_local_experts "
@@ -74,6 +76,7 @@ NONE_OF = {
 }
 HYBRID = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
 WINDOWED = ["sliding_attention", "full_attention"] * 2
+TWO_KINDS = MappingProxyType({"num_hidden_layers": 4, "layer_types": WINDOWED})
 
 
 def _sections(*sections: int) -> dict:
@@ -89,6 +92,8 @@ def _sections(*sections: int) -> dict:
 
 # What a family needs besides, by model type: fields of its (text) config; ... leaves one out.
 OVERRIDES: dict[str, dict] = {
+    # of whose kinds of layers the default config has only one
+    **dict.fromkeys(("dots1", "mellum", "ministral", "ministral3", "step3p5"), TWO_KINDS),
     "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
     **dict.fromkeys(
         ("blt_local_encoder", "blt_local_decoder"), MappingProxyType({"vocab_size": 384})
@@ -109,15 +114,27 @@ OVERRIDES: dict[str, dict] = {
         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"]},
-    "dots3_note": {"audio_config": {"adapter_in_dim": 32, "adapter_out_dim": 32}},
+    "deepseek_v4": {
+        "num_hidden_layers": 4,
+        "layer_types": [
+            *("heavily_compressed_attention", "compressed_sparse_attention"),
+            *("sliding_attention", "compressed_sparse_attention"),
+        ],
+        "mlp_layer_types": ["hash_moe", "hash_moe", "moe", "moe"],
+        "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 16},
+    },
+    "dots3_note": {
+        "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32},
+        "vision_config": {"adapter_in_dim": 32, "adapter_out_dim": 32},
+    },
     "dots3_note_text": {
         "num_key_value_heads": 4,
         "num_hidden_layers": 3,
         "layer_types": ["indexed_attention", "indexed_attention", "sliding_attention"],
         "mlp_layer_types": ["dense", "sparse", "sparse"],
-        "per_layer_config": ...,
         "rope_parameters": ...,
         "head_dim": 16,
+        "shared_experts_intermediate_size": 24,
         "swa_num_attention_heads": 2,
         "swa_num_key_value_heads": 2,
         "swa_q_lora_rank": 8,
@@ -171,9 +188,27 @@ OVERRIDES: dict[str, dict] = {
         "attn_layer_offset": 1,
         "expert_layer_period": 3,
     },
+    "laguna": {**TWO_KINDS, "num_attention_heads_per_layer": [4, 4, 2, 4]},
+    "lfm2": {
+        "num_hidden_layers": 4,
+        "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+        "block_multiple_of": 8,
+    },
     "lfm2_moe": {
         "num_hidden_layers": 4,
         "layer_types": ["conv", "full_attention", "conv", "full_attention"],
+    },
+    "minimax_m3_vl_text": {
+        "num_hidden_layers": 3,
+        "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+    },
+    # layers that share latent keys and values, and indices
+    "mistral_large4_text": {
+        "num_hidden_layers": 4,
+        "indexer_types": ["full", "shared", "full", "shared"],
+        "kv_source_layers": [0, 1, 0, 1],
+        "no_rope_layers": [1, 0, 1, 0],
     },
     "molmo2": {"adapter_config": {"vision_feature_layer": [1, 0]}},
     "muse_spark": {
@@ -191,7 +226,13 @@ OVERRIDES: dict[str, dict] = {
         "indexer_compress_ratio": 4,
         "ngram_vocab_size_base": 64,
     },
+    "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {"is_decoder": True},
+    "smollm3": {
+        "num_hidden_layers": 4,
+        "no_rope_layers": [1, 0, 1, 1],
+        "layer_types": ["full_attention", "full_attention", "sliding_attention", "full_attention"],
+    },
     "xmod": {"default_language": "en_XX"},
     **{
         kind: {
@@ -199,6 +240,11 @@ OVERRIDES: dict[str, dict] = {
             "layers_block_type": ["linear_attention", *["hybrid", "linear_attention"] * 2],
         }
         for kind in ("zamba", "zamba2")
+    },
+    "zaya": {
+        "num_hidden_layers": 4,
+        "layer_types": ["hybrid", "hybrid_sliding"] * 2,
+        "router_hidden_size": 16,
     },
 }
 # Families that are not built, and why.
@@ -235,7 +281,8 @@ def _shrink(
             fields[name] = _shrink(type(current), current, own.get(name))
         elif (small := _shrink_field(name, value, plain)) is not None:
             fields[name] = small
-    fields |= _layer_lists(default, fields)
+    if not own.keys() & set(LAYERS):  # else the class makes them for that number of layers
+        fields |= _layer_lists(default)
     parts = {name for name, value in fields.items() if isinstance(value, PreTrainedConfig)}
     fields |= {name: value for name, value in own.items() if name not in parts}
     return cls(**{name: value for name, value in fields.items() if value is not ...})
@@ -261,6 +308,8 @@ def _shrink_field(name: str, value, plain: dict):
         return 0.0
     if name == "rope_parameters" and isinstance(value, dict):
         return _shrink_rope(value, plain)
+    if name == "sliding_window":  # also where the default says that there is none
+        return SIZE_OF[name]
     if value is None:
         return NONE_OF.get(name)
     if name not in SIZE_OF or isinstance(value, bool):
@@ -295,7 +344,7 @@ def _shrink_rope(rope: dict, plain: dict) -> dict:
     return found
 
 
-def _layer_lists(default: PreTrainedConfig, fields: dict) -> dict:
+def _layer_lists(default: PreTrainedConfig) -> dict:
     """Lists with an entry per layer, one of every kind of layer left, and the number of layers."""
     plain = default.to_dict()
     count_name = next((n for n in LAYERS if isinstance(plain.get(n), int)), None)
@@ -308,8 +357,12 @@ def _layer_lists(default: PreTrainedConfig, fields: dict) -> dict:
     by_layer = {
         name: value
         for name, value in plain.items()
-        if isinstance(value, list) and len(value) == count and count > 2
+        if isinstance(value, list)
+        and len(value) == count
+        and count > 2
+        and value != list(range(count))
     }
+    numbers = [name for name, value in plain.items() if value == list(range(count))]
     special = {int(layer): value for layer, value in (plain.get("per_layer_config") or {}).items()}
     if not by_layer:
         return {}
@@ -324,6 +377,7 @@ def _layer_lists(default: PreTrainedConfig, fields: dict) -> dict:
     for name, values in found.items():
         if name in SIZE_OF:
             found[name] = [min(value, SIZE_OF[name]) for value in values]
+    found |= {name: list(range(len(kept))) for name in numbers}
     if special:
         found["per_layer_config"] = {
             new: {name: _special(name, value) for name, value in special[old].items()}
@@ -363,8 +417,10 @@ def _build(model_type, config):
 def perturb(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     random = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=random)
+            if re.search(r"(q|k|query|key)_?(layer)?norm", name):
+                parameter *= 2  # their scores would be so small that attention is uniform
             if parameter.ndim < 2 or not parameter.abs().max():
                 parameter += 0.3 * noise
             elif parameter.std() < 0.1:
