@@ -420,7 +420,9 @@ def perturb(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=random)
             if re.search(r"(q|k|query|key)_?(layer)?norm", name):
-                parameter *= 2  # their scores would be so small that attention is uniform
+                # else the scores of normed queries and keys are small, and attention is uniform
+                parameter.copy_(2 + 0.5 * noise)
+                continue
             if parameter.ndim < 2 or not parameter.abs().max():
                 parameter += 0.3 * noise
             elif parameter.std() < 0.1:
