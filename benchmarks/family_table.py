@@ -1,300 +1,233 @@
-"""Every family of causal language models: is its attention shown truly, or refused by name?
+"""Which families are shown, how truly, and which are refused and why, for docs/models.md.
 
-    python benchmarks/family_table.py [MODEL_TYPE …]
+    .venv/bin/python benchmarks/family_table.py                 # the table, on standard output
+    .venv/bin/python benchmarks/family_table.py llama doge      # of these model types
+    .venv/bin/python benchmarks/family_table.py --write         # into docs/models.md
 
-Each family is a tiny random model of its real class (tests/families.py).
+Each family is a tiny random model of its real class (tests/families.py), taken the way of a run:
+checked by its config, proved, its states captured, written to a file and read back. The maps of
+these states are compared with what the model itself returns as `output_attentions`.
 """
 
+import argparse
+import re
 import sys
 import tempfile
-import time
-import traceback
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
+from transformers import PreTrainedModel
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 import families  # noqa: E402
 import tiny  # noqa: E402
-from llm_figures.attention.capture import (  # noqa: E402
-    build_layer_states,
-    build_state_rows,
-    capture_attention,
-)
+from llm_figures.attention.capture import build_state_rows, capture_attention  # noqa: E402
+from llm_figures.attention.maps import LayerStates  # noqa: E402
+from llm_figures.attention.proof import prove_attention  # noqa: E402
 from llm_figures.attention.qk_store import read_layer_states  # noqa: E402
 from llm_figures.core.errors import UserError  # noqa: E402
+from llm_figures.core.markdown import table_row  # noqa: E402
 from llm_figures.core.parquet_tensors import read_table, tensor_file  # noqa: E402
 from llm_figures.models.architectures import check_architecture  # noqa: E402
-from llm_figures.models.decoders import decoder, decoder_layers  # noqa: E402
+from llm_figures.models.decoders import decoder, decoder_layers, find_attentions  # noqa: E402
 from llm_figures.models.projections import find_projections  # noqa: E402
 
+PAGE = ROOT / "docs/models.md"
+BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
+# Longer than all windows, chunks and blocks of the tiny models, and than some of them together.
 TOKENS = 80
-KNOWN = {"scaling", "sliding_window", "softcap", "s_aux", "dropout"}
-
-
-@dataclass
-class Layer:
-    deviation: float = float("nan")
-    mask: str = ""
-    shape: str = ""
-    unknown: set = field(default_factory=set)
-    error: str = ""
-    rotation: str = ""
+HEAD = ["model type", "deviation", "layers with attention", "mask", "before rotary", "module map"]
 
 
 @dataclass
 class Finding:
+    """What was found of one family.
+
+    refusal: why it is refused; "" if it is shown. error: what went wrong without being refused.
+    deviation: the largest difference of a weight from the model's own, of the proof and of states
+        read from a file. layers: of the decoder. masks: of the attention layers. rotated: those
+        whose rotation is known. sharpest: how far a weight of the last query is from uniform.
+    """
+
     family: str
     refusal: str = ""
     error: str = ""
+    deviation: float = 0.0
     layers: int = 0
-    found: dict = field(default_factory=dict)
-    returned: str = ""
-    eager_gap: float = float("nan")
+    attention_layers: tuple[int, ...] = ()
+    masks: set[str] = field(default_factory=set)
+    rotated: set[int] = field(default_factory=set)
     sharpest: float = 0.0
-    projections: str = ""
-    seconds: float = 0.0
+    module_map: bool = False
 
 
-def ids():
-    return torch.randint(5, 380, (1, TOKENS), generator=torch.Generator().manual_seed(3))
-
-
-def one_line(error):
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:180]}"
-
-
-def describe_mask(mask, sliding, tokens):
-    if mask is None:
-        return "none"
-    visible = (mask if mask.dtype == torch.bool else mask > -1e4)[0].reshape(-1, *mask.shape[-2:])
-    alike = bool((visible == visible[:1]).all())
-    other = ""
-    if mask.dtype != torch.bool:
-        inside = mask[0].reshape(-1, *mask.shape[-2:])[visible]
-        if inside.numel() and inside.abs().max() > 0:
-            other = "+values"
-    if not alike:
-        return f"per head{other}"
-    one = visible[0]
-    if one.shape != (tokens, tokens):
-        return f"{tuple(one.shape)}{other}"
-    causal = torch.ones_like(one).tril()
-    if torch.equal(one, causal):
-        return f"causal{other}"
-    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
-    for window in range(1, tokens):
-        if torch.equal(one, causal & (distance < window)):
-            return f"window {window}{other}" + ("" if sliding == window else " (not told)")
-    for chunk in range(1, tokens):
-        index = torch.arange(tokens) // chunk
-        if torch.equal(one, causal & (index[:, None] == index)):
-            return f"chunk {chunk}{other}"
-    if (one & ~causal).any():
-        return f"sees later tokens{other}"
-    return f"data/blocks{other}"
-
-
-@contextmanager
-def probed(model, found):
-    """Attention as eager computes it, each call noted: {layer: [(weights, mask, …)]}."""
-
-    def attend(module, query, key, value, attention_mask, **options):
-        mask = attention_mask
-        attend_eagerly = sys.modules[type(module).__module__].eager_attention_forward
-        output, weights = attend_eagerly(module, query, key, value, mask, **options)
-        note = Layer(
-            mask=describe_mask(mask, options.get("sliding_window"), query.shape[2]),
-            shape=f"q{tuple(query.shape[1:])} k{tuple(key.shape[1:])} v{tuple(value.shape[1:])}",
-            unknown={
-                f"{name}={tuple(value.shape) if isinstance(value, torch.Tensor) else value!r:.40}"
-                for name, value in options.items()
-                if name not in KNOWN and value is not None
-            },
-        )
-        layer = getattr(module, "layer_idx", None)
-        found.setdefault(layer, []).append((type(module).__name__, note, weights))
-        return output, weights
-
-    AttentionInterface.register("family_probe", attend)
-    AttentionMaskInterface.register("family_probe", eager_mask)
-    before = model.config._attn_implementation
-    model.set_attn_implementation("family_probe")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
-@torch.inference_mode()
-def measure(family):
-    start = time.monotonic()
+def measure(family: str) -> Finding:
+    """What becomes of one family, whatever it raises."""
     finding = Finding(family)
     try:
-        config = families.tiny_config(family)
-        check_architecture(config, "x")
+        _measure(finding)
     except UserError as error:
-        finding.refusal = str(error).removeprefix(f"x: models of type {config.model_type} ")
-    except Exception as error:
-        finding.error = f"config: {one_line(error)}"
-        return finding
-    try:
-        model = families.tiny_model(family)
-    except Exception as error:
-        finding.error = f"build: {one_line(error)}"
-        return finding
-    try:
-        finding.layers = len(decoder_layers(model))
-    except Exception as error:
-        finding.error = f"layers: {one_line(error)}"
-    try:
-        finding.projections = "yes" if find_projections(model) else "none"
-    except Exception as error:
-        finding.projections = "no" if isinstance(error, UserError) else one_line(error)[:60]
-    run = decoder(model)
-    calls = {}
-    try:
-        with probed(model, calls):
-            run(input_ids=ids(), use_cache=False)
-    except Exception as error:
-        finding.error += f" probe: {one_line(error)}"
-    eager = {}
-    try:
-        model.set_attn_implementation("eager")
-        eager = eager_weights(model, run, calls, finding)
-    except Exception as error:
-        finding.error += f" eager: {one_line(error)}"
-    try:
-        model.set_attn_implementation("sdpa")
-    except Exception:
-        model.set_attn_implementation("eager")
-    numbered = sorted(layer for layer in calls if layer is not None)
-    try:
-        stored = stored_states(model, numbered)
-    except Exception as error:
-        stored = {}
-        finding.error += f" stored: {one_line(error)}"
-    for layer, notes in sorted(calls.items(), key=lambda item: str(item[0])):
-        _, note, weights = notes[-1]
-        if len(notes) > 1:
-            note.unknown.add(f"called {len(notes)} times: {[n for n, *_ in notes]}")
-        finding.found[layer] = note
-        reference = eager.get(layer, weights)
-        if reference is None:
-            note.error = "eager returns no weights"
-            continue
-        try:
-            states = stored.get(layer)
-            if states is None:
-                captured = capture_attention(model, ids()[0].tolist(), [layer])
-                states = build_layer_states(1, layer, captured[layer])
-            else:
-                note.rotation = "known" if states.rotated else "none seen"
-            maps = states.compute_weights()
-            note.deviation = float(np.abs(maps - reference[0].numpy()).max())
-            flat = np.abs(maps[:, -1] - 1 / TOKENS).max()
-            finding.sharpest = max(flat, finding.sharpest)
-        except Exception as error:
-            note.error = one_line(error)
-    finding.seconds = time.monotonic() - start
+        finding.refusal = _shorten(str(error))
+    except Exception as error:  # a fault, which the table must show
+        finding.error = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return finding
 
 
-def stored_states(model, layers):
-    """The states of these layers, captured with their rotation, written to a file and read."""
-    sequence = ids()[0].tolist()
-    captured = capture_attention(model, sequence, layers, rotation=True)
-    schema, rows = build_state_rows(tiny.tokenizer(), 1, sequence, captured, TOKENS)
+def _measure(finding: Finding) -> None:
+    check_architecture(families.tiny_config(finding.family), "tiny")
+    model = families.tiny_model(finding.family)
+    proof = prove_attention(model)
+    ids = torch.randint(5, 380, (TOKENS,), generator=torch.Generator().manual_seed(3)).tolist()
+    states = store_states(model, ids)
+    expected = compute_own_weights(model, ids, proof.attention_layers)
+    finding.layers = len(decoder_layers(model))
+    finding.attention_layers = proof.attention_layers
+    finding.deviation = proof.deviation
+    for layer, own in expected.items():
+        maps = states[layer].compute_weights()
+        finding.sharpest = max(finding.sharpest, float(np.abs(maps[:, -1] - 1 / TOKENS).max()))
+        if states[layer].sinks is not None:  # which some classes leave out of what they return
+            maps, own = (one / one.sum(axis=-1, keepdims=True) for one in (maps, own))
+        finding.deviation = max(finding.deviation, float(np.abs(maps - own).max()))
+    finding.masks = {_name_mask(one) for one in states.values()}
+    finding.rotated = {layer for layer, one in states.items() if one.rotated}
+    try:
+        finding.module_map = bool(find_projections(model))
+    except UserError:
+        finding.module_map = False
+
+
+def store_states(model: PreTrainedModel, ids: Sequence[int]) -> dict[int, LayerStates]:
+    """The states of every attention layer, captured, written to a file and read back."""
+    captured = capture_attention(model, ids, find_attentions(model), rotation=True)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, ids, captured, longest=len(ids) + 3)
     with tempfile.TemporaryDirectory() as folder:
-        with tensor_file(Path(folder) / "states.parquet", schema) as file:
+        path = Path(folder) / "states.parquet"
+        with tensor_file(path, schema) as file:
             file.write(rows)
-        found = read_layer_states(read_table(Path(folder) / "states.parquet"))
-    return {states.layer: states for _, states in found}
+        return {states.layer: states for _, states in read_layer_states(read_table(path))}
 
 
-def eager_weights(model, run, calls, finding):
-    """{layer: weights} as the model itself returns them, where it returns one per call."""
-    found = run(input_ids=ids(), use_cache=False, output_attentions=True)
-    found = getattr(found, "attentions", None)
-    if not found:
-        finding.returned = "no"
-        return {}
-    kept = [one for one in found if one is not None and getattr(one, "ndim", 0) == 4]
-    finding.returned = f"{len(kept)} of {finding.layers}"
-    numbered = sorted(layer for layer in calls if layer is not None)
-    if len(kept) != len(numbered):
-        return {}
-    eager = dict(zip(numbered, kept, strict=True))
-    gaps = [
-        float((eager[layer] - calls[layer][-1][2]).abs().max())
-        for layer in numbered
-        if calls[layer][-1][2] is not None and calls[layer][-1][2].shape == eager[layer].shape
-    ]
-    finding.eager_gap = max(gaps, default=float("nan"))
-    return eager
+@torch.inference_mode()
+def compute_own_weights(
+    model: PreTrainedModel, ids: Sequence[int], layers: Collection[int]
+) -> dict[int, np.ndarray]:
+    """The weights [heads, tokens, tokens] of `layers` that the model itself returns.
+
+    Raises:
+        ValueError: it does not return one for each of these layers.
+    """
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        output = decoder(model)(
+            input_ids=torch.tensor([list(ids)]), use_cache=False, output_attentions=True
+        )
+    finally:
+        model.set_attn_implementation(before)
+    returned = [one for one in output.attentions or () if one is not None and one.ndim == 4]
+    if len(returned) == len(decoder_layers(model)):  # other layers return something, too
+        returned = [returned[layer] for layer in sorted(layers)]
+    if len(returned) != len(layers):
+        raise ValueError(f"{len(returned)} weights returned for {len(layers)} attention layers")
+    return {
+        layer: one[0, :, :, : len(ids)].float().numpy()
+        for layer, one in zip(sorted(layers), returned, strict=True)
+    }
 
 
-def line(finding):
-    devs = [one.deviation for one in finding.found.values() if one.deviation == one.deviation]
-    deviation = f"{max(devs):.1e}" if devs else "–"
-    errors = sorted({one.error for one in finding.found.values() if one.error})
-    error = "; ".join(filter(None, [finding.error, *errors]))
-    true = devs and max(devs) < 1e-4 and not error
-    verdict = "refused" if finding.refusal else ("ok" if true else "WRONG")
-    numbered = {layer for layer in finding.found if layer is not None}
-    without = [n for n in range(finding.layers) if n not in numbered]
-    masks = sorted({one.mask for one in finding.found.values()})
-    unknown = sorted(set().union(*(one.unknown for one in finding.found.values()), set()))
-    shapes = sorted({one.shape for one in finding.found.values()})
-    rotations = sorted({one.rotation for one in finding.found.values() if one.rotation})
+def _name_mask(states: LayerStates) -> str:
+    parts = [f"window {states.window}" if states.window else "causal"]
+    if states.bias is not None:
+        parts = ["its own"]
+    if states.sinks is not None:
+        parts.append("sinks")
+    if states.softcap is not None:
+        parts.append("soft cap")
+    return " + ".join(parts)
+
+
+def _shorten(message: str) -> str:
+    """A refusal without its beginning, which names the type, and its end, which says what to do."""
+    message = re.sub(r"^(tiny: )?models of type \S+?:? ", "", message)
+    return message.removesuffix("; choose another model")
+
+
+def describe(findings: Iterable[Finding]) -> str:
+    """The Markdown of the families that are shown, and of those refused, by reason."""
+    shown, refused = [], {}
+    for one in findings:
+        if one.error:
+            raise ValueError(f"{one.family}: {one.error}")
+        if one.refusal:
+            refused.setdefault(one.refusal, []).append(f"`{one.family}`")
+        else:
+            shown.append(one)
+    lines = [f"{len(shown)} types are shown:", "", table_row(HEAD), "|---" * len(HEAD) + "|"]
+    lines += [table_row(_describe_shown(one)) for one in shown]
+    number = sum(map(len, refused.values()))
+    lines += ["", f"{number} types are refused:", "", "| because they | model types |", "|---|---|"]
+    by_number = sorted(refused.items(), key=lambda item: (-len(item[1]), item[0]))
+    lines += [table_row([reason, ", ".join(names)]) for reason, names in by_number]
+    return "\n".join(lines) + "\n"
+
+
+def _describe_shown(one: Finding) -> list[str]:
+    attention = len(one.attention_layers)
     return [
-        finding.family,
-        verdict,
-        deviation,
-        f"{finding.layers}",
-        ",".join(map(str, without)),
-        "; ".join(masks),
-        "; ".join(unknown),
-        "; ".join(shapes) if len(shapes) > 1 else "",
-        finding.returned,
-        f"{finding.eager_gap:.0e}" if finding.eager_gap > 1e-6 else "",
-        "; ".join(rotations),
-        f"{finding.sharpest:.2f}",
-        finding.projections,
-        finding.refusal or "",
-        error,
+        f"`{one.family}`",
+        f"{one.deviation:.0e}".replace("e-0", "e-"),
+        "all" if attention == one.layers else f"{attention} of {one.layers}",
+        ", ".join(sorted(one.masks)),
+        {attention: "yes", 0: "no"}.get(len(one.rotated), f"{len(one.rotated)} of {attention}"),
+        "yes" if one.module_map else "no",
     ]
 
 
-HEAD = [
-    "family", "verdict", "deviation", "layers", "no attention", "masks (of eager)",
-    "arguments unknown", "shapes that differ", "eager returns", "eager ≠ probe", "rotation",
-    "sharpest", "module map", "refused because", "error",
-]  # fmt: skip
+def read_page(page: Path = PAGE) -> dict[str, str]:
+    """{model type: "shown", or why it is refused} in the documentation."""
+    text = page.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if re.fullmatch(r"`\S+`", cells[0]):
+            found[cells[0].strip("`")] = "shown"
+        elif len(cells) == 2:
+            found |= dict.fromkeys(re.findall(r"`([^`]+)`", cells[1]), cells[0])
+    return found
 
 
-def main(names):
-    transformers.logging.set_verbosity_error()
+def write_page(table: str, page: Path = PAGE) -> None:
+    """Put the table between the page's markers."""
+    text = page.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(before + BEGIN + table + END + after, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("types", nargs="*", help="model types; all by default")
+    parser.add_argument("--write", action="store_true", help="write docs/models.md")
+    options = parser.parse_args()
+    transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    rows = [HEAD, ["---"] * len(HEAD)]
-    for family in names or families.list_families():
-        try:
-            finding = measure(family)
-        except Exception as error:
-            traceback.print_exc()
-            finding = Finding(family, error=one_line(error))
-        rows.append(line(finding))
-        print("| " + " | ".join(cell.replace("|", "/") for cell in rows[-1]) + " |", flush=True)
-    return rows
+    findings = []
+    for family in options.types or families.list_families():
+        findings.append(measure(family))
+        print(findings[-1], file=sys.stderr, flush=True)
+    table = describe(findings)
+    if options.write:
+        write_page(table)
+    else:
+        print(table)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -13,7 +13,13 @@ from types import MappingProxyType
 
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -23,15 +29,16 @@ from transformers.models.auto.modeling_auto import (
 SIZES = {
     size: names.split()
     for size, names in {
-        64: "mamba_d_ssm",
+        64: "mamba_d_ssm num_embeddings",
         384: "vocab_size vocab_size_per_layer_input text_vocab_size output_vocab_size",
         512: "max_position_embeddings n_positions n_ctx max_seq_len model_max_length "
         "context_length max_target_positions original_max_position_embeddings",
         48: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim d_inner d_ff dff n_inner "
         "dim_ff ffn_hidden_size feed_forward_size mlp_dim intermediate_size_mlp "
-        "dense_intermediate_size",
+        "dense_intermediate_size alignment_intermediate_size",
         32: "hidden_size d_model n_embd emb_dim embed_dim embedding_dim embedding_size dim_model "
-        "input_embedding_size output_embedding_size word_embed_proj_dim lru_width",
+        "input_embedding_size output_embedding_size out_hidden_size output_dim projection_dim "
+        "projector_hidden_size vision_hidden_size word_embed_proj_dim lru_width",
         24: "moe_intermediate_size shared_expert_intermediate_size expert_ffn_hidden_size "
         "moe_shared_expert_intermediate_size shared_intermediate_size",
         16: "mamba_headdim mamba_head_dim mamba_d_head head_dim global_head_dim swa_head_dim "
@@ -177,7 +184,11 @@ OVERRIDES: dict[str, dict] = {
     "glm4v_moe_text": _sections(2, 1, 1) | {"head_dim": 16},
     "glm_ocr_text": _sections(2, 1, 1),
     "glm5_next_text": {"index_topk": 16, "index_kpool": 4},
-    "granite_docling": {"vision_config": {"out_hidden_size": 32}},
+    "granite4_vision": {
+        "deepstack_layer_map": [[0, 0]],
+        "spatial_target_layers": [0, 1, 0, 1],
+        "vision_config": {"hidden_size": 64},
+    },
     "granitemoehybrid": {"num_hidden_layers": 4, "layer_types": HYBRID},
     "helium": {"head_dim": 8},
     "hunyuan_vl_text": _sections(1, 1, 1, 1),
@@ -203,6 +214,8 @@ OVERRIDES: dict[str, dict] = {
         "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
         "mlp_layer_types": ["dense", "sparse", "sparse"],
     },
+    # layers that attend to images
+    "mllama_text_model": {"num_hidden_layers": 3, "cross_attention_layers": [1]},
     # layers that share latent keys and values, and indices
     "mistral_large4_text": {
         "num_hidden_layers": 4,
@@ -211,10 +224,7 @@ OVERRIDES: dict[str, dict] = {
         "no_rope_layers": [1, 0, 1, 0],
     },
     "molmo2": {"adapter_config": {"vision_feature_layer": [1, 0]}},
-    "muse_spark": {
-        "audio_config": {"out_hidden_size": 32},
-        "vision_config": {"out_hidden_size": 32},
-    },
+    "muse_spark": {"audio_config": {"hidden_sizes": [8, 8, 16, 16]}},
     "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
     "paddleocr_vl_text": _sections(4, 2, 2),
     **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"), _sections(2, 1, 1)),
@@ -227,7 +237,11 @@ OVERRIDES: dict[str, dict] = {
         "ngram_vocab_size_base": 64,
     },
     "recurrent_gemma": {"num_hidden_layers": 3},
-    "reformer": {"is_decoder": True},
+    "reformer": {
+        "is_decoder": True,
+        "axial_pos_shape": [16, 32],
+        "axial_pos_embds_dim": [16, 16],
+    },
     "smollm3": {
         "num_hidden_layers": 4,
         "no_rope_layers": [1, 0, 1, 1],
@@ -247,8 +261,16 @@ OVERRIDES: dict[str, dict] = {
         "router_hidden_size": 16,
     },
 }
-# Families that are not built, and why.
-UNBUILT: dict[str, str] = {}
+# Families that cannot be built here, and why.
+TIMM = "its image encoder needs the package timm, which is not installed"
+PARTS = "AutoModelForCausalLM builds a part of it from the config of that part alone"
+DRAFTS = "a draft for another model, whose keys and values it reads; transformers builds none alone"
+UNBUILT: dict[str, str] = {
+    "evolla": "AutoModelForImageTextToText does not know its config, though it lists the type",
+    **dict.fromkeys(("fast_vlm", "gemma3n", "perception_lm"), TIMM),
+    **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), DRAFTS),
+    **dict.fromkeys(("musicgen", "musicgen_melody"), PARTS),
+}
 
 
 def list_families() -> list[str]:
@@ -398,23 +420,18 @@ def _special(name: str, value):
 def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
     """A tiny random model of this type's class, in evaluation mode, in float32 on the CPU.
 
-    All its weights are drawn anew, so that none is neutral: biases, sinks and gates that a class
-    begins with 0 would hide what they do.
+    No weight is neutral: biases, norms, sinks and gates that a class begins with 0 or 1 would hide
+    what they do.
     """
     config = tiny_config(model_type)
+    causal = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     torch.manual_seed(seed)
-    return perturb(_build(model_type, config).float().eval(), seed)
-
-
-def _build(model_type, config):
-    from transformers import AutoModelForImageTextToText
-
-    if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return AutoModelForCausalLM.from_config(config)
-    return AutoModelForImageTextToText.from_config(config)
+    model = (AutoModelForCausalLM if causal else AutoModelForImageTextToText).from_config(config)
+    return perturb(model.float().eval(), seed)
 
 
 def perturb(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Change the weights that are neutral or small in a new model."""
     random = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -422,8 +439,7 @@ def perturb(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
             if re.search(r"(q|k|query|key)_?(layer)?norm", name):
                 # else the scores of normed queries and keys are small, and attention is uniform
                 parameter.copy_(2 + 0.5 * noise)
-                continue
-            if parameter.ndim < 2 or not parameter.abs().max():
+            elif parameter.ndim < 2 or not parameter.abs().max():
                 parameter += 0.3 * noise
             elif parameter.std() < 0.1:
                 parameter.copy_(0.3 * noise)
