@@ -43,7 +43,6 @@ BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
 # Longer than all windows, chunks and blocks of the tiny models, and than some of them together.
 TOKENS = 80
 HEAD = ["model type", "deviation", "layers with maps", "mask", "`before_rotary`", "module map"]
-SHOWN = "shown"
 
 
 @dataclass
@@ -85,7 +84,15 @@ def measure(family: str) -> Finding:
 
 def _measure(finding: Finding) -> None:
     check_architecture(families.tiny_config(finding.family), "tiny")
-    model = families.tiny_model(finding.family)
+    measure_model(families.tiny_model(finding.family), finding)
+
+
+def measure_model(model: PreTrainedModel, finding: Finding) -> None:
+    """Note what is found of a model.
+
+    Raises:
+        UserError: it is refused.
+    """
     proof = prove_attention(model)
     ids = torch.randint(5, 380, (TOKENS,), generator=torch.Generator().manual_seed(3)).tolist()
     states = store_states(model, ids)
@@ -194,16 +201,22 @@ def _describe_shown(one: Finding) -> list[str]:
     ]
 
 
-def read_page(page: Path = PAGE) -> dict[str, str]:
-    """{model type: `SHOWN`, or why it is refused} in the documentation."""
+def summarize(one: Finding) -> list[str]:
+    """What the page says of a family, but for the digits of its deviation, which vary."""
+    return [one.refusal] if one.refusal else _describe_shown(one)[2:]
+
+
+def read_page(page: Path = PAGE) -> dict[str, list[str]]:
+    """{model type: what the page says of it}; see `summarize`."""
     text = page.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if re.fullmatch(r"`\S+`", cells[0]):
-            found[cells[0].strip("`")] = SHOWN
+        if len(cells) == len(HEAD):
+            found[cells[0].strip("`")] = cells[2:]
         elif len(cells) == 2:
-            found |= dict.fromkeys(re.findall(r"`([^`]+)`", cells[1]), cells[0])
+            found |= {name: [cells[0]] for name in re.findall(r"`([^`]+)`", cells[1])}
+    found.pop(HEAD[0])
     return found
 
 

@@ -278,9 +278,9 @@ def list_families() -> list[str]:
     return sorted({*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES})
 
 
-def tiny_config(model_type: str) -> PreTrainedConfig:
-    """The default config of this type, shrunk."""
-    return _shrink(CONFIG_MAPPING[model_type])
+def tiny_config(model_type: str, **changes) -> PreTrainedConfig:
+    """The default config of this type, shrunk. changes: other fields, or {part: its fields}."""
+    return _shrink(CONFIG_MAPPING[model_type], more=changes)
 
 
 def _shrink(
@@ -294,7 +294,7 @@ def _shrink(
     `OVERRIDES`.
     """
     own = {**OVERRIDES.get(cls.model_type, {}), **(more or {})}
-    default = _default(cls) if default is None else default
+    default = default_config(cls) if default is None else default
     plain = default.to_dict()
     fields = {}
     for name, value in plain.items():
@@ -310,7 +310,7 @@ def _shrink(
     return cls(**{name: value for name, value in fields.items() if value is not ...})
 
 
-def _default(cls: type[PreTrainedConfig]) -> PreTrainedConfig:
+def default_config(cls: type[PreTrainedConfig]) -> PreTrainedConfig:
     """The default config; without its own validation where that refuses the class's defaults."""
     try:
         return cls()
@@ -417,13 +417,15 @@ def _special(name: str, value):
     return 2 * SIZE_OF[name] if name == "head_dim" else min(value, SIZE_OF[name])
 
 
-def tiny_model(model_type: str, seed: int = 0) -> PreTrainedModel:
+def tiny_model(model_type: str, seed: int = 0, **changes) -> PreTrainedModel:
     """A tiny random model of this type's class, in evaluation mode, in float32 on the CPU.
 
     No weight is neutral: biases, norms, sinks and gates that a class begins with 0 or 1 would hide
     what they do.
+
+    changes: see `tiny_config`.
     """
-    config = tiny_config(model_type)
+    config = tiny_config(model_type, **changes)
     causal = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     torch.manual_seed(seed)
     model = (AutoModelForCausalLM if causal else AutoModelForImageTextToText).from_config(config)
