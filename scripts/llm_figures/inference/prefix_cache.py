@@ -15,7 +15,7 @@ from llm_figures.models.loading import context_length, decoder, input_device
 # Tokens after the prefix with which a cache is tried.
 TRIED = 8
 # Largest difference of hidden states with and without a cache, relative to their norm.
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 LOW_PRECISION = 0.3
 
 

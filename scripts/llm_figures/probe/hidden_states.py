@@ -46,7 +46,8 @@ def extract_hidden_states(
     halved when CUDA runs out of memory.
 
     Raises:
-        UserError: a state that is not finite; a block without a known module for the site.
+        UserError: a state that is not finite; a block without a known module for the site; blocks
+            with several residual streams.
     """
     layers = decoder_layers(model)
     modules = [
@@ -58,8 +59,7 @@ def extract_hidden_states(
         states_of_layer: dict[int, np.ndarray] = {}
 
         def store(layer, states):
-            # [batch, tokens, hidden], or OPT's [batch * tokens, hidden] -> [named tokens, hidden]
-            states = states.reshape(-1, tokens, states.shape[-1])
+            states = _shape_states(model, states, tokens)
             states_of_layer[layer] = states[rows, columns].float().cpu().numpy()
 
         with _hook_layers(layers[0], modules, store):
@@ -155,6 +155,22 @@ def _hook_layers(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _shape_states(model: PreTrainedModel, states: torch.Tensor, tokens: int) -> torch.Tensor:
+    """What a block or module passes on, as [batch, tokens, hidden].
+
+    OPT's MLP has [batch * tokens, hidden], Gemma 3n's blocks [predictions, batch, tokens, hidden],
+    of which the first enters the next block.
+    """
+    if states.ndim == 4 and states.shape[2] == tokens:
+        states = states[0]
+    if states.ndim == 4:
+        raise UserError(
+            f"config: probe.site: blocks of models of type {model.config.model_type} pass on "
+            f"{states.shape[2]} residual streams, not one; use site: attention or site: mlp"
+        )
+    return states.reshape(-1, tokens, states.shape[-1])
 
 
 def _find_site_module(model: PreTrainedModel, block: torch.nn.Module, site: str) -> torch.nn.Module:

@@ -1,4 +1,4 @@
-"""Families that keep more than keys and values, or whose cache differs from a pass over all tokens."""
+"""Families that keep more than keys and values, or whose cache gives other states than one pass."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import torch
 
 import families
 import tiny
+from llm_figures.core.errors import UserError
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prefix_cache import PrefixCache
 from llm_figures.inference.responses import compute_log_probabilities
@@ -14,16 +15,13 @@ from llm_figures.probe.hidden_states import extract_hidden_states
 
 CACHED = {
     "qwen3_next": "linear attention",
-    "nemotron_h": "state spaces",
     "lfm2": "convolutions",
-    "jamba": "state spaces, without rotary embedding",
     "kimi_linear": "linear attention beside latent attention",
     "zaya": "convolutions of queries and keys",
     "gemma3n_text": "layers that share keys and values",
-    "glm_moe_dsa": "keys of an indexer",
 }
 # whose cache is of their own, or does not give what a whole pass gives
-WHOLE = ["minimax", "moshi", "qwen4_exp_text"]
+WHOLE = ["bamba", "jamba", "minimax", "moshi", "nemotron_h", "qwen4_exp_text"]
 PREFIX = np.random.default_rng(3).integers(5, 380, 32).tolist()
 PROMPTS = [
     PREFIX + np.random.default_rng(seed).integers(5, 380, length).tolist()
@@ -42,6 +40,21 @@ def test_the_cache_is_used_where_it_is_right(model):
     assert used == ([] if model.config.model_type in WHOLE else PREFIX)
 
 
+def run_blocks(model, ids):
+    """What each block passes on for one sequence, [tokens, hidden]."""
+    states = []
+
+    def keep(block, inputs, output):
+        output = output[0] if isinstance(output, tuple) else output
+        states.append(output.reshape(-1, *output.shape[-2:])[0])  # Gemma 3n: the first prediction
+
+    handles = [block.register_forward_hook(keep) for block in decoder_layers(model)]
+    decoder(model)(input_ids=torch.tensor([ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return states
+
+
 @torch.inference_mode()
 def test_hidden_states_are_those_of_a_pass_over_each_answer_alone(model):
     positions = [
@@ -55,20 +68,9 @@ def test_hidden_states_are_those_of_a_pass_over_each_answer_alone(model):
         for row, key in enumerate(zip(columns["question_id"], columns["token"], strict=True)):
             found[key] = np.stack([layer[row] for layer in layers])
     for index, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
-        states = []
-        handles = [
-            block.register_forward_hook(
-                lambda _, inputs, output: states.append(
-                    output[0] if isinstance(output, tuple) else output
-                )
-            )
-            for block in decoder_layers(model)
-        ]
-        decoder(model)(input_ids=torch.tensor([prompt + answer]), use_cache=False)
-        for handle in handles:
-            handle.remove()
+        states = run_blocks(model, prompt + answer)
         for name, position in positions[index].items():
-            expected = np.stack([state[0, position].numpy() for state in states])
+            expected = np.stack([state[position].numpy() for state in states])
             difference = np.abs(found[index, name][1:] - expected).max()
             assert difference <= 2e-5 * np.abs(expected).max()
 
@@ -98,3 +100,12 @@ def test_log_probabilities_of_given_answers_are_those_of_whole_sequences(model):
         logs = logits[len(prompt) - 1 : -1].log_softmax(-1)
         expected = [float(row[token]) for row, token in zip(logs, answer, strict=True)]
         assert found[index] == pytest.approx(expected, abs=2e-4)
+
+
+def test_blocks_with_several_residual_streams_are_refused():
+    model = families.tiny_model("hy_v4")
+    states = extract_hidden_states(
+        model, [0], PROMPTS[:1], ANSWERS[:1], [{"first": 5}], batch_size=1
+    )
+    with pytest.raises(UserError, match="type hy_v4 pass on 4 residual streams, not one; use site"):
+        list(states)
