@@ -141,6 +141,7 @@ def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> No
             attn_implementation="eager",
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
         )
         tokenizer = AutoTokenizer.from_pretrained(**source)
     except Exception as error:

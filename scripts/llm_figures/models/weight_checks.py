@@ -72,15 +72,17 @@ def find_unused(model: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
     layers = decoder_layers(model)
     modules = dict(model.named_modules())
     path = next(name for name, module in modules.items() if module is layers)
-    inside = re.compile(rf"(?:^|\.){re.escape(path.rsplit('.', 1)[-1])}\.(\d+)\.")
+    *before, last = path.split(".")
+    inside = re.compile(rf"((?:[^.]+\.)*?){re.escape(last)}\.(\d+)\.")
     own = {name.rsplit(".", 1)[0] for name, _ in model.named_parameters()}
     short = {name.removeprefix(f"{model.base_model_prefix}.") for name in own}
 
     def matters(name: str) -> bool:
         if HARMLESS.search(name):
             return False
-        if (block := inside.search(name)) and not OTHER_TOWER.search(name[: block.start()]):
-            return int(block[1]) < len(layers)
+        block = inside.match(name)
+        if block and {*block[1].split(".")} <= {*before, "", "model", "language_model"}:
+            return int(block[2]) < len(layers)
         return name.rpartition(".")[0] in own | short and not OTHER_TOWER.search(name)
 
     return sorted(filter(matters, unexpected))
