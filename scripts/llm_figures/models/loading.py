@@ -22,7 +22,13 @@ from llm_figures.models.decoders import decoder as decoder
 from llm_figures.models.decoders import decoder_layers
 from llm_figures.models.model_info import read_model_info
 from llm_figures.models.options import Runtime
-from llm_figures.models.quantization import dequantizing, unify_dtype
+from llm_figures.models.quantization import (
+    DEQUANTISED,
+    NATIVE,
+    dequantizing,
+    find_method,
+    unify_dtype,
+)
 from llm_figures.models.safetensors_files import check_weight_files
 from llm_figures.models.tokenizer_files import load_tokenizer, refuse_unknown_ids
 from llm_figures.models.weight_checks import check_finite_weights, check_names, missing_head
@@ -78,7 +84,6 @@ def load_model(
             if runtime.device_map is None
             else make_device_map(folder, dtype, runtime.device_map, arguments, device)
         )
-        dequantized = dequantizing(config.to_dict())
         model, report = find_auto_class(config).from_pretrained(
             folder,
             output_loading_info=True,
@@ -87,9 +92,9 @@ def load_model(
             use_safetensors=True if known["safetensors_only"] else None,
             device_map=device_map,
             **arguments,
-            **dequantized,
+            **dequantizing(config.to_dict()),
         )
-        if dequantized:
+        if find_method(config.to_dict()) in (*DEQUANTISED, *NATIVE):
             unify_dtype(model, model.dtype if dtype == "auto" else dtype)
         if device_map is None:
             model.to(device)

@@ -88,17 +88,22 @@ def dequantizing(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unify_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Give the weights of a model that was dequantised one dtype.
+    """Give the weights of a model from a quantised checkpoint one dtype.
 
     transformers leaves them in that of their scales, with which a pass fails. What a family keeps
-    in float32 on purpose stays so.
+    in float32 on purpose stays so. BitNet's layers are not compiled, for which a machine may lack
+    the tools.
     """
+    import torch
+
     kept = {
         *(getattr(model, "_keep_in_fp32_modules", None) or ()),
         *(getattr(model, "_keep_in_fp32_modules_strict", None) or ()),
     }
     pattern = re.compile("|".join(map(re.escape, kept)) or r"(?!)")
-    for name, weights in model.named_parameters():
+    torch.compiler.set_stance("force_eager")
+    scales = ((name, scale) for name, scale in model.named_buffers() if "weight_scale" in name)
+    for name, weights in (*model.named_parameters(), *scales):
         if weights.is_floating_point() and not pattern.search(name):
             weights.data = weights.data.to(dtype)
 
