@@ -62,24 +62,28 @@ def check_gguf_names(config: PreTrainedConfig, gguf: Path, where: str) -> None:
             f"{where}: transformers does not read this model from GGUF: "
             f"{' '.join(str(error).split())[:200]}; {HINT}"
         ) from None
-    weights = set(model.state_dict())
-    tied = set(model.all_tied_weights_keys)
-    expected = {
-        name: place for name, place in places.items() if place in weights and place not in tied
-    }
-    filled = {place for name, place in expected.items() if name in header.tensors}
+    # experts are named without an ending in the table, and found with one
+    experts = getattr(processor, "GGUF_MOE_WEIGHTS_PATTERN", None)
+    taken = set()
+    for name in header.tensors:
+        match = experts and experts.fullmatch(name)
+        inner = match.groupdict().get("name") if match else None
+        taken.add(inner if inner in places else name)
+    weights = set(model.state_dict()) - set(model.all_tied_weights_keys)
+    expected = {name: place for name, place in places.items() if place in weights}
+    filled = {expected[name] for name in taken & expected.keys()}
     missing = sorted(
         name
         for name, place in expected.items()
         # gate and up of all experts fill one weight, of which half would stay zero
-        if name not in header.tensors and (place not in filled or "_exps." in name)
+        if name not in taken and (place not in filled or name.endswith("_exps"))
     )
     if missing:
         raise UserError(
             f"{where}: {gguf.name} lacks {len(missing)} tensor(s) of a {config.model_type} model, "
             f"for example {missing[0]}; download it again, or {HINT}"
         )
-    unused = sorted({*header.tensors} - {*places} - {FACTORS})
+    unused = sorted(taken - places.keys() - {FACTORS})
     if unused:
         raise UserError(
             f"{where}: {gguf.name} holds {len(unused)} tensor(s) that have no place in "

@@ -23,12 +23,12 @@ def load_tokenizer(
     Raises:
         UserError: its files are missing or damaged, or need a package that is not installed.
     """
-    check_tokenizer_files(folder, where)
     try:
         return AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
     except Exception as error:  # tokenizers raises exceptions of no class of its own
+        check_tokenizer_files(folder, where)
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{where}: its tokenizer does not load: {reason}") from error
 

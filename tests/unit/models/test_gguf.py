@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -10,8 +11,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import gguf_model
+import tiny
 from llm_figures.core.errors import UserError
-from llm_figures.models.gguf_checks import LLAMA3, llama3_factors
+from llm_figures.models.gguf_checks import LLAMA3, check_gguf_names, llama3_factors
 from llm_figures.models.gguf_header import check_gguf_header, sizes_of
 from llm_figures.models.sources import prepare_model
 from llm_figures.workflow.model_size import ASSUMED, find_model_size
@@ -50,6 +52,52 @@ def test_a_tensor_without_a_place_is_refused_by_name(tmp_path, name):
     line = refused(tmp_path, extra={name: np.ones(32, dtype=np.float32)})
     assert "own.gguf holds 1 tensor(s) that have no place in LlamaForCausalLM" in line
     assert f"for example {name}, and would be ignored; take the model's safetensors" in line
+
+
+ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm")
+EXPERTS = ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps", "ffn_gate_inp")
+MOE_NAMES = [
+    *(f"{name}.weight" for name in ("token_embd", "output_norm", "output")),
+    *(
+        f"blk.{layer}.{name}.weight"
+        for layer in range(3)
+        for name in (*ATTENTION, *EXPERTS, "attn_norm", "ffn_norm")
+    ),
+]
+
+
+def write_names(path, names, architecture="qwen3moe"):
+    writer = gguf.GGUFWriter(path, architecture)
+    for name in names:
+        writer.add_tensor(name, np.ones(2, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_the_names_of_experts_are_known(tmp_path):
+    config = tiny.config("qwen3_moe")
+    check_gguf_names(config, write_names(tmp_path / "all.gguf", MOE_NAMES), "model mine")
+
+
+@pytest.mark.parametrize("name", ["ffn_up_exps", "ffn_gate_exps", "ffn_down_exps", "ffn_gate_inp"])
+def test_half_of_a_weight_of_experts_is_missed(tmp_path, name):
+    """Gate and up fill one weight, which transformers would leave half zero without a word."""
+    names = [one for one in MOE_NAMES if one != f"blk.1.{name}.weight"]
+    with pytest.raises(UserError, match=rf"lacks 1 tensor.* for example blk\.1\.{name}"):
+        check_gguf_names(
+            tiny.config("qwen3_moe"), write_names(tmp_path / "own.gguf", names), "model mine"
+        )
+
+
+def test_experts_that_transformers_does_not_take_over_are_refused(tmp_path):
+    """It looks for the processor of GPT-OSS under another name than files have."""
+    names = [name for name in MOE_NAMES if "_norm.weight" not in name or "blk" not in name]
+    file = write_names(tmp_path / "own.gguf", names, "gpt-oss")
+    with pytest.raises(UserError, match="own.gguf lacks|have no place"):
+        check_gguf_names(tiny.config("gpt_oss"), file, "model mine")
 
 
 def test_all_that_is_missing_is_counted(tmp_path):
