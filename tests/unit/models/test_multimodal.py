@@ -7,7 +7,8 @@ import torch
 
 import multimodal
 import tiny
-from llm_figures.attention.capture import build_layer_states, capture_attention
+from llm_figures.attention.capture import capture_attention
+from llm_figures.attention.proof import prove_attention
 from llm_figures.core.errors import UserError
 from llm_figures.inference.generation import generate
 from llm_figures.models.checkpoints import Checkpoint
@@ -61,7 +62,7 @@ def test_its_attention_and_states_are_those_of_the_whole_model(loaded):
             input_ids=torch.tensor([IDS]), output_attentions=True, output_hidden_states=True
         )
     for layer, weights in enumerate(whole.attentions[-3:]):
-        own = build_layer_states(1, layer, captured[layer]).compute_weights()
+        own = captured[layer].to_states(1, layer).compute_weights()
         assert abs(own - weights[0].numpy()).max() < 1e-5
     (batch,) = extract_hidden_states(
         found, [0], [IDS[:-2]], [IDS[-2:]], [{"last": len(IDS) - 1}], batch_size=1
@@ -70,6 +71,12 @@ def test_its_attention_and_states_are_those_of_the_whole_model(loaded):
         expected = whole.hidden_states[-4:][layer][0, -1].numpy()
         assert abs(batch[f"layer_{layer:02}"][0] - expected).max() < 1e-5
     model.set_attn_implementation("sdpa")
+
+
+def test_it_proves_its_maps(loaded):
+    proof = prove_attention(loaded[2][0])
+    assert proof.attention_layers == (0, 1, 2)
+    assert proof.deviation < 1e-5
 
 
 def test_its_answers_are_those_of_the_whole_model(loaded):
