@@ -7,11 +7,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
+from llm_figures.attention.capture import capture_attention
 from llm_figures.core.errors import UserError
 from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.models.options import Runtime
 from llm_figures.models.quantization import check_quantization, find_method
 from llm_figures.models.sources import prepare_model
+from llm_figures.modules.activity import measure_activity
 
 LOCAL = {"source": "path", "trust_remote_code": False, "safetensors_only": True}
 BLOCK = 16
@@ -190,3 +192,19 @@ def test_a_quantised_folder_is_refused_when_it_is_prepared(tmp_path):
     (folder / "config.json").write_text(json.dumps(written))
     with pytest.raises(UserError, match=f"^model mine: path: {folder}: its weights .* gptq"):
         prepare_model("mine", {**LOCAL, "path": str(folder)})
+
+
+def test_the_module_map_of_ternary_weights_is_refused(tmp_path):
+    """Their scales stand beside them, so that a norm of the weights would be wrong."""
+    folder = tmp_path / "model"
+    config = {"quant_method": "bitnet", "linear_class": "autobitlinear"}
+    config["quantization_mode"] = "offline"
+    quantized(folder, "llama", config, pack_ternary, head_dim=8)
+    model = load(folder, device="cpu")
+    with pytest.raises(UserError) as caught:
+        measure_activity(model, [[5, 6, 7]])
+    assert str(caught.value) == (
+        "module_map: layer 0, attn. q, is quantised (AutoBitLinear), which metrics of weights "
+        "cannot read; use the unquantised checkpoint"
+    )
+    assert capture_attention(model, [5, 6, 7], range(3)).keys() == {0, 1, 2}
