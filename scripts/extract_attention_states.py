@@ -11,7 +11,7 @@ from llm_figures.models.options import Runtime
 
 
 def main(model_info: str, output: str, inputs: list[str], runtime: Runtime, threads: int) -> None:
-    model, tokenizer = load_model(model_info, runtime, threads)
+    model, tokenizer = load_model(model_info, runtime, threads, needs_head=False)
     texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
     proof = prove_attention(model)
     log.info(

@@ -29,7 +29,7 @@ def main(
     states = open_states(clean)
     check_choices(choices.plain(), find_shape(states))
     layers, passes = plan_passes(choices, figures, states)
-    model, tokenizer = load_model(model_info, runtime, threads)
+    model, tokenizer = load_model(model_info, runtime, threads, needs_head=False)
     texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
     log.info("%d passes, layers %s", len(passes), ", ".join(map(str, layers)))
     rows = run_interventions(model, tokenizer, texts, layers, progress(passes, "passes"))

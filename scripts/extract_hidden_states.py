@@ -21,7 +21,7 @@ def main(
 ) -> None:
     # Before the model is loaded: too few answers are noticed without it.
     shard_answers = read_shard_answers(answers, shard)
-    model, _ = load_model(model_info, runtime, threads)
+    model, _ = load_model(model_info, runtime, threads, needs_head=False)
     batches = extract_hidden_states(
         model,
         shard_answers.question_ids,
@@ -32,7 +32,9 @@ def main(
         batch_size=batch_size,
         prefix=shard_answers.prefix,
     )
-    schema = make_hidden_states_schema(len(decoder_layers(model)), model.config.hidden_size)
+    schema = make_hidden_states_schema(
+        len(decoder_layers(model)), model.config.get_text_config().hidden_size
+    )
     total = sum(map(len, shard_answers.positions))
     with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(batches, "named tokens", total, lambda rows: len(rows["token"])):

@@ -28,7 +28,7 @@ def main(
     options = resolve_auto(options, states)
     check_displayed(f"figures.{figure}", options, states)
     check_stage(figure, options, states)
-    model, tokenizer = load_model(model_info, runtime, threads)
+    model, tokenizer = load_model(model_info, runtime, threads, needs_head=False)
     texts = tokenize_texts(tokenizer, inputs, context_length=context_length(model))
     passes = [(text, intervention) for *_, text, intervention in list_panels(options, len(texts))]
     rows = run_interventions(model, tokenizer, texts, [options.layer], progress(passes, "passes"))

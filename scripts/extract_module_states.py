@@ -20,7 +20,7 @@ def main(
     threads: int,
 ) -> None:
     probed = read_shard_answers(answers, shard, token)
-    model, _ = load_model(model_info, runtime, threads)
+    model, _ = load_model(model_info, runtime, threads, needs_head=False)
     batches = extract_module_states(
         model,
         probed.question_ids,

@@ -11,7 +11,7 @@ from llm_figures.modules.activity import measure_activity
 def main(
     model_info: str, activity: str, texts: list[str], key: str, runtime: Runtime, threads: int
 ) -> None:
-    model, tokenizer = load_model(model_info, runtime, threads)
+    model, tokenizer = load_model(model_info, runtime, threads, needs_head=False)
     ids = tokenize_texts(tokenizer, texts, key, context_length(model))
     write_frame(measure_activity(model, ids), activity, runtime_facts(model))
     log.info("%d texts, %d tokens, one forward pass each", len(ids), sum(map(len, ids)))

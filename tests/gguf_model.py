@@ -20,14 +20,18 @@ NAMES = {
 }
 
 
-def write(path, architecture="llama"):
+def write(path, architecture="llama", without=(), extra=None, metadata=None, **changes):
     """Write the tiny Llama; its matrices that can be are in Q8_0, all else in float32.
+
+    without: names of tensors in the file that are left out. extra: {name: array} of further ones.
+    metadata: {key: text or number} of further keys. changes: of the config.
 
     Returns {name in the model: what the file says of it}, as float32; queries' and keys' rows
     stand in the file's own order.
     """
     # rows of 32 values or more, which are Q8_0's blocks
-    model = tiny.model(num_key_value_heads=2, intermediate_size=64, head_dim=8)
+    sizes = {"num_key_value_heads": 2, "intermediate_size": 64, "head_dim": 8}
+    model = tiny.model(**{**sizes, **changes})
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
@@ -37,7 +41,7 @@ def write(path, architecture="llama"):
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_dimension_count(8)
+    writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(config.vocab_size)
     tokenizer = json.loads(tiny.tokenizer()._tokenizer.to_str())["model"]
@@ -47,6 +51,11 @@ def write(path, architecture="llama"):
     writer.add_token_list(tokens)
     writer.add_token_merges([" ".join(pair) for pair in tokenizer["merges"]])
     writer.add_eos_token_id(0)
+    for key, value in (metadata or {}).items():
+        add = writer.add_string if isinstance(value, str) else writer.add_float32
+        add(key, value)
+    for name, array in (extra or {}).items():
+        writer.add_tensor(name, array)
     said = {}
     for name, weight in model.state_dict().items():
         data = weight.numpy()
@@ -57,6 +66,8 @@ def write(path, architecture="llama"):
             stored = {"model.embed_tokens.weight": "token_embd.weight",
                       "model.norm.weight": "output_norm.weight",
                       "lm_head.weight": "output.weight"}[name]  # fmt: skip
+        if stored in without:
+            continue
         kind = gguf.GGMLQuantizationType.F32
         if data.ndim == 2 and name.startswith("model.layers."):
             kind = gguf.GGMLQuantizationType.Q8_0

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable
 
-import torch
 from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
@@ -37,9 +36,9 @@ def check_outputs(
     """
     for index, value in enumerate(values):
         if not math.isfinite(value):
+            dtype = str(model.dtype).split(".")[-1]
             raise UserError(
-                f"{_name(model)} gives {describe(index)}, computed in "
-                f"{str(model.dtype).split('.')[-1]}; {_advice(model)}"
+                f"{_name(model)} gives {describe(index)}, computed in {dtype}; {advise(dtype)}"
             )
 
 
@@ -49,7 +48,9 @@ def _name(model: PreTrainedModel) -> str:
     return f"the model of type {model.config.model_type}"
 
 
-def _advice(model: PreTrainedModel) -> str:
-    if model.dtype in (torch.float32, torch.float64):
-        return "its weights hold NaN or infinite numbers, or are not those of this architecture"
-    return "set dtype to bfloat16 or float32, or check the weights"
+def advise(dtype: str) -> str:
+    """What to do about numbers that are not finite, computed in a dtype, such as "float16"."""
+    wider = {"float16": "bfloat16 or float32", "bfloat16": "float32"}
+    if dtype in wider:
+        return f"set dtype to {wider[dtype]}, or check the weights"
+    return "its weights hold NaN or infinite numbers, or are not those of this architecture"

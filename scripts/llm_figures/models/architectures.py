@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_figures.core.errors import UserError
+from llm_figures.models.auto_classes import find_auto_class
 from llm_figures.models.decoders import decoder_layers, list_attentions
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ def check_architecture(
             the interface; begins with `where`, names the type.
     """
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     these = f"{where}: models of type {config.model_type}"
@@ -85,7 +85,7 @@ def check_architecture(
         )
     try:
         with torch.device("meta"):  # sizes without weights
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            model = find_auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise UserError(f"{these}: {_reason(error)}") from None

@@ -1,6 +1,5 @@
 """Read the matrices of a checkpoint's safetensors files one by one."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llm_figures.core.errors import UserError
+from llm_figures.models.auto_classes import read_text_config
 from llm_figures.models.model_info import read_model_info, shape_of
 from llm_figures.models.projection_layouts import (
     PROJECTIONS,
@@ -25,6 +25,7 @@ from llm_figures.models.safetensors_files import (
     read_index,
     weight_files,
 )
+from llm_figures.models.weight_checks import OTHER_TOWER, is_finite
 
 DTYPES = ("F64", "F32", "F16", "BF16")
 # Endings of tensors that hold packed weights, or what is needed to unpack them.
@@ -32,8 +33,6 @@ PACKED = re.compile(
     r"(_blocks|_scales|_scale_inv|\.(qweight|qzeros|scales|g_idx|SCB|weight_packed|weight_scale"
     r"|absmax|quant_map|quant_state[\w.]*))$"
 )
-# Towers beside the decoder, for images or sound.
-OTHER_TOWER = re.compile(r"vision|visual|image|audio|speech|encoder", re.IGNORECASE)
 
 
 class Checkpoint:
@@ -79,38 +78,49 @@ class Checkpoint:
 
         In memory is the matrix that is yielded, and the fused one that contains it if its rows are
         not contiguous.
+
+        Raises:
+            UserError: a matrix holds NaN or infinite numbers; names layer and projection.
         """
+        for name, matrix in self._read_matrices(layer, projection):
+            if not is_finite(matrix):
+                raise UserError(
+                    f"{self.where}: layer {layer}, {projection}, holds NaN or infinite numbers "
+                    f"({name} in {self._tensors[name].file}); download it again, or choose another "
+                    "checkpoint"
+                )
+            yield matrix
+
+    def _read_matrices(self, layer: int, projection: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """(tensor, matrix) of every matrix of a projection."""
         place = self._places[layer][projection]
         for name, expert in self._stored(layer, projection):
             if _is_single(expert, place):
-                yield self._read(name)
+                yield name, self._read(name)
                 continue
             d_out, _ = self._stored_shape(name, expert, place)
             rows = output_rows(place, d_out, self.heads)
             if place.transposed:
                 whole = self._read(name, expert)
-                yield _rows(whole.T, rows).contiguous()
+                yield name, _rows(whole.T, rows).contiguous()
             elif isinstance(rows, slice) and rows.step in (None, 1):
-                yield self._read(name, expert, rows)
+                yield name, self._read(name, expert, rows)
             else:
-                yield _rows(self._read(name, expert), rows).contiguous()
+                yield name, _rows(self._read(name, expert), rows).contiguous()
 
     def _read_config(self) -> dict:
-        try:
-            config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        if not (self.folder / "config.json").is_file():
             raise UserError(
-                f"{self.where}: {self.folder / 'config.json'} cannot be read ({error}); if the "
-                "folder is gone, prepare the model again with: snakemake --forcerun prepare_model"
-            ) from None
-        packing = {"quantization_config": config.get("quantization_config")}
-        return {**packing, **config.get("text_config", config)}
+                f"{self.where}: {self.folder / 'config.json'} cannot be read; if the folder is "
+                "gone, prepare the model again with: snakemake --forcerun prepare_model"
+            )
+        return read_text_config(self.folder, self.where)
 
     def _read_headers(self) -> dict[str, StoredTensor]:
         """{name: tensor} of all shards."""
         index = read_index(self.folder, self.where)
         files = weight_files(self.folder, index)
-        if not files:
+        if not index and not files[0].is_file():
             pickled = any(self.folder.glob("*.bin"))
             raise UserError(
                 f"{self.where}: no .safetensors weights in {self.folder}"

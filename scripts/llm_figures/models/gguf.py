@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -13,13 +12,14 @@ from llm_figures.core.checksums import sha256
 from llm_figures.core.environment import NO_PROGRESS_BARS
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
+from llm_figures.models.gguf_header import check_gguf
 
 WEIGHTS = "*.safetensors"
 # In a converted model's folder: the sha256 of what the conversion wrote.
 HASHES = "weights.sha256.json"
-# Part of a converted model's folder name: raise it when `_convert` changes what it writes.
-CONVERSION = 1
-MAGIC = b"GGUF"
+# Part of a converted model's folder name: raise it when `_convert` changes what it writes or
+# refuses. 2: tensors without a place, and missing ones, are refused; Llama 3's rotary scaling.
+CONVERSION = 2
 
 
 def find_gguf(entry: Mapping) -> Path | None:
@@ -31,23 +31,6 @@ def find_gguf(entry: Mapping) -> Path | None:
     if entry.get("file") is not None:
         return path / entry["file"]
     return path if path.suffix == ".gguf" else None
-
-
-def check_gguf(gguf: Path, where: str) -> None:
-    """Check that a file begins as a GGUF file does and is not one of several parts.
-
-    Raises:
-        UserError: no such file, or not such a file; begins with `where`.
-    """
-    if not gguf.is_file():
-        raise UserError(f"{where}: no such file: {gguf}")
-    if re.search(r"-\d{5}-of-\d{5}\.gguf$", gguf.name) and "-of-00001" not in gguf.name:
-        raise UserError(
-            f"{where}: {gguf.name} is one of several parts; join them (llama-gguf-split --merge)"
-        )
-    with gguf.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise UserError(f"{where}: {gguf.name} is not a GGUF file")
 
 
 def count_tensor_types(gguf: Path, where: str) -> dict[str, int]:
@@ -131,6 +114,9 @@ def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> No
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
 
+    from llm_figures.models.gguf_checks import apply_rotary_scaling, check_gguf_names
+    from llm_figures.models.weight_checks import check_names, is_finite
+
     logging.disable_progress_bar()
 
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
@@ -143,18 +129,30 @@ def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> No
         ) from None
     if check is not None:
         check(config)
+    apply_rotary_scaling(config, gguf, where)
+    check_gguf_names(config, gguf, where)
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
+        loaded, report = AutoModelForCausalLM.from_pretrained(
             **source,
+            config=config,
             dtype=torch.float32,
             # else a machine with kernels for packed weights keeps them and swaps attention
             quantization_config=GgufConfig(dequantize=True),
             attn_implementation="eager",
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
         )
         tokenizer = AutoTokenizer.from_pretrained(**source)
     except Exception as error:
         raise UserError(f"{where}: {gguf.name} does not load: {_reason(error)}") from error
+    check_names(loaded, report, f"{where}: the weights in {gguf.name}", True, "its own header")
+    for name, weights in loaded.state_dict().items():
+        if not is_finite(weights):
+            raise UserError(
+                f"{where}: {gguf.name} holds NaN or infinite numbers in {name}; download it again, "
+                "or choose another file"
+            )
     # a model loaded from GGUF refuses save_pretrained; a fresh one with its weights does not
     settings = loaded.config.to_dict()
     settings.pop("quantization_config", None)

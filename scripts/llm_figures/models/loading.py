@@ -12,28 +12,36 @@ import tokenizers
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
+from llm_figures.models.auto_classes import find_auto_class
 from llm_figures.models.cpu_kernels import prepare_for_cpu
 from llm_figures.models.decoders import decoder as decoder
 from llm_figures.models.decoders import decoder_layers
 from llm_figures.models.model_info import read_model_info
 from llm_figures.models.options import Runtime
+from llm_figures.models.quantization import (
+    DEQUANTISED,
+    NATIVE,
+    dequantizing,
+    find_method,
+    unify_dtype,
+)
+from llm_figures.models.safetensors_files import check_weight_files
+from llm_figures.models.tokenizer_files import load_tokenizer, refuse_unknown_ids
+from llm_figures.models.weight_checks import check_finite_weights, check_names, missing_head
 
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
 
 def load_model(
-    model_info: str | Path, runtime: Runtime, threads: int | None = None
+    model_info: str | Path,
+    runtime: Runtime,
+    threads: int | None = None,
+    needs_head: bool = True,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the model that a `model.json` describes, ready for inference.
 
@@ -42,10 +50,12 @@ def load_model(
         CPU. The dtype "auto" is float32 on the CPU and the checkpoint's own elsewhere, or float32
         where the device lacks that. For device_map see `make_device_map`.
     threads: of torch, so that parallel jobs do not compete for the cores; None leaves its default.
+    needs_head: whether logits are needed. Without, a checkpoint may lack its output embeddings.
 
     Raises:
         UserError: the folder is missing or incomplete, the device is missing or lacks the dtype,
-            the weights do not load or do not fit.
+            the weights do not load, do not fit the class, hold NaN or overflow, or there is no
+            tokenizer. A pass over a token id without an embedding raises it, too.
     """
     known = read_model_info(model_info)
     folder = Path(known["folder"])
@@ -64,22 +74,28 @@ def load_model(
     device = _resolve_device(runtime.device)
     dtype = _resolve_dtype(runtime.dtype, device, known.get("dtype"))
     arguments = {"local_files_only": True, "trust_remote_code": known["trust_remote_code"]}
+    where = f"the model in {folder}"
+    if known["safetensors_only"]:
+        check_weight_files(folder, where)
     try:
+        config = AutoConfig.from_pretrained(folder, **arguments)
         device_map = (
             None
             if runtime.device_map is None
             else make_device_map(folder, dtype, runtime.device_map, arguments, device)
         )
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = find_auto_class(config).from_pretrained(
             folder,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, by name
             dtype=dtype,
-            use_safetensors=known["safetensors_only"],
+            use_safetensors=True if known["safetensors_only"] else None,
             device_map=device_map,
             **arguments,
+            **dequantizing(config.to_dict()),
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
+        if find_method(config.to_dict()) in (*DEQUANTISED, *NATIVE):
+            unify_dtype(model, model.dtype if dtype == "auto" else dtype)
         if device_map is None:
             model.to(device)
     except torch.OutOfMemoryError:
@@ -87,16 +103,16 @@ def load_model(
             f"CUDA out of memory with the weights of the model in {folder} alone; spread it over "
             "several GPUs (device_map: auto), set dtype: bfloat16, or use a larger GPU"
         ) from None
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        *(ImportError, RuntimeError, SafetensorError),
+    ) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the model in {folder} does not load: {reason}") from error
-    # transformers fills missing weights with random numbers
-    mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
-    if absent := sorted([*report["missing_keys"], *mismatched]):
-        raise UserError(
-            f"the weights in {folder} do not fit its config.json: {len(absent)} tensor(s) missing "
-            f"or of another shape, for example {absent[0]}"
-        )
+        raise UserError(f"{where} does not load: {reason}") from error
+    check_names(model, report, f"the weights in {folder}", needs_head)
+    check_finite_weights(model, folder, missing_head(model, report))
+    tokenizer = load_tokenizer(folder, where, known["trust_remote_code"])
+    refuse_unknown_ids(model, folder)
     prepare_for_cpu(model)
     return model.eval(), tokenizer
 
@@ -132,7 +148,7 @@ def make_device_map(
         room = {gpu: free * 9 // 10 for gpu, free in get_max_memory().items() if gpu != "cpu"}
     config = AutoConfig.from_pretrained(folder, **arguments)
     with torch.device("meta"):  # sizes without weights
-        model = AutoModelForCausalLM.from_config(
+        model = find_auto_class(config).from_config(
             config,
             dtype=getattr(config, "dtype", None) if dtype == "auto" else dtype,
             trust_remote_code=arguments["trust_remote_code"],
@@ -181,7 +197,7 @@ def runtime_facts(model: PreTrainedModel) -> dict:
 
 def context_length(model: PreTrainedModel) -> int | None:
     """The most tokens that the model takes; None if its config does not say."""
-    return getattr(model.config, "max_position_embeddings", None)
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def _resolve_device(device: str) -> torch.device:

@@ -59,6 +59,15 @@ def shape_of(config: dict) -> dict:
     return shape
 
 
+def text_part(config: Mapping) -> Mapping:
+    """The part of a config.json on the text decoder: all of it, unless the model sees or hears."""
+    for key in ("text_config", "thinker_config", "language_config", "llm_config"):
+        if isinstance(inner := config.get(key), Mapping):
+            of_all = {key: config[key] for key in ("dtype", "torch_dtype") if config.get(key)}
+            return {**of_all, **text_part(inner)}
+    return config
+
+
 def count_parameters(folder: Path) -> int | None:
     """Count the parameters in the headers of a folder's safetensors files; None without files."""
     where = str(folder)
@@ -68,19 +77,3 @@ def count_parameters(folder: Path) -> int | None:
     except UserError:
         return None  # damaged, which the job that loads the weights reports
     return sum(math.prod(tensor.shape) for header in headers for tensor in header.values()) or None
-
-
-def check_folder(folder: Path, where: str) -> None:
-    """Check that a folder exists and has a config.json.
-
-    Raises:
-        UserError: the folder or its config.json is missing; begins with `where`.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{where}: no such folder")
-    if not (folder / "config.json").is_file():
-        ggufs = sorted(path.name for path in folder.glob("*.gguf"))
-        hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
-        raise UserError(
-            f"{where}: no config.json in it; it must be a transformers model folder{hint}"
-        )

@@ -41,7 +41,17 @@ class Projection:
     rows: slice | np.ndarray
 
     def weight(self, expert: int | None = None) -> torch.Tensor:
-        """[d_out, d_in], a view of the model's weights where the rows are a slice."""
+        """[d_out, d_in], a view of the model's weights where the rows are a slice.
+
+        Raises:
+            UserError: the weights are quantised, with scales beside them.
+        """
+        if hasattr(self.module, "weight_scale"):
+            raise UserError(
+                f"module_map: layer {self.layer}, {self.name}, is quantised "
+                f"({type(self.module).__name__}), which metrics of weights cannot read; use the "
+                "unquantised checkpoint"
+            )
         stored = self._parameter(self.place.weight)
         stored = stored if expert is None else stored[expert]
         return (stored.T if self.place.transposed else stored)[self.rows]

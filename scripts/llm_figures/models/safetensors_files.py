@@ -1,12 +1,13 @@
 """The safetensors files of a transformers folder, and their tensors' names, dtypes and shapes."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from llm_figures.core.errors import UserError
+from llm_figures.models.model_files import A_POINTER, is_lfs_pointer, read_json_object
 
 INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
 
 
 class StoredTensor(NamedTuple):
@@ -23,23 +24,32 @@ def read_index(folder: Path, where: str) -> dict[str, str]:
     where: how messages begin.
 
     Raises:
-        UserError: the index cannot be read.
+        UserError: the index cannot be read, or does not name a file of the folder for each tensor.
     """
     index = folder / INDEX
     if not index.is_file():
         return {}
-    try:
-        return json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{where}: {index} cannot be read: {error!r}") from None
+    names = read_json_object(index, where).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{where}: {index} has no weight_map of tensors; download it again")
+    for tensor, name in names.items():
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            raise UserError(
+                f"{where}: {index}: weight_map: {tensor}: {name!r} is not the name of a file in "
+                "the folder; download it again"
+            )
+    return names
 
 
 def weight_files(folder: Path, index: dict[str, str]) -> list[Path]:
-    """The files of a model's weights. index: as from `read_index`."""
-    if index:
+    """The files that transformers loads a model's weights from, which may not be there.
+
+    index: as from `read_index`. Others, such as an adapter's or `consolidated.safetensors`, which
+    Mistral publishes beside the same weights, are not read.
+    """
+    if index and not (folder / SINGLE).is_file():
         return [folder / name for name in sorted(set(index.values()))]
-    single = folder / "model.safetensors"
-    return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
+    return [folder / name for name in sorted({SINGLE, *index.values()})]
 
 
 def read_header(file: Path, where: str) -> dict[str, StoredTensor]:
@@ -52,6 +62,8 @@ def read_header(file: Path, where: str) -> dict[str, StoredTensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if is_lfs_pointer(file):
+            raise UserError(f"{where}: {file} is {A_POINTER}")
         with safe_open(file, framework="numpy") as opened:
             stored = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (not a dict: it cannot be iterated)
             return {
@@ -61,4 +73,26 @@ def read_header(file: Path, where: str) -> dict[str, StoredTensor]:
     except FileNotFoundError:
         raise UserError(f"{where}: {file} is missing; complete the download") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{where}: {file} is damaged ({error}); download it again") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{where}: {file} is damaged ({reason}); download it again") from None
+
+
+def check_weight_files(folder: Path, where: str) -> None:
+    """Check that a folder's safetensors files are there and whole, by their headers.
+
+    Raises:
+        UserError: a file is missing or damaged, or is not that of its index; begins with `where`.
+    """
+    index = read_index(folder, where)
+    files = weight_files(folder, index)
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise UserError(
+            f"{where}: {len(missing)} of {len(files)} weight files are missing, for example "
+            f"{missing[0]}; complete the download"
+        )
+    tensors = {name for file in files for name in read_header(file, where)}
+    if absent := sorted(set(index) - tensors):
+        raise UserError(
+            f"{where}: {len(absent)} tensor(s) that {INDEX} names are in no file, for example "
+            f"{absent[0]}; complete the download"
+        )

@@ -4,7 +4,6 @@
 Downloads go to the user's cache, outside the clone.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -20,21 +19,36 @@ from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.core.result_folders import RESULTS
 from llm_figures.models.architectures import check_architecture, check_folder_architecture
+from llm_figures.models.auto_classes import read_text_config
+from llm_figures.models.folder_checks import (
+    ADAPTER,
+    check_files,
+    check_folder,
+    describe_no_weights,
+)
 from llm_figures.models.gguf import (
-    WEIGHTS,
-    check_gguf,
     convert_gguf,
     converted_folder,
     count_tensor_types,
     find_gguf,
     is_complete,
 )
+from llm_figures.models.gguf_header import check_gguf
 from llm_figures.models.hub import fetch_snapshot, list_cached_files
-from llm_figures.models.model_info import check_folder, count_parameters, read_model_info, shape_of
-from llm_figures.models.safetensors_files import read_index
+from llm_figures.models.model_files import read_json_object
+from llm_figures.models.model_info import count_parameters, read_model_info, shape_of
+from llm_figures.models.quantization import check_quantization
+from llm_figures.models.safetensors_files import (
+    INDEX,
+    SINGLE,
+    check_weight_files,
+    read_index,
+    weight_files,
+)
+from llm_figures.models.tokenizer_files import check_tokenizer_files
 
-# Pickled weights, which can run code when they are read.
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
+# Small files of a repository: configs, tokenizers, chat templates.
+SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]
 
 
 def prepare_model(name: str, entry: dict, cache: Path | None = None) -> dict:
@@ -53,10 +67,11 @@ def prepare_model(name: str, entry: dict, cache: Path | None = None) -> dict:
         "finetune": _from_training,
     }[entry["source"]]
     folder, origin = prepare_source(name, entry, cache)
-    config = json.loads((folder / "config.json").read_text())
-    config = config.get("text_config", config)
-    kinds = [WEIGHTS] if entry["safetensors_only"] else [WEIGHTS, "*.bin"]
-    weights = sorted(path for kind in kinds for path in folder.glob(kind))
+    config = read_text_config(folder, f"model {name}", entry["trust_remote_code"])
+    index = read_index(folder, f"model {name}")
+    weights = [path for path in weight_files(folder, index) if path.is_file()]
+    if not entry["safetensors_only"]:
+        weights += sorted(folder.glob("*.bin"))
     return {
         "name": name,
         "entry": entry,
@@ -78,7 +93,7 @@ def _from_folder(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
         return _from_gguf(name, gguf, where, cache, {"source": "path"})
     folder = Path(entry["path"]).expanduser().resolve()
     check_folder(folder, where)
-    check_folder_architecture(folder, where, entry["trust_remote_code"])
+    _check_config(folder, entry, where)
     _check_weights(folder, entry, where)
     return folder, {"source": "path"}
 
@@ -105,28 +120,20 @@ def _describe_gguf(gguf: Path | None, digest: str, where: str) -> dict:
     }
 
 
+def _check_config(folder: Path, entry: dict, where: str) -> None:
+    """Refuse, by config.json alone, what does not load or cannot be shown."""
+    check_quantization(read_json_object(folder / "config.json", where), where)
+    check_folder_architecture(folder, where, entry["trust_remote_code"])
+
+
 def _check_weights(folder: Path, entry: dict, where: str) -> None:
-    if entry["safetensors_only"] and not any(folder.glob(WEIGHTS)):
-        files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        raise UserError(f"{where}: {_no_safetensors(files)}")
-    shards = set(read_index(folder, where).values())
-    if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
-        raise UserError(
-            f"{where}: {len(missing)} of {len(shards)} weight files are missing, for example "
-            f"{missing[0]}; complete the download"
-        )
-
-
-def _no_safetensors(files: list[str]) -> str:
-    """Why none of a model's files are its weights, and what to do."""
-    if ggufs := [file for file in files if file.endswith(".gguf")]:
-        return f"no .safetensors weights there, but GGUF; name the file to use: file: {ggufs[0]}"
-    if pickled := [file for file in files if file.endswith(PICKLED)]:
-        return (
-            f"no .safetensors weights there, only pickled ones ({pickled[0]}), which can run code; "
-            "convert them, or set safetensors_only: false for a source you trust"
-        )
-    return "no .safetensors weights there; the folder is no model's, or was not copied completely"
+    """Refuse files of weights or of the tokenizer that are missing or damaged."""
+    own = sorted(path.name for path in folder.iterdir() if path.is_file())
+    if INDEX in own or SINGLE in own:
+        check_weight_files(folder, where)
+    elif entry["safetensors_only"]:
+        raise UserError(f"{where}: {describe_no_weights(own)}")
+    check_tokenizer_files(folder, where)
 
 
 def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
@@ -142,21 +149,23 @@ def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
             raise UserError(f"{where}: no file {file}; GGUF files there: {ggufs or 'none'}")
         return _from_gguf(name, gguf, where, cache, {**origin, "file": file})
     code = ["*.py"] if entry["trust_remote_code"] else []
-    folder = fetch_snapshot(repo, revision, ["config.json", *code], where)
+    folder = fetch_snapshot(repo, revision, ["config.json", ADAPTER, *code], where)
     files = list_cached_files(repo, revision)
-    if not (folder / "config.json").is_file():
-        ggufs = [file for file in files or [] if file.endswith(".gguf")]
-        hint = f"; for its GGUF weights set file: {ggufs[0]}" if ggufs else ""
-        raise UserError(f"{where}: no config.json there; it is not a transformers model{hint}")
-    check_folder_architecture(folder, where, entry["trust_remote_code"])
-    if files is not None and entry["safetensors_only"]:
-        own = [file for file in files if "/" not in file]
-        if not any(file.endswith(".safetensors") for file in own):
-            raise UserError(f"{where}: {_no_safetensors(own)}")
-    patterns = [WEIGHTS, "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", *code]
+    if files is None:  # never listed: a copy from elsewhere, and no network
+        check_folder(folder, where)
+    else:
+        check_files(files, where, lambda name: folder / name)
+    _check_config(folder, entry, where)
+    own = [file for file in files or [] if "/" not in file]
+    if files is not None and entry["safetensors_only"] and not {SINGLE, INDEX} & {*own}:
+        raise UserError(f"{where}: {describe_no_weights(own)}")
+    folder = fetch_snapshot(repo, revision, [*SMALL, *code], where)
+    check_tokenizer_files(folder, where)
+    # not every .safetensors file: some repositories hold the same weights once more
+    patterns = [SINGLE, *sorted(set(read_index(folder, where).values()))]
     if not entry["safetensors_only"]:
         patterns.append("*.bin")
-    folder = fetch_snapshot(repo, revision, patterns, where)
+    folder = fetch_snapshot(repo, revision, [*SMALL, *code, *patterns], where)
     _check_weights(folder, entry, where)
     return folder, origin
 

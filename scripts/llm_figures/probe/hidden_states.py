@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
 from llm_figures.inference.batching import batch_by_key, padded_length, with_oom_backoff
+from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
 from llm_figures.probe.schema import layer_column
@@ -192,8 +193,8 @@ def check_finite(where: str, states: np.ndarray, keys: dict, dtype: torch.dtype)
     finite = np.isfinite(states).all(axis=1)
     if not finite.all():
         row = int(np.argmin(finite))
+        kind = str(dtype).split(".")[-1]
         raise UserError(
             f"{where} gives values that are not finite at {keys['token'][row]} of "
-            f"question {keys['question_id'][row]}, computed in {str(dtype).split('.')[-1]}; "
-            "set dtype to bfloat16 or float32, or check the weights"
+            f"question {keys['question_id'][row]}, computed in {kind}; {advise(kind)}"
         )

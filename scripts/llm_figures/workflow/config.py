@@ -24,9 +24,12 @@ from llm_figures.core.options_reader import read_options
 from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
 from llm_figures.core.text_files import read_project_yaml
 from llm_figures.inference.options import Prompt
-from llm_figures.models.gguf import check_gguf, find_gguf
+from llm_figures.models.folder_checks import check_folder
+from llm_figures.models.gguf import find_gguf
+from llm_figures.models.gguf_header import check_gguf, check_gguf_header, sizes_of
 from llm_figures.models.layer_checks import check_choices, check_shape
-from llm_figures.models.model_info import check_folder, drop_shape, shape_of
+from llm_figures.models.model_files import read_json_object
+from llm_figures.models.model_info import drop_shape, shape_of, text_part
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
 from llm_figures.modules.metrics import of_measure
 from llm_figures.plotting.style import Style
@@ -428,15 +431,11 @@ def _find_shape(name: str, entry: dict, model_info: Path) -> dict | None:
     where = f"config: model {name}: path: {entry['path']}"
     if (gguf := find_gguf({**entry, "path": at_home(entry["path"])})) is not None:
         check_gguf(gguf, where)
-        return _read_model_info(entry, model_info) or entry.get("shape")
+        known = _read_model_info(entry, model_info) or entry.get("shape")
+        return known or sizes_of(check_gguf_header(gguf, where))
     folder = Path(at_home(entry["path"]))
     check_folder(folder, where)
-    config_file = folder / "config.json"
-    try:
-        model_config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"config: model {name}: {config_file} is not JSON: {error}") from None
-    return shape_of(model_config.get("text_config", model_config))
+    return shape_of(text_part(read_json_object(folder / "config.json", where)))
 
 
 def _read_model_info(entry: dict, model_info: Path) -> dict | None:

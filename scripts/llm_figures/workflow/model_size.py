@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_figures.core.errors import UserError
 from llm_figures.models.gguf import find_gguf
-from llm_figures.models.model_info import count_parameters, drop_shape, shape_of
+from llm_figures.models.gguf_header import check_gguf_header, sizes_of
+from llm_figures.models.model_info import count_parameters, drop_shape, shape_of, text_part
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Assumed if nothing is known: a model of 13 B parameters.
@@ -61,7 +63,9 @@ def find_model_size(name: str, entry: Mapping, results: Path = Path("results")) 
     """
     known, origin = _find_sizes(name, entry, results)
     if not (known.get("layers") and known.get("hidden_size")):
-        known, origin = UNKNOWN, ASSUMED
+        counted = known.get("parameters")
+        known = {**UNKNOWN, "parameters": counted} if counted else UNKNOWN
+        origin = ASSUMED
     hidden = known["hidden_size"]
     heads = known.get("heads") or max(1, hidden // 128)
     size = {
@@ -105,15 +109,25 @@ def _find_sizes(name: str, entry: Mapping, results: Path) -> tuple[Mapping, str]
     earlier = _read_json(file)
     if earlier.get("entry") == drop_shape(entry) and earlier.get("parameters"):
         return earlier, str(file)
-    if entry["source"] == "path" and find_gguf(entry) is None:
+    if entry["source"] == "path" and (gguf := find_gguf(entry)) is not None:
+        if not entry.get("shape"):
+            return _read_gguf_sizes(gguf), f"the header of {gguf}"
+    elif entry["source"] == "path":
         folder = Path(entry["path"]).expanduser()
         if config := _read_json(folder / "config.json"):
-            shape = shape_of(config.get("text_config", config))
+            shape = shape_of(text_part(config))
             return shape | {"parameters": count_parameters(folder)}, str(folder / "config.json")
     if entry["source"] == "finetune":
         known, origin = _find_sizes(entry["base"], entry["base_entry"], results)
         return {**known, "dtype": "float32"} if known else known, origin
     return entry.get("shape", {}), "shape in the model's entry"
+
+
+def _read_gguf_sizes(gguf: Path) -> Mapping[str, Any]:
+    try:
+        return sizes_of(check_gguf_header(gguf, str(gguf)))
+    except UserError:
+        return {}  # damaged, which the job that converts it reports
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 
 import tiny
 from llm_figures.core.errors import UserError
+from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.generation import (
     _cut_at_stop,
     batch_by_length,
@@ -217,6 +218,12 @@ def test_the_advice_follows_from_the_dtype(own_model, tokenizer):
         f"{str(caught.value).split('question ')[1][0]}, computed in float16; set dtype to bfloat16 "
         "or float32, or check the weights"
     )
+
+
+def test_the_advice_is_a_wider_dtype():
+    assert advise("float16") == "set dtype to bfloat16 or float32, or check the weights"
+    assert advise("bfloat16") == "set dtype to float32, or check the weights"
+    assert "dtype" not in advise("float32")
 
 
 def test_entries_that_a_model_excludes_are_no_fault(own_model, tokenizer):

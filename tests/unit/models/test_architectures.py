@@ -77,7 +77,6 @@ OTHERS = [
     (t.RobertaConfig(), "are encoders"),
     (t.T5Config(), "are encoder-decoders"),
     (t.BartConfig(), "are encoder-decoders"),
-    (t.LlavaConfig(), "are no causal language models to transformers"),
     (t.CLIPConfig(), "are no causal language models to transformers"),
 ]
 

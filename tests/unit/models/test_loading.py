@@ -62,7 +62,7 @@ def test_missing_weights_are_named_not_made_up(folder):
 def test_damaged_weights_are_one_clear_line(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="does not load") as caught:
+    with pytest.raises(UserError, match="model.safetensors is damaged") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
