@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
+from llm_figures.inference.chat_templates import render_chats
 from llm_figures.inference.options import QuestionFormat
 
 
@@ -15,7 +16,8 @@ def tokenize_questions(
     """Token ids of every question in the format of `prompt`.
 
     Raises:
-        UserError: `style: chat` with a tokenizer that has no chat template.
+        UserError: `style: chat` with a tokenizer that has no chat template, or one that fails (see
+            `render_chats`).
     """
     # A chat template brings its own special tokens.
     own_tokens = prompt.style != "chat"
@@ -53,14 +55,11 @@ def _render_chats(
             "use few_shot or completion"
         )
     system = [{"role": "system", "content": prompt.system}] if prompt.system else []
-    return [
-        tokenizer.apply_chat_template(
-            [*system, {"role": "user", "content": fill(prompt.user, question=question)}],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+    chats = [
+        [*system, {"role": "user", "content": fill(prompt.user, question=question)}]
         for question in questions
     ]
+    return render_chats(tokenizer, chats)
 
 
 def fill(template: str, **parts: str) -> str:
