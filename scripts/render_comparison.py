@@ -10,6 +10,7 @@ from llm_figures.core.job import job
 from llm_figures.core.options import Options
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.finite import check_drawn
 from llm_figures.plotting.style import Style
 
 
@@ -33,9 +34,11 @@ def main(
     drawing = find_drawing(figure)
     find_problem = partial(drawing.find_problem, options=options)
     tables, left_out = read_usable_tables(models, missing, find_problem, figure)
-    with drawing_style(style):
-        save(drawing.draw(tables, options), files)
     text = drawing.describe(tables, options)
+    with drawing_style(style):
+        fig = drawing.draw(tables, options)
+        check_drawn(fig, text, figure)
+        save(fig, files)
     write_text(caption, describe_comparison(text, tables, folders, left_out))
 
 

@@ -1,5 +1,6 @@
 """Drawing of the attention heatmaps: mean_qkv, mean_qkv_tokens, scale_qkv."""
 
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,8 @@ LARGEST_LABEL = 7.5
 LONGEST_LABEL = 14  # characters of a token
 # A map of more cells is drawn as an image in the vector formats, too.
 VECTOR_CELLS = 16_384
+# Control characters, which no SVG may hold; they are written as Python does: \n.
+_NOT_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 PANEL = 2.6  # approximate side of a map in inches
 SCALE_TITLE = "The Attention Weight after Modifying Query, Key and Value"
 
@@ -130,7 +133,7 @@ def _choose_step(cells: int, room: float) -> int:
 def _label_token(token: str) -> str:
     """A token as a label, cut if it is long; white space is shown if the token has nothing else."""
     text = token.strip() or repr(token)[1:-1].replace(" ", "␣")
-    text = text.replace("\n", "\\n")
+    text = _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 

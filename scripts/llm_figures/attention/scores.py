@@ -138,9 +138,34 @@ def compute_panel_maps(
                 states = states.select_head(options.head)
             edges = bin_edges(states.query.shape[1], options.bins)
             weights = compute_mean_map(states, edges)
+            _check_finite(weights, intervention, options, text)
             binned = len(weights) < edges[-1]
             maps[key] = BinnedMap(weights, np.diff(edges)) if binned else weights
         yield row, column, text, intervention, maps[key]
+
+
+def _check_finite(
+    weights: np.ndarray, intervention: Intervention, options: AttentionScoring, text: int
+) -> None:
+    """Refuse a map that holds NaN or infinity, as where ε carries states out of float32.
+
+    Raises:
+        UserError: the panel, its layer and head, and how many of its cells are no numbers.
+    """
+    count = weights.size - int(np.isfinite(weights).sum())
+    if not count:
+        return
+    component, scaled = intervention.component, intervention.operation == "scale"
+    operation = f"{component} × ε = {intervention.epsilon:g}" if scaled else f"mean of {component}"
+    advice = (
+        "the states overflow; take an ε nearer to 1"
+        if scaled and not abs(intervention.epsilon) <= 1
+        else "the states are not finite"
+    )
+    raise UserError(
+        f"input {text}, {operation}, layer {options.layer}, head {options.head}: {count:,} of "
+        f"{weights.size:,} attention weights are NaN or infinite: {advice}"
+    )
 
 
 def compute_cells(

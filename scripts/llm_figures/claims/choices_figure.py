@@ -104,7 +104,10 @@ def describe(rows: pd.DataFrame, model: str, options: ChoicesDrawing) -> str:
         "the head with the strongest sink). auto is the layer where the clean model's sink is "
         "strongest."
     )
-    for operation, part in count_reproduced(rows).groupby("operation", sort=False):
+    counted = count_reproduced(rows)
+    if (counted["applicable"] == 0).any():
+        text += " A grey cell with a dash: no statement applies."
+    for operation, part in counted.groupby("operation", sort=False):
         part = part[part["applicable"] > 0]
         if not len(part):
             text += f" No statement about {FIGURES[operation]} applies."

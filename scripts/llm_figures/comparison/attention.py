@@ -11,6 +11,7 @@ from llm_figures.comparison.panels import (
     Tables,
     choose_grid,
     find_missing_columns,
+    find_no_numbers,
     measure_text,
     wrap_name,
 )
@@ -30,7 +31,9 @@ BAR, BAR_GAP = 0.14, 0.22
 
 def find_problem(table: pd.DataFrame, options: AttentionFigure) -> str | None:
     """Why a model's cells cannot be drawn with others; None if they can."""
-    return find_missing_columns(table, NEEDED) or (None if len(table) else "is empty")
+    if missing := find_missing_columns(table, NEEDED):
+        return missing
+    return find_no_numbers(table["weight"], nan=True) if len(table) else "is empty"
 
 
 def draw(tables: Tables, options: AttentionFigure) -> Figure:

@@ -9,6 +9,7 @@ from llm_figures.comparison.panels import (
     choose_layer_step,
     find_missing_columns,
     find_missing_scores,
+    find_no_numbers,
     label_axes,
     make_panels,
     name_panel,
@@ -17,6 +18,7 @@ from llm_figures.core.numbers import low_to_high
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules.figure import (
     describe_metric,
+    describe_missing,
     describe_percentiles,
     draw_colour_bar,
     draw_panel,
@@ -34,7 +36,8 @@ def find_problem(table: pd.DataFrame, options: MetricMap) -> str | None:
     if missing := find_missing_columns(table, NEEDED):
         return missing
     shown = (table["metric"] == options.metric) & table["projection"].isin(PROJECTIONS)
-    return find_missing_scores(table.loc[shown, "value"], options.metric)
+    values = table.loc[shown, "value"]
+    return find_no_numbers(values) or find_missing_scores(values, options.metric)
 
 
 def draw(tables: Tables, options: MetricMap) -> Figure:
@@ -63,6 +66,10 @@ def describe(tables: Tables, options: MetricMap) -> str:
     _, (low, high) = make_colour_scale(_all_values(values), options)
     differ = len({tuple(cells.columns) for cells in values.values()}) > 1
     grey = " A projection that a model lacks is grey." if differ else ""
+    missing = [describe_missing(tables[name], metric) for name in tables]
+    if any(missing):
+        named = zip(tables, missing, strict=True)
+        grey += f" Grey, too: {'; '.join(f'{name}, {what}' for name, what in named if what)}."
     random = (
         "; an input in a random direction has 1/√d_in, which depends on the model's width"
         if metric == "operation_strength"

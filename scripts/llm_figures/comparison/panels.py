@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -92,6 +93,12 @@ def find_missing_columns(table: pd.DataFrame, needed: set[str]) -> str | None:
     """The columns that a table, made by another version, lacks, in words; None if it has all."""
     missing = sorted(needed - set(table))
     return f"has no column {', '.join(missing)}" if missing else None
+
+
+def find_no_numbers(values: pd.Series, nan: bool = False) -> str | None:
+    """That values are infinite, or NaN if `nan`, in words; None if all can be drawn."""
+    bad = np.isinf(values) | (values.isna() if nan else False)
+    return f"has {bad.sum():,} values that are NaN or infinite" if bad.any() else None
 
 
 def find_missing_scores(values: pd.Series, metric: str) -> str | None:

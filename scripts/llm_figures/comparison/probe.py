@@ -8,6 +8,7 @@ from llm_figures.comparison.panels import (
     choose_layer_step,
     find_missing_columns,
     find_missing_scores,
+    find_no_numbers,
     label_axes,
     make_panels,
     name_panel,
@@ -33,7 +34,8 @@ def find_problem(table: pd.DataFrame, options: ProbeAuc) -> str | None:
         return missing
     shown = (table["metric"] == options.metric) & (table["control"] == "none")
     shown &= table["token"].isin(options.tokens)
-    return find_missing_scores(table.loc[shown, "mean"], options.metric)
+    values = table.loc[shown, "mean"]
+    return find_no_numbers(values) or find_missing_scores(values, options.metric)
 
 
 def draw(tables: Tables, options: ProbeAuc) -> Figure:

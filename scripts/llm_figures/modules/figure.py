@@ -146,12 +146,27 @@ def describe(scores: pd.DataFrame, model: str, options: MetricMap) -> str:
     middle = "" if centre is None else f", the middle colour at {centre:g}"
     metric = describe_metric(model, options)
     if not np.isfinite(values).any():
-        return f"{metric} No cell has a value.\n"
+        return f"{metric} No cell has a value; all are grey.\n"
     span = low_to_high(np.nanmin(values), np.nanmax(values))
+    grey = describe_missing(scores, options.metric)
     return (
         f"{metric} Values span {span}, colours {low_to_high(low, high)}"
-        f"{describe_percentiles(options)}{middle}; layer 0 at the bottom.\n"
+        f"{describe_percentiles(options)}{middle}; layer 0 at the bottom."
+        f"{grey and f' Grey: {grey}.'}\n"
     )
+
+
+def describe_missing(scores: pd.DataFrame, metric: str) -> str:
+    """Which cells of a model's map have no value, and why, without a full stop; "" if none."""
+    values = pivot_scores(scores, metric)
+    undefined = int((scores.loc[scores["metric"] == metric, "value"]).isna().sum())
+    absent = int(values.isna().to_numpy().sum()) - undefined
+    parts = []
+    if undefined:
+        parts.append(f"{undefined} without a value ({METRICS[metric].missing})")
+    if absent:
+        parts.append(f"{absent} that their layers lack")
+    return " and ".join(parts)
 
 
 def describe_metric(model: str, options: MetricMap) -> str:

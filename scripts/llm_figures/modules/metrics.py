@@ -14,6 +14,7 @@ class Metric:
     label: of the colour bar. title: of the report's section.
     caption: a template with `model` and the fields of `MetricMap`.
     neutral: the value without meaning, drawn white; None has the middle of the limits white.
+    missing: what leaves a projection without a value.
     robust: the percentiles of limits: robust; closer where a few cells are far above all others.
     """
 
@@ -21,6 +22,7 @@ class Metric:
     label: str
     title: str
     caption: str
+    missing: str = "its weights, or their inputs, are all zero"
     neutral: float | None = None
     robust: tuple[float, float] = (2, 98)
 
@@ -57,6 +59,7 @@ METRICS = {
         "Rise in the mean next-token loss −log p of {model} on the texts when the output of one "
         "projection in one layer is replaced by its mean over all their tokens, in nats per "
         "token.",
+        missing="no text has two tokens",
         neutral=0.0,
         robust=(5, 95),
     ),
@@ -67,6 +70,7 @@ METRICS = {
         "KL(clean ‖ ablated) of the next-token distributions of {model} on the texts when the "
         "output of one projection in one layer is replaced by its mean over all their tokens, in "
         "nats per token.",
+        missing="no text has a token",
         neutral=0.0,
         robust=(5, 95),
     ),
@@ -76,6 +80,7 @@ METRICS = {
         "Where a Linear Probe on a Projection's Output Detects a Wrong Answer",
         "AUC of linear probes that detect a wrong answer of {model} from the output of one "
         "projection at {probe_token}, mean over the folds; 0.5 is chance.",
+        missing="too few answers for a score",
         neutral=0.5,
     ),
     "relative_update": Metric(
@@ -99,6 +104,7 @@ METRICS = {
         "In How Many Directions Each Projection Moved",
         "Effective rank of ΔW from {compare_with} to {model}: exp(−Σ pᵢ log pᵢ) of its singular "
         "values σᵢ, pᵢ = σᵢ / Σ σⱼ (Roy and Vetterli 2007); grey where nothing changed.",
+        missing="nothing changed",
     ),
     "subspace_rotation": Metric(
         "updates",

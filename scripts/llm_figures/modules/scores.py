@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from llm_figures.core.errors import UserError
 from llm_figures.models.projection_layouts import PROJECTIONS
 
 
@@ -12,6 +13,9 @@ def compute_scores(measure: str, tables: Mapping[str, pd.DataFrame], metric: str
     """One metric's rows of modules/scores.parquet: layer, projection, metric, value.
 
     measure: of the metric, see `metrics.Metric`. tables: {measure: its table}.
+
+    Raises:
+        UserError: an infinite value.
     """
     table = tables[measure]
     if measure == "activity":
@@ -19,6 +23,13 @@ def compute_scores(measure: str, tables: Mapping[str, pd.DataFrame], metric: str
     elif measure == "ablation":
         table = score_ablation(table)
     scores = table.loc[table["metric"] == metric, ["layer", "projection", "metric", "value"]]
+    infinite = scores[np.isinf(scores["value"].to_numpy(dtype=float, na_value=np.nan))]
+    if len(infinite):
+        first = infinite.iloc[0]
+        raise UserError(
+            f"module map: {metric} of {first['projection']} in layer {first['layer']} is infinite, "
+            f"as {len(infinite)} of {len(scores)} values are; the model overflows its data type"
+        )
     # in the figure's order, which may not be that in which a block applies its projections
     order = scores["projection"].map({name: number for number, name in enumerate(PROJECTIONS)})
     return scores.assign(order=order).sort_values(["layer", "order"]).drop(columns="order")

@@ -26,11 +26,15 @@ from llm_figures.core.atomic_files import whole_file, write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.plotting.finite import check_drawn, check_table
 from llm_figures.plotting.style import Style
 
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
 # With more cells per axis, a cell is about as narrow as the line of the frame.
 NARROW = 64
+# Of a PNG: in each direction, and altogether.
+LONGEST_SIDE = 65_535
+MOST_PIXELS = 600_000_000
 # The notes on the panels of a figure with more cells leave out the values.
 MOST_CELLS = 100_000
 
@@ -170,7 +174,11 @@ def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = N
     """Write the figure in the format of each path's suffix: pdf, svg or png.
 
     Files do not depend on the time or the run. panels: JSON file for `describe_panels`.
+
+    Raises:
+        UserError: a figure that is too large for an image.
     """
+    _check_size(fig)
     no_metadata = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "svg": {"Date": None, "Creator": None},
@@ -185,6 +193,18 @@ def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = N
         text = json.dumps(describe_panels(fig, box), ensure_ascii=False, separators=(",", ":"))
         write_text(panels, text)
     plt.close(fig)
+
+
+def _check_size(fig: Figure) -> None:
+    dpi = plt.rcParams["savefig.dpi"]
+    width, height = fig.get_size_inches()
+    pixels = [round(side * dpi) for side in (width, height)]
+    if max(pixels) > LONGEST_SIDE or pixels[0] * pixels[1] > MOST_PIXELS:
+        raise UserError(
+            f"the figure is {width:,.0f} × {height:,.0f} inches, at config: style.dpi: {dpi:g} too "
+            f"large for an image ({pixels[0]:,} × {pixels[1]:,} pixels); show fewer texts, models "
+            "or columns, or take a lower dpi"
+        )
 
 
 def _measure_ink(fig: Figure) -> Bbox:
@@ -264,11 +284,16 @@ def render(
         as they are if the module has none.
 
     Raises:
-        UserError: options that are not of that class; an unknown font or palette.
+        UserError: options that are not of that class; an unknown font or palette; values that are
+            no numbers (see `finite`).
     """
     if kind := getattr(module, "OPTIONS", None):
         options = read_options(kind, options, f"options of {module.__name__}")
     table = read_frame(scores)
+    check_table(table, scores)
+    text = module.describe(table, model, options)
     with drawing_style(style):
-        save(module.draw(table, options), files, panels)
-    write_text(caption, module.describe(table, model, options))
+        fig = module.draw(table, options)
+        check_drawn(fig, text, Path(caption).name.partition(".")[0])
+        save(fig, files, panels)
+    write_text(caption, text)

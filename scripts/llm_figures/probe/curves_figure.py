@@ -83,11 +83,14 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
 def describe(scores: pd.DataFrame, model: str, options: DrawnProbeCurves) -> str:
     """What is shown, what the bands and lines are, and what the controls of groups are."""
     shown = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
+    gaps = ""
+    if shown["mean"].isna().any():
+        gaps = " A line is left out where there are too few answers for a score."
     groups = describe_groups(shown, options.protocol) if shown["mean"].notna().any() else ""
     return (
         f"{LABELS[options.metric]} by layer (0 is the embeddings) of a linear probe on "
         f"{SITES[options.protocol.site]} of {model} that detects a wrong answer, one panel "
         f"per token. Bands: {describe_intervals(options.protocol)}. Dashed: control probes on the "
-        "same splits. Dotted: the confidence of the output itself."
+        f"same splits. Dotted: the confidence of the output itself.{gaps}"
         f"{groups and ' '}{groups}\n"
     )

@@ -73,6 +73,8 @@ def describe(scores: pd.DataFrame, model: str, options: DrawnPresets) -> str:
         f"{LABELS[options.metric]} of linear probes on {model} that detect a wrong answer, under "
         "two protocols, on the same answers."
     ]
+    if chosen["mean"].isna().any():
+        sentences.append("Cells with too few answers for a score are grey.")
     for preset, rows in chosen.groupby("preset", sort=False):
         protocol = options.protocols[preset]
         best = find_best_cell(rows, options.metric)

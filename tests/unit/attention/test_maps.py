@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from llm_figures.attention.maps import (
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.rope import Rotation
 from llm_figures.attention.scores import compute_cells
+from llm_figures.core.errors import UserError
 
 TOKENS = 9
 
@@ -144,6 +146,22 @@ def test_scale_panels_are_components_by_epsilon():
     tail = cells[(cells["component"] == "query") & (cells["epsilon"] == 1e-3)]
     map_ = tail["weight"].to_numpy().reshape(TOKENS, TOKENS)
     assert distance_to_uniform(map_) < 0.01
+
+
+@pytest.mark.parametrize("epsilon", [1e37, -1e37])
+def test_a_map_that_leaves_float32_is_refused_by_panel_layer_and_head(epsilon):
+    options = AttentionScoring(operation="scale", epsilon=[0.5, epsilon], components=["key"])
+    large = states(sink=3.0)
+    query, key = (np.float32(1e3) * part.astype(np.float32) for part in (large.query, large.key))
+    large = replace(large, query=query, key=key)
+    with pytest.raises(UserError) as caught, np.errstate(all="ignore"):
+        compute_cells("scale_qkv", options, [large])
+    assert re.fullmatch(
+        rf"input 1, key × ε = {re.escape(f'{epsilon:g}')}, layer 0, head mean: \d+ of "
+        rf"{TOKENS**2} attention weights are NaN or infinite: the states overflow; take an ε "
+        r"nearer to 1",
+        str(caught.value),
+    )
 
 
 @pytest.mark.parametrize("sinks", [None, np.array([0.5, -1.0, 2.0, 0.0])])

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,3 +121,14 @@ def test_a_norm_that_is_no_number_is_refused_by_layer_and_projection():
         "the model of type llama gives values that are not finite in layer 1, mlp. up, of text 1, "
         "computed in float32; its weights hold NaN"
     )
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_score_is_refused_by_metric_projection_and_layer(value):
+    rows = [(layer, name, "relative_update", 0.1) for layer in range(2) for name in PROJECTIONS[:3]]
+    table = pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
+    assert len(compute_scores("updates", {"updates": table}, "relative_update")) == 6
+    table.loc[4, "value"] = value
+    place = f"relative_update of {PROJECTIONS[1]} in layer 1 is infinite, as 1 of 6 values are"
+    with pytest.raises(UserError, match=re.escape(place)):
+        compute_scores("updates", {"updates": table}, "relative_update")

@@ -444,3 +444,12 @@ def test_unknown_palettes_and_fonts_are_one_clear_line():
         drawing_style(Style(font="Comic")),
     ):
         pass
+
+
+def test_control_characters_of_tokens_are_escaped_so_that_the_svg_is_xml(options, tmp_path):
+    table = cells("mean_qkv", options["mean_qkv"], inputs=1)
+    names = ["a\x1b[0m", "b\x00c", "\ufffe", "d\x0be", "f\n", "g", "\x7f"]
+    table["key_token"] = [names[position] for position in table["key_position"]]
+    labelled = attention(options, "mean_qkv").changed(tick_labels="tokens")
+    svg = drawn(attention_figure.draw, table, labelled, tmp_path)
+    assert {"a\\x1b[0m", "b\\x00c", "\\ufffe", "d\\x0be", "f", "g", "\\x7f"} <= set(texts(svg))
