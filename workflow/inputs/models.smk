@@ -1,5 +1,6 @@
 # Inputs and params of the rules in models.smk.
 
+from llm_figures.core.text_checks import find_path_problem
 from llm_figures.inference.options import QuestionFormat
 from llm_figures.models.options import FinetunedModel
 
@@ -18,7 +19,11 @@ def local_weights(wildcards):
         return [str(gguf)]
     folder = Path(entry["path"]).expanduser()
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
-    return sorted(str(file) for kind in kinds for file in folder.glob(kind))
+    files = sorted(str(file) for kind in kinds for file in folder.glob(kind))
+    for file in files:
+        if problem := find_path_problem(file):
+            sys.exit(f"config: model {wildcards.model}: path: {file!r} {problem}")
+    return files
 
 
 def training_options(wildcards):

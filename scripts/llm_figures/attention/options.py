@@ -2,9 +2,18 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from llm_figures.core.options import Drawing, Integer, Items, Number, Options, Says, by_kind
+from llm_figures.core.options import (
+    Drawing,
+    Integer,
+    Items,
+    Number,
+    Options,
+    Says,
+    by_kind,
+    refusal,
+)
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
 
 Component = Literal["query", "key", "value"]
@@ -18,6 +27,20 @@ Head = Annotated[
     by_kind,
     Says("mean, auto or a head from 0"),
 ]
+# States are scaled in float32: its largest number, and the least that it does not round to 0.
+LARGEST_FACTOR = 3.4028234e38
+LEAST_FACTOR = 1.4e-45
+
+
+def _check_factor(factor: float) -> float:
+    if abs(factor) > LARGEST_FACTOR:
+        raise refusal(f" is beyond float32, which ends at {LARGEST_FACTOR:.2g}")
+    if 0 < abs(factor) < LEAST_FACTOR:
+        raise refusal(f" is 0 in float32, whose least number is {LEAST_FACTOR:g}; write 0")
+    return factor
+
+
+Factor = Annotated[Number, AfterValidator(_check_factor)]
 
 
 class AttentionInterventions(Options):
@@ -33,7 +56,7 @@ class AttentionInterventions(Options):
 
     The axis of the mean; features is the head dimension. Not used by scale."""
 
-    epsilon: Annotated[tuple[Number, ...], Items(1, 8, distinct=True)] = (0.5, 1e-3, 1e-10)
+    epsilon: Annotated[tuple[Factor, ...], Items(1, 8, distinct=True)] = (0.5, 1e-3, 1e-10)
     """Factors of scale, one column of panels each
 
     Factors ε of scale, one column of panels each. Not used by mean."""

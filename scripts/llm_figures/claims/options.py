@@ -14,6 +14,7 @@ from llm_figures.core.options import (
     Says,
     by_kind,
 )
+from llm_figures.core.text_checks import PathText
 from llm_figures.plotting.style import Figure, FigureSource, Palette
 
 ChosenLayer = Annotated[
@@ -32,7 +33,7 @@ ChosenHead = Annotated[
 class Claims(Options):
     """What was published about the figures, checked against them: config/claims.yaml."""
 
-    files: Annotated[tuple[NonEmpty, ...], Items(distinct=True)] = ()
+    files: Annotated[tuple[PathText, ...], Items(distinct=True)] = ()
     """Files of your own claims, in the same form
 
     Further files in the form of config/claims.yaml, evaluated with it."""

@@ -144,9 +144,12 @@ def _size_checked(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise refusal(" is not a finite number")
     if isinstance(value, int) and abs(value) > sys.float_info.max:
-        digits = len(str(abs(value)))
-        raise PydanticCustomError("too_large", "{digits}", {"digits": digits})
+        raise _too_large(value)
     return value
+
+
+def _too_large(value: int) -> PydanticCustomError:
+    return PydanticCustomError("too_large", "{digits}", {"digits": len(str(abs(value)))})
 
 
 def _number_of_text(value: Any) -> Any:
@@ -165,12 +168,18 @@ def _checked_number(value: Any, check) -> Any:
 
 
 def _whole_number(value: Any) -> Any:
+    """An integer must fit 64 bits, as it does in files."""
     value = _size_checked(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise _too_large(value)
+    return value
 
 
 Number = Annotated[float, Strict(), WrapValidator(_checked_number)]
 Integer = Annotated[int, Strict(), BeforeValidator(_whole_number)]
+# Of NumPy's and scikit-learn's random numbers.
+Seed = Annotated[Integer, Field(ge=0, le=2**32 - 1)]
 Flag = Annotated[bool, Strict()]
 AnyText = Annotated[str, Strict()]
 NonEmpty = Annotated[str, Strict(), Field(min_length=1)]

@@ -20,6 +20,7 @@ from llm_figures.core.options import (
     list_branches,
     split_annotation,
 )
+from llm_figures.core.text_checks import cut, show, value_problems
 
 
 def read_options(kind: Any, values: Any, where: str) -> Any:
@@ -30,6 +31,14 @@ def read_options(kind: Any, values: Any, where: str) -> Any:
     Raises:
         UserError: one line per problem, each naming the key, the value and what is allowed.
     """
+    try:
+        problems = list(value_problems(values))
+    except RecursionError:
+        raise UserError(
+            f"{where}: nested too deeply, or an alias (*name) refers to a value that contains it"
+        ) from None
+    if problems:
+        raise UserError("\n".join(f"{where}: {problem}" for problem in problems))
     try:
         return _adapter(kind).validate_python(values)
     except ValidationError as error:
@@ -111,12 +120,11 @@ def _explained(kind: Any, error: Mapping[str, Any]) -> str:
         return _unknown_key(kind, error["loc"])
     place = _place(kind, error["loc"])
     key, whole = place.key, place.whole
-    text = repr(value)
-    shown = text if len(text) <= 80 else text[:77] + "…"
+    shown = show(value)
     if error["type"] == "union_tag_invalid" and isinstance(value, dict) and "'" in str(ctx):
         name = ctx["discriminator"].strip("'")
         if name in value:
-            key, shown = f"{key}.{name}".removeprefix("."), repr(value[name])
+            key, shown = f"{key}.{name}".removeprefix("."), show(value[name])
             return f"{key}: {shown}; allowed: {ctx['expected_tags'].replace(chr(39), '')}"
     at = f"{key}: " if key else ""
     match error["type"]:
@@ -125,7 +133,7 @@ def _explained(kind: Any, error: Mapping[str, Any]) -> str:
         case "too_large":
             return f"{at}an integer of {ctx['digits']} digits is too large"
         case "duplicate":
-            return f"{at}duplicate value {ctx['item']}"
+            return f"{at}duplicate value {cut(ctx['item'])}"
         case "greater_than_equal":
             return f"{at}{shown}; must be at least {_bound(ctx['ge'])}"
         case "greater_than":

@@ -66,6 +66,18 @@ def folder_problems(
             taken[name] = folder
 
 
+def case_problems(names: Iterable[str | None]) -> Iterator[str]:
+    """One line for every model whose name differs from another's in case alone."""
+    folded: dict[str, str] = {}
+    for name in filter(None, names):
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            yield (
+                f"config: models {other!r} and {name!r} differ in case alone and would share a "
+                "folder of results on some file systems; rename one"
+            )
+
+
 def compared(
     models: Sequence[str], folders: Sequence[str], file: str
 ) -> tuple[dict[str, str], list[str]]:

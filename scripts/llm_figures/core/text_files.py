@@ -11,6 +11,7 @@ from typing import IO, Any
 import yaml
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.text_checks import value_problems
 
 # libyaml, if PyYAML is built with it, takes a tenth of the time.
 _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -75,7 +76,6 @@ def read_json_lines(path: Path, where: str) -> Iterator[dict]:
         hint = "; name a file that is one array .json" if line.lstrip().startswith("[") else ""
         try:
             row = json.loads(line.rstrip())
-            json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but not text
         except json.JSONDecodeError as error:
             raise UserError(
                 f"{where}: line {number}: {error.msg} (column {error.colno}){hint}"
@@ -86,6 +86,7 @@ def read_json_lines(path: Path, where: str) -> Iterator[dict]:
             raise UserError(f"{where}: line {number} is nested too deeply") from None
         if not isinstance(row, dict):
             raise UserError(f"{where}: line {number} is not a JSON object{hint}")
+        _check_texts(row, f"{where}: line {number}")
         yield row
 
 
@@ -120,11 +121,14 @@ def read_json_rows(path: Path, where: str) -> list[dict]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise UserError(f"{where}: item {number} of the array is not a JSON object")
-        try:
-            json.dumps(row, ensure_ascii=False).encode()  # "\ud800" is JSON, but not text
-        except ValueError as error:
-            raise UserError(f"{where}: item {number} of the array: {error}") from None
+        _check_texts(row, f"{where}: item {number} of the array")
     return rows
+
+
+def _check_texts(row: dict, where: str) -> None:
+    """Refuse halves of characters, which JSON can spell."""
+    if problem := next(value_problems(row), None):
+        raise UserError(f"{where}: {problem}")
 
 
 def _find_rows(content: Any, where: str) -> list:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from llm_figures.core.options import (
     AnyText,
@@ -13,7 +13,9 @@ from llm_figures.core.options import (
     Number,
     Options,
     Says,
+    Seed,
     by_kind,
+    refusal,
 )
 
 _PREAMBLE = """\
@@ -93,6 +95,12 @@ class QuestionFormat(Options):
         return self.preamble if self.style == "few_shot" else ""
 
 
+def _check_temperature(temperature: float) -> float:
+    if 0 < temperature < 1e-6:
+        raise refusal(" is too small to sample with; write 0 for the likeliest token")
+    return temperature
+
+
 class Sampling(Options):
     """How the next token is chosen.
 
@@ -100,7 +108,7 @@ class Sampling(Options):
     tokens that together have probability top_p (nucleus sampling, Holtzman et al. 2020).
     """
 
-    temperature: Annotated[Number, Field(ge=0, le=10)] = 0
+    temperature: Annotated[Number, Field(ge=0, le=10), AfterValidator(_check_temperature)] = 0
     """0: the likeliest token; above 0: sampled with seed
 
     0 takes the likeliest token; above 0 samples, with seed."""
@@ -108,7 +116,7 @@ class Sampling(Options):
     top_p: Annotated[Number, Field(gt=0, le=1)] = 1
     """Sampling keeps the likeliest tokens that together have this probability."""
 
-    seed: Annotated[Integer, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of sampling."""
 
 

@@ -6,6 +6,17 @@ knows it.
 
 from llm_figures.core.errors import UserError
 
+# Sizes that checkpoints of one architecture share; vocabularies may differ.
+ARCHITECTURE = (
+    "layers",
+    "hidden_size",
+    "heads",
+    "key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "experts",
+)
+
 
 def check_shape(figures: dict, shape: dict) -> None:
     """Check the layers and heads of figures.
@@ -46,4 +57,20 @@ def check_choices(choices: dict, shape: dict) -> None:
                 raise UserError(
                     f"config: choices.{what}[{number}]: {value} is outside the model, which has "
                     f"{what}s 0 to {count - 1}"
+                )
+
+
+def check_same_shape(shapes: dict[str, dict | None], other: str, its: dict | None) -> None:
+    """Check that the models have the architecture of `other`, as far as their sizes are known.
+
+    Raises:
+        UserError: two sizes differ.
+    """
+    for name, mine in shapes.items():
+        for what in ARCHITECTURE if mine and its else ():
+            sizes = mine.get(what), its.get(what)
+            if None not in sizes and sizes[0] != sizes[1]:
+                raise UserError(
+                    f"config: figures.module_map.compare_with: {name} and {other} are of different "
+                    f"architectures: {what} {sizes[0]} and {sizes[1]}"
                 )

@@ -13,17 +13,22 @@ from llm_figures.core.options import (
     Number,
     Options,
     Says,
+    Seed,
     by_kind,
 )
+from llm_figures.core.text_checks import PathText, name_checked, path_checked
 
 Positive = Annotated[Integer, Field(ge=1)]
 ModelName = Annotated[
     AnyText,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+    name_checked,
     Says("a name of letters, digits, dots, hyphens and underscores"),
 ]
 Sha256 = Annotated[AnyText, Field(pattern=r"^[0-9a-f]{64}$"), Says("64 hex digits")]
-GgufFile = Annotated[AnyText, Field(pattern=r"\.gguf$"), Says("the name of a .gguf file")]
+GgufFile = Annotated[
+    AnyText, Field(pattern=r"\.gguf$"), path_checked, Says("the name of a .gguf file")
+]
 FactGroup = Literal[
     "capital", "currency", "continent", "language", "symbol", "atomic number", "state capital"
 ]
@@ -34,7 +39,7 @@ class Runtime(Options):
 
     device: Annotated[
         AnyText,
-        Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"),
+        Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$"),
         Says("auto, cpu, cuda, cuda:1, mps"),
     ] = "auto"
     """auto, cpu, cuda, cuda:1, mps
@@ -68,7 +73,7 @@ class Resources(Options):
     GPUs that a job with the model requests from a cluster. auto is none up to a thousand million
     parameters, and else as many as weights and a batch need."""
 
-    gpu_memory_gb: Annotated[Number, Field(gt=0)] = 80
+    gpu_memory_gb: Annotated[Number, Field(ge=1, le=1e6)] = 80
     """Of one of them
 
     Memory of one of these GPUs, in GB."""
@@ -157,7 +162,7 @@ class LocalModel(Options):
     source: Literal["path"]
     """Where the weights come from."""
 
-    path: NonEmpty
+    path: PathText
     """A transformers folder, or a GGUF file."""
 
     file: GgufFile = Field(default=None)
@@ -232,7 +237,7 @@ class FinetunedModel(Options):
     train: Literal["all", "attention", "mlp"] = "all"
     """All weights, or only the projections of every layer's attention or mlp."""
 
-    seed: Annotated[Integer, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the choice of questions and of their order."""
 
     shape: Shape = Field(default=None)

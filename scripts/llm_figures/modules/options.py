@@ -16,12 +16,12 @@ from llm_figures.core.options import (
 )
 from llm_figures.models.options import ModelName
 from llm_figures.modules.metrics import METRICS, shown_metrics
-from llm_figures.plotting.style import Figure, FigureSource, Palette
+from llm_figures.plotting.style import Figure, FigureSource, Palette, TwoLimits
 from llm_figures.probe.options import Token
 
 ModuleMetric = Literal[tuple(METRICS)]
 MetricLimits = Annotated[
-    Literal["robust", "data"] | Annotated[tuple[Number, ...], Items(2, 2)],
+    Literal["robust", "data"] | TwoLimits,
     by_kind,
     Says("robust, data or two numbers"),
 ]
@@ -133,9 +133,7 @@ class ModuleDrawing(Drawing):
     """Colours of the cells."""
 
     limits: Annotated[
-        Literal["robust", "data"]
-        | Annotated[tuple[Number, ...], Items(2, 2)]
-        | dict[ModuleMetric, MetricLimits],
+        Literal["robust", "data"] | TwoLimits | dict[ModuleMetric, MetricLimits],
         by_kind,
         Says("robust, data, two numbers, or a table of these by metric"),
     ] = "robust"

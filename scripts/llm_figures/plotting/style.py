@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from llm_figures.core.options import (
     AnyText,
@@ -14,10 +14,28 @@ from llm_figures.core.options import (
     Number,
     Options,
     Says,
+    refusal,
 )
 
 Palette = Annotated[NonEmpty, Says("blue-white-orange or a palette known to seaborn")]
-Limits = Annotated[tuple[Number, ...], Items(2, 2), Says("two numbers, the smaller first")]
+# The widest ends of a colour scale, and the least share of the larger one by which they differ.
+LARGEST_LIMIT = 1e30
+LEAST_SPAN = 1e-9
+
+
+def _check_limits(limits: tuple[float, ...]) -> tuple[float, ...]:
+    low, high = limits
+    if not low < high:
+        raise refusal(": the first must be below the second")
+    if max(abs(low), abs(high)) > LARGEST_LIMIT:
+        raise refusal(f": no colour scale is drawn beyond ±{LARGEST_LIMIT:g}")
+    if high - low < max(LEAST_SPAN * max(abs(low), abs(high)), 1 / LARGEST_LIMIT):
+        raise refusal(": the two are too close for a colour scale between them")
+    return limits
+
+
+TwoLimits = Annotated[tuple[Number, ...], Items(2, 2), AfterValidator(_check_limits)]
+Limits = Annotated[TwoLimits, Says("two numbers, the smaller first")]
 
 
 @dataclass(frozen=True)

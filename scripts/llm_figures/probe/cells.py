@@ -55,9 +55,8 @@ def split_questions(
         _check_enough_groups(len(np.unique(split_groups)), protocol.folds)
     splits = []
     for repeat in range(protocol.repeats):
-        folds = assign_folds(
-            labels, split_groups, folds=protocol.folds, seed=protocol.seed + repeat
-        )
+        seed = (protocol.seed + repeat) % 2**32  # the greatest seed is followed by 0
+        folds = assign_folds(labels, split_groups, folds=protocol.folds, seed=seed)
         splits += [Split(repeat, fold, folds != fold, folds == fold) for fold in np.unique(folds)]
     return splits
 

@@ -16,6 +16,7 @@ from llm_figures.core.options import (
     Number,
     Options,
     Says,
+    Seed,
     by_kind,
 )
 from llm_figures.core.options_reader import read_options
@@ -117,9 +118,9 @@ class Probe(Options):
     default of 100 iterations, converged or not (published)."""
 
     C: Annotated[
-        Annotated[Number, Field(gt=0)] | Literal["auto", "cv"] | None,
+        Annotated[Number, Field(ge=1e-12, le=1e12)] | Literal["auto", "cv"] | None,
         by_kind,
-        Says("a number above 0, auto, cv, null"),
+        Says("a number from 1e-12 to 1e12, auto, cv, null"),
     ] = None
     """auto (1 / hidden size) | 1.0; also cv, chosen inside the training set
 
@@ -144,7 +145,7 @@ class Probe(Options):
     Probes that should fail, fitted beside every probe (both in strict, none in published).
     shuffled_within_group needs groups with at least 20 training questions."""
 
-    seed: Annotated[Integer, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of splits and shuffles."""
 
     jobs: Annotated[Integer, Field(ge=1, le=999)] = 1

@@ -7,7 +7,7 @@ regression on raw features, a wrong answer as the positive class.
 
 from typing import Annotated, Literal
 
-from llm_figures.core.options import Flag, Integer, Items, Number, Options, by_kind
+from llm_figures.core.options import Flag, Integer, Items, Number, Options, Seed, by_kind
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 # Baselines without hidden states: the output's own confidence in an answer.
@@ -42,7 +42,7 @@ class Protocol(Options):
     class_weight: Literal["none", "balanced"]
     short_answers: Literal["missing", "complete"]
     controls: Annotated[tuple[Control, ...], Items()]
-    seed: Integer = 0
+    seed: Seed = 0
 
 
 PRESETS = {

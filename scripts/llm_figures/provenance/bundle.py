@@ -19,6 +19,7 @@ import yaml
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import at_home
+from llm_figures.core.text_checks import find_path_problem, show
 
 # Increased when a reader of the previous format would misread this one.
 FORMAT = 2
@@ -94,6 +95,8 @@ def read_bundle(path: str, needed: Iterable[str] = ()) -> Bundle:
         UserError: one line, for a file that is no such archive, is damaged or unsafe, or has
             another format.
     """
+    if problem := find_path_problem(path):
+        raise UserError(f"config: bundle: {show(path)} {problem}")
     file = Path(at_home(path))
     contents, members = _members(file)
     missing = [name for name in (CONFIG, *needed) if name not in members]

@@ -12,9 +12,11 @@ from llm_figures.core.options import (
     NonEmpty,
     Options,
     Says,
+    Seed,
     by_kind,
 )
 from llm_figures.core.result_folders import at_home
+from llm_figures.core.text_checks import FileName
 from llm_figures.questions.judging.rules import RULES
 
 # Keys of `Dataset` that name a column.
@@ -68,7 +70,7 @@ class Dataset(Options):
 
     Where questions come from. auto is path if path is given, hub if repo is given, else facts."""
 
-    path: AnyText | None = None
+    path: FileName | None = None
     """CSV, TSV, JSON, JSONL or Parquet
 
     A CSV, TSV, JSON, JSONL (.jsonl or .ndjson) or Parquet file of your own questions; all but
@@ -88,7 +90,7 @@ class Dataset(Options):
 
     The pinned commit of repo."""
 
-    file: AnyText | None = None
+    file: FileName | None = None
     """Its file, or data/train-*.parquet
 
     The file of questions in repo. A pattern such as data/train-*.parquet takes several."""
@@ -172,7 +174,7 @@ class Dataset(Options):
     Name of the column of labels, existing judgements of the responses: true or false, right or
     wrong, 1 or 0. They replace the comparison with the right answers, and need response."""
 
-    hold_out: AnyText | None = None
+    hold_out: FileName | None = None
     """Another file: probes train on all other questions and are tested on it
 
     Another file with the same columns, a path or a file of repo. Probes then train on all other
@@ -181,7 +183,7 @@ class Dataset(Options):
     limit: Annotated[Integer, Field(ge=40)] | None = None
     """Number of questions, sampled with seed; null takes all."""
 
-    seed: Annotated[Integer, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of that sample."""
 
     def resolved(self) -> Self:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
+from llm_figures.core.text_checks import value_problems
 from llm_figures.questions.cell_values import NotTextError, read_text, show_cell
 from llm_figures.questions.duplicates import normalise_question
 from llm_figures.questions.facts import build_facts
@@ -171,6 +172,9 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> list[dict]:
                 f"config: dataset.id: {file.shown}: duplicate id {row['id']!r} in rows "
                 f"{row_of_id[row['id']]} and {number}; ids must be unique within a file"
             )
+        for key, texts in (*row.items(), ("choices", choices)):
+            if problem := next(value_problems(texts, str(columns.get(key, key))), None):
+                raise UserError(f"{file.where}: row {number}: {problem}")
         golds.append(values.get(dataset.answer) if choices is None else row["answer"])
         rows.append(
             {

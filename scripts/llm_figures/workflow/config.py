@@ -16,18 +16,25 @@ from pydantic import Field
 
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.claims_file import read_claims
-from llm_figures.claims.figures import ATTENTION_FIGURES, FIGURES, KINDS, Figures
+from llm_figures.claims.figures import ATTENTION_FIGURES, KINDS, Figures
 from llm_figures.claims.options import Choices, Claims
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Items, Options, Text, drawn_keys
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.result_folders import at_home, folder_path, folder_problems, portable
+from llm_figures.core.result_folders import (
+    at_home,
+    case_problems,
+    folder_path,
+    folder_problems,
+    portable,
+)
+from llm_figures.core.text_checks import PathText
 from llm_figures.core.text_files import read_project_yaml
 from llm_figures.inference.options import Prompt
 from llm_figures.models.folder_checks import check_folder
 from llm_figures.models.gguf import find_gguf
 from llm_figures.models.gguf_header import check_gguf, check_gguf_header, sizes_of
-from llm_figures.models.layer_checks import check_choices, check_shape
+from llm_figures.models.layer_checks import check_choices, check_same_shape, check_shape
 from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import drop_shape, shape_of, text_part
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
@@ -41,17 +48,6 @@ from llm_figures.questions.option_checks import (
     judge_problems,
 )
 from llm_figures.questions.options import Dataset, ExactAnswer, Judge
-
-# Sizes that checkpoints of one architecture share; vocabularies may differ.
-ARCHITECTURE = (
-    "layers",
-    "hidden_size",
-    "heads",
-    "key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "experts",
-)
 
 
 class Subject(Options):
@@ -72,13 +68,13 @@ class Subject(Options):
 
     Several models in one run, in place of model. null takes model."""
 
-    result_folders: Annotated[tuple[Text, ...], Items(distinct=True)] = ()
+    result_folders: Annotated[tuple[PathText, ...], Items(distinct=True)] = ()
     """Folders results/<model> made elsewhere or earlier, to compare with the models
 
     Folders results/<model> made elsewhere or earlier, to be compared with the run's models. Each
     is named after the folder."""
 
-    bundle: Text | None = None
+    bundle: PathText | None = None
     """An archive of `snakemake bundle` to draw the figures from, in place of a model
 
     An archive of `snakemake bundle`. Figures are then drawn from it, without a model, and only
@@ -161,8 +157,10 @@ def check_config(
     """
     options = read_config(config)
     entries = _read_entries(options, models_file)
+    other = options.figures.module_map.compare_with
     problems = [
         *_models_problems(options),
+        *case_problems([*add_bases(entries), other, options.judge.model]),
         *_device_problems(options),
         *_figure_problems(options),
         *_probe_problems(options),
@@ -180,7 +178,7 @@ def check_config(
     checked = options.plain()
     for name, entry in find_compared_entry(checked, models_file).items():
         known = _find_shape(name, entry, results / name / "model.json")
-        _check_same_shape(shapes, name, known)
+        check_same_shape(shapes, name, known)
     for name, shape in shapes.items():
         if shape is None:
             continue
@@ -395,22 +393,6 @@ def _compare_problems(config: Config) -> Iterator[str]:
         )
 
 
-def _check_same_shape(shapes: dict[str, dict | None], other: str, its: dict | None) -> None:
-    """Check that the models have the architecture of `other`, as far as their sizes are known.
-
-    Raises:
-        UserError: two sizes differ.
-    """
-    for name, mine in shapes.items():
-        for what in ARCHITECTURE if mine and its else ():
-            sizes = mine.get(what), its.get(what)
-            if None not in sizes and sizes[0] != sizes[1]:
-                raise UserError(
-                    f"config: figures.module_map.compare_with: {name} and {other} are of different "
-                    f"architectures: {what} {sizes[0]} and {sizes[1]}"
-                )
-
-
 def _device_problems(config: Config) -> Iterator[str]:
     if config.device_map is not None and config.device not in ("auto", "cuda"):
         yield (
@@ -470,12 +452,6 @@ def _figure_problems(config: Config) -> Iterator[str]:
                 f"config: figures.probe_curves.tokens: {token!r} is not among the tokens of "
                 f"probe_auc: {', '.join(probe.tokens)}"
             )
-    for name in FIGURES:
-        given = getattr(config.figures, name).plain().get("limits")
-        for key, limits in given.items() if isinstance(given, dict) else [("", given)]:
-            if isinstance(limits, list) and not limits[0] < limits[1]:
-                where = f"figures.{name}.limits.{key}".removesuffix(".")
-                yield f"config: {where}: {limits}: the first must be below the second"
 
 
 def _probe_problems(config: Config) -> Iterator[str]:

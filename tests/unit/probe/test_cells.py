@@ -41,6 +41,17 @@ def test_every_question_is_tested_once_a_repeat_or_as_its_split_says(labels):
     assert (split.train == ~held).all()
 
 
+def test_the_greatest_seed_is_followed_by_0(labels):
+    nobody, split_groups = np.zeros(COUNT, bool), np.arange(COUNT)
+    protocol = STRICT.changed(seed=2**32 - 1, repeats=3)
+    found = split_questions(labels, split_groups, nobody, protocol)
+    again = split_questions(labels, split_groups, nobody, STRICT.changed(seed=0, repeats=2))
+    first, *others = (np.stack([split.test for split in found[n : n + 5]]) for n in (0, 5, 10))
+    for mine, its in zip(others, (again[:5], again[5:]), strict=True):
+        assert (mine == np.stack([split.test for split in its])).all()
+        assert (first != mine).any()
+
+
 BY_GROUP = STRICT.changed(split="group_folds")
 
 

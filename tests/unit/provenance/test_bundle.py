@@ -73,6 +73,13 @@ def test_an_archive_comes_back_as_it_was_and_twice_the_same(archive, tmp_path):
     assert (tmp_path / "again.zip").read_bytes() == archive.read_bytes()
 
 
+@pytest.mark.parametrize("path", ["a{x}.zip", "a\0.zip", "\udcff.zip", "a\n.zip"])
+def test_a_path_that_cannot_be_an_input_is_refused(path):
+    with pytest.raises(UserError) as caught:
+        read_bundle(path)
+    assert str(caught.value).startswith(f"config: bundle: {path!r} holds ")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

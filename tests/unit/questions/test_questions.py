@@ -323,3 +323,37 @@ def test_both_tables_keep_their_types_in_a_file(tmp_path):
     assert [list(aliases) for aliases in questions["aliases"]] == [[], []]
     assert left_out.empty
     assert left_out.dtypes.astype(str).to_dict() == LEFT_OUT_TYPES
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        (
+            "nul.csv",
+            "question,answer\na?,b\nc?\0,d\n",
+            "row 2: question: 'c?\\x00' holds a NUL char",
+        ),
+        # a list in a cell of CSV can spell what the file itself cannot hold
+        (
+            "list.csv",
+            'question,answer\na?,"[""b"", ""\\ud800""]"\n',
+            "row 1: answer[2]: '\\ud800' ho",
+        ),
+        (
+            "half.jsonl",
+            '{"question": "\\ud800?", "answer": "b"}',
+            "line 1: question: '\\ud800?' holds",
+        ),
+        (
+            "half.json",
+            '[{"question": "a?", "answer": ["\\udc00"]}]',
+            "item 1 of the array: answer[1]: ",
+        ),
+    ],
+)
+def test_texts_that_no_file_can_hold_are_named_by_row_and_column(tmp_path, name, text, line):
+    path = written(tmp_path / name, text)
+    with pytest.raises(UserError) as caught:
+        load_questions(Dataset(path=path))
+    assert str(caught.value).startswith(f"config: dataset.path: {path}: {line}")
+    assert str(caught.value).isprintable()

@@ -72,6 +72,45 @@ BAD = [
         ["1e-3", 0.5, 0.001],
         "figures.scale_qkv.epsilon: duplicate value 0.001",
     ),
+    (
+        "figures.scale_qkv.epsilon",
+        [1e39],
+        "epsilon[1]: 1e+39 is beyond float32, which ends at 3.4e",
+    ),
+    ("figures.scale_qkv.epsilon", [0.5, -1e39], "epsilon[2]: -1e+39 is beyond float32"),
+    ("figures.scale_qkv.epsilon", [1e-50], "epsilon[1]: 1e-50 is 0 in float32, whose least number"),
+    ("figures.mean_qkv.limits", [0, 1e308], "limits: [0, 1e+308]: no colour scale is drawn beyond"),
+    (
+        "figures.mean_qkv.limits",
+        [0, 1e-320],
+        "limits: [0, 1e-320]: the two are too close for a col",
+    ),
+    (
+        "figures.probe_auc.limits",
+        [1, 1 + 2**-52],
+        "the two are too close for a colour scale between",
+    ),
+    ("figures.module_map.limits", [1, 1], "module_map.limits: [1, 1]: the first must be below the"),
+    (
+        "figures.module_map.limits",
+        {"output_rms": [2, 1]},
+        "figures.module_map.limits.output_rms: [2, 1]: the first must be below the second",
+    ),
+    ("figures.mean_qkv.limits", [0, float("inf")], "limits[2]: inf is not a finite number"),
+    ("probe.seed", 2**32, "config: probe.seed: 4294967296; must be at most 4294967295"),
+    ("dataset.seed", 2**32, "config: dataset.seed: 4294967296; must be at most 4294967295"),
+    ("prompt.seed", 2**64, "config: prompt.seed: an integer of 20 digits is too large"),
+    ("inputs", ["a", "b\ud800"], "config: inputs[2]: 'b\\ud800' holds a lone surrogate (\\ud800)"),
+    ("prompt.system", "a\0", "config: prompt.system: 'a\\x00' holds a NUL character"),
+    ("dataset.path", "a{x}.csv", "dataset.path: 'a{x}.csv' holds '{x}', and Snakemake takes names"),
+    ("dataset.hold_out", "{x}/a.csv", "config: dataset.hold_out: '{x}/a.csv' holds '{x}'"),
+    ("result_folders", ["results/{x}"], "result_folders[1]: 'results/{x}' holds '{x}'"),
+    ("bundle", "{x}.zip", "config: bundle: '{x}.zip' holds '{x}'"),
+    ("claims.files", ["a\nb"], "config: claims.files[1]: 'a\\nb' holds a control character"),
+    ("model", "a" * 25, "config: model: 'aaaaaaaaaaaaaaaaaaaaaaaaa' repeats one part twenty times"),
+    ("prompt.temperature", 1e-300, "temperature: 1e-300 is too small to sample with; write 0"),
+    ("gpu_memory_gb", 1e-320, "config: gpu_memory_gb: 1e-320; must be at least 1"),
+    ("device", "cuda:" + "9" * 20, "config: device: 'cuda:99999999999999999999'; allowed: auto"),
     ("figures.scale_qkv.epsilon", [float("nan")], "epsilon[1]: nan is not a finite number"),
     (
         "figures.mean_qkv.stage",
@@ -105,7 +144,7 @@ BAD = [
     ("dtype", "int8", "dtype: 'int8'; allowed: auto, float32, bfloat16, float16"),
     ("batch_size", "many", "batch_size: 'many' is not of type integer"),
     ("batch_size", 0, "batch_size: 0; must be at least 1"),
-    ("probe.C", 0, "probe.C: 0; must be more than 0"),
+    ("probe.C", 0, "probe.C: 0; must be at least 1e-12"),
     ("probe.C", float("inf"), "probe.C: inf is not a finite number"),
     ("figures.probe_auc.limits", [0.5, float("inf")], "limits[2]: inf is not a finite number"),
     ("probe.folds", 1, "probe.folds: 1; must be at least 2"),
@@ -189,6 +228,18 @@ def test_bad_models_are_named(default_config, root, tmp_path, monkeypatch, entry
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         checked(config, root)
     assert "\n" not in str(caught.value)
+
+
+def test_names_of_models_that_differ_in_case_alone_are_refused(default_config, root):
+    entry = {"source": "hub", "repo": "a/b", "revision": "0" * 40}
+    config = default_config | {"model_sources": {"Mine": entry, "mine": entry}}
+    two = "config: models 'Mine' and 'mine' differ in case alone"
+    with pytest.raises(UserError, match=two):
+        checked(config | {"models": ["Mine", "mine"]}, root)
+    compared = changed(config | {"model": "Mine"}, "figures.module_map.compare_with", "mine")
+    with pytest.raises(UserError, match=two):
+        checked(compared, root)
+    assert list(checked(config | {"model": "Mine"}, root)[1]) == ["Mine"]
 
 
 def test_a_bad_pattern_is_named(default_config, root):
