@@ -54,9 +54,8 @@ def value_problems(value: Any, key: str = "") -> Iterator[str]:
                 yield f"{key}: {show(value)} {problem}".removeprefix(": ")
         case Mapping():
             for name, part in value.items():
-                if isinstance(name, str) and (problem := find_text_problem(name)):
-                    yield f"{key}: {show(name)} {problem}".removeprefix(": ")
-                yield from value_problems(part, f"{key}.{name}".removeprefix("."))
+                problems = list(value_problems(name, key))
+                yield from problems or value_problems(part, f"{key}.{name}".removeprefix("."))
         case list() | tuple():
             for number, part in enumerate(value, start=1):
                 yield from value_problems(part, f"{key}[{number}]")

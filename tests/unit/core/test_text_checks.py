@@ -26,10 +26,24 @@ class Sample(Options):
         ({"count": -(2**70)}, "count: an integer of 22 digits is too large"),
         ({"count": 1e300}, "count: an integer of 301 digits is too large"),
         ({"count": 16**5000}, "count: an integer of 6021 digits is too large"),
+        ({16**5000: 1}, "an integer of 6021 digits is too large"),
         ({"seed": 2**32}, "seed: 4294967296; must be at most 4294967295"),
         ({"seed": -1}, "seed: -1; must be at least 0"),
     ],
-    ids=["half", "low", "nul", "item", "key", "64", "negative", "float", "hex", "seed", "below"],
+    ids=[
+        "half",
+        "low",
+        "nul",
+        "item",
+        "key",
+        "64",
+        "negative",
+        "float",
+        "hex",
+        "huge key",
+        "seed",
+        "below",
+    ],
 )
 def test_what_no_file_can_hold_is_one_line_that_names_the_key(values, line):
     with pytest.raises(UserError) as caught:
