@@ -14,7 +14,7 @@ from llm_figures.comparison.panels import (
     name_panel,
 )
 from llm_figures.core.numbers import low_to_high
-from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.models.projection_layouts import COLUMNS
 from llm_figures.modules.figure import (
     describe_metric,
     describe_percentiles,
@@ -33,7 +33,7 @@ def find_problem(table: pd.DataFrame, options: MetricMap) -> str | None:
     """Why a model's scores cannot be drawn with others; None if they can."""
     if missing := find_missing_columns(table, NEEDED):
         return missing
-    shown = (table["metric"] == options.metric) & table["projection"].isin(PROJECTIONS)
+    shown = (table["metric"] == options.metric) & table["projection"].isin(COLUMNS)
     return find_missing_scores(table.loc[shown, "value"], options.metric)
 
 
@@ -43,7 +43,7 @@ def draw(tables: Tables, options: MetricMap) -> Figure:
     The columns are the projections of any of the models, grey where a model lacks one.
     """
     values = {name: pivot_scores(table, options.metric) for name, table in tables.items()}
-    columns = [name for name in PROJECTIONS if any(name in cells for cells in values.values())]
+    columns = [name for name in COLUMNS if any(name in cells for cells in values.values())]
     values = {name: cells.reindex(columns=columns) for name, cells in values.items()}
     cmap, limits = make_colour_scale(_all_values(values), options)
     width = 0.36 * len(columns)

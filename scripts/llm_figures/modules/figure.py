@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from llm_figures.core.numbers import low_to_high
-from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.models.projection_layouts import COLUMNS
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import MetricMap
 from llm_figures.plotting.drawing import (
@@ -70,7 +70,7 @@ def find_centre(options: MetricMap, low: float, high: float) -> float | None:
 
 
 def draw(scores: pd.DataFrame, options: MetricMap) -> Figure:
-    """Draw the tidy scores: layer 0 at the bottom, `PROJECTIONS` from left to right."""
+    """Draw the tidy scores: layer 0 at the bottom, `COLUMNS` from left to right."""
     values = pivot_scores(scores, options.metric)
     cmap, limits = make_colour_scale(values.to_numpy(), options)
     rows, columns = values.shape
@@ -87,7 +87,7 @@ def pivot_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The metric's values, one row per layer, one column per projection in the figure's order."""
     shown = scores[scores["metric"] == metric]
     values = shown.pivot(index="layer", columns="projection", values="value")
-    return values[[name for name in PROJECTIONS if name in values]]
+    return values[[name for name in COLUMNS if name in values]]
 
 
 def draw_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):

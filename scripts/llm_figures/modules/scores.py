@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.models.projection_layouts import COLUMNS
 
 
 def compute_scores(measure: str, tables: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def compute_scores(measure: str, tables: Mapping[str, pd.DataFrame], metric: str
         table = score_ablation(table)
     scores = table.loc[table["metric"] == metric, ["layer", "projection", "metric", "value"]]
     # in the figure's order, which may not be that in which a block applies its projections
-    order = scores["projection"].map({name: number for number, name in enumerate(PROJECTIONS)})
+    order = scores["projection"].map({name: number for number, name in enumerate(COLUMNS)})
     return scores.assign(order=order).sort_values(["layer", "order"]).drop(columns="order")
 
 
