@@ -62,7 +62,8 @@ def describe(tables: Tables, options: MetricMap) -> str:
     values = {name: pivot_scores(table, metric) for name, table in tables.items()}
     _, (low, high) = make_colour_scale(_all_values(values), options)
     differ = len({tuple(cells.columns) for cells in values.values()}) > 1
-    grey = " A projection that a model lacks is grey." if differ else ""
+    lacking = differ or any(cells.isna().any(axis=None) for cells in values.values())
+    grey = " A projection that a model or a layer lacks is grey." if lacking else ""
     random = (
         "; an input in a random direction has 1/√d_in, which depends on the model's width"
         if metric == "operation_strength"

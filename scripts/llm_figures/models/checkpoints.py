@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from llm_figures.core.errors import UserError
 from llm_figures.models.auto_classes import read_text_config
 from llm_figures.models.model_info import read_model_info, shape_of
-from llm_figures.models.projection_families import find_places, layout_of
-from llm_figures.models.projection_layouts import COLUMNS, Place, heads_of, output_rows
+from llm_figures.models.projection_families import check_query, find_places, layout_of
+from llm_figures.models.projection_layouts import COLUMNS, O, Place, Q, heads_of, output_rows
 from llm_figures.models.safetensors_files import (
     INDEX,
     StoredTensor,
@@ -146,6 +146,8 @@ class Checkpoint:
             if parts and not OTHER_TOWER.search(parts[1]):
                 block = stacks.setdefault(parts[1], {}).setdefault(int(parts[2]), {})
                 block[rename(parts[3])] = parts[3]
+        if not layers and len(stacks) == 1:  # a config that lists its blocks' kinds alone
+            layers = max(len(blocks) for blocks in stacks.values())
         complete = [start for start, blocks in stacks.items() if blocks.keys() >= {*range(layers)}]
         if layers and len(complete) == 1:
             return complete[0], [stacks[complete[0]][layer] for layer in range(layers)]
@@ -177,6 +179,12 @@ class Checkpoint:
         self._refuse_packed(
             layer, [n for n in used if self._tensors[self._full_name(layer, n)].dtype not in DTYPES]
         )
+        if Q in places and O in places:
+            outputs, d_in = (
+                self._tensors[self._full_name(layer, places[name].weight)].shape[side]
+                for name, side in ((Q, 0), (O, -1))
+            )
+            check_query(self.model_type, layer, outputs, d_in, self.where)
         return places
 
     def _refuse_packed(self, layer: int, names: list[str]) -> None:

@@ -93,8 +93,9 @@ LATENT = (
     {Q: Place("self_attn.q_proj")} | LATENT_KEYS,
 )
 GATED_QUERY = SEPARATE | _fused("self_attn.q_proj", Q, fused="gated")
-# Keys and values of an earlier layer, or keys that are the values as well.
-SHARING = (SEPARATE, {name: SEPARATE[name] for name in (Q, K, O)}, {Q: SEPARATE[Q], O: SEPARATE[O]})
+# Of layers that take keys and values of an earlier one, and of keys that are the values as well.
+QUERY_ALONE = {Q: SEPARATE[Q], O: SEPARATE[O]}
+ONE_MAP = {Q: SEPARATE[Q], K: SEPARATE[K], O: SEPARATE[O]}
 
 
 def _beside(shared: str, experts: Places = EXPERTS) -> Places:
@@ -139,8 +140,8 @@ FAMILIES: dict[str, Layout] = {
     # mixtures of experts
     **dict.fromkeys(
         (
-            *("qwen3_moe", "qwen3_vl_moe_text", "olmoe", "flex_olmo", "mellum", "mimo_v2_flash"),
-            "beam",
+            *("qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "olmoe", "flex_olmo"),
+            *("mellum", "mimo_v2_flash", "beam"),
         ),
         Layout((SEPARATE,), (EXPERTS, GATED)),
     ),
@@ -151,7 +152,7 @@ FAMILIES: dict[str, Layout] = {
     **dict.fromkeys(
         (
             *("glm4_moe", "glm4v_moe_text", "ernie4_5_moe", "dots1", "afmoe", "exaone_moe"),
-            *("solar_open", "kolibri1", "cohere2_moe"),
+            *("solar_open", "kolibri1", "cohere2_moe", "deepseek_ocr2_text", "unlimited_ocr_text"),
         ),
         Layout((SEPARATE,), WITH_SHARED),
     ),
@@ -194,11 +195,13 @@ FAMILIES: dict[str, Layout] = {
     ),
     "gpt_oss": Layout((SEPARATE,), (_experts(fused="alternating", transposed=True),)),
     # keys and values of earlier layers
-    "gemma3n_text": Layout(SHARING, (GATED,), shares=True),
+    "gemma3n_text": Layout((SEPARATE, QUERY_ALONE), (GATED,), shares=True),
     # with experts, the dense MLP is beside them
     **dict.fromkeys(
         ("gemma4_text", "gemma4_unified_text"),
-        Layout(SHARING, (_beside("mlp.", _experts("")), GATED), shares=True),
+        Layout(
+            (SEPARATE, ONE_MAP, QUERY_ALONE), (_beside("mlp.", _experts("")), GATED), shares=True
+        ),
     ),
     # latent attention
     **dict.fromkeys(("minicpm3", "youtu"), Layout(LATENT, (GATED,))),
@@ -208,6 +211,14 @@ FAMILIES: dict[str, Layout] = {
             *("deepseek_v32", "glm_moe_dsa", "dots3_note_text"),
         ),
         Layout(LATENT, WITH_SHARED),
+    ),
+    "hy_v4": Layout(
+        LATENT,
+        WITH_SHARED,
+        stored=(
+            ("mlp.linear_gate.", "mlp.gate_proj."),
+            ("mlp.shared_experts.linear_gate.", "mlp.shared_experts.gate_proj."),
+        ),
     ),
     "kimi_linear": Layout(LATENT, WITH_SHARED, DELTA_ATTENTION, stored=SPARSE_STORED),
     "bailing_hybrid": Layout(
@@ -265,7 +276,7 @@ FAMILIES: dict[str, Layout] = {
             (_fused("self_attn.qkv_proj", Q, K, V) | {O: Place("self_attn.o_proj")},), (HALVES,)
         ),
     ),
-    **dict.fromkeys(("glm", "glm4"), Layout((SEPARATE,), (HALVES,))),
+    **dict.fromkeys(("glm", "glm4", "glm4v_text", "glm_ocr_text"), Layout((SEPARATE,), (HALVES,))),
     "phi": Layout((_separate(output="dense"),), (FC,)),
     "nanochat": Layout((SEPARATE,), (FC,)),
     **dict.fromkeys(("opt", "biogpt"), Layout((_separate(output="out_proj"),), (FC_OF_BLOCK,))),
@@ -292,6 +303,22 @@ FAMILIES: dict[str, Layout] = {
         (_named((UP, DOWN), "mlp.", "c_fc c_proj", transposed=True),),
     ),
 }
+
+
+def check_query(kind: str | None, layer: int, outputs: int, d_in: int, where: str) -> None:
+    """Check a family that is not in the table: its query may hold an output gate as well.
+
+    outputs: of `attn. q`. d_in: inputs of `attn. o`, as many as a plain query has outputs.
+
+    Raises:
+        UserError: they differ.
+    """
+    if kind not in FAMILIES and outputs != d_in:
+        raise UserError(
+            f"{where}: q_proj of layer {layer} has {outputs} outputs, o_proj {d_in} inputs; what "
+            f"else it holds in models of type {kind} is not known; the other four figures work "
+            "without it"
+        )
 
 
 def layout_of(model_type: str | None) -> Layout:

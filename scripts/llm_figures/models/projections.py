@@ -16,12 +16,14 @@ from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
 from llm_figures.models.loading import decoder_layers
-from llm_figures.models.projection_families import find_places
+from llm_figures.models.projection_families import check_query, find_places
 from llm_figures.models.projection_layouts import (
     DOWN,
     GATE,
     UP,
+    O,
     Place,
+    Q,
     heads_of,
     output_rows,
 )
@@ -123,7 +125,11 @@ def find_projections(
         if layers is not None and layer not in layers:
             continue
         shapes = {name: tuple(weights.shape) for name, weights in block.named_parameters()}
-        for name, place in find_places(config, layer, shapes).items():
+        places = find_places(config, layer, shapes)
+        if Q in places and O in places:
+            outputs, d_in = shapes[places[Q].weight][0], shapes[places[O].weight][-1]
+            check_query(config.get("model_type"), layer, outputs, d_in, "module_map")
+        for name, place in places.items():
             holder = block.get_submodule(
                 place.path.rsplit(".", 1)[0] if place.experts else place.path
             )

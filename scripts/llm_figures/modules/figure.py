@@ -140,18 +140,56 @@ def draw_colour_bar(
 
 def describe(scores: pd.DataFrame, model: str, options: MetricMap) -> str:
     """The caption: the formula, the range, and the value of the middle colour."""
-    values = scores.loc[scores["metric"] == options.metric, "value"].to_numpy(float)
+    shown = scores[scores["metric"] == options.metric]
+    values = shown["value"].to_numpy(float)
     _, (low, high) = make_colour_scale(values, options)
     centre = find_centre(options, low, high)
     middle = "" if centre is None else f", the middle colour at {centre:g}"
     metric = describe_metric(model, options)
     if not np.isfinite(values).any():
-        return f"{metric} No cell has a value.\n"
+        return f"{metric} No cell has a value.{describe_notes(shown)}\n"
     span = low_to_high(np.nanmin(values), np.nanmax(values))
     return (
         f"{metric} Values span {span}, colours {low_to_high(low, high)}"
-        f"{describe_percentiles(options)}{middle}; layer 0 at the bottom.\n"
+        f"{describe_percentiles(options)}{middle}; layer 0 at the bottom."
+        f"{describe_notes(shown)}\n"
     )
+
+
+def describe_notes(scores: pd.DataFrame) -> str:
+    """Which cells of one metric are grey and why, and what no column shows; "" if nothing is.
+
+    scores: with the column `note`, see `scores.compute_scores`.
+    """
+    if "note" not in scores:
+        return ""
+    grey = scores["value"].isna()
+    layers = scores["layer"].nunique()
+    sentences = []
+    for note, cells in scores[grey & (scores["note"] != "")].groupby("note", sort=False):
+        columns: dict[tuple[int, ...], list[str]] = {}
+        for name, own in cells.groupby("projection", sort=False):
+            columns.setdefault(tuple(sorted(own["layer"])), []).append(name)
+        places = "; ".join(
+            f"{', '.join(names)} in {len(own)} of {layers} layers ({join_ranges(own)})"
+            for own, names in columns.items()
+        )
+        sentences.append(f" Grey: {places}; {note}.")
+    for note in dict.fromkeys(scores.loc[~grey, "note"]):
+        if note:
+            sentences.append(f" Layers also have {note}, which is not shown.")
+    return "".join(sentences)
+
+
+def join_ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as ranges: 0–2, 4, 8–11."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
 
 
 def describe_metric(model: str, options: MetricMap) -> str:
