@@ -219,9 +219,11 @@ class Checkpoint:
         }
         expected = shape_of(self.config)["experts"] or 0
         if absent := set(range(max(*numbers, expected - 1) + 1)) - numbers:
+            number = min(numbers)
+            known = self._full_name(layer, pattern.format(number)).rpartition(f".{number}.")
             raise UserError(
-                f"{self.where}: {self._full_name(layer, pattern.format(min(absent)))} is in no "
-                "file, unlike other experts; complete the download"
+                f"{self.where}: {known[0]}.{min(absent)}.{known[2]} is in no file, unlike other "
+                "experts; complete the download"
             )
         return [
             (self._full_name(layer, pattern.format(number)), None) for number in sorted(numbers)
