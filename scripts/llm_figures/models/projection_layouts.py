@@ -170,7 +170,8 @@ class Layout:
         if projection in SHARED:
             return "the layer has no shared expert"
         if self.instead and projection not in MLP:
-            return f"the layer has {kinds} instead of attention, or attention of another kind"
+            other = "" if all(projection in one for one in self.attentions) else ", or another one"
+            return f"the layer has {kinds} instead of this attention{other}"
         return "the layer has none"
 
     @property
