@@ -277,6 +277,9 @@ FAMILIES: dict[str, Layout] = {
         ),
     ),
     **dict.fromkeys(("glm", "glm4", "glm4v_text", "glm_ocr_text"), Layout((SEPARATE,), (HALVES,))),
+    "modernbert-decoder": Layout(
+        (_named(ATTENTION, "attn.", "q_proj k_proj v_proj Wo"),), (_halves(names=("Wi", "Wo")),)
+    ),
     "phi": Layout((_separate(output="dense"),), (FC,)),
     "nanochat": Layout((SEPARATE,), (FC,)),
     **dict.fromkeys(("opt", "biogpt"), Layout((_separate(output="out_proj"),), (FC_OF_BLOCK,))),
