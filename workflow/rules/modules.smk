@@ -145,6 +145,7 @@ rule measure_quantization:
 rule score_modules:
     input:
         unpack(measured_modules),
+        model_info="results/{model}/model.json",
     output:
         scores="results/{model}/modules/scores.parquet",
     log:

@@ -15,10 +15,9 @@ from llm_figures.comparison.panels import (
     name_panel,
 )
 from llm_figures.core.numbers import low_to_high
-from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.models.projection_layouts import COLUMNS
 from llm_figures.modules.figure import (
     describe_metric,
-    describe_missing,
     describe_percentiles,
     draw_colour_bar,
     draw_panel,
@@ -35,7 +34,7 @@ def find_problem(table: pd.DataFrame, options: MetricMap) -> str | None:
     """Why a model's scores cannot be drawn with others; None if they can."""
     if missing := find_missing_columns(table, NEEDED):
         return missing
-    shown = (table["metric"] == options.metric) & table["projection"].isin(PROJECTIONS)
+    shown = (table["metric"] == options.metric) & table["projection"].isin(COLUMNS)
     values = table.loc[shown, "value"]
     return find_no_numbers(values) or find_missing_scores(values, options.metric)
 
@@ -46,7 +45,7 @@ def draw(tables: Tables, options: MetricMap) -> Figure:
     The columns are the projections of any of the models, grey where a model lacks one.
     """
     values = {name: pivot_scores(table, options.metric) for name, table in tables.items()}
-    columns = [name for name in PROJECTIONS if any(name in cells for cells in values.values())]
+    columns = [name for name in COLUMNS if any(name in cells for cells in values.values())]
     values = {name: cells.reindex(columns=columns) for name, cells in values.items()}
     cmap, limits = make_colour_scale(_all_values(values), options)
     width = 0.36 * len(columns)
@@ -65,11 +64,12 @@ def describe(tables: Tables, options: MetricMap) -> str:
     values = {name: pivot_scores(table, metric) for name, table in tables.items()}
     _, (low, high) = make_colour_scale(_all_values(values), options)
     differ = len({tuple(cells.columns) for cells in values.values()}) > 1
-    grey = " A projection that a model lacks is grey." if differ else ""
-    missing = [describe_missing(tables[name], metric) for name in tables]
-    if any(missing):
-        named = zip(tables, missing, strict=True)
-        grey += f" Grey, too: {'; '.join(f'{name}, {what}' for name, what in named if what)}."
+    lacking = differ or any(cells.isna().any(axis=None) for cells in values.values())
+    grey = (
+        " Grey: the model or the layer lacks the projection, or the metric is not defined there."
+        if lacking
+        else ""
+    )
     random = (
         "; an input in a random direction has 1/√d_in, which depends on the model's width"
         if metric == "operation_strength"

@@ -22,7 +22,8 @@ from llm_figures.inference.prefix_cache import has_plain_cache, shared_prefix
 from llm_figures.inference.prompts import tokenize_questions, too_long
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
 from llm_figures.models.options import FinetunedModel
-from llm_figures.models.projection_layouts import ATTENTION, MLP, find_places
+from llm_figures.models.projection_families import find_places
+from llm_figures.models.projection_layouts import MLP, SHARED
 
 # The largest norm of the gradient, and the share of the steps in which the learning rate rises.
 CLIP = 1.0
@@ -102,13 +103,17 @@ def select_parameters(model: PreTrainedModel, train: str) -> dict[str, torch.nn.
     named = dict(model.named_parameters())
     if train == "all":
         return named
-    projections = ATTENTION if train == "attention" else MLP
+    config = model.config.get_text_config(decoder=True).to_dict()
     chosen = set()
-    for block in decoder_layers(model):
+    for layer, block in enumerate(decoder_layers(model)):
         own = {id(weights): name for name, weights in block.named_parameters()}
-        layout = find_places(model.config.model_type, own.values(), f"train: {train}")
-        layout = [layout[projection] for projection in projections if projection in layout]
-        names = {name for place in layout for name in (place.weight, place.bias)}
+        layout = find_places(config, layer, own.values(), f"train: {train}")
+        places = [
+            place
+            for projection, place in layout.items()
+            if (projection in (*MLP, *SHARED)) == (train == "mlp")
+        ]
+        names = {name for place in places for name in (place.weight, place.bias)}
         chosen |= {key for key, name in own.items() if name in names}
     return {name: weights for name, weights in named.items() if id(weights) in chosen}
 

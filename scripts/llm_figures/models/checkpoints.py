@@ -11,13 +11,8 @@ from safetensors import SafetensorError, safe_open
 from llm_figures.core.errors import UserError
 from llm_figures.models.auto_classes import read_text_config
 from llm_figures.models.model_info import read_model_info, shape_of
-from llm_figures.models.projection_layouts import (
-    PROJECTIONS,
-    Place,
-    find_places,
-    heads_of,
-    output_rows,
-)
+from llm_figures.models.projection_families import check_query, find_places, layout_of
+from llm_figures.models.projection_layouts import COLUMNS, O, Place, Q, heads_of, output_rows
 from llm_figures.models.safetensors_files import (
     INDEX,
     StoredTensor,
@@ -137,15 +132,22 @@ class Checkpoint:
             )
         return tensors
 
-    def _find_blocks(self) -> tuple[str, list[dict[str, None]]]:
-        """The prefix of a block's number in names, and the names in each block, relative to it."""
+    def _find_blocks(self) -> tuple[str, list[dict[str, str]]]:
+        """The prefix of a block's number in names, and each block's {name in the model: in files}.
+
+        Both are relative to the block.
+        """
         keys = ("num_hidden_layers", "n_layer")
         layers = next((self.config[key] for key in keys if self.config.get(key)), 0)
-        stacks: dict[str, dict[int, dict[str, None]]] = {}
+        rename = layout_of(self.model_type).rename
+        stacks: dict[str, dict[int, dict[str, str]]] = {}
         for name in self._tensors:
             parts = re.fullmatch(r"((?:[^.]+\.)*?)(\d+)\.(.+)", name)
             if parts and not OTHER_TOWER.search(parts[1]):
-                stacks.setdefault(parts[1], {}).setdefault(int(parts[2]), {})[parts[3]] = None
+                block = stacks.setdefault(parts[1], {}).setdefault(int(parts[2]), {})
+                block[rename(parts[3])] = parts[3]
+        if not layers and len(stacks) == 1:  # a config that lists its blocks' kinds alone
+            layers = max(len(blocks) for blocks in stacks.values())
         complete = [start for start, blocks in stacks.items() if blocks.keys() >= {*range(layers)}]
         if layers and len(complete) == 1:
             return complete[0], [stacks[complete[0]][layer] for layer in range(layers)]
@@ -164,7 +166,7 @@ class Checkpoint:
     def _find_places(self, layer: int) -> dict[str, Place]:
         names = self._names[layer]
         try:
-            places = find_places(self.model_type, names, self.where)
+            places = find_places(self.config, layer, names, self.where)
         except UserError:
             self._refuse_packed(layer, [name for name in names if PACKED.search(name)])
             raise
@@ -177,6 +179,12 @@ class Checkpoint:
         self._refuse_packed(
             layer, [n for n in used if self._tensors[self._full_name(layer, n)].dtype not in DTYPES]
         )
+        if Q in places and O in places:
+            outputs, d_in = (
+                self._tensors[self._full_name(layer, places[name].weight)].shape[side]
+                for name, side in ((Q, 0), (O, -1))
+            )
+            check_query(self.model_type, layer, outputs, d_in, self.where)
         return places
 
     def _refuse_packed(self, layer: int, names: list[str]) -> None:
@@ -192,7 +200,7 @@ class Checkpoint:
         )
 
     def _full_name(self, layer: int, name: str) -> str:
-        return f"{self._start}{layer}.{name}"
+        return f"{self._start}{layer}.{self._names[layer].get(name, name)}"
 
     def _stored(self, layer: int, projection: str) -> list[tuple[str, int | None]]:
         """(tensor, expert in it or None) of every matrix of a projection."""
@@ -211,9 +219,11 @@ class Checkpoint:
         }
         expected = shape_of(self.config)["experts"] or 0
         if absent := set(range(max(*numbers, expected - 1) + 1)) - numbers:
+            number = min(numbers)
+            known = self._full_name(layer, pattern.format(number)).rpartition(f".{number}.")
             raise UserError(
-                f"{self.where}: {self._full_name(layer, pattern.format(min(absent)))} is in no "
-                "file, unlike other experts; complete the download"
+                f"{self.where}: {known[0]}.{min(absent)}.{known[2]} is in no file, unlike other "
+                "experts; complete the download"
             )
         return [
             (self._full_name(layer, pattern.format(number)), None) for number in sorted(numbers)
@@ -262,7 +272,7 @@ def check_same_architecture(one: Checkpoint, other: Checkpoint) -> None:
             first, second = map(vars, values) if what == "heads" else values
             raise UserError(f"{start} {what}: {first} and {second}; choose one architecture")
     for layer in range(one.layers):
-        for projection in PROJECTIONS:
+        for projection in COLUMNS:
             first, second = (
                 (checkpoint.experts(layer, projection), *checkpoint.shape(layer, projection))
                 if projection in checkpoint.projections(layer)

@@ -1,13 +1,13 @@
-"""The place of each projection in a block, for every family of decoders.
+"""What a projection's place in a block says, and which projections a block has.
 
 A projection is a linear map inside every block: a torch module of its own (Llama), some rows of a
-fused one (GPT-2, GPT-NeoX, Phi-3), or one map per expert (Mixtral, GPT-OSS). The table `FAMILIES`
-names it relative to the block. Nothing here needs torch, so the same table serves the tensors of a
-checkpoint and the modules of a loaded model.
+fused one (GPT-2, GPT-NeoX, Phi-3), or one map per expert (Mixtral, GPT-OSS). The table
+`projection_families.FAMILIES` names it relative to the block. Nothing here needs torch, so the same
+table serves the tensors of a checkpoint and the modules of a loaded model.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,9 +15,16 @@ from llm_figures.core.errors import UserError
 from llm_figures.models.model_info import shape_of
 
 Q, K, V, O = ATTENTION = ("attn. q", "attn. k", "attn. v", "attn. o")  # noqa: E741
+# Of multi-head latent attention: to the latent vectors of queries and of keys and values, and from
+# them to all heads.
+Q_DOWN, Q_UP, KV_DOWN, KV_UP = ("attn. q down", "attn. q up", "attn. kv down", "attn. kv up")
 UP, DOWN, GATE = MLP = ("mlp. up", "mlp. down", "mlp. gate")
-# In the order of the figure's columns, left to right.
+# Of an expert that every token passes, beside the routed ones, which are `MLP`.
+SHARED_UP, SHARED_DOWN, SHARED_GATE = SHARED = ("shared. up", "shared. down", "shared. gate")
+# Those of a plain block, in the order of the figure's columns, left to right.
 PROJECTIONS = (*ATTENTION, *MLP)
+# All, in the order of the figure's columns.
+COLUMNS = (Q, Q_DOWN, Q_UP, K, V, KV_DOWN, KV_UP, O, *MLP, *SHARED)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,8 @@ class Place:
     part: the projection, if it is a part of a fused map; None if it is the whole map.
     fused: the order of the rows of a fused map: "stacked" (all of query, then key, then value;
         gate, then up), "by_head" (query, key and value of one head, then of the next),
-        "alternating" (gate, up, gate, up, …).
+        "alternating" (gate, up, gate, up, …), "gated" (the query of one head and the gate of its
+        output, then of the next).
     transposed: stored as [d_in, d_out] (GPT-2's Conv1D, GPT-OSS's experts).
     single: for experts, the names of one expert's map in checkpoints; {} is its number.
     """
@@ -75,13 +83,20 @@ def output_rows(place: Place, d_out: int, heads: Heads) -> slice | np.ndarray:
     """
     if place.fused is None:
         return slice(0, d_out)
-    if place.part in MLP:
+    if place.part in (*MLP, *SHARED):
         if d_out % 2:
             raise UserError(f"{place.path} has {d_out} outputs, which are not two halves")
         if place.fused == "alternating":
             return slice(0 if place.part == GATE else 1, d_out, 2)
         half = d_out // 2
-        return slice(0, half) if place.part == GATE else slice(half, d_out)
+        return slice(0, half) if place.part in (GATE, SHARED_GATE) else slice(half, d_out)
+    if place.fused == "gated":
+        if d_out != 2 * heads.query * heads.size:
+            raise UserError(
+                f"{place.path} has {d_out} outputs, its config says {heads.query} query heads of "
+                f"{heads.size}, each with a gate"
+            )
+        return (np.arange(heads.query)[:, None] * 2 * heads.size + np.arange(heads.size)).ravel()
     sizes = [heads.query * heads.size, *[heads.key_value * heads.size] * 2]
     if sum(sizes) != d_out:
         raise UserError(
@@ -95,125 +110,84 @@ def output_rows(place: Place, d_out: int, heads: Heads) -> slice | np.ndarray:
     return slice(sum(sizes[:at]), sum(sizes[: at + 1]))
 
 
-def _linear(*paths: str, **more) -> tuple[Place, ...]:
-    return tuple(Place(path, **more) for path in paths)
+@dataclass(frozen=True)
+class Layout:
+    """The places of projections in the blocks of one family.
 
-
-def _fused(path: str, *parts: str, fused: str = "stacked", **more) -> dict[str, Place]:
-    return {part: Place(path, part, fused, **more) for part in parts}
-
-
-def _separate(output: str = "o_proj") -> dict[str, Place]:
-    names = ("q_proj", "k_proj", "v_proj", output)
-    return dict(zip(ATTENTION, _linear(*(f"self_attn.{name}" for name in names)), strict=True))
-
-
-def _experts(path: str, *single: tuple[str, str, str], fused="stacked", transposed=False):
-    """single: names of one expert's up, down and gate."""
-    more = {"transposed": transposed, "experts": True}
-    up, down, gate = zip(*single, strict=True) if single else ((), (), ())
-    both = f"{path}.gate_up_proj"
-    return {
-        UP: Place(both, UP, fused, single=up, **more),
-        DOWN: Place(f"{path}.down_proj", single=down, **more),
-        GATE: Place(both, GATE, fused, single=gate, **more),
-    }
-
-
-SEPARATE = _separate()
-GATED = dict(zip(MLP, _linear("mlp.up_proj", "mlp.down_proj", "mlp.gate_proj"), strict=True))
-UNGATED = dict(zip(MLP, _linear("mlp.up_proj", "mlp.down_proj"), strict=False))
-HALVES = {
-    **_fused("mlp.gate_up_proj", UP, GATE),
-    DOWN: Place("mlp.down_proj"),
-}
-EXPERTS = _experts(
-    "mlp.experts",
-    *(
-        tuple(f"{where}.experts.{{}}.{name}.weight" for name in names)
-        for where, names in (
-            ("mlp", ("up_proj", "down_proj", "gate_proj")),
-            ("block_sparse_moe", ("w3", "w2", "w1")),
-        )
-    ),
-)
-
-# Of each model_type: its attention, and the possible MLPs of a block (some blocks of a model may be
-# dense and others have experts).
-Layout = tuple[Mapping[str, Place], tuple[Mapping[str, Place], ...]]
-# Separate projections of these names mean the same in every family.
-PLAIN: Layout = (SEPARATE, (GATED, UNGATED))
-FAMILIES: dict[str, Layout] = {
-    **dict.fromkeys(
-        (
-            *("llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo", "olmo2", "olmo3"),
-            *("gemma", "gemma2", "gemma3_text", "cohere", "cohere2", "stablelm", "granite"),
-        ),
-        PLAIN,
-    ),
-    **dict.fromkeys(("mixtral", "qwen3_moe", "olmoe"), (SEPARATE, (EXPERTS, GATED))),
-    "gpt_oss": (SEPARATE, (_experts("mlp.experts", fused="alternating", transposed=True),)),
-    "phi3": (
-        _fused("self_attn.qkv_proj", Q, K, V) | {O: Place("self_attn.o_proj")},
-        (HALVES,),
-    ),
-    **dict.fromkeys(("glm", "glm4"), (SEPARATE, (HALVES,))),
-    "phi": (
-        _separate("dense"),
-        ({UP: Place("mlp.fc1"), DOWN: Place("mlp.fc2")},),
-    ),
-    "opt": (
-        _separate("out_proj"),
-        ({UP: Place("fc1"), DOWN: Place("fc2")},),
-    ),
-    "starcoder2": (
-        SEPARATE,
-        ({UP: Place("mlp.c_fc"), DOWN: Place("mlp.c_proj")},),
-    ),
-    "gpt_neox": (
-        _fused("attention.query_key_value", Q, K, V, fused="by_head")
-        | {O: Place("attention.dense")},
-        ({UP: Place("mlp.dense_h_to_4h"), DOWN: Place("mlp.dense_4h_to_h")},),
-    ),
-    "gpt2": (
-        _fused("attn.c_attn", Q, K, V, transposed=True)
-        | {O: Place("attn.c_proj", transposed=True)},
-        (
-            {
-                UP: Place("mlp.c_fc", transposed=True),
-                DOWN: Place("mlp.c_proj", transposed=True),
-            },
-        ),
-    ),
-}
-
-
-def find_places(
-    model_type: str, names: Collection[str], where: str = "module_map"
-) -> dict[str, Place]:
-    """The projections of one block, {projection: place}, in the order of the figure.
-
-    names: of the block's tensors, relative to it ("self_attn.q_proj.weight").
-    where: how messages begin.
-
-    Families that are not in the table are supported if their projections are separate and named as
-    Llama's; the rows of an unknown fused map are never guessed.
-
-    Raises:
-        UserError: the block lacks projections that its family should have.
+    attentions, mlps: the possible attentions and MLPs of a block; the first that a block has all
+        tensors of is its own.
+    instead: {beginning of tensors' names: what that is, in words}: what some blocks have in place
+        of an attention.
+    beside: what a block has beside its attention and MLP, in words, which no column shows.
+    single: a block is one thing alone, an attention, an MLP, or what `instead` names.
+    shares: the last `num_kv_shared_layers` blocks take the keys and values of earlier ones. Their
+        own tensors, which some files have, are not used.
+    stored: (beginning of a tensor's name in checkpoints, the same in the model) where they differ.
     """
-    attention, options = FAMILIES.get(model_type, PLAIN)
-    for mlp in options:
-        places = attention | mlp
-        if all(place.found_in(names) for place in places.values()):
-            return {name: places[name] for name in PROJECTIONS if name in places}
-    expected = {**attention, **options[0]}
-    lacking = [place.path for place in expected.values() if not place.found_in(names)]
-    raise UserError(
-        f"{where}: models of type {model_type} have no {' or '.join(dict.fromkeys(lacking))} in "
-        "their blocks, and the place of these projections is not known; the other four figures "
-        "work without it"
-    )
+
+    attentions: tuple[Mapping[str, Place], ...]
+    mlps: tuple[Mapping[str, Place], ...]
+    instead: Mapping[str, str] = field(default_factory=dict)
+    beside: str = ""
+    single: bool = False
+    shares: bool = False
+    stored: tuple[tuple[str, str], ...] = ()
+
+    def rename(self, name: str) -> str:
+        """The name in the model of a tensor in a checkpoint; both relative to the block."""
+        for stored, own in self.stored:
+            if name.startswith(stored):
+                return own + name.removeprefix(stored)
+        return name
+
+    def find_places(
+        self, names: Collection[str], shared: bool = False
+    ) -> tuple[dict[str, Place], list[str]]:
+        """The projections of one block, and the paths of those that it should have and lacks.
+
+        names: of its tensors, as in the model. shared: the block is one of those that take the
+            keys and values of an earlier one.
+        """
+        other = any(name.startswith(start) for start in self.instead for name in names)
+        attentions = [one for one in self.attentions if not self.shares or shared == (K not in one)]
+        attention = None if other else _first_found(attentions, names)
+        mlp = _first_found(self.mlps, names)
+        lacking = []
+        if attention is None and not other and not (self.single and mlp is not None):
+            lacking += _find_lacking(attentions[0], names)
+        if mlp is None and not (self.single and (other or attention is not None)):
+            lacking += _find_lacking(self.mlps[0], names)
+        return {**(attention or {}), **(mlp or {})}, lacking
+
+    def explain_absence(self, projection: str) -> str:
+        """Why some blocks lack a projection that others have, in words."""
+        kinds = " or ".join(dict.fromkeys(self.instead.values()))
+        if self.single:
+            return f"each layer is an attention, an MLP or {kinds} alone"
+        if projection in (K, V) and self.shares:
+            values = ", or keys that are its values as well" * (projection == V and self._one_map)
+            return f"the layer takes keys and values of an earlier one{values}"
+        if projection in SHARED:
+            return "the layer has no shared expert"
+        if self.instead and projection not in MLP:
+            other = "" if all(projection in one for one in self.attentions) else ", or another one"
+            return f"the layer has {kinds} instead of this attention{other}"
+        return "the layer has none"
+
+    @property
+    def _one_map(self) -> bool:
+        return any(K in one and V not in one for one in self.attentions)
+
+
+def _first_found(
+    options: Collection[Mapping[str, Place]], names: Collection[str]
+) -> Mapping[str, Place] | None:
+    found = (one for one in options if all(place.found_in(names) for place in one.values()))
+    return next(found, None)
+
+
+def _find_lacking(places: Mapping[str, Place], names: Collection[str]) -> list[str]:
+    return [place.path for place in places.values() if not place.found_in(names)]
 
 
 def heads_of(config: Mapping) -> Heads:

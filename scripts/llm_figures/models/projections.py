@@ -1,10 +1,11 @@
 """Watch the projections of a loaded model as it runs, and replace their outputs.
 
-One mechanism serves every family of `projection_layouts.FAMILIES`. A callback receives each
+One mechanism serves every family of `projection_families.FAMILIES`. A callback receives each
 application of a projection to some tokens, and may return other outputs, with which the pass
 continues.
 """
 
+import inspect
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
 from llm_figures.models.loading import decoder_layers
+from llm_figures.models.projection_families import check_query, find_places
 from llm_figures.models.projection_layouts import (
     DOWN,
     GATE,
     UP,
+    O,
     Place,
-    find_places,
+    Q,
     heads_of,
     output_rows,
 )
@@ -108,19 +111,33 @@ def find_projections(
 ) -> list[Projection]:
     """Every projection of the blocks `layers` (default all), by block, in the figure's order.
 
+    A block has the projections that it uses: hybrids' blocks without attention have none of it, and
+    blocks that take keys and values of an earlier one have no projections of these.
+
     Raises:
-        UserError: the family keeps its projections in an unknown place.
+        UserError: the family keeps its projections in an unknown place; blocks share a module.
     """
-    heads = heads_of(model.config.to_dict())
+    config = model.config.get_text_config(decoder=True).to_dict()
+    heads = heads_of(config)
     projections = []
+    layer_of: dict[torch.nn.Module, int] = {}
     for layer, block in enumerate(decoder_layers(model)):
         if layers is not None and layer not in layers:
             continue
         shapes = {name: tuple(weights.shape) for name, weights in block.named_parameters()}
-        for name, place in find_places(model.config.model_type, shapes).items():
+        places = find_places(config, layer, shapes)
+        if Q in places and O in places:
+            outputs, d_in = shapes[places[Q].weight][0], shapes[places[O].weight][-1]
+            check_query(config.get("model_type"), layer, outputs, d_in, "module_map")
+        for name, place in places.items():
             holder = block.get_submodule(
                 place.path.rsplit(".", 1)[0] if place.experts else place.path
             )
+            if layer_of.setdefault(holder, layer) != layer:
+                raise UserError(
+                    f"module_map: layers {layer_of[holder]} and {layer} of models of type "
+                    f"{config['model_type']} share {place.path}, so that a cell would be of both"
+                )
             d_out = shapes[place.weight][-1 if place.transposed else -2]
             rows = output_rows(place, d_out, heads)
             projections.append(Projection(layer, name, place, holder, rows))
@@ -173,10 +190,7 @@ def _linear_hook(projections: list[Projection], watch: Watch):
 def _expert_by_expert(experts: torch.nn.Module, projections: list[Projection], watch: Watch):
     """A forward pass [tokens, hidden] -> [tokens, hidden] of experts that runs them one by one."""
     by_name = {projection.name: projection for projection in projections}
-    if getattr(experts, "has_post_expert_norm", False) or not getattr(experts, "has_gate", True):
-        raise UserError(
-            f"module_map: experts of class {type(experts).__name__} do more than gate, up and down"
-        )
+    _check_experts(experts, by_name[UP].place)
 
     def replace(name, outputs, inputs, tokens, expert, shares):
         rows = by_name[name].rows
@@ -196,20 +210,63 @@ def _expert_by_expert(experts: torch.nn.Module, projections: list[Projection], w
             None if biases is None else biases[expert],
         )
 
+    def activate(inner):  # of up or, with a gate, of both
+        if GATE not in by_name:
+            return experts.act_fn(inner)
+        if hasattr(experts, "_apply_gate"):
+            return experts._apply_gate(inner)
+        gate, up = inner.chunk(2, dim=-1)
+        return up * experts.act_fn(gate)
+
+    def run(expert, states, tokens, shares):
+        inner = linear(UP, states, expert)
+        for name in (UP, GATE):
+            if name in by_name:
+                replace(name, inner, states, tokens, expert, shares)
+        states = activate(inner)
+        outputs = linear(DOWN, states, expert)
+        replace(DOWN, outputs, states, tokens, expert, shares)
+        return outputs
+
     def forward(hidden_states, top_k_index, top_k_weights):
         result = torch.zeros_like(hidden_states)
         for expert in range(by_name[DOWN].experts):
             tokens, slot = torch.where(top_k_index == expert)
             if not len(tokens):
                 continue
-            shares, states = top_k_weights[tokens, slot], hidden_states[tokens]
-            both = linear(UP, states, expert)  # up and gate are fused
-            for name in (UP, GATE):
-                replace(name, both, states, tokens, expert, shares)
-            states = experts._apply_gate(both)
-            outputs = linear(DOWN, states, expert)
-            replace(DOWN, outputs, states, tokens, expert, shares)
+            shares = top_k_weights[tokens, slot]
+            outputs = run(expert, hidden_states[tokens], tokens, shares)
             result.index_add_(0, tokens, (outputs * shares[:, None]).to(result.dtype))
         return result
 
-    return forward
+    def forward_weighted(hidden_states):
+        """Llama 4: all tokens for each expert, times the router's weight, 0 if not routed to it."""
+        states = hidden_states.view(by_name[DOWN].experts, -1, hidden_states.shape[-1])
+        result = torch.zeros_like(states)
+        for expert, own in enumerate(states):
+            tokens = own.any(dim=-1).nonzero()[:, 0]
+            if len(tokens):
+                result[expert, tokens] = run(expert, own[tokens], tokens, own.new_ones(len(tokens)))
+        return result.view_as(hidden_states)
+
+    routed = len(inspect.signature(type(experts).forward).parameters) > 2
+    return forward if routed else forward_weighted
+
+
+def _check_experts(experts: torch.nn.Module, up: Place) -> None:
+    """Check that experts compute what their place says, as far as their class tells.
+
+    Raises:
+        UserError: they do more, or their tensors are laid out in another way.
+    """
+    said = {
+        "has_gate": up.part is not None,
+        "has_post_expert_norm": False,
+        "is_transposed": up.transposed,
+        "is_concatenated": up.fused != "alternating",
+    }
+    if differ := [name for name, value in said.items() if getattr(experts, name, value) != value]:
+        raise UserError(
+            f"module_map: experts of class {type(experts).__name__} are not as known: "
+            f"{', '.join(f'{name} is {getattr(experts, name)}' for name in differ)}"
+        )

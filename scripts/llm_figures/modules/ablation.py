@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from llm_figures.inference.finite_outputs import check_logits
+from llm_figures.inference.finite_outputs import check_logits, check_outputs
 from llm_figures.models.loading import decoder, decoder_layers, input_device
 from llm_figures.models.projections import Application, find_projections, watch_projections
 
@@ -33,7 +33,8 @@ def measure_ablation(
     KL(clean ‖ ablated) of the predicted distributions, in nats per position; `predicted` and
     `positions`, the numbers of both.
 
-    The blocks before the ablated one give the same as in the clean pass, so they are not run again.
+    The blocks before the ablated one give the same as in the clean pass, so they are not run again,
+    unless later ones take more from them than their output (see `_starts_anywhere`).
     All projections of a block are ablated in one pass over copies of the text.
 
     Raises:
@@ -44,6 +45,7 @@ def measure_ablation(
     for projection in find_projections(model):
         names_of_layers.setdefault(projection.layer, []).append(projection.name)
     rows = []
+    skipping = True
     for index, text in enumerate(report(texts), start=1):
         ids = torch.tensor([list(text)], device=input_device(model))
         entering, logits = _clean_pass(model, ids)
@@ -53,11 +55,15 @@ def measure_ablation(
             clean.amax(dim=-1).tolist(),
             lambda token, index=index: f"at token {token + 1} of text {index}",
         )
+        if index == 1 and not _starts_anywhere(model, ids, entering, logits):
+            skipping = False
         copies = max(1, LOGIT_BYTES // (logits[0].numel() * 4))
         for layer, names in names_of_layers.items():
             for start in range(0, len(names), copies):
                 chunk = names[start : start + copies]
-                ablated = _ablated_pass(model, ids, layer, chunk, means, entering)
+                ablated = _ablated_pass(
+                    model, ids, layer, chunk, means, entering if skipping else None
+                )
                 for name, logits_of_copy in zip(chunk, ablated, strict=True):
                     loss_rise, kl = _effect(clean, _log_probabilities(logits_of_copy), ids[0])
                     where = f"on text {index} with {name} of layer {layer} ablated"
@@ -95,6 +101,9 @@ def _mean_outputs(
             decoder(model)(
                 input_ids=torch.tensor([list(text)], device=input_device(model)), use_cache=False
             )
+    for (layer, name, _), total in sums.items():  # in the order in which they are applied
+        where = f"values that are not finite in layer {layer}, {name}"
+        check_outputs(model, [total.sum().item()], lambda _, where=where: where)
     return {key: total / counts[key] for key, total in sums.items()}
 
 
@@ -125,9 +134,12 @@ def _ablated_pass(
     layer: int,
     names: Sequence[str],
     means: dict[Key, torch.Tensor],
-    entering: Sequence[torch.Tensor],
+    entering: Sequence[torch.Tensor] | None,
 ) -> torch.Tensor:
-    """Logits [names, tokens, vocabulary], each with one projection of `layer` ablated."""
+    """Logits [names, tokens, vocabulary], each with one projection of `layer` ablated.
+
+    entering: the inputs of all blocks, to skip those before `layer`; None runs all.
+    """
     tokens = ids.shape[1]
 
     def replace(seen: Application) -> torch.Tensor | None:
@@ -142,8 +154,32 @@ def _ablated_pass(
         outputs[inside] = mean.to(outputs)
         return outputs
 
-    with _start_at(model, layer, entering[layer]), watch_projections(model, replace, [layer]):
+    with ExitStack() as stack:
+        if entering is not None:
+            stack.enter_context(_start_at(model, layer, entering[layer]))
+        stack.enter_context(watch_projections(model, replace, [layer]))
         return model(input_ids=ids.expand(len(names), -1), use_cache=False).logits
+
+
+def _starts_anywhere(
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    entering: Sequence[torch.Tensor],
+    logits: torch.Tensor,
+) -> bool:
+    """Whether passes that begin at a block give the logits of a whole pass, for every block.
+
+    Not so where blocks use keys and values of earlier ones, or return more than their output.
+    """
+    for layer, states in enumerate(entering):
+        try:
+            with _start_at(model, layer, states), watch_projections(model, lambda seen: None):
+                begun = model(input_ids=ids, use_cache=False).logits
+        except Exception:  # what a block misses raises errors of any class
+            return False
+        if begun.shape != logits.shape or not torch.allclose(begun, logits, rtol=1e-3, atol=1e-3):
+            return False
+    return True
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def measure_activity(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> 
         projection, expert = seen.projection, seen.expert
         key = (projection.layer, projection.name, expert)
         if key not in weight_norms:
-            weight_norms[key] = projection.weight(expert).float().norm().item()
+            weight_norms[key] = _norms(projection.weight(expert).reshape(-1)).item()
         constant = {
             "layer": projection.layer,
             "projection": projection.name,
@@ -52,8 +52,8 @@ def measure_activity(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> 
         columns_of_text.append(
             {
                 "position": seen.tokens.cpu().numpy(),
-                "input_norm": seen.inputs.float().norm(dim=-1).cpu().numpy(),
-                "output_norm": seen.linear.float().norm(dim=-1).cpu().numpy(),
+                "input_norm": _norms(seen.inputs).cpu().numpy(),
+                "output_norm": _norms(seen.linear).cpu().numpy(),
                 **{name: np.full(len(seen.tokens), value) for name, value in constant.items()},
             }
         )
@@ -72,6 +72,14 @@ def measure_activity(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> 
     experts = pd.array(activity["expert"], dtype="Int32")
     experts[activity["expert"] < 0] = pd.NA
     return activity.assign(expert=experts)
+
+
+def _norms(vectors: torch.Tensor) -> torch.Tensor:
+    """Norms [...] in float32 of vectors [..., d]; squares neither overflow nor vanish in it."""
+    vectors = vectors.float()
+    largest = vectors.abs().amax(dim=-1, keepdim=True)
+    unit = torch.where(largest > 0, largest, 1.0)
+    return (vectors / unit).norm(dim=-1) * largest.squeeze(-1)
 
 
 def _check_norms(model: PreTrainedModel, text: int, columns: dict[str, np.ndarray]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from llm_figures.core.numbers import low_to_high
-from llm_figures.models.projection_layouts import PROJECTIONS
+from llm_figures.models.projection_layouts import COLUMNS
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import MetricMap
 from llm_figures.plotting.drawing import (
@@ -70,7 +70,7 @@ def find_centre(options: MetricMap, low: float, high: float) -> float | None:
 
 
 def draw(scores: pd.DataFrame, options: MetricMap) -> Figure:
-    """Draw the tidy scores: layer 0 at the bottom, `PROJECTIONS` from left to right."""
+    """Draw the tidy scores: layer 0 at the bottom, `COLUMNS` from left to right."""
     values = pivot_scores(scores, options.metric)
     cmap, limits = make_colour_scale(values.to_numpy(), options)
     rows, columns = values.shape
@@ -87,7 +87,7 @@ def pivot_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The metric's values, one row per layer, one column per projection in the figure's order."""
     shown = scores[scores["metric"] == metric]
     values = shown.pivot(index="layer", columns="projection", values="value")
-    return values[[name for name in PROJECTIONS if name in values]]
+    return values[[name for name in COLUMNS if name in values]]
 
 
 def draw_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, float], step: int):
@@ -140,33 +140,56 @@ def draw_colour_bar(
 
 def describe(scores: pd.DataFrame, model: str, options: MetricMap) -> str:
     """The caption: the formula, the range, and the value of the middle colour."""
-    values = scores.loc[scores["metric"] == options.metric, "value"].to_numpy(float)
+    shown = scores[scores["metric"] == options.metric]
+    values = shown["value"].to_numpy(float)
     _, (low, high) = make_colour_scale(values, options)
     centre = find_centre(options, low, high)
     middle = "" if centre is None else f", the middle colour at {centre:g}"
     metric = describe_metric(model, options)
     if not np.isfinite(values).any():
-        return f"{metric} No cell has a value; all are grey.\n"
+        return f"{metric} No cell has a value.{describe_notes(shown)}\n"
     span = low_to_high(np.nanmin(values), np.nanmax(values))
-    grey = describe_missing(scores, options.metric)
     return (
         f"{metric} Values span {span}, colours {low_to_high(low, high)}"
         f"{describe_percentiles(options)}{middle}; layer 0 at the bottom."
-        f"{grey and f' Grey: {grey}.'}\n"
+        f"{describe_notes(shown)}\n"
     )
 
 
-def describe_missing(scores: pd.DataFrame, metric: str) -> str:
-    """Which cells of a model's map have no value, and why, without a full stop; "" if none."""
-    values = pivot_scores(scores, metric)
-    undefined = int((scores.loc[scores["metric"] == metric, "value"]).isna().sum())
-    absent = int(values.isna().to_numpy().sum()) - undefined
-    parts = []
-    if undefined:
-        parts.append(f"{undefined} without a value ({METRICS[metric].missing})")
-    if absent:
-        parts.append(f"{absent} that their layers lack")
-    return " and ".join(parts)
+def describe_notes(scores: pd.DataFrame) -> str:
+    """Which cells of one metric are grey and why, and what no column shows; "" if nothing is.
+
+    scores: with the column `note`, see `scores.compute_scores`.
+    """
+    if "note" not in scores:
+        return ""
+    grey = scores["value"].isna()
+    layers = scores["layer"].nunique()
+    sentences = []
+    for note, cells in scores[grey & (scores["note"] != "")].groupby("note", sort=False):
+        columns: dict[tuple[int, ...], list[str]] = {}
+        for name, own in cells.groupby("projection", sort=False):
+            columns.setdefault(tuple(sorted(own["layer"])), []).append(name)
+        places = "; ".join(
+            f"{', '.join(names)} in {len(own)} of {layers} layers ({join_ranges(own)})"
+            for own, names in columns.items()
+        )
+        sentences.append(f" Grey: {places}; {note}.")
+    for note in dict.fromkeys(scores.loc[~grey, "note"]):
+        if note:
+            sentences.append(f" Layers also have {note}, which is not shown.")
+    return "".join(sentences)
+
+
+def join_ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as ranges: 0–2, 4, 8–11."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
 
 
 def describe_metric(model: str, options: MetricMap) -> str:

@@ -14,7 +14,24 @@ from gguf.quants import dequantize
 from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.models.checkpoints import Checkpoint
-from llm_figures.models.projection_layouts import DOWN, GATE, UP, K, O, Place, Q, V, output_rows
+from llm_figures.models.projection_layouts import (
+    DOWN,
+    GATE,
+    KV_DOWN,
+    KV_UP,
+    Q_DOWN,
+    Q_UP,
+    SHARED_DOWN,
+    SHARED_GATE,
+    SHARED_UP,
+    UP,
+    K,
+    O,
+    Place,
+    Q,
+    V,
+    output_rows,
+)
 
 # Names of each projection's tensor, blk.N.{}.weight: alone, fused with others, of all experts.
 NAMES = {
@@ -22,9 +39,16 @@ NAMES = {
     K: ("attn_k", "attn_qkv"),
     V: ("attn_v", "attn_qkv"),
     O: ("attn_output",),
+    Q_DOWN: ("attn_q_a",),
+    Q_UP: ("attn_q_b",),
+    KV_DOWN: ("attn_kv_a_mqa",),
+    KV_UP: ("attn_kv_b",),
     UP: ("ffn_up", "ffn_up_exps"),
     DOWN: ("ffn_down", "ffn_down_exps"),
     GATE: ("ffn_gate", "ffn_gate_exps", "ffn_up"),
+    SHARED_UP: ("ffn_up_shexp",),
+    SHARED_DOWN: ("ffn_down_shexp",),
+    SHARED_GATE: ("ffn_gate_shexp",),
 }
 # The bytes of a block with its weights' codes: (first, last, the byte in which all codes are 1).
 # High bits are stored apart from low ones and are 0 in a code of 1.
@@ -76,7 +100,8 @@ class GgufFile:
         norms nor sums over blocks, because a block is within a row.
 
         Raises:
-            UserError: the projection is missing, of another size, or of a type with unknown steps.
+            UserError: the projection is missing, of another size, of a type with unknown steps, or
+                not finite.
         """
         tensor = self._tensor(layer, projection)
         kind = tensor.tensor_type.name
@@ -94,6 +119,11 @@ class GgufFile:
             packed = raw[start : start + rows_at_a_time]
             squares += float(np.square(compute_steps(packed, kind), dtype=np.float64).sum())
             norm += float(np.square(_unpack(packed, kind), dtype=np.float64).sum())
+        if not np.isfinite(squares + norm):
+            raise UserError(
+                f"{self.where}: {tensor.name}, {projection} of layer {layer}, holds NaN or "
+                "infinite steps or weights; download it again"
+            )
         return float(np.sqrt(squares / 12 / norm)) if norm else float("nan")
 
     def _tensor(self, layer: int, projection: str) -> ReaderTensor:

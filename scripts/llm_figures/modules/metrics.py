@@ -14,7 +14,7 @@ class Metric:
     label: of the colour bar. title: of the report's section.
     caption: a template with `model` and the fields of `MetricMap`.
     neutral: the value without meaning, drawn white; None has the middle of the limits white.
-    missing: what leaves a projection without a value.
+    undefined: where the metric is not defined, in words; None if it always is.
     robust: the percentiles of limits: robust; closer where a few cells are far above all others.
     """
 
@@ -22,9 +22,9 @@ class Metric:
     label: str
     title: str
     caption: str
-    missing: str = "its weights, or their inputs, are all zero"
     neutral: float | None = None
     robust: tuple[float, float] = (2, 98)
+    undefined: str | None = None
 
 
 OVER_TOKENS = "averaged over the tokens of the texts"
@@ -35,6 +35,7 @@ METRICS = {
         "How Strongly Each Projection Acts on Its Inputs",
         f"Operation strength ‖Wx‖ / (‖W‖_F ‖x‖) of every projection of {{model}}, {OVER_TOKENS} "
         "(without bias). Dimensionless; 1/√d_in for an input in a random direction.",
+        undefined="its weights, or all of its inputs, are zero",
     ),
     "output_rms": Metric(
         "activity",
@@ -51,6 +52,7 @@ METRICS = {
         f"{OVER_TOKENS} (without bias): the output's norm divided by its root mean square for "
         "inputs of the same norm in random directions.",
         neutral=1.0,
+        undefined="its weights, or all of its inputs, are zero",
     ),
     "ablation_effect": Metric(
         "ablation",
@@ -59,7 +61,6 @@ METRICS = {
         "Rise in the mean next-token loss −log p of {model} on the texts when the output of one "
         "projection in one layer is replaced by its mean over all their tokens, in nats per "
         "token.",
-        missing="no text has two tokens",
         neutral=0.0,
         robust=(5, 95),
     ),
@@ -70,7 +71,6 @@ METRICS = {
         "KL(clean ‖ ablated) of the next-token distributions of {model} on the texts when the "
         "output of one projection in one layer is replaced by its mean over all their tokens, in "
         "nats per token.",
-        missing="no text has a token",
         neutral=0.0,
         robust=(5, 95),
     ),
@@ -80,8 +80,8 @@ METRICS = {
         "Where a Linear Probe on a Projection's Output Detects a Wrong Answer",
         "AUC of linear probes that detect a wrong answer of {model} from the output of one "
         "projection at {probe_token}, mean over the folds; 0.5 is chance.",
-        missing="too few answers for a score",
         neutral=0.5,
+        undefined="no fold has right and wrong answers to tell apart",
     ),
     "relative_update": Metric(
         "updates",
@@ -89,6 +89,7 @@ METRICS = {
         "How Far Each Projection Moved",
         "Relative update ‖ΔW‖_F / ‖W‖_F of every projection from {compare_with} (W) to {model} "
         "(W + ΔW).",
+        undefined="its earlier weights are all zero",
     ),
     "update_density": Metric(
         "updates",
@@ -103,8 +104,8 @@ METRICS = {
         "Effective rank of the update",
         "In How Many Directions Each Projection Moved",
         "Effective rank of ΔW from {compare_with} to {model}: exp(−Σ pᵢ log pᵢ) of its singular "
-        "values σᵢ, pᵢ = σᵢ / Σ σⱼ (Roy and Vetterli 2007); grey where nothing changed.",
-        missing="nothing changed",
+        "values σᵢ, pᵢ = σᵢ / Σ σⱼ (Roy and Vetterli 2007).",
+        undefined="nothing changed",
     ),
     "subspace_rotation": Metric(
         "updates",
@@ -112,6 +113,7 @@ METRICS = {
         "How Far the Strongest Directions of Each Projection Turned",
         "Mean principal angle in degrees between the spans of the {update.top_k} first singular "
         "vectors of every projection in {compare_with} and in {model}, left and right averaged.",
+        undefined="its weights are all zero in one of the two",
     ),
     "quantization_error": Metric(
         "quantization",
@@ -121,6 +123,7 @@ METRICS = {
         "{quantization.bits} bits: blocks of {quantization.block_size} weights along the input, "
         "{quantization.scheme}, rounded to nearest, steps kept in "
         "float16.",
+        undefined="its weights are all zero",
     ),
     "gguf_error": Metric(
         "quantization",
@@ -129,6 +132,7 @@ METRICS = {
         "Expected relative error √(Σ step² / 12) / ‖W‖_F of every projection of {model} in its "
         "GGUF file, from the steps of the file's blocks: what rounding to nearest costs weights "
         "that lie evenly between two steps.",
+        undefined="its weights are all zero",
     ),
 }
 # Metrics that are shown together, because they come from the same passes.

@@ -51,7 +51,7 @@ def compute_update_metrics(
     subspace_rotation: see `subspace_rotation`, in degrees; 0 if ΔW = 0.
 
     Raises:
-        UserError: a weight is not a finite number.
+        UserError: a weight is not a finite number, or beyond the range of the coarser dtype.
     """
     of_change = of_weights = 0.0
     changed = count = 0
@@ -61,7 +61,10 @@ def compute_update_metrics(
         change = after - before
         size, weight = squared_norm(change), squared_norm(before)
         if not np.isfinite(size + weight):
-            raise UserError(f"{where} contain numbers that are not finite; download them again")
+            raise UserError(
+                f"{where} contain numbers that are not finite, or beyond the range of the coarser "
+                "of the two dtypes, in which they are compared; check both checkpoints"
+            )
         of_change, of_weights = of_change + size, of_weights + weight
         if "update_density" in metrics:
             for piece in _pieces(change):
@@ -140,6 +143,11 @@ def quantization_error(
             lost += float((piece - round_trip(piece, options)).square().sum())
     if not np.isfinite(norm):
         raise UserError(f"{where} contain numbers that are not finite; download them again")
+    if not np.isfinite(lost):
+        raise UserError(
+            f"{where} are so large that their steps overflow float16, in which quantization_error "
+            "keeps them; leave this metric out"
+        )
     return _ratio(lost, norm)
 
 

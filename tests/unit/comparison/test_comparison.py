@@ -246,7 +246,9 @@ def test_a_projection_that_a_model_lacks_is_an_empty_column(options):
         fig = draw_comparison("module_map", shown, options["module_map"])
     gate = meshes(fig)[1].get_array().reshape(4, 7)[:, PROJECTIONS.index("mlp. gate")]
     assert np.ma.getmaskarray(gate).all()
-    assert "lacks is grey" in comparison_caption("module_map", shown, options["module_map"])
+    assert "Grey: the model or the layer lacks" in comparison_caption(
+        "module_map", shown, options["module_map"]
+    )
     plt.close(fig)
 
 

@@ -8,11 +8,14 @@ from transformers.masking_utils import sdpa_mask
 
 import tiny
 from llm_figures.core.errors import UserError
+from llm_figures.models.projection_families import FAMILIES, find_places
 from llm_figures.models.projection_layouts import (
+    COLUMNS,
     DOWN,
-    FAMILIES,
     GATE,
     PROJECTIONS,
+    Q_DOWN,
+    SHARED,
     UP,
     Heads,
     K,
@@ -20,7 +23,6 @@ from llm_figures.models.projection_layouts import (
     Place,
     Q,
     V,
-    find_places,
     output_rows,
 )
 from llm_figures.models.projections import find_projections, watch_projections
@@ -237,10 +239,14 @@ def test_replaced_outputs_of_experts_agree_with_a_loop_over_tokens(family, name)
 
 
 def test_every_row_of_the_table_names_its_columns():
-    for attention, options in FAMILIES.values():
-        assert set(attention) == {Q, K, V, O}
-        for option in options:
-            assert set(option) in ({UP, DOWN}, {UP, DOWN, GATE})
+    for layout in FAMILIES.values():
+        for option in layout.attentions:
+            assert O in option
+            assert Q in option or Q_DOWN in option
+        for option in layout.mlps:
+            assert set(option) - set(SHARED) in ({UP, DOWN}, {UP, DOWN, GATE}, set())
+        for option in (*layout.attentions, *layout.mlps):
+            assert set(option) <= set(COLUMNS)
             for name, place in option.items():
                 assert (place.part is None) == (place.fused is None)
                 assert place.part in (None, name)
@@ -250,6 +256,10 @@ def test_rows_of_fused_maps():
     heads = Heads(query=4, key_value=2, size=3)
     q, k, v = (output_rows(Place("qkv", part, "stacked"), 24, heads) for part in (Q, K, V))
     assert (q, k, v) == (slice(0, 12), slice(12, 18), slice(18, 24))
+    heads = Heads(query=2, key_value=1, size=2)
+    assert output_rows(Place("x", Q, "gated"), 8, heads).tolist() == [0, 1, 4, 5]
+    with pytest.raises(UserError, match="x has 4 outputs, its config says 2 query heads of 2, eac"):
+        output_rows(Place("x", Q, "gated"), 4, heads)
     heads = Heads(query=2, key_value=2, size=2)
     rows = {
         part: output_rows(Place("x", part, "by_head"), 12, heads).tolist() for part in (Q, K, V)
@@ -266,7 +276,7 @@ def test_rows_of_fused_maps():
 def test_what_is_not_known_is_refused_by_name():
     names = {"self_attn.qkv_proj.weight", "self_attn.o_proj.weight", "mlp.gate_up_proj.weight"}
     with pytest.raises(UserError, match=r"type other have no self_attn.q_proj or self_attn.k_proj"):
-        find_places("other", names)
+        find_places({"model_type": "other"}, 0, names)
     model = GPTJForCausalLM(GPTJConfig(vocab_size=64, n_embd=16, n_layer=2, n_head=2, rotary_dim=4))
     with pytest.raises(UserError, match="type gptj have no self_attn.q_proj"):
         find_projections(model)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import families
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.models.projections import find_projections, watch_projections
@@ -64,6 +65,37 @@ def test_effects_are_those_of_full_passes_with_one_projection_replaced(family):
     assert torch.equal(model(torch.tensor([TEXTS[0]])).logits, logits)
 
 
+@pytest.mark.parametrize(
+    "family",
+    [
+        *("gemma3n_text", "gemma4_text", "qwen3_5_moe_text", "kimi_linear", "deepseek_v3"),
+        *("jamba", "nemotron_h", "minimax_m2", "granitemoehybrid", "hy_v4"),
+    ],
+)
+def test_effects_where_layers_differ_are_those_of_full_passes(family):
+    """In some, layers take more from earlier ones than their output, and none is skipped."""
+    model = families.tiny_model(family)
+    found = score_ablation(measure_ablation(model, TEXTS)).set_index(
+        ["metric", "layer", "projection"]
+    )["value"]
+    projections = find_projections(model)
+    assert len(found) == 2 * len(projections)
+    for projection in projections:
+        at = (projection.layer, projection.name)
+        with torch.inference_mode():
+            rise, divergence = slow_effects(model, *at)
+        assert found["ablation_effect", *at] == pytest.approx(rise, abs=1e-4, rel=1e-3)
+        assert found["ablation_kl", *at] == pytest.approx(divergence, abs=1e-4, rel=1e-3)
+    assert found["ablation_kl"].median() > 1e-3
+
+
+def test_a_weight_that_is_no_number_is_named_by_layer_and_projection():
+    model = tiny.model()
+    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = float("nan")
+    with pytest.raises(UserError, match="values that are not finite in layer 1, mlp. up, comput"):
+        measure_ablation(model, TEXTS)
+
+
 def test_a_projection_without_effect_has_none_and_one_that_helps_costs():
     model = tiny.model()
     with torch.no_grad():
@@ -85,12 +117,13 @@ def test_the_blocks_before_are_not_run_again_and_copies_share_a_pass(monkeypatch
             lambda *_, layer=layer: runs.__setitem__(layer, runs[layer] + 1)
         )
     whole = measure_ablation(model, TEXTS[:1])
-    # once for the means, once clean, once for each block up to this one
-    assert runs == [3, 4, 5]
+    # once for the means, once clean, and for each block up to this one once to try whether a pass
+    # may begin there and once with ablations
+    assert runs == [4, 6, 8]
     runs[:] = [0, 0, 0]
     monkeypatch.setattr(module_ablation, "LOGIT_BYTES", 3 * len(TEXTS[0]) * 384 * 4)
     parts = measure_ablation(model, TEXTS[:1])  # three copies at a time
-    assert runs == [2 + 3, 2 + 6, 2 + 9]
+    assert runs == [2 + 1 + 3, 2 + 2 + 6, 2 + 3 + 9]
     assert parts["kl"].to_numpy() == pytest.approx(whole["kl"].to_numpy(), abs=1e-6)
     assert list(parts["projection"]) == list(whole["projection"])
 
@@ -136,7 +169,8 @@ def test_effects_that_are_no_numbers_are_refused(layer, message):
         def spoilt(states):
             logits = forward(states)
             passes.append(len(states))
-            if len(passes) == 2 + layer:  # the clean pass, then one for each layer
+            # the clean pass, one that begins at each layer, then one for each layer
+            if len(passes) == 1 + 3 + 1 + layer:
                 logits[-1] = float("nan")
             return logits
 

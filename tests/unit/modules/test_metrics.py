@@ -119,3 +119,20 @@ def test_cells_that_are_all_alike_or_all_empty_are_drawn():
             module_figure.draw(table("update_effective_rank", np.full((2, 7), value)), options)
     empty = table("update_effective_rank", np.full((2, 7), np.nan))
     assert "No cell has a value" in module_figure.describe(empty, "tuned", options)
+
+
+def test_the_caption_names_grey_cells_and_their_reason():
+    shown = table("relative_update", [[0.1, 0.2], [0.3, np.nan], [np.nan, np.nan], [0.2, 0.1]])
+    reasons = ["", "", "", "its earlier weights are all zero", *["the layer has none"] * 2, "", ""]
+    caption = module_figure.describe(
+        shown.assign(note=reasons), "m", OPTIONS.of_metric("relative_update")
+    )
+    assert (
+        " Grey: attn. k in 1 of 4 layers (1); its earlier weights are all zero."
+        " Grey: attn. q, attn. k in 1 of 4 layers (2); the layer has none.\n"
+    ) in caption
+    assert "nan" not in caption
+    beside = table("relative_update", [[0.1, 0.2]]).assign(note="a state space (mamba)")
+    caption = module_figure.describe(beside, "m", OPTIONS.of_metric("relative_update"))
+    assert caption.endswith(" Layers also have a state space (mamba), which is not shown.\n")
+    assert module_figure.join_ranges([0, 1, 2, 4, 6, 7]) == "0–2, 4, 6–7"

@@ -1,15 +1,15 @@
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import families
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.models.projections import find_projections
 from llm_figures.modules.activity import measure_activity
+from llm_figures.modules.metrics import METRICS as KNOWN
 from llm_figures.modules.scores import compute_scores, score_activity
 
 TEXTS = [[5, 6, 7, 8, 9], [10, 11, 12]]
@@ -123,12 +123,104 @@ def test_a_norm_that_is_no_number_is_refused_by_layer_and_projection():
     )
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf])
-def test_an_infinite_score_is_refused_by_metric_projection_and_layer(value):
-    rows = [(layer, name, "relative_update", 0.1) for layer in range(2) for name in PROJECTIONS[:3]]
-    table = pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
-    assert len(compute_scores("updates", {"updates": table}, "relative_update")) == 6
-    table.loc[4, "value"] = value
-    place = f"relative_update of {PROJECTIONS[1]} in layer 1 is infinite, as 1 of 6 values are"
-    with pytest.raises(UserError, match=re.escape(place)):
-        compute_scores("updates", {"updates": table}, "relative_update")
+def measured(values, metric="relative_update"):
+    """A table of two layers' attn. q and mlp. up."""
+    at = [(layer, name) for layer in (0, 1) for name in ("attn. q", "mlp. up")]
+    rows = [(*place, metric, value) for place, value in zip(at, values, strict=True)]
+    frame = pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
+    return frame.astype({"layer": "int32"})
+
+
+@pytest.mark.parametrize(("measure", "metric"), [(m.measure, n) for n, m in KNOWN.items()])
+def test_an_infinite_value_is_refused_by_layer_and_projection(measure, metric):
+    if measure == "activity":
+        model = tiny.model()
+        table = measure_activity(model, TEXTS)
+        at = (table["layer"] == 1) & (table["projection"] == "mlp. up")
+        table.loc[at, "output_norm"] = np.inf
+    elif measure == "ablation":
+        table = pd.DataFrame(
+            {"layer": [0, 1], "projection": "mlp. up", "predicted": 2, "positions": 3}
+        ).assign(loss_rise=[0.5, np.inf], kl=[0.5, np.inf])
+    else:
+        table = measured([0.5, 0.5, 0.5, np.inf], metric)
+    with pytest.raises(UserError, match=rf"{metric} of layer 1, mlp. up, is inf \(and 0 more"):
+        compute_scores(measure, {measure: table}, metric)
+
+
+def test_a_value_that_is_not_defined_is_noted_and_any_other_nan_refused():
+    tables = {"updates": measured([0.5, np.nan, 0.25, 0.125])}
+    scores = compute_scores("updates", tables, "relative_update")
+    assert list(scores["note"]) == ["", "its earlier weights are all zero", "", ""]
+    tables = {"updates": measured([0.5, np.nan, 0.25, np.nan], "update_density")}
+    with pytest.raises(UserError, match=r"update_density of layer 0, mlp. up, is nan \(and 1 more"):
+        compute_scores("updates", tables, "update_density")
+
+
+def test_weights_of_zeros_leave_one_cell_undefined_and_inputs_of_zeros_no_token():
+    model = tiny.model("opt")
+    model.model.decoder.layers[1].self_attn.v_proj.weight.data.zero_()
+    activity = {"activity": measure_activity(model, TEXTS)}
+    info = {"model_type": "opt", "layers": 3}
+    scores = compute_scores("activity", activity, "operation_strength", info)
+    undefined = scores[scores["value"].isna()]
+    # what attention adds up is zero as well
+    wanted = [[1, "attn. v"], [1, "attn. o"]]
+    assert undefined[["layer", "projection"]].values.tolist() == wanted
+    assert set(undefined["note"]) == {"its weights, or all of its inputs, are zero"}
+    rms = compute_scores("activity", activity, "output_rms", info)
+    assert rms.loc[(rms["layer"] == 1) & (rms["projection"] == "attn. v"), "value"].item() == 0
+    table = pd.DataFrame(
+        {
+            "layer": 0,
+            "projection": "mlp. down",
+            "output_norm": [0.0, 3.0, 5.0],
+            "d_in": 4,
+            "d_out": 2,
+        }
+    ).assign(input_norm=[0.0, 2.0, 5.0], weight_norm=2.0)
+    found = compute_scores("activity", {"activity": table}, "operation_strength")
+    assert found["value"].item() == pytest.approx((3 / 4 + 5 / 10) / 2)
+
+
+def test_norms_of_very_small_and_very_large_vectors():
+    model = tiny.model()
+    plain = measure_activity(model, TEXTS)
+    for factor in (1e-30, 1e30):
+        scaled = tiny.model()
+        down = scaled.model.layers[2].mlp.down_proj.weight
+        down.data *= factor
+        table = measure_activity(scaled, TEXTS)
+        at = (table["layer"] == 2) & (table["projection"] == "mlp. down")
+        for name in ("weight_norm", "output_norm"):
+            assert table.loc[at, name].to_numpy() == pytest.approx(
+                plain.loc[at, name].to_numpy(float) * factor, rel=1e-5
+            )
+        scores = compute_scores("activity", {"activity": table}, "operation_strength")
+        wanted = compute_scores("activity", {"activity": plain}, "operation_strength")
+        assert scores["value"].to_numpy() == pytest.approx(wanted["value"].to_numpy(), rel=1e-5)
+
+
+def test_every_layer_has_every_column_and_an_absent_one_its_reason():
+    model = families.tiny_model("nemotron_h")  # the first layer has no projection at all
+    activity = {"activity": measure_activity(model, TEXTS)}
+    for layers in (4, None, 5):
+        info = {"model_type": "nemotron_h", "layers": layers}
+        scores = compute_scores("activity", activity, "output_rms", info)
+        rows = layers or 4
+        assert len(scores) == rows * 8
+        assert scores.groupby("layer")["value"].count().to_dict() == dict(
+            zip(range(rows), (0, 4, 4, 2, 0), strict=False)
+        )
+        notes = scores.loc[scores["value"].isna(), "note"].unique()
+        assert list(notes) == ["each layer is an attention, an MLP or a state space (Mamba) alone"]
+        assert (scores.loc[scores["value"].notna(), "note"] == "").all()
+
+
+def test_what_no_column_shows_is_noted():
+    model = families.tiny_model("falcon_h1")
+    activity = {"activity": measure_activity(model, TEXTS)}
+    info = {"model_type": "falcon_h1", "layers": 2}
+    scores = compute_scores("activity", activity, "output_rms", info)
+    assert (scores["note"] == "a state space (mamba)").all()
+    assert scores["value"].notna().all()

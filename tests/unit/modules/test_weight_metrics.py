@@ -219,3 +219,14 @@ def test_the_error_of_experts_is_that_of_one_big_matrix():
     assert parts == pytest.approx(whole, rel=1e-12)
     lost = drawn.double() - round_trip(drawn, Quantization())
     assert whole == pytest.approx((lost.norm() / drawn.double().norm()).item(), rel=1e-12)
+
+
+def test_weights_beyond_the_range_of_float16_are_refused_where_it_is_used():
+    large = torch.full((2, 32), 1e6)
+    with pytest.raises(
+        UserError, match="the weights are so large that their steps overflow float16"
+    ):
+        quantization_error([large], Quantization(bits=2))
+    pairs = [(torch.ones(2, 32, dtype=torch.float16), large)]
+    with pytest.raises(UserError, match="beyond the range of the coarser of the two dtypes"):
+        compute_update_metrics(pairs, ["relative_update"], Update())

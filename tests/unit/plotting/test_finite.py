@@ -76,14 +76,15 @@ def test_the_caption_of_a_module_map_names_cells_without_a_value(drawn_from):
     table = module_scores()
     table["value"] += np.linspace(0, 0.1, len(table))
     assert "Grey" not in drawn_from(module_figure, table, options)
-    table.loc[2, "value"] = np.nan
-    caption = drawn_from(module_figure, table.drop([5, 6]), options)
-    assert caption.endswith(
-        " Grey: 1 without a value (its weights, or their inputs, are all zero) and 2 that their "
-        "layers lack.\n"
-    )
-    caption = drawn_from(module_figure, module_scores(np.nan), options)
-    assert caption.endswith(" No cell has a value; all are grey.\n")
+    reason = "its weights, or all of its inputs, are zero"
+    table["note"] = ""
+    table.loc[2, ["value", "note"]] = np.nan, reason
+    place = f"{table.loc[2, 'projection']} in 1 of {table['layer'].nunique()} layers (0)"
+    assert drawn_from(module_figure, table, options).endswith(f" Grey: {place}; {reason}.\n")
+    with pytest.raises(UserError, match="of .* values are NaN, and the caption does not"):
+        drawn_from(module_figure, table.drop([5, 6]).assign(note=""), options)
+    nothing = drawn_from(module_figure, module_scores(np.nan).assign(note=reason), options)
+    assert "No cell has a value. Grey: " in nothing
 
 
 def test_the_captions_of_the_probe_name_cells_without_a_score(options, drawn_from):
