@@ -10,7 +10,7 @@ from llm_figures.attention.capture import capture_attention
 from llm_figures.attention.captured import Captured
 from llm_figures.attention.eager_weights import BOUND
 from llm_figures.core.errors import UserError
-from llm_figures.models.decoders import decoder_layers, find_attentions
+from llm_figures.models.decoders import check_text_alone, decoder_layers, find_attentions
 from llm_figures.models.loading import context_length
 
 # Tokens of the text. A window, chunk or block beyond the longest text is not reached here; passes
@@ -66,6 +66,7 @@ def prove_attention(model: PreTrainedModel) -> Proof:
             f"models of type {model.config.model_type} do not pass attention through "
             "transformers' attention interface, so it cannot be captured; choose another model"
         )
+    check_text_alone(model)
     rows = model.get_input_embeddings().weight.shape[0]
     length = choose_length(model.config.to_dict(), context_length(model))
     ids = np.random.default_rng(0).integers(0, rows, length).tolist()

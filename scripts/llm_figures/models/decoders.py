@@ -44,6 +44,26 @@ def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     return blocks
 
 
+def check_text_alone(model: PreTrainedModel) -> None:
+    """Check that a model runs on two tokens, without images or sound.
+
+    Raises:
+        UserError: it does not.
+    """
+    import torch
+
+    ids = torch.tensor([[0, 1]], device=model.get_input_embeddings().weight.device)
+    try:
+        with torch.inference_mode():
+            decoder(model)(input_ids=ids, use_cache=False)
+    except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"models of type {model.config.model_type} do not run on a text alone ({reason}); "
+            "choose another model"
+        ) from None
+
+
 def find_attentions(model: PreTrainedModel) -> dict[int, torch.nn.Module]:
     """{layer: its attention} of the blocks whose attention goes through transformers' interface.
 

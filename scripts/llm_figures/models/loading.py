@@ -18,8 +18,8 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.models.auto_classes import find_auto_class
 from llm_figures.models.cpu_kernels import prepare_for_cpu
+from llm_figures.models.decoders import check_text_alone, decoder_layers
 from llm_figures.models.decoders import decoder as decoder
-from llm_figures.models.decoders import decoder_layers
 from llm_figures.models.model_info import read_model_info
 from llm_figures.models.options import Runtime
 from llm_figures.models.quantization import (
@@ -114,6 +114,8 @@ def load_model(
     tokenizer = load_tokenizer(folder, where, known["trust_remote_code"])
     refuse_unknown_ids(model, folder)
     prepare_for_cpu(model)
+    if config.get_text_config() is not config:
+        check_text_alone(model)
     return model.eval(), tokenizer
 
 
