@@ -17,8 +17,16 @@ def local_weights(wildcards):
     if (gguf := find_gguf(entry)) is not None:
         return [str(gguf)]
     folder = Path(entry["path"]).expanduser()
-    kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
+    # weights, tokenizers, chat templates, and a model's own code
+    kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.tiktoken", "*.jinja", "*.py"]
+    kinds += ["merges.txt", "vocab.txt", "additional_chat_templates/*.jinja"]
     return sorted(str(file) for kind in kinds for file in folder.glob(kind))
+
+
+def own_weights_digests(wildcards):
+    """Digests of the user's own model files; of files that are downloaded or made, none."""
+    own = PREPARED[wildcards.model]["source"] == "path"
+    return digest_contents(local_weights(wildcards)) if own else []
 
 
 def training_options(wildcards):
