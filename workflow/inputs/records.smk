@@ -6,7 +6,7 @@ from snakemake.persistence.file import FilePersistence
 from snakemake.settings.types import ExecMode, PersistenceBackend
 
 from llm_figures.core.result_folders import RESULTS
-from llm_figures.provenance.locks import hold_folder
+from llm_figures.provenance.locks import NameHolder, hold_folder
 from llm_figures.provenance.snakemake_records import restore_records
 
 
@@ -26,8 +26,9 @@ def open_persistence():
 
 # Only the process that a user starts: those of its jobs read the Snakefile as well.
 if workflow.exec_mode == ExecMode.DEFAULT:
-    if not workflow.output_settings.dryrun and (held := hold_folder()):
-        logger.warning(held)
+    logger.addFilter(NameHolder())
+    if not workflow.output_settings.dryrun and (removed := hold_folder()):
+        logger.warning(removed)
     folders = [RESULTS / name for name in (*PREPARED, "_models")]
     for line in restore_records(folders, own_output, open_persistence(), STRICT):
         logger.warning(line)

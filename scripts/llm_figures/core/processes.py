@@ -69,7 +69,7 @@ def end_with_head(log: logging.Logger) -> None:
     Snakemake in a job of a cluster names itself anew, so that such a job outlives the head node's.
     """
     head = read_process(os.environ.get(HEAD, ""))
-    if head is None or not head.alive():
+    if head is None or head.alive() is None:
         return
     threading.Thread(target=_watch, args=(head, log), daemon=True).start()
 
