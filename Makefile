@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # smaller environment of its own.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures config demo reproduce bench test test-all check unit browser workflow acceptance slurm \
+.PHONY: figures unlock config demo reproduce bench test test-all check unit browser workflow acceptance slurm \
 	format environment clean
 
 # Snakemake keeps only the last --config, and these two targets pass one themselves.
@@ -24,6 +24,10 @@ else
 figures: $(READY)
 	$(BIN)/snakemake figures $(ARGS)
 endif
+
+# Say who holds this folder, and remove the lock of a run that was killed.
+unlock: $(READY)
+	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.locks
 
 # Generate config.yaml, the JSON schemas and docs/options.md from the option classes.
 config: $(READY)

@@ -6,7 +6,7 @@ from pathlib import Path
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
 from llm_figures.models.model_info import read_model_info
-from llm_figures.provenance.manifest import build_manifest
+from llm_figures.provenance.manifest import build_manifest, describe_versions
 
 
 def main(
@@ -23,6 +23,8 @@ def main(
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
     write_text(output, text + "\n")
     log.info("%d files listed", len(content["files"]))
+    for line in describe_versions(content["versions"]):
+        log.info("versions %s", line)
 
 
 if "snakemake" in globals():

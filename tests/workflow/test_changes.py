@@ -21,7 +21,7 @@ SCORES = {
     **CLAIMS,
 }
 FITS = {"score_probes": 1, **SCORES}
-JUDGED = {"extract_hidden_states": 1, "ask_p_true": 1, **FITS}
+JUDGED = {"report_answers": 1, "extract_hidden_states": 1, "ask_p_true": 1, **FITS}
 ANSWERED = {"generate_answers": 1, "judge_answers": 1, **JUDGED}
 MODULES = {
     "measure_modules": 1,
@@ -72,6 +72,7 @@ def test_a_repeat_has_nothing_to_do(made):
         ),
         ({"figures__module_map__texts": tiny.TEXTS}, MODULES),
         ({"probe__C": 0.1}, FITS),
+        ({"strict_versions": True}, {}),
         ({"probe__site": "mlp"}, {"extract_hidden_states": 1, **FITS}),
         ({"probe__p_true": None}, SCORES),
         ({"probe__p_true__if_true": " yes"}, {"ask_p_true": 1, **SCORES}),

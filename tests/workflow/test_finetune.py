@@ -132,7 +132,6 @@ def test_a_killed_training_leaves_no_model_and_runs_again(finetuned, tmp_path):
     assert not list(folder.glob("*.safetensors"))
     assert not list(folder.glob("*.parquet"))
     (folder / ".model.left").mkdir()  # left by a run that was killed while it wrote
-    project.run("--unlock")
     project.change(model_sources__tuned__steps=9)
     project.run("results/tuned/model.json")
     assert not list(folder.glob(".model.*"))

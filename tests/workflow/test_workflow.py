@@ -336,7 +336,7 @@ def test_answers_are_found_and_judged_as_a_person_would(project):
     project.change(
         dataset={"path": "mine.jsonl", "question": "ask", "answer": "gold", "response": "said"},
     )
-    project.run("results/tiny/forward/answers.parquet")
+    project.run("results/tiny/forward/answers.md")
     answers = pd.read_parquet(project.results / "forward/answers.parquet")
     found = [
         (row.answer, row.exact_answer, row.correct)
@@ -443,7 +443,7 @@ def test_a_question_too_long_for_the_model_is_left_out_and_named(project):
     rows = (project.folder / "mine.jsonl").read_text()
     long = json.dumps({"ask": "What is " + "one and " * 300 + "two?", "gold": "3", "kind": 0})
     (project.folder / "mine.jsonl").write_text(f"{rows}\n{long}")
-    project.run("results/tiny/forward/answers.parquet")
+    project.run("results/tiny/forward/answers.md")
     answers = pd.read_parquet(project.results / "forward/answers.parquet")
     assert len(answers) == 121
     last = answers.iloc[-1]
@@ -542,8 +542,8 @@ def test_a_killed_job_leaves_nothing_that_a_later_run_takes_for_whole(project):
     # Killed in the middle of writing: what is there is not under the file's name.
     assert list(output.parent.glob(".attention_states.parquet.*.partial"))
     assert not output.exists()
-    project.run("--unlock")
-    project.run(target)
+    _, printed = project.run(target)
+    assert f"removed the lock of process {process.pid} on " in printed
     assert len(pq.read_table(output)) == 64 * 3
     assert not list(output.parent.glob(".attention_states*"))
 

@@ -22,6 +22,8 @@ COMPARED = {
     if source.compared and figure != "module_map"
 } | dict.fromkeys(MAPS_COMPARED, FIGURE_TABLE["module_map"].scores)
 
+COMPARISON_KINDS = ["pdf", "svg", "png", "caption.txt"]
+
 
 def compared_options(figure):
     """The options of a figure that is drawn for several models."""
@@ -41,6 +43,17 @@ def compared_files(file, target):
     return list(paths.values())
 
 
+def folder_digests(file):
+    """Digests of a file in the result folders, which may be replaced by older ones."""
+    paths = compared([], config["result_folders"], file)[0]
+    return digest_contents(list(paths.values()))
+
+
+def comparison_files(figure):
+    """The files of one figure of a comparison."""
+    return [f"results/_models/figures/{figure}.{kind}" for kind in COMPARISON_KINDS]
+
+
 def compared_models(file):
     """The names of the models that have a file, in the order of `compared_files`."""
     return list(compared(list(MODELS), config["result_folders"], file)[0])
@@ -53,18 +66,18 @@ def compared_missing(file):
 
 def comparisons(wildcards):
     """The comparisons for which there are two models; prints a line for each of the others."""
-    files = {f"results/_models/{CLAIMS_FILE}": CLAIMS_FILE} | {
-        f"results/_models/figures/{figure}.pdf": file for figure, file in COMPARED.items()
-    }
+    claims = [f"results/_models/{CLAIMS_FILE}", "results/_models/claims.md"]
+    made = [(claims, CLAIMS_FILE)]
+    made += [(comparison_files(figure), file) for figure, file in COMPARED.items()]
     targets, problems, partial, missing = [], [], {}, []
-    for target, file in files.items():
+    for files, file in made:
         paths, lacking = compared(list(MODELS), config["result_folders"], file)
-        if problem := comparison_problem(paths, lacking, target):
+        if problem := comparison_problem(paths, lacking, files[0]):
             problems.append(problem)
             partial |= paths
             missing += lacking
         else:
-            targets.append(target)
+            targets += files
     if not targets:
         if len(partial) > 1:  # each model has some file, but no file is there of two
             sys.exit(f"compare: two models have no file in common: {', '.join(missing)} missing")
@@ -85,7 +98,7 @@ def training_shown(wildcards):
     beside = [*(name for name in MAPS_COMPARED if name == "module_map"), "probe_auc"]
     return [
         *expand("results/{model}/finetuned/answers.md", model=trained),
-        *expand("results/_models/figures/{figure}.pdf", figure=beside),
+        *(file for figure in beside for file in comparison_files(figure)),
         *drawn("module_map"),
         *drawn("probe_auc"),
     ]

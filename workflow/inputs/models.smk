@@ -18,12 +18,20 @@ def local_weights(wildcards):
     if (gguf := find_gguf(entry)) is not None:
         return [str(gguf)]
     folder = Path(entry["path"]).expanduser()
-    kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.jinja"]
+    # weights, tokenizers, chat templates, and a model's own code
+    kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.tiktoken", "*.jinja", "*.py"]
+    kinds += ["merges.txt", "vocab.txt", "additional_chat_templates/*.jinja"]
     files = sorted(str(file) for kind in kinds for file in folder.glob(kind))
     for file in files:
         if problem := find_path_problem(file):
             sys.exit(f"config: model {wildcards.model}: path: {file!r} {problem}")
     return files
+
+
+def own_weights_digests(wildcards):
+    """Digests of the user's own model files; of files that are downloaded or made, none."""
+    own = PREPARED[wildcards.model]["source"] == "path"
+    return digest_contents(local_weights(wildcards)) if own else []
 
 
 def training_options(wildcards):

@@ -95,9 +95,11 @@ def drawn(target):
     scores = FIGURE_TABLE[target].scores
     if BUNDLE and scores not in BUNDLE.files:
         return needs_model(target)
+    # a probe is not to be trusted before its answers were looked at
+    pages = ["results/{model}/forward/answers.md"] if scores.startswith("probe/") else []
     return [
         file
         for model in MODELS
         for name in figures_of_model(target, model)
-        for file in expand(figure_files(name)[:3], model=model)
+        for file in expand([*figure_files(name), *([] if BUNDLE else pages)], model=model)
     ]

@@ -1,28 +1,48 @@
 # What the rules of provenance.smk take as inputs and params.
 
+from snakemake.iocontainers import Wildcards
+
 from llm_figures.workflow.figures import FURTHER, list_figures, list_scores
-from llm_figures.workflow.rule_graph import find_stages
+from llm_figures.workflow.rule_graph import find_lost_files, find_stages
 
 # Rules of this workflow only, also where it is imported as a module beside others.
 OWN_RULES = workflow.modifier.rules
+# Files of the report's page.
+TEMPLATE = ["report.html.j2", "report.css", "report.js"]
 
 
 def stages_of_run(wildcards):
     """{rule: the files of one model that it makes for the manifest, relative to its folder}."""
-    last = expand(last_files(wildcards), model=wildcards.model)
+    last = files_of_run(wildcards.model)
     stages = find_stages(last, OWN_RULES, Path("results", wildcards.model))
     # model.json holds a path of this machine
     return stages | {"prepare_model": []}
 
 
+def files_of_run(model):
+    """The last files of one model, with which its run is complete."""
+    return expand(last_files(Wildcards(fromdict={"model": model})), model=model)
+
+
 def last_files(wildcards):
-    """The files that the manifest waits for: figures and claims.
+    """The files that the manifest waits for: figures, claims, and the page of answers.
 
     It does not wait for their intermediate files, so that hidden states may be deleted and a figure
     can still be drawn again.
     """
     figures = [file for name in default_figures(wildcards.model) for file in figure_files(name)]
-    return [*figures, "results/{model}/claims.parquet", "results/{model}/claims.md"]
+    return [
+        *figures,
+        "results/{model}/claims.parquet",
+        "results/{model}/claims.md",
+        "results/{model}/forward/answers.md",
+    ]
+
+
+def lost_files(wildcards):
+    """Files of the run that are missing although their job left others, which are still there."""
+    last = [file for model in MODELS for file in files_of_run(model)]
+    return find_lost_files(last, OWN_RULES)
 
 
 def earlier_model_info(wildcards):

@@ -11,8 +11,10 @@ HOME = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[
 SCRIPTS = HOME / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+from llm_figures.core.content_digests import digest_contents
 from llm_figures.core.environment import JOB_ENVIRONMENT
 from llm_figures.core.errors import UserError
+from llm_figures.core.processes import announce_head
 from llm_figures.probe.options import list_protocols
 from llm_figures.provenance.bundle import read_bundle
 from llm_figures.workflow.code_digests import digest_code
@@ -33,6 +35,9 @@ os.environ.update(JOB_ENVIRONMENT | os.environ)
 # Jobs run this clone's library, whatever else is installed.
 SEARCHED = [str(SCRIPTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys(filter(None, SEARCHED))))
+
+# Jobs end when this process is killed.
+announce_head()
 
 MODELS_FILE = HOME / "config" / "models.yaml"
 
@@ -63,6 +68,8 @@ with user_errors():
         PREPARED = add_bases(others | MODELS)
 config.clear()
 config.update(checked)
+# It decides what is made again and changes no file, so the manifest does not depend on it.
+STRICT = config.pop("strict_versions")
 
 # What every forward pass depends on besides its model; the job adds its threads. The batch size is
 # no param: scripts read it from the config, so that a smaller one keeps finished shards.

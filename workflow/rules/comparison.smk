@@ -28,6 +28,7 @@ rule compare_claims:
         **needs("compare_claims"),
     params:
         *code("compare_claims"),
+        contents=lambda wildcards: folder_digests(CLAIMS_FILE),
         names=lambda wildcards: compared_models(CLAIMS_FILE),
         missing=lambda wildcards: compared_missing(CLAIMS_FILE),
     script:
@@ -63,6 +64,7 @@ rule render_comparison:
         **needs("render_comparison"),
     params:
         *code("render_comparison"),
+        contents=lambda wildcards: folder_digests(COMPARED[wildcards.figure]),
         names=lambda wildcards: compared_models(COMPARED[wildcards.figure]),
         missing=lambda wildcards: compared_missing(COMPARED[wildcards.figure]),
         folders=lambda wildcards: [folder_name(folder) for folder in config["result_folders"]],

@@ -24,6 +24,7 @@ rule prepare_model:
         **needs("prepare_model"),
     params:
         *code("prepare_model"),
+        contents=own_weights_digests,
         entry=lambda wildcards: drop_shape(PREPARED[wildcards.model]),
     script:
         "../../scripts/prepare_model.py"

@@ -55,7 +55,7 @@ rule build_report:
         choices="results/{model}/choices.parquet",
         claims="results/{model}/claims.parquet",
         manifest="results/{model}/manifest.json",
-        template=template("report.html.j2", "report.css", "report.js"),
+        template=template(*TEMPLATE),
     output:
         report=report(
             "results/{model}/report.html",
@@ -76,6 +76,7 @@ rule build_report:
         **needs("build_report"),
     params:
         *code("build_report"),
+        contents=digest_contents(template(*TEMPLATE)),
         shown={figure: list(list_figures(figure)) for figure in FIGURES},
         options=report_options,
     script:

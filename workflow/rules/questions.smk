@@ -22,6 +22,7 @@ rule build_questions:
         **needs("build_questions"),
     params:
         *code("build_questions"),
+        contents=lambda wildcards: digest_contents(local_question_files()),
         dataset=config["dataset"],
         preamble=lambda wildcards: PROMPT.get("preamble", ""),
     script:
@@ -135,19 +136,11 @@ rule ask_judge:
 rule judge_answers:
     input:
         questions="results/{model}/forward/questions.parquet",
-        left_out="results/{model}/forward/questions_left_out.parquet",
         generations=shard_files("generations"),
         quotes=(shard_files("quotes") if config["exact_answer"]["method"] == "model" else []),
         replies=(shard_files("replies") if config["judge"]["method"] == "model" else []),
     output:
         answers="results/{model}/forward/answers.parquet",
-        report=report(
-            "results/{model}/forward/answers.md",
-            caption="../report/answers.rst",
-            category="Answers",
-            subcategory="{model}",
-            labels={"table": "answers"},
-        ),
     log:
         "results/{model}/logs/judge_answers.log",
     benchmark:
@@ -162,6 +155,37 @@ rule judge_answers:
         *code("judge_answers"),
         exact_answer=exact_answer_options("method", "pattern"),
         judge=JUDGE,
-        seed=config["dataset"]["seed"],
     script:
         "../../scripts/judge_answers.py"
+
+
+# A job of its own: where the page was deleted, nothing is judged or probed again. Errors about the
+# answers refer to it, so it comes first.
+rule report_answers:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        left_out="results/{model}/forward/questions_left_out.parquet",
+    output:
+        report=report(
+            "results/{model}/forward/answers.md",
+            caption="../report/answers.rst",
+            category="Answers",
+            subcategory="{model}",
+            labels={"table": "answers"},
+        ),
+    log:
+        "results/{model}/logs/report_answers.log",
+    benchmark:
+        "results/{model}/benchmarks/report_answers.tsv"
+    priority: 1
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("report_answers")
+    resources:
+        **needs("report_answers"),
+    params:
+        *code("report_answers"),
+        seed=config["dataset"]["seed"],
+    script:
+        "../../scripts/report_answers.py"

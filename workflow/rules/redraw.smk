@@ -7,6 +7,7 @@ GUARDED = []
 comparisons = needs_model("compare")
 training_shown = needs_model("finetune_demo")
 archives = needs_model("another archive")
+lost_files = of_models(*BUNDLE.others)
 
 
 rule unpack_bundle:

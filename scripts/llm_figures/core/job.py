@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_duration
+from llm_figures.core.processes import end_with_head
+from llm_figures.core.records import recorded
 
 log = logging.getLogger("llm_figures")
 
@@ -28,6 +30,8 @@ def job(snakemake) -> Iterator[None]:
     imports. The terminal receives progress and, on failure, one line: the message of a `UserError`,
     or any other error with the path of the log, which has the traceback.
     BLAS uses the rule's threads, so that parallel jobs do not compete for the cores.
+    Each file that is made gets a record of what it was made from. The job ends if the Snakemake
+    that started it is killed.
     """
     path = Path(snakemake.log[0])
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
@@ -42,8 +46,9 @@ def job(snakemake) -> Iterator[None]:
     # warnings of libraries go to the log only
     logging.getLogger().addHandler(handler)
     log.debug("started in %.2f s", _age())
+    end_with_head(log)
     try:
-        with threadpool_limits(snakemake.threads):
+        with threadpool_limits(snakemake.threads), recorded(snakemake):
             yield
     except UserError as error:
         log.error("error: %s", error)

@@ -176,11 +176,16 @@ def _whole_number(value: Any) -> Any:
     return value
 
 
+def _flag_of_text(value: Any) -> Any:
+    """Snakemake's --config takes true for text."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
 Number = Annotated[float, Strict(), WrapValidator(_checked_number)]
 Integer = Annotated[int, Strict(), BeforeValidator(_whole_number)]
 # Of NumPy's and scikit-learn's random numbers.
 Seed = Annotated[Integer, Field(ge=0, le=2**32 - 1)]
-Flag = Annotated[bool, Strict()]
+Flag = Annotated[bool, Strict(), BeforeValidator(_flag_of_text)]
 AnyText = Annotated[str, Strict()]
 NonEmpty = Annotated[str, Strict(), Field(min_length=1)]
 Text = Annotated[str, Strict(), Field(pattern=r"\S")]

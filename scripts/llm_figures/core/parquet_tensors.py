@@ -90,6 +90,7 @@ def tensor_file(
         whole_file(path) as partial,
         write_sealed(
             partial,
+            path,
             schema,
             compression_level=1,
             use_dictionary=plain,
@@ -206,7 +207,7 @@ def read_facts(path: str | Path) -> dict | None:
 @contextmanager
 def frames_file(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Open a tidy Parquet file, written atomically, for tables that come one by one."""
-    with whole_file(path) as partial, write_sealed(partial, schema) as writer:
+    with whole_file(path) as partial, write_sealed(partial, path, schema) as writer:
         yield writer
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from llm_figures.core.checksums import describe_files, result_files
 from llm_figures.core.parquet_tensors import read_facts
+from llm_figures.core.records import read_record, record_path
+from llm_figures.core.versions import find_installed_versions
 
 # Increased when a reader of the previous format would misread this one.
 FORMAT = 1
@@ -40,7 +42,8 @@ def build_manifest(
         config: as given.
         project: see `describe_project`.
         written_with: Python, platform and packages of the process that wrote the manifest; `stages`
-            has what the model ran on.
+            has what the model ran on, and the versions that made the files.
+        versions: see `compare_versions`.
         stages: {rule: see `describe_stage`}. Repeated on the same machine, a run differs only in
             its times and memory.
         files: {path: bytes, sha256, made_by}; made_by is null for a file that exists but is not
@@ -64,6 +67,7 @@ def build_manifest(
             "platform": platform.platform(),
             "packages": find_versions(PROJECT),
         },
+        "versions": compare_versions(known),
         "stages": {rule: stage for rule, stage in known.items() if stage["jobs"] or stages[rule]},
         "files": {name: {**facts, "made_by": makers.get(name)} for name, facts in files.items()},
     }
@@ -78,26 +82,76 @@ def describe_stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
 
     Returns {jobs: number that were measured, seconds: their sum, max_memory_mb: highest resident
     memory of a job, null where none ran long enough to be measured, ran_on: for a rule that runs
-    the model, device, precision and so on (see `runtime_facts`) with the files made there}.
+    the model, device, precision and so on (see `runtime_facts`) with the files made there,
+    made_with: versions of Python and of the packages that were used, with the files made so}.
     """
     jobs = _benchmarks(folder, rule, names)
     memory = [job["max_rss"] for job in jobs if job["max_rss"] is not None]
-    kinds: list[dict] = []
-    for name in sorted(name for name in names if (folder / name).is_file()):
-        facts = read_facts(folder / name) if name.endswith(".parquet") else None
-        if facts is None:
-            continue
-        known = next((kind for kind in kinds if kind == {**facts, "files": kind["files"]}), None)
-        if known:
-            known["files"].append(name)
-        else:
-            kinds.append({**facts, "files": [name]})
+    there = sorted(name for name in names if (folder / name).is_file())
+    ran_on = {name: read_facts(folder / name) for name in there if name.endswith(".parquet")}
+    records = {name: read_record(record_path(folder / name, folder)) for name in there}
+    made_with = {name: record.versions for name, record in records.items() if record}
     return {
         "jobs": len(jobs),
         "seconds": round(sum(job["s"] or 0 for job in jobs), 2),
         "max_memory_mb": max(memory, default=None),
-        **({"ran_on": kinds} if kinds else {}),
+        **_by_kind("ran_on", ran_on),
+        **_by_kind("made_with", made_with),
     }
+
+
+def compare_versions(stages: Mapping[str, Mapping]) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Where versions are not the same for all files, or not those that are installed now.
+
+    stages: {rule: as from `describe_stage`}.
+
+    Returns {mixed, other_than_installed: {package: {version: the rules whose files it made}}}, both
+    empty where one installation made everything and is still there.
+    """
+    used: dict[str, dict[str, list[str]]] = {}
+    for rule, stage in sorted(stages.items()):
+        for kind in stage.get("made_with", ()):
+            for package, version_used in kind.items():
+                if package == "files":
+                    continue
+                rules = used.setdefault(package, {}).setdefault(version_used, [])
+                rules += [rule] if rule not in rules else []
+    now = find_installed_versions(used)
+    return {
+        "mixed": {package: versions for package, versions in used.items() if len(versions) > 1},
+        "other_than_installed": {
+            package: others
+            for package, versions in used.items()
+            if (
+                others := {key: rules for key, rules in versions.items() if key != now.get(package)}
+            )
+        },
+    }
+
+
+def describe_versions(versions: Mapping) -> list[str]:
+    """What `compare_versions` found, one line each."""
+    words = {"mixed": "mixed", "other_than_installed": "not installed now"}
+    return [
+        f"{words[key]}: "
+        + "; ".join(f"{package} {found} ({', '.join(rules)})" for found, rules in made.items())
+        for key in words
+        for package, made in versions.get(key, {}).items()
+    ]
+
+
+def _by_kind(key: str, facts: Mapping[str, dict | None]) -> dict[str, list[dict]]:
+    """{key: the different facts, each with the files of which they are true}; {} without any."""
+    kinds: list[dict] = []
+    for name, own in facts.items():
+        if own is None:
+            continue
+        known = next((kind for kind in kinds if kind == {**own, "files": kind["files"]}), None)
+        if known:
+            known["files"].append(name)
+        else:
+            kinds.append({**own, "files": [name]})
+    return {key: kinds} if kinds else {}
 
 
 def describe_project(folder: Path) -> dict:

@@ -24,6 +24,7 @@ from llm_figures.core.formatting import format_bytes, format_duration
 from llm_figures.core.numbers import three_decimals, three_digits
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS, name_control
+from llm_figures.provenance.manifest import describe_versions
 
 MOST_DATA = 5_000_000  # bytes of the largest data file that is embedded in the page
 PLAIN_CSV = 1_000_000  # bytes of the largest CSV that is embedded without gzip
@@ -261,6 +262,7 @@ def describe_provenance(manifest: dict) -> dict:
         ("Compared with", _name_model(manifest.get("compared_with") or {})),
         ("Data set", _name_dataset(config.get("dataset"))),
         *(("Run on", text) for text in _describe_runtimes(stages)),
+        *(("Versions", line) for line in describe_versions(manifest.get("versions") or {})),
         ("Written with", " ".join(str(written[k]) for k in ("python", "platform") if k in written)),
         ("Code", _name_code(project)),
     ]

@@ -42,6 +42,7 @@ from llm_figures.modules.metrics import of_measure
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
+from llm_figures.provenance.options import Reuse
 from llm_figures.questions.option_checks import (
     dataset_problems,
     exact_answer_problems,
@@ -88,7 +89,7 @@ class Subject(Options):
     """The texts of the attention figures, one row of panels each."""
 
 
-class Config(Resources, Runtime, Subject):
+class Config(Reuse, Resources, Runtime, Subject):
     """Every option. Unknown keys are refused at every level."""
 
     dataset: Dataset = Dataset()

@@ -40,3 +40,16 @@ def find_stages(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str
             _, _, name = str(rule.benchmark).partition("/benchmarks/")
             stages.setdefault(Path(name).parts[0].removesuffix(".tsv"), []).extend(own)
     return {name: sorted(files) for name, files in sorted(stages.items())}
+
+
+def find_lost_files(files: Iterable[str], rules: Iterable) -> list[str]:
+    """The missing files of jobs on the way to `files` that left other files, which are still there.
+
+    Snakemake makes a missing file again only where a target or a job asks for it.
+    """
+    lost = []
+    for rule, wildcards in find_jobs(files, rules):
+        outputs = [str(file) for file in rule.expand_output(wildcards)[0]]
+        missing = [file for file in outputs if not Path(file).exists()]
+        lost += missing if len(missing) < len(outputs) else []
+    return lost

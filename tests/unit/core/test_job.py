@@ -11,7 +11,8 @@ from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from llm_figures.core.job import job
 time.sleep(1)
-with job(SimpleNamespace(log=["log"], rule="score_probes", threads=1)):
+of_rule = {"log": ["log"], "rule": "score_probes", "threads": 1}
+with job(SimpleNamespace(**of_rule, input=[], output=[], params=[])):
     time.sleep(1)
 """
 

@@ -1,6 +1,8 @@
-"""A Parquet file that was changed after it was made is named, not read as data."""
+"""A Parquet file that was changed, or is another's, is named, not read as data."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from llm_figures.core.parquet_tensors import (
     tensor_file,
     write_frame,
 )
+from llm_figures.core.records import recorded
 from llm_figures.models.model_info import read_model_info
 
 STATES = np.arange(600, dtype=np.float32).reshape(20, 30)
@@ -167,3 +170,71 @@ def test_a_damaged_model_info_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError, match=r"model\.json cannot be read .*remove it and run again"):
         read_model_info(path)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Results of two models: model infos, states made from them, and two tables of scores."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        info = {"name": name, "weights": {"model.safetensors": name * 64}}
+        (folder / "model.json").write_text(json.dumps(info))
+        make(name, "forward/answers.parquet", "model.json")
+        make(name, "attention/mean_qkv.parquet", "forward/answers.parquet")
+        make(name, "attention/scale_qkv.parquet", "forward/answers.parquet")
+        make(name, "forward/questions.parquet")
+    return tmp_path / "results"
+
+
+def make(name, file, *inputs):
+    start = f"results/{name}"
+    job = SimpleNamespace(
+        rule="score",
+        input=[f"{start}/{one}" for one in inputs],
+        output=[f"{start}/{file}"],
+        params=[],
+        log=[f"{start}/logs/score.log"],
+    )
+    with recorded(job):
+        write_frame(pd.DataFrame({"x": [1.0]}), f"{start}/{file}")
+
+
+FILES = ("forward/questions", "forward/answers", "attention/mean_qkv", "attention/scale_qkv")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_of_another_model_is_refused(results, file):
+    shutil.copy(results / f"b/{file}.parquet", results / f"a/{file}.parquet")
+    message = rf"^results/a/{file}\.parquet was made for model b, not a; remove it and run again$"
+    with pytest.raises(UserError, match=message):
+        read_frame(f"results/a/{file}.parquet")
+
+
+def test_another_file_of_the_model_is_refused(results):
+    shutil.copy(results / "a/attention/scale_qkv.parquet", results / "a/attention/mean_qkv.parquet")
+    with pytest.raises(UserError, match=r"mean_qkv\.parquet holds attention/scale_qkv\.parquet; "):
+        read_frame(results / "a/attention/mean_qkv.parquet")
+
+
+def test_a_file_of_other_weights_of_the_name_is_refused(results):
+    info = {"name": "a", "weights": {"model.safetensors": "c" * 64}}
+    (results / "a/model.json").write_text(json.dumps(info))
+    for file in FILES[1:]:
+        with pytest.raises(UserError, match="was made for other weights of model a; remove it"):
+            read_frame(results / f"a/{file}.parquet")
+    # questions do not depend on weights
+    assert len(read_frame(results / "a/forward/questions.parquet")) == 1
+
+
+def test_a_folder_may_be_copied_renamed_or_read_alone(results):
+    shutil.copytree(results / "a", results / "copy")
+    (results / "b").rename(results / "another name")
+    for file in FILES:
+        for name in ("a", "copy", "another name"):
+            assert len(read_frame(results / f"{name}/{file}.parquet")) == 1
+    (results / "a/model.json").unlink()  # whose the folder is, nobody says
+    shutil.copy(results / "copy/forward/answers.parquet", results / "mine.parquet")
+    assert len(read_frame(results / "mine.parquet")) == 1
+    assert len(read_frame(results / "a/forward/answers.parquet")) == 1

@@ -114,7 +114,8 @@ def test_one_sequence_too_much_is_one_line():
 
 
 def test_out_of_memory_elsewhere_ends_a_job_in_one_line(tmp_path, capsys):
-    snakemake = SimpleNamespace(log=[tmp_path / "log"], rule="measure_modules", threads=1)
+    files = {"log": [tmp_path / "log"], "input": [], "output": [], "params": []}
+    snakemake = SimpleNamespace(rule="measure_modules", threads=1, **files)
     with pytest.raises(SystemExit), job(snakemake):
         full([])
     (line,) = capsys.readouterr().err.strip().splitlines()

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 import write_manifest
+from llm_figures.core.atomic_files import write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.provenance.manifest import describe_project, find_versions
+from llm_figures.core.records import Record, record_path
+from llm_figures.core.versions import find_installed_versions
+from llm_figures.provenance.manifest import describe_project, describe_versions, find_versions
 from llm_figures.provenance.verification import NAMED, verify
 
 MODEL_INFO = {"name": "mine", "folder": "/somewhere/mine", "weights": {"model.safetensors": "abc"}}
@@ -90,6 +93,51 @@ def test_stages_sum_their_own_jobs_and_list_every_device(folder):
         # Measured, though its file was deleted since.
         "ask_p_true": {"jobs": 1, "seconds": 2, "max_memory_mb": None},
         "render_figure": {"jobs": 0, "seconds": 0, "max_memory_mb": None},
+    }
+
+
+def record(folder, name, versions):
+    """The record of a file that these versions made."""
+    path, stat = record_path(folder / name, folder), (folder / name).stat()
+    known = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": None}
+    known |= {"file": name, "rule": "r", "log": [], "params": [], "inputs": {}}
+    write_text(path, json.dumps(vars(Record(**known, versions=versions))))
+
+
+def test_versions_are_those_that_made_the_files(folder):
+    assert read(folder)["versions"] == {"mixed": {}, "other_than_installed": {}}
+    now = find_installed_versions(["numpy", "python"])
+    shards = STAGES["generate_answers"]
+    record(folder, shards[0], now)
+    record(folder, shards[1], now)
+    record(folder, "figures/one.svg", {"python": now["python"]})
+    write(folder)
+    assert read(folder)["stages"]["generate_answers"]["made_with"] == [{**now, "files": shards}]
+    assert read(folder)["versions"] == {"mixed": {}, "other_than_installed": {}}
+    record(folder, shards[1], now | {"numpy": "1.0"})
+    record(folder, "figures/one.svg", {"python": "3.0"})
+    write(folder)
+    assert read(folder)["stages"]["generate_answers"]["made_with"] == [
+        {**now, "files": shards[:1]},
+        {**now, "numpy": "1.0", "files": shards[1:]},
+    ]
+    numpy, python = now["numpy"], now["python"]
+    found = read(folder)["versions"]
+    assert found == {
+        "mixed": {
+            "numpy": {numpy: ["generate_answers"], "1.0": ["generate_answers"]},
+            "python": {python: ["generate_answers"], "3.0": ["render_figure"]},
+        },
+        "other_than_installed": {
+            "numpy": {"1.0": ["generate_answers"]},
+            "python": {"3.0": ["render_figure"]},
+        },
+    }
+    assert set(describe_versions(found)) == {
+        f"mixed: numpy 1.0 (generate_answers); numpy {numpy} (generate_answers)",
+        f"mixed: python 3.0 (render_figure); python {python} (generate_answers)",
+        "not installed now: numpy 1.0 (generate_answers)",
+        "not installed now: python 3.0 (render_figure)",
     }
 
 

@@ -21,6 +21,7 @@ TORCH_FREE = [
     "collect_probe_scores",
     "score_modules",
     "judge_answers",
+    "report_answers",
     "build_questions",
     "render_figure",
     "compare_presets",
