@@ -10,7 +10,12 @@ from llm_figures.attention.capture import capture_attention
 from llm_figures.attention.captured import Captured
 from llm_figures.attention.eager_weights import BOUND
 from llm_figures.core.errors import UserError
-from llm_figures.models.decoders import check_text_alone, decoder_layers, find_attentions
+from llm_figures.models.decoders import (
+    check_text_alone,
+    decoder,
+    decoder_layers,
+    find_attentions,
+)
 from llm_figures.models.loading import context_length
 
 # Tokens of the text. A window, chunk or block beyond the longest text is not reached here; passes
@@ -76,12 +81,13 @@ def prove_attention(model: PreTrainedModel) -> Proof:
         sizes = (captured.query.shape[1], captured.key.shape[1], captured.query.shape[3])
         found[layer] = (captured.deviation, captured.output_deviation, sizes)
 
-    own = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+    text_part = decoder(model)
+    own = text_part.config._attn_implementation
+    text_part.set_attn_implementation("eager")
     try:
         capture_attention(model, ids, attentions, on_layer=note, prove=True)
     finally:
-        model.set_attn_implementation(own)
+        text_part.set_attn_implementation(own)
     deviations, outputs, sizes = zip(*found.values(), strict=True)
     return Proof(
         tokens=length,

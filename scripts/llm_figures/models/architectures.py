@@ -110,7 +110,7 @@ def _unsupported(model: PreTrainedModel) -> str:
     bypass = (
         "do not pass attention through transformers' attention interface, so it cannot be captured"
     )
-    if not any(attentions) or not type(model)._can_set_attn_implementation():
+    if not any(attentions):
         return bypass
     for layer, own in enumerate(attentions):
         if len(own) > 1:

@@ -25,7 +25,10 @@ def decoder(model: PreTrainedModel) -> torch.nn.Module:
     `get_decoder` returns another part in some families (Llama 4, ModernBERT's decoder).
     """
     found = model.get_decoder()
-    parts = [found, *(getattr(model, name, None) for name in DECODERS)]
+    parts = [
+        found,
+        *(getattr(whole, name, None) for whole in (model, found) for name in DECODERS),
+    ]
     return next((part for part in parts if _find_blocks(part) is not None), found)
 
 
