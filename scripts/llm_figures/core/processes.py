@@ -4,6 +4,7 @@ import _thread
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -71,6 +72,8 @@ def end_with_head(log: logging.Logger) -> None:
     head = read_process(os.environ.get(HEAD, ""))
     if head is None or head.alive() is None:
         return
+    # not SIGINT, which a shell lets processes in the background ignore
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
     threading.Thread(target=_watch, args=(head, log), daemon=True).start()
 
 
@@ -78,7 +81,7 @@ def _watch(head: Process, log: logging.Logger) -> None:
     while head.alive():
         time.sleep(WATCHED_EVERY)
     log.debug("snakemake (process %d) was killed, and so this job ends", head.pid)
-    _thread.interrupt_main()  # partial files are removed on the way out
+    _thread.interrupt_main(signal.SIGUSR1)  # partial files are removed on the way out
     time.sleep(ENDED_AFTER)
     os._exit(1)
 

@@ -49,10 +49,11 @@ def test_a_damaged_note_is_none(text):
 
 
 HEAD = f"""
-import subprocess, sys
+import signal, subprocess, sys
 sys.path[:0] = {sys.path!r}
 from llm_figures.core.processes import announce_head
 announce_head()
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of `nohup snakemake figures &` in a script
 job = subprocess.Popen([sys.executable, "-c", sys.argv[1], *sys.argv[2:]])
 print(job.pid, flush=True)
 job.wait()
