@@ -184,7 +184,7 @@ OVERRIDES: dict[str, dict] = {
     "glm4v_moe_text": _sections(2, 1, 1) | {"head_dim": 16},
     "glm_ocr_text": _sections(2, 1, 1),
     "glm5_next_text": {"index_topk": 16, "index_kpool": 4},
-    "granite_docling": {"attention_multiplier": 1.0},
+    "granite_docling_text": {"attention_multiplier": 1.0},
     "granitemoehybrid": {"num_hidden_layers": 4, "layer_types": HYBRID},
     "helium": {"head_dim": 8},
     "hunyuan_vl_text": _sections(1, 1, 1, 1),
