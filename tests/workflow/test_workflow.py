@@ -90,7 +90,7 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
         for path in (made.results / "benchmarks").rglob("*.tsv")
     }
     assert logs == benchmarks
-    assert len(logs) == 27
+    assert len(logs) == 28
     text = (made.results / "logs/score_attention/mean_qkv.log").read_text()
     assert re.search(r"layer \d+ \(the strongest sink\)", text)
     assert (

@@ -15,8 +15,9 @@ def local_weights(wildcards):
         return expand(list(rules.finetune_model.output), model=wildcards.model)
     if entry["source"] != "path":
         return []
+    # ancient: they count by content alone (see below), so that large ones may be touched
     if (gguf := find_gguf(entry)) is not None:
-        return [str(gguf)]
+        return [ancient(str(gguf))]
     folder = Path(entry["path"]).expanduser()
     # weights, tokenizers, chat templates, and a model's own code
     kinds = ["*.json", "*.safetensors", "*.bin", "*.model", "*.tiktoken", "*.jinja", "*.py"]
@@ -25,7 +26,7 @@ def local_weights(wildcards):
     for file in files:
         if problem := find_path_problem(file):
             sys.exit(f"config: model {wildcards.model}: path: {file!r} {problem}")
-    return files
+    return list(map(ancient, files))
 
 
 def own_weights_digests(wildcards):

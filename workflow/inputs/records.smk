@@ -29,6 +29,8 @@ if workflow.exec_mode == ExecMode.DEFAULT:
     logger.addFilter(NameHolder())
     if not workflow.output_settings.dryrun and (removed := hold_folder()):
         logger.warning(removed)
+    # with environments of their own (--sdm conda), jobs have other versions than this process
+    strict = None if workflow.deployment_settings.deployment_method else STRICT
     folders = [RESULTS / name for name in (*PREPARED, "_models")]
-    for line in restore_records(folders, own_output, open_persistence(), STRICT):
+    for line in restore_records(folders, own_output, open_persistence(), strict):
         logger.warning(line)

@@ -120,7 +120,8 @@ def _find_model(maker: records.Maker) -> dict[str, str]:
         if file == maker.folder / MODEL_INFO:
             found = _read_model(file)
         elif file.suffix == ".parquet":
-            found = _seal_of(pq.read_metadata(file))
+            with suppress(OSError, pa.ArrowInvalid):  # damaged, which whoever reads it reports
+                found = _seal_of(pq.read_metadata(file))
         if found and found.get("weights"):
             return {"model": found["model"], "weights": found["weights"]}
     return {"model": maker.folder.name}

@@ -135,7 +135,10 @@ def serialise(params: Sequence) -> list[str]:
 
 def _digest_input(path: Path) -> str | None:
     """The sha256 of an input: from its own record if it has one, as large ones take a second."""
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError:  # deleted while the job ran
+        return None
     for folder in path.parents:
         if (folder / RECORDS).is_dir():
             record = read_record(record_path(path, folder))

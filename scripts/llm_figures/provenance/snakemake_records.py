@@ -40,12 +40,13 @@ def restore_records(
     folders: Iterable[Path],
     is_output: Callable[[str], bool],
     persistence: PersistenceBase,
-    strict: bool,
+    strict: bool | None,
 ) -> list[str]:
     """Write Snakemake's records of the results in `folders` where they are missing or out of step.
 
     is_output: whether a rule makes a file. strict: whether files that were made with other versions
-    of the packages than are installed are to be made again.
+    of the packages than are installed are to be made again; None does not compare versions, where
+    jobs have environments of their own.
 
     Returns lines for the terminal.
     """
@@ -113,10 +114,10 @@ def _compare(
 
 
 def _with_versions(
-    known: MetadataRecord, record: Record, strict: bool, found: _Findings
+    known: MetadataRecord, record: Record, strict: bool | None, found: _Findings
 ) -> MetadataRecord:
     """The same, marked if the file was made with other versions and these matter."""
-    other = find_other_versions(record.versions)
+    other = {} if strict is None else find_other_versions(record.versions)
     now = [f"{name} {then}, now {now}" for name, (then, now) in sorted(other.items())]
     found.versions.update(now)
     marks = [f"{VERSIONS}{'; '.join(now)}'"] if now and strict else []
@@ -172,7 +173,7 @@ def _unknown(stat: os.stat_result) -> MetadataRecord:
     )
 
 
-def _describe(found: _Findings, strict: bool) -> list[str]:
+def _describe(found: _Findings, strict: bool | None) -> list[str]:
     lines = list(found.lines)
     if found.unknown:
         lines.append(
