@@ -58,8 +58,11 @@ class _Hook:
     model_layers: int
     captured: dict[int, Captured] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
-    # those since the last attention function, which takes them
+    # those since the last attention function, and those of the layer that it belongs to
     rotary_calls: list[RotaryCall] = field(default_factory=list)
+    layer_calls: tuple[int | None, list[RotaryCall]] = (None, [])
+    # {layer: what tells its queries and keys in a pass from others}
+    fingerprints: dict[int, tuple[float, ...]] = field(default_factory=dict)
     rotations: list[tuple[tuple, Rotation]] = field(default_factory=list)
 
 
@@ -180,8 +183,10 @@ def _attend(
     if hook is None or layer is None:
         return attend(module, query, key, value, attention_mask, **options)
     hook.seen.add(layer)
-    calls, hook.rotary_calls[:] = hook.rotary_calls[:], []
-    call = _find_call(calls, query, key)
+    if hook.rotary_calls or layer != hook.layer_calls[0]:
+        hook.layer_calls = layer, hook.rotary_calls[:]
+        hook.rotary_calls.clear()
+    call = _find_call(hook.layer_calls[1], query, key)
     rotation = None
     if hook.rotation and layer in hook.capture:
         rotation = _identify_rotation(hook, call, query, key, layer)
@@ -194,15 +199,15 @@ def _attend(
             key = intervention(key)
         else:
             value = intervention(value)
-    del calls, call  # the states of a long text are large
     stop, output = False, None
-    if layer in hook.capture:
+    captures = layer in hook.capture and not _is_repeated(hook, layer, query, key)
+    if captures:
         captured = _capture(hook, module, query, key, value, attention_mask, options, layer)
         captured.rotation = rotation
         stop = hook.stop and hook.capture <= hook.seen
-    if not stop or hook.prove or captured.deviation is None:
+    if not stop or captured.deviation is None:
         output = _run(attend, module, query, key, value, attention_mask, options)
-    if layer in hook.capture:
+    if captures:
         if query.shape[0] == 1:
             # in a low precision eager outputs differ by their rounding
             exact = attend is not find_eager(module) or query.dtype in OUTPUT_BOUNDS
@@ -219,6 +224,30 @@ def _attend(
     if stop:
         raise StopForward
     return output
+
+
+def _is_repeated(hook: _Hook, layer: int, query: torch.Tensor, key: torch.Tensor) -> bool:
+    """Whether a layer calls its attention again with the same queries and keys (DiffLlama).
+
+    Raises:
+        UserError: in a proof, which is one pass, it does so with others: it has several maps.
+    """
+    own = tuple(
+        float(value)
+        for part in (query, key)
+        for value in (
+            part.sum(dtype=torch.float64),
+            torch.linalg.vector_norm(part, dtype=torch.float64),
+        )
+    )
+    before = hook.fingerprints.get(layer)
+    hook.fingerprints[layer] = own
+    if hook.prove and before not in (None, own):
+        raise UserError(
+            f"models of type {hook.model_type}: layer {layer} calls its attention several times in "
+            "a pass, with different queries or keys, so it has no one map; choose another model"
+        )
+    return before == own
 
 
 def _capture(
@@ -257,7 +286,7 @@ def _capture(
         model_layers=hook.model_layers,
     )
     if query.shape[0] == 1:
-        captured.deviation = measure_deviation(
+        captured.deviation, captured.bound = measure_deviation(
             captured, module, (query, key, value), mask, options, _choose_rows(hook, tokens)
         )
     return captured

@@ -61,7 +61,8 @@ def capture_attention(
 ) -> dict[int, Captured]:
     """Queries and keys of `layers`, by layer, from a forward pass over one text.
 
-    The pass ends at the last of `layers`. It has a single text, so that nothing is padded.
+    The pass ends at the last of `layers`, unless it is a proof. It has a single text, so that
+    nothing is padded.
 
     layers: of `find_attentions`. interventions, rotation, on_layer, prove: see `hook_attention`.
 
@@ -78,7 +79,7 @@ def capture_attention(
         interventions,
         rotation,
         on_layer,
-        stop=True,
+        stop=not prove,
         unrotated=unrotated,
         prove=prove,
     ) as captured:

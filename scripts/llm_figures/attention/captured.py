@@ -18,7 +18,8 @@ class Captured:
     bias: [1 or heads, tokens, tokens], likewise, or None.
     sinks: [heads] or [heads, tokens], likewise, or None.
     window, softcap, bias, sinks, rotation, model_layers: see `maps.LayerStates`.
-    deviation: of the weights computed from these from the model's own; see `eager_weights`.
+    deviation, bound: of the weights computed from these from the model's own, and the largest that
+        is accepted; see `eager_weights`.
     output_deviation: likewise of the attention's output; None unless it was compared.
     """
 
@@ -32,6 +33,7 @@ class Captured:
     rotation: Rotation | None = None
     model_layers: int | None = None
     deviation: float | None = None
+    bound: float | None = None
     output_deviation: float | None = None
 
     def to_states(self, index: int, layer: int) -> LayerStates:

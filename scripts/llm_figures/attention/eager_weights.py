@@ -14,8 +14,12 @@ from llm_figures.attention.captured import Captured
 from llm_figures.attention.masks import make_additive, make_sliding, select_rows
 from llm_figures.core.errors import UserError
 
-# Largest accepted difference of a weight. Real and tiny models of all families stay below 1e-5.
+# Largest accepted difference of a weight, where rounding does not explain a larger one. Real and
+# tiny models of all families stay below 1e-5.
 BOUND = 1e-4
+# The rounding of a score in float32, relative to the largest: a weight differs by at most half as
+# much as its scores, each of which is a sum that both sides round.
+ROUNDING = 4 * torch.finfo(torch.float32).eps
 # Largest accepted difference of the attention's output, relative to the largest value, by the data
 # type in which the model computes it.
 OUTPUT_BOUNDS = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -42,8 +46,11 @@ def measure_deviation(
     mask: torch.Tensor | None,
     options: Mapping,
     rows: Sequence[int],
-) -> float | None:
-    """The largest difference of a weight of the queries `rows` from the model's own.
+) -> tuple[float | None, float]:
+    """The largest difference of a weight of the queries `rows` from the model's own, and its bound.
+
+    Scores of many thousands, as Qwen 2's, are rounded by more than the weights may differ, on both
+    sides. The bound is then that rounding.
 
     states: query, key and value, as the attention function receives them, for one text.
     mask, options: its other arguments.
@@ -51,11 +58,12 @@ def measure_deviation(
     Where a sink takes a share of the softmax, some eager functions return weights before it does.
     Both are then compared as shares of their row; the sink itself enters the output.
 
-    None if the model's file has no eager attention function, or one that returns no weights.
+    The difference is None if the model's file has no eager attention function, or one that returns
+    no weights.
     """
     eager = find_eager(module)
     if eager is None:
-        return None
+        return None, BOUND
     query, key, value = (part.float() for part in states)
     tokens = query.shape[2]
     if mask is None:
@@ -66,14 +74,22 @@ def measure_deviation(
     additive = additive.clamp(min=torch.finfo(torch.float32).min)
     options = select_rows(options, list(rows))
     _, theirs = eager(module, query[:, :, list(rows)], key, value, additive, **options)
+    bound = max(BOUND, ROUNDING * _find_largest_score(query[:, :, list(rows)], key, captured))
     if theirs is None:
-        return None
+        return None, bound
     theirs = theirs[0].float().cpu().numpy()
     ours = compute_rows(captured, rows)
     if captured.sinks is not None:
         ours = ours / ours.sum(axis=-1, keepdims=True)
         theirs = theirs / theirs.sum(axis=-1, keepdims=True)
-    return float(np.abs(ours - theirs).max())
+    return float(np.abs(ours - theirs).max()), bound
+
+
+def _find_largest_score(query: torch.Tensor, key: torch.Tensor, captured: Captured) -> float:
+    """The largest |query · key| · scaling, before any soft cap, over the heads of one text."""
+    group = query.shape[1] // key.shape[1]
+    queries = query[0].reshape(key.shape[1], group * query.shape[2], -1)
+    return float((queries @ key[0].transpose(1, 2)).abs().max()) * abs(captured.scaling)
 
 
 def compute_rows(captured: Captured, rows: Sequence[int]) -> np.ndarray:
@@ -128,9 +144,11 @@ def check_deviation(captured: Captured, layer: int, model_type: str, dtype: torc
     Raises:
         UserError: they are not, or are not finite, or nothing could be compared.
     """
+    bound = captured.bound or BOUND
+    output_bound = max(OUTPUT_BOUNDS.get(dtype, OUTPUT_BOUND), 10 * bound)
     measures = {
-        "attention weights": (captured.deviation, BOUND),
-        "attention outputs": (captured.output_deviation, OUTPUT_BOUNDS.get(dtype, OUTPUT_BOUND)),
+        "attention weights": (captured.deviation, bound),
+        "attention outputs": (captured.output_deviation, output_bound),
     }
     known = {what: measure for what, measure in measures.items() if measure[0] is not None}
     for what, (deviation, bound) in known.items():

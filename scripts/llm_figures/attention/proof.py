@@ -8,7 +8,6 @@ from transformers import PreTrainedModel
 
 from llm_figures.attention.capture import capture_attention
 from llm_figures.attention.captured import Captured
-from llm_figures.attention.eager_weights import BOUND
 from llm_figures.core.errors import UserError
 from llm_figures.models.decoders import (
     check_text_alone,
@@ -31,7 +30,8 @@ class Proof:
     """What `prove_attention` found.
 
     tokens: of the text. layers: of the model. attention_layers: those whose attention is captured.
-    deviation: the largest difference of a weight from the model's own. output_deviation: of the
+    deviation: the largest difference of a weight from the model's own. bound: the largest that was
+        accepted in a layer. output_deviation: of the
         attention's output, relative to the largest value; likewise over all layers.
     sizes: the largest (heads, key-value heads, head_dim) of all layers.
     """
@@ -41,6 +41,7 @@ class Proof:
     attention_layers: tuple[int, ...]
     deviation: float
     output_deviation: float
+    bound: float
     sizes: tuple[int, int, int]
 
     def to_facts(self) -> dict:
@@ -50,7 +51,7 @@ class Proof:
             "layers": self.layers,
             "attention_layers": list(self.attention_layers),
             "largest_deviation": float(f"{self.deviation:.2g}"),
-            "bound": BOUND,
+            "bound": float(f"{self.bound:.2g}"),
             "largest_output_deviation": float(f"{self.output_deviation:.2g}"),
         }
 
@@ -79,7 +80,7 @@ def prove_attention(model: PreTrainedModel) -> Proof:
 
     def note(layer: int, captured: Captured) -> None:
         sizes = (captured.query.shape[1], captured.key.shape[1], captured.query.shape[3])
-        found[layer] = (captured.deviation, captured.output_deviation, sizes)
+        found[layer] = (captured.deviation, captured.output_deviation, sizes, captured.bound)
 
     text_part = decoder(model)
     own = text_part.config._attn_implementation
@@ -88,13 +89,14 @@ def prove_attention(model: PreTrainedModel) -> Proof:
         capture_attention(model, ids, attentions, on_layer=note, prove=True)
     finally:
         text_part.set_attn_implementation(own)
-    deviations, outputs, sizes = zip(*found.values(), strict=True)
+    deviations, outputs, sizes, bounds = zip(*found.values(), strict=True)
     return Proof(
         tokens=length,
         layers=len(decoder_layers(model)),
         attention_layers=tuple(sorted(attentions)),
         deviation=max((one for one in deviations if one is not None), default=0.0),
         output_deviation=max((one for one in outputs if one is not None), default=0.0),
+        bound=max(bounds),
         sizes=tuple(map(max, zip(*sizes, strict=True))),
     )
 

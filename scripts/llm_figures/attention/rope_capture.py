@@ -19,10 +19,13 @@ import torch
 from transformers import PreTrainedModel
 
 from llm_figures.attention.rope import Rotation
+from llm_figures.models.decoders import decoder
 
 PREFIX = "apply_rotary"
 # Parts of the names of functions and classes of rotary embedding.
 ROTARY_NAMES = ("rotary", "rope", "rotate")
+# Parts of the names of buffers that hold its angles, or their cosines.
+ROTARY_BUFFERS = ("inv_freq", "freqs", "cos", "sin", "embed_positions")
 # Entries of the rotated basis vectors that are held at a time.
 BASIS_ENTRIES = 2**20
 
@@ -132,8 +135,8 @@ def find_unrotated_layers(
     """The layers whose attention has no rotary embedding, found in one pass.
 
     A layer counts if it called no rotary function although another layer of the same class did
-    (SmolLM3, Cohere 2), or if the files that define the model have no rotary function or class at
-    all (GPT-2, OPT).
+    (SmolLM3, Cohere 2). All count if no rotary function is called and the decoder has no module and
+    no buffer of rotary embedding (GPT-2, OPT, Jamba).
 
     attentions: the attention module of each layer. run: runs a short pass of the model.
     """
@@ -142,17 +145,17 @@ def find_unrotated_layers(
         (module, name, value)
         for module in modules
         for name, value in vars(module).items()
-        if _is_rotary(name) and callable(value)
+        if _is_rotary(name) and callable(value) and not isinstance(value, type)
     ]
-    if not functions:
-        return frozenset(attentions)
     running: list[int] = []  # the layer whose attention runs
     rotated: set[int] = set()
+    called: list[Callable] = []
 
     def count(function):
         @wraps(function)
         def counted(*args, **options):
             rotated.update(running)
+            called.append(function)
             return function(*args, **options)
 
         return counted
@@ -163,8 +166,7 @@ def find_unrotated_layers(
     handles = []
     try:
         for module, name, function in functions:
-            if not isinstance(function, type):
-                setattr(module, name, count(function))
+            setattr(module, name, count(function))
         for layer, attention in attentions.items():
             handles.append(attention.register_forward_pre_hook(enter(layer)))
             handles.append(attention.register_forward_hook(lambda *_: running.clear()))
@@ -174,11 +176,21 @@ def find_unrotated_layers(
             handle.remove()
         for module, name, function in functions:
             setattr(module, name, function)
+    if not called and not _has_rotary_parts(decoder(model)):
+        return frozenset(attentions)
     rotating = {type(attentions[layer]) for layer in rotated}
     return frozenset(
         layer
         for layer, attention in attentions.items()
         if layer not in rotated and type(attention) in rotating
+    )
+
+
+def _has_rotary_parts(part: torch.nn.Module) -> bool:
+    names = [type(module).__name__ for module in part.modules()]
+    buffers = [name.rsplit(".", 1)[-1] for name, _ in part.named_buffers()]
+    return any(map(_is_rotary, names)) or any(
+        _is_rotary(name) or any(word in name for word in ROTARY_BUFFERS) for name in buffers
     )
 
 

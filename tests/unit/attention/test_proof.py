@@ -1,16 +1,19 @@
 """A model proves itself before a figure is drawn."""
 
 import sys
+from functools import wraps
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Qwen2Config
 
 import families
 import tiny
 from llm_figures.attention import attention_hook
 from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.eager_weights import choose_rows
+from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.proof import LONGEST, SHORTEST, choose_length, prove_attention
 from llm_figures.attention.qk_store import open_states
 from llm_figures.core.errors import UserError
@@ -161,6 +164,65 @@ def test_a_kernel_that_differs_from_eager_attention_is_found_out(monkeypatch):
     monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", blurred)
     with pytest.raises(UserError, match="type llama: attention outputs of layer 0"):
         capture_attention(model, IDS, range(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e3, 1e5, 1e6])
+def test_large_scores_are_no_reason_to_refuse(size, dtype):
+    """Biases of Qwen 2's queries and keys give scores whose rounding exceeds the bound."""
+    config = Qwen2Config(
+        vocab_size=384, hidden_size=256, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, initializer_range=0.05,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    slow = slice(60, 64)  # features that hardly rotate
+    for block in decoder_layers(model):
+        attention = block.self_attn
+        with torch.no_grad():
+            attention.q_proj.bias.zero_().unflatten(0, (2, 128))[:, slow] = (size / 4) ** 0.5
+            attention.k_proj.bias.zero_()[slow] = (size / 4) ** 0.5
+    proof = prove_attention(model.to(dtype))
+    largest = size / 128**0.5
+    assert proof.bound == pytest.approx(max(1e-4, largest * 2**-21), rel=0.5)
+    assert proof.deviation <= proof.bound
+
+
+def test_a_layer_that_calls_its_attention_again_with_the_same_states_is_captured_once(tmp_path):
+    model = families.tiny_model("diffllama")
+    layers = []
+    capture_attention(
+        model, IDS, [0, 1], rotation=True, on_layer=lambda layer, captured: layers.append(layer)
+    )
+    assert layers == [0, 1]
+    stored = store(model, tmp_path)
+    assert all(row.rotated for row in stored.values())
+    before = Intervention("key", "mean", over="tokens", stage="before_rotary")
+    passed = capture_attention(model, IDS, [1], dict.fromkeys([0, 1], before))
+    assert passed[1].deviation < 1e-5
+
+
+def test_a_layer_with_several_maps_is_refused(monkeypatch):
+    model = tiny.model()
+    attention = type(decoder_layers(model)[1].self_attn)
+    forward = attention.forward
+
+    @wraps(forward)
+    def twice(self, hidden_states, *others, **options):
+        first, weights = forward(self, hidden_states, *others, **options)
+        second, _ = forward(self, 0.5 * hidden_states, *others, **options)
+        return first - 0.5 * second, weights
+
+    monkeypatch.setattr(attention, "forward", twice)
+    with pytest.raises(UserError, match="layer 0 calls its attention several times in a pass"):
+        prove_attention(model)
+    monkeypatch.setattr(attention, "forward", forward)
+    assert prove_attention(model).deviation < 1e-5
+    blocks = decoder_layers(model)
+    blocks.append(blocks[2])  # a loop: the block runs twice
+    model.config.num_hidden_layers = 4
+    with pytest.raises(UserError, match="layer 2 calls its attention several times in a pass"):
+        prove_attention(model)
 
 
 def test_the_text_is_longer_than_windows_and_blocks_within_bounds():

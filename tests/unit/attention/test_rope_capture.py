@@ -5,17 +5,19 @@ import numpy as np
 import pytest
 import torch
 
+import families
 import tiny
 from llm_figures.attention.attention_hook import hook_attention
 from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import distance_to_uniform
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.qk_store import read_layer_states
+from llm_figures.attention.qk_store import open_states, read_layer_states
 from llm_figures.attention.rope import Rotation
 from llm_figures.attention.scores import compute_cells
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, tensor_file
+from llm_figures.models.decoders import find_attentions
 
 IDS = list(range(5, 17))
 YARN = {
@@ -210,10 +212,22 @@ def test_a_layer_whose_rotary_embedding_is_not_known_is_refused_in_one_line(tmp_
         assert cells["stage"].unique() == [harmless_options.stage]
 
 
-@pytest.mark.parametrize(("family", "layer"), [("gpt2", 0), ("opt", 1), ("smollm3", 2)])
+@pytest.mark.parametrize(
+    ("family", "layer"),
+    [("gpt2", 0), ("opt", 1), ("smollm3", 2), ("jamba", 1), ("nemotron_h", 1), ("glm5_next", 1)],
+)
 def test_without_rotary_embedding_both_stages_are_one(family, layer, tmp_path):
-    model = tiny.model(family)
-    clean = cached(model, tmp_path)[layer]
+    known = ("gpt2", "opt", "smollm3")
+    model = tiny.model(family) if family in known else families.tiny_model(family)
+    layers = find_attentions(model)
+    captured = capture_attention(model, IDS, layers, rotation=True)
+    schema, rows = build_state_rows(tiny.tokenizer(), 1, IDS, captured, longest=len(IDS))
+    with tensor_file(tmp_path / "states.parquet", schema) as file:
+        file.write(rows)
+    stored = {row.layer: row for row in open_states(tmp_path / "states.parquet")}
+    layer = layer if layer in stored else min(stored)
+    assert all(row.rotated for row in stored.values()) or family == "smollm3"
+    clean = stored[layer].load()
     for intervention in CHANGES:
         np.testing.assert_allclose(
             clean.intervene(intervention).compute_weights(),
