@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.scores import Intervened, States, list_panels
+from llm_figures.attention.scores import Intervened, States, find_shape, list_panels
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.combinations import Combination, combine_choices
 from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
@@ -35,10 +35,16 @@ def evaluate_choices(
 ) -> pd.DataFrame:
     """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
 
+    Columns attention_layers and model_layers are those of `scores.compute_cells`, in every row.
+
     claims: those of mean_qkv and scale_qkv. figures: see `combine_choices`. intervened: states of
         the passes with an intervention in every layer, as from `plan_passes`.
     """
     rows: list[dict] = []
+    layers = {
+        "attention_layers": len({states.layer for states in clean}),
+        "model_layers": find_shape(clean)["layers"],
+    }
     for combination in combine_choices(choices, figures, clean):
         options = combination.options
         key = {
@@ -54,7 +60,7 @@ def evaluate_choices(
         ]
     columns = [*KEYS, "claim", "statement", "value", "verdict", "reason"]
     text = dict.fromkeys([name for name in columns if name not in ("layer", "value")], "string")
-    return pd.DataFrame(rows, columns=columns).astype(text)
+    return pd.DataFrame(rows, columns=columns).astype(text).assign(**layers)
 
 
 def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,6 +73,21 @@ def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
     )
     sums = counted.groupby(KEYS, dropna=False, sort=False)[["reproduced", "applicable"]].sum()
     return sums.reset_index().sort_values("reproduced", ascending=False, kind="stable")
+
+
+def describe_layers(rows: pd.DataFrame) -> str:
+    """Which layers of a hybrid model the choices concern, as a sentence; "" for other models."""
+    if "model_layers" not in rows or not len(rows):  # of an earlier version
+        return ""
+    with_attention, layers = (
+        int(rows[name].iloc[0]) for name in ("attention_layers", "model_layers")
+    )
+    if with_attention == layers:
+        return ""
+    return (
+        f" {with_attention} of the model's {layers} layers have attention: every layer means these, "
+        "and a share of the depth the nearest, so that several columns may show one layer."
+    )
 
 
 def describe_change(row: Mapping) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llm_figures.claims.choices import count_reproduced, describe_change
+from llm_figures.claims.choices import count_reproduced, describe_change, describe_layers
 from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.options import ChoicesDrawing
 from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
@@ -104,6 +104,7 @@ def describe(rows: pd.DataFrame, model: str, options: ChoicesDrawing) -> str:
         "the head with the strongest sink). auto is the layer where the clean model's sink is "
         "strongest."
     )
+    text += describe_layers(rows)
     counted = count_reproduced(rows)
     if (counted["applicable"] == 0).any():
         text += " A grey cell with a dash: no statement applies."

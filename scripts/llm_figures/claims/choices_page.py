@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from llm_figures.claims.choices import KEYS, count_reproduced, describe_change
+from llm_figures.claims.choices import KEYS, count_reproduced, describe_change, describe_layers
 from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.definitions import NOT_APPLICABLE, REPRODUCED
 
@@ -31,7 +31,7 @@ def render_choices_page(rows: pd.DataFrame, model: str) -> str:
         f"# Choices that reproduce the published figures: {model}",
         "The published figures leave open what exactly the intervention was and which map is "
         "displayed. Every combination of the config's choices is checked against the same "
-        "statements.",
+        f"statements.{describe_layers(rows)}",
     ]
     for operation, part in rows.groupby("operation", sort=False):
         counted = count_reproduced(part)

@@ -71,7 +71,7 @@ def _resolve_share(layer: int | str, clean: Sequence[States]) -> int | str:
     if isinstance(layer, int) or layer == "auto":
         return layer
     share = float(layer.removesuffix("%")) / 100
-    depth = share * (find_shape(clean)["layers"] - 1)
+    depth = round(share * (find_shape(clean)["layers"] - 1))
     return min({states.layer for states in clean}, key=lambda known: (abs(known - depth), known))
 
 

@@ -2,14 +2,17 @@
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 import compare_choices
 import planted
+from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.claims import choices_figure
-from llm_figures.claims.choices import evaluate_choices
+from llm_figures.claims.choices import describe_layers, evaluate_choices
 from llm_figures.claims.choices_page import render_choices_page
+from llm_figures.claims.combinations import _resolve_share
 from llm_figures.claims.options import ChoicesDrawing, ChoicesScoring
 from llm_figures.core.errors import UserError
 from llm_figures.workflow.config import check_claims
@@ -80,3 +83,29 @@ def test_what_applies_in_part_has_its_numbers_and_its_frame(root):
     assert " hold for mean_qkv, with the intervention " in choices_figure.describe(
         table, "m", ChoicesDrawing()
     )
+
+
+def test_layers_without_attention_are_counted(root):
+    table = rows(root)
+    assert describe_layers(table) == ""
+    hybrid = table.assign(model_layers=12)
+    caption = choices_figure.describe(hybrid, "m", ChoicesDrawing())
+    known = table["attention_layers"].iloc[0]
+    sentence = f" {known} of the model's 12 layers have attention: every layer means these, and a"
+    assert sentence in caption
+    assert sentence in render_choices_page(hybrid, "m")
+
+
+@pytest.mark.parametrize(
+    ("share", "layers", "model_layers", "expected"),
+    [("50%", range(32), 32, 16), ("25%", range(30), 30, 7), ("50%", [3, 7, 11], 12, 7),
+     ("0%", [3, 7, 11], 12, 3), ("40%", [2, 6], 9, 2)],
+)  # fmt: skip
+def test_a_share_of_the_depth_takes_the_nearest_layer_with_attention(
+    share, layers, model_layers, expected
+):
+    state = np.zeros((1, 3, 4), np.float32)
+    clean = [
+        LayerStates(1, layer, state, state, 1.0, model_layers=model_layers) for layer in layers
+    ]
+    assert _resolve_share(share, clean) == expected
