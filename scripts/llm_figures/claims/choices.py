@@ -85,8 +85,8 @@ def describe_layers(rows: pd.DataFrame) -> str:
     if with_attention == layers:
         return ""
     return (
-        f" {with_attention} of the model's {layers} layers have attention: every layer means these, "
-        "and a share of the depth the nearest, so that several columns may show one layer."
+        f" {with_attention} of the model's {layers} layers have attention: every layer means "
+        "these, and a share of the depth the nearest, so that several columns may show one layer."
     )
 
 
