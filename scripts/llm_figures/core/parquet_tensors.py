@@ -27,10 +27,11 @@ def tensor(shape: Sequence[int], dtype: str = "float32") -> pa.DataType:
 
 
 class TensorWriter:
-    """Writes rows whose columns may be tensors, in row groups of equal size.
+    """Writes rows whose columns may be tensors or lists, in row groups of equal size.
 
-    One row group is in memory at a time. Its size depends only on the columns, so that the same
-    rows give the same bytes in any batches.
+    One row group is in memory at a time. Its size depends only on the columns, and on the rows
+    themselves where long lists fill a group early, so that the same rows give the same bytes in any
+    batches.
     """
 
     def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema):
@@ -38,6 +39,7 @@ class TensorWriter:
         self._schema = schema
         rows = ROW_GROUP_BYTES // _bytes_of_row(schema)
         self._rows_of_group = rows if rows > 4 else 1  # large rows are written one by one
+        self._has_lists = any(map(_is_list, schema.types))
         self._waiting: list[pa.Table] = []
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
@@ -46,14 +48,25 @@ class TensorWriter:
         None among a tensor column's values is a null.
         """
         arrays = [_column(columns[field.name], field.type) for field in self._schema]
-        self._waiting.append(pa.table(arrays, schema=self._schema))
-        while sum(map(len, self._waiting)) >= self._rows_of_group:
-            self._write_group()
+        table = pa.table(arrays, schema=self._schema)
+        del arrays
+        step = 1 if self._has_lists else max(1, len(table))
+        parts = [table.slice(start, step) for start in range(0, len(table), step)]
+        del table
+        while parts:
+            self._waiting.append(parts.pop(0))
+            while self._is_full():
+                self._write_group()
 
     def close(self) -> None:
         """Write the last row group."""
         if sum(map(len, self._waiting)):
             self._write_group()
+
+    def _is_full(self) -> bool:
+        if sum(map(len, self._waiting)) >= self._rows_of_group:
+            return True
+        return self._has_lists and sum(part.nbytes for part in self._waiting) >= ROW_GROUP_BYTES
 
     def _write_group(self) -> None:
         together = pa.concat_tables(self._waiting).combine_chunks()
@@ -63,7 +76,7 @@ class TensorWriter:
             len(together) > self._rows_of_group
         ):  # even an empty slice would keep the table in memory
             self._waiting.append(together.slice(self._rows_of_group))
-        if self._rows_of_group == 1:
+        if self._rows_of_group == 1 or self._has_lists:
             del together
             pa.default_memory_pool().release_unused()
 
@@ -227,6 +240,10 @@ def read_frame(path: str | Path, columns: Sequence[str] | None = None) -> pd.Dat
 def read_frames(paths: Sequence[str | Path], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read several tidy Parquet files as one frame, concatenated (see `read_table`)."""
     return pd.concat([read_frame(path, columns) for path in paths], ignore_index=True)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def _bytes_of_row(schema: pa.Schema) -> int:

@@ -20,7 +20,8 @@ from llm_figures.models.safetensors_files import (
     read_index,
     weight_files,
 )
-from llm_figures.models.weight_checks import OTHER_TOWER, is_finite
+from llm_figures.models.tensor_names import OTHER_TOWER
+from llm_figures.models.weight_checks import is_finite
 
 DTYPES = ("F64", "F32", "F16", "BF16")
 # Endings of tensors that hold packed weights, or what is needed to unpack them.

@@ -22,12 +22,18 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-# Metadata that changes attention or logits, and the attributes of configs that hold the same.
-SETTINGS = {
-    "attention.sliding_window": "sliding_window",
-    "attn_logit_softcapping": "attn_logit_softcapping",
-    "final_logit_softcapping": "final_logit_softcapping",
-    "logit_scale": "logit_scale",
+# Metadata that changes attention, the stream or logits, the attributes of configs that hold the
+# same, and the factor that changes nothing. Zero says nothing, as to llama.cpp.
+SETTINGS: dict[str, tuple[str | None, float | None]] = {
+    "attention.sliding_window": ("sliding_window", None),
+    "attn_logit_softcapping": ("attn_logit_softcapping", None),
+    "final_logit_softcapping": ("final_logit_softcapping", None),
+    "attention.clamp_kqv": ("clip_qkv", None),
+    "attention.scale": ("attention_multiplier", None),
+    "embedding_scale": ("embedding_multiplier", 1.0),
+    "residual_scale": ("residual_multiplier", 1.0),
+    "logit_scale": ("logit_scale", 1.0),
+    "rope.scaling.attn_factor": (None, 1.0),
 }
 HINT = "take the model's safetensors weights"
 
@@ -100,8 +106,9 @@ def apply_rotary_scaling(config: PreTrainedConfig, gguf: Path, where: str) -> No
     header = check_gguf_header(gguf, where)
     own = own_metadata(header.metadata)
     parameters = dict(getattr(config, "rope_parameters", None) or {})
-    kind = own.get("rope.scaling.type", "none")
-    factor = own.get("rope.scaling.factor", 1.0)
+    # files before August 2023 have another key; a factor without a type is that of linear scaling
+    kind = own.get("rope.scaling.type", "linear")
+    factor = own.get("rope.scaling.factor", own.get("rope.scale_linear")) or 1.0
     if (
         kind != "none"
         and not math.isclose(factor, 1.0)
@@ -111,9 +118,11 @@ def apply_rotary_scaling(config: PreTrainedConfig, gguf: Path, where: str) -> No
             f"{where}: {gguf.name} scales its rotary embedding ({kind}, factor {factor:g}), which "
             f"transformers does not read from GGUF; {HINT}"
         )
-    for key, attribute in SETTINGS.items():
+    for key, (attribute, neutral) in SETTINGS.items():
         value = own.get(key)
-        known = getattr(config, attribute, None)
+        known = getattr(config, attribute, None) if attribute else None
+        if known is None:
+            known = _own_scale(config) if key == "attention.scale" else neutral
         if value and (known is None or not math.isclose(value, known, rel_tol=1e-6)):
             raise UserError(
                 f"{where}: {gguf.name} says {key} {value:g}, which transformers reads as {known}; "
@@ -121,6 +130,14 @@ def apply_rotary_scaling(config: PreTrainedConfig, gguf: Path, where: str) -> No
             )
     if FACTORS in header.tensors:
         _apply_factors(config, parameters, _read_tensor(gguf, FACTORS), f"{where}: {gguf.name}")
+
+
+def _own_scale(config: PreTrainedConfig) -> float | None:
+    """The factor of a config's attention scores if it has none of its own."""
+    size = getattr(config, "query_pre_attn_scalar", None) or getattr(config, "head_dim", None)
+    if size is None and getattr(config, "num_attention_heads", None):
+        size = config.hidden_size // config.num_attention_heads
+    return size and size**-0.5
 
 
 def _apply_factors(

@@ -25,11 +25,13 @@ from llm_figures.models.options import Runtime
 from llm_figures.models.quantization import (
     DEQUANTISED,
     NATIVE,
+    check_pickled_weights,
+    check_stored_weights,
     dequantizing,
     find_method,
     unify_dtype,
 )
-from llm_figures.models.safetensors_files import check_weight_files
+from llm_figures.models.safetensors_files import is_stored_safely
 from llm_figures.models.tokenizer_files import load_tokenizer, refuse_unknown_ids
 from llm_figures.models.weight_checks import check_finite_weights, check_names, missing_head
 
@@ -75,8 +77,10 @@ def load_model(
     dtype = _resolve_dtype(runtime.dtype, device, known.get("dtype"))
     arguments = {"local_files_only": True, "trust_remote_code": known["trust_remote_code"]}
     where = f"the model in {folder}"
-    if known["safetensors_only"]:
-        check_weight_files(folder, where)
+    if known["safetensors_only"] or is_stored_safely(folder):
+        check_stored_weights(folder, where)
+    else:
+        check_pickled_weights(folder, where)
     try:
         config = AutoConfig.from_pretrained(folder, **arguments)
         device_map = (

@@ -8,6 +8,18 @@ from pathlib import Path
 from llm_figures.core.errors import UserError
 from llm_figures.models.safetensors_files import read_header, read_index, weight_files
 
+# Settings of families whose layers keep a mask or bias of their own for every text, instead of a
+# causal one with or without a window, and whether every head has one.
+MASKS = {
+    "rel_extent": True,  # Inkling
+    "keep_window_size": True,  # Doge
+    "index_block_size": True,  # MiniMax-M3
+    "sparse_attention_config": True,  # likewise, as its config.json writes it
+    "index_topk": False,  # DeepSeek-V3.2, GLM-5 and others
+    "indexer_n_heads": False,  # Qwen4
+    "attention_chunk_size": False,  # Llama 4
+}
+
 
 def read_model_info(path: str | Path) -> dict:
     """Read what `sources.prepare_model` returned: folder, shape, source, weights' sha256.
@@ -35,8 +47,11 @@ def drop_shape(entry: Mapping) -> dict:
 def shape_of(config: dict) -> dict:
     """A model's sizes from its config.json, under one name for all families; None if unknown.
 
+    Of sizes that differ by layer, the largest.
+
     Keys: layers, heads, hidden_size, key_value_heads, head_dim, intermediate_size (of one expert),
-    experts, vocabulary, tied (the output embeddings are the input's), dtype (the checkpoint's).
+    experts, vocabulary, tied (the output embeddings are the input's), dtype (the checkpoint's),
+    mask_heads (heads of a layer with a mask of their own for every text; 1 if they share it, or 0).
     """
     names: dict[str, tuple[str, ...]] = {
         "layers": ("num_hidden_layers", "n_layer"),
@@ -54,8 +69,13 @@ def shape_of(config: dict) -> dict:
         what: next((config[key] for key in keys if config.get(key) is not None), None)
         for what, keys in names.items()
     }
+    for what, value in shape.items():
+        if isinstance(value, list) and value:  # one for each layer
+            shape[what] = max(value)
     if shape["head_dim"] is None and shape["heads"] and shape["hidden_size"]:
         shape["head_dim"] = shape["hidden_size"] // shape["heads"]
+    own = [each for key, each in MASKS.items() if config.get(key)]
+    shape["mask_heads"] = (shape["heads"] or 1) if any(own) else len(own[:1])
     return shape
 
 

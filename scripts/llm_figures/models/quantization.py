@@ -1,13 +1,17 @@
-"""Which quantised checkpoints load, from `quantization_config` of config.json alone."""
+"""Which quantised checkpoints load, from config.json and the dtypes of the stored tensors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_figures.core.errors import UserError
+from llm_figures.models.model_files import read_json_object
+from llm_figures.models.safetensors_files import check_weight_files
+from llm_figures.models.tensor_names import HARMLESS, OTHER_TOWER
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +41,19 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "fp_quant": ("fp_quant",),
     "sinq": ("sinq",),
 }
+# Dtypes of weights that are as they are, and of whole numbers that are no weights elsewhere.
+WHOLE = ("F64", "F32", "F16", "BF16")
+INDICES = ("BOOL", "I64", "U64", "I32", "U32", "I16", "U16")
+# Tensors that are scales of others, or masks.
+BESIDE = re.compile(r"scales?(_inv)?$|\.qscale_weight$|mask$")
+# Endings of the scale of a tensor, in place of an ending of its own.
+SCALES = (
+    ("", "_scale_inv"),
+    ("", "_scale"),
+    (".weight", ".scale"),
+    (".weight", ".qscale_weight"),
+    ("_blocks", "_scales"),
+)
 INSTEAD = "use the unquantised checkpoint, or a GGUF file of it"
 
 
@@ -46,9 +63,16 @@ def check_quantization(config: Mapping[str, Any], where: str) -> None:
     config: of config.json. where: how messages begin.
 
     Raises:
-        UserError: a method that does not load; names it and what to use instead.
+        UserError: a method that does not load; names it and what to use instead. An empty
+            quantization_config, which transformers refuses.
     """
-    if (method := find_method(config)) is None or method in (*DEQUANTISED, *NATIVE):
+    method = find_method(config)
+    if method is None and (_written(config), _written(_text(config))) != (None, None):
+        raise UserError(
+            f"{where}: quantization_config in config.json is empty; remove it if the weights are "
+            f"not quantised, else {INSTEAD}"
+        )
+    if method is None or method in (*DEQUANTISED, *NATIVE):
         return
     if method not in PACKAGES:
         raise UserError(
@@ -63,10 +87,7 @@ def check_quantization(config: Mapping[str, Any], where: str) -> None:
 
 def find_method(config: Mapping[str, Any]) -> str | None:
     """The method of quantization that config.json names; None if it names none."""
-    text = config.get("text_config")
-    written = config.get("quantization_config")
-    if not written and isinstance(text, Mapping):
-        written = text.get("quantization_config")
+    written = _written(config) or _written(_text(config))
     if not written:
         return None
     if not isinstance(written, Mapping):
@@ -74,6 +95,84 @@ def find_method(config: Mapping[str, Any]) -> str | None:
     if written.get("load_in_4bit") or written.get("load_in_8bit"):
         return "bitsandbytes"
     return str(written.get("quant_method") or "an unknown method")
+
+
+def check_stored_weights(folder: Path, where: str) -> None:
+    """Check that a folder's safetensors files are whole, and that no packed weight lacks its scale.
+
+    Raises:
+        UserError: see `check_weight_files` and `check_scales`.
+    """
+    tensors = check_weight_files(folder, where)
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+    check_scales(dtypes, read_json_object(folder / "config.json", where), where)
+
+
+def check_pickled_weights(folder: Path, where: str) -> None:
+    """Check that no packed weight of a folder's .bin files lacks its scale.
+
+    Raises:
+        UserError: see `check_scales`; a damaged file.
+    """
+    import torch
+
+    dtypes: dict[str, str] = {}
+    for file in sorted(folder.glob("pytorch_model*.bin")):
+        try:
+            tensors = torch.load(file, map_location="meta", weights_only=True)  # without numbers
+        except Exception as error:  # an unpickler raises anything
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{where}: {file} cannot be read: {reason}") from None
+        for name, tensor in tensors.items():
+            kind = str(getattr(tensor, "dtype", "")).removeprefix("torch.")
+            short = re.sub(r"^(bf|f|u|i)[a-z]*(\d+).*", r"\1\2", kind)
+            dtypes[name] = short.upper()  # as safetensors names it
+    check_scales(dtypes, read_json_object(folder / "config.json", where), where)
+
+
+def check_scales(dtypes: Mapping[str, str], config: Mapping[str, Any], where: str) -> None:
+    """Check that every packed weight of the decoder has its scale, by names and dtypes alone.
+
+    transformers takes the numbers of a float8 weight without a scale for the weight itself.
+
+    dtypes: {tensor: dtype as safetensors names it}. config: of config.json.
+
+    Raises:
+        UserError: a weight in 8 bits or less without its scale, or without a method of quantization
+            in config.json; names it.
+    """
+    method = find_method(config)
+    if method in PACKAGES:
+        return
+    packed = {name: dtype for name, dtype in dtypes.items() if _is_packed(name, dtype)}
+    if method is None and packed:
+        name = min(packed)
+        raise UserError(
+            f"{where}: {len(packed)} weight(s) are stored as {packed[name]}, for example {name}, "
+            f"but config.json has no quantization_config that says how to read them; {INSTEAD}"
+        )
+    lacking = sorted(name for name in packed if not _has_scale(name, dtypes))
+    if lacking:
+        raise UserError(
+            f"{where}: {len(lacking)} weight(s) quantised with {method} have no scale beside them, "
+            f"for example {lacking[0]} ({packed[lacking[0]]}); download the checkpoint again, or "
+            f"{INSTEAD}"
+        )
+
+
+def _is_packed(name: str, dtype: str) -> bool:
+    """Whether a tensor of this name and dtype is a weight of the decoder in packed numbers."""
+    if dtype in WHOLE or BESIDE.search(name) or HARMLESS.search(name) or OTHER_TOWER.search(name):
+        return False
+    # tables of indices are no weights
+    return dtype not in INDICES or name.endswith((".weight", "_proj"))
+
+
+def _has_scale(name: str, names: Container[str]) -> bool:
+    return any(
+        name.endswith(ending) and name.removesuffix(ending) + scale in names
+        for ending, scale in SCALES
+    )
 
 
 def dequantizing(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +205,15 @@ def unify_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
     for name, weights in (*model.named_parameters(), *scales):
         if weights.is_floating_point() and not pattern.search(name):
             weights.data = weights.data.to(dtype)
+
+
+def _written(config: Mapping[str, Any]) -> Any:
+    return config.get("quantization_config")
+
+
+def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) else {}
 
 
 def _is_installed(name: str) -> bool:

@@ -41,6 +41,11 @@ def read_index(folder: Path, where: str) -> dict[str, str]:
     return names
 
 
+def is_stored_safely(folder: Path) -> bool:
+    """Whether a folder has safetensors files that transformers loads, rather than pickled ones."""
+    return any((folder / name).is_file() for name in (SINGLE, INDEX))
+
+
 def weight_files(folder: Path, index: dict[str, str]) -> list[Path]:
     """The files that transformers loads a model's weights from, which may not be there.
 
@@ -77,8 +82,10 @@ def read_header(file: Path, where: str) -> dict[str, StoredTensor]:
         raise UserError(f"{where}: {file} is damaged ({reason}); download it again") from None
 
 
-def check_weight_files(folder: Path, where: str) -> None:
+def check_weight_files(folder: Path, where: str) -> dict[str, StoredTensor]:
     """Check that a folder's safetensors files are there and whole, by their headers.
+
+    Returns the tensors by name.
 
     Raises:
         UserError: a file is missing or damaged, or is not that of its index; begins with `where`.
@@ -90,9 +97,12 @@ def check_weight_files(folder: Path, where: str) -> None:
             f"{where}: {len(missing)} of {len(files)} weight files are missing, for example "
             f"{missing[0]}; complete the download"
         )
-    tensors = {name for file in files for name in read_header(file, where)}
-    if absent := sorted(set(index) - tensors):
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        tensors |= read_header(file, where)
+    if absent := sorted(set(index) - tensors.keys()):
         raise UserError(
             f"{where}: {len(absent)} tensor(s) that {INDEX} names are in no file, for example "
             f"{absent[0]}; complete the download"
         )
+    return tensors

@@ -37,11 +37,10 @@ from llm_figures.models.gguf_header import check_gguf
 from llm_figures.models.hub import fetch_snapshot, list_cached_files
 from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import count_parameters, read_model_info, shape_of
-from llm_figures.models.quantization import check_quantization
+from llm_figures.models.quantization import check_quantization, check_stored_weights
 from llm_figures.models.safetensors_files import (
     INDEX,
     SINGLE,
-    check_weight_files,
     read_index,
     weight_files,
 )
@@ -127,10 +126,10 @@ def _check_config(folder: Path, entry: dict, where: str) -> None:
 
 
 def _check_weights(folder: Path, entry: dict, where: str) -> None:
-    """Refuse files of weights or of the tokenizer that are missing or damaged."""
+    """Refuse files of weights or of the tokenizer that are missing, damaged or lack scales."""
     own = sorted(path.name for path in folder.iterdir() if path.is_file())
     if INDEX in own or SINGLE in own:
-        check_weight_files(folder, where)
+        check_stored_weights(folder, where)
     elif entry["safetensors_only"]:
         raise UserError(f"{where}: {describe_no_weights(own)}")
     check_tokenizer_files(folder, where)

@@ -1,7 +1,7 @@
 """Checks of a model that was loaded: every tensor has its place, and all numbers are finite."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -11,15 +11,11 @@ from transformers import PreTrainedModel
 from llm_figures.core.errors import UserError
 from llm_figures.models.decoders import decoder_layers
 from llm_figures.models.safetensors_files import read_index, weight_files
+from llm_figures.models.tensor_names import HARMLESS, OTHER_TOWER
 
-# Towers beside the decoder, for images or sound.
-OTHER_TOWER = re.compile(r"vision|visual|image|audio|speech|encoder", re.IGNORECASE)
-# Buffers that old checkpoints hold and classes compute: masks, rotary tables, scales of an 8-bit
-# cache or of activations in 8 bits.
-HARMLESS = re.compile(
-    r"(^|\.)(attn|attention|self_attn)\.(masked_)?bias$"
-    r"|(^|\.)(rotary_emb|rotary_pos_emb)\.|inv_freq$|(^|\.)(sin|cos)_cached$"
-    r"|(^|\.)position_ids$|\.[kv](_proj\.output)?_scale$|\.(input|activation)_scale$"
+# Parts of further blocks that predict tokens beyond the next; the model's own have none of them.
+PREDICTION = re.compile(
+    r"(^|\.)(eh_proj|enorm|hnorm|shared_head|embed_tokens|nextn\w*|mtp\w*)(\.|$)"
 )
 
 
@@ -35,7 +31,8 @@ def check_names(
     owner: what the files do not fit, for messages.
 
     Raises:
-        UserError: tensors that are missing or of another shape; tensors without a place.
+        UserError: tensors that are missing or of another shape; tensors without a place, or of
+            layers beyond those of the config.
     """
     mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
     absent = sorted({*report["missing_keys"], *mismatched})
@@ -54,6 +51,12 @@ def check_names(
             f"{where} do not fit {owner}: {len(absent)} tensor(s) missing or of another shape, for "
             f"example {absent[0]}"
         )
+    if further := find_further_layers(model, report["unexpected_keys"]):
+        raise UserError(
+            f"{where} do not fit {owner}: it says {len(decoder_layers(model))} layers, but they "
+            f"hold more, for example {further[0]}, which would be ignored; correct the number of "
+            "layers, or download the folder again"
+        )
     if unused := find_unused(model, report["unexpected_keys"]):
         raise UserError(
             f"{where} do not fit {owner}: {len(unused)} tensor(s) have no place in "
@@ -69,23 +72,54 @@ def find_unused(model: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
     has, such as a bias of the last norm. Harmless are other towers and heads, blocks beyond the
     model's own (for the prediction of further tokens) and buffers of earlier versions.
     """
-    layers = decoder_layers(model)
-    modules = dict(model.named_modules())
-    path = next(name for name, module in modules.items() if module is layers)
-    *before, last = path.split(".")
-    inside = re.compile(rf"((?:[^.]+\.)*?){re.escape(last)}\.(\d+)\.")
+    number_of = _block_numbers(model)
     own = {name.rsplit(".", 1)[0] for name, _ in model.named_parameters()}
     short = {name.removeprefix(f"{model.base_model_prefix}.") for name in own}
 
     def matters(name: str) -> bool:
         if HARMLESS.search(name):
             return False
-        block = inside.match(name)
-        if block and {*block[1].split(".")} <= {*before, "", "model", "language_model"}:
-            return int(block[2]) < len(layers)
+        if (number := number_of(name)) is not None:
+            return number < len(decoder_layers(model))
         return name.rpartition(".")[0] in own | short and not OTHER_TOWER.search(name)
 
     return sorted(filter(matters, unexpected))
+
+
+def find_further_layers(model: PreTrainedModel, unexpected: Iterable[str]) -> list[str]:
+    """Of the tensors that a model has no place for, those of layers that its config leaves out.
+
+    They are in blocks beyond the model's own, without a part for the prediction of further tokens.
+    """
+    number_of = _block_numbers(model)
+    further: dict[int, list[str]] = {}
+    for name in unexpected:
+        number = number_of(name)
+        beyond = number is not None and number >= len(decoder_layers(model))
+        if beyond and not HARMLESS.search(name):
+            further.setdefault(number, []).append(name)
+    return sorted(
+        name
+        for names in further.values()
+        if not any(map(PREDICTION.search, names))
+        for name in names
+    )
+
+
+def _block_numbers(model: PreTrainedModel) -> Callable[[str], int | None]:
+    """A function from a tensor's name to the number of the decoder's block that it is in."""
+    layers = decoder_layers(model)
+    path = next(name for name, module in model.named_modules() if module is layers)
+    *before, last = path.split(".")
+    inside = re.compile(rf"((?:[^.]+\.)*?){re.escape(last)}\.(\d+)\.")
+
+    def number_of(name: str) -> int | None:
+        block = inside.match(name)
+        if block and {*block[1].split(".")} <= {*before, "", "model", "language_model"}:
+            return int(block[2])
+        return None
+
+    return number_of
 
 
 def check_finite_weights(model: PreTrainedModel, folder: Path, without: Iterable[str] = ()) -> None:

@@ -1,10 +1,11 @@
 """Hidden states at the named tokens of every answer, for the embeddings and every layer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
+from torch.nn import Module
 from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
@@ -51,9 +52,7 @@ def extract_hidden_states(
             with several residual streams.
     """
     layers = decoder_layers(model)
-    modules = [
-        block if site == "residual" else _find_site_module(model, block, site) for block in layers
-    ]
+    modules = [*layers] if site == "residual" else _find_site_modules(model, layers, site)
 
     @contextmanager
     def record(rows: list[int], columns: list[int], tokens: int):
@@ -174,14 +173,31 @@ def _shape_states(model: PreTrainedModel, states: torch.Tensor, tokens: int) -> 
     return states.reshape(-1, tokens, states.shape[-1])
 
 
-def _find_site_module(model: PreTrainedModel, block: torch.nn.Module, site: str) -> torch.nn.Module:
-    for name in SITE_MODULES[site]:
-        if isinstance(module := getattr(block, name, None), torch.nn.Module):
-            return module
-    raise UserError(
-        f"config: probe.site: {site}: blocks of models of type {model.config.model_type} have no "
-        f"module of a known name for it ({', '.join(SITE_MODULES[site])}); use residual"
-    )
+def _find_site_modules(
+    model: PreTrainedModel, blocks: Iterable[torch.nn.Module], site: str
+) -> list[torch.nn.Module]:
+    """The module of each block whose output the site is."""
+    names = SITE_MODULES[site]
+    found = [
+        next(
+            (part for name in names if isinstance(part := getattr(block, name, None), Module)), None
+        )
+        for block in blocks
+    ]
+    if lacking := [layer for layer, module in enumerate(found) if module is None]:
+        kind, known = model.config.model_type, ", ".join(names)
+        what = (
+            f"blocks of models of type {kind} have no module of a known name for it ({known})"
+            if len(lacking) == len(found)
+            else f"layer(s) {_list(lacking)} of this {kind} model have no {site} ({known})"
+        )
+        raise UserError(f"config: probe.site: {site}: {what}; use residual")
+    return [module for module in found if module is not None]
+
+
+def _list(layers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, layers[:8]))
+    return shown if len(layers) <= 8 else f"{shown} and {len(layers) - 8} more"
 
 
 def check_finite(where: str, states: np.ndarray, keys: dict, dtype: torch.dtype) -> None:

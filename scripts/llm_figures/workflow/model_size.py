@@ -28,7 +28,8 @@ ASSUMED = "assumed, as no size is known"
 class ModelSize:
     """A model's sizes, named as in its config.json.
 
-    dtype: of the checkpoint. source: of the weights; "gguf" if they are converted. origin: how the
+    mask_heads: heads of a layer that keep a mask of their own for every text. dtype: of the
+    checkpoint. source: of the weights; "gguf" if they are converted. origin: how the
     sizes are known, in words. training: the entry of a model that is fine-tuned here.
     """
 
@@ -44,6 +45,7 @@ class ModelSize:
     source: str
     origin: str
     training: Mapping | None = None
+    mask_heads: int = 0
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -84,6 +86,7 @@ def find_model_size(name: str, entry: Mapping, results: Path = Path("results")) 
         source="gguf" if _is_gguf(entry) else entry["source"],
         origin=origin,
         training=entry if entry["source"] == "finetune" else None,
+        mask_heads=known.get("mask_heads") or 0,
     )
 
 

@@ -48,6 +48,7 @@ PROBE_PROCESS = 300e6  # NumPy and pandas
 SNAKEMAKE = 400e6  # its two processes on the node, which a cluster counts as part of the job
 ROW_GROUP = 64e6  # of a Parquet file of states
 LOGITS = 2**29  # of the copies in one pass of modules/ablation.py
+MASK_COPIES, HELD_COPIES = 8, 3  # of a layer's own mask, and of each further one in memory
 PIECE = 32  # tokens whose logits are in memory at once, as in inference/responses.py
 
 PROJECTIONS = 7  # of a block
@@ -165,6 +166,12 @@ def _query_key_bytes(model: ModelSize, tokens: int) -> int:
     return (model.heads + model.key_value_heads + 2) * tokens * model.head_dim * 4
 
 
+def _mask_bytes(model: ModelSize, tokens: int, held: int = 1) -> int:
+    """Bytes for the masks that a family's layers keep for a text; held: layers at once."""
+    copies = MASK_COPIES + HELD_COPIES * (held - 1)
+    return copies * 4 * model.mask_heads * tokens**2
+
+
 def _prepare_model(job: Job) -> Cost:
     size, source = job.model.checkpoint_bytes, job.model.source
     if source == "gguf":  # converted to float32, of which the file itself holds less
@@ -239,15 +246,19 @@ def _read_responses(job: Job) -> Cost:
     return cost._replace(seconds=cost.seconds + seconds, on_device=cost.on_device + logits)
 
 
-def _queries_and_keys(job: Job, passes: int, layers: int) -> Cost:
-    """Passes over one text each, with some layers stored and their maps computed once."""
+def _queries_and_keys(job: Job, passes: int, layers: int, held: int = 1) -> Cost:
+    """Passes over one text each, with some layers stored and their maps computed once.
+
+    held: layers of a pass that are in memory at once.
+    """
     model, tokens = job.model, max(job.work.texts)
     stored, weights = _query_key_bytes(model, tokens), _attention_weights(model, tokens)
     layer = 4 * model.head_dim * model.layers / job.rate + layers * ATTENTION_WEIGHT
     return Cost(
         _pass_seconds(job, passes * tokens, passes, HOOKED_STEP) + passes * weights * layer,
-        memory=16 * stored,  # a layer at a time, or those of a pass; copied while they are written
-        disk=passes * layers * stored,
+        # a layer at a time, or those of a pass; copied while they are written
+        memory=16 * stored + _mask_bytes(model, tokens, held),
+        disk=passes * layers * (stored + 4 * model.mask_heads * tokens**2),
         on_device=_text_bytes(job, job.work.texts),
     )
 
@@ -255,7 +266,8 @@ def _queries_and_keys(job: Job, passes: int, layers: int) -> Cost:
 def _maps(job: Job, times: int) -> Cost:
     """Attention maps of a layer from stored queries and keys, each computed several times."""
     weights = sum(_attention_weights(job.model, tokens) for tokens in job.work.texts)
-    memory = 10 * _query_key_bytes(job.model, max(job.work.texts))
+    tokens = max(job.work.texts)
+    memory = 10 * _query_key_bytes(job.model, tokens) + _mask_bytes(job.model, tokens)
     return Cost(times * weights * ATTENTION_WEIGHT, memory, disk=50e6)
 
 
@@ -353,7 +365,10 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
         SOME,
         lambda job: _queries_and_keys(job, job.work.intervention_passes, 5),
     ),
-    "extract_choice_states": (SOME, lambda job: _queries_and_keys(job, job.work.choice_passes, 5)),
+    "extract_choice_states": (
+        SOME,
+        lambda job: _queries_and_keys(job, job.work.choice_passes, 5, held=5),
+    ),
     "score_attention": (ONE, lambda job: _maps(job, 5)),
     "check_attention_claims": (ONE, lambda job: _maps(job, 10)),
     "compare_choices": (ONE, lambda job: _maps(job, 200)),

@@ -19,6 +19,24 @@ from llm_figures.core.parquet_tensors import (
 SCHEMA = pa.schema([("name", pa.string()), ("states", tensor((2, 3)))])
 
 
+def test_long_lists_fill_a_row_group_early(tmp_path, monkeypatch):
+    """Rows that come one by one or together are grouped alike."""
+    monkeypatch.setattr("llm_figures.core.parquet_tensors.ROW_GROUP_BYTES", 4000)
+    schema = pa.schema([("key", pa.int32()), ("bias", pa.list_(pa.float32()))])
+    lists = [None, [1.0] * 10, [2.0] * 2000, [3.0] * 500, [4.0] * 600, None]
+    single = ((schema, {"key": [key], "bias": [values]}) for key, values in enumerate(lists))
+    together = [(schema, {"key": list(range(6)), "bias": lists})]
+    for name, batches in (("one", single), ("all", together)):
+        write_tensors(tmp_path / f"{name}.parquet", batches)
+        with pq.ParquetFile(tmp_path / f"{name}.parquet") as file:
+            assert [file.read_row_group(n)["key"].to_pylist() for n in range(3)] == [
+                [0, 1, 2],
+                [3, 4],
+                [5],
+            ]
+            assert file.read()["bias"].to_pylist() == lists
+
+
 def batch(start):
     return {"name": ["a", None], "states": np.arange(12.0).reshape(2, 2, 3) + start}
 

@@ -176,6 +176,37 @@ def test_settings_that_transformers_does_not_read_are_refused(tmp_path):
     assert "says attn_logit_softcapping 50, which transformers reads as None; take the" in line
 
 
+@pytest.mark.parametrize("key", ["rope.scale_linear", "rope.scaling.factor"])
+def test_linear_scaling_without_a_type_is_refused(tmp_path, key):
+    """llama.cpp takes a factor without a type for that of linear scaling."""
+    line = refused(tmp_path, metadata={f"llama.{key}": 4.0})
+    assert "scales its rotary embedding (linear, factor 4), which transformers does not" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("attention.scale", "0.353553"),
+        ("embedding_scale", "1.0"),
+        ("residual_scale", "1.0"),
+        ("logit_scale", "1.0"),
+        ("rope.scaling.attn_factor", "1.0"),
+        ("attention.clamp_kqv", "None"),
+    ],
+)
+def test_factors_that_transformers_does_not_read_are_refused(tmp_path, key, known):
+    line = refused(tmp_path, metadata={f"llama.{key}": 0.25})
+    assert f"says {key} 0.25, which transformers reads as {known}" in line
+
+
+def test_factors_that_change_nothing_are_taken(tmp_path):
+    said = {"attention.scale": 8**-0.5, "embedding_scale": 1.0, "residual_scale": 1.0}
+    said |= {"logit_scale": 0.0, "rope.scale_linear": 1.0, "rope.scaling.attn_factor": 1.0}
+    model_info, _ = convert(tmp_path, metadata={f"llama.{key}": said[key] for key in said})
+    config = LlamaConfig.from_pretrained(model_info["folder"])
+    assert config.rope_parameters["rope_type"] == "default"
+
+
 def test_the_sizes_of_a_file_stand_in_its_header(tmp_path):
     path = tmp_path / "own.gguf"
     said = gguf_model.write(path)

@@ -11,7 +11,7 @@ from llm_figures.attention.capture import capture_attention
 from llm_figures.core.errors import UserError
 from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.models.options import Runtime
-from llm_figures.models.quantization import check_quantization, find_method
+from llm_figures.models.quantization import check_quantization, check_scales, find_method
 from llm_figures.models.sources import prepare_model
 from llm_figures.modules.activity import measure_activity
 
@@ -85,6 +85,106 @@ def test_fp8_is_dequantised_to_the_dtype_that_is_asked_for(tmp_path, dtype, scal
         assert (found - reference(torch.arange(1, 9)[None]).logits).abs().max() < (
             1e-4 if exact else 0.5
         )
+
+
+@pytest.mark.parametrize("method", ["fp8", "mxfp8"])
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_a_float8_weight_without_its_scale_is_refused_by_name(tmp_path, all_of_them, method):
+    folder = tmp_path / "model"
+    config = {**FP8, "quant_method": method}
+    quantized(folder, "llama", config, pack_fp8(torch.float32), head_dim=8)
+    weights = load_file(folder / "model.safetensors")
+    scales = sorted(name for name in weights if name.endswith("_scale_inv"))
+    lost = scales if all_of_them else scales[3:4]
+    for name in lost:
+        del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    name = lost[0].removesuffix("_scale_inv")
+    assert f"{len(lost)} weight(s) quantised with {method} have no scale beside them" in str(
+        caught.value
+    )
+    assert f"for example {name} (F8_E4M3); download the checkpoint again, or" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [
+        (torch.float8_e4m3fn, "F8_E4M3"),
+        (torch.float8_e5m2, "F8_E5M2"),
+        (torch.int8, "I8"),
+        (torch.uint8, "U8"),
+        (torch.int32, "I32"),
+    ],
+)
+def test_packed_weights_that_no_config_explains_are_refused(tmp_path, dtype, stored):
+    folder = tiny.save(tmp_path / "model")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = (weights[name] * 4).to(dtype)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    assert f"1 weight(s) are stored as {stored}, for example {name}, but config.json" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+def test_pickled_weights_are_checked_for_scales_as_well(tmp_path, dtype):
+    folder = tiny.save(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    entry = {**LOCAL, "path": str(folder), "safetensors_only": False}
+    torch.save(weights, folder / "pytorch_model.bin")
+    (tmp_path / "model.json").write_text(json.dumps(prepare_model("mine", entry)))
+    load_model(tmp_path / "model.json", Runtime(device="cpu"), threads=1)
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name] = (weights[name] * 4).to(dtype)
+    torch.save(weights, folder / "pytorch_model.bin")
+    (tmp_path / "model.json").write_text(json.dumps(prepare_model("mine", entry)))
+    with pytest.raises(UserError, match=rf"1 weight\(s\) are stored as \w8, for example {name}"):
+        load_model(tmp_path / "model.json", Runtime(device="cpu"), threads=1)
+
+
+@pytest.mark.parametrize(
+    ("stored", "method"),
+    [
+        ({"a.weight": "F8_E4M3", "a.weight_scale_inv": "F32"}, "fp8"),
+        ({"a.weight": "F8_E4M3", "a.scale": "F8_E8M0"}, "fp8"),
+        ({"a.wq.weight": "F8_E4M3", "a.wq.qscale_weight": "F32"}, "fp8"),
+        ({"a.experts.0.w1.weight": "I8", "a.experts.0.w1.scale": "F8_E8M0"}, "fp8"),
+        ({"experts.gate_up_proj": "F8_E4M3", "experts.gate_up_proj_scale_inv": "U8"}, "mxfp8"),
+        ({"experts.w13_weight": "F8_E4M3", "experts.w13_weight_scale": "U8"}, "mxfp8"),
+        ({"experts.down_proj_blocks": "U8", "experts.down_proj_scales": "U8"}, "mxfp4"),
+        ({"q_proj.weight": "U8", "q_proj.weight_scale": "BF16"}, "bitnet"),
+        ({"vision_tower.a.weight": "F8_E4M3"}, "fp8"),
+        ({"h.0.attn.bias": "U8", "h.0.attn.causal_mask": "BOOL", "a.tid2eid": "I64"}, None),
+        ({"a.qweight": "I32", "a.weight": "I8"}, "gptq"),
+    ],
+)
+def test_scales_are_found_under_every_name(stored, method):
+    check_scales(stored, {"quantization_config": method and {"quant_method": method}}, "mine")
+
+
+@pytest.mark.parametrize("method", ["fp8", "mxfp8", "mxfp4", "bitnet"])
+def test_a_scale_of_another_weight_is_none(method):
+    stored = {"a.weight": "F8_E4M3", "b.weight_scale_inv": "F32", "a.bias_scale": "F32"}
+    with pytest.raises(UserError, match=r"for example a\.weight \(F8_E4M3\)"):
+        check_scales(stored, {"quantization_config": {"quant_method": method}}, "mine")
+
+
+@pytest.mark.parametrize("empty", [{}, [], ""])
+def test_an_empty_quantization_config_is_refused_before_the_download(empty):
+    for config in (
+        {"quantization_config": empty},
+        {"text_config": {"quantization_config": empty}},
+    ):
+        with pytest.raises(
+            UserError, match=r"^model mine: quantization_config .* is empty; remove"
+        ):
+            check_quantization(config, "model mine")
 
 
 def pack_mxfp4(name, weights):

@@ -90,6 +90,48 @@ def test_what_does_not_belong_to_the_decoder_is_harmless(folder, name):
     assert all(torch.equal(expected[key], value) for key, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("family", "key"),
+    [
+        ("llama", "num_hidden_layers"),
+        ("qwen3_moe", "num_hidden_layers"),
+        ("gpt2", "n_layer"),
+        ("neox", "num_hidden_layers"),
+        ("gpt_oss", "num_hidden_layers"),
+    ],
+)
+def test_layers_that_the_config_leaves_out_are_refused_by_name(tmp_path, family, key):
+    folder = tiny.save(tmp_path / "model", family=family)
+    config = json.loads((folder / "config.json").read_text())
+    config[key] = 2
+    if config.get("layer_types"):
+        config["layer_types"] = config["layer_types"][:2]
+    (folder / "config.json").write_text(json.dumps(config))
+    line = refused(folder)
+    assert "do not fit config.json: it says 2 layers, but they hold more, for example" in line
+    assert ".2." in line
+    assert line.endswith("correct the number of layers, or download the folder again")
+
+
+def test_a_layer_of_another_kind_than_those_before_is_no_prediction(folder):
+    """As the last one of a hybrid model whose config was cut short."""
+    change(folder, lambda weights: weights.update({"model.layers.3.mamba.A_log": torch.ones(8)}))
+    assert "for example model.layers.3.mamba.A_log, which would be ignored" in refused(folder)
+
+
+@pytest.mark.parametrize("part", ["eh_proj.weight", "enorm.weight", "shared_head.norm.weight"])
+def test_a_further_block_that_predicts_further_tokens_is_harmless(folder, part):
+    def add(weights):
+        block = {name: value for name, value in weights.items() if ".layers.2." in name}
+        weights |= {name.replace(".2.", ".3."): value.clone() for name, value in block.items()}
+        weights[f"model.layers.3.{part}"] = torch.ones(8)
+
+    change(folder, add)
+    model, _ = load(folder)
+    expected = tiny.model().state_dict()
+    assert all(torch.equal(expected[key], value) for key, value in model.state_dict().items())
+
+
 @pytest.mark.parametrize("family", ["gpt2", "neox", "opt", "mixtral", "gpt_oss", "deepseek"])
 def test_every_family_uses_all_of_its_own_checkpoint(tmp_path, family):
     folder = tiny.save(tmp_path / "model", family=family)

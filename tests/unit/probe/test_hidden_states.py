@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+import families
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
@@ -120,6 +121,30 @@ def test_a_state_that_is_not_finite_is_named():
         list(
             extract_hidden_states(model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], batch_size=3)
         )
+
+
+def test_layers_without_the_site_are_named():
+    model = families.tiny_model("jamba").eval()
+    kinds = model.config.layers_block_type
+    without = ", ".join(str(layer) for layer, kind in enumerate(kinds) if kind != "attention")
+    assert without
+    assert "attention" in kinds
+    with pytest.raises(UserError) as caught:
+        list(
+            extract_hidden_states(
+                model,
+                [4],
+                PROMPTS[:1],
+                ANSWERS[:1],
+                POSITIONS[:1],
+                site="attention",
+                batch_size=3,
+            )
+        )
+    assert str(caught.value) == (
+        f"config: probe.site: attention: layer(s) {without} of this jamba model have no attention "
+        "(self_attn, attention, attn, self_attention); use residual"
+    )
 
 
 def test_a_module_under_an_unknown_name_is_refused():

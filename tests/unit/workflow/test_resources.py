@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+import families
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference import responses
@@ -304,3 +305,52 @@ def test_long_texts_need_what_they_were_measured_to_need(root, default_config):
     more = deeper.memory - estimate("extract_attention_states", shape, work).memory
     cache = 2 * 8192 * 2 * shape.layers * shape.key_value_heads * shape.head_dim * 4
     assert more <= 1.01 * cache
+
+
+def test_masks_that_a_family_keeps_are_requested(root, default_config, tmp_path):
+    """Measured on a tiny Inkling of 12 layers and 8 heads, and a text of 3,000 tokens."""
+    _, work = asked(root, default_config)
+    work = replace(work, texts=(3000,))
+    config = families.tiny_config("inkling_text", num_attention_heads=8, num_key_value_heads=2)
+    config.save_pretrained(tmp_path)
+    inkling = find_model_size("mine", {"source": "path", "path": str(tmp_path)}, tmp_path)
+    assert inkling.mask_heads == 8
+    plain = replace(inkling, mask_heads=0)
+    measured = {"extract_attention_states": 2491, "score_attention": 1507}
+    for stage, memory in measured.items():
+        assert memory * MIB <= estimate(stage, inkling, work).memory <= 2 * memory * MIB
+    held = (*measured, "extract_intervened_states", "extract_choice_states")
+    for stage in (*held, "check_attention_claims", "compare_choices"):
+        more = estimate(stage, inkling, work).memory - estimate(stage, plain, work).memory
+        assert more >= 8 * 4 * 8 * 3000**2
+    assert estimate("generate_answers", inkling, work) == estimate("generate_answers", plain, work)
+
+
+@pytest.mark.parametrize(
+    ("family", "heads"),
+    [
+        ("axk2", 1),
+        ("deepseek_v32", 1),
+        ("doge", 4),
+        ("dots3_note_text", 1),
+        ("glm5_next", 1),
+        ("glm_moe_dsa", 1),
+        ("hy_v4", 1),
+        ("inkling2_text", 4),
+        ("inkling_text", 4),
+        ("llama4_text", 1),
+        ("minimax_m3_vl", 4),
+        ("minimax_m3_vl_text", 4),
+        ("mistral_large4", 1),
+        ("qwen4_exp_text", 1),
+        ("llama", 0),
+        ("mistral", 0),
+        ("gemma3n_text", 0),
+        ("deepseek_v3", 0),
+    ],
+)
+def test_masks_of_their_own_stand_in_the_config(family, heads, tmp_path):
+    """As the captured biases of these families have them."""
+    families.tiny_config(family).save_pretrained(tmp_path)
+    size = find_model_size("mine", {"source": "path", "path": str(tmp_path)}, tmp_path)
+    assert size.mask_heads == heads
