@@ -1,6 +1,7 @@
 """Load a prepared model, and describe what it runs on."""
 
 import os
+import pickle
 import socket
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from llm_figures.models.auto_classes import find_auto_class
 from llm_figures.models.cpu_kernels import prepare_for_cpu
 from llm_figures.models.decoders import check_text_alone, decoder_layers
 from llm_figures.models.decoders import decoder as decoder
+from llm_figures.models.folder_checks import check_generation_config
 from llm_figures.models.model_info import read_model_info
 from llm_figures.models.options import Runtime
+from llm_figures.models.pickled_files import check_pickled_files
 from llm_figures.models.quantization import (
     DEQUANTISED,
     NATIVE,
@@ -75,8 +78,12 @@ def load_model(
     dtype = _resolve_dtype(runtime.dtype, device, known.get("dtype"))
     arguments = {"local_files_only": True, "trust_remote_code": known["trust_remote_code"]}
     where = f"the model in {folder}"
-    if known["safetensors_only"]:
+    pickled: list[Path] = []
+    if known["safetensors_only"] or any(n.endswith(".safetensors") for n in needed):
         check_weight_files(folder, where)
+    else:
+        pickled = check_pickled_files(folder, where)
+    check_generation_config(folder, where)
     try:
         config = AutoConfig.from_pretrained(folder, **arguments)
         device_map = (
@@ -104,9 +111,10 @@ def load_model(
             "several GPUs (device_map: auto), set dtype: bfloat16, or use a larger GPU"
         ) from None
     except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError),
-        *(ImportError, RuntimeError, SafetensorError),
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
+        *(ImportError, RuntimeError, SafetensorError, pickle.UnpicklingError),
     ) as error:
+        _refuse_pickled(pickled, where)
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{where} does not load: {reason}") from error
     check_names(model, report, f"the weights in {folder}", needs_head)
@@ -117,6 +125,23 @@ def load_model(
     if config.get_text_config() is not config:
         check_text_alone(model)
     return model.eval(), tokenizer
+
+
+def _refuse_pickled(files: list[Path], where: str) -> None:
+    """Name the pickled file that cannot be read, for which torch has advice, but no name.
+
+    Raises:
+        UserError: torch does not read the weights in one of them; begins with `where`.
+    """
+    for file in files:
+        try:
+            torch.load(file, map_location="meta", weights_only=True)
+        except Exception as error:  # of a damaged file, of any class
+            unsafe = isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower()
+            reason = "holds more than weights" if unsafe else "cannot be read"
+            raise UserError(
+                f"{where}: {file} {reason}; download it again, or use safetensors weights"
+            ) from None
 
 
 def make_device_map(

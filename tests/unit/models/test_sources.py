@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, BloomConfig
 
@@ -299,7 +300,9 @@ def test_a_wrong_name_or_revision_is_told(served, tmp_path):
 
 
 def test_pickled_weights_are_refused_before_they_are_fetched(served, tmp_path):
-    served.files["pytorch_model.bin"] = served.files.pop("model.safetensors")
+    served.files.pop("model.safetensors")
+    torch.save(tiny.model().state_dict(), tmp_path / "saved.bin")
+    served.files["pytorch_model.bin"] = (tmp_path / "saved.bin").read_bytes()
     line = refused(tmp_path)
     assert "only pickled ones (pytorch_model.bin), which can run code" in line
     assert "safetensors_only: false" in line
