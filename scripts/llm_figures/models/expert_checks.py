@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterator
 from llm_figures.core.errors import UserError
 
 _EXPERT = re.compile(r"(.*?\b\w*experts\.)(\d+)\.(.+)")
+_NUMBER = re.compile(r"\d+")
 # Of packed weights, neither can be read without the other.
 _PAIRS = (("_blocks", "_scales"), ("_scales", "_blocks"))
 
 
 def check_experts(names: Collection[str], where: str) -> None:
-    """Check that all experts of a stack have the same tensors, and packed weights their scales.
+    """Check that all experts have the same tensors, and packed weights their scales.
 
     names: of all tensors in the files. where: how messages begin.
 
@@ -33,12 +34,17 @@ def check_experts(names: Collection[str], where: str) -> None:
 
 def _absent_of_experts(names: Collection[str]) -> Iterator[str]:
     stacks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    alike: dict[str, list[set[str]]] = defaultdict(list)  # of the same stack in all blocks
     for name in names:
         if parts := _EXPERT.fullmatch(name):
             stacks[parts[1]][int(parts[2])].add(parts[3])
     for start, experts in stacks.items():
-        counts = Counter(name for own in experts.values() for name in own)
-        usual = {name for name, count in counts.items() if 2 * count >= len(experts)}
+        alike[_NUMBER.sub("", start)] += experts.values()
+    for start, experts in stacks.items():
+        usual = _usual(experts.values())
+        of_all = _usual(alike[_NUMBER.sub("", start)])
+        if usual <= of_all:  # else the block is of another kind, or stored in another way
+            usual = of_all
         for number in range(max(experts) + 1):
             own = experts.get(number, set())
             # an expert may be stored in another way, such as one that is not quantised
@@ -48,11 +54,21 @@ def _absent_of_experts(names: Collection[str]) -> Iterator[str]:
                     yield f"{start}{number}.{name}"
 
 
+def _usual(experts: Collection[set[str]]) -> set[str]:
+    """The names that half of the experts have."""
+    counts = Counter(name for own in experts for name in own)
+    return {name for name, count in counts.items() if 2 * count >= len(experts)}
+
+
 def _absent_of_pairs(names: Collection[str]) -> Iterator[str]:
     known = set(names)
     for ending, other in _PAIRS:
         for name in names:
-            if name.endswith(ending) and name.removesuffix(ending) + other not in known:
+            if (
+                "experts." in name
+                and name.endswith(ending)
+                and name.removesuffix(ending) + other not in known
+            ):
                 yield name.removesuffix(ending) + other
 
 

@@ -249,8 +249,10 @@ def test_a_matrix_that_one_expert_lacks_is_named(tmp_path, name):
     assert line in str(caught.value)
 
 
-def stack(*experts, names=("up.weight", "down.weight")):
-    return [f"model.layers.0.mlp.experts.{expert}.{name}" for expert in experts for name in names]
+def stack(*experts, names=("up.weight", "down.weight"), layer=0):
+    return [
+        f"model.layers.{layer}.mlp.experts.{expert}.{name}" for expert in experts for name in names
+    ]
 
 
 @pytest.mark.parametrize(
@@ -265,17 +267,17 @@ def stack(*experts, names=("up.weight", "down.weight")):
         (["a.mlp.experts.up_scales", "a.bias"], "a.mlp.experts.up_blocks is in no file"),
         (["a.mlp.experts.up_blocks", "a.mlp.experts.up_scales"], ""),
         (stack(0, 1, 2), ""),
+        # all experts of a block lack one kind
+        (
+            [*stack(0, 1), "model.layers.1.mlp.experts.0.up.weight"],
+            "model.layers.1.mlp.experts.0.down.weight is in no file",
+        ),
+        # experts of another kind in another block
+        ([*stack(0, 1, 2), "model.layers.1.mlp.experts.0.w1.weight"], ""),
         # an expert that is not quantised
         ([*stack(0, 1, 2, names=("up.qweight", "up.scales")), *stack(3, names=("up.weight",))], ""),
         # blocks of more experts, and one that is dense
-        (
-            [
-                *stack(0, 1),
-                "model.layers.1.mlp.experts.0.up.weight",
-                "model.layers.2.mlp.up.weight",
-            ],
-            "",
-        ),
+        ([*stack(0, 1), *stack(0, layer=1), "model.layers.2.mlp.up.weight"], ""),
     ],
 )
 def test_experts_are_compared_with_those_beside_them(names, line):
