@@ -233,7 +233,7 @@ def describe(cells: pd.DataFrame, model: str, options: AttentionFigure) -> str:
         if options.operation == "mean"
         else "multiplied by ε"
     )
-    stage = "after" if options.stage == "after_rotary" else "before"
+    changed = _describe_components(options)
     scope = "in this layer only" if options.scope == "layer" else "in every layer"
     with_maps, layers = first.get("attention_layers", 0), first.get("model_layers", 0)
     if with_maps < layers:
@@ -241,11 +241,19 @@ def describe(cells: pd.DataFrame, model: str, options: AttentionFigure) -> str:
         scope = scope.replace("every layer", "each of them")
     low, high = options.limits
     return (
-        f"Attention weights of {model}, layer {first['layer']} (from 0){auto}, {head}. Query or "
-        f"Key ({stage} rotary embedding) or Value is {operation}, {scope}. Rows are query "
+        f"Attention weights of {model}, layer {first['layer']} (from 0){auto}, {head}. "
+        f"{changed} is {operation}, {scope}. Rows are query "
         "positions from the top, columns key positions. Colours span "
         f"{low:g} to {high:g}.{_describe_sinks(cells)}{_describe_bins(cells)}\n"
     )
+
+
+def _describe_components(options: AttentionFigure) -> str:
+    """The components that are shown, with the stage where Query or Key is among them."""
+    rotated = [name.capitalize() for name in options.components if name != "value"]
+    stage = "after" if options.stage == "after_rotary" else "before"
+    named = [f"{' or '.join(rotated)} ({stage} rotary embedding)"] if rotated else []
+    return " or ".join([*named, *(["Value"] if "value" in options.components else [])])
 
 
 def _describe_sinks(cells: pd.DataFrame) -> str:

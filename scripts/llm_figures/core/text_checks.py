@@ -20,6 +20,8 @@ LONGEST_INTEGER = 10_000
 LONGEST_PART = 255
 LONGEST_PATH = 4095
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Halves that belong together; JSON joins them, YAML does not.
+_PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 _WILDCARD = re.compile(r"\{\s*[.\w]+\s*[,}]")
 # As snakemake.io.PeriodicityDetector, which refuses wildcards of this form.
 _PERIODIC = re.compile(r"(.+)\1{19}$")
@@ -29,6 +31,13 @@ def find_text_problem(text: str) -> str | None:
     """Why a text cannot be kept or drawn, to follow the text in a message; None if it can."""
     if "\0" in text:
         return "holds a NUL character (\\x00); remove it"
+    if pair := _PAIR.search(text):
+        high, low = map(ord, pair[0])
+        letter = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)
+        return (
+            f"holds a character as JSON spells it, in two halves (\\u{high:04x}\\u{low:04x}); in "
+            f"YAML write \\U{letter:08X}"
+        )
     half = next((letter for letter in text if "\ud800" <= letter <= "\udfff"), None)
     if half is not None:
         return (

@@ -4,9 +4,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from llm_figures.core.errors import UserError
+from llm_figures.models.gguf_header import is_gguf_name
 from llm_figures.models.model_files import read_json_object
 
 ADAPTER = "adapter_config.json"
+GENERATION = "generation_config.json"
 # Pickled weights, which can run code when they are read.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 MERGE = (
@@ -26,6 +28,18 @@ def check_folder(folder: Path, where: str) -> None:
     files = [path.relative_to(folder).as_posix() for path in _near_files(folder)]
     check_files(files, where, lambda name: folder / name)
     read_json_object(folder / "config.json", where)
+
+
+def check_generation_config(folder: Path, where: str) -> None:
+    """Check the file that names the tokens at which answers end, if there is one.
+
+    transformers ignores a damaged one, and answers then end elsewhere.
+
+    Raises:
+        UserError: it is a Git LFS pointer or no JSON object; begins with `where`.
+    """
+    if (folder / GENERATION).is_file():
+        read_json_object(folder / GENERATION, where)
 
 
 def check_files(files: Collection[str], where: str, get: Callable[[str], Path]) -> None:
@@ -56,7 +70,7 @@ def check_files(files: Collection[str], where: str, get: Callable[[str], Path]) 
 
 def describe_no_weights(files: Collection[str]) -> str:
     """Why none of a folder's or repository's own files are its weights, and what to do."""
-    if ggufs := [file for file in files if file.endswith(".gguf")]:
+    if ggufs := [file for file in files if is_gguf_name(file)]:
         return f"no .safetensors weights there, but GGUF; name the file to use: file: {ggufs[0]}"
     if others := [file for file in files if file.endswith(".safetensors")]:
         return (
@@ -87,7 +101,7 @@ def _describe_adapter(file: Path, where: str, beside_a_model: bool) -> str:
 
 
 def _hint(files: Collection[str]) -> str:
-    ggufs = sorted(name for name in files if name.endswith(".gguf") and "/" not in name)
+    ggufs = sorted(name for name in files if is_gguf_name(name) and "/" not in name)
     if ggufs:
         return f"; for its GGUF weights set file: {ggufs[0]}"
     if inner := sorted(name for name in files if name.endswith("/config.json")):

@@ -12,7 +12,7 @@ from llm_figures.core.checksums import sha256
 from llm_figures.core.environment import NO_PROGRESS_BARS
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
-from llm_figures.models.gguf_header import check_gguf
+from llm_figures.models.gguf_header import check_gguf, is_gguf_name
 
 WEIGHTS = "*.safetensors"
 # In a converted model's folder: the sha256 of what the conversion wrote.
@@ -31,7 +31,7 @@ def find_gguf(entry: Mapping) -> Path | None:
     path = Path(entry["path"]).expanduser()
     if entry.get("file") is not None:
         return path / entry["file"]
-    return path if path.suffix == ".gguf" else None
+    return path if is_gguf_name(path.name) else None
 
 
 def count_tensor_types(gguf: Path, where: str) -> dict[str, int]:
@@ -46,7 +46,9 @@ def count_tensor_types(gguf: Path, where: str) -> dict[str, int]:
     try:
         counts = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf).tensors)
     except Exception as error:  # the reader checks no length in the file
-        raise UserError(f"{where}: {gguf.name} is damaged: {_reason(error)}") from None
+        raise UserError(
+            f"{where}: {gguf.name} is damaged: {_reason(error)}; download it again"
+        ) from None
     if not counts:
         raise UserError(f"{where}: {gguf.name} has no tensors")
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -37,6 +37,11 @@ class GgufHeader(NamedTuple):
     types: dict[str, int]
 
 
+def is_gguf_name(name: str) -> bool:
+    """Whether a file is a GGUF file by its name."""
+    return name.lower().endswith(".gguf")
+
+
 def check_gguf(gguf: Path, where: str) -> None:
     """Check that a file begins as a GGUF file does and is not one of several parts.
 
@@ -45,7 +50,10 @@ def check_gguf(gguf: Path, where: str) -> None:
     """
     if not gguf.is_file():
         raise UserError(f"{where}: no such file: {gguf}")
-    if re.search(r"-\d{5}-of-\d{5}\.gguf$", gguf.name) and "-of-00001" not in gguf.name:
+    if (
+        re.search(r"-\d{5}-of-\d{5}\.gguf$", gguf.name, re.IGNORECASE)
+        and "-of-00001" not in gguf.name
+    ):
         raise UserError(
             f"{where}: {gguf.name} is one of several parts; join them (llama-gguf-split --merge)"
         )

@@ -20,8 +20,10 @@ from llm_figures.models.auto_classes import find_auto_class
 from llm_figures.models.cpu_kernels import prepare_for_cpu
 from llm_figures.models.decoders import check_text_alone, decoder_layers
 from llm_figures.models.decoders import decoder as decoder
+from llm_figures.models.folder_checks import check_generation_config
 from llm_figures.models.model_info import read_model_info
 from llm_figures.models.options import Runtime
+from llm_figures.models.pickled_files import check_pickled_files
 from llm_figures.models.quantization import (
     DEQUANTISED,
     NATIVE,
@@ -80,7 +82,8 @@ def load_model(
     if known["safetensors_only"] or is_stored_safely(folder):
         check_stored_weights(folder, where)
     else:
-        check_pickled_weights(folder, where)
+        check_pickled_weights(check_pickled_files(folder, where), folder, where)
+    check_generation_config(folder, where)
     try:
         config = AutoConfig.from_pretrained(folder, **arguments)
         device_map = (

@@ -20,6 +20,12 @@ def is_lfs_pointer(file: Path) -> bool:
         return opened.read(len(LFS_POINTER)) == LFS_POINTER
 
 
+def refuse_lfs_pointer(file: Path, where: str) -> None:
+    """Raise a UserError, which begins with `where`, if a file is a pointer of Git LFS."""
+    if is_lfs_pointer(file):
+        raise UserError(f"{where}: {file} is {A_POINTER}")
+
+
 def read_json_object(file: Path, where: str) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
@@ -29,8 +35,7 @@ def read_json_object(file: Path, where: str) -> dict[str, Any]:
         UserError: the file is missing, a Git LFS pointer, cut short or no JSON object.
     """
     try:
-        if is_lfs_pointer(file):
-            raise UserError(f"{where}: {file} is {A_POINTER}")
+        refuse_lfs_pointer(file, where)
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{where}: {file} is missing; complete the download") from None

@@ -27,7 +27,7 @@ ModelName = Annotated[
 ]
 Sha256 = Annotated[AnyText, Field(pattern=r"^[0-9a-f]{64}$"), Says("64 hex digits")]
 GgufFile = Annotated[
-    AnyText, Field(pattern=r"\.gguf$"), path_checked, Says("the name of a .gguf file")
+    AnyText, Field(pattern=r"\.[gG][gG][uU][fF]$"), path_checked, Says("the name of a .gguf file")
 ]
 FactGroup = Literal[
     "capital", "currency", "continent", "language", "symbol", "atomic number", "state capital"

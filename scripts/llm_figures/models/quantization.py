@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,8 +109,8 @@ def check_stored_weights(folder: Path, where: str) -> None:
     check_scales(dtypes, read_json_object(folder / "config.json", where), where)
 
 
-def check_pickled_weights(folder: Path, where: str) -> None:
-    """Check that no packed weight of a folder's .bin files lacks its scale.
+def check_pickled_weights(files: Sequence[Path], folder: Path, where: str) -> None:
+    """Check that a folder's pickled files can be read, and that no packed weight lacks its scale.
 
     Raises:
         UserError: see `check_scales`; a damaged file.
@@ -117,12 +118,15 @@ def check_pickled_weights(folder: Path, where: str) -> None:
     import torch
 
     dtypes: dict[str, str] = {}
-    for file in sorted(folder.glob("pytorch_model*.bin")):
+    for file in files:
         try:
             tensors = torch.load(file, map_location="meta", weights_only=True)  # without numbers
-        except Exception as error:  # an unpickler raises anything
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{where}: {file} cannot be read: {reason}") from None
+        except Exception as error:  # an unpickler raises anything, with advice that is dangerous
+            unsafe = isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower()
+            reason = "holds more than weights" if unsafe else "cannot be read"
+            raise UserError(
+                f"{where}: {file} {reason}; download it again, or use safetensors weights"
+            ) from None
         for name, tensor in tensors.items():
             kind = str(getattr(tensor, "dtype", "")).removeprefix("torch.")
             short = re.sub(r"^(bf|f|u|i)[a-z]*(\d+).*", r"\1\2", kind)

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llm_figures.core.errors import UserError
-from llm_figures.models.model_files import A_POINTER, is_lfs_pointer, read_json_object
+from llm_figures.models.expert_checks import check_experts
+from llm_figures.models.model_files import read_json_object, refuse_lfs_pointer
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -18,24 +19,24 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_index(folder: Path, where: str) -> dict[str, str]:
+def read_index(folder: Path, where: str, name: str = INDEX) -> dict[str, str]:
     """Read the index of a folder with several files: {tensor: file name}; {} without an index.
 
-    where: how messages begin.
+    where: how messages begin. name: of the index.
 
     Raises:
         UserError: the index cannot be read, or does not name a file of the folder for each tensor.
     """
-    index = folder / INDEX
+    index = folder / name
     if not index.is_file():
         return {}
     names = read_json_object(index, where).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise UserError(f"{where}: {index} has no weight_map of tensors; download it again")
-    for tensor, name in names.items():
-        if not isinstance(name, str) or not name or Path(name).name != name:
+    for tensor, file in names.items():
+        if not isinstance(file, str) or not file or Path(file).name != file:
             raise UserError(
-                f"{where}: {index}: weight_map: {tensor}: {name!r} is not the name of a file in "
+                f"{where}: {index}: weight_map: {tensor}: {file!r} is not the name of a file in "
                 "the folder; download it again"
             )
     return names
@@ -67,8 +68,7 @@ def read_header(file: Path, where: str) -> dict[str, StoredTensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        if is_lfs_pointer(file):
-            raise UserError(f"{where}: {file} is {A_POINTER}")
+        refuse_lfs_pointer(file, where)
         with safe_open(file, framework="numpy") as opened:
             stored = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (not a dict: it cannot be iterated)
             return {
@@ -88,7 +88,8 @@ def check_weight_files(folder: Path, where: str) -> dict[str, StoredTensor]:
     Returns the tensors by name.
 
     Raises:
-        UserError: a file is missing or damaged, or is not that of its index; begins with `where`.
+        UserError: a file is missing or damaged, or is not that of its index, or lacks what the
+            experts beside have; begins with `where`.
     """
     index = read_index(folder, where)
     files = weight_files(folder, index)
@@ -105,4 +106,5 @@ def check_weight_files(folder: Path, where: str) -> dict[str, StoredTensor]:
             f"{where}: {len(absent)} tensor(s) that {INDEX} names are in no file, for example "
             f"{absent[0]}; complete the download"
         )
+    check_experts(tensors, where)
     return tensors

@@ -20,10 +20,12 @@ from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.core.result_folders import RESULTS
 from llm_figures.models.architectures import check_architecture, check_folder_architecture
 from llm_figures.models.auto_classes import read_text_config
+from llm_figures.models.config_checks import check_config_values, check_layers
 from llm_figures.models.folder_checks import (
     ADAPTER,
     check_files,
     check_folder,
+    check_generation_config,
     describe_no_weights,
 )
 from llm_figures.models.gguf import (
@@ -33,10 +35,11 @@ from llm_figures.models.gguf import (
     find_gguf,
     is_complete,
 )
-from llm_figures.models.gguf_header import check_gguf
+from llm_figures.models.gguf_header import check_gguf, is_gguf_name
 from llm_figures.models.hub import fetch_snapshot, list_cached_files
 from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import count_parameters, read_model_info, shape_of
+from llm_figures.models.pickled_files import check_pickled_files
 from llm_figures.models.quantization import check_quantization, check_stored_weights
 from llm_figures.models.safetensors_files import (
     INDEX,
@@ -44,7 +47,7 @@ from llm_figures.models.safetensors_files import (
     read_index,
     weight_files,
 )
-from llm_figures.models.tokenizer_files import check_tokenizer_files
+from llm_figures.models.tokenizer_files import check_has_tokenizer, check_tokenizer_files
 
 # Small files of a repository: configs, tokenizers, chat templates.
 SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]
@@ -121,7 +124,11 @@ def _describe_gguf(gguf: Path | None, digest: str, where: str) -> dict:
 
 def _check_config(folder: Path, entry: dict, where: str) -> None:
     """Refuse, by config.json alone, what does not load or cannot be shown."""
-    check_quantization(read_json_object(folder / "config.json", where), where)
+    config = read_json_object(folder / "config.json", where)
+    check_config_values(config, where)
+    check_quantization(config, where)
+    if not entry["trust_remote_code"]:
+        check_layers(folder, config, where)
     check_folder_architecture(folder, where, entry["trust_remote_code"])
 
 
@@ -132,6 +139,11 @@ def _check_weights(folder: Path, entry: dict, where: str) -> None:
         check_stored_weights(folder, where)
     elif entry["safetensors_only"]:
         raise UserError(f"{where}: {describe_no_weights(own)}")
+    else:
+        check_pickled_files(folder, where)
+    check_generation_config(folder, where)
+    if not entry["trust_remote_code"]:
+        check_has_tokenizer(own, where)
     check_tokenizer_files(folder, where)
 
 
@@ -144,7 +156,7 @@ def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
         gguf = fetch_snapshot(repo, revision, [file], where) / file
         if not gguf.is_file():
             names = list_cached_files(repo, revision) or []
-            ggufs = ", ".join(name for name in names if name.endswith(".gguf"))
+            ggufs = ", ".join(name for name in names if is_gguf_name(name))
             raise UserError(f"{where}: no file {file}; GGUF files there: {ggufs or 'none'}")
         return _from_gguf(name, gguf, where, cache, {**origin, "file": file})
     code = ["*.py"] if entry["trust_remote_code"] else []
@@ -158,13 +170,18 @@ def _from_hub(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
     own = [file for file in files or [] if "/" not in file]
     if files is not None and entry["safetensors_only"] and not {SINGLE, INDEX} & {*own}:
         raise UserError(f"{where}: {describe_no_weights(own)}")
+    if files is not None and not entry["trust_remote_code"]:
+        check_has_tokenizer(own, where)
     folder = fetch_snapshot(repo, revision, [*SMALL, *code], where)
+    check_generation_config(folder, where)
     check_tokenizer_files(folder, where)
     # not every .safetensors file: some repositories hold the same weights once more
     patterns = [SINGLE, *sorted(set(read_index(folder, where).values()))]
     if not entry["safetensors_only"]:
         patterns.append("*.bin")
     folder = fetch_snapshot(repo, revision, [*SMALL, *code, *patterns], where)
+    if not entry["trust_remote_code"]:
+        check_layers(folder, read_json_object(folder / "config.json", where), where)
     _check_weights(folder, entry, where)
     return folder, origin
 

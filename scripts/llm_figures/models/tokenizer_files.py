@@ -1,5 +1,7 @@
 """Load the tokenizer of a prepared model, and refuse token ids that the model does not have."""
 
+import re
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,9 +9,20 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
-from llm_figures.models.model_files import A_POINTER, is_lfs_pointer, read_json_object
+from llm_figures.models.model_files import read_json_object, refuse_lfs_pointer
 
 # What a tokenizer needs to be built from these files, as package and import.
+# The JSON files of a tokenizer, and what is read as text.
+JSON_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "chat_template.json"),
+)
+TEXT_FILES = ("*.jinja", "additional_chat_templates/*.jinja", "merges.txt", "vocab.txt")
+# The names of the files that some tokenizer of transformers is built from.
+_TOKENIZER = re.compile(
+    r"(tokenizer|vocab|merges|spiece|sentencepiece|tekken|bpe\.|encoder\.json).*"
+    r"|.*\.(model|spm|tiktoken)"
+)
 CONVERTERS = {"tokenizer.model": "sentencepiece", "spiece.model": "sentencepiece"}
 
 
@@ -39,20 +52,40 @@ def check_tokenizer_files(folder: Path, where: str) -> None:
     Raises:
         UserError: a file is damaged or a Git LFS pointer, or needs a package that is not installed.
     """
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in JSON_FILES:
         if (folder / name).is_file():
-            read_json_object(folder / name, where)
+            content = read_json_object(folder / name, where)
+            if name == "tokenizer.json" and not isinstance(content.get("model"), dict):
+                raise UserError(
+                    f"{where}: {folder / name} has no model of a tokenizer; download it again"
+                )
+    for file in (file for pattern in TEXT_FILES for file in sorted(folder.glob(pattern))):
+        refuse_lfs_pointer(file, where)
     for name, package in CONVERTERS.items():
         if not (folder / name).is_file():
             continue
-        if is_lfs_pointer(folder / name):
-            raise UserError(f"{where}: {folder / name} is {A_POINTER}")
+        refuse_lfs_pointer(folder / name, where)
         if not (folder / "tokenizer.json").is_file() and find_spec(package) is None:
             raise UserError(
                 f"{where}: its tokenizer is {name} alone, which needs the package {package}, not "
                 f"installed here; install it (pip install {package}), or put the tokenizer.json "
                 "of the model beside it"
             )
+
+
+def check_has_tokenizer(files: Collection[str], where: str) -> None:
+    """Check that there is a file that a tokenizer could be built from.
+
+    files: the names of a folder's or repository's own files.
+
+    Raises:
+        UserError: there is none; begins with `where`.
+    """
+    if not any(map(_TOKENIZER.fullmatch, files)):
+        raise UserError(
+            f"{where}: no tokenizer there (no tokenizer.json, tokenizer.model or vocab.json); put "
+            "the files of the tokenizer that belongs to the weights into one folder with them"
+        )
 
 
 def refuse_unknown_ids(model: PreTrainedModel, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Options of the module map."""
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -160,6 +161,19 @@ class ModuleMap(ModuleDrawing, ModuleScoring, Figure):
     source: ClassVar[FigureSource] = FigureSource(
         "modules/scores.parquet", "llm_figures.modules.figure", compared=True
     )
+
+    def problems(self) -> Iterator[str]:
+        """One line for each metric whose centre lies outside its limits."""
+        for name in self.metrics:
+            options = self.of_metric(name)
+            centre, limits = options.centre, options.limits
+            if isinstance(centre, str | None) or isinstance(limits, str):
+                continue
+            if not limits[0] <= centre <= limits[1]:
+                yield (
+                    f"figures.module_map.centre: {centre:g} of {name} lies outside its limits, "
+                    f"{limits[0]:g} to {limits[1]:g}; choose a value between them, auto or null"
+                )
 
     def of_metric(self, metric: str) -> "MetricMap":
         """The options for drawing one metric.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.text_files import read_json_lines, read_json_rows, read_lines
+from llm_figures.models.model_files import A_POINTER, is_lfs_pointer
 from llm_figures.questions.cell_values import (
     is_printed,
     parse_list,
@@ -277,6 +278,8 @@ def _readable(path: Path, where: str) -> Iterator[None]:
                 f"{where}: unknown kind {kind!r}; allowed: {', '.join(KINDS)}, all but .parquet "
                 f"also with {COMPRESSED}"
             )
+        if is_lfs_pointer(path):
+            raise UserError(f"{where}: is {A_POINTER}")
         yield
     except (OSError, ValueError, NotImplementedError) as error:  # Arrow's errors are among them
         reason = " ".join(str(error).split())[:160]

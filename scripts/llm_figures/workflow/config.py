@@ -447,6 +447,7 @@ def _figure_problems(config: Config) -> Iterator[str]:
                 f"config: figures.probe_auc.highlight.tokens: {missing[0]!r} is not among the "
                 f"figure's tokens: {', '.join(probe.tokens)}"
             )
+    yield from (f"config: {problem}" for problem in config.figures.module_map.problems())
     for token in config.figures.probe_curves.tokens:
         if token not in probe.tokens:
             yield (

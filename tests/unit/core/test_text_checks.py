@@ -18,6 +18,11 @@ class Sample(Options):
     ("values", "line"),
     [
         ({"text": "a\ud800b"}, "text: 'a\\ud800b' holds a lone surrogate (\\ud800), half of a"),
+        (
+            {"text": "a \ud83d\ude00"},
+            "text: 'a \\ud83d\\ude00' holds a character as JSON spells it, in two halves "
+            "(\\ud83d\\ude00); in YAML write \\U0001F600",
+        ),
         ({"text": "\udfff"}, "text: '\\udfff' holds a lone surrogate (\\udfff)"),
         ({"text": "a\0"}, "text: 'a\\x00' holds a NUL character (\\x00); remove it"),
         ({"table": {"a": ["b", "\ud800"]}}, "table.a[2]: '\\ud800' holds a lone surrogate"),
@@ -32,6 +37,7 @@ class Sample(Options):
     ],
     ids=[
         "half",
+        "pair",
         "low",
         "nul",
         "item",

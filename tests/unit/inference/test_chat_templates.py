@@ -76,3 +76,85 @@ def test_a_refusal_of_the_system_message_says_so(tokenizer):
 def test_equal_questions_may_have_equal_prompts(tokenizer):
     tokenizer.chat_template = "{% for m in messages %}{{ m.content | trim }}{% endfor %}"
     assert render_chats(tokenizer, chats("Who?", "Who? ")) == ["Who?", "Who?"]
+
+
+def test_one_question_is_enough_to_see_that_it_is_left_out(tokenizer):
+    tokenizer.chat_template = "<user>hello<assistant>"
+    with pytest.raises(UserError, match="leaves out the question: every prompt is the same"):
+        render_chats(tokenizer, chats("Who?"))
+
+
+def test_a_system_message_that_is_left_out_is_refused(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages if m.role == 'user' %}[{{ m.content }}]{% endfor %}"
+    )
+    assert render_chats(tokenizer, chats("Who?", "What?")) == ["[Who?]", "[What?]"]
+    with pytest.raises(UserError, match=r"leaves out the system message, prompt\.system; correct"):
+        render_chats(tokenizer, chats("Who?", "What?", system="Be brief."))
+    # a default system message is no reason to accept it
+    tokenizer.chat_template = (
+        "{% if messages[0].role != 'system' %}Be kind.{% endif %}" + tokenizer.chat_template
+    )
+    with pytest.raises(UserError, match="leaves out the system message"):
+        render_chats(tokenizer, chats("Who?", system="Be brief."))
+    tokenizer.chat_template = GOOD
+    assert render_chats(tokenizer, chats("Who?", system="Be brief.")) == [
+        "<system>Be brief.<user>Who?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "date"),
+    [
+        ("%d %b %Y", "26 Jul 2024"),
+        ("%Y-%m-%d", "2024-07-26"),
+        ("%B %-d, %Y, %A 100%%", "July 26, 2024, Friday 100%"),
+        ("%H:%M", "00:00"),
+    ],
+)
+def test_the_date_in_a_prompt_is_not_that_of_the_day(tokenizer, code, date):
+    asked = f"{{% if strftime_now is defined %}}{{{{ strftime_now('{code}') }}}}{{% endif %}}|"
+    tokenizer.chat_template = asked + GOOD
+    assert render_chats(tokenizer, chats("Who?")) == [f"{date}|<user>Who?"]
+    # also where it is asked within a macro, and with white space that Jinja strips or keeps
+    inside = "{% macro head() %}" + asked + "{% endmacro %}{{ head() }}" + GOOD
+    tokenizer.chat_template = "  {% if true %}\n" + inside + "\n  {% endif %}"
+    assert render_chats(tokenizer, chats("Who?")) == [f"{date}|<user>Who?"]
+    tokenizer.chat_template = "\n " + asked + GOOD
+    assert render_chats(tokenizer, chats("Who?")) == [f"\n{date}|<user>Who?"]
+
+
+def test_the_line_of_an_error_is_that_of_the_template_itself(tokenizer):
+    tokenizer.chat_template = "{{ strftime_now('%Y') }}" + GOOD + "\n{% if %}"
+    with pytest.raises(UserError, match=r"is no valid Jinja template \(line 2: Expected"):
+        render_chats(tokenizer, chats("Who?"))
+
+
+def test_a_template_may_take_contents_in_parts(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}"
+        "{{ part.text }}{% endfor %}{% endfor %}"
+    )
+    assert render_chats(tokenizer, chats("Who?", "What?", system="Be brief.")) == [
+        "<system>Be brief.<user>Who?",
+        "<system>Be brief.<user>What?",
+    ]
+    tokenizer.chat_template = (  # as Llava's, which fails on a text
+        "{% for m in messages %}{% for part in m.content | selectattr('type', 'equalto', 'text') %}"
+        "{{ part['text'] + '!' }}{% endfor %}{% endfor %}"
+    )
+    assert render_chats(tokenizer, chats("Who?")) == ["Who?!"]
+
+
+def test_parts_are_never_printed_as_a_list(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content if m.content is not string }}{% endfor %}"
+    )
+    with pytest.raises(UserError, match="returns an empty text"):
+        render_chats(tokenizer, chats("Who?"))
+
+
+def test_half_a_character_in_a_template_is_one_line(tokenizer):
+    tokenizer.chat_template = GOOD + "{{ '\ud83d' }}"
+    with pytest.raises(UserError, match=r"returns a text that holds a lone surrogate \(.ud83d\)"):
+        tokenize_questions(tokenizer, Prompt(style="chat"), ["Who?"])

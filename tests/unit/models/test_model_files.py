@@ -11,10 +11,12 @@ from safetensors.torch import load_file, save_file
 import hub
 import tiny
 from llm_figures.core.errors import UserError
+from llm_figures.models.expert_checks import check_experts
 from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
 from llm_figures.models.safetensors_files import read_header, read_index, weight_files
 from llm_figures.models.sources import prepare_model
+from llm_figures.models.tokenizer_files import check_has_tokenizer
 from llm_figures.workflow.model_size import find_model_size
 
 LOCAL = {"source": "path", "trust_remote_code": False, "safetensors_only": True}
@@ -133,9 +135,206 @@ def test_only_a_sentencepiece_model_needs_its_package(folder, monkeypatch):
 def test_a_folder_without_a_tokenizer_is_one_line(folder):
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
+    line = refused(folder)
+    assert "no tokenizer there (no tokenizer.json, tokenizer.model or vocab.json); put" in line
+
+
+def test_a_tokenizer_that_was_removed_later_is_one_line(folder):
+    model_info = prepare(folder)
+    (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="its tokenizer does not load") as caught:
-        load(folder, prepare(folder))
+        load(folder, model_info)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
+        *("tekken.json", "source.spm", "qwen.tiktoken", "sentencepiece.bpe.model"),
+        "tokenizer_config.json",  # alone, as of ByT5, whose tokens are bytes
+    ],
+)
+def test_files_of_a_tokenizer_are_known_by_their_names(name):
+    check_has_tokenizer(["config.json", name], "model mine")
+    with pytest.raises(UserError, match="^model mine: no tokenizer there"):
+        check_has_tokenizer(["config.json", "generation_config.json", "README.md"], "model mine")
+
+
+SMALL_DAMAGED = {
+    "generation-pointer": ("generation_config.json", POINTER, "is a Git LFS pointer"),
+    "generation-empty": ("generation_config.json", b"", "is not JSON (it is empty)"),
+    "generation-short": ("generation_config.json", b'{"eos_token_id": ', "is not JSON (JSONDeco"),
+    "generation-list": (
+        "generation_config.json",
+        b"[2]",
+        "is not JSON of an object in braces, but",
+    ),
+    "special-list": ("special_tokens_map.json", b"[]", "is not JSON of an object in braces, but a"),
+    "special-pointer": ("special_tokens_map.json", POINTER, "is a Git LFS pointer"),
+    "tokenizer-bare": ("tokenizer.json", b"{}", "has no model of a tokenizer; download it again"),
+    "tokenizer-config": ("tokenizer_config.json", b"", "is not JSON (it is empty)"),
+    "added": ("added_tokens.json", b"{", "is not JSON"),
+    "template-pointer": ("chat_template.jinja", POINTER, "is a Git LFS pointer"),
+    "template-json": ("chat_template.json", POINTER, "is a Git LFS pointer"),
+}
+
+
+@pytest.mark.parametrize("case", SMALL_DAMAGED)
+def test_a_damaged_small_file_is_named(folder, case):
+    name, data, line = SMALL_DAMAGED[case]
+    whole = prepare(folder)
+    (folder / name).write_bytes(data)
+    assert f": {folder / name} {line}" in refused(folder)
+    if name == "generation_config.json":  # else transformers would ignore it
+        with pytest.raises(UserError, match="generation_config.json is"):
+            load(folder, whole)
+
+
+def spoil_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text()) | values
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"num_hidden_layers": 0}, "num_hidden_layers: 0 is no whole number of at least 1"),
+        ({"num_hidden_layers": -3}, "num_hidden_layers: -3 is no whole number of at least 1"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers: 2.5 is no whole number of at least 1"),
+        ({"num_hidden_layers": True}, "num_hidden_layers: True is no whole number of at least 1"),
+        ({"num_hidden_layers": "3"}, "num_hidden_layers: '3' is no whole number of at least 1"),
+        ({"num_hidden_layers": 10**8}, "num_hidden_layers: 100000000 is more than any model has"),
+        ({"num_attention_heads": 0}, "num_attention_heads: 0 is no whole number of at least 1"),
+        ({"num_key_value_heads": -1}, "num_key_value_heads: -1 is no whole number of at least 1"),
+        ({"hidden_size": 0}, "hidden_size: 0 is no whole number of at least 1"),
+        ({"vocab_size": -384}, "vocab_size: -384 is no whole number of at least 1"),
+        ({"text_config": [1]}, "text_config: [1] is no object in braces"),
+        ({"vision_config": "none"}, "vision_config: 'none' is no object in braces"),
+        (
+            {"num_hidden_layers": 10},
+            "num_hidden_layers: 10, but the weights have only 3 blocks (model.layers.0 to model.la",
+        ),
+    ],
+)
+def test_a_value_that_no_model_has_is_named_before_a_class_is_built(
+    folder, values, line, monkeypatch
+):
+    spoil_config(folder, **values)
+    monkeypatch.setattr("llm_figures.models.sources.check_folder_architecture", None)
+    assert f": config.json: {line}" in refused(folder)
+
+
+def test_fewer_layers_than_blocks_are_left_to_the_loader(folder):
+    spoil_config(folder, num_hidden_layers=2)  # further blocks may predict further tokens
+    assert prepare(folder)["layers"] == 2
+
+
+def save_again(folder, weights):
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("name", ["0.w1", "2.w1", "1.w3"])
+def test_a_matrix_that_one_expert_lacks_is_named(tmp_path, name):
+    folder = tiny.save(tmp_path / "model", family="mixtral")
+    model_info = prepare(folder)
+    weights = load_file(folder / "model.safetensors")
+    absent = next(one for one in sorted(weights) if f"experts.{name}" in one)
+    del weights[absent]
+    save_again(folder, weights)
+    line = f": {absent} is in no file, unlike others of its kind; complete the download"
+    assert line in refused(folder)
+    with pytest.raises(UserError) as caught:
+        load(folder, model_info)
+    assert line in str(caught.value)
+
+
+def stack(*experts, names=("up.weight", "down.weight"), layer=0):
+    return [
+        f"model.layers.{layer}.mlp.experts.{expert}.{name}" for expert in experts for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (
+            stack(0, 1, 3),
+            "experts.2.down.weight is in no file, unlike others of its kind, and 1 mor",
+        ),
+        (["a.experts.1.up.scale", "a.experts.0.down.weight"], "a.experts.0.up.scale is in no file"),
+        (["a.mlp.experts.up_blocks"], "a.mlp.experts.up_scales is in no file"),
+        (["a.mlp.experts.up_scales", "a.bias"], "a.mlp.experts.up_blocks is in no file"),
+        (["a.mlp.experts.up_blocks", "a.mlp.experts.up_scales"], ""),
+        (stack(0, 1, 2), ""),
+        # all experts of a block lack one kind
+        (
+            [*stack(0, 1), "model.layers.1.mlp.experts.0.up.weight"],
+            "model.layers.1.mlp.experts.0.down.weight is in no file",
+        ),
+        # experts of another kind in another block
+        ([*stack(0, 1, 2), "model.layers.1.mlp.experts.0.w1.weight"], ""),
+        # an expert that is not quantised
+        ([*stack(0, 1, 2, names=("up.qweight", "up.scales")), *stack(3, names=("up.weight",))], ""),
+        # blocks of more experts, and one that is dense
+        ([*stack(0, 1), *stack(0, layer=1), "model.layers.2.mlp.up.weight"], ""),
+    ],
+)
+def test_experts_are_compared_with_those_beside_them(names, line):
+    if line == "":
+        check_experts(names, "model mine")
+        return
+    with pytest.raises(UserError, match=f"^model mine: .*{line}"):
+        check_experts(names, "model mine")
+
+
+def pickle_weights(folder, **how):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin", **how)
+    return folder / "pytorch_model.bin"
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda data: POINTER, "is a Git LFS pointer, not the file itself"),
+        (lambda data: b"", "is empty; download it again"),
+        (lambda data: b"<html>no such page</html>", "holds no weights as torch saves them, or on"),
+        (lambda data: data[: len(data) // 2], None),
+        (lambda data: data[:40], None),
+    ],
+)
+def test_damaged_pickled_weights_are_one_line_that_names_the_file(folder, spoil, line, old):
+    file = pickle_weights(folder, _use_new_zipfile_serialization=not old)
+    model_info = prepare(folder, safetensors_only=False)
+    file.write_bytes(spoil(file.read_bytes()))
+    if not old or line:
+        line = f": {file} {line or 'holds no weights'}"
+        assert line in refused(folder, safetensors_only=False)
+    else:  # in the old format, what is cut is known only when it is read
+        line = f": {file} cannot be read; download it again"
+    with pytest.raises(UserError) as caught:
+        load(folder, model_info)
+    assert line in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_a_pickle_of_more_than_weights_is_not_run(folder):
+    file = pickle_weights(folder)
+    torch.save({"lm_head.weight": Runtime()}, file)
+    with pytest.raises(UserError, match=r"pytorch_model.bin holds more than weights; download"):
+        load(folder, prepare(folder, safetensors_only=False))
+
+
+def test_a_missing_part_of_pickled_weights_is_named(folder):
+    file = pickle_weights(folder)
+    index = {"weight_map": {"a.b": "pytorch_model-00001.bin", "c.d": "pytorch_model-00002.bin"}}
+    file.rename(folder / "pytorch_model-00001.bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    line = refused(folder, safetensors_only=False)
+    assert "1 of 2 weight files are missing, for example pytorch_model-00002.bin" in line
 
 
 def test_an_adapter_alone_is_named_and_how_to_merge_it(folder):
@@ -289,3 +488,22 @@ def test_a_damaged_index_of_the_hub_is_one_line(served, tmp_path):
     del served.files["model.safetensors"]
     served.files["model.safetensors.index.json"] = b'{"weight_map": {"a": '
     assert "model.safetensors.index.json is not JSON" in refused_from_hub(tmp_path)
+
+
+def test_a_repository_without_a_tokenizer_is_refused_before_its_weights(served, tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        del served.files[name]
+    assert "no tokenizer there" in refused_from_hub(tmp_path)
+    assert served.downloaded == {"config.json"}
+
+
+def test_a_damaged_generation_config_is_refused_before_the_weights(served, tmp_path):
+    served.files["generation_config.json"] = POINTER
+    assert "generation_config.json is a Git LFS pointer" in refused_from_hub(tmp_path)
+    assert "model.safetensors" not in served.downloaded
+
+
+def test_more_layers_than_a_repository_holds_are_refused(served, tmp_path):
+    config = json.loads(served.files["config.json"]) | {"num_hidden_layers": 7}
+    served.files["config.json"] = json.dumps(config).encode()
+    assert "num_hidden_layers: 7, but the weights have only 3" in refused_from_hub(tmp_path)

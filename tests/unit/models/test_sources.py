@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, BloomConfig
 
@@ -13,6 +14,8 @@ import gguf_model
 import hub
 import tiny
 from llm_figures.core.errors import UserError
+from llm_figures.core.options_reader import read_options
+from llm_figures.models.options import ModelEntry
 from llm_figures.models.sources import prepare_model
 
 GGUF = "tiny_model/tiny.gguf"
@@ -168,6 +171,7 @@ def test_a_gguf_file_is_converted_once_and_described(tmp_path):
     ("spoil", "line"),
     [
         (lambda data: data[: len(data) // 2], "own.gguf is damaged: ValueError"),
+        (lambda data: data[:-100], "own.gguf is damaged: ValueError.*; download it again"),
         (lambda data: data[:100], "own.gguf is damaged"),
         (lambda data: data[:60] + b"\xff" * 140 + data[200:], "own.gguf is damaged"),
         (lambda data: b"hello", "own.gguf is not a GGUF file"),
@@ -184,6 +188,17 @@ def test_a_damaged_or_foreign_gguf_file_is_one_clear_line(tmp_path, spoil, line)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"model mine: path: {path}: ")
     assert not (tmp_path / "cache").exists() or left(tmp_path / "cache") == []
+
+
+def test_a_gguf_file_in_capitals_is_one(tmp_path):
+    gguf_model.write(tmp_path / "OWN.GGUF")
+    with pytest.raises(UserError, match=r"for its GGUF weights set file: OWN\.GGUF"):
+        prepare_model("mine", {**LOCAL, "path": str(tmp_path)}, tmp_path / "cache")
+    entry = {**LOCAL, "path": str(tmp_path / "OWN.GGUF")}
+    model_info = prepare_model("mine", entry, tmp_path / "cache")
+    assert model_info["quantization_types"] == {"Q8_0": 21, "F32": 9}
+    written = {"mine": {"source": "path", "path": ".", "file": "a.GGUF"}}
+    assert read_options(dict[str, ModelEntry], written, "models")["mine"].file == "a.GGUF"
 
 
 def test_a_folder_of_gguf_files_says_how_to_name_one(tmp_path):
@@ -299,7 +314,9 @@ def test_a_wrong_name_or_revision_is_told(served, tmp_path):
 
 
 def test_pickled_weights_are_refused_before_they_are_fetched(served, tmp_path):
-    served.files["pytorch_model.bin"] = served.files.pop("model.safetensors")
+    served.files.pop("model.safetensors")
+    torch.save(tiny.model().state_dict(), tmp_path / "saved.bin")
+    served.files["pytorch_model.bin"] = (tmp_path / "saved.bin").read_bytes()
     line = refused(tmp_path)
     assert "only pickled ones (pytorch_model.bin), which can run code" in line
     assert "safetensors_only: false" in line

@@ -425,6 +425,22 @@ def test_captions_state_layer_operation_and_scope(options):
 
 
 @pytest.mark.parametrize(
+    ("components", "named"),
+    [
+        (("value",), " Value is replaced"),
+        (("query",), " Query (after rotary embedding) is replaced"),
+        (("key", "value"), " Key (after rotary embedding) or Value is replaced"),
+        (("query", "key"), " Query or Key (after rotary embedding) is replaced"),
+    ],
+)
+def test_captions_name_the_components_that_are_shown(options, components, named):
+    mean_qkv = attention(options, "mean_qkv").changed(components=components)
+    table = cells("mean_qkv", attention(options, "mean_qkv"))
+    table = table[table["component"].isin(components)]
+    assert f".{named} by its mean" in attention_figure.describe(table, "tiny", mean_qkv)
+
+
+@pytest.mark.parametrize(
     ("value", "label"),
     [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.25, "2.5e-1"), (20, "2e1"), (0, "0e0")],
 )

@@ -109,6 +109,20 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, name, content, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["data.csv", "data.tsv", "data.json", "data.jsonl", "data.parquet", "data.csv.gz"]
+)
+def test_a_pointer_of_git_lfs_is_named(tmp_path, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 269\n"
+    file = local(tmp_path / name, pointer)
+    assert list(column_problems(Dataset(), file)) == [
+        f"config: dataset.path: {tmp_path / name}: is a Git LFS pointer, not the file itself; "
+        "fetch it with: git lfs pull"
+    ]
+    with pytest.raises(UserError, match="is a Git LFS pointer"):  # also where rows are read alone
+        list(read_rows(file, ["question"]))
+
+
 def test_a_folder_is_no_file(tmp_path):
     folder = tmp_path / "data.parquet"
     folder.mkdir()

@@ -128,6 +128,20 @@ BAD = [
     ("figures.mean_qkv.layer", -1, "figures.mean_qkv.layer: -1; must be at least 0"),
     ("figures.mean_qkv.head", "best", "figures.mean_qkv.head: 'best'; allowed:"),
     ("figures.mean_qkv.limits", [1, 0], "limits: [1, 0]: the first must be below the second"),
+    (
+        "figures.module_map",
+        {"limits": [0, 1e-8], "centre": 0.9},
+        "figures.module_map.centre: 0.9 of operation_strength lies outside its limits, 0 to 1e-08",
+    ),
+    (
+        "figures.module_map",
+        {
+            "metric": ["output_rms", "probe_auc"],
+            "limits": {"probe_auc": [0.5, 1]},
+            "centre": {"output_rms": 3, "probe_auc": 0.4},
+        },
+        "figures.module_map.centre: 0.4 of probe_auc lies outside its limits, 0.5 to 1; choose",
+    ),
     ("figures.probe_auc.tokens", ["last"], "figures.probe_auc.tokens[1]: 'last'; allowed: last_q"),
     (
         "figures.probe_auc.highlight.tokens",
