@@ -141,6 +141,36 @@ def test_a_file_of_another_model_is_refused(project):
     pd.testing.assert_frame_equal(read_frame(project.results / file), cells)
 
 
+def test_the_model_info_of_another_model_is_made_again(project):
+    path = project.results / "model.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | {"name": "other", "weights": {"model.safetensors": "0"}}))
+    os.utime(path, (1e9, 1e9))
+    assert "prepare_model" in project.planned()
+    project.run("mean_qkv")
+    again = json.loads(path.read_text())
+    assert (again["name"], again["weights"]) == ("tiny", written["weights"])
+
+
+def test_an_older_intermediate_file_brought_back_is_noticed(project):
+    files = [
+        "forward/generations/0-of-1.parquet",
+        "records/forward/generations/0-of-1.parquet.json",
+    ]
+    kept = {}
+    for file in files:
+        path = project.results / file
+        kept[path] = (path.read_bytes(), path.stat().st_mtime)
+    project.change(prompt__max_new_tokens=13)
+    project.run("probe_auc")
+    for path, (content, time_) in kept.items():
+        path.write_bytes(content)
+        os.utime(path, (time_, time_))
+    assert {"generate_answers", "judge_answers"} <= project.planned().keys()
+    project.change(prompt__max_new_tokens=12)
+    assert {"judge_answers", "extract_hidden_states"} <= project.planned().keys()
+
+
 def test_files_of_other_versions_are_made_again_on_demand(project):
     strict = ("--config", "strict_versions=true")
     assert project.planned(*strict) == {}

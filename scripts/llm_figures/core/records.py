@@ -27,6 +27,16 @@ FORMAT = 1
 HASHED_BYTES = 600_000_000
 
 
+# What each part of a record is.
+KINDS = {
+    **dict.fromkeys(("file", "rule"), str),
+    **dict.fromkeys(("log", "params"), list),
+    **dict.fromkeys(("inputs", "versions"), dict),
+    **dict.fromkeys(("bytes", "mtime_ns"), int),
+    "sha256": str | None,
+}
+
+
 @dataclass(frozen=True)
 class Record:
     """What one file was made from.
@@ -121,11 +131,13 @@ def record_path(file: str | Path, folder: Path) -> Path:
 
 
 def read_record(path: Path) -> Record | None:
-    """The record at `path`; None if there is none, or one of another format."""
+    """The record at `path`; None if there is none, or one that is damaged or of another format."""
     try:
-        return Record(**json.loads(path.read_bytes()))
+        record = Record(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+    whole = all(isinstance(getattr(record, name), kind) for name, kind in KINDS.items())
+    return record if whole else None
 
 
 def serialise(params: Sequence) -> list[str]:

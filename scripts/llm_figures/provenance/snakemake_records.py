@@ -23,6 +23,8 @@ from llm_figures.core.versions import find_other_versions
 UNKNOWN = "'made from nobody knows what'"
 EARLIER = "'made from an earlier "
 VERSIONS = "'made with other versions: "
+# Files that no job reads, which may be edited: figures, their captions, and pages.
+EDITABLE = (".pdf", ".svg", ".png", ".txt", ".md")
 # Folders in a model's folder without results.
 BESIDE = {RECORDS, "logs", "benchmarks"}
 
@@ -59,7 +61,9 @@ def restore_records(
     for file in sorted(every - persistence._filter_incomplete_keys(every)):
         known, record = persistence._read_record(file), records.get(file)
         if record is None:
-            if known is not None or not is_output(file):
+            # Snakemake's own record may be of a file that another replaced
+            replaced = known is None or not _of_this_file(known, files[file])
+            if not replaced or not is_output(file):
                 continue
             found.unknown.append(file)
             wanted = _unknown(files[file])
@@ -87,9 +91,8 @@ def _compare(
     stat: None for a file that was deleted. known: what Snakemake knows.
     """
     if known is not None and (stat is None or _of_this_file(known, stat)):
-        touched = stat is not None and stat.st_mtime_ns != record.mtime_ns
-        # whoever touched a file, as by --touch, takes it as it is
-        earlier = None if touched else _replaced_input(record, records)
+        # whoever touched a file, by --touch, takes it as it is
+        earlier = None if _is_touched(known, record) else _replaced_input(record, records)
         return _outdated(known, earlier) if earlier else known
     if stat is None or record.describes(Path(file), stat):
         earlier = _replaced_input(record, records)
@@ -107,7 +110,11 @@ def _compare(
         except (OSError, ValueError):
             if known is not None:
                 return None
-    elif known is not None:  # a figure that was edited; `verify` names it
+    elif known is not None and file.endswith(EDITABLE):
+        found.lines.append(
+            f"{file} was edited or replaced after it was made, and is kept; remove it to have it "
+            "made again"
+        )
         return None
     found.lines.append(f"{file} is not the file that its record describes; it is made again")
     return _unknown(stat)
@@ -131,6 +138,12 @@ def _replaced_input(record: Record, records: Mapping[str, Record]) -> str | None
         if digest and file in records and records[file].sha256 not in (None, digest):
             return file
     return None
+
+
+def _is_touched(known: MetadataRecord, record: Record) -> bool:
+    """Whether Snakemake took a file for one of another job than made it."""
+    params = [param for param in known.params or [] if not param.startswith(VERSIONS)]
+    return sorted(params) != sorted(record.params) or set(known.input or []) != set(record.inputs)
 
 
 def _of_this_file(known: MetadataRecord, stat: os.stat_result) -> bool:

@@ -1,5 +1,6 @@
 """Snakemake's records are written again from ours; what nobody knows is made again."""
 
+import json
 import os
 import shutil
 from dataclasses import asdict
@@ -131,7 +132,60 @@ def test_a_file_that_is_not_the_recorded_one_is_made_again():
 def test_an_edited_figure_stays_where_snakemake_knows_it():
     restore()
     Path(FIGURE).write_text("<svg>edited</svg>")
-    assert restore() == (KNOWN, [])
+    line = f"{FIGURE} was edited or replaced after it was made, and is kept; remove it to have it"
+    assert restore() == (KNOWN, [f"{line} made again"])
+
+
+def touch_as_snakemake_does():
+    """Its own records of files whose time it sets when their job has ended."""
+    restore()
+    for file in (STATES, SCORES, FIGURE):
+        os.utime(file)
+        known = FilePersistence()._read_record(file)
+        time = Path(file).stat().st_mtime
+        FilePersistence()._write_record(file, known.model_copy(update={"endtime": time}))
+
+
+def test_a_file_that_jobs_read_is_made_again_if_another_replaced_it():
+    info = str(A / "model.json")
+    make(info)
+    touch_as_snakemake_does()
+    Path(info).write_text('{"name": "b"}')
+    _, lines = restore()
+    assert FilePersistence()._read_record(info).params == [UNKNOWN]
+    assert lines == [f"{info} is not the file that its record describes; it is made again"]
+
+
+@pytest.mark.parametrize("time", [1e9, 4e9], ids=["older", "newer"])
+def test_results_of_another_folder_copied_over_known_ones_are_made_again(time):
+    touch_as_snakemake_does()
+    for file in (STATES, SCORES, FIGURE):
+        os.utime(file, (time, time))
+        path = record_path(file, A)
+        path.write_text(path.read_text().replace(f'"file": "{A}/', '"file": "results/b/'))
+    assert restore()[0] == {file: [UNKNOWN] for file in KNOWN}
+
+
+def test_an_older_input_brought_back_is_noticed_where_snakemake_knows_the_files():
+    kept = Path("kept")
+    shutil.copytree(A, kept)
+    make(STATES, content=1.0)
+    make(SCORES, STATES, content=1.0)
+    make(FIGURE, SCORES, content=1.0)
+    touch_as_snakemake_does()
+    assert restore()[0] == KNOWN
+    for name in ("forward/states.parquet", "records/forward/states.parquet.json"):
+        shutil.copy2(kept / name, A / name)
+    assert restore()[0] == KNOWN | {SCORES: [f"'made from an earlier {STATES}'"]}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"params": None}, {"inputs": []}, {"mtime_ns": None}, {"sha256": 3}, {"log": "x"}]
+)
+def test_a_damaged_record_is_none(changes):
+    path = record_path(SCORES, A)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    assert restore()[0] == KNOWN | {SCORES: [UNKNOWN]}
 
 
 def test_a_foreign_file_is_named_and_left_to_be_refused():
