@@ -55,6 +55,8 @@ SCALES = (
     (".weight", ".qscale_weight"),
     ("_blocks", "_scales"),
 )
+# Matrices of LoRA and its relatives.
+ADAPTED = re.compile(r"\.(lora_[A-Za-z_]+|ia3_l|hada_w\d_[ab]|oft_R)(\.|$)")
 INSTEAD = "use the unquantised checkpoint, or a GGUF file of it"
 
 
@@ -99,14 +101,21 @@ def find_method(config: Mapping[str, Any]) -> str | None:
 
 
 def check_stored_weights(folder: Path, where: str) -> None:
-    """Check that a folder's safetensors files are whole, and that no packed weight lacks its scale.
+    """Check that a folder's safetensors files are whole, and that packed weights can be unpacked.
 
     Raises:
-        UserError: see `check_weight_files` and `check_scales`.
+        UserError: see `check_weight_files`, `check_scales` and `check_blocks`; matrices of a LoRA
+            adapter among the weights.
     """
     tensors = check_weight_files(folder, where)
-    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
-    check_scales(dtypes, read_json_object(folder / "config.json", where), where)
+    if adapted := sorted(name for name in tensors if ADAPTED.search(name)):
+        raise UserError(
+            f"{where}: {len(adapted)} tensor(s) are matrices of an adapter, for example "
+            f"{adapted[0]}, which would be ignored; merge them with peft's merge_and_unload()"
+        )
+    config = read_json_object(folder / "config.json", where)
+    check_scales({name: tensor.dtype for name, tensor in tensors.items()}, config, where)
+    check_blocks({name: tensor.shape for name, tensor in tensors.items()}, config, where)
 
 
 def check_pickled_weights(files: Sequence[Path], folder: Path, where: str) -> None:
@@ -162,6 +171,34 @@ def check_scales(dtypes: Mapping[str, str], config: Mapping[str, Any], where: st
             f"for example {lacking[0]} ({packed[lacking[0]]}); download the checkpoint again, or "
             f"{INSTEAD}"
         )
+
+
+def check_blocks(
+    shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], where: str
+) -> None:
+    """Check that every weight with a scale per block consists of whole blocks.
+
+    transformers divides a matrix evenly among its scales, whatever the block's size in config.json.
+
+    shapes: {tensor: shape}. config: of config.json.
+
+    Raises:
+        UserError: a matrix that it would divide otherwise than it was quantised; names it.
+    """
+    block = (config.get("quantization_config") or {}).get("weight_block_size")
+    if find_method(config) != "fp8" or not isinstance(block, list) or len(block) != 2:
+        return
+    for name, scales in shapes.items():
+        shape = shapes.get(name.removesuffix("_scale_inv"), ())
+        if not name.endswith("_scale_inv") or len(shape) != 2 or len(scales) != 2:
+            continue
+        for size, count, step in zip(shape, scales, block, strict=True):
+            if count != -(-size // step) or (count > 1 and size != count * step):
+                raise UserError(
+                    f"{where}: {name.removesuffix('_scale_inv')} is {shape[0]} × {shape[1]} with "
+                    f"{scales[0]} × {scales[1]} scales for blocks of {block[0]} × {block[1]}, "
+                    f"which transformers would unpack wrongly; {INSTEAD}"
+                )
 
 
 def _is_packed(name: str, dtype: str) -> bool:

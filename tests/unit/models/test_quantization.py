@@ -11,7 +11,13 @@ from llm_figures.attention.capture import capture_attention
 from llm_figures.core.errors import UserError
 from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.models.options import Runtime
-from llm_figures.models.quantization import check_quantization, check_scales, find_method
+from llm_figures.models.quantization import (
+    check_blocks,
+    check_quantization,
+    check_scales,
+    check_stored_weights,
+    find_method,
+)
 from llm_figures.models.sources import prepare_model
 from llm_figures.modules.activity import measure_activity
 
@@ -308,3 +314,38 @@ def test_the_module_map_of_ternary_weights_is_refused(tmp_path):
         "cannot read; use the unquantised checkpoint"
     )
     assert capture_attention(model, [5, 6, 7], range(3)).keys() == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("shape", "scales", "whole"),
+    [
+        ((32, 48), (2, 3), True),
+        ((12, 48), (1, 3), True),  # less than one block
+        ((24, 48), (2, 3), False),
+        ((32, 40), (2, 3), False),
+        ((32, 48), (1, 1), False),  # one scale for several blocks
+        ((32, 48), (2, 2), False),
+    ],
+)
+def test_weights_that_are_no_whole_blocks_are_refused(shape, scales, whole):
+    """transformers takes 24 rows with 2 scales for blocks of 12, whatever config.json says."""
+    shapes = {"a.weight": shape, "a.weight_scale_inv": scales, "b.weight": (24, 40)}
+    config = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 16]}}
+    if whole:
+        check_blocks(shapes, config, "model mine")
+    else:
+        with pytest.raises(UserError, match="^model mine: a.weight is .* unpack wrongly; use the"):
+            check_blocks(shapes, config, "model mine")
+    check_blocks(shapes, {"quantization_config": {"quant_method": "fp8"}}, "model mine")
+    check_blocks(shapes, {}, "model mine")
+
+
+@pytest.mark.parametrize("prefix", ["", "base_model.model."])
+def test_matrices_of_an_adapter_among_the_weights_are_refused(tmp_path, prefix):
+    model = tiny.model()
+    model.save_pretrained(tmp_path)
+    name = f"{prefix}model.layers.1.self_attn.q_proj.lora_A.weight"
+    tensors = {**model.state_dict(), name: torch.ones(2, 32)}
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=f"^model mine: 1 tensor.*for example {name}, which would"):
+        check_stored_weights(tmp_path, "model mine")

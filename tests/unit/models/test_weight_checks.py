@@ -58,7 +58,6 @@ def change(folder, change, file="model.safetensors"):
     [
         "model.layers.0.self_attn.q_proj.bias",
         "model.layers.2.self_attn.q_norm.weight",
-        "model.layers.1.mlp.up_proj.lora_A.weight",
         "model.norm.bias",
         "lm_head.bias",
     ],
