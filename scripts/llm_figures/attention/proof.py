@@ -30,9 +30,9 @@ class Proof:
     """What `prove_attention` found.
 
     tokens: of the text. layers: of the model. attention_layers: those whose attention is captured.
-    deviation: the largest difference of a weight from the model's own. bound: the largest that was
-        accepted in a layer. output_deviation: of the
-        attention's output, relative to the largest value; likewise over all layers.
+    deviation: the largest difference of a weight from the model's own, over all layers.
+    output_deviation: likewise of the attention's output, relative to the largest value.
+    bound: the largest deviation that was accepted in a layer.
     sizes: the largest (heads, key-value heads, head_dim) of all layers.
     """
 
