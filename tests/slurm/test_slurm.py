@@ -15,6 +15,7 @@ from snakemake.settings.types import SharedFSUsage
 from submitted import finished, profile_options, submissions
 
 from llm_figures.claims.figures import FIGURES
+from llm_figures.core.checksums import sha256
 from llm_figures.provenance.reproduction import SAME_BYTES, compare_runs
 
 pytestmark = pytest.mark.slurm
@@ -149,6 +150,10 @@ def test_a_node_that_does_not_see_the_model_says_so_in_one_line(project):
     model_info = project.results / "model.json"
     elsewhere = "/only/on/the/head/node"
     model_info.write_text(json.dumps(json.loads(model_info.read_text()) | {"folder": elsewhere}))
+    # as if this were what its job wrote, or else it would be made again
+    record = project.results / "records" / "model.json.json"
+    made = {"bytes": model_info.stat().st_size, "sha256": sha256(model_info)}
+    record.write_text(json.dumps(json.loads(record.read_text()) | made))
     target = "results/tiny/forward/module_activity.parquet"
     code, printed = project.run("--retries", "0", "--", target, check=False)
     assert code != 0

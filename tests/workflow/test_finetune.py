@@ -39,7 +39,8 @@ def test_a_fine_tuned_model_works_as_any_other(finetuned):
     assert (results / "figures" / "probe_auc.svg").is_file()
     # nothing of the base is made but its model info
     base = finetuned.folder / "results" / "tiny"
-    assert {path.name for path in base.iterdir()} == {"model.json", "logs", "benchmarks"}
+    made = {path.name for path in base.iterdir()}
+    assert made == {"model.json", "records", "logs", "benchmarks"}
     model_info = json.loads((results / "model.json").read_text())
     assert (model_info["source"], model_info["base"]) == ("finetune", "tiny")
     assert model_info["base_weights"] == json.loads((base / "model.json").read_text())["weights"]
