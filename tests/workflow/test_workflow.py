@@ -210,18 +210,19 @@ def test_a_change_before_rotary_embedding_is_the_same_from_the_cache_and_in_a_pa
     assert set(intervened["stage"].to_pylist()) == {"before_rotary"}
 
 
-def test_a_model_without_rotary_embedding_is_refused_before_it(project):
-    tiny.save(project.folder / "learned", family="gpt2")
+def test_a_rotary_embedding_that_cannot_be_undone_is_refused_before_it(project):
+    tiny.save(project.folder / "latent", family="deepseek")
     project.change(
-        model="learned",
-        model_sources__learned={"source": "path", "path": "learned"},
+        model="latent",
+        model_sources__latent={"source": "path", "path": "latent"},
         figures__mean_qkv__stage="before_rotary",
     )
     for scope in ("layer", "model"):
         project.change(figures__mean_qkv__scope=scope)
         code, output = project.run("mean_qkv", check=False)
         assert code != 0
-        assert "config: figures.mean_qkv.stage: before_rotary: layer " in output
+        line = "config: figures.mean_qkv.stage: before_rotary: the rotary embedding of layer "
+        assert line in output
         assert "Traceback" not in output
 
 
