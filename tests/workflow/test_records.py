@@ -152,6 +152,7 @@ def test_the_model_info_of_another_model_is_made_again(project):
     assert (again["name"], again["weights"]) == ("tiny", written["weights"])
 
 
+@pytest.mark.slow
 def test_an_older_intermediate_file_brought_back_is_noticed(project):
     files = [
         "forward/generations/0-of-1.parquet",
