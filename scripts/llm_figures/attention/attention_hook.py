@@ -296,21 +296,6 @@ def _choose_rows(hook: _Hook, tokens: int) -> list[int]:
     return list(range(tokens)) if hook.prove else choose_rows(tokens)
 
 
-def _run(
-    attend: Callable,
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    options: dict,
-):
-    """The attention that the model would compute without the hook."""
-    if attend is find_eager(module) and _is_long(*query.shape[:3], key.shape[2]):
-        return _attend_in_blocks(attend, module, query, key, value, mask, options)
-    return attend(module, query, key, value, mask, **options)
-
-
 def _is_long(batch: int, heads: int, queries: int, keys: int) -> bool:
     return 4 * batch * heads * queries * keys > EAGER_BYTES
 
@@ -318,7 +303,7 @@ def _is_long(batch: int, heads: int, queries: int, keys: int) -> bool:
 def _make_mask_function(original: Callable) -> Callable:
     """The mask function of eager attention, which gives a boolean mask for a long text.
 
-    `_attend_in_blocks` turns it into numbers block by block. A mask of numbers is four times as
+    `_run` turns it into numbers block by block. A mask of numbers is four times as
     large.
     """
 
@@ -331,7 +316,7 @@ def _make_mask_function(original: Callable) -> Callable:
     return mask
 
 
-def _attend_in_blocks(
+def _run(
     attend: Callable,
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -339,9 +324,14 @@ def _attend_in_blocks(
     value: torch.Tensor,
     mask: torch.Tensor | None,
     options: dict,
-) -> tuple[torch.Tensor, None]:
-    """Eager attention, a block of queries at a time; no query depends on another."""
+):
+    """The attention that the model would compute without the hook.
+
+    Eager attention of a long text runs a block of queries at a time; no query depends on another.
+    """
     batch, heads, queries, _ = query.shape
+    if attend is not find_eager(module) or not _is_long(batch, heads, queries, key.shape[2]):
+        return attend(module, query, key, value, mask, **options)
     step = max(1, EAGER_BYTES // (4 * batch * heads * key.shape[2]))
     outputs = []
     for start in range(0, queries, step):

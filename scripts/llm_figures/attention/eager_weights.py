@@ -17,8 +17,8 @@ from llm_figures.core.errors import UserError
 # Largest accepted difference of a weight, where rounding does not explain a larger one. Real and
 # tiny models of all families stay below 1e-5.
 BOUND = 1e-4
-# The rounding of a score in float32, relative to the largest: a weight differs by at most half as
-# much as its scores, each of which is a sum that both sides round.
+# The rounding error of a score in float32, relative to the largest score. A weight changes by at
+# most half as much as its scores, and both sides round every sum.
 ROUNDING = 4 * torch.finfo(torch.float32).eps
 # Largest accepted difference of the attention's output, relative to the largest value, by the data
 # type in which the model computes it.

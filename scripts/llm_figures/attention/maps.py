@@ -35,7 +35,7 @@ class LayerStates:
     stored_strength: [heads], the sink strength F of every head if it was computed before.
     bias: [1 or heads, tokens, tokens], added to the capped scores, -inf where a key is hidden: a
         mask other than a causal one with `window`, with any position bias; None without.
-    model_layers: the number of the model's layers, of which a hybrid's have attention in part.
+    model_layers: the number of the model's layers; in a hybrid only some have attention.
     """
 
     input: int
