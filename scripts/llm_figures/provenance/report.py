@@ -19,6 +19,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 
 from llm_figures.claims.definitions import NOT_REPRODUCED, REPRODUCED, SYMBOLS, format_threshold
 from llm_figures.claims.page import count_verdicts
+from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_duration
 from llm_figures.core.numbers import three_decimals, three_digits
@@ -325,7 +326,7 @@ def _embed(figure: FigureFiles, model: str) -> dict:
         "png": _data_uri(png, "png"),
         "width": width,
         "height": height,
-        "alt": re.split(r"(?<=[.!?])\s", caption, maxsplit=1)[0],
+        "alt": make_alt_text(caption),
         "caption": caption,
         "panels": figure.panels,
         "files": [

@@ -1,0 +1,21 @@
+"""Alt text of a figure, from its caption."""
+
+import re
+
+# Screen readers read an alt text in one go; the caption beside it holds the rest.
+LONGEST = 300
+
+
+def make_alt_text(caption: str) -> str:
+    """The first sentences of a caption, on one line: at least one, up to `LONGEST` characters.
+
+    A point ends a sentence only before white space, so `0.907` and `mlp. up` stay whole where no
+    capital follows.
+    """
+    sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9−])", " ".join(caption.split()))
+    text = sentences[0]
+    for sentence in sentences[1:]:
+        if len(text) + 1 + len(sentence) > LONGEST:
+            break
+        text += f" {sentence}"
+    return text
