@@ -38,7 +38,7 @@ def main(
     with drawing_style(style):
         fig = drawing.draw(tables, options)
         check_drawn(fig, text, figure)
-        save(fig, files)
+        save(fig, files, caption=text)
     write_text(caption, describe_comparison(text, tables, folders, left_out))
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import distance_to_uniform, find_strongest_layer, sink_strength
 from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.claims.figures import FIGURES
+from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
@@ -71,6 +73,13 @@ def test_all_figures_are_there_in_three_formats_with_captions(results):
     for figure in DRAWN:
         for kind in ("pdf", "svg", "png", "caption.txt"):
             assert (results / "figures" / f"{figure}.{kind}").stat().st_size > 200
+
+
+def test_every_figure_has_its_caption_as_alt_text(results):
+    for figure in DRAWN:
+        caption = (results / "figures" / f"{figure}.caption.txt").read_text(encoding="utf-8")
+        svg = ET.parse(results / "figures" / f"{figure}.svg").getroot()
+        assert svg.find("{http://www.w3.org/2000/svg}title").text == make_alt_text(caption)
 
 
 def test_the_mean_over_features_flattens_query_and_key_and_leaves_the_sink_to_value(results):

@@ -22,6 +22,7 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.offsetbox import AnchoredOffsetbox, DrawingArea, HPacker, TextArea
 from matplotlib.transforms import Bbox
 
+from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.atomic_files import whole_file, write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
@@ -170,25 +171,33 @@ def choose_tick_step(rows: int) -> int:
     return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= 18 * step), 50)
 
 
-def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = None) -> None:
+def save(
+    fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = None, caption: str = ""
+) -> None:
     """Write the figure in the format of each path's suffix: pdf, svg or png.
 
     Files do not depend on the time or the run. panels: JSON file for `describe_panels`.
+    caption: gives the alt text of each: the title of an SVG, the subject of a PDF, the description
+    of a PNG.
 
     Raises:
         UserError: a figure that is too large for an image.
     """
     _check_size(fig)
-    no_metadata = {
-        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-        "svg": {"Date": None, "Creator": None},
-        "png": {"Software": None},
+    alt = make_alt_text(caption)
+    metadata = {
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None, "Subject": alt},
+        "svg": {"Date": None, "Creator": None, "Title": alt},
+        "png": {"Software": None, "Description": alt},
     }
     box = _measure_ink(fig)
     for path in map(Path, paths):
         kind = path.suffix.removeprefix(".")
         with whole_file(path) as partial:
-            fig.savefig(partial, format=kind, metadata=no_metadata[kind], bbox_inches=box)
+            fig.savefig(partial, format=kind, metadata=metadata[kind], bbox_inches=box)
+            if kind == "svg":  # browsers read the title of an image only
+                text = Path(partial).read_text(encoding="utf-8")
+                Path(partial).write_text(text.replace("<svg ", '<svg role="img" ', 1), "utf-8")
     if panels is not None:
         text = json.dumps(describe_panels(fig, box), ensure_ascii=False, separators=(",", ":"))
         write_text(panels, text)
@@ -295,5 +304,5 @@ def render(
     with drawing_style(style):
         fig = module.draw(table, options)
         check_drawn(fig, text, Path(caption).name.partition(".")[0])
-        save(fig, files, panels)
+        save(fig, files, panels, text)
     write_text(caption, text)

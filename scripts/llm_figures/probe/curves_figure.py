@@ -20,6 +20,8 @@ class DrawnProbeCurves(ProbeCurves):
 
 
 OPTIONS = DrawnProbeCurves
+# Of the control probes, so that the lines differ without their colours, too.
+DASHES = ((0, (5, 1.5)), (0, (2.5, 1)), (0, (9, 2)), (0, (7, 1.5, 2.5, 1.5)))
 # Of the lines of `OUTPUT_BASELINES`.
 GREYS = ("0.15", "0.35", "0.55")
 DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
@@ -36,8 +38,8 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     fitted = [control for control in beside if control not in OUTPUT_BASELINES]
     colour, *colours = find_colours(options.palette, 1 + len(fitted))
     styles = {
-        control: {"color": colour, "linestyle": "--"}
-        for control, colour in zip(fitted, colours, strict=True)
+        control: {"color": colour, "linestyle": dashes}
+        for control, colour, dashes in zip(fitted, colours, DASHES, strict=False)
     } | {
         control: {"color": grey, "linestyle": dots}
         for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)

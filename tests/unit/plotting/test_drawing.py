@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from drawn_figures import PROTOCOL, SVG, cells, drawn, probe_scores, texts
+from drawn_figures import PROTOCOL, STYLE, SVG, cells, drawn, probe_scores, texts
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.figure import format_epsilon
 from llm_figures.attention.options import AttentionFigure
@@ -17,7 +18,7 @@ from llm_figures.core.options_reader import read_options
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.options import ModuleMap
-from llm_figures.plotting.drawing import choose_tick_step, drawing_style, find_colour_map
+from llm_figures.plotting.drawing import choose_tick_step, drawing_style, find_colour_map, save
 from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
@@ -469,3 +470,20 @@ def test_control_characters_of_tokens_are_escaped_so_that_the_svg_is_xml(options
     labelled = attention(options, "mean_qkv").changed(tick_labels="tokens")
     svg = drawn(attention_figure.draw, table, labelled, tmp_path)
     assert {"a\\x1b[0m", "b\\x00c", "\\ufffe", "d\\x0be", "f", "g", "\\x7f"} <= set(texts(svg))
+
+
+def test_every_format_has_the_caption_as_alt_text(tmp_path):
+    fig, ax = plt.subplots()
+    ax.plot([1, 2])
+    caption = "Weights of a & b (ε = 5e-1), layer 3.\nA second sentence."
+    with drawing_style(STYLE):
+        save(fig, [tmp_path / f"a.{kind}" for kind in ("pdf", "svg", "png")], caption=caption)
+    root = ET.parse(tmp_path / "a.svg").getroot()
+    alt = "Weights of a & b (ε = 5e-1), layer 3. A second sentence."
+    assert root.get("role") == "img"
+    assert root.find(f"{SVG}title").text == alt
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["Description"] == alt
+    assert "ε".encode("utf-16-be").hex().encode() in (tmp_path / "a.pdf").read_bytes() or (
+        "ε".encode("utf-16-be") in (tmp_path / "a.pdf").read_bytes()
+    )
