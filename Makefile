@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # smaller environment of its own.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures unlock config demo reproduce bench test test-all check unit browser workflow acceptance slurm \
+.PHONY: figures unlock config demo pictures reproduce bench test test-all check unit browser workflow acceptance slurm \
 	format environment clean
 
 # Snakemake keeps only the last --config, and these two targets pass one themselves.
@@ -45,6 +45,11 @@ reproduce: $(READY)
 # Fine-tune the default model on a few facts and show what changes: 15 minutes on two cores.
 demo: $(READY)
 	$(BIN)/snakemake finetune_demo --configfile config/finetune-demo.yaml $(ARGS)
+
+# Make the pictures of the documents again, from a run of the default model.
+pictures: $(READY)
+	$(BIN)/snakemake figures choices probe_presets
+	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.pictures results/smollm2-135m docs/figures
 
 # Measure the pipeline against other tools: hours, on an otherwise idle machine.
 bench: $(READY)

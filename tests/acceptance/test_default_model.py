@@ -18,17 +18,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from llm_figures.attention.attention_hook import hook_attention
 from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import distance_to_uniform, find_strongest_layer, sink_strength
 from llm_figures.attention.qk_store import read_layer_states
+from llm_figures.claims.definitions import REPRODUCED
 from llm_figures.claims.figures import FIGURES
 from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
+from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.provenance.pictures import reduce_figure
 
 pytestmark = pytest.mark.acceptance
 
@@ -267,3 +271,35 @@ def test_every_file_is_as_the_manifest_says(results, root):
     )
     assert done.returncode == 0, done.stderr
     assert f"{len(manifest['files'])} files agree with" in done.stderr
+
+
+def test_the_readme_states_the_numbers_of_this_run(results, root):
+    text = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    scores = pd.read_parquet(results / "probe/scores.parquet")
+    best = find_best_cell(scores, "auc", list(scores["token"].unique()))
+    gain = best.beside.loc["answer_log_probability"]
+    answers = pd.read_parquet(results / "forward/answers.parquet")
+    used = answers[answers["valid"]]
+    verdicts = pd.read_parquet(results / "claims.parquet")["verdict"]
+    assert best.probe["token"] == "exact_answer_last"
+    assert (
+        f"an AUC of {best.probe['mean']:.3f} [{best.probe['ci_low']:.3f}, "
+        f"{best.probe['ci_high']:.3f}], in layer {best.probe['layer']} at the last token of the "
+        f"exact answer, over {len(used):,} answers of which {used['correct'].sum()} are right. "
+        f"That is {gain['gain']:.3f} [{gain['gain_low']:.3f}, {gain['gain_high']:.3f}] above the "
+        "output's own confidence."
+    ) in text
+    assert f"{(verdicts == REPRODUCED).sum()} of {len(verdicts)} statements are reproduced" in text
+
+
+def test_the_pictures_of_the_documents_are_of_this_run(results, root):
+    """Made by `make pictures`, which the message of a failure asks for."""
+    drawn = {picture.stem for picture in (root / "docs/figures").glob("*.png")} & {*DRAWN}
+    assert drawn == {*DRAWN}
+    for name in sorted(drawn):
+        new = reduce_figure(results / "figures" / f"{name}.png")
+        with Image.open(root / "docs/figures" / f"{name}.png") as picture:
+            assert picture.size == new.size, f"{name}: run make pictures"
+            difference = np.abs(np.asarray(picture, dtype=int) - np.asarray(new, dtype=int))
+        # another figure differs by 9 or more of 255 on average
+        assert difference.mean() < 1, f"{name}: run make pictures"
