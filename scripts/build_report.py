@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from llm_figures.attention.figure import make_figure_title
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.core.atomic_files import write_text
@@ -20,6 +22,11 @@ from llm_figures.provenance.report import (
     read_manifest,
     render_report,
     tabulate_controls,
+)
+from llm_figures.provenance.summaries import (
+    summarise_attention,
+    summarise_modules,
+    summarise_probe,
 )
 
 
@@ -53,15 +60,18 @@ def main(
         own = options.get(figure, {})
         beside = [name for name in drawn if name.startswith("module_map_")]
         beside = beside if figure == "module_map" else shown[figure][1:]
+        controls = None
+        if figure == "probe_auc":
+            controls = tabulate_controls(table.frame, own["metric"], own["tokens"])
+        title, summary = _describe(figure, own, table.frame, controls)
         sections.append(
             Section(
                 _read_figure(figure, drawn[figure]),
-                _title(figure, own),
+                title,
                 table,
+                summary=summary,
                 beside=[_read_figure(name, drawn[name]) for name in beside],
-                controls=tabulate_controls(table.frame, own["metric"], own["tokens"])
-                if figure == "probe_auc"
-                else None,
+                controls=controls,
             )
         )
     page = render_report(
@@ -76,14 +86,19 @@ def main(
     log.info("%s: %s", report, format_bytes(len(page.encode())))
 
 
-def _title(figure: str, options: dict) -> str:
+def _describe(
+    figure: str, options: dict, scores: pd.DataFrame, controls: dict | None
+) -> tuple[str, str | None]:
+    """Title and sentence of a figure's section."""
     if "operation" in options:  # of an attention figure
-        return make_figure_title(read_options(AttentionFigure, options, "options")).replace("*", "")
+        title = make_figure_title(read_options(AttentionFigure, options, "options"))
+        return title.replace("*", ""), summarise_attention(scores)
     if figure == "module_map":
-        return METRICS[options["metric"]].title
+        metric = options["metric"]
+        return METRICS[metric].title, summarise_modules(scores, metric)
     if figure == "probe_auc":
-        return "How Well a Linear Probe Detects a Wrong Answer"
-    return figure.replace("_", " ").capitalize()
+        return "How Well a Linear Probe Detects a Wrong Answer", summarise_probe(controls)
+    return figure.replace("_", " ").capitalize(), None
 
 
 def _read_figure(name: str, files: Mapping[str, Path]) -> FigureFiles:

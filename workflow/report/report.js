@@ -1,9 +1,65 @@
 "use strict";
-// Filters and sorts the tables and shows the cell under the pointer. Without this script the page
-// shows everything.
+// Folds, filters and sorts the tables, marks the section in view, enlarges the figures and shows the
+// cell under the pointer. Without this script the page still holds everything.
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   document.documentElement.classList.add("scripted");
+
+  // --- fold: on a narrow screen the contents and long tables are folded
+  const LONG = 5; // rows
+  const narrow = matchMedia("(max-width: 63.99rem)");
+  const menu = document.querySelector(".menu");
+  const groups = all(".group");
+  const opened = all("main details[open]");
+  const rowsOf = (details) => all("tbody tr", details);
+
+  function foldForWidth() {
+    menu.open = !narrow.matches;
+    for (const details of opened) {
+      details.open = !narrow.matches || rowsOf(details).length <= LONG;
+    }
+  }
+
+  /** Unfold what holds the target of the address. */
+  function unfoldTarget() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const folded = target?.closest("details:not([open])");
+    if (!folded) return;
+    folded.open = true;
+    target.scrollIntoView();
+  }
+
+  narrow.addEventListener("change", foldForWidth);
+  foldForWidth();
+  addEventListener("hashchange", unfoldTarget);
+  menu.addEventListener("click", (event) => {
+    if (narrow.matches && event.target.closest("a")) menu.open = false;
+  });
+  // For browsers whose style sheets cannot unfold.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = all("figcaption details:not([open]), .table details:not([open])");
+    for (const details of folded) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of folded) details.open = false;
+  });
+
+  // --- contents: mark the section that is in the upper part of the window
+  const here = document.querySelector(".here");
+  const links = new Map(all("nav a").map((link) => [link.hash.slice(1), link]));
+  const watch = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        for (const link of links.values()) link.removeAttribute("aria-current");
+        links.get(target.id).setAttribute("aria-current", "location");
+        here.textContent = links.get(target.id).textContent;
+      }
+    },
+    { rootMargin: "-30% 0px -70% 0px" },
+  );
+  for (const id of links.keys()) watch.observe(document.getElementById(id));
 
   // --- filter
   const filter = document.querySelector(".filter");
@@ -14,6 +70,7 @@
   function applyFilter() {
     const verdict = buttons.find((b) => b.getAttribute("aria-pressed") === "true").dataset.verdict;
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const filtering = verdict !== "" || words.length > 0;
     let shown = 0;
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
@@ -21,10 +78,20 @@
         (verdict !== "" && row.dataset.verdict !== verdict) || !words.every((w) => text.includes(w));
       shown += !row.hidden;
     }
-    for (const table of all(".claims")) {
-      const none = all("tbody tr", table).every((row) => row.hidden);
-      table.hidden = none;
-      table.nextElementSibling.hidden = !none;
+    for (const group of groups) {
+      group.hidden = rowsOf(group).every((row) => row.hidden);
+      // matches are unfolded; without a filter each group is as it was before
+      if (filtering) {
+        group.dataset.found ??= String(group.open);
+        group.open = true;
+      } else if (group.dataset.found !== undefined) {
+        group.open = group.dataset.found === "true";
+        delete group.dataset.found;
+      }
+    }
+    for (const note of all(".no-match")) {
+      const own = all(".group", note.parentElement);
+      note.hidden = !own.length || own.some((group) => !group.hidden);
     }
     filter.querySelector("output").textContent = `${shown} of ${rows.length} claims shown`;
   }
@@ -37,8 +104,9 @@
   }
   search.addEventListener("input", applyFilter);
   filter.addEventListener("submit", (event) => event.preventDefault());
-  filter.hidden = false;
+  filter.hidden = !rows.length;
   applyFilter();
+  unfoldTarget();
 
   // --- sort; rows without a value stay last
   const keyOf = (row, column) => {
@@ -125,7 +193,6 @@
     image.setAttribute("role", "application");
     image.setAttribute("aria-roledescription", "heatmap");
     image.setAttribute("aria-label", `Cells of ${image.dataset.figure}; arrow keys read them`);
-    image.closest("figure").querySelector(".hint").hidden = false;
     let at = null; // [panel, row, column], the cell last shown
 
     function show(panel, row, column, point) {
@@ -142,6 +209,8 @@
       outline.style.width = `${100 * width}%`;
       outline.style.height = `${100 * height}%`;
       outline.hidden = false;
+      // above the dialog's backdrop lies only what the dialog holds
+      (image.closest("dialog") ?? document.body).append(tooltip);
       const text = describe(panels, panel, row, column);
       if (tooltip.textContent !== text) tooltip.textContent = text;
       tooltip.hidden = false;
@@ -213,14 +282,61 @@
     image.addEventListener("pointermove", (event) => {
       if (event.pointerType !== "touch") point(event);
     });
-    image.addEventListener("click", point);
+    image.addEventListener("click", (event) => {
+      if (touched || image.closest("dialog")) point(event);
+    });
     image.addEventListener("pointerleave", (event) => {
       if (event.pointerType !== "touch" && active === image) hide();
     });
     image.addEventListener("blur", hide);
   }
 
-  all(".image").forEach(makeReadable);
+  // --- enlarge: the image itself moves into the dialog, so that its cells can be read there
+  const dialog = document.querySelector("dialog");
+  let touched = false; // whether the last press was a finger's, which reads cells
+  let putBack = null;
+
+  function enlarge(image, opener) {
+    hide();
+    const paper = image.parentElement;
+    const { height } = paper.getBoundingClientRect();
+    paper.style.height = `${height}px`; // the page does not move meanwhile
+    putBack = () => {
+      paper.append(image);
+      paper.style.height = "";
+      opener.focus({ preventScroll: true });
+    };
+    dialog.querySelector("h2").textContent = image.dataset.figure;
+    dialog.append(image);
+    dialog.showModal();
+    if (image.tabIndex === 0) image.focus();
+  }
+
+  dialog.addEventListener("close", () => {
+    hide();
+    putBack();
+  });
+  dialog.querySelector("button").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close(); // its margin or backdrop
+  });
+  document.addEventListener("pointerdown", (event) => {
+    touched = event.pointerType === "touch";
+  }, { capture: true });
+
+  for (const image of all(".image")) {
+    makeReadable(image);
+    const hint = image.closest("figure").querySelector(".hint");
+    hint.hidden = false;
+    const button = hint.querySelector(".enlarge");
+    button.addEventListener("click", () => enlarge(image, button));
+    image.addEventListener("click", () => {
+      if (!touched && !image.closest("dialog")) enlarge(image, image.tabIndex === 0 ? image : button);
+    });
+    image.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !image.closest("dialog")) enlarge(image, image);
+    });
+  }
   document.addEventListener("click", (event) => {
     if (active && !active.contains(event.target)) hide();
   });

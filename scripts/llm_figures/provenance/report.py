@@ -6,9 +6,11 @@ This module prepares what the page shows from bytes and tables; the template lay
 import base64
 import gzip
 import hashlib
+import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +18,31 @@ from typing import Any
 import pandas as pd
 import yaml
 from jinja2 import DictLoader, Environment, StrictUndefined
+from PIL import Image
 
-from llm_figures.claims.definitions import NOT_REPRODUCED, REPRODUCED, SYMBOLS, format_threshold
+from llm_figures.claims.definitions import (
+    NOT_APPLICABLE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    SYMBOLS,
+    format_threshold,
+)
 from llm_figures.claims.page import count_verdicts
-from llm_figures.core.alt_text import make_alt_text
+from llm_figures.core.alt_text import make_alt_text, split_sentences
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_duration
-from llm_figures.core.numbers import three_decimals, three_digits
+from llm_figures.core.numbers import minus_signs, three_decimals, three_digits
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS, name_control
 from llm_figures.provenance.manifest import describe_versions
 
 MOST_DATA = 5_000_000  # bytes of the largest data file that is embedded in the page
 PLAIN_CSV = 1_000_000  # bytes of the largest CSV that is embedded without gzip
+LONGEST_LEAD = 400  # characters of a caption that are shown before it is unfolded
+THUMBNAIL = 480  # pixels of the longer side of an image of the overview
+# Misses first: they are what a reader looks for. The others are folded.
+ORDER = (NOT_REPRODUCED, NOT_APPLICABLE, REPRODUCED)
+Image.MAX_IMAGE_PIXELS = None  # the images are our own, at up to 1,200 dpi
 TYPES = {
     "pdf": "application/pdf",
     "svg": "image/svg+xml",
@@ -66,11 +80,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Section:
-    """One figure's part of the page; `beside` are further figures of the same data."""
+    """One figure's part of the page.
+
+    summary: one sentence for the overview; None takes the first of the caption.
+    beside: further figures of the same data.
+    """
 
     figure: FigureFiles
     title: str
     data: Data
+    summary: str | None = None
     beside: Sequence[FigureFiles] = ()
     controls: dict | None = None
 
@@ -111,14 +130,24 @@ def render_report(
     for section in sections:
         name = section.figure.name
         own = claims[claims["figure"] == name]
+        rows = tabulate_claims(own)
+        spreads = Counter(row["spread"] for row in rows if row["spread"]).most_common()
         parts.append(
             {
                 "name": name,
                 "title": section.title,
+                "summary": section.summary or split_sentences(section.figure.caption)[0],
+                "thumbnail": _shrink(section.figure.files["png"]),
                 "figures": [_embed(figure, model) for figure in (section.figure, *section.beside)],
                 "downloads": _embed_data(section.data, f"{model}_{name}"),
-                "claims": tabulate_claims(own),
-                "counts": count_verdicts(own),
+                "groups": {
+                    verdict: group
+                    for verdict in ORDER
+                    if (group := [row for row in rows if row["verdict"] == verdict])
+                },
+                # the most frequent is said once for all claims
+                "spread": spreads[0][0] if spreads else None,
+                "spreads": len(spreads),
                 "controls": section.controls,
             }
         )
@@ -126,7 +155,7 @@ def render_report(
     page = environment.get_template("page").render(
         model=model,
         sections=parts,
-        counts=count_verdicts(claims),
+        counts={verdict: count_verdicts(claims)[verdict] for verdict in ORDER},
         symbols=SYMBOLS,
         choices=choices
         and {
@@ -160,7 +189,6 @@ def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
                 "figure": claim["figure"],
                 "claim": claim["claim"],
                 "verdict": claim["verdict"],
-                "symbol": SYMBOLS[claim["verdict"]],
                 "statement": claim["statement"],
                 "source": _given(claim["source"]),
                 "note": _given(claim["note"]),
@@ -263,6 +291,7 @@ def describe_provenance(manifest: dict) -> dict:
         ("Compared with", _name_model(manifest.get("compared_with") or {})),
         ("Data set", _name_dataset(config.get("dataset"))),
         *(("Run on", text) for text in _describe_runtimes(stages)),
+        *(("Attention maps", text) for text in _describe_proofs(stages)),
         *(("Versions", line) for line in describe_versions(manifest.get("versions") or {})),
         ("Written with", " ".join(str(written[k]) for k in ("python", "platform") if k in written)),
         ("Code", _name_code(project)),
@@ -299,12 +328,26 @@ def _describe_runtimes(stages: Mapping[str, dict]) -> list[str]:
     kinds: dict[str, list[str]] = {}
     for rule, stage in stages.items():
         for kind in stage.get("ran_on") or []:
-            text = _flat({key: value for key, value in kind.items() if key != "files"})
+            text = _flat({key: kind[key] for key in kind if key not in ("files", "proof")})
             if rule not in kinds.setdefault(text, []):
                 kinds[text].append(rule)
     if len(kinds) == 1:
         return list(kinds)
     return [f"{text} ({', '.join(rules)})" for text, rules in kinds.items()]
+
+
+def _describe_proofs(stages: Mapping[str, dict]) -> list[str]:
+    """How far attention maps are from the model's own weights, see `attention.proof`."""
+    proofs = [kind["proof"] for stage in stages.values() for kind in stage.get("ran_on") or []
+              if kind.get("proof")]  # fmt: skip
+    return list(
+        dict.fromkeys(
+            "equal the model's own eager weights to "
+            f"{minus_signs(str(proof['largest_deviation']))} in "
+            f"{len(proof['attention_layers'])} of {proof['layers']} layers"
+            for proof in proofs
+        )
+    )
 
 
 def _name_code(project: dict) -> str:
@@ -319,15 +362,19 @@ def _name_code(project: dict) -> str:
 def _embed(figure: FigureFiles, model: str) -> dict:
     """A figure for the template. The PNG is embedded once; the script makes the link to it."""
     png = figure.files["png"]
-    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
-    caption = figure.caption.strip()
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = image.size
+    caption = " ".join(figure.caption.split())
+    alt = make_alt_text(caption)
+    short = len(alt) <= LONGEST_LEAD
     return {
         "name": figure.name,
         "png": _data_uri(png, "png"),
         "width": width,
         "height": height,
-        "alt": make_alt_text(caption),
-        "caption": caption,
+        "alt": alt,
+        "lead": alt if short else alt[:LONGEST_LEAD].rpartition(" ")[0] + " …",
+        "rest": caption.removeprefix(alt).strip() if short else caption,
         "panels": figure.panels,
         "files": [
             {
@@ -364,6 +411,18 @@ def _embed_data(data: Data, name: str) -> dict:
     ]
     too_large = len(embedded) < len(files)
     return {"links": links, "left_out": "The CSV is too large to embed." if too_large else None}
+
+
+def _shrink(png: bytes) -> str:
+    """A small copy of an image, on white."""
+    with Image.open(io.BytesIO(png)) as image:
+        small = image.convert("RGBA")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    paper = Image.new("RGBA", small.size, "white")
+    paper.alpha_composite(small)
+    file = io.BytesIO()
+    paper.convert("RGB").save(file, "png", optimize=True)
+    return _data_uri(file.getvalue(), "png")
 
 
 def _data_uri(content: bytes, kind: str) -> str:
