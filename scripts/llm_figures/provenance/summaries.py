@@ -34,7 +34,7 @@ def summarise_attention(cells: pd.DataFrame) -> str | None:
     if column.empty:
         return None
     # a row of a long text is a bin of tokens; files of earlier versions have no counts
-    tokens = column["query_count"] if "query_count" in column else 1
+    tokens = column.get("query_count", 1)
     column = column.assign(tokens=tokens, total=column["weight"] * tokens)
     sums = column.groupby(["component", "input"], sort=False)[["total", "tokens"]].sum()
     means = (sums["total"] / sums["tokens"]).groupby("component", sort=False).mean()

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import html
 import io
 import json
 import re
@@ -114,21 +115,71 @@ def test_every_figure_is_there_with_its_claims_and_caption(page, text, arguments
     folder = Path(arguments["report"]).parent
     sections = [attributes["id"] for attributes, _ in page.of("section")]
     assert sections == [*FIGURES, "choices", "provenance"]
-    images = [page.content(attributes["src"]) for attributes, _ in page.of("img")]
+    overview, images = page.of("img")[:5], page.of("img")[5:]
     shown = [*FIGURES[:4], "probe_curves", "module_map", "choices"]
-    assert images == [(folder / f"{name}.png").read_bytes() for name in shown]
-    for (attributes, _), name in zip(page.of("img"), shown, strict=True):
+    assert [page.content(attributes["src"]) for attributes, _ in images] == [
+        (folder / f"{name}.png").read_bytes() for name in shown
+    ]
+    for (attributes, _), name in zip(overview, FIGURES, strict=True):
+        assert attributes["alt"] == ""  # the link's text is beside it
+        with (
+            Image.open(io.BytesIO(page.content(attributes["src"]))) as small,
+            Image.open(folder / f"{name}.png") as figure,
+        ):
+            assert max(small.size) == min(report.THUMBNAIL, max(figure.size))
+            assert small.width / small.height == pytest.approx(figure.width / figure.height, 0.01)
+    for (attributes, _), name in zip(images, shown, strict=True):
         caption = (folder / f"{name}.caption.txt").read_text()
         assert len(attributes["alt"]) > 20
         assert caption.startswith(attributes["alt"])
-    assert [text for _, text in page.of("figcaption")] == [
-        (folder / f"{name}.caption.txt").read_text().strip() for name in shown
-    ]
+        assert captions_of(text)[name] == " ".join(caption.split())
     rows = [attributes for attributes, _ in page.of("tr") if "data-verdict" in attributes]
-    assert [row["data-verdict"] for row in rows] == [*report.SYMBOLS] * 5
-    assert "5 reproduced, 5 not reproduced, 5 not applicable." in text
+    assert [row["data-verdict"] for row in rows] == [*report.ORDER] * 5
+    assert "this model's: 5 not reproduced, 5 not applicable, 5 reproduced." in text
     assert "<title>tiny: figures and claims</title>" in text
     assert '<html lang="en">' in text
+
+
+def captions_of(text):
+    """{figure: its caption, folded part and all}"""
+    found = {}
+    for part in text.split('data-figure="')[1:]:
+        caption = re.search(r"<figcaption>(.*?)</figcaption>", part, re.DOTALL)[1]
+        caption = re.sub(r"<summary>.*?</summary>|<[^>]*>", " ", caption)
+        found[part.partition('"')[0]] = " ".join(html.unescape(caption).split())
+    return found
+
+
+def test_a_caption_without_an_early_end_is_cut_and_there_in_full(arguments, tmp_path):
+    long = f"{'many words ' * 100}end."
+    own = [path for path in arguments["figures"] if "scale_qkv.caption" not in path]
+    (tmp_path / "scale_qkv.caption.txt").write_text(long)
+    own.append(str(tmp_path / "scale_qkv.caption.txt"))
+    caption = captions_of(built(arguments, tmp_path, figures=own))["scale_qkv"]
+    lead, _, whole = caption.partition(" …")
+    assert whole.strip() == long
+    assert len(lead) <= report.LONGEST_LEAD
+    assert long.startswith(lead)
+
+
+def test_the_overview_says_what_the_figures_show(text):
+    cards = html.unescape(re.search(r'<ul class="cards">.*?</ul>', text, re.DOTALL)[0])
+    sentences = re.findall(r"</a>\n<p>(.*?)</p>", cards)
+    assert len(sentences) == 5
+    cells = report_files.cells("mean_qkv", {})
+    first = cells.query("key_position == 0 and query_position > 0")
+    query, key, value = first.groupby("component", sort=False)["weight"].mean()
+    assert sentences[0] == (
+        f"Later tokens give the first one {query:#.3g} of their attention when Query is replaced "
+        f"by its mean over the head dimension, {key:#.3g} when Key is and {value:#.3g} when Value "
+        f"is (layer {cells['layer'].iloc[0]})."
+    )
+    assert "Query is multiplied by ε = 1e-10" in sentences[2]
+    scores = report_files.module_scores().set_index(["projection", "layer"])["value"]
+    projection, layer = scores.idxmax()
+    assert sentences[4].endswith(
+        f"to {scores.max():.4f}, highest in {projection} of layer {layer}."
+    )
 
 
 def test_downloads_are_the_files(page, arguments):
