@@ -20,7 +20,7 @@
     }
   }
 
-  /** Unfold what holds the target of the address. */
+  /** Unfold what holds the target of the address, for browsers that do not do so themselves. */
   function unfoldTarget() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     const folded = target?.closest("details:not([open])");
