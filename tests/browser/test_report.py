@@ -438,9 +438,9 @@ def test_on_paper_all_claims_are_there_and_black_on_white(desk, programs, tmp_pa
     assert set(visible_rows(desk)) == {"not reproduced"}  # folded again
     file = tmp_path / "report.pdf"
     file.write_bytes(base64.b64decode(printed))
-    text = subprocess.check_output([programs["pdftotext"], "-layout", file, "-"], text=True)
-    pages = text.split("\f")[:-1]
-    assert 6 <= len(pages) <= 14
+    text = subprocess.check_output([programs["pdftotext"], file, "-"], text=True)
+    assert 6 <= text.count("\f") <= 12  # pages
+    text = " ".join(text.split())
     for n in range(MISSES + HITS):
         assert f"Claim number {n} of a long table." in text
     assert text.count("The first claim about") >= 5
