@@ -34,7 +34,12 @@ from llm_figures.inference.options import Prompt
 from llm_figures.models.folder_checks import check_folder
 from llm_figures.models.gguf import find_gguf
 from llm_figures.models.gguf_header import check_gguf, check_gguf_header, sizes_of
-from llm_figures.models.layer_checks import check_choices, check_same_shape, check_shape
+from llm_figures.models.layer_checks import (
+    check_choices,
+    check_exported_cells,
+    check_same_shape,
+    check_shape,
+)
 from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import drop_shape, shape_of, text_part
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
@@ -165,6 +170,7 @@ def check_config(
         *_device_problems(options),
         *_figure_problems(options),
         *_probe_problems(options),
+        *_export_problems(options),
         *_compare_problems(options),
         *dataset_problems(options.dataset),
         *exact_answer_problems(options.exact_answer),
@@ -186,6 +192,7 @@ def check_config(
         try:
             check_shape(checked["figures"], shape)
             check_choices(checked["choices"], shape)
+            check_exported_cells(checked["probe"]["export"]["cells"], shape)
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return checked, entries
@@ -464,6 +471,16 @@ def _probe_problems(config: Config) -> Iterator[str]:
             "config: probe.split: group_folds: the questions have no groups; name their column in "
             "dataset.group, or take another split"
         )
+
+
+def _export_problems(config: Config) -> Iterator[str]:
+    cells, tokens = config.probe.export.cells, config.figures.probe_auc.tokens
+    for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1):
+        if cell.token not in tokens:
+            yield (
+                f"config: probe.export.cells[{number}].token: {cell.token!r} is not among the "
+                f"tokens of probe_auc: {', '.join(tokens)}"
+            )
 
 
 def _read_yaml(path: Path) -> Any:

@@ -19,6 +19,7 @@ TORCH_FREE = [
     "score_probes",
     "score_module_probes",
     "collect_probe_scores",
+    "export_probes",
     "score_modules",
     "judge_answers",
     "report_answers",
