@@ -163,7 +163,7 @@ def name_tensors(probe: RefittedProbe) -> str:
 def collect_tensors(probes: Sequence[RefittedProbe]) -> dict[str, np.ndarray]:
     """{name: array} of all probes, for safetensors."""
     return {
-        f"{name_tensors(probe)}.{name}": np.ascontiguousarray(array, dtype=np.float64)
+        f"{name_tensors(probe)}.{name}": np.asarray(array, dtype=np.float64, order="C")
         for probe in probes
         for name, array in probe.arrays.items()
     }
