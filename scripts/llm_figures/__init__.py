@@ -11,7 +11,7 @@ and `inference.generation`). Scoring and drawing never do, so a changed colour t
 def __getattr__(name: str):
     """The names for notebooks, and the rooms, each imported when it is first used.
 
-    An import statement would make every job depend on them.
+    Digests of the code follow import statements, so these are none: no job depends on the names.
     """
     from importlib import import_module, util
 

@@ -145,6 +145,8 @@ def test_imports_are_followed_through_modules_and_functions(tmp_path, monkeypatc
             "class A:\n    x: int\n    y: int\n",
             True,
         ),
+        ("x = 1\n", "def __getattr__(name):\n    return 1\n\n\nx = 1\n", True),
+        ("x = 1\n", "def f(name):\n    return 1\n\n\nx = 1\n", False),
         ("x = 1\n", "x = 2\n", False),
         ("def f():\n    return 'a'\n", "def f():\n    return 'b'\n", False),
         ("x = 'a'\n", "x = 'b'\n", False),
