@@ -18,9 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 import llm_figures.probe
 from llm_figures import Intervention, Results, UserError
+from llm_figures.notebook.results import find_own_version
 from llm_figures.probe.exported import CARD, TENSORS
 
 pytestmark = pytest.mark.workflow
+OWN = find_own_version()
 
 
 @pytest.fixture(scope="module")
@@ -185,23 +187,23 @@ MISTAKES = [
     (
         lambda f: drop_column(f / "modules/scores.parquet", "projection"),
         lambda r: r.table("module_map"),
-        "modules/scores.parquet lacks projection: made by llm-figures 0.2.0, and this is 0.2.0; "
+        f"modules/scores.parquet lacks projection: made by another commit of llm-figures {OWN}; "
         "make it again with: snakemake module_map",
     ),
     (
         lambda f: edit_json(f / "manifest.json", project={"version": "0.1.4"}),
         lambda r: r.tables,
-        "was made by llm-figures 0.1.4, and this is 0.2.0: read the results with the version that",
+        f"was made by llm-figures 0.1.4, and this is {OWN}: read the results with the version that",
     ),
     (
         lambda f: edit_json(f / "manifest.json", format=2, project={"version": "9.0.0"}),
         lambda r: r.tables,
-        "manifest.json: format 2 (llm-figures 9.0.0); this version (0.2.0) reads format 1",
+        f"manifest.json: format 2 (llm-figures 9.0.0); this version ({OWN}) reads format 1",
     ),
     (
         lambda f: edit_json(f / "records/model.json.json", format=0),
         lambda r: r.tables,
-        "records/model.json.json: format 0 (llm-figures 0.2.0); this version (0.2.0) reads",
+        f"records/model.json.json: format 0 (llm-figures {OWN}); this version ({OWN}) reads",
     ),
     (
         lambda f: (f / "manifest.json").write_text("{"),

@@ -60,21 +60,6 @@ def check_choices(choices: dict, shape: dict) -> None:
                 )
 
 
-def check_exported_cells(cells: str | list, shape: dict) -> None:
-    """Check the layers of the probes to export, plain values. shape: as in `check_shape`.
-
-    Raises:
-        UserError: a layer outside the model.
-    """
-    for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):
-        layer, count = cell["layer"], shape["layers"]
-        if isinstance(layer, int) and count is not None and layer > count:
-            raise UserError(
-                f"config: probe.export.cells[{number}].layer: {layer} is outside the model, whose "
-                f"probes are of layers 0 (embeddings) to {count}"
-            )
-
-
 def check_same_shape(shapes: dict[str, dict | None], other: str, its: dict | None) -> None:
     """Check that the models have the architecture of `other`, as far as their sizes are known.
 

@@ -194,10 +194,10 @@ class Results:
             )
         states = self._find_shards(protocol.site, target)
         columns = read_layer_columns(states[0])
-        if layer not in range(len(columns)):
+        if not isinstance(layer, int | np.integer) or layer not in range(len(columns)):
             raise UserError(
-                f"{self.folder}: layer {layer} has no hidden states; layers are 0 (embeddings) to "
-                f"{len(columns) - 1}"
+                f"{self.folder}: layer {layer!r} has no hidden states; layers are 0 (embeddings) "
+                f"to {len(columns) - 1}"
             )
         file = self._find_file(TABLES["answers"], target)
         answers, cells, rows = read_cells(file, states, tokens, protocol)
@@ -265,10 +265,11 @@ class Results:
             raise self._other_version(f"{path} lacks {', '.join(missing)}", target)
 
     def _other_version(self, what: str, target: str) -> UserError:
-        return UserError(
-            f"{what}: made by {self._made_by or 'another version of llm-figures'}, and this is "
-            f"{find_own_version() or 'another'}; make it again with: snakemake {target}"
-        )
+        made, own = self._made_by, find_own_version()
+        by = f"llm-figures {made}, and this is {own}" if made else "another version of llm-figures"
+        if made and made == own:
+            by = f"another commit of llm-figures {own}"
+        return UserError(f"{what}: made by {by}; make it again with: snakemake {target}")
 
     def _find_protocol(self, site: str | None) -> tuple[Protocol, pd.DataFrame, str]:
         """The protocol of the first scores of a site, these scores, and their target."""
@@ -322,7 +323,7 @@ class Results:
         return [shards[number] for number in sorted(shards)]
 
     def _check_version(self) -> str | None:
-        """What made the results, in words; None if nothing says so.
+        """The version that made the results; None if nothing says so.
 
         Raises:
             UserError: another version, whose files may mean something else. By semantic versioning
@@ -338,20 +339,21 @@ class Results:
             formats[self.folder / MANIFEST] = manifest.get("format"), FORMAT
         project = manifest.get("project")
         made = project.get("version") if isinstance(project, dict) else None
-        by = f"llm-figures {made}" if made else None
+        by = f" (llm-figures {made})" if made else ""
         for path, (found, known) in formats.items():
             if found != known:
                 raise UserError(
-                    f"{path}: format {found}{f' ({by})' if by else ''}; this version"
+                    f"{path}: format {found}{by}; this version"
                     f"{f' ({own})' if own else ''} reads format {known}: read the results with the "
                     "version that made them, or make them again with: snakemake figures"
                 )
         if made and own and made.split(".")[:2] != own.split(".")[:2]:
             raise UserError(
-                f"{self.folder} was made by {by}, and this is {own}: read the results with the "
-                "version that made them, or make them again with: snakemake figures"
+                f"{self.folder} was made by llm-figures {made}, and this is {own}: read the "
+                "results with the version that made them, or make them again with: snakemake "
+                "figures"
             )
-        return by
+        return made
 
 
 def find_own_version() -> str | None:

@@ -111,7 +111,9 @@ def load(path: str | Path, layer: int | None = None, token: str | None = None) -
 
 def load_all(path: str | Path) -> dict[tuple[int, str], ExportedProbe]:
     """{(layer, token): probe} of an export, in the order of its card; see `load`."""
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    folder = Path(path)
+    if folder.name in (TENSORS, CARD):
+        folder = folder.parent
     card = _read_card(folder / CARD)
     tensors = _read_tensors(folder / TENSORS, card)
     return {(probe.layer, probe.token): probe for probe in _make_probes(folder, card, tensors)}
@@ -122,7 +124,10 @@ def _read_card(path: Path) -> dict:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run: snakemake probes_export") from None
+        raise UserError(
+            f"{path} is missing; give the folder of an export, which is made by: snakemake "
+            "probes_export"
+        ) from None
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path} cannot be read ({reason}); {again}") from None

@@ -34,12 +34,7 @@ from llm_figures.inference.options import Prompt
 from llm_figures.models.folder_checks import check_folder
 from llm_figures.models.gguf import find_gguf
 from llm_figures.models.gguf_header import check_gguf, check_gguf_header, sizes_of
-from llm_figures.models.layer_checks import (
-    check_choices,
-    check_exported_cells,
-    check_same_shape,
-    check_shape,
-)
+from llm_figures.models.layer_checks import check_choices, check_same_shape, check_shape
 from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import drop_shape, shape_of, text_part
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
@@ -192,7 +187,7 @@ def check_config(
         try:
             check_shape(checked["figures"], shape)
             check_choices(checked["choices"], shape)
-            check_exported_cells(checked["probe"]["export"]["cells"], shape)
+            _check_exported_layers(options, shape)
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return checked, entries
@@ -480,6 +475,16 @@ def _export_problems(config: Config) -> Iterator[str]:
             yield (
                 f"config: probe.export.cells[{number}].token: {cell.token!r} is not among the "
                 f"tokens of probe_auc: {', '.join(tokens)}"
+            )
+
+
+def _check_exported_layers(config: Config, shape: dict) -> None:
+    cells, layers = config.probe.export.cells, shape["layers"]
+    for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1):
+        if isinstance(cell.layer, int) and layers is not None and cell.layer > layers:
+            raise UserError(
+                f"config: probe.export.cells[{number}].layer: {cell.layer} is outside the model, "
+                f"whose probes are of layers 0 (embeddings) to {layers}"
             )
 
 

@@ -242,7 +242,7 @@ def change_card(**changes):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda folder: (folder / CARD).unlink(), "is missing; run: snakemake probes_export"),
+        (lambda folder: (folder / CARD).unlink(), "is missing; give the folder of an export"),
         (lambda folder: (folder / TENSORS).unlink(), "is missing; it belongs to the card"),
         (lambda folder: (folder / CARD).write_text("{"), "cannot be read"),
         (lambda folder: (folder / CARD).write_text("[]"), "is not the card"),
