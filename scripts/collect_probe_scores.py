@@ -27,6 +27,8 @@ def main(
     keys = read_frames(states, ["question_id", "token"])
     cells, _ = make_cells(keys, rows, tokens, protocol)
     table = compute_probe_scores(read_frames(predictions), cells, rows, protocol)
+    # Kept in the file: by it the cells of these scores are found again (`notebook.results`).
+    table.attrs = {"protocol": protocol.plain(), "tokens": list(tokens)}
     _log_best_cell(table)
     write_frame(table, scores)
 

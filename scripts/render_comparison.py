@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import matplotlib as mpl
+
 from llm_figures.comparison.figure import describe_comparison, find_drawing
 from llm_figures.comparison.tables import read_usable_tables
 from llm_figures.core.atomic_files import write_text
@@ -44,6 +46,7 @@ def main(
 
 if "snakemake" in globals():
     with job(snakemake):
+        mpl.use("Agg")  # a job draws into files alone, whatever the process that started it has
         kind = find_drawing(snakemake.wildcards.figure).OPTIONS
         main(
             snakemake.wildcards.figure,

@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+import matplotlib as mpl
+
 from llm_figures.core.job import job
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.drawing import render
@@ -9,6 +11,7 @@ from llm_figures.plotting.style import Style
 
 if "snakemake" in globals():
     with job(snakemake):
+        mpl.use("Agg")  # a job draws into files alone, whatever the process that started it has
         render(
             import_module(snakemake.params.module),
             scores=snakemake.input.scores,

@@ -5,22 +5,17 @@ from functools import partial
 import pandas as pd
 
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
+from llm_figures.core.parquet_tensors import read_columns, write_frame
 from llm_figures.modules.probes import score_projections
 from llm_figures.modules.schema import find_columns
-from llm_figures.probe.cells import make_cells
+from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.protocol import Protocol
-from llm_figures.questions.answers import check_labels
 
 
 def main(
     answers: str, states: list[str], scores: str, token: str, protocol: Protocol, threads: int
 ) -> None:
-    asked = read_frame(answers)
-    check_labels(asked, "forward/answers.md")
-    asked = asked[asked["valid"]]
-    keys = read_frames(states, ["question_id", "token"])
-    (cell,), (rows,) = make_cells(keys, asked, [token], protocol)
+    _, (cell,), (rows,) = read_cells(answers, states, [token], protocol)
     projections = [
         (layer, projection, partial(read_columns, states, column))
         for column, layer, projection in find_columns(states[0])

@@ -5,12 +5,12 @@ from functools import partial
 import pyarrow as pa
 
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import frames_file, read_columns, read_frame, read_frames
-from llm_figures.probe.cells import Cell, make_cells
+from llm_figures.core.parquet_tensors import frames_file, read_columns
+from llm_figures.probe.cell_files import read_cells
+from llm_figures.probe.cells import Cell
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import SMALLEST_GROUP, Protocol
 from llm_figures.probe.schema import read_layer_columns
-from llm_figures.questions.answers import check_labels
 
 SCHEMA = pa.schema(
     [
@@ -37,11 +37,7 @@ def main(
     protocol: Protocol,
     threads: int,
 ) -> None:
-    rows = read_frame(answers)
-    check_labels(rows, "forward/answers.md")
-    rows = rows[rows["valid"]]
-    keys = read_frames(states, ["question_id", "token"])
-    cells, examples = make_cells(keys, rows, tokens, protocol)
+    _, cells, examples = read_cells(answers, states, tokens, protocol)
     if "shuffled_within_group" in protocol.controls:
         _log_groups(cells)
     index, count = part

@@ -21,6 +21,8 @@ TOGETHER = (
 
 # Threads of torch that wait leave their core to the tests beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Figures are drawn into files alone.
+os.environ.setdefault("MPLBACKEND", "Agg")
 # Some containers set it; every job would compile the library anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

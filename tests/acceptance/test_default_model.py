@@ -14,6 +14,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,6 +34,7 @@ from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.provenance.pictures import reduce_figure
+from notebook import PATH, execute, list_outputs, split_numbers
 
 pytestmark = pytest.mark.acceptance
 
@@ -51,7 +53,7 @@ def results(tmp_path_factory, root) -> Path:
         folder = tmp_path_factory.mktemp("default")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
     done = subprocess.run(
-        [*command, "report"],
+        [*command, "report", "probes_export"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -256,6 +258,21 @@ def test_over_features_in_the_displayed_layer_reproduces_the_most(results):
     best = counts[counts == counts.max()].reset_index()
     assert set(best["over"]) == {"features"}
     assert set(best["scope"]) == {"layer"}
+
+
+def test_the_notebook_shows_what_is_stored_in_it(results, tmp_path):
+    stored = list_outputs(nbformat.read(PATH, as_version=4))
+    made = list_outputs(execute(results, tmp_path))
+    assert len(stored) == 10
+    assert sum(kind == "image/png" for cell in stored for kind, _ in cell) == 3
+    for before, now in zip(stored, made, strict=True):
+        assert [kind for kind, _ in before] == [kind for kind, _ in now]
+        for (kind, text), (_, again) in zip(before, now, strict=True):
+            if kind == "text/plain":
+                (words, numbers), (same, found) = split_numbers(text), split_numbers(again)
+                assert words == same
+                # answers may differ by the machine
+                assert found == pytest.approx(numbers, rel=0.1, abs=0.03)
 
 
 def test_every_file_is_as_the_manifest_says(results, root):

@@ -2,8 +2,8 @@
 
 
 def states_of_protocol(wildcards):
-    """All shards of the hidden states that a protocol's probes take."""
-    site = PROTOCOLS[wildcards.protocol]["protocol"]["site"]
+    """All shards of the hidden states that a protocol's probes take; by default the figure's."""
+    site = PROTOCOLS[wildcards.get("protocol", "scores")]["protocol"]["site"]
     return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
 
 

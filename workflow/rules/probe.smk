@@ -120,3 +120,34 @@ rule compare_presets:
         *code("compare_presets"),
     script:
         "../../scripts/compare_presets.py"
+
+
+# The probes of chosen cells for others to use, fitted on all training questions.
+rule export_probes:
+    input:
+        model_info="results/{model}/model.json",
+        answers="results/{model}/forward/answers.parquet",
+        states=states_of_protocol,
+        scores="results/{model}/probe/scores.parquet",
+    output:
+        probes="results/{model}/probe/export/probes.safetensors",
+        card="results/{model}/probe/export/probes.json",
+    log:
+        "results/{model}/logs/export_probes.log",
+    benchmark:
+        "results/{model}/benchmarks/export_probes.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("export_probes")
+    resources:
+        **needs("export_probes"),
+    params:
+        *code("export_probes"),
+        export=config["probe"]["export"],
+        tokens=PROTOCOLS["scores"]["tokens"],
+        protocol=PROTOCOLS["scores"]["protocol"],
+        # what was asked and how, for the card; a function, for prompts hold braces
+        questions=lambda wildcards: {"dataset": config["dataset"], "prompt": PROMPT},
+    script:
+        "../../scripts/export_probes.py"

@@ -34,16 +34,7 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     """
     tokens, metric = options.tokens, options.metric
     shown = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
-    beside = [control for control in CONTROLS if (shown["control"] == control).any()]
-    fitted = [control for control in beside if control not in OUTPUT_BASELINES]
-    colour, *colours = find_colours(options.palette, 1 + len(fitted))
-    styles = {
-        control: {"color": colour, "linestyle": dashes}
-        for control, colour, dashes in zip(fitted, colours, DASHES, strict=False)
-    } | {
-        control: {"color": grey, "linestyle": dots}
-        for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
-    }
+    styles = choose_styles(shown, options.palette)
     columns = min(len(tokens), 4)
     rows = -(-len(tokens) // columns)
     fig, axes = plt.subplots(
@@ -56,21 +47,7 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
         layout="constrained",
     )
     for ax, token in zip(axes.flat, tokens, strict=False):
-        panel = shown[shown["token"] == token].sort_values("layer")
-        probe = panel[panel["control"] == "none"]
-        ax.fill_between(
-            probe["layer"], probe["ci_low"], probe["ci_high"], color=colour, alpha=0.25, lw=0
-        )
-        line = {"x": "layer", "y": "mean", "ax": ax, "errorbar": None}
-        sns.lineplot(probe, **line, color=colour, lw=1.6, label="probe")
-        for control in beside:
-            sns.lineplot(
-                panel[panel["control"] == control],
-                **line,
-                **styles[control],
-                lw=1.0,
-                label=CONTROLS[control],
-            )
+        draw_panel(shown[shown["token"] == token], ax, styles)
         ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
         ax.get_legend().remove()
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -80,6 +57,50 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small")
     return fig
+
+
+def choose_styles(scores: pd.DataFrame, palette: str) -> dict[str, dict]:
+    """{control: colour and line}, of "none", the probe itself, and of the controls that there are.
+
+    Raises:
+        UserError: an unknown palette.
+    """
+    beside = [control for control in CONTROLS if (scores["control"] == control).any()]
+    fitted = [control for control in beside if control not in OUTPUT_BASELINES]
+    colour, *colours = find_colours(palette, 1 + len(fitted))
+    dashed = {
+        control: {"color": colour, "linestyle": dashes, "lw": 1.0}
+        for control, colour, dashes in zip(fitted, colours, DASHES, strict=False)
+    }
+    dotted = {
+        control: {"color": grey, "linestyle": dots, "lw": 1.0}
+        for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
+        if control in beside
+    }
+    return {"none": {"color": colour, "lw": 1.6}, **dashed, **dotted}
+
+
+def draw_panel(scores: pd.DataFrame, ax, styles: dict[str, dict]) -> None:
+    """Draw the mean by layer of the probe, with its band, and of its controls, with a legend.
+
+    scores: of one token and metric. styles: as from `choose_styles`, of what is drawn.
+    """
+    scores = scores.sort_values("layer")
+    probe = scores[scores["control"] == "none"]
+    colour = styles["none"]["color"]
+    ax.fill_between(
+        probe["layer"], probe["ci_low"], probe["ci_high"], color=colour, alpha=0.25, lw=0
+    )
+    for control, style in styles.items():
+        sns.lineplot(
+            scores[scores["control"] == control],
+            x="layer",
+            y="mean",
+            ax=ax,
+            errorbar=None,
+            label=CONTROLS.get(control, "probe"),
+            **style,
+        )
 
 
 def describe(scores: pd.DataFrame, model: str, options: DrawnProbeCurves) -> str:

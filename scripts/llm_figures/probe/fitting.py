@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import Cell, assign_folds
 from llm_figures.probe.classification_metrics import compute_metrics
-from llm_figures.probe.newton import BLOCK, NewtonSolver
+from llm_figures.probe.newton import BLOCK, Fit, NewtonSolver
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 
 # A single split with fewer test answers of either label gives no score.
@@ -36,13 +37,26 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def standardise(X_train: np.ndarray, X_test: np.ndarray) -> None:
+class Scaler(NamedTuple):
+    """A state x becomes (x − mean) / scale; both [features], float64.
+
+    A feature that does not vary in training has scale 1. The pipeline makes it 0, and its weight is
+    0.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+def standardise(X_train: np.ndarray, X_test: np.ndarray) -> Scaler:
     """Scale features to mean 0 and deviation 1 on the training set, in place.
 
     X_train, X_test: [examples, features], float32.
 
     A feature that varies no more than float32's precision becomes 0: divided by its rounding error,
     it would turn noise into a signal.
+
+    Returns what it did.
     """
     count = np.float32(len(X_train))
     # The rounding error of this mean is subtracted in the second pass.
@@ -56,7 +70,9 @@ def standardise(X_train: np.ndarray, X_test: np.ndarray) -> None:
     rest = sums / count
     deviation = np.sqrt(np.maximum(squares / count - np.square(rest), 0))
     varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-30)
-    scale = np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0).astype(np.float32)
+    deviation = np.where(varies, deviation, 1.0)
+    scaler = Scaler(mean + rest, deviation)
+    scale = np.where(varies, 1 / deviation, 0.0).astype(np.float32)
     rest = rest.astype(np.float32)
     for start in range(0, len(X_train), BLOCK):
         rows = X_train[start : start + BLOCK]
@@ -65,15 +81,21 @@ def standardise(X_train: np.ndarray, X_test: np.ndarray) -> None:
     X_test -= mean
     X_test -= rest
     X_test *= scale
+    return scaler
 
 
 @dataclass(frozen=True)
 class ProbeFit:
-    """scores: [test], the logit of a wrong answer. C: the inverse penalty of the fit."""
+    """scores: [test], the logit of a wrong answer. C: the inverse penalty of the fit.
+
+    weights, intercept: of the features as they were fitted, standardised or raw.
+    """
 
     scores: np.ndarray
     converged: bool
     C: float
+    weights: np.ndarray
+    intercept: float
 
 
 class ProbeFitter:
@@ -81,6 +103,8 @@ class ProbeFitter:
 
     X_train, X_test: [examples, features], float32; they are changed in place. split_groups:
     [train], for `C: cv`.
+
+    scaler: how features were standardised; None for raw ones.
     """
 
     def __init__(
@@ -97,8 +121,9 @@ class ProbeFitter:
         # to row, and a ranking metric would rank that noise. So each distinct row is scored once.
         first, self._distinct_of_row = _find_distinct_rows(X_test)
         X_test = X_test if len(first) == len(X_test) else X_test[first]
+        self.scaler: Scaler | None = None
         if protocol.standardise:
-            standardise(X_train, X_test)
+            self.scaler = standardise(X_train, X_test)
             # Equal now, too, are rows that differ only in features which do not vary in training,
             # such as groups of which all questions are tested.
             first, distinct_of_row = _find_distinct_rows(X_test)
@@ -111,20 +136,21 @@ class ProbeFitter:
     def fit(self, labels: np.ndarray, C: float | None = None) -> ProbeFit:
         """labels: [train], 0 or 1, both present. C: by default the protocol's."""
         C = self._choose_penalty(labels) if C is None else C
-        fit = self._fit_lbfgs if self._protocol.solver == "lbfgs" else self._fit_newton
-        scores, converged = fit(labels, C)
-        return ProbeFit(scores[self._distinct_of_row], converged, C)
+        solve = self._fit_lbfgs if self._protocol.solver == "lbfgs" else self._fit_newton
+        scores, fit = solve(labels, C)
+        scores = scores[self._distinct_of_row]
+        return ProbeFit(scores, fit.converged, C, fit.weights, fit.intercept)
 
-    def _fit_newton(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, bool]:
+    def _fit_newton(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, Fit]:
         weights = None
         if self._protocol.class_weight == "balanced":
-            weights = (len(labels) / (2 * np.bincount(labels)))[labels]
+            weights = weigh_classes(labels)[labels]
         if C not in self._solvers:
             self._solvers[C] = NewtonSolver.of(self._X_train, C)
         fit = self._solvers[C].fit(labels, weights)
-        return self._X_test @ fit.weights + fit.intercept, fit.converged
+        return self._X_test @ fit.weights + fit.intercept, fit
 
-    def _fit_lbfgs(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, bool]:
+    def _fit_lbfgs(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, Fit]:
         from sklearn.linear_model import LogisticRegression
 
         balanced = self._protocol.class_weight == "balanced"
@@ -135,7 +161,8 @@ class ProbeFitter:
         )
         regression.fit(self._X_train, labels)
         scores = regression.decision_function(self._X_test)
-        return scores, bool((regression.n_iter_ < regression.max_iter).all())
+        converged = bool((regression.n_iter_ < regression.max_iter).all())
+        return scores, Fit(regression.coef_[0], float(regression.intercept_[0]), converged)
 
     def _choose_penalty(self, labels: np.ndarray) -> float:
         """The protocol's C; `cv` chooses it within the training set."""
@@ -169,6 +196,11 @@ class ProbeFitter:
         if not fitters:  # every fold of one label
             return unit
         return max((unit * factor for factor in C_GRID), key=mean_auc)
+
+
+def weigh_classes(labels: np.ndarray) -> np.ndarray:
+    """[2]: the weights of both labels with which each counts half."""
+    return len(labels) / (2 * np.bincount(labels, minlength=2))
 
 
 def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -> pd.DataFrame:
@@ -287,7 +319,7 @@ def _probe_layer(
     protocol: Protocol,
 ) -> list[dict[str, np.ndarray]]:
     states = load()
-    _check_finite(layer, states)
+    check_finite(layer, states)
     with warnings.catch_warnings(action="ignore"):  # unconverged fits are counted instead
         return [
             fit
@@ -296,7 +328,12 @@ def _probe_layer(
         ]
 
 
-def _check_finite(layer: int, states: np.ndarray) -> None:
+def check_finite(layer: int, states: np.ndarray) -> None:
+    """Check the states [rows, features] of a layer.
+
+    Raises:
+        UserError: a value that is not finite; names its row.
+    """
     # A sum is finite only if all its terms are, and takes half as long to check.
     if np.isfinite(states @ np.ones(states.shape[1], states.dtype)).all():
         return

@@ -72,6 +72,34 @@ class PTrue(Options):
     """What the model says for false."""
 
 
+class ExportedCell(Options):
+    """A probe to export."""
+
+    layer: Annotated[
+        Annotated[Integer, Field(ge=0)] | Literal["best"],
+        by_kind,
+        Says("best or a layer from 0 (embeddings)"),
+    ] = "best"
+    """best: the layer with the highest AUC; or a layer from 0 (the embeddings)."""
+
+    token: Token
+    """A token of probe_auc."""
+
+
+class Export(Options):
+    """The probes that `snakemake probes_export` fits again, on all training questions."""
+
+    cells: Annotated[
+        Literal["best"] | Annotated[tuple[ExportedCell, ...], Items(1, distinct=True)],
+        by_kind,
+        Says("best, or a list of tables with layer and token"),
+    ] = "best"
+    """best (the layer with the highest AUC at each token), or [{layer: 20, token: last_q}, …]
+
+    Which probes: best takes, at each token of probe_auc, the layer with the highest AUC. A list
+    names layers and tokens, such as [{layer: 20, token: last_q}, {layer: best, token: "-1"}]."""
+
+
 class Probe(Options):
     """The linear probe. preset sets the protocol; an option that is not null replaces its value."""
 
@@ -156,6 +184,9 @@ class Probe(Options):
 
     P(true), a baseline without a probe: the model is asked whether its answer is true (Kadavath
     et al. 2022). null leaves it out."""
+
+    export: Export = Export()
+    """The probes that `snakemake probes_export` fits again, on all training questions."""
 
     def resolve(self, hold_out: bool) -> Protocol:
         """The preset's protocol with the values set here.

@@ -30,6 +30,8 @@ DRAWING = (
     "fonttools",
     "kiwisolver",
 )
+# Of a package, what gives names to notebooks: jobs import modules by statements.
+FOR_NOTEBOOKS = ("__getattr__", "__dir__")
 # Beside Snakemake's own records of a working directory.
 CACHE = Path(".snakemake", "code")
 
@@ -167,7 +169,10 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _digest(tree: ast.Module) -> str:
-    """A digest of the code; removes docstrings from the tree."""
+    """A digest of the code; removes docstrings, and names for notebooks, from the tree."""
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+    unused = [node for node in functions if node.name in FOR_NOTEBOOKS]
+    tree.body = [node for node in tree.body if node not in unused]
     for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             # docstrings, and the documentation of fields in option classes

@@ -165,6 +165,7 @@ def check_config(
         *_device_problems(options),
         *_figure_problems(options),
         *_probe_problems(options),
+        *_export_problems(options),
         *_compare_problems(options),
         *dataset_problems(options.dataset),
         *exact_answer_problems(options.exact_answer),
@@ -186,6 +187,7 @@ def check_config(
         try:
             check_shape(checked["figures"], shape)
             check_choices(checked["choices"], shape)
+            _check_exported_layers(options, shape)
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return checked, entries
@@ -464,6 +466,26 @@ def _probe_problems(config: Config) -> Iterator[str]:
             "config: probe.split: group_folds: the questions have no groups; name their column in "
             "dataset.group, or take another split"
         )
+
+
+def _export_problems(config: Config) -> Iterator[str]:
+    cells, tokens = config.probe.export.cells, config.figures.probe_auc.tokens
+    for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1):
+        if cell.token not in tokens:
+            yield (
+                f"config: probe.export.cells[{number}].token: {cell.token!r} is not among the "
+                f"tokens of probe_auc: {', '.join(tokens)}"
+            )
+
+
+def _check_exported_layers(config: Config, shape: dict) -> None:
+    cells, layers = config.probe.export.cells, shape["layers"]
+    for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1):
+        if isinstance(cell.layer, int) and layers is not None and cell.layer > layers:
+            raise UserError(
+                f"config: probe.export.cells[{number}].layer: {cell.layer} is outside the model, "
+                f"whose probes are of layers 0 (embeddings) to {layers}"
+            )
 
 
 def _read_yaml(path: Path) -> Any:

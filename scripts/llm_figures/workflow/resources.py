@@ -56,6 +56,7 @@ LENGTHS = 24  # prompts of equal length share a batch; this many batches are not
 MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
 FACTORS = 3  # Cholesky factors of a fit
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+EXPORTED_VECTORS = 4  # of a probe, in double precision
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
 SHORTEST = 30 * 60  # seconds that a job requests at least
@@ -334,6 +335,15 @@ def _score_probes(job: Job) -> Cost:
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
 
 
+def _export_probes(job: Job) -> Cost:
+    """One probe per token, each of another layer at most."""
+    hidden, probe = job.model.hidden_size, job.work.probes["scores"]
+    fits = probe.tokens * probe.labels * _fit_seconds(job, "scores", hidden, labels=1)
+    read = 2 * 4 * job.work.questions * probe.tokens * hidden * len(NAMED_TOKENS) / STORAGE
+    written = probe.tokens * EXPORTED_VECTORS * 8 * hidden
+    return Cost(fits + read, _probe_bytes(job, hidden), disk=1e6 + written)
+
+
 def _score_module_probes(job: Job) -> Cost:
     """One probe for every projection; two have as many outputs as the feed-forward part."""
     model, widest = job.model, max(job.model.intermediate_size, job.model.hidden_size)
@@ -385,6 +395,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),
     "score_probes": (MANY, _score_probes),
     "score_module_probes": (MANY, _score_module_probes),
+    "export_probes": (ONE, _export_probes),
     "collect_probe_scores": (ONE, _predictions),
     "check_probe_claims": (ONE, _predictions),
     "write_manifest": (ONE, _predictions),

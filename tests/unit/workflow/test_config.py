@@ -173,6 +173,19 @@ BAD = [
     ("probe.preset", "lax", "probe.preset: 'lax'; allowed: strict, published"),
     ("probe.site", "head", "probe.site: 'head'; allowed: residual, attention, mlp, null"),
     ("probe.C", "best", "probe.C: 'best'; allowed:"),
+    ("probe.export.cells", "all", "probe.export.cells: 'all'; allowed: best, or a list of tables"),
+    ("probe.export.cells", [{"layer": 1}], "probe.export.cells[1]: missing key(s): token"),
+    ("probe.export.cells", [{"token": "-9"}], "cells[1].token: '-9'; allowed: last_q, first_"),
+    (
+        "probe.export.cells",
+        [{"token": "-1"}, {"token": "exact_answer_after_last"}],
+        "cells[2].token: 'exact_answer_after_last' is not among the tokens of probe_auc: last_q, ",
+    ),
+    (
+        "probe.export.cells",
+        [{"layer": 31, "token": "-1"}],
+        "cells[1].layer: 31 is outside the model, whose probes are of layers 0 (embeddings) to 30",
+    ),
     (
         "probe.p_true.prompt",
         "{question}?",
