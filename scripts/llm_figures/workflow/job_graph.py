@@ -24,7 +24,7 @@ def list_tasks(dag, estimate: Callable[[object], Need]) -> dict[int, Task]:
 
 
 def _describe(job, dag, estimate: Callable[[object], Need], several: bool) -> Task:
-    """A job, with the time that it is expected to take; several: whether it is one of more models."""
+    """A job and the time that it is expected to take; several: whether to name its model."""
     named = {key: value for key, value in job.wildcards_dict.items() if key not in UNNAMED}
     model = [job.wildcards_dict["model"]] if several and "model" in job.wildcards_dict else []
     measured = read_benchmark(job.benchmark and str(job.benchmark))

@@ -1,8 +1,8 @@
 """What a run prints: less of Snakemake's own lines, how far it is, and at its end what was made.
 
-Snakemake says everything through one logger, as records with an `event`. A filter on the handler of
-the terminal leaves out its lines about its own work; its log file has a handler of its own and keeps
-them all.
+Snakemake says everything through one logger, as records with an `event`. A filter on the handler
+of the terminal leaves out its lines about its own work; its log file has a handler of its own and
+keeps them all.
 """
 
 import logging
@@ -116,6 +116,7 @@ class RunMonitor(logging.Handler):
         self.failed: dict[int, tuple[str, str]] = {}
         self.interrupted = False
         self._status: StatusStream | None = None
+        self._said = 0.0, self.began  # share and time of the last line
         self._ended = threading.Event()
         self._filter = Uninteresting()
         if console:
@@ -177,20 +178,23 @@ class RunMonitor(logging.Handler):
                 self._status.clear()
 
     def _follow(self) -> None:
-        said, last = 0.0, time.time()
         while not self._ended.wait(LOOKED[self._status is not None]):
-            now = time.time()
-            with self.lock:
-                started = [*self.run.started]
-            reports = self.run.read_reports(started)  # without a lock that Snakemake waits for
-            with self.lock:
-                line = self.run.describe(reports, now)
-            if self._status:
-                with self.console.lock:
-                    if not self._ended.is_set():
-                        self._status.show(line)
-            elif now - last >= SHORTEST and (
-                self.run.share - said >= NEXT_SHARE or now - last >= NEXT_LINE
-            ):
-                said, last = self.run.share, now
-                self.log.info(line)
+            self.look(time.time())
+
+    def look(self, now: float) -> None:
+        """Say how far the run is: on a terminal in its last line, elsewhere now and then."""
+        with self.lock:
+            started = [*self.run.started]
+        reports = self.run.read_reports(started)  # without a lock that Snakemake waits for
+        with self.lock:
+            line = self.run.describe(reports, now)
+        if self._status:
+            with self.console.lock:
+                if not self._ended.is_set():
+                    self._status.show(line)
+            return
+        share, before = self._said
+        passed = now - before
+        if passed >= SHORTEST and (self.run.share - share >= NEXT_SHARE or passed >= NEXT_LINE):
+            self._said = self.run.share, now
+            self.log.info(line)
