@@ -19,8 +19,7 @@ class Submitted(Project):
         self.cluster = cluster
 
     def command(self, *arguments):
-        # two cores: a job has the node for itself; with a --quiet, the rest of Snakemake's own lines
-        # is printed
+        # Two cores: a job has the node for itself. Snakemake's own lines are printed.
         options = (*profile_options(self.root), "--quiet", "host", "--cores", "2")
         return super().command(*options, *arguments)
 

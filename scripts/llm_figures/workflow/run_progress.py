@@ -97,10 +97,14 @@ class RunProgress:
         left = {
             key: self._seconds_left(key, reports, now) for key in self.tasks if key not in self.took
         }
-        spent = sum(self.took.values()) + sum(now - self.started[key] for key in reports)
-        rest = sum(left.values())
+        done = sum(self.tasks[key].seconds for key in self.took)
+        for key, report in reports.items():
+            elapsed = now - self.started[key]
+            part = report.done / report.total if report else elapsed / (elapsed + left[key])
+            done += part * self.tasks[key].seconds
+        whole = sum(task.seconds for task in self.tasks.values())
         # what was shown is not taken back
-        self.share = max(self.share, min(spent / (spent + rest), 0.99) if rest else 1.0)
+        self.share = max(self.share, min(done / whole, 0.99) if left else 1.0)
         seconds = schedule(self.tasks, left, self.started, self.cores, self.places)
         return Estimate(self.share, seconds)
 
@@ -111,7 +115,7 @@ class RunProgress:
             return expected
         report, elapsed = reports[key], now - self.started[key]
         left = report.left - (now - report.time) if report else expected - elapsed
-        return max(left, OVERDUE * elapsed)
+        return max(left, OVERDUE * elapsed, 0.1)
 
     def _correction(self, measured: bool) -> float:
         """What tasks took by what was expected of them, in this run so far."""

@@ -67,8 +67,10 @@ def test_a_report_in_the_log_counts_more_than_what_was_expected(tmp_path):
     found = run.read_reports([0])
     assert found[0][:4] == (512, 1019, "questions", 180)
     found = {0: found[0]._replace(time=20)}
-    line = "20%, about 3 min left: generate answers: 512 of 1,019 questions"
-    assert run.describe(found, now=30) == line  # and the share does not fall
+    line = "50%, about 3 min left: generate answers: 512 of 1,019 questions"
+    assert run.describe(found, now=30) == line
+    run.describe({0: found[0]._replace(done=1)}, now=31)
+    assert run.share == 512 / 1019  # what was shown is not taken back
     # a report grows older
     assert run.estimate(found, now=120).left == pytest.approx(80)
     assert run.estimate(found, now=900).left == pytest.approx(90)
