@@ -14,11 +14,12 @@ FIRST = ("answers.md", "claims.md", "report.html")
 
 
 def list_tasks(dag, estimate: Callable[[object], Need]) -> dict[int, Task]:
-    """{Snakemake's id: task} of all jobs that are to run; targets are none.
+    """{Snakemake's id: task} of all jobs that are to make files.
 
     estimate: what a job needs.
     """
-    jobs = [job for job in dag.needrun_jobs() if not job.is_group() and not job.rule.norun]
+    # targets, plan and verify make none
+    jobs = [job for job in dag.needrun_jobs() if not job.is_group() and job.output]
     several = len({job.wildcards_dict.get("model") for job in jobs} - {None}) > 1
     return {dag.jobid(job): _describe(job, dag, estimate, several) for job in jobs}
 
