@@ -19,8 +19,9 @@ class Submitted(Project):
         self.cluster = cluster
 
     def command(self, *arguments):
-        # two cores: a job has the node for itself
-        return super().command(*profile_options(self.root), "--cores", "2", *arguments)
+        # Two cores: a job has the node for itself. Snakemake's own lines are printed.
+        options = (*profile_options(self.root), "--quiet", "host", "--cores", "2")
+        return super().command(*options, *arguments)
 
     def start(self, *arguments) -> subprocess.Popen:
         """A run in the background; what it prints goes to head.log."""

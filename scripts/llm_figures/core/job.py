@@ -13,11 +13,20 @@ from typing import TypeVar
 from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.formatting import format_duration
 from llm_figures.core.processes import end_with_head
+from llm_figures.core.progress_lines import (
+    CLEAR,
+    SHOWN_BY_RUN,
+    STATUS_LINE,
+    format_completed,
+    format_progress,
+)
 from llm_figures.core.records import recorded
 
 log = logging.getLogger("llm_figures")
+
+# The level of lines that the next one replaces.
+PROGRESS = logging.INFO - 1
 
 T = TypeVar("T")
 
@@ -37,8 +46,10 @@ def job(snakemake) -> Iterator[None]:
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter(f"{snakemake.rule}: %(message)s"))
-    terminal.setLevel(logging.INFO)
+    above = CLEAR if os.environ.get(STATUS_LINE) and sys.stderr.isatty() else ""
+    terminal.setFormatter(logging.Formatter(f"{above}{snakemake.rule}: %(message)s"))
+    # lines of progress are PROGRESS, which the run shows in one line for all jobs
+    terminal.setLevel(logging.INFO if os.environ.get(SHOWN_BY_RUN) else PROGRESS)
     log.setLevel(logging.DEBUG)
     log.propagate = False
     log.handlers = [handler, terminal]
@@ -88,8 +99,8 @@ def progress(
         if now - last >= 5 and done < total:
             last = now
             left = (now - start) / done * (total - done)
-            log.info("%d of %d %s, about %s left", done, total, unit, format_duration(left))
-    log.info("%d of %d %s in %s", done, total, unit, format_duration(time.monotonic() - start))
+            log.log(PROGRESS, format_progress(done, total, unit, left))
+    log.info(format_completed(total, unit, time.monotonic() - start))
 
 
 def _age() -> float:
