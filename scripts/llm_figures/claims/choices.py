@@ -13,6 +13,7 @@ from llm_figures.claims.evaluation import pick_value
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.claims.panels import Maps, compute_maps, measure_maps
 from llm_figures.claims.statistics import NotApplicableError
+from llm_figures.core.stated_numbers import StatedNumbers
 
 # Columns that tell one combination from another.
 KEYS = ["operation", "over", "stage", "scope", "layer_choice", "layer", "head_choice", "head"]
@@ -75,8 +76,11 @@ def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
     return sums.reset_index().sort_values("reproduced", ascending=False, kind="stable")
 
 
-def describe_layers(rows: pd.DataFrame) -> str:
-    """Which layers of a hybrid model the choices concern, as a sentence; "" for other models."""
+def describe_layers(rows: pd.DataFrame, stated: StatedNumbers | None = None) -> str:
+    """Which layers of a hybrid model the choices concern, as a sentence; "" for other models.
+
+    stated: numbers with the names of the two columns, which a caption states in their place.
+    """
     if "model_layers" not in rows or not len(rows):  # of an earlier version
         return ""
     with_attention, layers = (
@@ -84,6 +88,8 @@ def describe_layers(rows: pd.DataFrame) -> str:
     )
     if with_attention == layers:
         return ""
+    if stated:
+        with_attention, layers = stated["attention_layers"], stated["model_layers"]
     return (
         f" {with_attention} of the model's {layers} layers have attention: every layer means "
         "these, and a share of the depth the nearest, so that several columns may show one layer."
