@@ -13,7 +13,6 @@ from llm_figures.claims.evaluation import pick_value
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.claims.panels import Maps, compute_maps, measure_maps
 from llm_figures.claims.statistics import NotApplicableError
-from llm_figures.core.stated_numbers import StatedNumbers
 
 # Columns that tell one combination from another.
 KEYS = ["operation", "over", "stage", "scope", "layer_choice", "layer", "head_choice", "head"]
@@ -76,7 +75,7 @@ def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
     return sums.reset_index().sort_values("reproduced", ascending=False, kind="stable")
 
 
-def describe_layers(rows: pd.DataFrame, stated: StatedNumbers | None = None) -> str:
+def describe_layers(rows: pd.DataFrame, stated: Mapping | None = None) -> str:
     """Which layers of a hybrid model the choices concern, as a sentence; "" for other models.
 
     stated: numbers with the names of the two columns, which a caption states in their place.

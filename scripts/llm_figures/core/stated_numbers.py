@@ -62,10 +62,8 @@ class StatedNumbers(dict[str, StatedNumber]):
         `StatedNumber`.
         """
         value = plain_value(value)
-        if value is None:
-            text = DASH
-        else:
-            text = form(value) if callable(form) else format(value, form)
+        printed = form if callable(form) else f"{{:{form}}}".format
+        text = DASH if value is None else printed(value)
         self[name] = StatedNumber(name, value, text, formula, **origin)
 
     def take(

@@ -265,9 +265,7 @@ def join_ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
 
 
-def describe_metric(
-    model: str, options: MetricMap, numbers: StatedNumbers | None = None
-) -> str:
+def describe_metric(model: str, options: MetricMap, numbers: StatedNumbers | None = None) -> str:
     """The metric in words and as a formula.
 
     model: its name in the caption. numbers: of the options, as from `state_numbers`; by default

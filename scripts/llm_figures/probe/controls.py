@@ -2,8 +2,6 @@
 
 import pandas as pd
 
-from llm_figures.core.stated_numbers import StatedNumber
-
 LABELS = {
     "auc": "AUC",
     "accuracy": "Accuracy",
@@ -40,7 +38,7 @@ NEEDS = {
 }
 
 
-def name_control(control: str, row: pd.Series, share: StatedNumber | None = None) -> str:
+def name_control(control: str, row: pd.Series, share: object = None) -> str:
     """A control's display name; of a shuffle that is only in part within groups, with the share.
 
     row: its row of the scores. share: its within_group as a caption states it; by default as from

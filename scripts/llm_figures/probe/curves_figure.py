@@ -13,7 +13,8 @@ from llm_figures.probe.controls import CONTROLS, LABELS
 from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.figure import describe_groups, state_groups
 from llm_figures.probe.options import ProbeCurves
-from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, Protocol, describe_intervals
+from llm_figures.probe.protocol import OUTPUT_BASELINES, Protocol
+from llm_figures.probe.protocol_text import SITES, describe_intervals
 
 
 class DrawnProbeCurves(ProbeCurves):

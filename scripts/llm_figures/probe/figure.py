@@ -27,15 +27,9 @@ from llm_figures.probe.controls import (
     name_control,
 )
 from llm_figures.probe.options import Highlight, ProbeAuc
-from llm_figures.probe.protocol import CONSTANTS as CONSTANTS_OF_PROTOCOL
-from llm_figures.probe.protocol import (
-    OUTPUT_BASELINES,
-    SITES,
-    SMALLEST_GROUP,
-    Protocol,
-    describe_method,
-    state_protocol,
-)
+from llm_figures.probe.protocol import OUTPUT_BASELINES, SMALLEST_GROUP, Protocol
+from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
+from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 

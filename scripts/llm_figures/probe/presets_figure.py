@@ -15,7 +15,8 @@ from llm_figures.probe.controls import LABELS
 from llm_figures.probe.figure import CELL, describe_best_cell, draw_panel, pivot_scores, state_cell
 from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.options import Metric
-from llm_figures.probe.protocol import SITES, TOKENS, Protocol, describe_method, state_protocol
+from llm_figures.probe.protocol import TOKENS, Protocol
+from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
 
 PRESETS = ("strict", "published")
 
