@@ -20,12 +20,12 @@ PAGE_LINES = 40
 LINE_LETTERS = 42
 # Heads of the columns of the probe's table; the caption explains them.
 HEADS = {
-    "embeddings": "embeddings",
-    "shuffled_within_group": "within group",
+    "embeddings": "embed.",
+    "shuffled_within_group": "in group",
     "group_only": "group",
     "shuffled_labels": "shuffled",
     "answer_log_probability": "answer",
-    "exact_answer_log_probability": "exact answer",
+    "exact_answer_log_probability": "exact",
     "p_true": "p(true)",
 }
 
@@ -37,14 +37,14 @@ def write_claims_tables(claims: pd.DataFrame, label: str) -> Iterator[str]:
         for number, page in enumerate(pages, start=1):
             of = f" ({number} of {len(pages)})" if len(pages) > 1 else ""
             caption = (
-                f"Statements about \\texttt{{{escape(figure)}}}, checked on this model{of}. After "
-                "a value is its range over inputs, texts or bootstrap resamples."
+                f"Statements about \\texttt{{{escape(figure)}}}, checked on this model{of}. The "
+                "range after a value is over inputs, texts or bootstrap resamples."
             )
             own = label if number == 1 else f"{label}{number}-"
             yield from _write_table(
                 caption,
                 f"tab:{own}claims-{figure}",
-                r"p{0.38\linewidth}p{0.17\linewidth}p{0.09\linewidth}p{0.15\linewidth}l",
+                r"p{0.36\linewidth}p{0.16\linewidth}p{0.09\linewidth}p{0.15\linewidth}l",
                 ("Statement", "Statistic", "Threshold", "Value", "Verdict"),
                 [_write_claim(claim) for claim in page],
             )
@@ -114,7 +114,11 @@ def write_probe_table(
         means = best.beside["mean"]
         cells += [_set_score(means[name]) if name in means else "--" for name in beside]
         rows.append(cells)
-    named = "; ".join(f"{escape(HEADS[name])}: {escape(CONTROLS[name])}" for name in beside)
+    named = "; ".join(
+        f"{escape(HEADS[name])}: {escape(CONTROLS[name])}"
+        for name in beside
+        if HEADS[name] != CONTROLS[name]
+    )
     caption = (
         f"{escape(LABELS[metric])} of the linear probe on {escape(model)} that detects a wrong "
         "answer: for each token the layer where it is highest, with the 95\\% interval of that "
@@ -126,6 +130,7 @@ def write_probe_table(
         "lrrl" + "r" * len(beside),
         ("Token", "Layer", escape(LABELS[metric]), r"95\% interval", *map(HEADS.get, beside)),
         rows,
+        size="scriptsize" if len(beside) > 4 else "footnotesize",
     )
 
 
@@ -134,15 +139,21 @@ def _set_score(value: float) -> str:
 
 
 def _write_table(
-    caption: str, label: str, columns: str, heads: Sequence[str], rows: Sequence[Sequence[str]]
+    caption: str,
+    label: str,
+    columns: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    size: str = "footnotesize",
 ) -> Iterator[str]:
     """A table over the whole width. All texts are LaTeX."""
     yield from (
         r"\begin{table*}[tp]",
-        r"\centering\footnotesize",
+        r"\centering",
         f"\\caption{{{caption}}}",
         f"\\label{{{label}}}",
-        r"\setlength{\tabcolsep}{3pt}",
+        # classes for captions below leave no room between a caption and its table
+        rf"\vspace{{4pt}}\{size}\setlength{{\tabcolsep}}{{3pt}}",
         f"\\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         f"{' & '.join(heads)} \\\\",
