@@ -5,7 +5,7 @@ from pathlib import Path
 from llm_figures.core.atomic_files import whole_file, write_text
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import read_frame
-from llm_figures.paper.contents import read_stated, select_shown
+from llm_figures.paper.stated_figures import read_stated, select_shown
 
 
 def main(pdf: str, numbers: str, scores: str, copied: str, csv: str, model: str) -> None:

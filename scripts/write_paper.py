@@ -6,8 +6,9 @@ from pathlib import Path
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import read_frame
-from llm_figures.paper.contents import build_paper, read_stated
+from llm_figures.paper.contents import build_paper
 from llm_figures.paper.floats import measure_width
+from llm_figures.paper.stated_figures import read_stated
 from llm_figures.provenance.report import read_manifest
 
 

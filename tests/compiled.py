@@ -1,5 +1,6 @@
 """A LaTeX document compiled for real, and the text of its PDF."""
 
+import json
 import os
 import re
 import shutil
@@ -50,9 +51,35 @@ def compiled(folder, preamble, body, passes=1):
 
 def plain(text):
     """Text as it is compared: no spaces and line ends, one kind of minus sign and of dash."""
-    text = unicodedata.normalize("NFKC", text)
+    text = re.sub("[−‐–]", "-", unicodedata.normalize("NFKC", text))
     # a power of ten is a number with e in Python, and a smaller number in a PDF
-    text = re.sub(r"(?<!\d)1e-0*(\d)", r"10-\1", text)
+    text = re.sub(r"(?<![\d.])1e-0*(\d)", r"10-\1", text)
     text = re.sub(r"(\d)e-0*(\d)", r"\1×10-\2", text)
-    text = text.translate(str.maketrans("‖∆’", "∥Δ'"))
-    return re.sub(r"\s", "", re.sub("[−‐–]", "-", text))
+    return re.sub(r"\s", "", text.translate(str.maketrans("‖∆’", "∥Δ'")))
+
+
+def compile_paper(paper, folder):
+    """Check that a document of a folder of `snakemake paper` compiles, and reads back its numbers.
+
+    Every macro is read back from the text and from a caption; figures and tables are all there.
+    Returns {macro: content of numbers.json}, and the text of the document's own pages.
+    """
+    numbers = json.loads((paper / "numbers.json").read_text())
+    shutil.copytree(paper, folder / "paper")
+    lines = [rf"\mbox{{{name} is \{name}{{}};}}" for name in numbers]
+    captions = [
+        rf"\begin{{table}}[p]\caption{{\protect\raggedright {line}}}\end{{table}}\clearpage"
+        for line in ("\n".join(lines[at : at + 60]) for at in range(0, len(lines), 60))
+    ]
+    parts = [f"\\input{{paper/{name}}}\\clearpage" for name in ("figures", "probe", "claims")]
+    text, log = compiled(
+        folder,
+        r"\input{paper/numbers}",
+        "\n\n".join([r"\onecolumn", *lines, r"\clearpage", *captions, r"\twocolumn", *parts]),
+        passes=2,
+    )
+    assert "undefined references" not in log
+    found = plain(text)
+    for name, number in numbers.items():
+        assert found.count(plain(f"{name} is {number['text']};")) == 2, (name, number["text"])
+    return numbers, text

@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from compiled import compile_paper, plain, require_latex
 from llm_figures.attention.attention_hook import hook_attention
 from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
@@ -51,7 +52,7 @@ def results(tmp_path_factory, root) -> Path:
         folder = tmp_path_factory.mktemp("default")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
     done = subprocess.run(
-        [*command, "report"],
+        [*command, "report", "paper"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -256,6 +257,28 @@ def test_over_features_in_the_displayed_layer_reproduces_the_most(results):
     best = counts[counts == counts.max()].reset_index()
     assert set(best["over"]) == {"features"}
     assert set(best["scope"]) == {"layer"}
+
+
+@pytest.mark.latex
+def test_an_authors_document_holds_every_number_figure_and_table(results, tmp_path):
+    require_latex()
+    numbers, text = compile_paper(results / "paper", tmp_path)
+    scores = pd.read_parquet(results / "probe/scores.parquet")
+    probe = scores[(scores["metric"] == "auc") & (scores["control"] == "none")]
+    best = probe.loc[probe["mean"].idxmax()]
+    for name, column in (("Score", "mean"), ("ScoreLow", "ci_low"), ("Layer", "layer")):
+        assert numbers[f"ProbeAucBest{name}"]["value"] == best[column]
+    answers = pd.read_parquet(results / "forward/answers.parquet")
+    right = int((answers["valid"] & answers["correct"].astype(bool)).sum())
+    assert numbers["RunAnswersRight"]["value"] == right
+    found = plain(text)
+    for figure in (*FIGURES, "probe_curves"):
+        caption = (results / "figures" / f"{figure}.caption.txt").read_text()
+        # more of a long one may be on both sides of a break between pages
+        assert plain(caption)[:100] in found, figure
+    for statement in pd.read_parquet(results / "claims.parquet")["statement"]:
+        assert plain(statement)[:20] in found, statement
+    assert len(list((results / "paper/figures").glob("*.csv"))) == 6
 
 
 def test_every_file_is_as_the_manifest_says(results, root):

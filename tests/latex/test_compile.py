@@ -66,11 +66,9 @@ def test_macros_are_read_back_from_text_maths_and_captions(tmp_path):
     numbers.add("absent", float("nan"), ".3f", "none")
     named = name_macros({"fig_2": numbers})
     (tmp_path / "numbers.tex").write_text("\n".join(write_macros(named)))
-    places = [r"{}", r"${}$", r"\begin{{figure}}[h]\caption{{{}}}\end{{figure}}"]
+    places = ["{}", "${}$", r"\begin{{figure}}[h]\caption{{{}}}\end{{figure}}"]
     body = "\n\n".join(
-        place.format(rf"\mbox{{{macro} is}} \{macro}{{}}\mbox{{;}}")
-        for place in places
-        for macro in named
+        place.format(rf"\mbox{{{macro} is \{macro}{{}};}}") for place in places for macro in named
     )
     text, _ = compiled(tmp_path, r"\input{numbers}", f"\\listoffigures {body}", passes=2)
     for macro, (_, number) in named.items():

@@ -1,6 +1,6 @@
 """The layer × projection heatmap."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -186,14 +186,37 @@ def state_numbers(scores: pd.DataFrame, options: MetricMap) -> StatedNumbers:
         key = name.replace("_", ".", 1)
         numbers.take_option(name, value, form, f"figures.module_map.{key}")
     numbers.add("layers", shown["layer"].nunique(), "d", "number of values of layer", row=row)
-    for projection, own in shown.groupby("projection", sort=False):
-        grey = own.loc[own["value"].isna(), "layer"].sort_values().tolist()
-        place = {**row, "projection": projection}
-        formula = "layers without a value"
-        numbers.add(f"grey_{projection}", len(grey), "d", f"number of {formula}", row=place)
-        ranges = join_ranges(grey) or None
-        numbers.add(f"grey_layers_{projection}", ranges, "", formula, row=place)
+    for projection in shown["projection"].unique():
+        _state_grey(numbers, _name_grey(projection), [], {**row, "projection": projection})
+    for (projection, note), (name, layers) in _find_grey(shown).items():
+        place = {**row, "projection": projection, "note": note}
+        _state_grey(numbers, name, layers, place)
     return numbers
+
+
+def _state_grey(numbers: StatedNumbers, name: str, layers: list[int], row: Mapping) -> None:
+    """Add the number of layers without a value, and which they are."""
+    formula = "layers without a value"
+    numbers.add(name, len(layers), "d", f"number of {formula}", row=row)
+    numbers.add(f"{name}_layers", join_ranges(layers) or None, "", formula, row=row)
+
+
+def _name_grey(projection: str, reason: int = 1) -> str:
+    return f"grey_{projection}" + ("" if reason == 1 else f"_{reason}")
+
+
+def _find_grey(shown: pd.DataFrame) -> dict[tuple[str, str], tuple[str, list[int]]]:
+    """{(projection, note): name of its number, layers without a value}, reason by reason."""
+    found: dict[tuple[str, str], tuple[str, list[int]]] = {}
+    if "note" not in shown:
+        return found
+    grey = shown[shown["value"].isna() & (shown["note"] != "")]
+    for note, cells in grey.groupby("note", sort=False):
+        for projection, own in cells.groupby("projection", sort=False):
+            reason = 1 + sum(projection == other for other, _ in found)
+            layers = sorted(own["layer"].tolist())
+            found[projection, note] = _name_grey(projection, reason), layers
+    return found
 
 
 def describe(
@@ -225,30 +248,25 @@ def describe(
     )
 
 
-def describe_notes(scores: pd.DataFrame, numbers: StatedNumbers | None = None) -> str:
+def describe_notes(scores: pd.DataFrame, numbers: StatedNumbers) -> str:
     """Which cells of one metric are grey and why, and what no column shows; "" if nothing is.
 
-    scores: with the column `note`, see `scores.compute_scores`. numbers: as from `state_numbers`,
-    of the layers of every grey column; by default those of `scores`.
+    scores: with the column `note`, see `scores.compute_scores`. numbers: as from `state_numbers`.
     """
     if "note" not in scores:
         return ""
-    grey = scores["value"].isna()
-    layers = numbers["layers"] if numbers else scores["layer"].nunique()
+    reasons: dict[str, dict[tuple[int, ...], list[tuple[str, str]]]] = {}
+    for (projection, note), (name, layers) in _find_grey(scores).items():
+        reasons.setdefault(note, {}).setdefault(tuple(layers), []).append((projection, name))
     sentences = []
-    for note, cells in scores[grey & (scores["note"] != "")].groupby("note", sort=False):
-        columns: dict[tuple[int, ...], list[str]] = {}
-        for name, own in cells.groupby("projection", sort=False):
-            columns.setdefault(tuple(sorted(own["layer"])), []).append(name)
+    for note, columns in reasons.items():
         places = []
-        for own, names in columns.items():
-            count, ranges = len(own), join_ranges(own)
-            # a column may be grey for several reasons, of which this is one
-            if numbers and numbers[f"grey_{names[0]}"].value == count:
-                count, ranges = numbers[f"grey_{names[0]}"], numbers[f"grey_layers_{names[0]}"]
-            places.append(f"{', '.join(names)} in {count} of {layers} layers ({ranges})")
+        for named in columns.values():
+            count, layers = (numbers[f"{named[0][1]}{end}"] for end in ("", "_layers"))
+            projections = ", ".join(projection for projection, _ in named)
+            places.append(f"{projections} in {count} of {numbers['layers']} layers ({layers})")
         sentences.append(f" Grey: {'; '.join(places)}; {note}.")
-    for note in dict.fromkeys(scores.loc[~grey, "note"]):
+    for note in dict.fromkeys(scores.loc[scores["value"].notna(), "note"]):
         if note:
             sentences.append(f" Layers also have {note}, which is not shown.")
     return "".join(sentences)
