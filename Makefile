@@ -9,8 +9,8 @@ READY := $(VENV)/ready
 # smaller environment of its own.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures unlock config demo pictures reproduce bench test test-all check unit browser workflow acceptance slurm \
-	format environment clean
+.PHONY: figures unlock config demo pictures reproduce bench test test-all check unit browser latex workflow acceptance \
+	slurm format environment clean
 
 # Snakemake keeps only the last --config, and these two targets pass one themselves.
 ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(MAKECMDGOALS)))),)
@@ -91,10 +91,10 @@ check: $(READY)
 	$(BIN)/snakemake --lint
 
 unit: $(READY)
-	$(TESTS) -m "not workflow and not acceptance and not browser and not slurm and not slow"
+	$(TESTS) -m "not workflow and not acceptance and not browser and not latex and not slurm and not slow"
 
-# Tests of browser and slurm are skipped where Chromium or Slurm is missing.
-browser workflow acceptance slurm: $(READY)
+# Tests of browser, latex and slurm are skipped where Chromium, LaTeX or Slurm is missing.
+browser latex workflow acceptance slurm: $(READY)
 	$(TESTS) -m "$@ and not slow"
 
 format: $(READY)

@@ -18,6 +18,8 @@ if "snakemake" in globals():
             files=[snakemake.output[kind] for kind in ("pdf", "svg", "png")],
             caption=snakemake.output.caption,
             panels=snakemake.output.panels,
+            numbers=snakemake.output.numbers,
+            source=snakemake.params.source,
             model=snakemake.params.model,
             options=snakemake.params.options,
             style=read_options(Style, snakemake.params.style, "config: style"),

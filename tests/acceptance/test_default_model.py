@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from compiled import compile_paper, plain, require_latex
 from llm_figures.attention.attention_hook import hook_attention
 from llm_figures.attention.capture import build_state_rows, capture_attention
 from llm_figures.attention.interventions import Intervention
@@ -53,7 +54,7 @@ def results(tmp_path_factory, root) -> Path:
         folder = tmp_path_factory.mktemp("default")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
     done = subprocess.run(
-        [*command, "report", "probes_export"],
+        [*command, "report", "paper", "probes_export"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -273,6 +274,28 @@ def test_the_notebook_shows_what_is_stored_in_it(results, tmp_path):
                 assert words == same
                 # answers may differ by the machine
                 assert found == pytest.approx(numbers, rel=0.1, abs=0.03)
+
+
+@pytest.mark.latex
+def test_an_authors_document_holds_every_number_figure_and_table(results, tmp_path):
+    require_latex()
+    numbers, text = compile_paper(results / "paper", tmp_path)
+    scores = pd.read_parquet(results / "probe/scores.parquet")
+    probe = scores[(scores["metric"] == "auc") & (scores["control"] == "none")]
+    best = probe.loc[probe["mean"].idxmax()]
+    for name, column in (("Score", "mean"), ("ScoreLow", "ci_low"), ("Layer", "layer")):
+        assert numbers[f"ProbeAucBest{name}"]["value"] == best[column]
+    answers = pd.read_parquet(results / "forward/answers.parquet")
+    right = int((answers["valid"] & answers["correct"].astype(bool)).sum())
+    assert numbers["RunAnswersRight"]["value"] == right
+    found = plain(text)
+    for figure in (*FIGURES, "probe_curves"):
+        caption = (results / "figures" / f"{figure}.caption.txt").read_text()
+        # more of a long one may be on both sides of a break between pages
+        assert plain(caption)[:100] in found, figure
+    for statement in pd.read_parquet(results / "claims.parquet")["statement"]:
+        assert plain(statement)[:20] in found, statement
+    assert len(list((results / "paper/figures").glob("*.csv"))) == 6
 
 
 def test_every_file_is_as_the_manifest_says(results, root):

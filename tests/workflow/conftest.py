@@ -11,13 +11,13 @@ def project(made, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def author(once, made):
-    """The finished project with a second module map, choices, report and archive; not changed."""
+    """The finished project with a second module map, choices, report, paper and archive."""
     changes = {"figures__module_map__metric": ["operation_strength", "output_rms"]}
 
     def fill(folder):
         project = made.copy(folder)
         project.change(**changes)
-        project.run("report")
+        project.run("report", "paper")
         project.run("bundle")
 
     project = Project(once("author", fill), made.root)

@@ -33,7 +33,7 @@ def test_the_page_adds_a_sixth_figure(project, root):
         "render_figure": 1,
         "projection_means": 1,
     }
-    project.run("figures", "report", "bundle")
+    project.run("figures", "report", "paper", "bundle")
     scores = pd.read_parquet(project.results / "modules/scores.parquet")
     found = pd.read_parquet(project.results / "modules/projection_means.parquet")
     expected = scores.groupby("projection")["value"].mean()
@@ -46,6 +46,11 @@ def test_the_page_adds_a_sixth_figure(project, root):
     assert made_by["modules/projection_means.parquet"] == "score_projection_means"
     assert made_by["figures/projection_means.svg"] == "render_figure"
     assert 'id="projection_means"' in (project.results / "report.html").read_text()
+    largest = expected.idxmax(), f"{expected.max():.3f}"
+    macros = (project.results / "paper/numbers.tex").read_text()
+    assert f"\\newcommand*{{\\ProjectionMeansLargestProjection}}{{{largest[0]}}}" in macros
+    assert f"\\newcommand*{{\\ProjectionMeansLargest}}{{{largest[1]}}}" in macros
+    assert project.planned("paper") == {}
     (archive,) = project.results.glob("*.zip")
     assert project.planned() == {}
 

@@ -86,7 +86,7 @@ def default_figures(model):
 
 def figure_files(figure):
     """The files of one figure, with the model left open."""
-    kinds = ["pdf", "svg", "png", "caption.txt", "panels.json"]
+    kinds = ["pdf", "svg", "png", "caption.txt", "panels.json", "numbers.json"]
     return [f"results/{{model}}/figures/{figure}.{kind}" for kind in kinds]
 
 

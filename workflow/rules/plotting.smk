@@ -25,6 +25,7 @@ rule render_figure:
             labels={"figure": "{figure}", "file": "caption"},
         ),
         panels="results/{model}/figures/{figure}.panels.json",
+        numbers="results/{model}/figures/{figure}.numbers.json",
     log:
         "results/{model}/logs/render_figure/{figure}.log",
     benchmark:
@@ -41,6 +42,7 @@ rule render_figure:
         *code("render_figure"),
         drawing=code_of_drawing,
         module=lambda wildcards: find_source(wildcards.figure).module,
+        source=lambda wildcards: find_source(wildcards.figure).scores,
         model=shown_name,
         libraries=LIBRARIES,
         options=options_of_figure,

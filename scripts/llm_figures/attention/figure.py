@@ -9,7 +9,9 @@ import pandas as pd
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from llm_figures.attention.maps import distance_to_uniform, sink_strength
 from llm_figures.attention.options import AttentionFigure, AttentionInterventions
+from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import add_colour_bar, add_title, draw_heatmap, find_colour_map
 
 OPTIONS = AttentionFigure
@@ -27,6 +29,10 @@ VECTOR_CELLS = 16_384
 _NOT_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 PANEL = 2.6  # approximate side of a map in inches
 SCALE_TITLE = "The Attention Weight after Modifying Query, Key and Value"
+# Weight that a row lacks by more than rounding goes to a sink that is no token.
+LEAST_SINK = 1e-3
+# What the caption says in figures without stating a number of the run.
+CONSTANTS = {"(from 0)": "layers are counted from 0", "less than 1": "weights of a row sum to 1"}
 
 
 def format_epsilon(epsilon: float) -> str:
@@ -222,11 +228,73 @@ def _measure_labels(ticks: tuple[list[float], list[str], float] | None) -> float
     return (0.62 * max(map(len, names)) * size + 4) / 72
 
 
-def describe(cells: pd.DataFrame, model: str, options: AttentionFigure) -> str:
-    """The caption: model, layer, head, operation, stage, scope and any bins of a figure."""
+def state_numbers(cells: pd.DataFrame, options: AttentionFigure) -> StatedNumbers:
+    """The numbers of the caption, and F and D of every panel.
+
+    F is the mean weight on the first token over the later queries, D the mean distance to the
+    uniform causal map (see `maps`). Neither follows from a map in bins.
+    """
+    numbers = StatedNumbers()
+    first = cells.iloc[0]
+    section = f"figures.{first['figure']}"
+    for column in ("layer", "head", "attention_layers", "model_layers"):
+        numbers.take(column, first, column)
+    for end, limit in zip(("low", "high"), options.limits, strict=True):
+        numbers.take_option(f"colour_{end}", limit, "g", f"{section}.limits")
+    panels = cells.groupby(["panel_row", "panel_column"])
+    sums = cells.groupby(["panel_row", "panel_column", "query_position"])["weight"].sum()
+    lost = "1 − the least sum of weight over the keys of one query of one panel"
+    numbers.add("largest_sink", 1 - sums.min(), _format_sink, lost)
+    bins, longest, most = _find_bins(cells) or (None, None, None)
+    numbers.add("bins", bins, "d", "number of query_position of the longest text that is in bins")
+    numbers.add("longest_text", longest, ",", "sum of query_count over the bins of that text")
+    numbers.add("tokens_per_bin", most, "d", "largest query_count of that text")
+    for place, panel in panels:
+        row = dict(zip(("panel_row", "panel_column"), map(int, place), strict=True))
+        name = _name_panel(panel.iloc[0])
+        if panel["operation"].iloc[0] == "scale":
+            epsilon = f"epsilon_{row['panel_column'] + 1}"
+            numbers.take(epsilon, panel.iloc[0], "epsilon", format_epsilon, ["panel_column"])
+        weights = None
+        if not is_binned(panel):
+            weights = panel.pivot(
+                index="query_position", columns="key_position", values="weight"
+            ).to_numpy()
+        for what, measure, formula in (
+            ("sink", sink_strength, "F: mean weight on key 0 over the queries from 1 on"),
+            ("distance", distance_to_uniform, "D: mean |A − U| over the lower triangle"),
+        ):
+            known = weights is not None and len(weights) > 1
+            value = measure(weights) if known else None
+            numbers.add(f"{name}_{what}", value, ".3f", formula, row=row)
+    return numbers
+
+
+def _format_sink(share: float) -> str:
+    return f"{share:.2g}" if share >= LEAST_SINK else "0"
+
+
+def _name_panel(panel: pd.Series) -> str:
+    """text_1_query, or query_epsilon_2: by its place, whatever the text and the ε."""
+    if panel["operation"] == "mean":
+        return f"text_{panel['input']}_{panel['component']}"
+    return f"{panel['component']}_epsilon_{panel['panel_column'] + 1}"
+
+
+def describe(
+    cells: pd.DataFrame,
+    model: str,
+    options: AttentionFigure,
+    numbers: StatedNumbers | None = None,
+) -> str:
+    """The caption: model, layer, head, operation, stage, scope and any bins of a figure.
+
+    numbers: as from `state_numbers`, by default; see `drawing.render`.
+    """
+    numbers = numbers or state_numbers(cells, options)
     first = cells.iloc[0]
     auto = ", where the sink of the clean model is strongest" if options.layer == "auto" else ""
-    head = "averaged over its heads" if first["head"] == "mean" else f"head {first['head']}"
+    head = "averaged over its heads" if first["head"] == "mean" else f"head {numbers['head']}"
     axis = {"features": "head dimension", "tokens": "token positions"}[options.over]
     operation = (
         f"replaced by its mean over the {axis}"
@@ -235,16 +303,18 @@ def describe(cells: pd.DataFrame, model: str, options: AttentionFigure) -> str:
     )
     changed = _describe_components(options)
     scope = "in this layer only" if options.scope == "layer" else "in every layer"
-    with_maps, layers = first.get("attention_layers", 0), first.get("model_layers", 0)
-    if with_maps < layers:
-        auto += f" ({with_maps} of the model's {layers} layers have attention maps)"
+    if first.get("attention_layers", 0) < first.get("model_layers", 0):
+        auto += (
+            f" ({numbers['attention_layers']} of the model's {numbers['model_layers']} layers have "
+            "attention maps)"
+        )
         scope = scope.replace("every layer", "each of them")
-    low, high = options.limits
     return (
-        f"Attention weights of {model}, layer {first['layer']} (from 0){auto}, {head}. "
+        f"Attention weights of {model}, layer {numbers['layer']} (from 0){auto}, {head}. "
         f"{changed} is {operation}, {scope}. Rows are query "
         "positions from the top, columns key positions. Colours span "
-        f"{low:g} to {high:g}.{_describe_sinks(cells)}{_describe_bins(cells)}\n"
+        f"{numbers['colour_low']} to {numbers['colour_high']}.{_describe_sinks(numbers)}"
+        f"{_describe_bins(numbers)}\n"
     )
 
 
@@ -256,24 +326,30 @@ def _describe_components(options: AttentionFigure) -> str:
     return " or ".join([*named, *(["Value"] if "value" in options.components else [])])
 
 
-def _describe_sinks(cells: pd.DataFrame) -> str:
-    sums = cells.groupby(["panel_row", "panel_column", "query_position"])["weight"].sum()
-    if sums.min() > 1 - 1e-3:
+def _describe_sinks(numbers: StatedNumbers) -> str:
+    if numbers["largest_sink"].value < LEAST_SINK:
         return ""
     return (
         " Rows sum to less than 1: the rest, up to "
-        f"{1 - sums.min():.2g}, goes to the model's attention sink, which is no token."
+        f"{numbers['largest_sink']}, goes to the model's attention sink, which is no token."
     )
 
 
-def _describe_bins(cells: pd.DataFrame) -> str:
+def _find_bins(cells: pd.DataFrame) -> tuple[int, int, int] | None:
+    """Bins of the longest text that is shown in bins, its tokens, and those of its largest bin."""
     if not is_binned(cells):
-        return ""
+        return None
     longest = max((text for _, text in cells.groupby("input") if is_binned(text)), key=len)
     counts = longest.drop_duplicates("query_position")["query_count"]
+    return len(counts), int(counts.sum()), int(counts.max())
+
+
+def _describe_bins(numbers: StatedNumbers) -> str:
+    if numbers["bins"].value is None:
+        return ""
     return (
-        f" Texts of more than {len(counts)} tokens (here up to {counts.sum():,}) are shown in "
-        f"{len(counts)} bins per axis: the first token has its own bin, the others share bins of "
-        f"up to {counts.max()} tokens. A cell is the total weight on the keys of its bin, averaged "
-        "over the queries of its bin."
+        f" Texts of more than {numbers['bins']} tokens (here up to {numbers['longest_text']}) are "
+        f"shown in {numbers['bins']} bins per axis: the first token has its own bin, the others "
+        f"share bins of up to {numbers['tokens_per_bin']} tokens. A cell is the total weight on "
+        "the keys of its bin, averaged over the queries of its bin."
     )

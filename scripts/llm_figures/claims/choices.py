@@ -75,8 +75,11 @@ def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
     return sums.reset_index().sort_values("reproduced", ascending=False, kind="stable")
 
 
-def describe_layers(rows: pd.DataFrame) -> str:
-    """Which layers of a hybrid model the choices concern, as a sentence; "" for other models."""
+def describe_layers(rows: pd.DataFrame, stated: Mapping | None = None) -> str:
+    """Which layers of a hybrid model the choices concern, as a sentence; "" for other models.
+
+    stated: numbers with the names of the two columns, which a caption states in their place.
+    """
     if "model_layers" not in rows or not len(rows):  # of an earlier version
         return ""
     with_attention, layers = (
@@ -84,6 +87,8 @@ def describe_layers(rows: pd.DataFrame) -> str:
     )
     if with_attention == layers:
         return ""
+    if stated:
+        with_attention, layers = stated["attention_layers"], stated["model_layers"]
     return (
         f" {with_attention} of the model's {layers} layers have attention: every layer means "
         "these, and a share of the depth the nearest, so that several columns may show one layer."

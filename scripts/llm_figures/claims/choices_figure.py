@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from llm_figures.claims.choices import count_reproduced, describe_change, describe_layers
 from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.options import ChoicesDrawing
+from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
 
 OPTIONS = ChoicesDrawing
@@ -95,8 +96,36 @@ def _grids(
     return reproduced.where(applicable > 0), applicable.where(applicable > 0), labels
 
 
-def describe(rows: pd.DataFrame, model: str, options: ChoicesDrawing) -> str:
-    """What the rows and columns are, and which combination reproduces the most."""
+def state_numbers(rows: pd.DataFrame, options: ChoicesDrawing) -> StatedNumbers:
+    """The numbers of the caption: the most statements that hold, and the layers with attention."""
+    numbers = StatedNumbers()
+    first = rows.iloc[0] if len(rows) else None
+    for column in ("attention_layers", "model_layers"):
+        numbers.take(column, first, column, "d")
+    counted = count_reproduced(rows)
+    for operation, figure in FIGURES.items():
+        part = counted[(counted["operation"] == operation) & (counted["applicable"] > 0)]
+        best = part.loc[part["reproduced"].idxmax()] if len(part) else {}
+        row = {"operation": operation}
+        for name, formula in (
+            ("reproduced", "the most claims of one combination with the verdict reproduced"),
+            ("applicable", "claims of that combination that are applicable"),
+        ):
+            numbers.add(f"{figure}_{name}", best.get(name), "d", formula, row=row)
+    return numbers
+
+
+def describe(
+    rows: pd.DataFrame,
+    model: str,
+    options: ChoicesDrawing,
+    numbers: StatedNumbers | None = None,
+) -> str:
+    """What the rows and columns are, and which combination reproduces the most.
+
+    numbers: as from `state_numbers`, by default; see `drawing.render`.
+    """
+    numbers = numbers or state_numbers(rows, options)
     text = (
         f"Number of statements about the published attention figures that hold for {model}, by "
         "intervention (rows: axis of the mean, before or after rotary embedding, in the displayed "
@@ -104,19 +133,20 @@ def describe(rows: pd.DataFrame, model: str, options: ChoicesDrawing) -> str:
         "the head with the strongest sink). auto is the layer where the clean model's sink is "
         "strongest."
     )
-    text += describe_layers(rows)
+    text += describe_layers(rows, numbers)
     counted = count_reproduced(rows)
     if (counted["applicable"] == 0).any():
         text += " A grey cell with a dash: no statement applies."
     for operation, part in counted.groupby("operation", sort=False):
+        figure = FIGURES[operation]
         part = part[part["applicable"] > 0]
         if not len(part):
-            text += f" No statement about {FIGURES[operation]} applies."
+            text += f" No statement about {figure} applies."
             continue
         best = part[part["reproduced"] == part["reproduced"].max()]
         changes = list(dict.fromkeys(describe_change(row) for row in best.to_dict("records")))
         text += (
-            f" At most {best['reproduced'].iloc[0]} of {best['applicable'].iloc[0]} hold for "
-            f"{FIGURES[operation]}, with the intervention {'; or '.join(changes)}."
+            f" At most {numbers[f'{figure}_reproduced']} of {numbers[f'{figure}_applicable']} hold "
+            f"for {figure}, with the intervention {'; or '.join(changes)}."
         )
     return text + "\n"

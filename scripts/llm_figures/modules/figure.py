@@ -1,6 +1,7 @@
 """The layer × projection heatmap."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,10 +10,12 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from llm_figures.core.numbers import low_to_high
+from llm_figures.core.numbers import four_decimals
+from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.models.projection_layouts import COLUMNS
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import MetricMap
+from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import (
     add_colour_bar,
     choose_tick_step,
@@ -21,6 +24,15 @@ from llm_figures.plotting.drawing import (
 )
 
 OPTIONS = MetricMap
+# What captions say in figures without stating a number of the run.
+CONSTANTS = {
+    "layer 0 at the bottom": "layers are counted from 0",
+    "1/√d_in": "part of a formula",
+    "Σ step² / 12": "part of a formula",
+    "0.5 is chance": "the AUC of a random score",
+    "Roy and Vetterli 2007": "the year of a publication",
+    "float16": "the name of a type",
+}
 
 
 def find_limits(
@@ -138,44 +150,123 @@ def draw_colour_bar(
     return bar
 
 
-def describe(scores: pd.DataFrame, model: str, options: MetricMap) -> str:
-    """The caption: the formula, the range, and the value of the middle colour."""
+def find_shown(scores: pd.DataFrame, options: MetricMap) -> Shown:
+    """The rows and columns of the scores that the figure shows."""
+    columns = ["layer", "projection", "metric", "value", "note"]
+    return Shown({"metric": [options.metric]}, [name for name in columns if name in scores])
+
+
+def state_numbers(scores: pd.DataFrame, options: MetricMap) -> StatedNumbers:
+    """The numbers of the caption: range, ends of the scale, centre, options, and grey cells."""
+    numbers = StatedNumbers()
     shown = scores[scores["metric"] == options.metric]
+    row = {"metric": options.metric}
     values = shown["value"].to_numpy(float)
-    _, (low, high) = make_colour_scale(values, options)
-    centre = find_centre(options, low, high)
-    middle = "" if centre is None else f", the middle colour at {centre:g}"
-    metric = describe_metric(model, options)
-    if not np.isfinite(values).any():
-        return f"{metric} No cell has a value.{describe_notes(shown)}\n"
-    span = low_to_high(np.nanmin(values), np.nanmax(values))
+    known = values[np.isfinite(values)]
+    for end, pick in (("low", np.min), ("high", np.max)):
+        value = pick(known) if len(known) else None
+        formula = f"{pick.__name__.removeprefix('a')}imum of value"
+        numbers.add(f"values_{end}", value, four_decimals, formula, row=row)
+    _, limits = make_colour_scale(values, options)
+    robust = options.limits == "robust"
+    percentiles = METRICS[options.metric].robust if robust else (None, None)
+    for end, limit, percentile in zip(("low", "high"), limits, percentiles, strict=True):
+        form = "the option limits of figures.module_map: end of the colour scale"
+        numbers.add(f"colour_{end}", limit, four_decimals, form, row=row)
+        of_scale = "percentile of value at which the colour scale ends"
+        numbers.add(f"percentile_{end}", percentile, "g", of_scale)
+    centre = find_centre(options, *limits)
+    numbers.add("centre", centre, "g", "the value of the palette's middle colour")
+    for name, value, form in (
+        ("update_tolerance", options.update.tolerance, "g"),
+        ("update_top_k", options.update.top_k, "d"),
+        ("quantization_bits", options.quantization.bits, "d"),
+        ("quantization_block_size", options.quantization.block_size, "d"),
+    ):
+        key = name.replace("_", ".", 1)
+        numbers.take_option(name, value, form, f"figures.module_map.{key}")
+    numbers.add("layers", shown["layer"].nunique(), "d", "number of values of layer", row=row)
+    for projection in shown["projection"].unique():
+        _state_grey(numbers, _name_grey(projection), [], {**row, "projection": projection})
+    for (projection, note), (name, layers) in _find_grey(shown).items():
+        place = {**row, "projection": projection, "note": note}
+        _state_grey(numbers, name, layers, place)
+    return numbers
+
+
+def _state_grey(numbers: StatedNumbers, name: str, layers: list[int], row: Mapping) -> None:
+    """Add the number of layers without a value, and which they are."""
+    formula = "layers without a value"
+    numbers.add(name, len(layers), "d", f"number of {formula}", row=row)
+    numbers.add(f"{name}_layers", join_ranges(layers) or None, "", formula, row=row)
+
+
+def _name_grey(projection: str, reason: int = 1) -> str:
+    return f"grey_{projection}" + ("" if reason == 1 else f"_{reason}")
+
+
+def _find_grey(shown: pd.DataFrame) -> dict[tuple[str, str], tuple[str, list[int]]]:
+    """{(projection, note): name of its number, layers without a value}, reason by reason."""
+    found: dict[tuple[str, str], tuple[str, list[int]]] = {}
+    if "note" not in shown:
+        return found
+    grey = shown[shown["value"].isna() & (shown["note"] != "")]
+    for note, cells in grey.groupby("note", sort=False):
+        for projection, own in cells.groupby("projection", sort=False):
+            reason = 1 + sum(projection == other for other, _ in found)
+            layers = sorted(own["layer"].tolist())
+            found[projection, note] = _name_grey(projection, reason), layers
+    return found
+
+
+def describe(
+    scores: pd.DataFrame,
+    model: str,
+    options: MetricMap,
+    numbers: StatedNumbers | None = None,
+) -> str:
+    """The caption: the formula, the range, and the value of the middle colour.
+
+    numbers: as from `state_numbers`, by default; see `drawing.render`.
+    """
+    numbers = numbers or state_numbers(scores, options)
+    shown = scores[scores["metric"] == options.metric]
+    middle = ""
+    if numbers["centre"].value is not None:
+        middle = f", the middle colour at {numbers['centre']}"
+    metric = describe_metric(model, options, numbers)
+    if numbers["values_low"].value is None:
+        return f"{metric} No cell has a value.{describe_notes(shown, numbers)}\n"
+    percentiles = ""
+    if options.limits == "robust":
+        low, high = numbers["percentile_low"], numbers["percentile_high"]
+        percentiles = f" (percentiles {low} and {high})"
     return (
-        f"{metric} Values span {span}, colours {low_to_high(low, high)}"
-        f"{describe_percentiles(options)}{middle}; layer 0 at the bottom."
-        f"{describe_notes(shown)}\n"
+        f"{metric} Values span {numbers['values_low']} to {numbers['values_high']}, colours "
+        f"{numbers['colour_low']} to {numbers['colour_high']}{percentiles}{middle}; layer 0 at the "
+        f"bottom.{describe_notes(shown, numbers)}\n"
     )
 
 
-def describe_notes(scores: pd.DataFrame) -> str:
+def describe_notes(scores: pd.DataFrame, numbers: StatedNumbers) -> str:
     """Which cells of one metric are grey and why, and what no column shows; "" if nothing is.
 
-    scores: with the column `note`, see `scores.compute_scores`.
+    scores: with the column `note`, see `scores.compute_scores`. numbers: as from `state_numbers`.
     """
     if "note" not in scores:
         return ""
-    grey = scores["value"].isna()
-    layers = scores["layer"].nunique()
+    reasons: dict[str, dict[tuple[int, ...], list[tuple[str, str]]]] = {}
+    for (projection, note), (name, layers) in _find_grey(scores).items():
+        reasons.setdefault(note, {}).setdefault(tuple(layers), []).append((projection, name))
     sentences = []
-    for note, cells in scores[grey & (scores["note"] != "")].groupby("note", sort=False):
-        columns: dict[tuple[int, ...], list[str]] = {}
-        for name, own in cells.groupby("projection", sort=False):
-            columns.setdefault(tuple(sorted(own["layer"])), []).append(name)
-        places = "; ".join(
-            f"{', '.join(names)} in {len(own)} of {layers} layers ({join_ranges(own)})"
-            for own, names in columns.items()
-        )
-        sentences.append(f" Grey: {places}; {note}.")
-    for note in dict.fromkeys(scores.loc[~grey, "note"]):
+    for note, columns in reasons.items():
+        places = []
+        for named in columns.values():
+            count, layers = (numbers[f"{named[0][1]}{end}"] for end in ("", "_layers"))
+            projections = ", ".join(projection for projection, _ in named)
+            places.append(f"{projections} in {count} of {numbers['layers']} layers ({layers})")
+        sentences.append(f" Grey: {'; '.join(places)}; {note}.")
+    for note in dict.fromkeys(scores.loc[scores["value"].notna(), "note"]):
         if note:
             sentences.append(f" Layers also have {note}, which is not shown.")
     return "".join(sentences)
@@ -192,9 +283,23 @@ def join_ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
 
 
-def describe_metric(model: str, options: MetricMap) -> str:
-    """The metric in words and as a formula. model: its name in the caption."""
-    return METRICS[options.metric].caption.format(model=model, **dict(options))
+def describe_metric(model: str, options: MetricMap, numbers: StatedNumbers | None = None) -> str:
+    """The metric in words and as a formula.
+
+    model: its name in the caption. numbers: of the options, as from `state_numbers`; by default
+    the options themselves.
+    """
+    values = dict(options)
+    if numbers:
+        values["update"] = SimpleNamespace(
+            tolerance=numbers["update_tolerance"], top_k=numbers["update_top_k"]
+        )
+        values["quantization"] = SimpleNamespace(
+            bits=numbers["quantization_bits"],
+            block_size=numbers["quantization_block_size"],
+            scheme=options.quantization.scheme,
+        )
+    return METRICS[options.metric].caption.format(model=model, **values)
 
 
 def describe_percentiles(options: MetricMap, of: str = "") -> str:

@@ -24,6 +24,7 @@ from llm_figures.core.atomic_files import whole_file, write_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.plotting.captions import make_caption
 from llm_figures.plotting.finite import check_drawn, check_table
 from llm_figures.plotting.style import Style
 
@@ -280,12 +281,18 @@ def render(
     model: str,
     options: Mapping[str, Any],
     style: Style,
+    numbers: str | None = None,
+    source: str = "",
 ) -> None:
-    """Draw one figure from its tidy scores; write its files and its caption.
+    """Draw one figure from its tidy scores; write its files, its caption and its numbers.
 
     module: has `draw(scores, options)`, which returns the figure, and `describe(scores, model,
-        options)`, which returns the caption.
+        options)`, which returns the caption. It may have `state_numbers(scores, options)`, the
+        numbers of the caption; `describe` then takes them as a fourth argument, and prints them
+        from there.
     files, panels: see `save`.
+    numbers: JSON file for `captions.make_caption`. source: of the scores, relative to
+        results/{model}/.
     options: plain values. Both functions get them as an object of the module's class `OPTIONS`, or
         as they are if the module has none.
 
@@ -297,9 +304,11 @@ def render(
         options = read_options(kind, options, f"options of {module.__name__}")
     table = read_frame(scores)
     check_table(table, scores)
-    text = module.describe(table, model, options)
+    text, stated = make_caption(module, table, model, options, source)
     with drawing_style(style):
         fig = module.draw(table, options)
         check_drawn(fig, text, Path(caption).name.partition(".")[0])
         save(fig, files, panels, text)
     write_text(caption, text)
+    if numbers is not None:
+        write_text(numbers, json.dumps(stated, indent=1, ensure_ascii=False) + "\n")

@@ -38,13 +38,15 @@ NEEDS = {
 }
 
 
-def name_control(control: str, row: pd.Series) -> str:
+def name_control(control: str, row: pd.Series, share: object = None) -> str:
     """A control's display name; of a shuffle that is only in part within groups, with the share.
 
-    row: its row of the scores.
+    row: its row of the scores. share: its within_group as a caption states it; by default as from
+    `format_share`.
     """
-    share = row.get("within_group", 1.0)
-    part = f" ({format_share(share)} of them)" if share < 1 else ""
+    part = ""
+    if row.get("within_group", 1.0) < 1:
+        part = f" ({share or format_share(row['within_group'])} of them)"
     return f"{CONTROLS[control]}{part}"
 
 

@@ -6,11 +6,15 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from llm_figures.core.stated_numbers import StatedNumbers
+from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import find_colours
 from llm_figures.probe.controls import CONTROLS, LABELS
-from llm_figures.probe.figure import describe_groups
+from llm_figures.probe.figure import CONSTANTS as CONSTANTS
+from llm_figures.probe.figure import describe_groups, state_groups
 from llm_figures.probe.options import ProbeCurves
-from llm_figures.probe.protocol import OUTPUT_BASELINES, SITES, Protocol, describe_intervals
+from llm_figures.probe.protocol import OUTPUT_BASELINES, Protocol
+from llm_figures.probe.protocol_text import SITES, describe_intervals
 
 
 class DrawnProbeCurves(ProbeCurves):
@@ -103,13 +107,39 @@ def draw_panel(scores: pd.DataFrame, ax, styles: dict[str, dict]) -> None:
         )
 
 
-def describe(scores: pd.DataFrame, model: str, options: DrawnProbeCurves) -> str:
-    """What is shown, what the bands and lines are, and what the controls of groups are."""
-    shown = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
+def find_shown(scores: pd.DataFrame, options: DrawnProbeCurves) -> Shown:
+    """The rows and columns of the scores that the figure shows; bands are those of the probe."""
+    rows = {"metric": [options.metric], "token": list(options.tokens)}
+    return Shown(rows, ("layer", "token", "metric", "control", "mean", "ci_low", "ci_high"))
+
+
+def state_numbers(scores: pd.DataFrame, options: DrawnProbeCurves) -> StatedNumbers:
+    """The numbers of the caption, those of the questions' groups."""
+    return state_groups(_select_rows(scores, options))
+
+
+def _select_rows(scores: pd.DataFrame, options: DrawnProbeCurves) -> pd.DataFrame:
+    return scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
+
+
+def describe(
+    scores: pd.DataFrame,
+    model: str,
+    options: DrawnProbeCurves,
+    numbers: StatedNumbers | None = None,
+) -> str:
+    """What is shown, what the bands and lines are, and what the controls of groups are.
+
+    numbers: as from `state_numbers`, by default; see `drawing.render`.
+    """
+    shown = _select_rows(scores, options)
+    numbers = numbers or state_groups(shown)
     gaps = ""
     if shown["mean"].isna().any():
         gaps = " A line is left out where there are too few answers for a score."
-    groups = describe_groups(shown, options.protocol) if shown["mean"].notna().any() else ""
+    groups = ""
+    if shown["mean"].notna().any():
+        groups = describe_groups(shown, options.protocol, numbers)
     return (
         f"{LABELS[options.metric]} by layer (0 is the embeddings) of a linear probe on "
         f"{SITES[options.protocol.site]} of {model} that detects a wrong answer, one panel "

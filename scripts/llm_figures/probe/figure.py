@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from llm_figures.core.numbers import with_interval
+from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.models.layer_checks import check_shape
+from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import (
     add_colour_bar,
     choose_tick_step,
@@ -26,13 +27,10 @@ from llm_figures.probe.controls import (
     name_control,
 )
 from llm_figures.probe.options import Highlight, ProbeAuc
-from llm_figures.probe.protocol import (
-    OUTPUT_BASELINES,
-    SITES,
-    SMALLEST_GROUP,
-    Protocol,
-    describe_method,
-)
+from llm_figures.probe.protocol import OUTPUT_BASELINES, SMALLEST_GROUP, Protocol
+from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
+from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
+from llm_figures.probe.token_positions import NAMED_TOKENS
 
 
 class DrawnProbeAuc(ProbeAuc):
@@ -42,6 +40,21 @@ class DrawnProbeAuc(ProbeAuc):
 
 
 OPTIONS = DrawnProbeAuc
+# What captions of the probe say in figures without stating a number of the run.
+CONSTANTS = {
+    **CONSTANTS_OF_PROTOCOL,
+    "0 is the embeddings": "layers are counted from 0",
+    f"fewer than {SMALLEST_GROUP} training": "the smallest group in which labels are shuffled",
+    **dict.fromkeys(NAMED_TOKENS, "the name of a token"),
+}
+# Columns of scores that select one of them.
+CELL = ("layer", "token", "metric", "control")
+GAINS = ("gain", "gain_low", "gain_high")
+# Controls that a caption counts the cells above.
+COUNTED = {
+    "embeddings": "the embeddings",
+    "shuffled_within_group": "labels shuffled within group",
+}
 
 
 def draw(scores: pd.DataFrame, options: DrawnProbeAuc) -> Figure:
@@ -132,72 +145,174 @@ def draw_panel(
     return mesh
 
 
-def describe(scores: pd.DataFrame, model: str, options: DrawnProbeAuc) -> str:
-    """The probe, its best cell, the controls there, what explains it, and what is missing."""
+def find_shown(scores: pd.DataFrame, options: DrawnProbeAuc) -> Shown:
+    """The rows and columns of the scores that the figure shows."""
+    rows = {"metric": [options.metric], "token": list(options.tokens), "control": ["none"]}
+    return Shown(rows, ("layer", "token", "metric", "mean"))
+
+
+def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers:
+    """The numbers of the caption, every control of the best cell, and the best cell of each token.
+
+    gain is probe − control.
+    """
+    numbers = state_protocol(options.protocol)
+    chosen = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
+    shown = chosen[chosen["control"] == "none"]
+    for end, limit in zip(("low", "high"), options.limits, strict=True):
+        numbers.take_option(f"colour_{end}", limit, "g", "figures.probe_auc.limits")
+    numbers.add("answers", shown["n"].max(), ",", "largest n of all tokens shown")
+    best = find_best_cell(scores, options.metric, options.tokens)
+    scored = "number of cells with a value of mean"
+    numbers.add("scored_cells", best and best.scored, "d", scored)
+    state_cell(numbers, "best", best)
+    for control in CONTROLS:
+        beside = best is not None and control in best.beside.index
+        row = _row_of(best, control) if beside else None
+        numbers.take(f"best_{control}", row, "mean", ".3f", CELL)
+        for gain in GAINS:
+            numbers.take(f"best_{control}_{gain}", row, gain, ".3f", CELL)
+    share = _row_of(best, "shuffled_within_group") if best else None
+    numbers.take("best_shuffled_share", share, "within_group", format_share, CELL)
+    for control in COUNTED:
+        rows = _select_gains(chosen, control)
+        above = "cells where gain_low of the control is above 0"
+        compared = "cells that are compared with the control"
+        selected = {"metric": options.metric, "control": control}
+        known = len(rows) > 0
+        count = (rows["gain_low"] > 0).sum() if known else None
+        numbers.add(f"cells_above_{control}", count, "d", above, row=selected)
+        size = len(rows) if known else None
+        numbers.add(f"cells_with_{control}", size, "d", compared, row=selected)
+    fits = chosen.loc[chosen["control"].isin(FITTED), "unconverged"].sum()
+    numbers.add("unconverged_fits", fits, ",", "sum of unconverged over all fitted cells shown")
+    numbers.update(state_groups(chosen))
+    for token in options.tokens:
+        rows = shown[shown["token"] == token]
+        first = rows.iloc[0] if len(rows) else None
+        numbers.take(f"{token}_answers", first, "n", ",", ("token", "metric", "control"))
+        state_cell(numbers, f"{token}_best", find_best_cell(scores, options.metric, (token,)))
+    return numbers
+
+
+def state_cell(
+    numbers: StatedNumbers, name: str, best: BestCell | None, keys: Sequence[str] = CELL
+) -> None:
+    """Add layer, token and score of a best cell, with the interval of the score."""
+    row = best.probe if best else None
+    numbers.take(f"{name}_layer", row, "layer", "d", keys)
+    numbers.take(f"{name}_token", row, "token", str, keys)
+    for column, what in (("mean", "score"), ("ci_low", "score_low"), ("ci_high", "score_high")):
+        numbers.take(f"{name}_{what}", row, column, ".3f", keys)
+
+
+def state_groups(chosen: pd.DataFrame) -> StatedNumbers:
+    """The numbers of `describe_groups`. chosen: the rows of one metric."""
+    numbers = StatedNumbers()
+    groups = shuffled = None
+    if "groups" in chosen:
+        groups = chosen.loc[(chosen["control"] == "none") & chosen["mean"].notna(), "groups"].max()
+        shuffled = chosen.loc[chosen["control"] == "shuffled_within_group", "within_group"]
+    numbers.add("groups", groups, "d", "largest number of groups of a token with a score")
+    for end, pick in (("low", "min"), ("high", "max")):
+        value = getattr(shuffled, pick)() if shuffled is not None else None
+        formula = f"{pick} of within_group of the shuffled controls"
+        form = format_share if value != 1 else "{:.0%}".format
+        numbers.add(f"shuffled_share_{end}", value, form, formula)
+    return numbers
+
+
+def _row_of(best: BestCell, control: str) -> dict | None:
+    """The row of a control in the best cell."""
+    if control not in best.beside.index:
+        return None
+    return {**best.beside.loc[control], "control": control}
+
+
+def _select_gains(chosen: pd.DataFrame, control: str) -> pd.DataFrame:
+    """The rows of a control that the probe is compared with; layer 0 is the embeddings itself."""
+    rows = chosen[(chosen["control"] == control) & chosen["gain"].notna()]
+    return rows[rows["layer"] > 0] if control == "embeddings" else rows
+
+
+def describe(
+    scores: pd.DataFrame,
+    model: str,
+    options: DrawnProbeAuc,
+    numbers: StatedNumbers | None = None,
+) -> str:
+    """The probe, its best cell, the controls there, what explains it, and what is missing.
+
+    numbers: as from `state_numbers`, by default; see `drawing.render`.
+    """
+    numbers = numbers or state_numbers(scores, options)
     protocol = options.protocol
     chosen = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
     shown = chosen[chosen["control"] == "none"]
-    low, high = options.limits
     sentences = [
         f"{LABELS[options.metric]} of a linear probe on {SITES[protocol.site]} of {model} "
         "that detects a wrong answer, by layer (0 is the embeddings) and token.",
-        describe_method(protocol),
-        _describe_counts(shown),
+        describe_method(protocol, numbers),
+        _describe_counts(shown, numbers),
     ]
     if best := find_best_cell(scores, options.metric, options.tokens):
-        sentences += _describe_controls(chosen, best, protocol)
-    if fits := int(chosen.loc[chosen["control"].isin(FITTED), "unconverged"].sum()):
-        sentences.append(f"{fits} fits did not converge.")
-    sentences.append(f"Colours span {low:g} to {high:g}; lower values take the lightest.")
+        sentences += _describe_controls(chosen, best, protocol, numbers)
+    if numbers["unconverged_fits"].value:
+        sentences.append(f"{numbers['unconverged_fits']} fits did not converge.")
+    sentences.append(
+        f"Colours span {numbers['colour_low']} to {numbers['colour_high']}; lower values take the "
+        "lightest."
+    )
     return " ".join(sentence for sentence in sentences if sentence) + "\n"
 
 
-def describe_best_cell(best: BestCell) -> str:
-    """Layer, token and score of the best cell, without a full stop."""
-    row = best.probe
-    score = with_interval(row["mean"], row["ci_low"], row["ci_high"])
-    return f"Best cell: layer {row['layer']}, {row['token']}: {score}"
+def describe_best_cell(numbers: StatedNumbers, name: str = "best") -> str:
+    """Layer, token and score of the best cell, without a full stop. name: as of `state_cell`."""
+    score, low, high = (numbers[f"{name}_score{end}"] for end in ("", "_low", "_high"))
+    layer, token = numbers[f"{name}_layer"], numbers[f"{name}_token"]
+    return f"Best cell: layer {layer}, {token}: {score} [{low}, {high}]"
 
 
-def _describe_counts(shown: pd.DataFrame) -> str:
+def _describe_counts(shown: pd.DataFrame, numbers: StatedNumbers) -> str:
     """How many answers each cell has, with the tokens of fewer answers and of no score."""
     counts = shown.drop_duplicates("token").set_index("token")["n"]
     most = counts.max()
-    fewer = ", ".join(f"{token}: {count:,}" for token, count in counts.items() if count < most)
+    fewer = ", ".join(
+        f"{token}: {numbers[f'{token}_answers']}" for token, count in counts.items() if count < most
+    )
     empty = shown.loc[shown["mean"].isna(), "token"].unique()
     missing = f" Too few answers for a score (grey): {', '.join(empty)}." if len(empty) else ""
-    return f"Each cell has {most:,} answers{f' ({fewer})' if fewer else ''}.{missing}"
+    beside = f" ({fewer})" if fewer else ""
+    return f"Each cell has {numbers['answers']} answers{beside}.{missing}"
 
 
-def _describe_controls(chosen: pd.DataFrame, best: BestCell, protocol: Protocol) -> list[str]:
+def _describe_controls(
+    chosen: pd.DataFrame, best: BestCell, protocol: Protocol, numbers: StatedNumbers
+) -> list[str]:
     """The best cell with its controls, and how many cells no control explains."""
     beside = best.beside
+    share = numbers["best_shuffled_share"]
     controls = [
-        f"{name_control(control, beside.loc[control])} {beside.loc[control, 'mean']:.3f}"
+        f"{name_control(control, beside.loc[control], share)} {numbers[f'best_{control}']}"
         for control in CONTROLS
         if control in beside.index
     ]
     sentences = [
-        f"{describe_best_cell(best)}, the highest of {best.scored}; the interval is that of a "
-        "single cell.",
+        f"{describe_best_cell(numbers)}, the highest of {numbers['scored_cells']}; the interval is "
+        "that of a single cell.",
         f"Controls there: {', '.join(controls)}.",
     ]
     sentences.append(_describe_explanations(beside, protocol))
     outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
     if len(outputs):
-        strongest = outputs.loc[outputs["mean"].idxmax()]
-        gain = with_interval(strongest["gain"], strongest["gain_low"], strongest["gain_high"])
+        strongest = outputs["mean"].idxmax()
+        gain, low, high = (numbers[f"best_{strongest}_{column}"] for column in GAINS)
         sentences.append(
             "Probe − control for the strongest confidence score of the output, "
-            f"{CONTROLS[strongest.name]}: {gain}."
+            f"{CONTROLS[strongest]}: {gain} [{low}, {high}]."
         )
-    for control, name in (
-        ("embeddings", "the embeddings"),
-        ("shuffled_within_group", "labels shuffled within group"),
-    ):
-        rows = chosen[(chosen["control"] == control) & chosen["gain"].notna()]
-        if control == "embeddings":
-            rows = rows[rows["layer"] > 0]
+    for control, name in COUNTED.items():
+        rows = _select_gains(chosen, control)
         if len(rows):
             above = rows["gain_low"] > 0
             never = [
@@ -205,11 +320,12 @@ def _describe_controls(chosen: pd.DataFrame, best: BestCell, protocol: Protocol)
                 for token, of_token in above.groupby(rows["token"], sort=False)
                 if not of_token.any()
             ]
+            count, of = numbers[f"cells_above_{control}"], numbers[f"cells_with_{control}"]
             sentences.append(
-                f"By the same criterion {above.sum()} of {len(rows)} cells are above {name}"
+                f"By the same criterion {count} of {of} cells are above {name}"
                 + (f", none at {', '.join(never)}." if never else ".")
             )
-    return [*sentences, describe_groups(chosen, protocol)]
+    return [*sentences, describe_groups(chosen, protocol, numbers)]
 
 
 def _describe_explanations(beside: pd.DataFrame, protocol: Protocol) -> str:
@@ -237,17 +353,21 @@ def _describe_explanations(beside: pd.DataFrame, protocol: Protocol) -> str:
     return "No control explains the best cell: the intervals of probe − control are above zero."
 
 
-def describe_groups(chosen: pd.DataFrame, protocol: Protocol) -> str:
+def describe_groups(
+    chosen: pd.DataFrame, protocol: Protocol, numbers: StatedNumbers | None = None
+) -> str:
     """What the controls of the questions' groups are for these data; empty if as named.
 
     chosen: the rows of one metric. Scores of earlier versions do not have the numbers.
+    numbers: as from `state_groups`, by default.
     """
     if "groups" not in chosen:
         return ""
+    numbers = numbers or state_groups(chosen)
     fitted = chosen[(chosen["control"] == "none") & chosen["mean"].notna()]
     shuffled = chosen[chosen["control"] == "shuffled_within_group"]
-    groups = int(fitted["groups"].max())
-    if groups < 2:
+    groups = numbers["groups"]
+    if groups.value < 2:
         return (
             "The questions have no groups (dataset.group), so that the group of the question is "
             "untested as an explanation."
@@ -272,9 +392,10 @@ def describe_groups(chosen: pd.DataFrame, protocol: Protocol) -> str:
             )
         )
         return " ".join(sentences)
-    low, high = shuffled["within_group"].min(), shuffled["within_group"].max()
-    if low < 1:
-        shares = dict.fromkeys(format_share(share) for share in (low, high))
+    low, high = numbers["shuffled_share_low"], numbers["shuffled_share_high"]
+    if low.value < 1:
+        same = format_share(low.value) == format_share(high.value)
+        shares = [f"{share}" for share in ((low,) if same else (low, high))]
         sentences.append(
             f"Labels are shuffled within group for {' to '.join(shares)} of the training "
             f"questions; groups with {small} are shuffled together."

@@ -6,13 +6,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from llm_figures.core.options import Options
+from llm_figures.core.stated_numbers import StatedNumbers
+from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import add_colour_bar, choose_tick_step
 from llm_figures.plotting.style import Limits, Palette
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import LABELS
-from llm_figures.probe.figure import describe_best_cell, draw_panel, pivot_scores
+from llm_figures.probe.figure import CELL, describe_best_cell, draw_panel, pivot_scores, state_cell
+from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.options import Metric
-from llm_figures.probe.protocol import SITES, TOKENS, Protocol, describe_method
+from llm_figures.probe.protocol import TOKENS, Protocol
+from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
 
 PRESETS = ("strict", "published")
 
@@ -35,11 +39,7 @@ def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
     scores: tidy scores with a further column preset. Tokens that only one preset has are left out.
     """
     tables = {preset: scores[scores["preset"] == preset] for preset in PRESETS}
-    tokens = [
-        token
-        for token in TOKENS["strict"]
-        if all((table["token"] == token).any() for table in tables.values())
-    ]
+    tokens = _find_tokens(scores)
     values = {
         preset: pivot_scores(table, options.metric, tokens) for preset, table in tables.items()
     }
@@ -66,8 +66,56 @@ def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
     return fig
 
 
-def describe(scores: pd.DataFrame, model: str, options: DrawnPresets) -> str:
-    """Both protocols, their best cells, and how they differ on average."""
+def _find_tokens(scores: pd.DataFrame) -> list[str]:
+    """The tokens that both presets have."""
+    of = [set(scores.loc[scores["preset"] == preset, "token"]) for preset in PRESETS]
+    return [token for token in TOKENS["strict"] if all(token in tokens for tokens in of)]
+
+
+def find_shown(scores: pd.DataFrame, options: DrawnPresets) -> Shown:
+    """The rows and columns of the scores that the figure shows."""
+    rows = {"metric": [options.metric], "control": ["none"], "token": _find_tokens(scores)}
+    return Shown(rows, ("preset", "layer", "token", "metric", "mean"))
+
+
+def state_numbers(scores: pd.DataFrame, options: DrawnPresets) -> StatedNumbers:
+    """The numbers of the caption: both protocols, their best cells, and how they differ."""
+    numbers = StatedNumbers()
+    chosen = scores[(scores["metric"] == options.metric) & (scores["control"] == "none")]
+    for preset in PRESETS:
+        rows = chosen[chosen["preset"] == preset]
+        numbers.update(state_protocol(options.protocols[preset], f"{preset}_"))
+        state_cell(
+            numbers, f"{preset}_best", find_best_cell(rows, options.metric), ("preset", *CELL)
+        )
+        row = {"preset": preset, "metric": options.metric, "control": "none"}
+        for name, column in (("unconverged", "unconverged"), ("fits", "folds")):
+            formula = f"sum of {column}"
+            numbers.add(f"{preset}_{name}", rows[column].sum(), "d", formula, row=row)
+    means = chosen.set_index(["preset", "layer", "token"])["mean"]
+    difference = (means["strict"] - means["published"]).dropna()
+    for name, value, form in (
+        ("compared_cells", len(difference) or None, "d"),
+        ("difference", difference.mean(), ".3f"),
+        ("difference_low", difference.min(), ".3f"),
+        ("difference_high", difference.max(), ".3f"),
+    ):
+        what = {"compared_cells": "number", "difference": "mean"}.get(name, name[11:] + "est")
+        numbers.add(name, value, form, f"{what} of strict − published, over layers and tokens")
+    return numbers
+
+
+def describe(
+    scores: pd.DataFrame,
+    model: str,
+    options: DrawnPresets,
+    numbers: StatedNumbers | None = None,
+) -> str:
+    """Both protocols, their best cells, and how they differ on average.
+
+    numbers: as from `state_numbers`, by default; see `drawing.render`.
+    """
+    numbers = numbers or state_numbers(scores, options)
     chosen = scores[(scores["metric"] == options.metric) & (scores["control"] == "none")]
     sentences = [
         f"{LABELS[options.metric]} of linear probes on {model} that detect a wrong answer, under "
@@ -75,28 +123,24 @@ def describe(scores: pd.DataFrame, model: str, options: DrawnPresets) -> str:
     ]
     if chosen["mean"].isna().any():
         sentences.append("Cells with too few answers for a score are grey.")
-    for preset, rows in chosen.groupby("preset", sort=False):
+    for preset in chosen["preset"].unique():
         protocol = options.protocols[preset]
-        best = find_best_cell(rows, options.metric)
-        unconverged = int(rows["unconverged"].sum())
+        has_best = numbers[f"{preset}_best_layer"].value is not None
         sentences.append(
-            f"{preset.capitalize()}: {SITES[protocol.site]}. {describe_method(protocol)}"
-            + (f" {describe_best_cell(best)}." if best else "")
+            f"{preset.capitalize()}: {SITES[protocol.site]}. "
+            + describe_method(protocol, numbers, f"{preset}_")
+            + (f" {describe_best_cell(numbers, f'{preset}_best')}." if has_best else "")
             + (
-                f" {unconverged} of {int(rows['folds'].sum())} fits did not converge."
-                if unconverged
+                f" {numbers[f'{preset}_unconverged']} of {numbers[f'{preset}_fits']} fits did not "
+                "converge."
+                if numbers[f"{preset}_unconverged"].value
                 else ""
             )
         )
-    strict, published = (
-        chosen[chosen["preset"] == preset].set_index(["layer", "token"])["mean"]
-        for preset in PRESETS
-    )
-    difference = (strict - published).dropna()
-    if len(difference):
+    if numbers["compared_cells"].value:
         sentences.append(
-            f"Over the {len(difference)} cells of both, strict is higher by "
-            f"{difference.mean():.3f} on average (from {difference.min():.3f} to "
-            f"{difference.max():.3f})."
+            f"Over the {numbers['compared_cells']} cells of both, strict is higher by "
+            f"{numbers['difference']} on average (from {numbers['difference_low']} to "
+            f"{numbers['difference_high']})."
         )
     return " ".join(sentences) + "\n"

@@ -39,6 +39,7 @@ from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import drop_shape, shape_of, text_part
 from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
 from llm_figures.modules.metrics import of_measure
+from llm_figures.paper.options import Paper
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
@@ -119,6 +120,9 @@ class Config(Reuse, Resources, Runtime, Subject):
 
     style: Style = Style()
     """How every figure is drawn."""
+
+    paper: Paper = Paper()
+    """What `snakemake paper` writes for LaTeX."""
 
     @property
     def model_names(self) -> tuple[str, ...]:

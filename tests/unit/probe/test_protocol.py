@@ -2,7 +2,8 @@ import pytest
 
 from llm_figures.core.options_reader import read_options
 from llm_figures.probe.options import Highlight, Probe
-from llm_figures.probe.protocol import PRESETS, Protocol, describe_intervals, describe_method
+from llm_figures.probe.protocol import PRESETS, Protocol
+from llm_figures.probe.protocol_text import describe_intervals, describe_method
 
 
 def test_values_of_the_config_replace_those_of_the_preset():

@@ -41,6 +41,8 @@ TORCH_FREE = [
     "bundle_results",
     "unpack_bundle",
     "check_redraw",
+    "copy_figure",
+    "write_paper",
 ]
 
 
@@ -110,7 +112,14 @@ def test_rules_that_draw_name_the_small_environment(root):
     assert pins(packages) == locked_pins(root / "requirements-figures.txt")
     rules = "".join(file.read_text() for file in RULE_FILES)
     drawn = re.findall(r"^rule (\w+):(?:(?!^rule ).)*?envs/drawing.yml", rules, re.M | re.S)
-    assert set(drawn) == {"render_figure", "render_comparison", "unpack_bundle", "check_redraw"}
+    assert set(drawn) == {
+        "render_figure",
+        "render_comparison",
+        "unpack_bundle",
+        "check_redraw",
+        "copy_figure",
+        "write_paper",
+    }
 
 
 def test_drawing_needs_no_torch(root):

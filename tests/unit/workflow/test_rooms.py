@@ -19,8 +19,9 @@ ALLOWED = {
     "claims": {"core", "plotting", "attention", "probe", "modules"},
     "comparison": {"core", "plotting", "models", "attention", "probe", "modules", "claims"},
     "provenance": {"core", "models", "attention", "probe", "modules", "claims"},
+    "paper": {"core", "models", "probe", "claims"},
     "workflow": {"core", "models", "inference", "attention", "questions", "probe", "modules",
-                 "claims", "plotting", "comparison", "provenance"},
+                 "claims", "plotting", "comparison", "provenance", "paper"},
     "notebook": {"core", "plotting", "models", "attention", "questions", "probe", "modules",
                  "claims", "provenance", "workflow"},
 }  # fmt: skip

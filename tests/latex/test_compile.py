@@ -1,0 +1,77 @@
+"""What is written for a paper, in a real LaTeX: text of any kind survives, and nothing stops it."""
+
+import re
+import unicodedata
+
+import pytest
+
+from compiled import compiled, plain, require_latex
+from llm_figures.core.stated_numbers import StatedNumbers
+from llm_figures.paper.latex_text import LETTER, escape
+from llm_figures.paper.macros import name_macros, write_macros
+
+pytestmark = pytest.mark.latex
+# Text that a caption, a claim of the user's or a token may hold.
+TEXTS = [
+    r"a & b_c % d # e $ f ~ g ^ h \ i { j } k",
+    "ε − ≥ ≤ ρ × ‖W‖_F √d_in σᵢ² Σ Δ → ≈ ±",
+    "0.1–0.2, “quoted” ‘so’ … — it's \"plain\" `tick` -- --- ,, ''",
+    "Łódź, Škoda, Ærø, garçon, naïve, Straße, señor, ő, ą",
+    r"\newcommand{\x}{1} \input{none} \end{document} %",
+    "<script> | a > b?",
+    "[x] *y* a@b.c/d:e;f!g?`h=+",
+]
+
+
+@pytest.fixture(autouse=True)
+def latex():
+    require_latex()
+
+
+def test_texts_of_any_kind_are_read_back_from_text_caption_and_heading(tmp_path):
+    parts = [
+        rf"A{n}: {tex} \begin{{figure}}[h]\caption{{B{n}: {tex} :E}}\end{{figure}}"
+        rf"\section{{C{n}: {tex} :E}}"
+        for n, tex in enumerate(map(escape, TEXTS))
+    ]
+    text, _ = compiled(tmp_path, LETTER, "\\listoffigures " + "\n\n".join(parts), passes=2)
+    for number, given in enumerate(TEXTS):
+        for part in (f"A{number}: {given}", f"B{number}: {given} :E", f"C{number}: {given} :E"):
+            assert plain(part) in plain(text), part
+
+
+def test_letters_that_latex_cannot_set_are_named_and_stop_nothing(tmp_path):
+    """Every letter of the first planes that is assigned, but for ideographs of which a few do."""
+    letters = [
+        chr(code)
+        for code in range(0x1, 0x3000)
+        if unicodedata.category(chr(code)) not in ("Cn", "Cs")
+    ] + list("中文字形ハ한😀\U0001d49c\ufffd\ufeff\ue000")
+    lines = [f"N{ord(letter):X} {escape(letter)}" for letter in letters]
+    text, _ = compiled(tmp_path, LETTER, "\n\n".join(lines))
+    found = plain(text)
+    for letter, name in (("中", "U+4E2D"), ("ж", "U+0436"), ("😀", "U+1F600"), ("ế", "U+1EBF")):
+        assert f"N{ord(letter):X}{name}" in found
+    # most of what authors in Latin scripts write is set as it is
+    for letter in "ÀÉÎõüçřğżľŐœ§°αβγωΓΩ∈∞":
+        assert f"N{ord(letter):X}{plain(letter)}" in found, letter
+
+
+def test_macros_are_read_back_from_text_maths_and_captions(tmp_path):
+    numbers = StatedNumbers()
+    values = [0.87131, -0.0301, 1023, 1.2e-5, 1e-10, 123456.7, 0]
+    forms = [".3f", ".3f", ",", ".4g", "g", ",.0f", "g"]
+    for number, (value, form) in enumerate(zip(values, forms, strict=True)):
+        numbers.add(f"value_{number}", value, form, "planted: 50% of # & \x07 \n ε")
+    numbers.add("absent", float("nan"), ".3f", "none")
+    named = name_macros({"fig_2": numbers})
+    (tmp_path / "numbers.tex").write_text("\n".join(write_macros(named)))
+    places = ["{}", "${}$", r"\begin{{figure}}[h]\caption{{{}}}\end{{figure}}"]
+    body = "\n\n".join(
+        place.format(rf"\mbox{{{macro} is \{macro}{{}};}}") for place in places for macro in named
+    )
+    text, _ = compiled(tmp_path, r"\input{numbers}", f"\\listoffigures {body}", passes=2)
+    for macro, (_, number) in named.items():
+        assert re.fullmatch("FigTwo[A-Za-z]+", macro)
+        # and once more in the list of figures
+        assert plain(text).count(plain(f"{macro} is {number.text};")) == 4, macro

@@ -1,0 +1,77 @@
+# What the rules of paper.smk take as inputs and params.
+
+from llm_figures.workflow.figures import FURTHER
+
+PAPER = ["numbers.tex", "claims.tex", "probe.tex", "figures.tex", "numbers.json"]
+
+
+def paper_figures(model):
+    """The names of the figures of one model's paper."""
+    made = default_figures(model)
+    asked = config["paper"]["figures"] or made
+    for name in asked:
+        if name not in (*made, *FURTHER):
+            sys.exit(
+                f"config: paper.figures: {name!r} is not made; there is "
+                f"{', '.join([*made, *FURTHER])}"
+            )
+        if BUNDLE and find_source(name).scores not in BUNDLE.files:
+            sys.exit(f"config: paper.figures: {name} is not in {BUNDLE.path} and needs the model")
+    return asked
+
+
+def paper_prefix(model):
+    """The letters before every macro of one model's paper."""
+    prefix = config["paper"]["prefix"]
+    given = {name: prefix.get(name, "") if isinstance(prefix, dict) else prefix for name in MODELS}
+    if len({*given.values()}) < len(given):
+        example = ", ".join(f"{name}: {letter}" for name, letter in zip(MODELS, "ABCDEFGH"))
+        sys.exit(
+            "config: paper.prefix: several models need different letters before their macros; "
+            f"give a table such as {{{example}}}"
+        )
+    return given[model]
+
+
+def paper_files(*kinds):
+    """Files of the paper's figures, with the model left open."""
+    return lambda wildcards: [
+        f"results/{{model}}/figures/{name}.{kind}"
+        for name in paper_figures(wildcards.model)
+        for kind in kinds
+    ]
+
+
+def papers(wildcards):
+    """The folder of every model of the run."""
+    for model in MODELS:
+        paper_prefix(model)
+    copies = [
+        f"results/{model}/paper/figures/{name}.{kind}"
+        for model in MODELS
+        for name in paper_figures(model)
+        for kind in ("pdf", "csv")
+    ]
+    return [*expand("results/{model}/paper/{file}", model=MODELS, file=PAPER), *copies]
+
+
+def paper_options(wildcards):
+    """Metric and tokens of the probe's table, prefix, and the size at which figures are drawn."""
+    style = config["style"]
+    width = style.get("width")
+    exact = width is not None or style.get("venue", "default") != "default"
+    return {
+        **{key: config["figures"]["probe_auc"][key] for key in ("metric", "tokens")},
+        "prefix": paper_prefix(wildcards.model),
+        "exact": exact,
+        "across": (
+            {"column": False, "full": True}.get(width, False if width is None else None)
+            if exact
+            else None
+        ),
+    }
+
+
+def paper_answers(wildcards):
+    """The model's answers, which an archive does not hold."""
+    return {} if BUNDLE else {"answers": "results/{model}/forward/answers.parquet"}
