@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llm_figures.attention.figure import draw_panel, format_epsilon, make_figure_title
+from llm_figures.attention.figure import draw_panel, label_panels, make_figure_title
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.comparison.panels import (
     Tables,
@@ -137,24 +137,6 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         size=1.4 * size,
     )
     return fig
-
-
-def label_panels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """(labels above the columns of a block, labels beside its rows); starred words are italic.
-
-    Columns and rows are components and inputs for mean, ε and components for scale.
-    """
-    first_row = cells[cells["panel_row"] == 0].drop_duplicates("panel_column")
-    first_column = cells[cells["panel_column"] == 0].drop_duplicates("panel_row")
-    if cells["operation"].iloc[0] == "mean":
-        return (
-            [f"*{name.capitalize()}*" for name in first_row.sort_values("panel_column").component],
-            [f"Input {index}" for index in first_column.sort_values("panel_row").input],
-        )
-    return (
-        [f"ε = {format_epsilon(e)}" for e in first_row.sort_values("panel_column").epsilon],
-        [name.capitalize() for name in first_column.sort_values("panel_row").component],
-    )
 
 
 def describe(tables: Tables, options: AttentionFigure) -> str:
