@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -12,12 +12,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
 from llm_figures.core.errors import UserError
 from llm_figures.plotting.style import SMALLEST_TEXT, WIDEST, Style
 from llm_figures.plotting.venues import VENUES
 
+OWN_SIZE = 9  # points, of all texts of a figure that has its own size
 GAP = 0.02  # inches, around the drawing
 LOWEST_MAP, HIGHEST_MAP = 1.8, 4.2  # inches, of a heatmap on a page
 CLEARANCE = 0.4  # points, between two texts and between a text and a panel
@@ -45,14 +47,20 @@ class Layout:
         """The width in inches of one of several panels. beside: of all that is beside them."""
         return max(((self.width or math.inf) - beside) / panels, 0.01)
 
+    def count(self, most: int, least: float, beside: float) -> int:
+        """How many panels there are side by side, up to `most`, at least `least` inches wide.
+
+        beside: inches of all that is beside them.
+        """
+        return most if self.width is None else min(most, max(1, int(self.share(1, beside) / least)))
+
 
 def find_font_sizes(style: Style) -> tuple[float, float]:
     """(size, small): see `Layout`."""
-    venue = VENUES[style.venue]
-    size = venue.size if style.font_size is None else style.font_size
+    venue, size = VENUES[style.venue], style.font_size
     if style.inches is None:
-        return size, size
-    return size, venue.small if style.font_size is None else max(size - 2, SMALLEST_TEXT)
+        return (OWN_SIZE if size is None else size,) * 2
+    return (venue.size, venue.small) if size is None else (size, max(size - 2, SMALLEST_TEXT))
 
 
 _current: ContextVar[Layout | None] = ContextVar("layout", default=None)
@@ -81,6 +89,19 @@ def find_layout() -> Layout:
     return _current.get() or Layout(None, math.inf, size, size)
 
 
+def make_figure(own: tuple[float, float], height: float, **options) -> Figure:
+    """An empty figure.
+
+    own: width and height in inches, if the figure has its own size. height: what its contents need
+    in the width of the layout, in inches. options: see `Figure`.
+    """
+    layout = find_layout()
+    if layout.width is None:
+        return plt.figure(figsize=own, **options)
+    # not of pyplot: seaborn would draw the whole figure once more for every heatmap
+    return Figure(figsize=(layout.width, min(height, layout.height)), **options)
+
+
 def make_grid(
     rows: int,
     columns: int,
@@ -92,20 +113,12 @@ def make_grid(
 ) -> tuple[Figure, np.ndarray]:
     """A figure with a grid of panels, placed by matplotlib's constrained layout.
 
-    own: width and height in inches, if the figure has its own size. height: what its contents need
-    in the width of the layout, in inches. square: whether the panels are. options: see
-    `Figure.subplots`.
+    own, height: see `make_figure`. square: whether the panels are. options: see `Figure.subplots`.
 
     Returns the figure and its axes [rows, columns].
     """
-    layout = find_layout()
-    if layout.width is None:
-        fig = plt.figure(figsize=own, layout="constrained")
-    else:  # not of pyplot: seaborn would draw the whole figure once more for every heatmap
-        fig = Figure(
-            figsize=(layout.width, min(height, layout.height)),
-            layout="compressed" if square else "constrained",
-        )
+    engine = "compressed" if square and find_layout().sized else "constrained"
+    fig = make_figure(own, height, layout=engine)
     return fig, fig.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -118,6 +131,16 @@ def choose_height(own: tuple[float, float]) -> float:
     return max(min(own[1] * width / own[0], 1.2 * width, HIGHEST_MAP), LOWEST_MAP)
 
 
+def add_legend(fig: Figure, handles: Sequence, labels: Sequence[str], columns: int) -> None:
+    """Add a legend below the panels, in as many columns, up to `columns`, as there is room for."""
+    for count in range(columns, 0, -1):
+        legend = fig.legend(handles, labels, loc="outside lower center", ncols=count)
+        width = legend.get_tightbbox(fig._get_renderer()).width / fig.dpi
+        if count == 1 or width < fig.get_figwidth() - 2 * GAP:
+            return
+        legend.remove()
+
+
 class LayerLocator(FixedLocator):
     """Ticks in the middle of every nth row of a heatmap, as many as its height has room for."""
 
@@ -126,7 +149,9 @@ class LayerLocator(FixedLocator):
         self.choose_step = choose_step
 
     def __call__(self) -> np.ndarray:
-        return self.locs[:: self.choose_step(len(self.locs), self.axis.get_tick_space())]
+        size = find_layout().small
+        room = self.axis.axes.bbox.height / self.axis.figure.dpi * 72 / (1.4 * size)
+        return self.locs[:: self.choose_step(len(self.locs), room)]
 
 
 def draw_to_fit(name: str, draw: Callable[[], Figure]) -> Figure:
@@ -153,10 +178,13 @@ def draw_to_fit(name: str, draw: Callable[[], Figure]) -> Figure:
         )
     while high - low > 0.05:
         middle = (low + high) / 2
-        low, high = (middle, high) if _try(draw, replace(layout, width=middle))[1] else (low, middle)
+        low, high = (
+            (middle, high) if _try(draw, replace(layout, width=middle))[1] else (low, middle)
+        )
     raise UserError(
         f"{name}: at a width of {layout.width:.3g}in {problem}; it can be drawn from about "
-        f"{math.ceil(10 * high) / 10:g}in ({math.ceil(254 * high) / 100:.1f}cm) on: config: style.width"
+        f"{math.ceil(10 * high) / 10:g}in ({math.ceil(25.4 * high) / 10:g}cm) on (config: "
+        "style.width)"
     )
 
 
@@ -210,12 +238,12 @@ def _turn_names(fig: Figure) -> bool:
 
 @dataclass(frozen=True)
 class _Text:
-    """A text as it was drawn: four corners in points, size of the font, and the axes it is of."""
+    """A line of text as it was drawn: its four corners and the size of its font in points."""
 
     words: str
     corners: np.ndarray
     size: float
-    axes: object
+    artist: Text | None
 
 
 class _Texts(RendererBase):
@@ -231,7 +259,7 @@ class _Texts(RendererBase):
         turn = np.deg2rad(angle)
         rows = [(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))]
         corners = box @ np.array(rows) + (x, y)
-        self.texts.append(_Text(s, corners, prop.get_size_in_points(), mtext and mtext.axes))
+        self.texts.append(_Text(s, corners, prop.get_size_in_points(), mtext))
 
     def draw_nothing(self, *args, **kwargs):
         pass
@@ -260,17 +288,21 @@ def find_problem(fig: Figure) -> str:
             return f"{text.words!r} would have {text.size:.1f} pt, less than {SMALLEST_TEXT}"
         if text.corners.min() < 0 or (text.corners > (right, top)).any():
             return f"{text.words!r} would be cut off"
-        if any(_overlap(text.corners, box) for ax, box in panels if ax is not text.axes):
+        own = text.artist and text.artist.axes
+        if any(_overlap(text.corners, box) for ax, box in panels if ax is not own):
             return f"{text.words!r} would run into a neighbouring panel"
     for one, other in combinations(renderer.texts, 2):
-        if _overlap(one.corners, other.corners, CLEARANCE):
+        lines = one.artist is other.artist  # of one text
+        if _overlap(one.corners, other.corners, 0.0 if lines else CLEARANCE):
             return f"{one.words!r} and {other.words!r} would overlap"
     return ""
 
 
 def _overlap(one: np.ndarray, other: np.ndarray, clearance: float = 0.0) -> bool:
     """Whether two rectangles [4 corners, 2] are nearer than `clearance` points."""
-    if (one.min(0) > other.max(0) + clearance).any() or (other.min(0) > one.max(0) + clearance).any():
+    if (one.min(0) > other.max(0) + clearance).any() or (
+        other.min(0) > one.max(0) + clearance
+    ).any():
         return False
     for corners in (one, other):
         for side in (corners[1] - corners[0], corners[3] - corners[0]):

@@ -74,7 +74,9 @@ def _check_width(width: str, info: ValidationInfo) -> str:
         return width
     inches = parse_width(width)
     if inches is None:
-        raise refusal("; allowed: column, full, or a number with a unit: 3.25in, 8.3cm, 89mm, 240pt")
+        raise refusal(
+            "; allowed: column, full, or a number with a unit: 3.25in, 8.3cm, 89mm, 240pt"
+        )
     if not 0 < inches <= WIDEST:
         raise refusal(f": must be more than 0 and at most {WIDEST}in")
     return width
@@ -98,9 +100,9 @@ class Style(Drawing):
     width: Annotated[AnyText, AfterValidator(_check_width)] | None = None
     """column, full, or a number with a unit: 3.25in, 8.3cm, 89mm, 240pt
 
-    The exact width of every figure: column or full (of the venue's page), or a number with a unit: in,
-    cm, mm, pt (of LaTeX, 72.27 to the inch), bp (72 to the inch). null is the column of the venue;
-    with the venue default, each figure has its own size."""
+    The exact width of every figure: column or full (of the venue's page), or a number with a unit:
+    in, cm, mm, pt (of LaTeX, 72.27 to the inch), bp (72 to the inch). null is the column of the
+    venue; with the venue default, each figure has its own size."""
 
     font: AnyText | None = None
     """A font family known to matplotlib
@@ -108,9 +110,7 @@ class Style(Drawing):
     A font family known to matplotlib. null takes the venue's: STIXGeneral, which is like Times, or
     DejaVu Sans."""
 
-    font_size: (
-        Annotated[Number, Field(ge=4, le=24), AfterValidator(_check_font_size)] | None
-    ) = None
+    font_size: Annotated[Number, Field(ge=4, le=24), AfterValidator(_check_font_size)] | None = None
     """In points; null takes the venue's
 
     Size of the font in points. null takes the venue's. With a venue or a width, ticks and legends

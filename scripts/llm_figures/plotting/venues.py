@@ -38,7 +38,7 @@ def _sizes(fonts: dict[str, float]) -> dict[str, float]:
 # Widths and font sizes are those of tueplots but where a comment names another source. Heights are
 # \textheight of the venue's style file.
 VENUES = {
-    "default": Venue(None, None, 9.0, SANS, size=9, small=7),
+    "default": Venue(None, None, 9.0, SANS, size=8, small=6),
     "neurips": Venue(
         column=_width(figsizes.neurips2024()),  # there is one column
         full=_width(figsizes.neurips2024()),

@@ -1,12 +1,13 @@
 """The probe by layer: one panel per token, with intervals and controls."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from llm_figures.plotting.drawing import find_colours
+from llm_figures.plotting.layout import add_legend, find_layout, make_grid
+from llm_figures.plotting.text import wrap_name
 from llm_figures.probe.controls import CONTROLS, LABELS
 from llm_figures.probe.figure import describe_groups
 from llm_figures.probe.options import ProbeCurves
@@ -20,6 +21,7 @@ class DrawnProbeCurves(ProbeCurves):
 
 
 OPTIONS = DrawnProbeCurves
+NARROWEST = 1.2  # inches, of a panel on a page
 # Of the lines of `OUTPUT_BASELINES`.
 GREYS = ("0.15", "0.35", "0.55")
 DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
@@ -42,17 +44,19 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
         control: {"color": grey, "linestyle": dots}
         for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
     }
-    columns = min(len(tokens), 4)
+    layout = find_layout()
+    columns = layout.count(min(len(tokens), 4), NARROWEST, 0.4)
     rows = -(-len(tokens) // columns)
-    fig, axes = plt.subplots(
+    width = min(layout.share(columns, 0.4), 2.2)
+    fig, axes = make_grid(
         rows,
         columns,
-        figsize=(2.2 * columns + 0.6, 2.3 * rows + 0.9),
+        own=(2.2 * columns + 0.6, 2.3 * rows + 0.9),
+        height=(0.8 * width + 0.3) * rows + 0.9,
         sharex=True,
         sharey=True,
-        squeeze=False,
-        layout="constrained",
     )
+    thin = 0.75 if layout.sized else 1.0
     for ax, token in zip(axes.flat, tokens, strict=False):
         panel = shown[shown["token"] == token].sort_values("layer")
         probe = panel[panel["control"] == "none"]
@@ -60,23 +64,31 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
             probe["layer"], probe["ci_low"], probe["ci_high"], color=colour, alpha=0.25, lw=0
         )
         line = {"x": "layer", "y": "mean", "ax": ax, "errorbar": None}
-        sns.lineplot(probe, **line, color=colour, lw=1.6, label="probe")
+        sns.lineplot(probe, **line, color=colour, lw=1.6 * thin, label="probe")
         for control in beside:
             sns.lineplot(
                 panel[panel["control"] == control],
                 **line,
                 **styles[control],
-                lw=1.0,
+                lw=1.0 * thin,
                 label=CONTROLS[control],
             )
         ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
+        if layout.sized:
+            ax.set_title(wrap_name(token, width - 0.1, layout.small), size=layout.small)
+            ax.label_outer()
         ax.get_legend().remove()
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.margins(x=0.01)
     for ax in axes.flat[len(tokens) :]:
         ax.set_visible(False)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small")
+    if layout.sized:
+        add_legend(fig, handles, labels, 3)
+    else:
+        fig.legend(
+            handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small"
+        )
     return fig
 
 

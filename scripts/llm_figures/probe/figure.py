@@ -16,7 +16,7 @@ from llm_figures.plotting.drawing import (
     find_colour_map,
     label_layers,
 )
-from llm_figures.plotting.layout import choose_height, make_grid
+from llm_figures.plotting.layout import choose_height, find_layout, make_grid
 from llm_figures.probe.best_cell import BestCell, find_best_cell
 from llm_figures.probe.controls import (
     CONTROLS,
@@ -90,7 +90,7 @@ def draw_highlight(
                 last - first + 1,
                 fill=False,
                 edgecolor="black",
-                linewidth=1.8,
+                linewidth=1.2 if find_layout().sized else 1.8,
                 gid=name if number == 1 else f"{name}-{number}",
                 clip_on=False,
             )
