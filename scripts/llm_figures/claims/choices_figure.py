@@ -61,7 +61,8 @@ def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
         title = "no statement applies"
         if applies:
             title = f"statements reproduced, of {int(np.nanmax(total.to_numpy()))}"
-        ax.set_title(f"{FIGURES[operation]}: {title}", loc="left")
+        side = "right" if layout.sized else "left"  # where the title is over the rows' names, too
+        ax.set_title(f"{FIGURES[operation]}: {title}", loc=side, size=layout.small)
         ax.set(xlabel="", ylabel="")
         ax.tick_params(axis="x", rotation=90 if layout.sized else 0)
         ax.tick_params(axis="y", rotation=0)
@@ -74,7 +75,6 @@ def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
         for ax in axes[:, 0]:
             ax.label_outer()
             plt.setp(ax.get_yticklabels(), linespacing=1.1)
-            ax.set_title(ax.get_title("left"), loc="left", size=layout.small)
     axes[-1, 0].set_xlabel("Displayed layer (from 0) and head")
     add_colour_bar(
         fig, mesh, "Share reproduced", ticks=np.linspace(0, 1, 6), ax=axes, aspect=30, pad=0.02

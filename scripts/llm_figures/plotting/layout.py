@@ -195,7 +195,7 @@ def _try(draw: Callable[[], Figure], layout: Layout) -> tuple[Figure | None, str
         try:
             fig = draw()
             _settle(fig, layout)
-        except (UserWarning, ValueError, np.linalg.LinAlgError):  # sizes below zero
+        except UserWarning:
             return None, "there is no room for its panels"
     return fig, find_problem(fig)
 
