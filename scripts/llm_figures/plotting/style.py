@@ -1,9 +1,9 @@
 """Options that all figures share, and where the workflow finds a figure's parts."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from llm_figures.core.options import (
     AnyText,
@@ -67,17 +67,19 @@ class Figure(Options):
     source: ClassVar[FigureSource]
 
 
+def _check_unit(width: Any) -> Any:
+    if width not in ("column", "full") and parse_width(str(width)) is None:
+        raise refusal(
+            "; allowed: column, full, or a number with a unit: 3.25in, 8.3cm, 89mm, 240pt"
+        )
+    return width
+
+
 def _check_width(width: str, info: ValidationInfo) -> str:
     if width in ("column", "full"):
         if info.data.get("venue") == "default":
             raise refusal(": needs a style.venue; or give a number with a unit, such as 3.25in")
-        return width
-    inches = parse_width(width)
-    if inches is None:
-        raise refusal(
-            "; allowed: column, full, or a number with a unit: 3.25in, 8.3cm, 89mm, 240pt"
-        )
-    if not 0 < inches <= WIDEST:
+    elif not 0 < parse_width(width) <= WIDEST:
         raise refusal(f": must be more than 0 and at most {WIDEST}in")
     return width
 
@@ -89,6 +91,15 @@ def _check_font_size(size: float, info: ValidationInfo) -> float:
     return size
 
 
+Width = Annotated[
+    AnyText,
+    AfterValidator(_check_width),
+    BeforeValidator(_check_unit),
+    Says("column, full, or a number with a unit"),
+]
+FontSize = Annotated[Number, Field(ge=4, le=24), AfterValidator(_check_font_size)]
+
+
 class Style(Drawing):
     """How every figure is drawn."""
 
@@ -97,7 +108,7 @@ class Style(Drawing):
 
     The venue whose widths, font and font sizes the figures have. default has no page."""
 
-    width: Annotated[AnyText, AfterValidator(_check_width)] | None = None
+    width: Width | None = None
     """column, full, or a number with a unit: 3.25in, 8.3cm, 89mm, 240pt
 
     The exact width of every figure: column or full (of the venue's page), or a number with a unit:
@@ -110,7 +121,7 @@ class Style(Drawing):
     A font family known to matplotlib. null takes the venue's: STIXGeneral, which is like Times, or
     DejaVu Sans."""
 
-    font_size: Annotated[Number, Field(ge=4, le=24), AfterValidator(_check_font_size)] | None = None
+    font_size: FontSize | None = None
     """In points; null takes the venue's
 
     Size of the font in points. null takes the venue's. With a venue or a width, ticks and legends

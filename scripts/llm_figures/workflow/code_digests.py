@@ -29,6 +29,7 @@ DRAWING = (
     "contourpy",
     "fonttools",
     "kiwisolver",
+    "tueplots",
 )
 # Beside Snakemake's own records of a working directory.
 CACHE = Path(".snakemake", "code")
