@@ -1,4 +1,4 @@
-"""Where the texts and the panels of a drawn SVG are, by its own coordinates and the fonts' outlines."""
+"""Where the texts and panels of a drawn SVG are, by its coordinates and the fonts' outlines."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from itertools import combinations
 
 import numpy as np
 from matplotlib.font_manager import FontProperties
-from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
 from drawn_figures import SVG
@@ -17,11 +16,11 @@ NUMBER = r"(-?[\d.]+)"
 
 @dataclass(frozen=True)
 class DrawnText:
-    """words, size in points, outline box as a closed path, and the id of the panel that it is of."""
+    """words, size in points, the four corners of the outline, and the id of the text's panel."""
 
     words: str
     size: float
-    box: Path
+    box: np.ndarray
     panel: str | None
 
 
@@ -30,23 +29,21 @@ def read_size(root) -> tuple[float, float]:
     return float(root.get("width").removesuffix("pt")), float(root.get("height").removesuffix("pt"))
 
 
-def read_panels(root) -> dict[str, Path]:
-    """{id: rectangle} of all axes."""
+def read_panels(root) -> dict[str, np.ndarray]:
+    """{id: four corners} of all axes."""
     (figure,) = (group for group in root.iter(f"{SVG}g") if group.get("id") == "figure_1")
     panels = {}
     for group in figure:
-        first = next(iter(group), None)
-        if first is not None and not group.get("id").startswith("legend"):
-            if first.get("id", "").startswith("patch"):
-                places = re.findall(rf"{NUMBER} {NUMBER}", first.find(f"{SVG}path").get("d"))
-                x, y = np.array(places, dtype=float).T
-                panels[group.get("id")] = rectangle(x.min(), y.min(), x.max(), y.max())
+        first = next(iter(group), group)
+        if first.get("id", "").startswith("patch") and not group.get("id").startswith("legend"):
+            places = re.findall(rf"{NUMBER} {NUMBER}", first.find(f"{SVG}path").get("d"))
+            x, y = np.array(places, dtype=float).T
+            panels[group.get("id")] = rectangle(x.min(), y.min(), x.max(), y.max())
     return panels
 
 
-def rectangle(left: float, top: float, right: float, bottom: float) -> Path:
-    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    return Path([*corners, corners[0]], closed=True)
+def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
 
 
 def read_texts(root) -> Iterator[DrawnText]:
@@ -64,7 +61,7 @@ def read_texts(root) -> Iterator[DrawnText]:
         yield DrawnText(words, size, box, None if above is None else above.get("id"))
 
 
-def _outline(text, words: str) -> tuple[float, Path]:
+def _outline(text, words: str) -> tuple[float, np.ndarray]:
     style = dict(part.split(": ", 1) for part in text.get("style").split("; "))
     size = float(style["font-size"].removesuffix("px"))
     font = FontProperties(
@@ -80,8 +77,19 @@ def _outline(text, words: str) -> tuple[float, Path]:
     angle = np.deg2rad(float(turned[1])) if turned else 0.0
     turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
     # y goes down in an SVG
-    flat = rectangle(start + ink.x0, -ink.y1, start + ink.x1, -ink.y0).vertices
-    return size, Path(flat @ turn + np.array(place, dtype=float), closed=True)
+    flat = rectangle(start + ink.x0, -ink.y1, start + ink.x1, -ink.y0)
+    return size, flat @ turn + np.array(place, dtype=float)
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether no line along a side of one of two rectangles separates them."""
+    for corners in (one, other):
+        for end in (1, 3):
+            side = corners[end] - corners[0]
+            a, b = one @ side, other @ side
+            if a.max() <= b.min() or b.max() <= a.min():
+                return False
+    return True
 
 
 def find_faults(root, smallest: float = 6.0) -> list[str]:
@@ -92,13 +100,14 @@ def find_faults(root, smallest: float = 6.0) -> list[str]:
     for text in texts:
         if text.size < smallest:
             faults.append(f"{text.words}: {text.size} pt")
-        if (text.box.vertices < 0).any() or (text.box.vertices > (width, height)).any():
+        if (text.box < 0).any() or (text.box > (width, height)).any():
             faults.append(f"{text.words}: cut off")
         for name, panel in panels.items():
-            inside = name == text.panel and panel.contains_path(text.box)  # the number of a cell
-            if panel.intersects_path(text.box) and not inside:
+            low, high = panel.min(axis=0), panel.max(axis=0)
+            inside = ((text.box >= low) & (text.box <= high)).all()  # such as a cell's number
+            if overlap(panel, text.box) and not (name == text.panel and inside):
                 faults.append(f"{text.words}: over {name}")
     for one, other in combinations(texts, 2):
-        if one.box.intersects_path(other.box):
+        if overlap(one.box, other.box):
             faults.append(f"{one.words} and {other.words} overlap")
     return faults

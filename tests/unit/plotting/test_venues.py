@@ -1,7 +1,6 @@
 """Figures for the page of a venue, read back from their files."""
 
 import re
-import subprocess
 import xml.etree.ElementTree as ET
 from itertools import product
 
@@ -16,12 +15,11 @@ from llm_figures.attention import figure as attention
 from llm_figures.claims import choices_figure
 from llm_figures.claims.options import ChoicesDrawing
 from llm_figures.comparison.figure import find_drawing
-from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as modules
 from llm_figures.modules.options import ModuleMap
-from llm_figures.plotting.drawing import describe_panels, drawing_style, save
+from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.layout import draw_to_fit
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
@@ -35,7 +33,7 @@ PAGES = {
     "nature": {"venue": "nature", "width": "89mm"},
 }
 MODELS = ("SmolLM2-135M-Instruct", "a_model-of.32-layers", "Llama-3.1-70B-Instruct")
-WORDS = ["The", "extraordinarily_long", " lighthouse", " keeper", "\n", "ing", ".", "日本語"]
+WORDS = ["The", "extraordinarily_long", " lighthouse", " keeper", "\n", "ing", "."]
 
 
 def plant_modules(layers):
@@ -132,5 +130,6 @@ def test_every_text_is_legible_on_a_page(options, tmp_path, name, page, layers):
     assert [float(side) for side in box.groups()] == pytest.approx([width, height], abs=0.5)
     assert len(pdf) < 500_000
     fonts = set(re.findall(rb"/Subtype /(Type\w+|CIDFont\w+|TrueType)", pdf))
-    assert fonts and fonts <= {b"Type0", b"Type42", b"CIDFontType2", b"TrueType"}
+    assert fonts
+    assert fonts <= {b"Type0", b"Type42", b"CIDFontType2", b"TrueType"}
     assert b"/FontFile2" in pdf
