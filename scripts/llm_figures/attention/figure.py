@@ -23,8 +23,6 @@ MEAN_TITLES = {
 SMALLEST_LABEL = 5.0
 LARGEST_LABEL = 7.5
 LONGEST_LABEL = 14  # characters of a token
-# A map of more cells is drawn as an image in the vector formats, too.
-VECTOR_CELLS = 16_384
 # Control characters, which no SVG may hold; they are written as Python does: \n.
 _NOT_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # Inches, approximately: the side of a map, and what is beside the maps on a page.
@@ -79,7 +77,6 @@ def draw_panel(panel: pd.DataFrame, ax, cmap: Colormap, limits: Sequence[float])
         xticklabels=False,
         yticklabels=False,
     )
-    mesh.set_rasterized(weights.size > VECTOR_CELLS)
     ax.set(xlabel="", ylabel="")
     return mesh
 

@@ -58,6 +58,8 @@ NARROW = 64
 # Of a PNG: in each direction, and altogether.
 LONGEST_SIDE = 65_535
 MOST_PIXELS = 600_000_000
+# Heatmaps of more cells altogether are images in vector files, too. A cell takes 20 bytes of a PDF.
+VECTOR_CELLS = 20_000
 # The notes on the panels of a figure with more cells leave out the values.
 MOST_CELLS = 100_000
 
@@ -223,6 +225,10 @@ def save(fig: Figure, paths: Sequence[str | Path], panels: str | Path | None = N
         UserError: a figure that is too large for an image.
     """
     _check_size(fig)
+    heatmaps = [ax for ax in fig.axes if hasattr(ax, "panel")]
+    if sum(ax.panel[1].size for ax in heatmaps) > VECTOR_CELLS:
+        for ax in heatmaps:
+            ax.collections[0].set_rasterized(True)
     no_metadata = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
         "svg": {"Date": None, "Creator": None},

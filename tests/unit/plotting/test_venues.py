@@ -1,5 +1,6 @@
 """Figures for the page of a venue, read back from their files."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from itertools import product
@@ -7,20 +8,22 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 import planted
 from drawn_figures import PROTOCOL, cells, probe_scores
-from drawn_texts import find_faults, read_size
+from drawn_texts import find_faults, read_panels, read_size, read_texts
 from llm_figures.attention import figure as attention
 from llm_figures.claims import choices_figure
 from llm_figures.claims.options import ChoicesDrawing
 from llm_figures.comparison.figure import find_drawing
+from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as modules
 from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.drawing import drawing_style, save
-from llm_figures.plotting.layout import draw_to_fit
+from llm_figures.plotting.layout import draw_to_fit, make_figure
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
 from llm_figures.probe import curves_figure, presets_figure
@@ -108,28 +111,120 @@ OTHERS = {
     ),
 }
 CASES = [
-    *product(BY_LAYER, PAGES, (12, 32, 80)),
+    *product(BY_LAYER, PAGES, (12, 80)),
+    *(pytest.param(*case, 32, marks=pytest.mark.slow) for case in product(BY_LAYER, PAGES)),
     *product(OTHERS, PAGES, (80,)),  # whose maps do not depend on the number of layers
 ]
+
+
+def make(name, style, layers, options, folder):
+    """Draw a figure in a style; its files by kind, and the notes on its panels."""
+    files = {kind: folder / f"figure.{kind}" for kind in ("svg", "pdf")}
+    draw = {**BY_LAYER, **OTHERS}[name]
+    with drawing_style(style):
+        fig = draw_to_fit(name, lambda: draw(layers, options))
+        save(fig, list(files.values()), folder / "panels.json")
+    return files, json.loads((folder / "panels.json").read_text())["panels"]
 
 
 @pytest.mark.parametrize(("name", "page", "layers"), CASES)
 def test_every_text_is_legible_on_a_page(options, tmp_path, name, page, layers):
     style = Style(**PAGES[page], dpi=200)
-    draw = {**BY_LAYER, **OTHERS}[name]
-    files = [tmp_path / "figure.svg", tmp_path / "figure.pdf"]
-    with drawing_style(style):
-        save(draw_to_fit(name, lambda: draw(layers, options)), files)
-    svg = ET.parse(files[0]).getroot()
+    files, notes = make(name, style, layers, options, tmp_path)
+    svg = ET.parse(files["svg"]).getroot()
     assert find_faults(svg) == []
     width, height = read_size(svg)
     assert width == pytest.approx(72 * style.inches, abs=0.5)
     assert height <= 72 * VENUES[page].height + 0.5
-    pdf = files[1].read_bytes()
+    # the report's pointer finds the heatmaps
+    drawn = [tuple(box.min(axis=0)) + tuple(box.max(axis=0)) for box in read_panels(svg).values()]
+    for note in notes:
+        box = np.array(note["box"]) * (width, height, width, height)
+        assert any(np.allclose(box, other, atol=0.1) for other in drawn), note["title"]
+    pdf = files["pdf"].read_bytes()
     box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", pdf)
     assert [float(side) for side in box.groups()] == pytest.approx([width, height], abs=0.5)
     assert len(pdf) < 500_000
-    fonts = set(re.findall(rb"/Subtype /(Type\w+|CIDFont\w+|TrueType)", pdf))
-    assert fonts
-    assert fonts <= {b"Type0", b"Type42", b"CIDFontType2", b"TrueType"}
+    # Type 42: TrueType outlines, no drawn glyphs (Type 3)
     assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+
+
+def test_a_page_has_the_fonts_and_titles_of_its_venue(options, tmp_path):
+    files, _ = make("mean_qkv", Style(venue="icml"), 12, options, tmp_path)
+    texts = list(read_texts(ET.parse(files["svg"]).getroot()))
+    assert {text.words for text in texts} >= {"Query", "Key", "Value", "Input 1", "Input 3"}
+    assert not [text.words for text in texts if "Mean" in text.words]  # the caption says it
+    assert {text.size for text in texts} == {6.0, 8.0}
+    assert b"STIXGeneral" in files["pdf"].read_bytes()
+    own = Style(venue="icml", font="DejaVu Serif", font_size=9)
+    files, _ = make("mean_qkv", own, 12, options, tmp_path)
+    texts = list(read_texts(ET.parse(files["svg"]).getroot()))
+    assert {text.size for text in texts} == {7.0, 9.0}
+    assert b"STIXGeneral" not in files["pdf"].read_bytes()
+
+
+def test_a_figure_too_narrow_to_read_names_the_least_width(options, tmp_path):
+    """And at that width it can be drawn."""
+    with pytest.raises(
+        UserError, match=r"^probe_auc: at a width of 0.787in .*config: style"
+    ) as refused:
+        make("probe_auc", Style(width="2cm"), 12, options, tmp_path)
+    assert not list(tmp_path.iterdir())
+    least = re.search(r"from about ([\d.]+in) \(", str(refused.value))[1]
+    files, _ = make("probe_auc", Style(width=least), 12, options, tmp_path)
+    assert find_faults(ET.parse(files["svg"]).getroot()) == []
+
+
+def test_what_no_width_makes_legible_is_refused():
+    def draw():
+        fig = make_figure((4, 40), 40)
+        for line in range(200):
+            fig.text(0.1, (line + 0.5) / 200, str(line))
+        return fig
+
+    message = (
+        "^lines: '0' and '1' would overlap on a page 6.69in high, whatever the width .*; show few"
+    )
+    with drawing_style(Style(venue="nature")), pytest.raises(UserError, match=message):
+        draw_to_fit("lines", draw)
+
+
+@pytest.mark.parametrize(
+    ("venue", "width", "inches", "spans"),
+    [
+        ("default", None, None, False),
+        ("default", "3.25in", 3.25, False),
+        ("neurips", "column", 5.5, False),
+        ("iclr", "full", 5.5, False),
+        ("icml", None, 3.25, False),
+        ("icml", "full", 6.75, True),
+        ("acl", "column", 7.7 / 2.54, False),
+        ("acl", "10cm", 10 / 2.54, True),
+        ("aaai", "full", 7.0, True),
+        ("nature", "89 mm", 89 / 25.4, False),
+        ("icml", "234.8775pt", 3.25, False),
+        ("icml", "234bp", 3.25, False),
+    ],
+)
+def test_widths_are_those_of_the_venue_or_as_given(venue, width, inches, spans):
+    style = Style(venue=venue, width=width)
+    assert style.inches == (inches and pytest.approx(inches))
+    assert style.spans_columns == spans
+
+
+@pytest.mark.parametrize("page", [{"venue": "icml"}, {"width": "3in"}], ids=str)
+def test_a_font_too_small_for_a_page_is_refused(page):
+    assert Style(font_size=5).font_size == 5
+    with pytest.raises(ValidationError, match="must be at least 6"):
+        Style(**page, font_size=5)
+
+
+def test_large_heatmaps_are_images_in_a_small_pdf(options, tmp_path):
+    table = cells("mean_qkv", options["mean_qkv"], tokens=64)
+    with drawing_style(Style(dpi=200)):
+        fig = attention.draw(table, attention.OPTIONS(**options["mean_qkv"]))
+        save(fig, [tmp_path / "figure.pdf"])
+    pdf = (tmp_path / "figure.pdf").read_bytes()
+    assert b"/Subtype /Image" in pdf
+    assert len(pdf) < 500_000
