@@ -13,6 +13,7 @@ from llm_figures.core.options import Options
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.finite import check_drawn
+from llm_figures.plotting.layout import draw_to_fit
 from llm_figures.plotting.style import Style
 
 
@@ -38,7 +39,7 @@ def main(
     tables, left_out = read_usable_tables(models, missing, find_problem, figure)
     text = drawing.describe(tables, options)
     with drawing_style(style):
-        fig = drawing.draw(tables, options)
+        fig = draw_to_fit(figure, lambda: drawing.draw(tables, options))
         check_drawn(fig, text, figure)
         save(fig, files, caption=text)
     write_text(caption, describe_comparison(text, tables, folders, left_out))

@@ -28,10 +28,10 @@ def texts(root):
     return ["".join(text.itertext()).strip() for text in root.iter(f"{SVG}text")]
 
 
-def cells(name, options, inputs=3):
-    random = np.random.default_rng(0)
+def cells(name, options, inputs=3, tokens=7):
+    random, shape = np.random.default_rng(0), (2, tokens, 4)
     states = [
-        LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
+        LayerStates(index, 0, random.normal(size=shape), random.normal(size=shape), 0.5)
         for index in range(1, inputs + 1)
     ]
     return compute_cells(name, read_options(AttentionFigure, options, name), states)

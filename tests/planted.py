@@ -1,6 +1,7 @@
 """Figures made by hand: as the published ones were described, and contrary to it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -262,3 +263,27 @@ MODULE_CONTRARY = {
     "rising": module_figure(dict.fromkeys(PROJECTIONS, np.linspace(0, 1, 28))),
     "falling": module_figure(dict.fromkeys(PROJECTIONS, np.linspace(1, 0, 28))),
 }
+
+# Choices: every combination by default.
+
+
+def choices(layers: int) -> pd.DataFrame:
+    """Rows as of `evaluate_choices`, with verdicts by chance."""
+    random = np.random.default_rng(0)
+    shown = [
+        ("25%", layers // 4),
+        ("50%", layers // 2),
+        ("75%", 3 * layers // 4),
+        ("auto", layers - 2),
+    ]
+    rows = [
+        {"operation": operation, "over": over, "stage": stage, "scope": scope, "layer_choice": name,
+         "layer": layer, "head_choice": head, "head": "mean" if head == "mean" else "2",
+         "verdict": random.choice(["reproduced", "not reproduced"])}
+        for operation, over in (("mean", "features"), ("mean", "tokens"), ("scale", None))
+        for stage, scope, (name, layer), head in product(
+            ("before_rotary", "after_rotary"), ("layer", "model"), shown, ("mean", "auto")
+        )
+        for _ in range(28 if operation == "mean" else 16)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)

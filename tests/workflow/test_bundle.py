@@ -140,6 +140,14 @@ def test_a_figure_from_an_archive_is_drawn_with_other_colours(reader):
     assert line.endswith(": mean_qkv.pdf, mean_qkv.png, mean_qkv.svg")
 
 
+def test_a_figure_from_an_archive_is_drawn_for_a_venue(reader):
+    reader.change(style__venue="icml")
+    reader.run("mean_qkv")
+    assert '<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="234pt"' in (
+        reader.results / "figures" / "mean_qkv.svg"
+    ).read_text(encoding="utf-8")
+
+
 def test_other_versions_of_the_libraries_draw_anew(reader):
     with (reader.folder / "blocked" / "sitecustomize.py").open("a") as file:
         file.write("import zlib\nzlib.ZLIB_RUNTIME_VERSION = 'another'\n")

@@ -13,6 +13,8 @@ from llm_figures.attention.maps import distance_to_uniform, sink_strength
 from llm_figures.attention.options import AttentionFigure, AttentionInterventions
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import add_colour_bar, add_title, draw_heatmap, find_colour_map
+from llm_figures.plotting.layout import find_layout, make_grid
+from llm_figures.plotting.style import SMALLEST_TEXT
 
 OPTIONS = AttentionFigure
 MEAN_TITLES = {
@@ -23,11 +25,11 @@ MEAN_TITLES = {
 SMALLEST_LABEL = 5.0
 LARGEST_LABEL = 7.5
 LONGEST_LABEL = 14  # characters of a token
-# A map of more cells is drawn as an image in the vector formats, too.
-VECTOR_CELLS = 16_384
 # Control characters, which no SVG may hold; they are written as Python does: \n.
 _NOT_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-PANEL = 2.6  # approximate side of a map in inches
+# Inches, approximately: the side of a map, and what is beside the maps on a page.
+PANEL = 2.6
+BESIDE = 0.75
 SCALE_TITLE = "The Attention Weight after Modifying Query, Key and Value"
 # Weight that a row lacks by more than rounding goes to a sink that is no token.
 LEAST_SINK = 1e-3
@@ -81,7 +83,6 @@ def draw_panel(panel: pd.DataFrame, ax, cmap: Colormap, limits: Sequence[float])
         xticklabels=False,
         yticklabels=False,
     )
-    mesh.set_rasterized(weights.size > VECTOR_CELLS)
     ax.set(xlabel="", ylabel="")
     return mesh
 
@@ -101,27 +102,29 @@ def _label_bins(panel: pd.DataFrame, side: str) -> pd.Index:
 
 
 def choose_tick_labels(
-    panel: pd.DataFrame, kind: str
+    panel: pd.DataFrame, kind: str, side: float = PANEL
 ) -> tuple[list[float], list[str], float] | None:
     """The tick labels of both axes of a map.
 
     kind: the option `tick_labels`. "none" gives None. "tokens" labels every cell with its token if
-        that is readable on a map of `PANEL` inches. Otherwise, and with "positions", a choice of
+        that is readable on a map of `side` inches. Otherwise, and with "positions", a choice of
         cells is labelled with the position of their (first) token, counted from 0.
 
     Returns the places in cells from the left or the top, the labels, and their size in points.
     """
     if kind == "none":
         return None
+    layout = find_layout()
+    smallest = SMALLEST_TEXT if layout.sized else SMALLEST_LABEL
     bins = panel.drop_duplicates("key_position").sort_values("key_position")
-    size = min(LARGEST_LABEL, plt.rcParams["font.size"], PANEL * 72 / len(bins) / 1.15)
+    size = min(LARGEST_LABEL, layout.small, side * 72 / len(bins) / 1.15)
     known = "key_token" in bins and bins["key_token"].fillna("").ne("").any()
-    if kind == "tokens" and known and size >= SMALLEST_LABEL and not is_binned(panel):
+    if kind == "tokens" and known and size >= smallest and not is_binned(panel):
         names = [_label_token(token) for token in bins["key_token"]]
         return [place + 0.5 for place in range(len(names))], names, size
     positions = bins["key_position"].astype(str).tolist()
-    size = min(LARGEST_LABEL, plt.rcParams["font.size"])
-    step = _choose_step(len(positions), PANEL * 72 / (1.6 * size))
+    size = min(LARGEST_LABEL, layout.small)
+    step = _choose_step(len(positions), side * 72 / (1.6 * size))
     # The first cell, where the sink is, always has a label.
     places = range(0, len(positions), step)
     return [place + 0.5 for place in places], [positions[place] for place in places], size
@@ -159,42 +162,44 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
     Raises:
         UserError: an unknown palette.
     """
-    cmap = find_colour_map(options.palette)
+    cmap, layout = find_colour_map(options.palette), find_layout()
     rows, columns = cells["panel_row"].max() + 1, cells["panel_column"].max() + 1
-    size = plt.rcParams["font.size"]
     panels = dict(list(cells.groupby(["panel_row", "panel_column"])))
-    ticks = {
-        place: choose_tick_labels(panel, options.tick_labels) for place, panel in panels.items()
-    }
     # All panels of a row show the same text. A row has labels unless the next one repeats them.
     texts = {row: panels[row, 0]["input"].iloc[0] for row in range(rows)}
     labelled = {row for row in range(rows) if row == rows - 1 or texts[row] != texts[row + 1]}
-    # The figure grows by the labels, so that the maps keep their size.
-    wide = max(map(_measure_labels, ticks.values()), default=0.0)
+    side, wide = PANEL, 0.0
+    for _ in range(2 if layout.sized else 1):  # labels take room from the maps
+        if layout.sized:
+            side = layout.share(columns, BESIDE + wide)
+        ticks = {
+            place: choose_tick_labels(panel, options.tick_labels, side)
+            for place, panel in panels.items()
+        }
+        wide = max(map(_measure_labels, ticks.values()), default=0.0)
+    # A figure of its own size grows by the labels, so that the maps keep theirs.
     high = wide * len(labelled)
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(3.0 * columns + 0.9 + wide, 3.05 * rows + 0.4 + high),
-        squeeze=False,
-        layout="constrained",
+    own = (3.0 * columns + 0.9 + wide, 3.05 * rows + 0.4 + high)
+    fig, axes = make_grid(
+        rows, columns, own=own, height=(side + 0.1) * rows + high + 0.5, square=True
     )
-    bottom = 0.4 / (3.05 * rows + 0.4 + high)
-    fig.get_layout_engine().set(rect=(0, bottom, 1, 1), wspace=0.03, hspace=0.03)
+    below = 0.0 if layout.sized else 0.4 / own[1]  # for the title
+    fig.get_layout_engine().set(rect=(0, below, 1, 1), wspace=0.03, hspace=0.03)
     for (row, column), panel in panels.items():
         ax = axes[row, column]
         mesh = draw_panel(panel, ax, cmap, options.limits)
         if ticks[row, column] is not None:
             _label_ticks(ax, ticks[row, column], below=row in labelled, left=column == 0)
-        add_title(
-            ax,
-            make_panel_title(panel.iloc[0]),
-            f"panel-{row}-{column}-title",
-            anchor=(0.5, 1.0),
-            transform=ax.transAxes,
-            loc="lower center",
-            size=size,
-        )
+        if not layout.sized:
+            add_title(
+                ax,
+                make_panel_title(panel.iloc[0]),
+                f"panel-{row}-{column}-title",
+                anchor=(0.5, 1.0),
+                transform=ax.transAxes,
+                loc="lower center",
+                size=plt.rcParams["font.size"],
+            )
     low, high = options.limits
     add_colour_bar(
         fig,
@@ -206,18 +211,52 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
         aspect=40,
         pad=0.02,
     )
+    if layout.sized:
+        _head_panels(axes, *label_panels(cells))
+    else:
+        _add_figure_title(fig, axes, make_figure_title(options))
+    return fig
+
+
+def label_panels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """(labels above the columns of panels, labels beside the rows); starred words are italic.
+
+    Columns and rows are components and inputs for mean, ε and components for scale.
+    """
+    first_row = cells[cells["panel_row"] == 0].drop_duplicates("panel_column")
+    first_column = cells[cells["panel_column"] == 0].drop_duplicates("panel_row")
+    if cells["operation"].iloc[0] == "mean":
+        return (
+            [f"*{name.capitalize()}*" for name in first_row.sort_values("panel_column").component],
+            [f"Input {index}" for index in first_column.sort_values("panel_row").input],
+        )
+    return (
+        [f"ε = {format_epsilon(e)}" for e in first_row.sort_values("panel_column").epsilon],
+        [name.capitalize() for name in first_column.sort_values("panel_row").component],
+    )
+
+
+def _head_panels(axes: np.ndarray, above: Sequence[str], beside: Sequence[str]) -> None:
+    """Label the columns and rows of panels, as from `label_panels`."""
+    for ax, text in zip(axes[0], above, strict=True):
+        ax.set_title(text.replace("*", ""), style="italic" if "*" in text else "normal")
+    for ax, text in zip(axes[:, 0], beside, strict=True):
+        ax.set_ylabel(text)
+
+
+def _add_figure_title(fig: Figure, axes: np.ndarray, title: str) -> None:
+    """Add the published title below the panels."""
     fig.draw_without_rendering()  # places the panels, under whose centre the title goes
     left, right = axes[0, 0].get_position().x0, axes[0, -1].get_position().x1
     add_title(
         fig,
-        make_figure_title(options),
+        title,
         "figure-title",
         anchor=((left + right) / 2, 0.0),
         transform=fig.transFigure,
         loc="lower center",
-        size=1.4 * size,
+        size=1.4 * plt.rcParams["font.size"],
     )
-    return fig
 
 
 def _measure_labels(ticks: tuple[list[float], list[str], float] | None) -> float:

@@ -10,6 +10,7 @@ from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.options import ChoicesDrawing
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
+from llm_figures.plotting.layout import find_layout, make_grid
 
 OPTIONS = ChoicesDrawing
 HEADS = {"mean": "mean", "auto": "strongest"}
@@ -31,18 +32,20 @@ def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
     ]
     heights = [len(grid) for _, (grid, _, _) in blocks]
     columns = blocks[0][1][0].shape[1]
-    fig, axes = plt.subplots(
+    layout = find_layout()
+    fig, axes = make_grid(
         len(blocks),
         1,
-        figsize=(
+        own=(
             0.62 * max(columns, 4) + 4.4,
             0.34 * max(sum(heights), 6) + 0.75 * len(blocks) + 0.8,
         ),
+        height=0.035 * layout.small * sum(heights) + 0.3 * len(blocks) + 0.8,
         height_ratios=heights,
-        squeeze=False,
-        layout="constrained",
+        sharex=layout.sized,
     )
     cmap = find_colour_map(options.palette)
+    separator = ", " if layout.sized else "\n"  # on a page, labels are upright
     for ax, (operation, (grid, total, labels)) in zip(axes[:, 0], blocks, strict=True):
         mesh = draw_heatmap(
             grid / total,
@@ -51,22 +54,28 @@ def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
             limits=(0.0, 1.0),
             annot=grid.fillna(0).astype(int).astype(str),
             fmt="",
-            xticklabels=labels,
-            yticklabels=list(grid.index),
+            annot_kws={"size": layout.small},
+            xticklabels=[separator.join(label) for label in labels],
+            yticklabels=[_wrap(name) if layout.sized else name for name in grid.index],
         )
         applies = bool(grid.notna().to_numpy().any())
         title = "no statement applies"
         if applies:
             title = f"statements reproduced, of {int(np.nanmax(total.to_numpy()))}"
-        ax.set_title(f"{FIGURES[operation]}: {title}", loc="left")
+        side = "right" if layout.sized else "left"  # where the title is over the rows' names, too
+        ax.set_title(f"{FIGURES[operation]}: {title}", loc=side, size=layout.small)
         ax.set(xlabel="", ylabel="")
-        ax.tick_params(axis="x", rotation=0)
+        ax.tick_params(axis="x", rotation=90 if layout.sized else 0)
         ax.tick_params(axis="y", rotation=0)
         for row, column in np.argwhere(grid.isna().to_numpy()):
             ax.text(column + 0.5, row + 0.5, "–", ha="center", va="center")
         most = np.nanmax(grid.to_numpy()) if applies else np.nan
         for row, column in np.argwhere(grid.to_numpy() == most):
             ax.add_patch(plt.Rectangle((column, row), 1, 1, fill=False, edgecolor="black", lw=1.2))
+    if layout.sized:
+        for ax in axes[:, 0]:
+            ax.label_outer()
+            plt.setp(ax.get_yticklabels(), linespacing=1.1)
     axes[-1, 0].set_xlabel("Displayed layer (from 0) and head")
     add_colour_bar(
         fig, mesh, "Share reproduced", ticks=np.linspace(0, 1, 6), ax=axes, aspect=30, pad=0.02
@@ -74,10 +83,18 @@ def draw(rows: pd.DataFrame, options: ChoicesDrawing) -> Figure:
     return fig
 
 
+def _wrap(change: str) -> str:
+    """The words of `choices.describe_change` in two lines."""
+    return ",\n".join(change.rsplit(", ", 1))
+
+
 def _grids(
     counted: pd.DataFrame, rows: pd.DataFrame, operation: str
-) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """(reproduced, applicable, column labels): tables of change × map, NaN where none applies."""
+) -> tuple[pd.DataFrame, pd.DataFrame, list[tuple[str, str]]]:
+    """(reproduced, applicable, layer and head of each column): tables of change × map.
+
+    NaN where no statement applies.
+    """
     order = rows[rows["operation"] == operation].drop_duplicates(["over", "stage", "scope"])
     changes = [describe_change(row) for row in order.to_dict("records")]
     shown = rows.drop_duplicates(["layer_choice", "head_choice"])
@@ -88,9 +105,11 @@ def _grids(
     reproduced = table["reproduced"].loc[changes, keys].astype(float)
     applicable = table["applicable"].loc[changes, keys].astype(float)
     labels = [
-        f"{row['layer']}"
-        + ("" if row["layer_choice"] == str(row["layer"]) else f" ({row['layer_choice']})")
-        + f"\n{HEADS.get(row['head_choice'], 'head ' + str(row['head']))}"
+        (
+            f"{row['layer']}"
+            + ("" if row["layer_choice"] == str(row["layer"]) else f" ({row['layer_choice']})"),
+            HEADS.get(row["head_choice"], f"head {row['head']}"),
+        )
         for row in shown.to_dict("records")
     ]
     return reproduced.where(applicable > 0), applicable.where(applicable > 0), labels

@@ -1,21 +1,22 @@
 """Compare the attention figures of several models."""
 
-import matplotlib.pyplot as plt
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from llm_figures.attention.figure import draw_panel, format_epsilon, make_figure_title
+from llm_figures.attention.figure import draw_panel, label_panels, make_figure_title
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.comparison.panels import (
     Tables,
     choose_grid,
     find_missing_columns,
     find_no_numbers,
-    measure_text,
-    wrap_name,
 )
 from llm_figures.plotting.drawing import add_colour_bar, add_title, find_colour_map
+from llm_figures.plotting.layout import find_layout, make_figure
+from llm_figures.plotting.text import measure_text, wrap_name
 
 OPTIONS = AttentionFigure
 NEEDED = {
@@ -27,6 +28,9 @@ MARGIN = 0.12
 MAP, GAP = 0.92, 0.07
 BLOCK_GAP = 0.32
 BAR, BAR_GAP = 0.14, 0.22
+# On a page: the margin, between blocks, and before the colour bar.
+PAGE = (0.03, 0.12, 0.08)
+SMALLEST_MAP = 0.45
 
 
 def find_problem(table: pd.DataFrame, options: AttentionFigure) -> str | None:
@@ -41,47 +45,59 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
 
     All places are computed beforehand, so that every map of every model has the same size.
     """
-    size, cmap = plt.rcParams["font.size"], find_colour_map(options.palette)
+    layout, cmap = find_layout(), find_colour_map(options.palette)
+    size = layout.small
     line = 1.4 * size / 72
+    margin, block_gap, bar_gap = PAGE if layout.sized else (MARGIN, BLOCK_GAP, BAR_GAP)
     shapes = {
         name: (cells["panel_row"].max() + 1, cells["panel_column"].max() + 1)
         for name, cells in tables.items()
     }
     labels = {name: label_panels(cells) for name, cells in tables.items()}
     # maps are at least as wide as the widest title, whatever the ε or the font
-    side = max(
-        MAP,
-        *(
-            measure_text(text.replace("*", ""), size) + 0.08
-            for pair in labels.values()
-            for part in pair
-            for text in part
-        ),
+    least = max(
+        measure_text(text.replace("*", ""), size) + 0.08
+        for pair in labels.values()
+        for part in pair
+        for text in part
     )
+    side = max(MAP, least)
     most_rows, most_columns = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
+    rows, most = choose_grid(len(tables))
+    columns = most
+    beside_bar = bar_gap + BAR + 4.5 * line + margin
+    if layout.sized:
+        for columns in range(most, 0, -1):
+            gaps = columns * (line + (most_columns - 1) * GAP) + (columns - 1) * block_gap
+            side = layout.share(columns * most_columns, margin + gaps + beside_bar)
+            if side >= max(least, SMALLEST_MAP):
+                break
+        rows = math.ceil(len(tables) / columns)
+        above = rows * (most_rows * GAP + 4 * line + block_gap)  # with names of one line
+        side = min(side, max((layout.height - above) / (rows * most_rows), 0.01))
     maps_wide, maps_high = (n * side + (n - 1) * GAP for n in (most_columns, most_rows))
     names = {name: wrap_name(name, maps_wide, 1.2 * size) for name in tables}
-    rows, columns = choose_grid(len(tables))
     lines = [text.count("\n") + 1 for text in names.values()]
     # tops of the maps by row of the grid; the columns' titles and the models' names are above
-    tops, below = [], MARGIN
+    tops, below = [], margin
     for row in range(rows):
         above = line + 1.2 * line * max(lines[row * columns : (row + 1) * columns])
         tops.append(below + above)
-        below += above + maps_high + BLOCK_GAP
+        below += above + maps_high + block_gap
     block_wide = line + maps_wide
-    bottom = MARGIN + 2.4 * line  # with the figure's title
-    right = MARGIN + columns * block_wide + (columns - 1) * BLOCK_GAP
-    total_wide = right + BAR_GAP + BAR + 4.5 * line + MARGIN
-    total_high = tops[-1] + maps_high + bottom
-    fig = plt.figure(figsize=(total_wide, total_high))
+    bottom = margin + (0.5 if layout.sized else 2.4) * line  # with the figure's title
+    right = margin + columns * block_wide + (columns - 1) * block_gap
+    fig = make_figure(
+        (right + beside_bar, tops[-1] + maps_high + bottom), tops[-1] + maps_high + bottom
+    )
+    total_wide, total_high = fig.get_size_inches()
 
     def place(left: float, top: float) -> tuple[float, float]:
         """A point in inches from the left and from the top, as fractions of the figure."""
         return left / total_wide, 1 - top / total_high
 
     for index, (name, cells) in enumerate(tables.items()):
-        left = MARGIN + index % columns * (block_wide + BLOCK_GAP) + line
+        left = margin + index % columns * (block_wide + block_gap) + line
         top = tops[index // columns]
         column_labels, row_labels = labels[name]
         for (row, column), panel in cells.groupby(["panel_row", "panel_column"]):
@@ -106,6 +122,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
                 *place(left + column * (side + GAP) + side / 2, top - 0.25 * line),
                 text.replace("*", ""),
                 style="italic" if "*" in text else "normal",
+                size=size,
                 ha="center",
                 va="bottom",
                 gid=f"block-{index}-column-{column}",
@@ -114,6 +131,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
             fig.text(
                 *place(left - 0.25 * line, top + row * (side + GAP) + side / 2),
                 text.replace("*", ""),
+                size=size,
                 ha="right",
                 va="center",
                 rotation=90,
@@ -122,39 +140,22 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
     top, end = tops[0], tops[-1] + maps_high
     low, high = options.limits
     bar = fig.add_axes(
-        (*place(right + BAR_GAP, end), BAR / total_wide, (end - top) / total_high), gid="bar"
+        (*place(right + bar_gap, end), BAR / total_wide, (end - top) / total_high), gid="bar"
     )
     add_colour_bar(
         fig, mesh, "Attention Weight", ticks=np.round(np.linspace(low, high, 6), 10), cax=bar
     )
-    add_title(
-        fig,
-        make_figure_title(options),
-        "figure-title",
-        anchor=((MARGIN + right) / 2 / total_wide, 0.0),
-        transform=fig.transFigure,
-        loc="lower center",
-        size=1.4 * size,
-    )
-    return fig
-
-
-def label_panels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """(labels above the columns of a block, labels beside its rows); starred words are italic.
-
-    Columns and rows are components and inputs for mean, ε and components for scale.
-    """
-    first_row = cells[cells["panel_row"] == 0].drop_duplicates("panel_column")
-    first_column = cells[cells["panel_column"] == 0].drop_duplicates("panel_row")
-    if cells["operation"].iloc[0] == "mean":
-        return (
-            [f"*{name.capitalize()}*" for name in first_row.sort_values("panel_column").component],
-            [f"Input {index}" for index in first_column.sort_values("panel_row").input],
+    if not layout.sized:
+        add_title(
+            fig,
+            make_figure_title(options),
+            "figure-title",
+            anchor=((margin + right) / 2 / total_wide, 0.0),
+            transform=fig.transFigure,
+            loc="lower center",
+            size=1.4 * size,
         )
-    return (
-        [f"ε = {format_epsilon(e)}" for e in first_row.sort_values("panel_column").epsilon],
-        [name.capitalize() for name in first_column.sort_values("panel_row").component],
-    )
+    return fig
 
 
 def describe(tables: Tables, options: AttentionFigure) -> str:

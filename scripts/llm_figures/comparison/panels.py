@@ -1,17 +1,18 @@
 """Lay out one panel per model, all equally high, and check the tables that comparisons need."""
 
 import math
-import re
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+
+from llm_figures.plotting.layout import find_layout, make_grid
+from llm_figures.plotting.text import wrap_name
 
 Tables = Mapping[str, pd.DataFrame]
+BESIDE = 0.8  # inches on a page beside the panels, for layers and the colour bar
 
 
 def choose_grid(count: int) -> tuple[int, int]:
@@ -24,25 +25,25 @@ def make_panels(values: Tables, *, width: float, labels: float) -> tuple[Figure,
     """A figure with one panel per model, its panels, and their height in inches.
 
     values: heatmaps by model, rows are layers. width: of a panel, in inches. labels: height of the
-    names of columns below a panel at a font size of 9 points, in inches.
+    names of columns below a panel at a font size of 9 points, in inches. On a page the panels are
+    as wide as it allows, in as many rows as that takes.
     """
+    layout = find_layout()
     rows, columns = choose_grid(len(values))
-    larger = plt.rcParams["font.size"] / 9
+    height = min(max(0.12 * max(map(len, values.values())), 2.6), 4.6)
+    if layout.sized:
+        cells = max(len(table.columns) for table in values.values())
+        columns = layout.count(columns, 1.3 * layout.small / 72 * cells + 0.15, BESIDE)
+        rows = math.ceil(len(values) / columns)
+        width, height = layout.share(columns, BESIDE), 1.7
+    larger = layout.small / 9
     labelled = 1 + (
         rows > 1 and len(values) % columns > 0
     )  # the panel above an empty place has names, too
     names = max(wrap_name(name, width, 9 * larger).count("\n") + 1 for name in values)
-    height = min(max(0.12 * max(map(len, values.values())), 2.6), 4.6)
-    fig, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(
-            columns * (width + 0.5 * larger) + 0.9 * larger,
-            rows * (height + (0.15 + 0.18 * names) * larger) + labelled * labels * larger,
-        ),
-        squeeze=False,
-        layout="constrained",
-    )
+    high = rows * (height + (0.15 + 0.18 * names) * larger) + labelled * labels * larger
+    own = (columns * (width + 0.5 * larger) + 0.9 * larger, high)
+    fig, axes = make_grid(rows, columns, own=own, height=high)
     for ax in axes.flat[len(values) :]:
         ax.remove()
     return fig, list(axes.flat[: len(values)]), height
@@ -50,7 +51,7 @@ def make_panels(values: Tables, *, width: float, labels: float) -> tuple[Figure,
 
 def label_axes(axes: list, x: str, y: str) -> None:
     """Label the panels: the y axis at the left, the x axis and columns where no panel is below."""
-    _, columns = choose_grid(len(axes))
+    columns = axes[0].get_gridspec().ncols
     for index, ax in enumerate(axes):
         last = index + columns >= len(axes)
         ax.set(xlabel=x if last else "", ylabel="" if index % columns else y)
@@ -59,8 +60,10 @@ def label_axes(axes: list, x: str, y: str) -> None:
 
 
 def name_panel(ax, name: str, width: float) -> None:
-    """Title a panel with its model's name, wrapped to `width` inches."""
-    size = plt.rcParams["axes.titlesize"]
+    """Title a panel with its model's name, wrapped to `width` inches, or as a page allows."""
+    layout, size = find_layout(), plt.rcParams["axes.titlesize"]
+    if layout.sized:
+        width = layout.share(ax.get_gridspec().ncols, BESIDE) - 0.1
     ax.set_title(wrap_name(name, width, size), parse_math=False)
 
 
@@ -68,25 +71,6 @@ def choose_layer_step(rows: int, height: float) -> int:
     """Rows between two labelled ticks, so that the labels fit into `height` inches."""
     room = height / (1.25 * plt.rcParams["font.size"] / 72)
     return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= room * step), 50)
-
-
-def wrap_name(name: str, width: float, size: float) -> str:
-    """The name in lines of at most `width` inches, broken after - _ or . if possible."""
-    lines = [""]
-    for piece in re.findall(r"[^-_.]*[-_.]|[^-_.]+", name):
-        if lines[-1] and measure_text(lines[-1] + piece, size) > width:
-            lines.append("")
-        for letter in piece:  # a single piece may be too long, too
-            if lines[-1] and measure_text(lines[-1] + letter, size) > width:
-                lines.append("")
-            lines[-1] += letter
-    return "\n".join(lines)
-
-
-def measure_text(text: str, size: float) -> float:
-    """The width of a text in inches. size: of its font, in points."""
-    font = FontProperties(family=plt.rcParams["font.family"])
-    return TextPath((0, 0), text, size=size, prop=font).get_extents().width / 72
 
 
 def find_missing_columns(table: pd.DataFrame, needed: set[str]) -> str | None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import Colormap, LinearSegmentedColormap
@@ -21,7 +20,9 @@ from llm_figures.plotting.drawing import (
     choose_tick_step,
     draw_heatmap,
     find_colour_map,
+    label_layers,
 )
+from llm_figures.plotting.layout import choose_height, make_grid
 
 OPTIONS = MetricMap
 # What captions say in figures without stating a number of the run.
@@ -86,9 +87,9 @@ def draw(scores: pd.DataFrame, options: MetricMap) -> Figure:
     values = pivot_scores(scores, options.metric)
     cmap, limits = make_colour_scale(values.to_numpy(), options)
     rows, columns = values.shape
-    fig, ax = plt.subplots(
-        figsize=(0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0), layout="constrained"
-    )
+    own = (0.55 * columns + 1.6, max(0.19 * rows, 2.2) + 1.0)
+    fig, axes = make_grid(1, 1, own=own, height=choose_height(own))
+    ax = axes[0, 0]
     mesh = draw_panel(values, ax, cmap, limits, max(1, choose_tick_step(rows) // 2))
     ax.set(xlabel="", ylabel="Layer")
     draw_colour_bar(fig, mesh, values.to_numpy(), limits, options.metric, ax=ax, pad=0.03)
@@ -117,8 +118,7 @@ def draw_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, fl
         yticklabels=False,
     )
     ax.invert_yaxis()
-    ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
-    ax.tick_params(axis="y", rotation=0)
+    label_layers(ax, rows, step)
     ax.set_xticks(
         ax.get_xticks(),
         labels=list(values.columns),

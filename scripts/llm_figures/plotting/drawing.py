@@ -26,14 +26,39 @@ from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.plotting.captions import make_caption
 from llm_figures.plotting.finite import check_drawn, check_table
+from llm_figures.plotting.layout import (
+    LayerLocator,
+    draw_to_fit,
+    find_font_sizes,
+    find_layout,
+    layout_of,
+)
 from llm_figures.plotting.style import Style
+from llm_figures.plotting.venues import VENUES
 
+# For characters that a font lacks.
+FALLBACK = "DejaVu Sans"
+# Lines and distances of a figure for a page.
+PAGE = {
+    "axes.linewidth": 0.5,
+    "axes.labelpad": 2,
+    "axes.titlepad": 3,
+    **{f"{axis}tick.major.{key}": value for axis in "xy" for key, value in
+       (("width", 0.5), ("size", 2), ("pad", 1.5))},
+    "legend.handlelength": 1.6,
+    "legend.handletextpad": 0.5,
+    "legend.columnspacing": 1.0,
+    "legend.borderpad": 0.3,
+    "legend.labelspacing": 0.3,
+}  # fmt: skip
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
 # With more cells per axis, a cell is about as narrow as the line of the frame.
 NARROW = 64
 # Of a PNG: in each direction, and altogether.
 LONGEST_SIDE = 65_535
 MOST_PIXELS = 600_000_000
+# Heatmaps of more cells altogether are images in vector files, too. A cell takes 20 bytes of a PDF.
+VECTOR_CELLS = 20_000
 # The notes on the panels of a figure with more cells leave out the values.
 MOST_CELLS = 100_000
 
@@ -45,12 +70,14 @@ def drawing_style(style: Style) -> Iterator[None]:
     Raises:
         UserError: a font that matplotlib does not know.
     """
-    if style.font not in get_font_names():
-        raise UserError(f"config: style.font: {style.font!r} is not known to matplotlib")
+    font = style.font or VENUES[style.venue].font
+    if font not in get_font_names():
+        raise UserError(f"config: style.font: {font!r} is not known to matplotlib")
+    size, small = find_font_sizes(style)
     settings = {
-        "font.family": style.font,
-        "font.size": style.font_size,
-        "axes.titlesize": style.font_size,
+        "font.family": font,
+        "font.size": size,
+        "axes.titlesize": size,
         "svg.fonttype": "none",
         "svg.hashsalt": "llm-figures",
         "pdf.fonttype": 42,
@@ -61,7 +88,14 @@ def drawing_style(style: Style) -> Iterator[None]:
         "xtick.major.size": 2.5,
         "ytick.major.size": 2.5,
     }
-    with mpl.rc_context(settings):
+    if style.inches:
+        settings |= PAGE | {
+            "font.family": [font, FALLBACK],
+            "legend.fontsize": small,
+            "xtick.labelsize": small,
+            "ytick.labelsize": small,
+        }
+    with mpl.rc_context(settings), layout_of(style):
         yield
 
 
@@ -164,9 +198,21 @@ def add_title(place, text: str, name: str, *, anchor, transform, loc: str, size:
     )
 
 
-def choose_tick_step(rows: int) -> int:
-    """Rows from one labelled tick to the next: 2 for the published 32 layers, more for more."""
-    return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= 18 * step), 50)
+def choose_tick_step(rows: int, room: float = 18) -> int:
+    """Rows from one labelled tick to the next: 2 for the published 32 layers, more for more.
+
+    room: labels for which there is room.
+    """
+    return next((step for step in (1, 2, 4, 5, 10, 20) if rows <= room * step), 50)
+
+
+def label_layers(ax, rows: int, step: int) -> None:
+    """Label every `step`th row of a heatmap of layers, or as many as a page has room for."""
+    ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
+    if find_layout().sized:
+        ax.yaxis.set_major_locator(LayerLocator(rows, choose_tick_step))
+        ax.yaxis.set_major_formatter(lambda place, _: str(int(place)))
+    ax.tick_params(axis="y", rotation=0)
 
 
 def save(
@@ -182,13 +228,18 @@ def save(
         UserError: a figure that is too large for an image.
     """
     _check_size(fig)
+    heatmaps = [ax for ax in fig.axes if hasattr(ax, "panel")]
+    if sum(ax.panel[1].size for ax in heatmaps) > VECTOR_CELLS:
+        for ax in heatmaps:
+            ax.collections[0].set_rasterized(True)
     alt = make_alt_text(caption)
     metadata = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None, "Subject": alt},
         "svg": {"Date": None, "Creator": None, "Title": alt},
         "png": {"Software": None, "Description": alt},
     }
-    box = _measure_ink(fig)
+    sized = find_layout().sized
+    box = Bbox.from_bounds(0, 0, *fig.get_size_inches()) if sized else _measure_ink(fig)
     for path in map(Path, paths):
         kind = path.suffix.removeprefix(".")
         with whole_file(path) as partial:
@@ -306,8 +357,9 @@ def render(
     check_table(table, scores)
     text, stated = make_caption(module, table, model, options, source)
     with drawing_style(style):
-        fig = module.draw(table, options)
-        check_drawn(fig, text, Path(caption).name.partition(".")[0])
+        name = Path(caption).name.partition(".")[0]
+        fig = draw_to_fit(name, lambda: module.draw(table, options))
+        check_drawn(fig, text, name)
         save(fig, files, panels, text)
     write_text(caption, text)
     if numbers is not None:

@@ -1,6 +1,5 @@
 """The probe by layer: one panel per token, with intervals and controls."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -9,6 +8,8 @@ from matplotlib.ticker import MaxNLocator
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import find_colours
+from llm_figures.plotting.layout import add_legend, find_layout, make_grid
+from llm_figures.plotting.text import wrap_name
 from llm_figures.probe.controls import CONTROLS, LABELS
 from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.figure import describe_groups, state_groups
@@ -26,6 +27,7 @@ class DrawnProbeCurves(ProbeCurves):
 OPTIONS = DrawnProbeCurves
 # Of the control probes, so that the lines differ without their colours, too.
 DASHES = ((0, (5, 1.5)), (0, (2.5, 1)), (0, (9, 2)), (0, (7, 1.5, 2.5, 1.5)))
+NARROWEST = 1.2  # inches, of a panel on a page
 # Of the lines of `OUTPUT_BASELINES`.
 GREYS = ("0.15", "0.35", "0.55")
 DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
@@ -38,33 +40,44 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     """
     tokens, metric = options.tokens, options.metric
     shown = scores[(scores["metric"] == metric) & scores["token"].isin(tokens)]
-    styles = choose_styles(shown, options.palette)
-    columns = min(len(tokens), 4)
+    layout = find_layout()
+    styles = choose_styles(shown, options.palette, 0.75 if layout.sized else 1.0)
+    columns = layout.count(min(len(tokens), 4), NARROWEST, 0.4)
     rows = -(-len(tokens) // columns)
-    fig, axes = plt.subplots(
+    width = min(layout.share(columns, 0.4), 2.2)
+    fig, axes = make_grid(
         rows,
         columns,
-        figsize=(2.2 * columns + 0.6, 2.3 * rows + 0.9),
+        own=(2.2 * columns + 0.6, 2.3 * rows + 0.9),
+        height=(0.8 * width + 0.3) * rows + 0.9,
         sharex=True,
         sharey=True,
-        squeeze=False,
-        layout="constrained",
     )
     for ax, token in zip(axes.flat, tokens, strict=False):
         draw_panel(shown[shown["token"] == token], ax, styles)
         ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
+        if layout.sized:
+            ax.set_title(wrap_name(token, width - 0.1, layout.small), size=layout.small)
+            ax.label_outer()
         ax.get_legend().remove()
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         ax.margins(x=0.01)
     for ax in axes.flat[len(tokens) :]:
         ax.set_visible(False)
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small")
+    if layout.sized:
+        add_legend(fig, handles, labels, 3)
+    else:
+        fig.legend(
+            handles, labels, loc="outside lower center", ncols=min(columns, 3), fontsize="small"
+        )
     return fig
 
 
-def choose_styles(scores: pd.DataFrame, palette: str) -> dict[str, dict]:
+def choose_styles(scores: pd.DataFrame, palette: str, width: float = 1.0) -> dict[str, dict]:
     """{control: colour and line}, of "none", the probe itself, and of the controls that there are.
+
+    width: of a control's line, in points.
 
     Raises:
         UserError: an unknown palette.
@@ -73,15 +86,15 @@ def choose_styles(scores: pd.DataFrame, palette: str) -> dict[str, dict]:
     fitted = [control for control in beside if control not in OUTPUT_BASELINES]
     colour, *colours = find_colours(palette, 1 + len(fitted))
     dashed = {
-        control: {"color": colour, "linestyle": dashes, "lw": 1.0}
+        control: {"color": colour, "linestyle": dashes, "lw": width}
         for control, colour, dashes in zip(fitted, colours, DASHES, strict=False)
     }
     dotted = {
-        control: {"color": grey, "linestyle": dots, "lw": 1.0}
+        control: {"color": grey, "linestyle": dots, "lw": width}
         for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
         if control in beside
     }
-    return {"none": {"color": colour, "lw": 1.6}, **dashed, **dotted}
+    return {"none": {"color": colour, "lw": 1.6 * width}, **dashed, **dotted}
 
 
 def draw_panel(scores: pd.DataFrame, ax, styles: dict[str, dict]) -> None:

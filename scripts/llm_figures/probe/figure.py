@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,7 +15,9 @@ from llm_figures.plotting.drawing import (
     choose_tick_step,
     draw_heatmap,
     find_colour_map,
+    label_layers,
 )
+from llm_figures.plotting.layout import choose_height, find_layout, make_grid
 from llm_figures.probe.best_cell import BestCell, find_best_cell
 from llm_figures.probe.controls import (
     CONTROLS,
@@ -65,9 +66,9 @@ def draw(scores: pd.DataFrame, options: DrawnProbeAuc) -> Figure:
     tokens = options.tokens
     values = pivot_scores(scores, options.metric, tokens)
     rows = len(values)
-    fig, ax = plt.subplots(
-        figsize=(0.42 * len(tokens) + 1.4, max(0.17 * rows, 2.2) + 1.3), layout="constrained"
-    )
+    own = (0.42 * len(tokens) + 1.4, max(0.17 * rows, 2.2) + 1.3)
+    fig, axes = make_grid(1, 1, own=own, height=choose_height(own))
+    ax = axes[0, 0]
     mesh = draw_panel(values, ax, options.palette, options.limits, choose_tick_step(rows))
     ax.set(xlabel="Token", ylabel="Layer")
     if options.highlight:
@@ -102,7 +103,7 @@ def draw_highlight(
                 last - first + 1,
                 fill=False,
                 edgecolor="black",
-                linewidth=1.8,
+                linewidth=1.2 if find_layout().sized else 1.8,
                 gid=name if number == 1 else f"{name}-{number}",
                 clip_on=False,
             )
@@ -139,8 +140,7 @@ def draw_panel(
         xticklabels=tokens,
         yticklabels=False,
     )
-    ax.set_yticks(np.arange(0, rows, step) + 0.5, labels=[str(n) for n in range(0, rows, step)])
-    ax.tick_params(axis="y", rotation=0)
+    label_layers(ax, rows, step)
     ax.set_xticks(ax.get_xticks(), labels=tokens, rotation=45, ha="right", rotation_mode="anchor")
     return mesh
 

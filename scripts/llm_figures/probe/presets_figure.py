@@ -1,6 +1,5 @@
 """The probe under two protocols, strict and published, side by side."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,6 +8,7 @@ from llm_figures.core.options import Options
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import add_colour_bar, choose_tick_step
+from llm_figures.plotting.layout import find_layout, make_grid
 from llm_figures.plotting.style import Limits, Palette
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import LABELS
@@ -19,6 +19,7 @@ from llm_figures.probe.protocol import TOKENS, Protocol
 from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
 
 PRESETS = ("strict", "published")
+STACKED = 1.5  # inches, the height of a panel above others on a page
 
 
 class DrawnPresets(Options):
@@ -47,22 +48,31 @@ def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
     extent = float(np.nanmax(np.abs(difference.to_numpy()), initial=0.01))
     rows = len(difference)
     step = choose_tick_step(rows)
-    fig, axes = plt.subplots(
-        1,
-        3,
-        figsize=(3 * (0.3 * len(tokens) + 0.9) + 0.8, max(0.14 * rows, 2.2) + 1.4),
+    layout = find_layout()
+    own = (3 * (0.3 * len(tokens) + 0.9) + 0.8, max(0.14 * rows, 2.2) + 1.4)
+    # below each other where the names of the tokens have no room side by side
+    stacked = layout.share(3, 1.8) * 72 < 1.2 * layout.small * len(tokens)
+    fig, axes = make_grid(
+        *((3, 1) if stacked else (1, 3)),
+        own=own,
+        height=3 * STACKED + 1.2 if stacked else 2.9,
+        sharex=stacked,
         sharey=True,
-        layout="constrained",
     )
-    for ax, preset in zip(axes, PRESETS, strict=False):
+    panels = axes.ravel()
+    for ax, preset in zip(panels, PRESETS, strict=False):
         mesh = draw_panel(values[preset], ax, options.palette, options.limits, step, preset)
         ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == PRESETS[0] else "")
     label = LABELS[options.metric]
-    add_colour_bar(fig, mesh, label, ax=axes[:2], pad=0.02, aspect=30)
+    add_colour_bar(fig, mesh, label, ax=panels[:2], pad=0.02, aspect=30)
     title = "strict − published"
-    mesh = draw_panel(difference, axes[2], "coolwarm", (-extent, extent), step, title)
-    axes[2].set(title=title, xlabel="Token", ylabel="")
-    add_colour_bar(fig, mesh, f"Difference in {label}", ax=axes[2], aspect=30)
+    mesh = draw_panel(difference, panels[2], "coolwarm", (-extent, extent), step, title)
+    panels[2].set(title=title, xlabel="Token", ylabel="")
+    add_colour_bar(fig, mesh, f"Difference in {label}", ax=panels[2], aspect=30)
+    if layout.sized:
+        for ax in panels:
+            ax.set_ylabel("Layer")
+            ax.label_outer()
     return fig
 
 

@@ -29,6 +29,7 @@ DRAWING = (
     "contourpy",
     "fonttools",
     "kiwisolver",
+    "tueplots",
 )
 # Of a package, what gives names to notebooks: jobs import modules by statements.
 FOR_NOTEBOOKS = ("__getattr__", "__dir__")

@@ -203,7 +203,7 @@ def test_an_archive_is_drawn_with_its_own_config(root, written, default_config):
     # A file that says the same, in the form of the default config, changes nothing.
     assert check_redraw(written, default_config, "x.zip") == (written, [])
     given = {
-        "style": {"dpi": 200},
+        "style": {"dpi": 200, "venue": "acl", "width": "full"},
         "figures": {
             "scale_qkv": {"palette": "Blues", "epsilon": ["5e-1", 1e-3, 1e-10]},
             "probe_auc": {"highlight": None, "limits": [0.4, 1]},
@@ -215,6 +215,8 @@ def test_an_archive_is_drawn_with_its_own_config(root, written, default_config):
         "figures.probe_auc.limits",
         "figures.scale_qkv.palette",
         "style.dpi",
+        "style.venue",
+        "style.width",
     ]
     assert config["figures"]["scale_qkv"]["palette"] == "Blues"
     assert config["figures"]["mean_qkv"] == written["figures"]["mean_qkv"]

@@ -213,6 +213,14 @@ BAD = [
     ("figures.module_map.quantization.bits", 16, "quantization.bits: 16; must be at most 8"),
     ("figures.module_map.quantization.scheme", "nf4", "'nf4'; allowed: symmetric, asymmetric"),
     ("style.dpi", 72, "style.dpi: 72; must be at least 200"),
+    ("style.venue", "ijcai", "style.venue: 'ijcai'; allowed: default, neurips, icml, iclr, acl"),
+    ("style.width", 0, "style.width: 0; allowed: column, full, or a number with a unit: 3.25in"),
+    ("style.width", 3.25, "style.width: 3.25; allowed: column, full, or a number with a unit"),
+    ("style.width", "3.25", "style.width: '3.25'; allowed: column, full, or a number with a unit"),
+    ("style.width", "3ft", "style.width: '3ft'; allowed: column, full, or a number with a unit"),
+    ("style.width", "0.0 cm", "style.width: '0.0 cm': must be more than 0 and at most 40in"),
+    ("style.width", "9999999cm", "style.width: '9999999cm': must be more than 0 and at most 40in"),
+    ("style.width", "full", "style.width: 'full': needs a style.venue; or give a number with a"),
 ]
 
 
