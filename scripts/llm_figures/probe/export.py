@@ -13,7 +13,8 @@ from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.exported import ARRAYS, FORMAT, TENSORS
 from llm_figures.probe.fitting import ProbeFitter, Scaler, check_finite, weigh_classes
 from llm_figures.probe.options import ExportedCell
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, SITES, Protocol, describe_method
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
+from llm_figures.probe.protocol_text import SITES, describe_method
 
 BEST = "best"
 # Of model.json, what says which model it is.
