@@ -83,7 +83,7 @@ def reader(drawn, tmp_path, root):
 def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(author, archive):
     with zipfile.ZipFile(archive) as packed:
         content = {name: packed.read(name) for name in packed.namelist()}
-    kinds = ("pdf", "svg", "png", "caption.txt", "panels.json")
+    kinds = ("pdf", "svg", "png", "caption.txt", "panels.json", "numbers.json")
     figures = {f"figures/{f}.{k}" for f in [*MAPS, "probe_curves", "choices"] for k in kinds}
     scores = {"probe/scores.parquet", "modules/scores.parquet", "claims.parquet"}
     scores |= {f"attention/{figure}.parquet" for figure in FIGURES[:3]} | {"choices.parquet"}
@@ -111,7 +111,7 @@ def test_an_archive_holds_what_figures_are_drawn_from_and_no_more(author, archiv
 
 def test_figures_are_drawn_from_an_archive_byte_for_byte(author, drawn):
     reader, output = drawn
-    assert "40 files equal those of tiny.bundle.zip, byte for byte" in output
+    assert "48 files equal those of tiny.bundle.zip, byte for byte" in output
     originals = {path.name: path.read_bytes() for path in (author.results / "figures").iterdir()}
     again = {path.name: path.read_bytes() for path in (reader.results / "figures").iterdir()}
     assert again == originals
@@ -135,7 +135,7 @@ def test_a_figure_from_an_archive_is_drawn_with_other_colours(reader):
     assert reader.planned() == {"render_figure": 1, "check_redraw": 1}
     _, output = reader.run("figures")
     line = next(line for line in output.splitlines() if "files equal those of" in line)
-    assert "37 of 40 files equal those of tiny.bundle.zip, 3 differ" in line
+    assert "45 of 48 files equal those of tiny.bundle.zip, 3 differ" in line
     assert "(options changed: figures.mean_qkv.palette)" in line
     assert line.endswith(": mean_qkv.pdf, mean_qkv.png, mean_qkv.svg")
 
