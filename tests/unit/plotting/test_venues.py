@@ -180,7 +180,7 @@ def test_what_no_width_makes_legible_is_refused():
     def draw():
         fig = make_figure((4, 40), 40)
         for line in range(200):
-            fig.text(0.1, (line + 0.5) / 200, str(line))
+            fig.text(0.1, (line + 0.5) / 220, str(line))
         return fig
 
     message = (
