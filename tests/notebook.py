@@ -27,6 +27,7 @@ def execute(results: Path, folder: Path) -> nbformat.NotebookNode:
         notebook,
         timeout=300,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": folder / "docs"}},
     )
     kept = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
