@@ -27,6 +27,7 @@ def execute(results: Path, folder: Path) -> nbformat.NotebookNode:
         notebook,
         timeout=300,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": folder / "docs"}},
     )
     kept = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
@@ -37,15 +38,15 @@ def execute(results: Path, folder: Path) -> nbformat.NotebookNode:
 
 def list_outputs(notebook: nbformat.NotebookNode) -> list[list[tuple[str, str]]]:
     """(kind, content) of the outputs of every cell of code: text, and PNG in base64."""
-    return [
-        [
-            (kind, content)
-            for output in cell.outputs
-            for kind, content in (output.get("data") or {"text/plain": output.get("text")}).items()
-            if kind in ("text/plain", "image/png")
-        ]
+    data = [
+        [output.get("data") or {"text/plain": output.get("text")} for output in cell.outputs]
         for cell in notebook.cells
         if cell.cell_type == "code"
+    ]
+    kinds = ("text/plain", "image/png")
+    return [
+        [(kind, output[kind]) for output in cell for kind in kinds if kind in output]
+        for cell in data
     ]
 
 
