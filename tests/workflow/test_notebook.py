@@ -147,6 +147,12 @@ def leave_out_an_answer(path):
     write_frame(answers, path)
 
 
+def leave_out_a_score(path):
+    """Scores of fewer answers."""
+    scores = read_frame(path)
+    write_frame(scores.assign(n=scores["n"] - 1), path)
+
+
 def cut_short(path):
     path.write_bytes(path.read_bytes()[:-9])
 
@@ -193,6 +199,11 @@ MISTAKES = [
     ),
     (
         lambda f: leave_out_an_answer(f / "forward/answers.parquet"),
+        lambda r: r.hidden_states(0, "last_q"),
+        "has no valid answer; they are not of one run: remove the states",
+    ),
+    (
+        lambda f: leave_out_a_score(f / "probe/scores.parquet"),
         lambda r: r.hidden_states(0, "last_q"),
         "they are not of one run; run: snakemake probe_auc",
     ),
