@@ -301,7 +301,11 @@ def state_numbers(cells: pd.DataFrame, options: AttentionFigure) -> StatedNumber
             ).to_numpy()
         for what, measure, formula in (
             ("sink", sink_strength, "F: mean weight on key 0 over the queries from 1 on"),
-            ("distance", distance_to_uniform, "D: mean |A − U| over the lower triangle"),
+            (
+                "distance",
+                distance_to_uniform,
+                "D: mean |weight − 1 / (query + 1)| over keys up to the query",
+            ),
         ):
             known = weights is not None and len(weights) > 1
             value = measure(weights) if known else None

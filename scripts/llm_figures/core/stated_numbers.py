@@ -24,7 +24,7 @@ class StatedNumber:
     value: with full precision, or the name of something, such as a token; None if there is none.
     text: as it is printed.
     formula: how it follows from its rows, in words; `AS_IT_IS` if it is one of their values.
-    row: {column: value} that selects its rows; all rows of the table if empty.
+    row: {column: value, or a list of values} that selects its rows; all of the table if empty.
     column: the column of which it is the value; None if it is computed.
     source: where the rows are, relative to results/{model}/, or what else it comes from; None for
         the table of the figure.

@@ -171,8 +171,10 @@ def state_numbers(scores: pd.DataFrame, options: MetricMap) -> StatedNumbers:
     robust = options.limits == "robust"
     percentiles = METRICS[options.metric].robust if robust else (None, None)
     for end, limit, percentile in zip(("low", "high"), limits, percentiles, strict=True):
-        form = "the option limits of figures.module_map: end of the colour scale"
-        numbers.add(f"colour_{end}", limit, four_decimals, form, row=row)
+        formula = "end of the colour scale, by the option limits of figures.module_map"
+        if robust:
+            formula = f"percentile {percentile:g} of value, the end of the colour scale"
+        numbers.add(f"colour_{end}", limit, four_decimals, formula, row=row)
         of_scale = "percentile of value at which the colour scale ends"
         numbers.add(f"percentile_{end}", percentile, "g", of_scale)
     centre = find_centre(options, *limits)

@@ -161,10 +161,11 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     shown = chosen[chosen["control"] == "none"]
     for end, limit in zip(("low", "high"), options.limits, strict=True):
         numbers.take_option(f"colour_{end}", limit, "g", "figures.probe_auc.limits")
-    numbers.add("answers", shown["n"].max(), ",", "largest n of all tokens shown")
+    of_probe = {**select_chosen(chosen), "control": "none"}
+    numbers.add("answers", shown["n"].max(), ",", "largest n", row=of_probe)
     best = find_best_cell(scores, options.metric, options.tokens)
-    scored = "number of cells with a value of mean"
-    numbers.add("scored_cells", best and best.scored, "d", scored)
+    scored = "number of rows with a value of mean"
+    numbers.add("scored_cells", best and best.scored, "d", scored, row=of_probe)
     state_cell(numbers, "best", best)
     for control in CONTROLS:
         beside = best is not None and control in best.beside.index
@@ -176,16 +177,18 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     numbers.take("best_shuffled_share", share, "within_group", format_share, CELL)
     for control in COUNTED:
         rows = _select_gains(chosen, control)
-        above = "cells where gain_low of the control is above 0"
-        compared = "cells that are compared with the control"
-        selected = {"metric": options.metric, "control": control}
+        where = " in layers above 0" if control == "embeddings" else ""
+        above = f"number of rows{where} with gain_low above 0"
+        compared = f"number of rows{where} with a value of gain"
+        selected = {**select_chosen(chosen), "control": control}
         known = len(rows) > 0
         count = (rows["gain_low"] > 0).sum() if known else None
         numbers.add(f"cells_above_{control}", count, "d", above, row=selected)
         size = len(rows) if known else None
         numbers.add(f"cells_with_{control}", size, "d", compared, row=selected)
     fits = chosen.loc[chosen["control"].isin(FITTED), "unconverged"].sum()
-    numbers.add("unconverged_fits", fits, ",", "sum of unconverged over all fitted cells shown")
+    fitted = {**select_chosen(chosen), "control": list(FITTED)}
+    numbers.add("unconverged_fits", fits, ",", "sum of unconverged", row=fitted)
     numbers.update(state_groups(chosen))
     for token in options.tokens:
         rows = shown[shown["token"] == token]
@@ -213,13 +216,21 @@ def state_groups(chosen: pd.DataFrame) -> StatedNumbers:
     if "groups" in chosen:
         groups = chosen.loc[(chosen["control"] == "none") & chosen["mean"].notna(), "groups"].max()
         shuffled = chosen.loc[chosen["control"] == "shuffled_within_group", "within_group"]
-    numbers.add("groups", groups, "d", "largest number of groups of a token with a score")
+    row = select_chosen(chosen)
+    of_probe = {**row, "control": "none"}
+    numbers.add("groups", groups, "d", "largest groups of rows with a mean", row=of_probe)
+    of_shuffle = {**row, "control": "shuffled_within_group"}
     for end, pick in (("low", "min"), ("high", "max")):
         value = getattr(shuffled, pick)() if shuffled is not None else None
-        formula = f"{pick} of within_group of the shuffled controls"
         form = format_share if value != 1 else "{:.0%}".format
-        numbers.add(f"shuffled_share_{end}", value, form, formula)
+        formula = f"{pick}imum of within_group"
+        numbers.add(f"shuffled_share_{end}", value, form, formula, row=of_shuffle)
     return numbers
+
+
+def select_chosen(chosen: pd.DataFrame) -> dict[str, list]:
+    """What selects the rows of one metric and some tokens from all scores."""
+    return {column: chosen[column].unique().tolist() for column in ("metric", "token")}
 
 
 def _row_of(best: BestCell, control: str) -> dict | None:

@@ -111,7 +111,9 @@ def state_numbers(scores: pd.DataFrame, options: DrawnPresets) -> StatedNumbers:
         ("difference_high", difference.max(), ".3f"),
     ):
         what = {"compared_cells": "number", "difference": "mean"}.get(name, name[11:] + "est")
-        numbers.add(name, value, form, f"{what} of strict − published, over layers and tokens")
+        formula = f"{what} of mean at strict − mean at published, over layers and tokens"
+        row = {"metric": options.metric, "control": "none"}
+        numbers.add(name, value, form, formula, row=row)
     return numbers
 
 

@@ -174,6 +174,38 @@ def test_a_number_that_is_a_columns_value_is_found_in_the_named_rows(case):
         assert rows[number["column"]].unique().tolist() == [number["value"]], name
 
 
+@pytest.mark.parametrize("case", ["probe_auc", "probe_auc uneven", "probe_curves", "probe_presets"])
+def test_counts_follow_from_the_named_rows_by_their_formula(case):
+    """As a reader with nothing but numbers.json and the table would find them."""
+    kinds = {
+        r"largest (\w+).*": lambda rows, column: rows.loc[rows["mean"].notna(), column].max(),
+        r"number of rows.* with a value of (\w+)": lambda rows, column: rows[column].notna().sum(),
+        r"number of rows.* with (\w+) above 0": lambda rows, column: (rows[column] > 0).sum(),
+        r"sum of (\w+)": lambda rows, column: rows[column].sum(),
+        r"minimum of (\w+)": lambda rows, column: rows[column].min(),
+        r"maximum of (\w+)": lambda rows, column: rows[column].max(),
+    }
+    module, table, options = CASES[case]()
+    # of another metric and another token, which the figure does not show
+    others = [table.assign(metric="f1", n=5000), table[table["token"] == "-8"].assign(token="-9")]
+    table = pd.concat([table, *others], ignore_index=True)
+    _, stated = make_caption(module, table, MODEL, options, "scores.parquet")
+    checked = set()
+    for name, number in stated["numbers"].items():
+        for pattern, compute in kinds.items():
+            found = re.fullmatch(pattern, number["formula"])
+            if found is None or number["value"] is None:
+                continue
+            rows = table
+            for column, value in number["row"].items():
+                rows = rows[rows[column].isin(value if isinstance(value, list) else [value])]
+            if "layers above 0" in number["formula"]:
+                rows = rows[rows["layer"] > 0]
+            assert compute(rows, found[1]) == number["value"], name
+            checked.add(name)
+    assert len(checked) >= {"probe_auc": 7, "probe_presets": 4}.get(case, 3)
+
+
 def test_names_stay_when_values_and_their_order_change():
     """Macros are named after these, so an author's document goes on compiling."""
     for case, changed in (
