@@ -3,10 +3,19 @@
 import re
 import unicodedata
 
+import matplotlib
 import pytest
+from matplotlib.figure import Figure
 
 from compiled import compiled, plain, require_latex
 from llm_figures.core.stated_numbers import StatedNumbers
+from llm_figures.paper.floats import (
+    ALT,
+    FigureFloat,
+    find_folder,
+    write_floats,
+    write_settings,
+)
 from llm_figures.paper.latex_text import LETTER, escape
 from llm_figures.paper.macros import name_macros, write_macros
 
@@ -55,6 +64,24 @@ def test_letters_that_latex_cannot_set_are_named_and_stop_nothing(tmp_path):
     # most of what authors in Latin scripts write is set as it is
     for letter in "ÀÉÎõüçřğżľŐœ§°αβγωΓΩ∈∞":
         assert f"N{ord(letter):X}{plain(letter)}" in found, letter
+
+
+def test_each_model_of_a_document_shows_its_own_figures(tmp_path):
+    for name in ("small", "large"):
+        folder = tmp_path / "with_figures" / name
+        (folder / "figures").mkdir(parents=True)
+        figure = Figure((2, 1))
+        figure.text(0.1, 0.5, f"picture {name}")
+        with matplotlib.rc_context({"pdf.fonttype": 42}):
+            figure.savefig(folder / "figures" / "a.pdf")
+        macro = find_folder(name)
+        floats = write_floats([FigureFloat("a", "Caption", {}, {}, 2)], name, True, False, macro)
+        lines = [ALT, write_settings(macro), *floats]
+        (folder / "figures.tex").write_text("\n".join(lines))
+    files = [rf"\input{{with_figures/{name}/figures}}" for name in ("small", "large")]
+    text, _ = compiled(tmp_path, "", "\n".join(files))
+    assert "picture small" in text
+    assert "picture large" in text
 
 
 def test_macros_are_read_back_from_text_maths_and_captions(tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.result_folders import CLAIMS
-from llm_figures.paper.floats import ALT, SETTINGS, FigureFloat, write_floats
+from llm_figures.paper.floats import ALT, FigureFloat, find_folder, write_floats, write_settings
 from llm_figures.paper.latex_text import LETTER, comment
 from llm_figures.paper.macros import (
     MANIFEST,
@@ -22,6 +22,7 @@ from llm_figures.paper.macros import (
 from llm_figures.paper.tables import write_claims_tables, write_probe_table
 
 HEADER = "{what} of {model}, written by llm-figures {version}; docs/paper.md says how to use it."
+FIRST = r"% \input{numbers} comes before this file"
 
 
 def build_paper(
@@ -88,11 +89,12 @@ def build_paper(
         "claims.tex": write("Claims", LETTER, *write_claims_tables(claims, label)),
         "probe.tex": write("Probe", LETTER, *write_probe_table(scores, *probe, model, label)),
         "figures.tex": write(
-            "Figures; \\input{numbers} comes first",
+            "Figures",
+            FIRST,
             LETTER,
             ALT,
-            SETTINGS,
-            *write_floats(floats, label, exact, across),
+            write_settings(find_folder(prefix)),
+            *write_floats(floats, label, exact, across, find_folder(prefix)),
         ),
         "numbers.json": json.dumps(table, indent=1, ensure_ascii=False) + "\n",
     }

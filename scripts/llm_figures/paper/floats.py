@@ -14,11 +14,16 @@ ALT = r"""\makeatletter
 \@ifundefined{KV@Gin@alt}{\define@key{Gin}{alt}{}}{}
 \makeatother
 """
-# A document may set these before: where the folder is, and the room for a figure.
-SETTINGS = r"""\providecommand{\llmfolder}{paper}
+# A document may set these before: where the folder is, and the room for a figure. By default the
+# folder is that of figures.tex itself, so that two models never show each other's figures.
+SETTINGS = r"""\providecommand{\CurrentFilePath}{}
+\ifdefined\llmfolder\else
+\edef\llmfolder{\ifx\CurrentFilePath\empty paper\else\CurrentFilePath\fi}
+\fi
 \providecommand{\llmwidth}{\linewidth}
 \providecommand{\llmheight}{0.6\textheight}
 """
+FOLDER = r"\llmfolder"
 MARK = re.compile(f"{OPENING}(.*?){CLOSING}")
 BOX = re.compile(rb"/MediaBox \[ *([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) *\]")
 # A figure that is wider, in inches, is set over both columns of a page.
@@ -36,13 +41,24 @@ class FigureFloat:
     width: float
 
 
+def find_folder(prefix: str) -> str:
+    """The macro of the folder of one model. prefix: before its other macros."""
+    return f"{FOLDER}{prefix}"
+
+
+def write_settings(folder: str) -> str:
+    """Lines before the floats. folder: as from `find_folder`."""
+    return SETTINGS.replace(FOLDER, folder)
+
+
 def write_floats(
-    figures: list[FigureFloat], label: str, exact: bool, across: bool | None
+    figures: list[FigureFloat], label: str, exact: bool, across: bool | None, folder: str
 ) -> Iterator[str]:
     """Lines of figures.tex.
 
     label: before all labels. exact: whether figures are drawn at the size they are to have, so
     that nothing scales them. across: whether they span both columns; None decides by their width.
+    folder: as from `find_folder`.
     """
     for figure in figures:
         wide = across if across is not None else figure.width > COLUMN
@@ -53,7 +69,7 @@ def write_floats(
             f"\\begin{{{kind}}}[tp]",
             r"\centering",
             f"\\includegraphics[{size}alt={{{escape(make_alt_text(filled))}}}]"
-            f"{{\\llmfolder/figures/{figure.name}.pdf}}",
+            f"{{{folder}/figures/{figure.name}.pdf}}",
             f"\\caption{{{set_caption(figure)}}}",
             f"\\label{{fig:{label}{figure.name}}}",
             f"\\end{{{kind}}}",

@@ -10,7 +10,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.paper.contents import build_paper
 from llm_figures.paper.latex_text import escape, set_number
-from llm_figures.paper.macros import name_macro, name_macros
+from llm_figures.paper.macros import name_macro, name_macros, set_value
 from llm_figures.paper.stated_figures import read_stated, select_shown
 
 STATED = {
@@ -77,6 +77,21 @@ def test_numbers_are_set_alike_in_text_and_maths(printed, tex):
     assert set_number(printed) == tex
 
 
+@pytest.mark.parametrize(
+    ("value", "form", "tex"),
+    [
+        (266, lambda seconds: "4 min 26 s", "4~min~26~s"),
+        (0.5, lambda epsilon: "5e-1", r"\ensuremath{5\times 10^{-1}}"),
+        ("-1", "", "-1"),  # a token is no number
+        (None, "", r"\mbox{--}"),
+    ],
+)
+def test_a_number_with_its_unit_stays_on_one_line(value, form, tex):
+    numbers = StatedNumbers()
+    numbers.add("name", value, form)
+    assert set_value(numbers["name"]) == tex
+
+
 def test_control_characters_are_named_and_lines_joined():
     assert escape("a\n b\t\x07 \u200b c") == r"a b \textbackslash{}x07  c"
 
@@ -102,7 +117,7 @@ def test_figures_keep_their_size_where_they_were_drawn_to_fit():
     assert r"\begin{figure*}" in paper()["figures.tex"]
     fitted = paper(exact=True, across=False, prefix="Tiny")["figures.tex"]
     assert "width=" not in fitted
-    assert r"\includegraphics[alt={A caption \& no number.}]{\llmfolder/figures/" in fitted
+    assert r"\includegraphics[alt={A caption \& no number.}]{\llmfolderTiny/figures/" in fitted
     assert r"\begin{figure}" in fitted
     assert r"\label{fig:Tiny:probe_auc}" in fitted
 
