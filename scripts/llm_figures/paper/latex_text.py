@@ -11,7 +11,7 @@ import unicodedata
 
 # Used by the escaped text; every file begins with it.
 LETTER = r"""\ifdefined\llmletter\else
-\DeclareRobustCommand{\llmletter}[2]{\ifdefined\Umathchardef\char#1\relax\else\texttt{#2}\fi}
+\DeclareRobustCommand{\llmletter}[2]{\ifdefined\Umathchardef\char#1\relax\else\texttt{#2}\allowbreak\fi}
 \fi
 """
 SPECIAL = {
@@ -84,8 +84,8 @@ def escape(text: object) -> str:
 
 
 def _escape_letter(letter: str) -> str:
-    if letter == "\ue002":  # between the two of a ligature
-        return "{}"
+    if letter == "\ue002":  # between the two of a ligature; LuaTeX joins them across {}
+        return "\\/"
     if letter in SPECIAL:
         return SPECIAL[letter]
     if " " <= letter <= "~":
