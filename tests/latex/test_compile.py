@@ -67,21 +67,25 @@ def test_letters_that_latex_cannot_set_are_named_and_stop_nothing(tmp_path):
 
 
 def test_each_model_of_a_document_shows_its_own_figures(tmp_path):
+    caption = f"{' '.join(TEXTS)} 中 \x00 ]"
     for name in ("small", "large"):
         folder = tmp_path / "with_figures" / name
         (folder / "figures").mkdir(parents=True)
-        figure = Figure((2, 1))
-        figure.text(0.1, 0.5, f"picture {name}")
+        picture = Figure((2, 1))
+        picture.text(0.1, 0.5, f"picture {name}")
         with matplotlib.rc_context({"pdf.fonttype": 42}):
-            figure.savefig(folder / "figures" / "a.pdf")
+            picture.savefig(folder / "figures" / "a.pdf")
         macro = find_folder(name)
-        floats = write_floats([FigureFloat("a", "Caption", {}, {}, 2)], name, True, False, macro)
-        lines = [ALT, write_settings(macro), *floats]
-        (folder / "figures.tex").write_text("\n".join(lines))
+        floats = write_floats([FigureFloat("a", caption, {}, {}, 2)], name, True, False, macro)
+        lines = "\n".join([LETTER, ALT, write_settings(macro), *floats])
+        (folder / "figures.tex").write_text(lines)
     files = [rf"\input{{with_figures/{name}/figures}}" for name in ("small", "large")]
     text, _ = compiled(tmp_path, "", "\n".join(files))
     assert "picture small" in text
     assert "picture large" in text
+    # alternative text keeps its letters; commands in it would be read aloud
+    assert r"alt={a \& b\_c \% d \# e \$ f \textasciitilde{} g" in lines
+    assert r"k ε − ≥ ≤ ρ × ‖W‖\_F √d\_in σᵢ² Σ" in lines.split(r"\caption")[0]
 
 
 def test_macros_are_read_back_from_text_maths_and_captions(tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.errors import UserError
 from llm_figures.core.stated_numbers import CLOSING, OPENING, StatedNumber
-from llm_figures.paper.latex_text import escape
+from llm_figures.paper.latex_text import escape, escape_unset
 
 # Graphics packages of before 2021 know no alternative text.
 ALT = r"""\makeatletter
@@ -68,7 +68,7 @@ def write_floats(
         yield from (
             f"\\begin{{{kind}}}[tp]",
             r"\centering",
-            f"\\includegraphics[{size}alt={{{escape(make_alt_text(filled))}}}]"
+            f"\\includegraphics[{size}alt={{{escape_unset(make_alt_text(filled))}}}]"
             f"{{{folder}/figures/{figure.name}.pdf}}",
             f"\\caption{{{set_caption(figure)}}}",
             f"\\label{{fig:{label}{figure.name}}}",

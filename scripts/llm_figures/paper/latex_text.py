@@ -29,6 +29,7 @@ SPECIAL = {
     "‐": "-",
     "‑": r"\mbox{-}",
 }
+UNSET = "\\{}$&#_%~^"  # of these, the ones that an argument cannot hold
 TEXT = {
     "–": "textendash", "—": "textemdash", "‘": "textquoteleft", "’": "textquoteright",
     "“": "textquotedblleft", "”": "textquotedblright", "‚": "quotesinglbase",
@@ -81,6 +82,20 @@ def escape(text: object) -> str:
     """
     text = unicodedata.normalize("NFC", " ".join(str(text).split()))
     return "".join(map(_escape_letter, LIGATURES.sub("\\1\ue002", text)))
+
+
+def escape_unset(text: object) -> str:
+    """Text for an argument that is not typeset, such as an alternative text: letters stay.
+
+    A reader that LaTeX hands it to, such as a tagged PDF's, knows no commands for ε or quotes.
+    """
+    text = " ".join(str(text).split())
+    return "".join(
+        escape(letter)
+        if letter in UNSET or unicodedata.category(letter) in ("Cc", "Cf", "Cs")
+        else letter
+        for letter in text
+    )
 
 
 def _escape_letter(letter: str) -> str:
