@@ -7,6 +7,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
+import report_files
 from compiled import compiled, plain, require_latex
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.paper.floats import (
@@ -18,6 +19,7 @@ from llm_figures.paper.floats import (
 )
 from llm_figures.paper.latex_text import LETTER, escape
 from llm_figures.paper.macros import name_macros, write_macros
+from llm_figures.paper.tables import write_claims_tables, write_probe_table
 
 pytestmark = pytest.mark.latex
 # Text that a caption, a claim of the user's or a token may hold.
@@ -86,6 +88,19 @@ def test_each_model_of_a_document_shows_its_own_figures(tmp_path):
     # alternative text keeps its letters; commands in it would be read aloud
     assert r"alt={a \& b\_c \% d \# e \$ f \textasciitilde{} g" in lines
     assert r"k ε − ≥ ≤ ρ × ‖W‖\_F √d\_in σᵢ² Σ" in lines.split(r"\caption")[0]
+
+
+def test_tables_fit_a_page_of_one_column(tmp_path):
+    scores = report_files.probe_scores().replace({"last_q": "exact_answer_before_first"})
+    tokens = ["exact_answer_before_first", *report_files.TOKENS[1:]]
+    probe = write_probe_table(scores, "auc", tokens, "smollm2-135m", "")
+    claims = report_files.claims().assign(value=-0.0123, low=-0.0456, high=0.0001)
+    lines = [LETTER, *probe, *write_claims_tables(claims, "")]
+    text, log = compiled(
+        tmp_path, r"\usepackage[textwidth=5.5in]{geometry}", "\n".join([r"\onecolumn", *lines])
+    )
+    assert "p(true)" in text
+    assert "Overfull" not in log
 
 
 def test_macros_are_read_back_from_text_maths_and_captions(tmp_path):

@@ -44,7 +44,7 @@ def write_claims_tables(claims: pd.DataFrame, label: str) -> Iterator[str]:
             yield from _write_table(
                 caption,
                 f"tab:{own}claims-{figure}",
-                r"p{0.36\linewidth}p{0.16\linewidth}p{0.09\linewidth}p{0.15\linewidth}l",
+                r"p{0.36\linewidth}p{0.15\linewidth}p{0.1\linewidth}p{0.15\linewidth}l",
                 ("Statement", "Statistic", "Threshold", "Value", "Verdict"),
                 [_write_claim(claim) for claim in page],
             )
@@ -130,7 +130,8 @@ def write_probe_table(
         "lrrl" + "r" * len(beside),
         ("Token", "Layer", escape(LABELS[metric]), r"95\% interval", *map(HEADS.get, beside)),
         rows,
-        size="scriptsize" if len(beside) > 4 else "footnotesize",
+        # the table of all controls fits a page of one column, 5.5 inches wide
+        *(("scriptsize", 2) if len(beside) > 4 else ()),
     )
 
 
@@ -145,15 +146,16 @@ def _write_table(
     heads: Sequence[str],
     rows: Sequence[Sequence[str]],
     size: str = "footnotesize",
+    separation: int = 3,
 ) -> Iterator[str]:
-    """A table over the whole width. All texts are LaTeX."""
+    """A table over the whole width. All texts are LaTeX. separation: half of it, in points."""
     yield from (
         r"\begin{table*}[tp]",
         r"\centering",
         f"\\caption{{{caption}}}",
         f"\\label{{{label}}}",
         # classes for captions below leave no room between a caption and its table
-        rf"\vspace{{4pt}}\{size}\setlength{{\tabcolsep}}{{3pt}}",
+        rf"\vspace{{4pt}}\{size}\setlength{{\tabcolsep}}{{{separation}pt}}",
         f"\\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         f"{' & '.join(heads)} \\\\",
