@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 import matplotlib
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -95,12 +96,18 @@ def test_tables_fit_a_page_of_one_column(tmp_path):
     tokens = ["exact_answer_before_first", *report_files.TOKENS[1:]]
     probe = write_probe_table(scores, "auc", tokens, "smollm2-135m", "")
     claims = report_files.claims().assign(value=-0.0123, low=-0.0456, high=0.0001)
+    # as where the texts are too long for a map of single tokens
+    reason = "a text of 300 tokens is shown in bins, in which no single column or row is seen"
+    claims = pd.concat([claims, *[claims.assign(reason=reason, verdict="not applicable")] * 9])
+    claims.loc[claims["claim"] == claims["claim"].iloc[0], "statement"] = "中文字形" * 40
     lines = [LETTER, *probe, *write_claims_tables(claims, "")]
     text, log = compiled(
         tmp_path, r"\usepackage[textwidth=5.5in]{geometry}", "\n".join([r"\onecolumn", *lines])
     )
     assert "p(true)" in text
+    assert plain(f"not applicable: {reason}") in plain(text)
     assert "Overfull" not in log
+    assert "too large" not in log
 
 
 def test_macros_are_read_back_from_text_maths_and_captions(tmp_path):

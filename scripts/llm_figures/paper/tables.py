@@ -15,9 +15,9 @@ from llm_figures.paper.latex_text import escape, set_number
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, LABELS
 
-# Lines of a table that fit on a page, and letters of a statement in one line.
+# Lines of a table that fit on a page, and letters in one line of a statement or of a reason.
 PAGE_LINES = 40
-LINE_LETTERS = 42
+LINE_LETTERS = {"statement": 42, "reason": 28}
 # Heads of the columns of the probe's table; the caption explains them.
 HEADS = {
     "embeddings": "embed.",
@@ -51,11 +51,13 @@ def write_claims_tables(claims: pd.DataFrame, label: str) -> Iterator[str]:
 
 
 def _divide(claims: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Groups of claims whose statements fill at most `PAGE_LINES`."""
+    """Groups of claims whose statements and reasons fill at most `PAGE_LINES`."""
     page: list[Mapping[str, Any]] = []
     lines = 0
     for claim in claims:
-        own = 1 + len(claim["statement"]) // LINE_LETTERS
+        own = max(
+            1 + _count_letters(claim[column]) // letters for column, letters in LINE_LETTERS.items()
+        )
         if page and lines + own > PAGE_LINES:
             yield page
             page, lines = [], 0
@@ -65,14 +67,24 @@ def _divide(claims: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
         yield page
 
 
+def _count_letters(text: object) -> int:
+    """How many are printed; one that LaTeX cannot set is printed as its code, U+4E2D."""
+    if pd.isna(text):
+        return 0
+    return len(text) + 5 * escape(text).count(r"\llmletter")
+
+
 def _write_claim(claim: Mapping[str, Any]) -> list[str]:
-    return [
+    cells = [
         rf"\raggedright {escape(claim['statement'])}",
         rf"\raggedright {escape(claim['statistic'].replace('_', ' '))}",
         rf"\raggedright {_set_threshold(claim)}",
-        rf"\raggedright {_set_value(claim)}",
-        escape(claim["verdict"]),
     ]
+    verdict = escape(claim["verdict"])
+    if pd.isna(claim["reason"]):
+        return [*cells, rf"\raggedright {_set_value(claim)}", verdict]
+    without = rf"\raggedright {verdict}: {escape(claim['reason'])}"
+    return [*cells, rf"\multicolumn{{2}}{{p{{0.26\linewidth}}}}{{{without}}}"]
 
 
 def _set_threshold(claim: Mapping[str, Any]) -> str:
@@ -81,8 +93,6 @@ def _set_threshold(claim: Mapping[str, Any]) -> str:
 
 
 def _set_value(claim: Mapping[str, Any]) -> str:
-    if pd.notna(claim["reason"]):
-        return escape(claim["reason"])
     text = set_number(
         at_most_three_decimals(claim["value"], claim["threshold"], claim["threshold_high"])
     )
