@@ -168,20 +168,21 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
     # All panels of a row show the same text. A row has labels unless the next one repeats them.
     texts = {row: panels[row, 0]["input"].iloc[0] for row in range(rows)}
     labelled = {row for row in range(rows) if row == rows - 1 or texts[row] != texts[row + 1]}
-    side, wide = PANEL, 0.0
-    for _ in range(2 if layout.sized else 1):  # labels take room from the maps
+    side, wide, kind, ticks = PANEL, 0.0, options.tick_labels, {}
+    for _ in range(3 if layout.sized else 1):  # labels take room from the maps
         if layout.sized:
-            side = layout.share(columns, BESIDE + wide)
-        ticks = {
-            place: choose_tick_labels(panel, options.tick_labels, side)
-            for place, panel in panels.items()
-        }
+            most = (layout.height - wide * len(labelled) - 0.7) / rows - 0.2
+            side = max(min(layout.share(columns, BESIDE + wide), most), 0.01)
+        before = ticks
+        ticks = {place: choose_tick_labels(panel, kind, side) for place, panel in panels.items()}
+        if before and any(ticks[place] and ticks[place][1] != before[place][1] for place in ticks):
+            kind = "positions"  # tokens are readable only where they have no room
         wide = max(map(_measure_labels, ticks.values()), default=0.0)
     # A figure of its own size grows by the labels, so that the maps keep theirs.
     high = wide * len(labelled)
     own = (3.0 * columns + 0.9 + wide, 3.05 * rows + 0.4 + high)
     fig, axes = make_grid(
-        rows, columns, own=own, height=(side + 0.1) * rows + high + 0.5, square=True
+        rows, columns, own=own, height=(side + 0.2) * rows + high + 0.7, square=True
     )
     below = 0.0 if layout.sized else 0.4 / own[1]  # for the title
     fig.get_layout_engine().set(rect=(0, below, 1, 1), wspace=0.03, hspace=0.03)

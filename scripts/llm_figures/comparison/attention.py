@@ -63,18 +63,25 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
     )
     side = max(MAP, least)
     most_rows, most_columns = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
-    rows, most = choose_grid(len(tables))
-    columns = most
+    ticks = np.round(np.linspace(*options.limits, 6), 10)
+    rows, columns = choose_grid(len(tables))
     beside_bar = bar_gap + BAR + 4.5 * line + margin
     if layout.sized:
-        for columns in range(most, 0, -1):
+        marks = max(measure_text(f"{tick:g}", size) for tick in ticks)
+        beside_bar = bar_gap + BAR + marks + 2.2 * line + margin
+
+        def find_side(columns: int) -> float:
             gaps = columns * (line + (most_columns - 1) * GAP) + (columns - 1) * block_gap
-            side = layout.share(columns * most_columns, margin + gaps + beside_bar)
-            if side >= max(least, SMALLEST_MAP):
-                break
-        rows = math.ceil(len(tables) / columns)
-        above = rows * (most_rows * GAP + 4 * line + block_gap)  # with names of one line
-        side = min(side, max((layout.height - above) / (rows * most_rows), 0.01))
+            wide = layout.share(columns * most_columns, margin + gaps + beside_bar)
+            rows = math.ceil(len(tables) / columns)
+            above = rows * (most_rows * GAP + 4 * line + block_gap)  # with names of one line
+            return min(wide, max((layout.height - above) / (rows * most_rows), 0.01))
+
+        # as many side by side as are legible; the largest maps if they are small in any grid
+        choices = {count: find_side(count) for count in range(columns, 0, -1)}
+        large = [count for count, found in choices.items() if found >= max(least, SMALLEST_MAP)]
+        columns = large[0] if large else max(choices, key=choices.get)
+        rows, side = math.ceil(len(tables) / columns), choices[columns]
     maps_wide, maps_high = (n * side + (n - 1) * GAP for n in (most_columns, most_rows))
     names = {name: wrap_name(name, maps_wide, 1.2 * size) for name in tables}
     lines = [text.count("\n") + 1 for text in names.values()]
@@ -138,13 +145,10 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
                 gid=f"block-{index}-row-{row}",
             )
     top, end = tops[0], tops[-1] + maps_high
-    low, high = options.limits
     bar = fig.add_axes(
         (*place(right + bar_gap, end), BAR / total_wide, (end - top) / total_high), gid="bar"
     )
-    add_colour_bar(
-        fig, mesh, "Attention Weight", ticks=np.round(np.linspace(low, high, 6), 10), cax=bar
-    )
+    add_colour_bar(fig, mesh, "Attention Weight", ticks=ticks, cax=bar)
     if not layout.sized:
         add_title(
             fig,

@@ -52,6 +52,8 @@ PAGE = {
     "legend.labelspacing": 0.3,
 }  # fmt: skip
 BLUE_WHITE_ORANGE = ("#2b5c9e", "#8fb3d9", "#ffffff", "#f6b26b", "#d95f0e")
+# Inches, the breadth of a colour bar on a page.
+BAR = 0.1
 # With more cells per axis, a cell is about as narrow as the line of the frame.
 NARROW = 64
 # Of a PNG: in each direction, and altogether.
@@ -159,7 +161,13 @@ def draw_heatmap(
 
 
 def add_colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
-    """Add a vertical colour bar, as vectors in vector files. options: see `Figure.colorbar`."""
+    """Add a vertical colour bar, as vectors in vector files. options: see `Figure.colorbar`.
+
+    On a page it has the same breadth whatever its height.
+    """
+    if find_layout().sized and "ax" in options:
+        panels = Bbox.union([ax.get_position() for ax in np.ravel(options["ax"])])
+        options["aspect"] = panels.height * fig.get_figheight() / BAR
     bar = fig.colorbar(mesh, ticks=ticks, **options)
     bar.set_label(label)
     bar.solids.set_rasterized(False)

@@ -22,8 +22,8 @@ Palette = Annotated[NonEmpty, Says("blue-white-orange or a palette known to seab
 # The widest ends of a colour scale, and the least share of the larger one by which they differ.
 LARGEST_LIMIT = 1e30
 LEAST_SPAN = 1e-9
-# Inches: a metre is wider than any page.
-WIDEST = 40
+# Inches: no figure is legible below the one, and a metre is wider than any page.
+NARROWEST, WIDEST = 1, 40
 # Of any text of a figure for a page, in points.
 SMALLEST_TEXT = 6
 
@@ -79,8 +79,8 @@ def _check_width(width: str, info: ValidationInfo) -> str:
     if width in ("column", "full"):
         if info.data.get("venue") == "default":
             raise refusal(": needs a style.venue; or give a number with a unit, such as 3.25in")
-    elif not 0 < parse_width(width) <= WIDEST:
-        raise refusal(f": must be more than 0 and at most {WIDEST}in")
+    elif not NARROWEST <= parse_width(width) <= WIDEST:
+        raise refusal(f": must be at least {NARROWEST}in (2.54cm) and at most {WIDEST}in")
     return width
 
 

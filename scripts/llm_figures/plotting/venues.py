@@ -35,36 +35,38 @@ def _sizes(fonts: dict[str, float]) -> dict[str, float]:
     return {"size": fonts["font.size"], "small": fonts["xtick.labelsize"]}
 
 
-# Widths and font sizes are those of tueplots but where a comment names another source. Heights are
-# \textheight of the venue's style file.
+# Inches: \textheight of the style files of NeurIPS, ICML, ICLR and AAAI, of which a part is for the
+# caption.
+TEXT_HEIGHT, CAPTION = 9.0, 1.0
+# Widths and font sizes are those of tueplots but where a comment names another source.
 VENUES = {
-    "default": Venue(None, None, 9.0, SANS, size=8, small=6),
+    "default": Venue(None, None, TEXT_HEIGHT - CAPTION, SANS, size=8, small=6),
     "neurips": Venue(
         column=_width(figsizes.neurips2024()),  # there is one column
         full=_width(figsizes.neurips2024()),
-        height=9.0,
+        height=TEXT_HEIGHT - CAPTION,
         font=TIMES,
         **_sizes(fontsizes.neurips2024()),
     ),
     "icml": Venue(
         column=_width(figsizes.icml2024_half()),
         full=_width(figsizes.icml2024_full()),
-        height=9.0,
+        height=TEXT_HEIGHT - CAPTION,
         font=TIMES,
         **_sizes(fontsizes.icml2024()),
     ),
     "iclr": Venue(
         column=_width(figsizes.iclr2024()),  # there is one column
         full=_width(figsizes.iclr2024()),
-        height=9.0,
+        height=TEXT_HEIGHT - CAPTION,
         font=TIMES,
         **_sizes(fontsizes.iclr2024()),
     ),
     # Not in tueplots. Paper formatting guidelines of *ACL (acl-org.github.io/ACLPUB): columns of
     # 7.7 cm with 0.6 cm between them, 24.7 cm high; captions of 10 pt, and one less as elsewhere.
-    "acl": Venue(7.7 / 2.54, 16.0 / 2.54, 24.7 / 2.54, TIMES, size=9, small=7),
+    "acl": Venue(7.7 / 2.54, 16.0 / 2.54, 24.7 / 2.54 - CAPTION, TIMES, size=9, small=7),
     # aaai24.sty: \textwidth 7.0in, \columnsep 0.375in. tueplots has 3.3 and 6.975 in.
-    "aaai": Venue(3.3125, 7.0, 9.0, TIMES, **_sizes(fontsizes.aaai2024())),
+    "aaai": Venue(3.3125, 7.0, TEXT_HEIGHT - CAPTION, TIMES, **_sizes(fontsizes.aaai2024())),
     # Not in tueplots. Figure guide of Nature (research-figure-guide.nature.com): widths of 89 and
     # 183 mm, at most 170 mm high, text of 5 to 7 pt, of which 5 is too small for us.
     "nature": Venue(89 / 25.4, 183 / 25.4, 170 / 25.4, SANS, size=7, small=6),

@@ -167,13 +167,52 @@ def test_a_page_has_the_fonts_and_titles_of_its_venue(options, tmp_path):
 def test_a_figure_too_narrow_to_read_names_the_least_width(options, tmp_path):
     """And at that width it can be drawn."""
     with pytest.raises(
-        UserError, match=r"^probe_auc: at a width of 0.787in .*config: style"
+        UserError, match=r"^probe_auc: at a width of 1.57in .*config: style"
     ) as refused:
-        make("probe_auc", Style(width="2cm"), 12, options, tmp_path)
+        make("probe_auc", Style(width="4cm"), 12, options, tmp_path)
     assert not list(tmp_path.iterdir())
     least = re.search(r"from about ([\d.]+in) \(", str(refused.value))[1]
     files, _ = make("probe_auc", Style(width=least), 12, options, tmp_path)
     assert find_faults(ET.parse(files["svg"]).getroot()) == []
+
+
+def test_labels_of_six_texts_give_way_to_positions_on_a_low_page(options, tmp_path):
+    """Tokens are readable on maps of the page's width, which are too high for the page."""
+    table = cells("mean_qkv", options["mean_qkv"], inputs=6, tokens=len(WORDS))
+    table = table.assign(key_token=[WORDS[position] for position in table["key_position"]])
+    labelled = attention.OPTIONS(**{**options["mean_qkv"], "tick_labels": "tokens"})
+    style = Style(venue="nature", width="full", dpi=200)
+    with drawing_style(style):
+        fig = draw_to_fit("mean_qkv", lambda: attention.draw(table, labelled))
+        save(fig, [tmp_path / "figure.svg"])
+    svg = ET.parse(tmp_path / "figure.svg").getroot()
+    assert find_faults(svg) == []
+    words = [text.words for text in read_texts(svg)]
+    assert words.count("6") >= 9
+    assert "keeper" not in words
+    maps = [np.ptp(box, axis=0) for box in read_panels(svg).values()][:18]
+    assert min(side for size in maps for side in size) > 60  # points
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_maps_of_several_models_fill_the_page(options, tmp_path, count):
+    drawing = find_drawing("mean_qkv")
+    chosen = read_options(drawing.OPTIONS, options["mean_qkv"], "mean_qkv")
+    tables = {f"model-{index}": plant_cells("mean_qkv", options) for index in range(count)}
+    with drawing_style(Style(venue="icml", dpi=200)):
+        fig = draw_to_fit("mean_qkv", lambda: drawing.draw(tables, chosen))
+        save(fig, [tmp_path / "figure.svg"])
+    svg = ET.parse(tmp_path / "figure.svg").getroot()
+    width, _ = read_size(svg)
+    assert max(text.box[:, 0].max() for text in read_texts(svg)) > width - 10
+
+
+@pytest.mark.parametrize("layers", [2, 80])
+def test_colour_bars_are_equally_broad(options, layers):
+    with drawing_style(Style(venue="icml")):
+        fig = draw_to_fit("probe_auc", lambda: BY_LAYER["compare probe_auc"](layers, options))
+        bar = fig.axes[-1].get_window_extent()
+    assert bar.width / fig.dpi == pytest.approx(0.1, abs=0.03)
 
 
 def test_what_no_width_makes_legible_is_refused():

@@ -218,8 +218,9 @@ BAD = [
     ("style.width", 3.25, "style.width: 3.25; allowed: column, full, or a number with a unit"),
     ("style.width", "3.25", "style.width: '3.25'; allowed: column, full, or a number with a unit"),
     ("style.width", "3ft", "style.width: '3ft'; allowed: column, full, or a number with a unit"),
-    ("style.width", "0.0 cm", "style.width: '0.0 cm': must be more than 0 and at most 40in"),
-    ("style.width", "9999999cm", "style.width: '9999999cm': must be more than 0 and at most 40in"),
+    ("style.width", "0.0 cm", "style.width: '0.0 cm': must be at least 1in (2.54cm)"),
+    ("style.width", "1cm", "style.width: '1cm': must be at least 1in (2.54cm) and at most 40in"),
+    ("style.width", "9999cm", "style.width: '9999cm': must be at least 1in (2.54cm) and at most"),
     ("style.width", "full", "style.width: 'full': needs a style.venue; or give a number with a"),
 ]
 
