@@ -153,6 +153,13 @@ def leave_out_a_score(path):
     write_frame(scores.assign(n=scores["n"] - 1), path)
 
 
+def relabel_an_answer(path):
+    """The answers of another judge, as many as there were."""
+    answers = read_frame(path)
+    answers.loc[answers["valid"].idxmax(), "correct"] ^= True
+    write_frame(answers, path)
+
+
 def cut_short(path):
     path.write_bytes(path.read_bytes()[:-9])
 
@@ -207,6 +214,18 @@ MISTAKES = [
         lambda r: r.hidden_states(0, "last_q"),
         "they are not of one run; run: snakemake probe_auc",
     ),
+    (
+        lambda f: relabel_an_answer(f / "forward/answers.parquet"),
+        lambda r: r.hidden_states(0, "last_q"),
+        "probe/scores.parquet was made from other answers than answers.parquet: they are not of o",
+    ),
+    (
+        lambda f: (f / "forward/hidden_states/residual/0-of-1.parquet").write_bytes(b""),
+        lambda r: r.hidden_states(0, "-1"),
+        "hidden_states/residual/0-of-1.parquet cannot be read",
+    ),
+    (None, lambda r: r.table("../b/claims.parquet"), "no table is called '../b/claims.parquet'"),
+    (None, lambda r: r.table("attention/b.parquet"), "attention/b.parquet is missing"),
     (
         lambda f: drop_column(f / "modules/scores.parquet", "projection"),
         lambda r: r.table("module_map"),
@@ -343,7 +362,7 @@ def test_probes_are_exported_and_score_as_the_card_says(project):
     weights = results.model_info["weights"]
     for (layer, token), probe in probes.items():
         states = results.hidden_states(layer, token)
-        logits = probe.score(states.X)
+        logits = probe.score(states)
         assert probe.card["model"]["weights"] == weights
         assert probe.about["held_out"]["auc"] == known[layer, token]
         assert probe.about["training_questions"]["wrong"] == states.y.sum()
@@ -354,6 +373,8 @@ def test_probes_are_exported_and_score_as_the_card_says(project):
     card = json.loads((folder / CARD).read_text())
     assert card["states"]["ran_on"]["dtype"] == "float32"
     assert card["questions"]["dataset"]["path"] == "mine.jsonl"
+    assert card["questions"]["judge"]["method"] == "contains"  # what a wrong answer is
+    assert card["questions"]["exact_answer"]["method"] == "auto"
     assert str(project.folder) not in json.dumps(card)
 
     # other cells fit nothing else again
