@@ -362,8 +362,9 @@ class Results:
 def find_own_version() -> str | None:
     """The version of this library: of the clone that it is in, or of the installed package."""
     try:
-        project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-        return project["project"]["version"]
+        project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        if project["name"] == "llm-figures":  # installed, it may stand in a project of the user's
+            return project["version"]
     except (OSError, ValueError, KeyError):
         pass
     try:
