@@ -131,6 +131,11 @@ def test_a_copy_elsewhere_is_read_without_records(made, tmp_path):
     assert len(results.queries_keys(1, 0).tokens)
 
 
+def keep_what_an_archive_holds(folder):
+    shutil.rmtree(folder / "forward")
+    (folder / "redraw.json").write_text("{}")
+
+
 def edit_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -223,6 +228,14 @@ MISTAKES = [
         lambda f: (f / "forward/hidden_states/residual/0-of-1.parquet").write_bytes(b""),
         lambda r: r.hidden_states(0, "-1"),
         "hidden_states/residual/0-of-1.parquet cannot be read",
+    ),
+    *(
+        (
+            keep_what_an_archive_holds,
+            ask,
+            "is missing: archives hold no answers and no states; the folder of the run itself has",
+        )
+        for ask in (lambda r: r.hidden_states(0, "-1"), lambda r: r.table("answers"))
     ),
     (None, lambda r: r.table("../b/claims.parquet"), "no table is called '../b/claims.parquet'"),
     (None, lambda r: r.table("attention/b.parquet"), "attention/b.parquet is missing"),

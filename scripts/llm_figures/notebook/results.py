@@ -53,6 +53,8 @@ NEEDED = {
                                          "sink_strength", "pair_index", "bias", "query", "key"},
     "forward/hidden_states/": {"question_id", "token"},
 }  # fmt: skip
+# Only in folders that are, or were drawn from, an archive of `snakemake bundle`.
+ARCHIVED = ("bundle.json", "redraw.json")
 # Scores of the probe's protocols, the configured one first, and the targets that make them.
 PROTOCOLS = {"scores": "probe_auc", "strict": "probe_presets", "published": "probe_presets"}
 
@@ -235,12 +237,18 @@ class Results:
         """
         path = self.folder / file
         if not path.is_file():
-            advice = f"; make it with: snakemake {target}" if target else ""
-            raise UserError(f"{path} is missing{advice}")
+            raise UserError(f"{path} is missing{self._advise(path, target)}")
         for start, needed in NEEDED.items():
             if file.startswith(start):
                 self._check_columns(path, needed, target)
         return path
+
+    def _advise(self, missing: Path, target: str | None) -> str:
+        """What to do about a missing file, to follow that in a message."""
+        archived = any((self.folder / name).is_file() for name in ARCHIVED)
+        if archived and missing.is_relative_to(self.folder / "forward"):
+            return ": archives hold no answers and no states; the folder of the run itself has them"
+        return f"; make it with: snakemake {target}" if target else ""
 
     def _check_columns(self, path: Path, needed: Collection[str], target: str | None) -> None:
         try:
@@ -309,7 +317,7 @@ class Results:
         whole = {count: shards for count, shards in numbers.items() if len(shards) == count}
         if not whole:
             lacking = "is not complete" if numbers else "is missing"
-            raise UserError(f"{folder} {lacking}; make it with: snakemake {target}")
+            raise UserError(f"{folder} {lacking}{self._advise(folder, target)}")
         if len(whole) > 1:
             # files of an earlier number of shards are left
             config = self.manifest.get("config")
