@@ -131,6 +131,11 @@ def test_a_copy_elsewhere_is_read_without_records(made, tmp_path):
     assert len(results.queries_keys(1, 0).tokens)
 
 
+def keep_what_an_archive_holds(folder):
+    shutil.rmtree(folder / "forward")
+    (folder / "redraw.json").write_text("{}")
+
+
 def edit_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -151,6 +156,13 @@ def leave_out_a_score(path):
     """Scores of fewer answers."""
     scores = read_frame(path)
     write_frame(scores.assign(n=scores["n"] - 1), path)
+
+
+def relabel_an_answer(path):
+    """The answers of another judge, as many as there were."""
+    answers = read_frame(path)
+    answers.loc[answers["valid"].idxmax(), "correct"] ^= True
+    write_frame(answers, path)
 
 
 def cut_short(path):
@@ -207,6 +219,26 @@ MISTAKES = [
         lambda r: r.hidden_states(0, "last_q"),
         "they are not of one run; run: snakemake probe_auc",
     ),
+    (
+        lambda f: relabel_an_answer(f / "forward/answers.parquet"),
+        lambda r: r.hidden_states(0, "last_q"),
+        "probe/scores.parquet was made from other answers than answers.parquet: they are not of o",
+    ),
+    (
+        lambda f: (f / "forward/hidden_states/residual/0-of-1.parquet").write_bytes(b""),
+        lambda r: r.hidden_states(0, "-1"),
+        "hidden_states/residual/0-of-1.parquet cannot be read",
+    ),
+    *(
+        (
+            keep_what_an_archive_holds,
+            ask,
+            "is missing: archives hold no answers and no states; the folder of the run itself has",
+        )
+        for ask in (lambda r: r.hidden_states(0, "-1"), lambda r: r.table("answers"))
+    ),
+    (None, lambda r: r.table("../b/claims.parquet"), "no table is called '../b/claims.parquet'"),
+    (None, lambda r: r.table("attention/b.parquet"), "attention/b.parquet is missing"),
     (
         lambda f: drop_column(f / "modules/scores.parquet", "projection"),
         lambda r: r.table("module_map"),
@@ -343,7 +375,7 @@ def test_probes_are_exported_and_score_as_the_card_says(project):
     weights = results.model_info["weights"]
     for (layer, token), probe in probes.items():
         states = results.hidden_states(layer, token)
-        logits = probe.score(states.X)
+        logits = probe.score(states)
         assert probe.card["model"]["weights"] == weights
         assert probe.about["held_out"]["auc"] == known[layer, token]
         assert probe.about["training_questions"]["wrong"] == states.y.sum()
@@ -354,6 +386,8 @@ def test_probes_are_exported_and_score_as_the_card_says(project):
     card = json.loads((folder / CARD).read_text())
     assert card["states"]["ran_on"]["dtype"] == "float32"
     assert card["questions"]["dataset"]["path"] == "mine.jsonl"
+    assert card["questions"]["judge"]["method"] == "contains"  # what a wrong answer is
+    assert card["questions"]["exact_answer"]["method"] == "auto"
     assert str(project.folder) not in json.dumps(card)
 
     # other cells fit nothing else again

@@ -147,7 +147,12 @@ rule export_probes:
         export=config["probe"]["export"],
         tokens=PROTOCOLS["scores"]["tokens"],
         protocol=PROTOCOLS["scores"]["protocol"],
-        # what was asked and how, for the card; a function, for prompts hold braces
-        questions=lambda wildcards: {"dataset": config["dataset"], "prompt": PROMPT},
+        # what was asked, how, and what is right, for the card; a function, for prompts hold braces
+        questions=lambda wildcards: {
+            "dataset": config["dataset"],
+            "prompt": PROMPT,
+            "exact_answer": config["exact_answer"],
+            "judge": JUDGE,
+        },
     script:
         "../../scripts/export_probes.py"

@@ -1,8 +1,9 @@
 """Panels on the user's own axes, from the tidy tables of `Results`.
 
 As in seaborn, a function takes the data first and returns the axes that it drew on: `ax`, or the
-current ones. It reads the user's rcParams and changes nothing outside of the axes, but for the room
-that a colour bar takes beside them (`cbar=False` leaves it out).
+current ones. Frames of Polars and Arrow are taken, too. It reads the user's rcParams and changes
+nothing outside of the axes, but for the room that a colour bar takes beside them (`cbar=False`
+leaves it out).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,6 +26,7 @@ from llm_figures.plotting.drawing import (
     draw_heatmap,
     find_colour_map,
 )
+from llm_figures.plotting.style import Limits
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS, LABELS
@@ -51,26 +53,29 @@ def plot_attention_map(
         [tokens (query), tokens (key)], such as
         `states.intervene(intervention).compute_weights().mean(axis=0)`.
     input, component, epsilon: the panel, where the table has several.
-    palette: "blue-white-orange", or one that seaborn knows. limits: both ends of the colour scale.
+    palette: "blue-white-orange", or the name of one that seaborn knows.
+    limits: both ends of the colour scale.
     cbar: whether to add a colour bar. ax: by default the current axes.
 
     Raises:
         UserError: a table of something else, no such panel, or several; an unknown palette.
     """
     colours = find_colour_map(palette)
+    limits = read_options(Limits, _plain(limits), "limits")
+    cells = _as_frame(cells)
     if isinstance(cells, pd.DataFrame):
         chosen = {"input": input, "component": component, "epsilon": epsilon}
         panel = _choose_panel(cells, chosen)
-        ax = plt.gca() if ax is None else ax
+        ax = _choose_axes(ax)
         mesh = attention_figure.draw_panel(panel, ax, colours, limits)
     else:
         weights = np.asarray(cells)
-        if weights.ndim != 2:
+        if weights.ndim != 2 or not weights.size:
             raise UserError(
                 f"plot_attention_map: weights have shape {weights.shape}; give one map, [tokens "
                 "(query), tokens (key)], such as weights.mean(axis=0) or weights[head]"
             )
-        ax = plt.gca() if ax is None else ax
+        ax = _choose_axes(ax)
         mesh = draw_heatmap(
             pd.DataFrame(weights),
             ax,
@@ -111,18 +116,19 @@ def plot_probe_heatmap(
     """
     shown = _choose_scores(scores, metric)
     there = list(dict.fromkeys(shown["token"]))
-    tokens = there if tokens is None else list(tokens)
+    tokens = there if tokens is None else _listed(tokens)
     _check_known("token", tokens, there)
-    values = probe_figure.pivot_scores(shown, metric, tokens)
+    values = _fill_layers(probe_figure.pivot_scores(shown, metric, tokens))
     depth = len(values) - 1
     rectangle = None
     if highlight is not False:
-        given = {} if highlight is True else dict(highlight)
+        given = {} if highlight is True else _plain(highlight)
         rectangle = read_options(Highlight, given, "highlight")
         _check_known("token", () if rectangle.is_default() else rectangle.tokens, tokens)
         if max(probe_figure.find_highlighted_layers(rectangle.layers, depth)) > depth:
             raise UserError(f"highlight: layers {given['layers']}; layers are 0 to {depth}")
-    ax = plt.gca() if ax is None else ax
+    limits = read_options(Limits, _plain(limits), "limits")
+    ax = _choose_axes(ax)
     mesh = probe_figure.draw_panel(values, ax, palette, limits, choose_tick_step(len(values)))
     ax.set(xlabel="Token", ylabel="Layer")
     if rectangle is not None:
@@ -137,7 +143,7 @@ def plot_probe_curve(
     token: str,
     *,
     metric: str = "auc",
-    controls: bool | Collection[str] = True,
+    controls: bool | str | Collection[str] = True,
     palette: str = "colorblind",
     legend: bool = True,
     ax: Axes | None = None,
@@ -154,13 +160,15 @@ def plot_probe_curve(
         UserError: a table of something else; an unknown metric, token, control or palette.
     """
     shown = _choose_scores(scores, metric)
+    token = str(token)
     _check_known("token", [token], list(dict.fromkeys(shown["token"])))
     panel = shown[shown["token"] == token]
     styles = curves_figure.choose_styles(panel, palette)
     if not isinstance(controls, bool):
+        controls = _listed(controls)
         _check_known("control", controls, [name for name in styles if name in CONTROLS])
     wanted = {"none", *(styles if controls is True else controls or ())}
-    ax = plt.gca() if ax is None else ax
+    ax = _choose_axes(ax)
     styles = {control: style for control, style in styles.items() if control in wanted}
     curves_figure.draw_panel(panel, ax, styles)
     ax.set(xlabel="Layer", ylabel=LABELS[metric])
@@ -190,16 +198,18 @@ def plot_module_map(
     Raises:
         UserError: a table of something else, an unknown metric or palette, wrong limits.
     """
+    scores = _as_frame(scores)
     _check_columns(scores, ("layer", "projection", "metric", "value"), "module_map")
+    _check_distinct(scores, ["layer", "projection", "metric"])
     there = list(dict.fromkeys(scores["metric"]))
-    metric = there[0] if metric is None else metric
+    metric = next(iter(there), None) if metric is None else metric
     _check_known("metric", [metric], there)
     given = {"metric": metric, "palette": palette, "centre": centre}
-    given["limits"] = limits if isinstance(limits, str) else list(limits)
+    given["limits"] = _plain(limits)
     options = read_options(ModuleMap, given, "plot_module_map").of_metric(metric)
-    values = modules_figure.pivot_scores(scores, metric)
+    values = _fill_layers(modules_figure.pivot_scores(scores, metric))
     colours, ends = modules_figure.make_colour_scale(values.to_numpy(), options)
-    ax = plt.gca() if ax is None else ax
+    ax = _choose_axes(ax)
     mesh = modules_figure.draw_panel(values, ax, colours, ends, choose_tick_step(len(values)))
     ax.set(xlabel="", ylabel="Layer")
     if cbar:
@@ -217,13 +227,15 @@ def _choose_panel(cells: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFram
             cells = cells[cells[key] == value]
     count = len(cells.drop_duplicates(["panel_row", "panel_column"]))
     if count == 1:
+        _check_distinct(cells, ["query_position", "key_position"])
         return cells
     there = {key: cells[key].dropna().unique().tolist() for key in PANEL_KEYS}
     open_keys = "; ".join(
         f"{key} ({', '.join(map(str, values))})" for key, values in there.items() if len(values) > 1
     )
     raise UserError(
-        f"plot_attention_map: the cells are of {count} panels; choose one by {open_keys}"
+        f"plot_attention_map: the cells are of {count} panels; choose one by "
+        f"{open_keys or 'panel_row and panel_column'}"
         if count
         else f"plot_attention_map: no panel has {chosen}"
     )
@@ -231,13 +243,67 @@ def _choose_panel(cells: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFram
 
 def _choose_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows of one metric."""
+    scores = _as_frame(scores)
     needed = ("layer", "token", "metric", "control", "mean", "ci_low", "ci_high")
     _check_columns(scores, needed, "probe_auc")
     _check_known("metric", [metric], [name for name in LABELS if name in set(scores["metric"])])
-    return scores[scores["metric"] == metric]
+    shown = scores[scores["metric"] == metric]
+    if "preset" in shown and shown["preset"].nunique() > 1:
+        presets = shown["preset"].unique().tolist()
+        raise UserError(
+            f"the scores are of several presets ({_join(presets)}); choose one, such as "
+            f"scores[scores['preset'] == {presets[0]!r}]"
+        )
+    _check_known("control", ["none"], shown["control"].unique())
+    _check_distinct(shown, ["layer", "token", "control"])
+    return shown
+
+
+def _as_frame(table: Any) -> Any:
+    """A table of Polars or Arrow as one of pandas."""
+    return table.to_pandas() if hasattr(table, "to_pandas") else table
+
+
+def _choose_axes(ax: Axes | None) -> Axes:
+    if ax is None:
+        return plt.gca()
+    if not isinstance(ax, Axes):
+        raise UserError(f"ax is of type {type(ax).__name__}; give one of matplotlib's axes")
+    return ax
+
+
+def _fill_layers(values: pd.DataFrame) -> pd.DataFrame:
+    """With a row for every layer from 0, for rows are labelled by their place."""
+    return values.reindex(pd.RangeIndex(values.index.max() + 1, name="layer"))
+
+
+def _plain(values: Any) -> Any:
+    """Tuples and arrays as the lists that options are."""
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    return list(values) if isinstance(values, tuple) else values
+
+
+def _listed(names: Any) -> list[str]:
+    """One name, or several, as texts: tokens from the end of the answer look like numbers."""
+    several = isinstance(names, Collection) and not isinstance(names, str)
+    return [str(name) for name in (names if several else [names])]
+
+
+def _check_distinct(table: pd.DataFrame, keys: list[str]) -> None:
+    """Refuse a table that says two things of one cell, of which a mean would be drawn."""
+    twice = table[table.duplicated(keys)]
+    if len(twice):
+        where = ", ".join(f"{key} {twice.iloc[0][key]}" for key in keys)
+        raise UserError(
+            f"the table has several rows of {where}: it is of several models or figures; choose "
+            "the rows of one"
+        )
 
 
 def _check_columns(table: pd.DataFrame, needed: Collection[str], name: str) -> None:
+    if not isinstance(table, pd.DataFrame):
+        raise UserError(f"{type(table).__name__} is no table; take results.table({name!r})")
     missing = [column for column in needed if column not in table]
     if missing:
         raise UserError(

@@ -6,8 +6,7 @@ Nothing here needs Snakemake, torch or the model. Every mistake is a `UserError`
 import json
 import re
 import tomllib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,11 +18,13 @@ import pyarrow.parquet as pq
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.qk_store import open_states
 from llm_figures.core import records
+from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_columns, read_frame
 from llm_figures.models.model_info import read_model_info
 from llm_figures.probe.cell_files import read_cells
+from llm_figures.probe.labelled_states import HiddenStates
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.schema import read_layer_columns
 from llm_figures.provenance.manifest import FORMAT, PROJECT
@@ -52,35 +53,10 @@ NEEDED = {
                                          "sink_strength", "pair_index", "bias", "query", "key"},
     "forward/hidden_states/": {"question_id", "token"},
 }  # fmt: skip
+# Only in folders that are, or were drawn from, an archive of `snakemake bundle`.
+ARCHIVED = ("bundle.json", "redraw.json")
 # Scores of the probe's protocols, the configured one first, and the targets that make them.
 PROTOCOLS = {"scores": "probe_auc", "strict": "probe_presets", "published": "probe_presets"}
-
-
-@dataclass(frozen=True)
-class HiddenStates:
-    """The hidden states of a layer and token, as the pipeline's own probe gets them.
-
-    `X, y, groups = states` unpacks the first three. Questions are in the order of their ids.
-
-    X: [questions, hidden], float32, not standardised.
-    y: [questions], 1 for a wrong answer, which is what the probe detects, and 0 for a right one.
-    groups: [questions], the name of the question's group; "" without one.
-    question_ids: [questions], as in the table "answers".
-    splits: (train, test) of every fold of the pipeline, positions in X; the argument `cv` of
-        scikit-learn's `cross_val_score`.
-    """
-
-    X: np.ndarray = field(repr=False)
-    y: np.ndarray = field(repr=False)
-    groups: np.ndarray = field(repr=False)
-    question_ids: np.ndarray = field(repr=False)
-    splits: list[tuple[np.ndarray, np.ndarray]] = field(repr=False)
-    layer: int
-    token: str
-    site: str
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter((self.X, self.y, self.groups))
 
 
 class Results:
@@ -143,13 +119,16 @@ class Results:
             UserError: an unknown name; a table that is missing (with the target that makes it),
                 damaged, or of another version.
         """
-        file = name if name.endswith(".parquet") else TABLES.get(name)
+        file = TABLES.get(name)
+        inside = Path(str(name))
+        if inside.suffix == ".parquet" and not (inside.is_absolute() or ".." in inside.parts):
+            file = inside.as_posix()
         if file is None:
             raise UserError(
                 f"{self.folder}: no table is called {name!r}; there are "
                 f"{', '.join(TABLES)}, and paths of Parquet files below the folder"
             )
-        target = TARGETS.get(name, "figures" if name == file else name)
+        target = TARGETS.get(name, name if name in TABLES else None)
         return read_frame(self._find_file(file, target))
 
     def caption(self, figure: str) -> str:
@@ -185,8 +164,10 @@ class Results:
             UserError: no such layer, token or site; files that are missing, damaged, of another
                 version, or not made from one another.
         """
-        protocol, scores, target = self._find_protocol(site)
+        protocol, scores_file, target = self._find_protocol(site)
+        scores = read_frame(scores_file)
         tokens = scores.attrs["tokens"]
+        token = str(token)  # -1, too
         if token not in tokens:
             raise UserError(
                 f"{self.folder}: token {token!r} is not probed; the tokens are {', '.join(tokens)} "
@@ -201,6 +182,7 @@ class Results:
             )
         file = self._find_file(TABLES["answers"], target)
         answers, cells, rows = read_cells(file, states, tokens, protocol)
+        self._check_made_from(file, [scores_file, *states], target)
         cell, own = next(
             (cell, own) for cell, own in zip(cells, rows, strict=True) if cell.token == token
         )
@@ -220,6 +202,8 @@ class Results:
             layer=layer,
             token=token,
             site=protocol.site,
+            model=self.model,
+            weights=self.model_info.get("weights"),
         )
 
     def queries_keys(self, input: int, layer: int) -> LayerStates:
@@ -241,47 +225,72 @@ class Results:
         if found is None:
             inputs, layers = ({getattr(s, key) for s in every} for key in ("input", "layer"))
             raise UserError(
-                f"{path}: has no queries and keys of input {input}, layer {layer}; inputs are "
+                f"{path}: has no queries and keys of input {input!r}, layer {layer!r}; inputs are "
                 f"{_list(inputs)}, layers {_list(layers)}"
             )
         return found.load()
 
-    def _find_file(self, file: str, target: str) -> Path:
-        """The path of a file that is there and has the columns of this version."""
+    def _find_file(self, file: str, target: str | None) -> Path:
+        """The path of a file that is there and has the columns of this version.
+
+        target: what makes it, where that is known.
+        """
         path = self.folder / file
         if not path.is_file():
-            raise UserError(f"{path} is missing; make it with: snakemake {target}")
+            raise UserError(f"{path} is missing{self._advise(path, target)}")
         for start, needed in NEEDED.items():
             if file.startswith(start):
                 self._check_columns(path, needed, target)
         return path
 
-    def _check_columns(self, path: Path, needed: Collection[str], target: str) -> None:
+    def _advise(self, missing: Path, target: str | None) -> str:
+        """What to do about a missing file, to follow that in a message."""
+        archived = any((self.folder / name).is_file() for name in ARCHIVED)
+        if archived and missing.is_relative_to(self.folder / "forward"):
+            return ": archives hold no answers and no states; the folder of the run itself has them"
+        return f"; make it with: snakemake {target}" if target else ""
+
+    def _check_columns(self, path: Path, needed: Collection[str], target: str | None) -> None:
         try:
             missing = sorted(needed - set(pq.read_schema(path).names))
-        except (OSError, pa.ArrowInvalid):
-            return  # damaged, which whoever reads it reports
+        except (OSError, pa.ArrowInvalid) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{path} cannot be read ({reason}); remove it and run again") from None
         if missing:
             raise self._other_version(f"{path} lacks {', '.join(missing)}", target)
 
-    def _other_version(self, what: str, target: str) -> UserError:
+    def _other_version(self, what: str, target: str | None) -> UserError:
         made, own = self._made_by, find_own_version()
         by = f"llm-figures {made}, and this is {own}" if made else "another version of llm-figures"
         if made and made == own:
             by = f"another commit of llm-figures {own}"
-        return UserError(f"{what}: made by {by}; make it again with: snakemake {target}")
+        again = f"make it again with: snakemake {target}" if target else "make it again"
+        return UserError(f"{what}: made by {by}; {again}")
 
-    def _find_protocol(self, site: str | None) -> tuple[Protocol, pd.DataFrame, str]:
-        """The protocol of the first scores of a site, these scores, and their target."""
+    def _check_made_from(self, answers: Path, files: Collection[Path], target: str) -> None:
+        """Refuse files whose records say that they were made from other answers."""
+        digest = sha256(answers)
+        for path in files:
+            record = records.read_record(records.record_path(path, self.folder))
+            inputs = record.inputs if record else {}
+            of = [found for name, found in inputs.items() if name.endswith(f"/{TABLES['answers']}")]
+            if any(found not in (None, digest) for found in of):
+                raise UserError(
+                    f"{path} was made from other answers than {answers.name}: they are not of one "
+                    f"run; run: snakemake {target}"
+                )
+
+    def _find_protocol(self, site: str | None) -> tuple[Protocol, Path, str]:
+        """The protocol of the first scores of a site, the file of these scores, and its target."""
         there = []
         for name, target in PROTOCOLS.items():
             file = f"probe/{name}.parquet"
             if site is not None and not (self.folder / file).is_file():
                 continue
-            scores = read_frame(self._find_file(file, target))
-            protocol = self._read_protocol(scores, file, target)
+            path = self._find_file(file, target)
+            protocol = self._read_protocol(read_frame(path), file, target)
             if site in (None, protocol.site):
-                return protocol, scores, target
+                return protocol, path, target
             there.append(protocol.site)
         raise UserError(
             f"{self.folder}: no probe reads the site {site!r}; there are scores of "
@@ -308,10 +317,11 @@ class Results:
         whole = {count: shards for count, shards in numbers.items() if len(shards) == count}
         if not whole:
             lacking = "is not complete" if numbers else "is missing"
-            raise UserError(f"{folder} {lacking}; make it with: snakemake {target}")
+            raise UserError(f"{folder} {lacking}{self._advise(folder, target)}")
         if len(whole) > 1:
             # files of an earlier number of shards are left
-            used = self.manifest.get("config", {}).get("shards")
+            config = self.manifest.get("config")
+            used = config.get("shards") if isinstance(config, dict) else None
             whole = {used: whole[used]} if used in whole else whole
         if len(whole) > 1:
             raise UserError(
@@ -339,6 +349,7 @@ class Results:
             formats[self.folder / MANIFEST] = manifest.get("format"), FORMAT
         project = manifest.get("project")
         made = project.get("version") if isinstance(project, dict) else None
+        made = made if isinstance(made, str) else None
         by = f" (llm-figures {made})" if made else ""
         for path, (found, known) in formats.items():
             if found != known:
@@ -359,8 +370,9 @@ class Results:
 def find_own_version() -> str | None:
     """The version of this library: of the clone that it is in, or of the installed package."""
     try:
-        project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-        return project["project"]["version"]
+        project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        if project["name"] == "llm-figures":  # installed, it may stand in a project of the user's
+            return project["version"]
     except (OSError, ValueError, KeyError):
         pass
     try:

@@ -112,7 +112,7 @@ def find_colour_map(palette: str) -> Colormap:
     else:
         try:
             colours = sns.color_palette(palette, as_cmap=True)
-        except ValueError:
+        except (ValueError, TypeError):
             raise UserError(
                 f"config: palette: {palette!r} is not known; allowed: blue-white-orange, or a "
                 "palette of seaborn or matplotlib such as coolwarm, Blues, viridis"
@@ -150,7 +150,7 @@ def draw_heatmap(
     """
     ax.panel = (title, values)
     sns.heatmap(values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options)
-    mesh = ax.collections[0]
+    mesh = ax.collections[-1]  # a user's axes may hold others
     mesh.set_edgecolor("face")
     mesh.set_linewidth(0.1)
     for spine in ax.spines.values():

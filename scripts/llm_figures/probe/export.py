@@ -32,13 +32,19 @@ _INPUT = "layer 0 is the input of the first block (the embeddings), layer n"
 _ADDED = "of block n, counted from 1, before it is added to the residual stream"
 LAYERS = {
     "residual": f"{_INPUT} the residual stream after block n, counted from 1, before any final "
-    "norm",
+    "norm: hidden_states[layer] of transformers' output, but for the last, which has the final "
+    "norm there",
     "attention": f"{_INPUT} the output of the attention {_ADDED}",
     "mlp": f"{_INPUT} the output of the MLP {_ADDED}",
 }
 CHOSEN = (
     "best: at each token the layer with the highest held-out AUC, which is thus the most "
     "favourable of its layers"
+)
+SEQUENCE = (
+    "the prompt with the tokenizer's special tokens (with style chat those of its template alone), "
+    "then the tokens that the model generated, up to a stop text or the end of text, which are not "
+    "part of the answer; answers of dataset.response are tokenized by themselves"
 )
 # What the named tokens are; those from the end of the answer are numbers.
 TOKENS = {
@@ -203,6 +209,7 @@ def make_card(
         "states": {
             "site": protocol.site,
             "layers": LAYERS[protocol.site],
+            "sequence": SEQUENCE,
             "tokens": {
                 token: TOKENS.get(token) or f"token {token} of the answer, counted from its end"
                 for token in dict.fromkeys(probe.token for probe in probes)
@@ -230,7 +237,7 @@ def _describe_fit(protocol: Protocol) -> str:
         "hold_out": "Fitted on all questions but the held-out ones, as the scored probe was.",
     }.get(
         protocol.split,
-        "Refitted on all questions that have the token; no question is left to test this fit on.",
+        "Refitted on all questions of the cross-validation; none is left to test this fit on.",
     )
     return f"{refit} Scores: {describe_method(protocol)}"
 

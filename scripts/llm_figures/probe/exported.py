@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from llm_figures.core.errors import UserError
+from llm_figures.probe.labelled_states import HiddenStates
 
 # Increased when a reader of the previous format would misread this one.
 FORMAT = 1
@@ -62,14 +63,28 @@ class ExportedProbe:
         """The logit of a state of zeros."""
         return float(self.intercept - self.direction @ self.mean)
 
-    def score(self, states: np.ndarray) -> np.ndarray:
+    def score(self, states: np.ndarray | HiddenStates) -> np.ndarray:
         """The logits of states [..., hidden]: [...], float64. Above 0 the answer is called wrong.
 
+        Of an array nobody knows where it is from. `results.hidden_states(layer, token)` says so,
+        and must be of the probe's model, site, layer and token.
+
         Raises:
-            UserError: states of another size, or that are no finite numbers.
+            UserError: states of another size, that are no finite numbers, or that say that they are
+                of others.
         """
         where = f"probe of layer {self.layer}, {self.token}"
-        states = np.asarray(states)
+        if isinstance(states, HiddenStates):
+            self._check_origin(states, where)
+            states = states.X
+        try:
+            states = np.asarray(states)
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"{where}: states are no array of numbers ({reason}); of a tensor of torch give "
+                "tensor.detach().float().cpu()"
+            ) from None
         if states.dtype.kind not in "fiu":
             raise UserError(f"{where}: states are of type {states.dtype}; give an array of numbers")
         size = len(self.weights)
@@ -83,6 +98,19 @@ class ExportedProbe:
             raise UserError(f"{where}: states hold NaN or infinite values")
         return (states - self.mean) / self.scale @ self.weights + self.intercept
 
+    def _check_origin(self, states: HiddenStates, where: str) -> None:
+        own = self.card["model"]
+        name, weights = own.get("name"), own.get("weights")
+        if weights and states.weights and weights != states.weights:
+            which = "other weights of" if name == states.model else f"{states.model}, not of"
+            raise UserError(f"{where}: states are of {which} {name}, whose states it was fitted on")
+        for key in ("site", "layer", "token"):
+            if getattr(states, key) != getattr(self, key):
+                raise UserError(
+                    f"{where}, {self.site}: states are of {key} {getattr(states, key)}; to apply "
+                    "it to others, give their array, states.X"
+                )
+
 
 def load(path: str | Path, layer: int | None = None, token: str | None = None) -> ExportedProbe:
     """The exported probe of a layer and token.
@@ -94,17 +122,18 @@ def load(path: str | Path, layer: int | None = None, token: str | None = None) -
         UserError: no such probe; a file that is missing, damaged, or of another version.
     """
     every = load_all(path)
+    token = None if token is None else str(token)  # -1, too
     asked = [
         probe
         for probe in every.values()
         if layer in (None, probe.layer) and token in (None, probe.token)
     ]
     if not asked:
-        there = ", ".join(f"layer {layer} {token}" for layer, token in every)
-        which = [f"layer {layer}"] * (layer is not None) + [f"{token}"] * (token is not None)
+        there = ", ".join(f"layer {layer} {token}" for layer, token in every) or "none"
+        which = [f"layer {layer!r}"] * (layer is not None) + [f"{token}"] * (token is not None)
         raise UserError(
-            f"{path}: has no probe of {', '.join(which)}; there are {there}; others are made by: "
-            "snakemake probes_export, with config: probe.export.cells"
+            f"{path}: has no probe of {', '.join(which) or 'any cell'}; there are {there}; others "
+            "are made by: snakemake probes_export, with config: probe.export.cells"
         )
     return max(asked, key=lambda probe: probe.about["held_out"]["auc"])
 
@@ -162,7 +191,7 @@ def _read_tensors(path: Path, card: dict) -> dict[str, np.ndarray]:
 def _make_probes(folder: Path, card: dict, tensors: dict) -> Iterator[ExportedProbe]:
     try:
         for about in card["probes"]:
-            name = about["tensors"]
+            name, _ = about["tensors"], about["held_out"]["auc"]
             yield ExportedProbe(
                 layer=about["layer"],
                 token=about["token"],

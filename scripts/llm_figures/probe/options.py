@@ -85,6 +85,9 @@ class ExportedCell(Options):
     token: Token
     """A token of probe_auc."""
 
+    def __repr__(self) -> str:
+        return f"{{layer: {self.layer}, token: {self.token}}}"
+
 
 class Export(Options):
     """The probes that `snakemake probes_export` fits again, on all training questions."""

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from drawn_figures import cells, probe_scores
@@ -102,6 +103,27 @@ def test_controls_are_those_that_are_asked_for():
     assert ax.get_legend() is None
 
 
+def test_rows_are_named_after_their_layers_where_some_are_left_out():
+    ax = plot_probe_heatmap(SCORES[SCORES["layer"] > 2], ax=plt.figure().add_subplot())
+    assert len(drawn(ax)) == 5  # layers 0 to 4
+    assert np.isnan(drawn(ax)[:3].filled(np.nan)).all()
+    ax = plot_module_map(MODULES[MODULES["layer"] > 2], ax=plt.figure().add_subplot())
+    assert len(drawn(ax)) == 4
+
+
+def test_frames_of_polars_are_taken(maps):
+    ax = plot_probe_curve(pl.from_pandas(SCORES), -1, ax=plt.figure().add_subplot())
+    expected = plot_probe_curve(SCORES, "-1", ax=plt.figure().add_subplot())
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), expected.lines[0].get_ydata())
+    assert plot_attention_map(pl.from_pandas(maps), input=1, component="key")
+
+
+def test_a_colour_bar_is_that_of_the_map_drawn_last():
+    ax = plot_attention_map(np.ones((3, 3)), cbar=False, ax=plt.figure().add_subplot())
+    plot_module_map(MODULES, limits=(0, 2), centre=None, ax=ax)
+    assert ax.figure.axes[1].get_ylim() == (0, 2)
+
+
 def test_a_rectangle_where_the_user_wants_it():
     own = {"tokens": ["last_q", "second_answer"], "layers": [1, 2]}
     ax = plot_probe_heatmap(SCORES, highlight=own, ax=plt.figure().add_subplot())
@@ -130,6 +152,35 @@ def test_a_rectangle_where_the_user_wants_it():
         (lambda maps: plot_module_map(SCORES), "results.table('module_map')"),
         (lambda maps: plot_module_map(MODULES, limits=(2, 1)), "plot_module_map: limits: [2, 1]"),
         (lambda maps: plot_module_map(MODULES, metric="output_rms"), "'output_rms' is not in the"),
+        (
+            lambda maps: plot_probe_curve(pd.concat([SCORES, SCORES]), "-1"),
+            "several rows of layer 0, token last_q",
+        ),
+        (
+            lambda maps: plot_probe_curve(
+                pd.concat([SCORES.assign(preset=name) for name in ("strict", "published")]), "-1"
+            ),
+            "choose one, such as scores[scores['preset'] == 'strict']",
+        ),
+        (
+            lambda maps: plot_attention_map(pd.concat([maps, maps]), input=1, component="key"),
+            "several rows of query_position 0, key_position 0",
+        ),
+        (
+            lambda maps: plot_module_map(pd.concat([MODULES, MODULES])),
+            "several rows of layer 0, projection",
+        ),
+        (
+            lambda maps: plot_probe_heatmap(SCORES[SCORES["control"] == "group_only"]),
+            "control 'none' is not in the table",
+        ),
+        (lambda maps: plot_module_map(MODULES[:0]), "metric None is not in the table"),
+        (lambda maps: plot_module_map(None), "NoneType is no table; take results.table('mod"),
+        (lambda maps: plot_attention_map(np.ones((3, 3)), limits=(1, 0)), "limits: [1, 0]: the fi"),
+        (
+            lambda maps: plot_probe_heatmap(SCORES, ax=plt.subplots(1, 2)[1]),
+            "ax is of type ndarray",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(maps, plot, says):

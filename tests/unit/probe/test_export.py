@@ -2,10 +2,12 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save
 
 import llm_figures.probe
@@ -15,6 +17,7 @@ from llm_figures.probe.cells import make_cells
 from llm_figures.probe.export import choose_cells, collect_tensors, make_card, refit_probe
 from llm_figures.probe.exported import CARD, TENSORS
 from llm_figures.probe.fitting import ProbeFitter
+from llm_figures.probe.labelled_states import HiddenStates
 from llm_figures.probe.options import ExportedCell
 from llm_figures.probe.protocol import PRESETS
 
@@ -165,10 +168,33 @@ def test_the_card_says_what_the_probe_is_and_of_which_fit_its_auc_is(
     assert about["held_out"]["auc"] == 0.6
     assert "not of this refit" in about["held_out"]["of"]
     assert about["training_auc"] > 0.7
-    assert card["fit"].startswith("Refitted on all questions that have the token")
+    assert card["fit"].startswith("Refitted on all questions of the cross-validation")
     _, single = refit(answers, states, PROTOCOLS["published"])
     card = write(tmp_path, [single], scores, answers, PROTOCOLS["published"])
     assert card["probes"][0]["held_out"]["of"].startswith("this probe")
+
+
+def test_states_that_say_whose_they_are_must_be_those_of_the_probe(
+    answers, states, scores, tmp_path
+):
+    cell, probe = refit(answers, states, STRICT)
+    write(tmp_path, [probe], scores, answers)
+    loaded = llm_figures.probe.load(tmp_path)
+    own = HiddenStates(
+        X=states, y=cell.labels, groups=cell.groups, question_ids=cell.questions, splits=[],
+        layer=1, token="last_q", site="residual", model="tiny", weights={"a": "b"},
+    )  # fmt: skip
+    np.testing.assert_array_equal(loaded.score(own), loaded.score(states))
+    for change, says in (
+        ({"weights": {"a": "c"}}, "states are of other weights of tiny, whose states it was fitt"),
+        ({"model": "b", "weights": {"a": "c"}}, "states are of b, not of tiny, whose states it"),
+        ({"layer": 2}, "states are of layer 2; to apply it to others, give their array, states.X"),
+        ({"token": "-1"}, "states are of token -1"),
+        ({"site": "mlp"}, "states are of site mlp"),
+    ):
+        with pytest.raises(UserError) as caught:
+            loaded.score(replace(own, **change))
+        assert says in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
@@ -221,6 +247,8 @@ def test_of_several_probes_the_best_or_the_one_that_is_named(export):
         (np.float64(1), "have shape ()"),
         (np.array(["a"]), "are of type <U1"),
         (np.full(HIDDEN, np.nan), "hold NaN or infinite values"),
+        (torch.zeros(HIDDEN, dtype=torch.bfloat16), "of a tensor of torch give tensor.detach()"),
+        (torch.zeros(HIDDEN, requires_grad=True), "of a tensor of torch give tensor.detach()"),
     ],
 )
 def test_states_that_do_not_fit_are_one_line(export, given, says):

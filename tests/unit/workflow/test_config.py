@@ -175,6 +175,11 @@ BAD = [
     ("probe.C", "best", "probe.C: 'best'; allowed:"),
     ("probe.export.cells", "all", "probe.export.cells: 'all'; allowed: best, or a list of tables"),
     ("probe.export.cells", [{"layer": 1}], "probe.export.cells[1]: missing key(s): token"),
+    (
+        "probe.export.cells",
+        [{"layer": 2, "token": "-1"}] * 2,
+        "probe.export.cells: duplicate value {layer: 2, token: -1}",
+    ),
     ("probe.export.cells", [{"token": "-9"}], "cells[1].token: '-9'; allowed: last_q, first_"),
     (
         "probe.export.cells",
