@@ -62,6 +62,7 @@ def results(tmp_path_factory, root, programs):
         like | {
             "claim": f"more-{n}",
             "statement": f"Claim number {n} of a long table.",
+            "source": "a_word_without_end" * 20 if n == MISSES else "Figure 2",
             "value": None if n == 3 else (7 * n % 10) / 10,
             "verdict": "not reproduced" if n < MISSES else "reproduced",
         }
@@ -280,6 +281,22 @@ def test_an_address_unfolds_the_claim_that_it_names(open_page, size, number, loa
     top = box(page, claim)[1]
     assert top < SIZES[size][1] / 2
     assert top > (box(page, "aside")[3] if size == "phone" else 0)  # contents stay at the top
+
+
+def test_an_address_ends_a_filter_that_leaves_its_claim_out(desk):
+    css(desk, ".filter button[data-verdict='reproduced']")[0].click()
+    css(desk, ".filter input")[0].send_keys("nothing like this")
+    desk.execute_script("location.hash = '#claim-mean_qkv-second';")
+    desk.execute_async_script(SETTLED)
+    assert css(desk, "#claim-mean_qkv-second")[0].is_displayed()
+    assert 0 <= box(desk, "#claim-mean_qkv-second")[1] < SIZES["desk"][1] / 2
+    assert css(desk, ".filter output")[0].text == "40 of 40 claims shown"
+
+
+def test_an_address_of_nothing_stops_no_script(open_page):
+    page = open_page("desk", "#100%")
+    assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert css(page, ".filter")[0].is_displayed()
 
 
 def test_the_filter_leaves_just_the_claims_asked_for(page, size):

@@ -14,6 +14,7 @@ from llm_figures.workflow.job_graph import list_files, list_tasks
 from llm_figures.workflow.run_console import CONSOLE, RunMonitor
 from llm_figures.workflow.run_progress import RunProgress
 from llm_figures.workflow.run_summary import describe_end
+from llm_figures.workflow.targets import ExplainTarget
 
 
 def console():
@@ -21,7 +22,8 @@ def console():
     settings = workflow.output_settings
     if settings.quiet or settings.verbose or settings.debug_dag:
         return None
-    return next((handler for handler in logger.handlers if handler.name == CONSOLE), None)
+    found = next((handler for handler in logger.handlers if handler.name == CONSOLE), None)
+    return found if found and found.stream else None  # none where stderr is closed
 
 
 def begin_run():
@@ -50,6 +52,17 @@ def end_of_run(success=True):
         logs = map(os.path.relpath, workflow.logger_manager.get_logfile())
         yield f"What Snakemake did: {', '.join(logs)}"
 
+
+def figures_of_run(model):
+    """The names of all figures that can be drawn of a model."""
+    return [*default_figures(model), *FURTHER]
+
+
+# Targets of somebody else's workflow, which imports this one as a module, are not ours to explain.
+if workflow.exec_mode == ExecMode.DEFAULT and workflow.modifier.is_main_snakefile():
+    # other rules make files, by which a user names them
+    TARGETS = [rule.name for rule in workflow.modifier.rules if not rule.output]
+    logger.addFilter(ExplainTarget(TARGETS, [*MODELS], figures_of_run))
 
 # Not for jobs, which read the Snakefile as well, nor for dry runs, nor in a run of somebody else's
 # workflow that imports this one as a module.

@@ -20,18 +20,21 @@
     }
   }
 
-  /** Unfold what holds the target of the address, for browsers that do not do so themselves. */
-  function unfoldTarget() {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const folded = target?.closest("details:not([open])");
-    if (!folded) return;
-    folded.open = true;
-    target.scrollIntoView();
+  /** Show the target of the address: unfold what holds it, and end a filter that leaves it out. */
+  function showTarget() {
+    const id = location.hash.slice(1); // our own ids need no escapes
+    const target = id && document.getElementById(id);
+    if (!target) return;
+    const filtered = target.hidden;
+    if (filtered) endFilter();
+    const folded = target.closest("details:not([open])");
+    if (folded) folded.open = true;
+    if (filtered || folded) target.scrollIntoView();
   }
 
   narrow.addEventListener("change", foldForWidth);
   foldForWidth();
-  addEventListener("hashchange", unfoldTarget);
+  addEventListener("hashchange", showTarget);
   menu.addEventListener("click", (event) => {
     if (narrow.matches && event.target.closest("a")) menu.open = false;
   });
@@ -96,17 +99,22 @@
     filter.querySelector("output").textContent = `${shown} of ${rows.length} claims shown`;
   }
 
-  for (const button of buttons) {
-    button.addEventListener("click", () => {
-      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-      applyFilter();
-    });
+  function choose(button) {
+    for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+    applyFilter();
   }
+
+  function endFilter() {
+    search.value = "";
+    choose(buttons[0]); // all claims
+  }
+
+  for (const button of buttons) button.addEventListener("click", () => choose(button));
   search.addEventListener("input", applyFilter);
   filter.addEventListener("submit", (event) => event.preventDefault());
   filter.hidden = !rows.length;
   applyFilter();
-  unfoldTarget();
+  showTarget();
 
   // --- sort; rows without a value stay last
   const keyOf = (row, column) => {

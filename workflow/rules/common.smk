@@ -145,7 +145,7 @@ def needs_model(what):
     """The input of a target for which the archive lacks `what`; stops the run."""
 
     def stop(wildcards):
-        sys.exit(f"{what} is not in {BUNDLE.path} and needs the model; run it without bundle")
+        sys.exit(f"{BUNDLE.path} lacks {what}; run without bundle, with the model, to make it")
 
     return stop
 
@@ -153,5 +153,5 @@ def needs_model(what):
 def of_models(*files):
     """Files of every model of the run, relative to its folder."""
     if BUNDLE and (missing := {*files} - {*BUNDLE.others, "redraw.json"}):
-        return needs_model(" and ".join(sorted(missing)))
+        return needs_model(", ".join(sorted(missing)))
     return expand("results/{model}/{file}", model=MODELS, file=files)

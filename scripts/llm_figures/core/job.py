@@ -37,7 +37,7 @@ def job(snakemake) -> Iterator[None]:
 
     The rule's log file receives everything, starting with the time of the interpreter's start and
     imports. The terminal receives progress and, on failure, one line: the message of a `UserError`,
-    or any other error with the path of the log, which has the traceback.
+    or any other error with the path of the log, which has the traceback. Ctrl-C ends it silently.
     BLAS uses the rule's threads, so that parallel jobs do not compete for the cores.
     Each file that is made gets a record of what it was made from. The job ends if the Snakemake
     that started it is killed.
@@ -46,7 +46,7 @@ def job(snakemake) -> Iterator[None]:
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
-    above = CLEAR if os.environ.get(STATUS_LINE) and sys.stderr.isatty() else ""
+    above = CLEAR if os.environ.get(STATUS_LINE) and sys.stderr and sys.stderr.isatty() else ""
     terminal.setFormatter(logging.Formatter(f"{above}{snakemake.rule}: %(message)s"))
     # lines of progress are PROGRESS, which the run shows in one line for all jobs
     terminal.setLevel(logging.INFO if os.environ.get(SHOWN_BY_RUN) else PROGRESS)
@@ -64,6 +64,9 @@ def job(snakemake) -> Iterator[None]:
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)
+    except KeyboardInterrupt:
+        log.debug("stopped by Ctrl-C")
+        sys.exit(130)
     except Exception as error:
         handler.stream.write(traceback.format_exc())
         summary = " ".join(str(error).split())[:300]

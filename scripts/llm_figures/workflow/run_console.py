@@ -29,6 +29,8 @@ UNINTERESTING = {
     LogEvent.JOB_FINISHED,
     LogEvent.PROGRESS,
 }
+# What is said of a job that ends because the user stops the run.
+ENDED = {LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR}
 # Beginnings of lines without an event.
 UNINTERESTING_LINES = (
     "Assuming unrestricted shared filesystem usage",
@@ -50,11 +52,16 @@ NEXT_SHARE, NEXT_LINE, SHORTEST = 0.1, 600, 10
 
 
 class Uninteresting(logging.Filter):
-    """Leaves out Snakemake's lines about its own work; no warning and no error is one of them."""
+    """Leaves out Snakemake's lines about its own work; no warning and no error is one of them.
+
+    stopped: whether the user stopped the run; errors of the jobs that this ends are left out, too.
+    """
+
+    stopped = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno > logging.INFO:
-            return True
+            return not (self.stopped and getattr(record, "event", None) in ENDED)
         if event := getattr(record, "event", None):
             return event not in UNINTERESTING
         return not str(record.msg).startswith(UNINTERESTING_LINES)
@@ -114,7 +121,6 @@ class RunMonitor(logging.Handler):
         self.began = time.time()
         self.run: RunProgress | None = None
         self.failed: dict[int, tuple[str, str]] = {}
-        self.interrupted = False
         self._status: StatusStream | None = None
         self._said = 0.0, self.began  # share and time of the last line
         self._ended = threading.Event()
@@ -128,7 +134,7 @@ class RunMonitor(logging.Handler):
             if str(record.msg).startswith(NOTHING):
                 self.end(self.describe_end())
             elif str(record.msg).startswith(INTERRUPTED):
-                self.interrupted = True
+                self._filter.stopped = True
                 self._stop_status()
         elif event == LogEvent.JOB_INFO:
             self.failed.pop(record.jobid, None)
@@ -137,7 +143,7 @@ class RunMonitor(logging.Handler):
         elif event == LogEvent.JOB_FINISHED:
             if self.run:
                 self.run.finish(record.job_id, now)
-        elif event == LogEvent.JOB_ERROR and not self.interrupted:
+        elif event == LogEvent.JOB_ERROR and not self._filter.stopped:
             self.failed[record.jobid] = (record.rule_name, next(iter(record.log), ""))
             if self.run:
                 self.run.stop(record.jobid)

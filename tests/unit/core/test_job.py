@@ -67,3 +67,26 @@ def test_progress_is_left_to_the_log_where_the_run_shows_it(root, tmp_path, show
     # what is no terminal gets plain lines
     printed = [f"score_probes: {line}" for line in (lines[2:] if shown else lines)]
     assert done.stderr.splitlines() == printed
+
+
+STOPPED = """
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+from llm_figures.core.job import job
+of_rule = {"log": ["log"], "rule": "score_probes", "threads": 1}
+with job(SimpleNamespace(**of_rule, input=[], output=[], params=[])):
+    raise KeyboardInterrupt
+"""
+
+
+def test_a_job_that_is_stopped_shows_no_traceback(root, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED, str(root / "scripts")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+    assert (tmp_path / "log").read_text().endswith(" stopped by Ctrl-C\n")

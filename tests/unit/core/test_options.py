@@ -106,6 +106,16 @@ def test_values_are_read_as_what_they_are():
         whole.layer = 3
 
 
+def test_whole_numbers_of_the_command_line_are_text_and_read_as_numbers():
+    # Snakemake reads 'part={count: 50}' so
+    whole = read_options(Whole, {"layer": "5", "part": {"count": "50"}}, "config")
+    assert (whole.layer, whole.part.count) == (5, 50)
+    with pytest.raises(UserError, match=r"^config: layer: '?-1'?; must be at least 0"):
+        read_options(Whole, {"layer": "-1"}, "config")
+    with pytest.raises(UserError, match=r"^config: part.count: '5x'"):
+        read_options(Whole, {"part": {"count": "5x"}}, "config")
+
+
 def test_plain_options_are_what_yaml_would_give_and_read_as_the_same():
     plain = Whole(values=(1, 2)).plain()
     assert plain["values"] == [1, 2]

@@ -62,7 +62,7 @@ def follow(monkeypatch):
 
 
 def event(log, kind, /, **fields):
-    level = logging.ERROR if kind == LogEvent.JOB_ERROR else logging.INFO
+    level = logging.ERROR if kind in (LogEvent.JOB_ERROR, LogEvent.ERROR) else logging.INFO
     log.log(level, str(kind), extra={"event": kind, **fields})
 
 
@@ -144,11 +144,16 @@ def test_it_knows_which_jobs_failed_in_the_end(follow):
 
 
 def test_jobs_that_end_because_the_user_stops_the_run_did_not_fail(follow):
-    log, monitor = follow(io.StringIO(), {1: Task("score_probes")})
+    file = io.StringIO()
+    log, monitor = follow(file, {1: Task("score_probes")})
     event(log, LogEvent.JOB_INFO, jobid=1)
     log.info("Terminating processes on user request, this might take some time.")
     event(log, LogEvent.JOB_ERROR, jobid=1, rule_name="score_probes", log=["a.log"])
+    event(log, LogEvent.ERROR)
+    log.warning("a warning")
     assert monitor.failed == {}
+    assert file.getvalue().splitlines()[-1] == "a warning"
+    assert "rror" not in file.getvalue()
 
 
 def test_a_run_with_nothing_to_do_says_where_things_are(follow):
