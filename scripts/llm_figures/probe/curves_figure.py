@@ -87,7 +87,7 @@ def choose_styles(scores: pd.DataFrame, palette: str, width: float = 1.0) -> dic
     colour, *colours = find_colours(palette, 1 + len(fitted))
     dashed = {
         control: {"color": colour, "linestyle": dashes, "lw": width}
-        for control, colour, dashes in zip(fitted, colours, DASHES, strict=False)
+        for control, colour, dashes in zip(fitted, colours, DASHES[: len(fitted)], strict=True)
     }
     dotted = {
         control: {"color": grey, "linestyle": dots, "lw": width}
