@@ -178,7 +178,7 @@ def test_what_an_archive_cannot_show_is_refused(reader, changes, message):
     ],
 )
 def test_what_needs_the_model_is_refused(reader, target, what):
-    reader.refuses(f"{what} is not in tiny.bundle.zip and needs the model", target)
+    reader.refuses(f"tiny.bundle.zip is not enough for {what}: run without bundle", target)
 
 
 def test_a_damaged_archive_is_named_before_any_job(reader):

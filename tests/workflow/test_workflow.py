@@ -120,8 +120,8 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
         path.relative_to(project.results).as_posix(): path
         for path in [*project.results.rglob("*.parquet"), *project.results.glob("figures/*")]
     }
-    # Parquet files; six figures in three formats, with caption and panels
-    assert len(made) == 20 + 6 * 5
+    # Parquet files; six figures in three formats, with caption, numbers and panels
+    assert len(made) == 20 + 6 * 6
     pages = {"forward/answers.md", "claims.md"}
     assert written["files"].keys() == made.keys() | pages
     for name, path in made.items():

@@ -145,7 +145,7 @@ def needs_model(what):
     """The input of a target for which the archive lacks `what`; stops the run."""
 
     def stop(wildcards):
-        sys.exit(f"{BUNDLE.path} lacks {what}; run without bundle, with the model, to make it")
+        sys.exit(f"{BUNDLE.path} is not enough for {what}: run without bundle, with the model")
 
     return stop
 
