@@ -149,25 +149,36 @@ def draw(works: Sequence[Work], costs: pd.DataFrame) -> None:
         return
     frame = pd.DataFrame(rows)
     labels = list(dict.fromkeys(frame["label"]))
-    seaborn.set_theme(style="whitegrid", context="paper")
-    figure, axes = plt.subplots(figsize=(9, 0.26 * len(labels) + 1.2), layout="constrained")
-    seaborn.stripplot(
-        frame, x="ratio", y="label", hue="work", order=labels, jitter=False, legend=False, ax=axes
-    )
-    targets = frame.drop_duplicates("label")
-    at = [labels.index(label) for label in targets["label"]]
-    axes.scatter(targets["target"], at, marker="|", s=160, color="black", label="target", zorder=3)
-    axes.axvline(1, color="0.3", linewidth=1)
-    axes.set(xscale="log", xlabel="time of the other method ÷ ours (log scale)", ylabel="")
-    ticks = [
-        tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200) if tick <= 1.5 * frame["ratio"].max()
-    ]
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.legend(loc="lower right")
-    figure.savefig(PICTURE, dpi=150)
-    plt.close(figure)
+    with seaborn.axes_style("whitegrid"), seaborn.plotting_context("paper"):
+        figure, axes = plt.subplots(figsize=(9, 0.26 * len(labels) + 1.2), layout="constrained")
+        seaborn.stripplot(
+            frame,
+            x="ratio",
+            y="label",
+            hue="work",
+            order=labels,
+            jitter=False,
+            legend=False,
+            ax=axes,
+        )
+        targets = frame.drop_duplicates("label")
+        at = [labels.index(label) for label in targets["label"]]
+        axes.scatter(
+            targets["target"], at, marker="|", s=160, color="black", label="target", zorder=3
+        )
+        axes.axvline(1, color="0.3", linewidth=1)
+        axes.set(xscale="log", xlabel="time of the other method ÷ ours (log scale)", ylabel="")
+        ticks = [
+            tick
+            for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
+            if tick <= 1.5 * frame["ratio"].max()
+        ]
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.legend(loc="lower right")
+        figure.savefig(PICTURE, dpi=150)
+        plt.close(figure)
 
 
 def markdown(rows: list[dict[str, str]]) -> str:

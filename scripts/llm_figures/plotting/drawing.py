@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -67,7 +66,9 @@ MOST_CELLS = 100_000
 
 @contextmanager
 def drawing_style(style: Style) -> Iterator[None]:
-    """The style of what is drawn inside the block. Text in vector files stays text; ids are fixed.
+    """The style of what is drawn inside the block, the same on every machine.
+
+    Text in vector files stays text; ids are fixed.
 
     Raises:
         UserError: a font that matplotlib does not know.
@@ -97,7 +98,8 @@ def drawing_style(style: Style) -> Iterator[None]:
             "xtick.labelsize": small,
             "ytick.labelsize": small,
         }
-    with mpl.rc_context(settings), layout_of(style):
+    # whatever a matplotlibrc of the user's, or another figure of this process, has set
+    with plt.style.context(["default", settings]), layout_of(style):
         yield
 
 

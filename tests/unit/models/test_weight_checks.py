@@ -170,15 +170,17 @@ def headless(request, folder):
     return folder
 
 
-def test_attention_and_hidden_states_need_no_output_embeddings(headless):
+def test_attention_and_hidden_states_need_no_output_embeddings(headless, tmp_path):
     model, _ = load(headless, needs_head=False)
+    # loaded in the same way, as fast kernels differ in the last bit on some processors
+    whole, _ = load(tiny.save(tmp_path / "whole"))
     found = capture_attention(model, [5, 6, 7, 8], range(3))
-    expected = capture_attention(tiny.model(), [5, 6, 7, 8], range(3))
+    expected = capture_attention(whole, [5, 6, 7, 8], range(3))
     for layer in range(3):
         assert torch.equal(
             torch.as_tensor(found[layer].query), torch.as_tensor(expected[layer].query)
         )
-    assert measure_activity(model, [[5, 6, 7]]).equals(measure_activity(tiny.model(), [[5, 6, 7]]))
+    assert measure_activity(model, [[5, 6, 7]]).equals(measure_activity(whole, [[5, 6, 7]]))
     # and nothing can follow from what is not there
     with torch.inference_mode():
         assert model(torch.tensor([[5, 6]])).logits.isnan().all()

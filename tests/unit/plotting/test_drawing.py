@@ -487,3 +487,13 @@ def test_every_format_has_the_caption_as_alt_text(tmp_path):
     assert "ε".encode("utf-16-be").hex().encode() in (tmp_path / "a.pdf").read_bytes() or (
         "ε".encode("utf-16-be") in (tmp_path / "a.pdf").read_bytes()
     )
+
+
+def test_a_matplotlibrc_of_the_users_changes_nothing(options, tmp_path):
+    table = cells("mean_qkv", options["mean_qkv"])
+    drawn(attention_figure.draw, table, attention(options, "mean_qkv"), tmp_path / "a")
+    with plt.rc_context({"axes.labelsize": 20, "axes.facecolor": "red", "figure.dpi": 50}):
+        drawn(attention_figure.draw, table, attention(options, "mean_qkv"), tmp_path / "b")
+    for kind in ("pdf", "svg", "png"):
+        one, other = (tmp_path / folder / f"figure.{kind}" for folder in "ab")
+        assert one.read_bytes() == other.read_bytes(), kind
