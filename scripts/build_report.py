@@ -15,11 +15,11 @@ from llm_figures.core.job import job, log
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.modules.metrics import METRICS
+from llm_figures.provenance.manifest_facts import read_manifest
 from llm_figures.provenance.report import (
     Data,
     FigureFiles,
     Section,
-    read_manifest,
     render_report,
     tabulate_controls,
 )

@@ -9,7 +9,7 @@ from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.paper.contents import build_paper
 from llm_figures.paper.floats import measure_width
 from llm_figures.paper.stated_figures import read_stated
-from llm_figures.provenance.report import read_manifest
+from llm_figures.provenance.manifest_facts import read_manifest
 
 
 def main(

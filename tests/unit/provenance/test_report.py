@@ -24,6 +24,7 @@ from llm_figures.modules.figure import find_limits
 from llm_figures.plotting import drawing
 from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
+from llm_figures.provenance.manifest_facts import describe_provenance
 
 FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 
@@ -320,7 +321,7 @@ def test_combinations_stand_best_first():
 
 
 def test_the_manifest_is_read_as_far_as_it_goes():
-    found = report.describe_provenance(report_files.MANIFEST)
+    found = describe_provenance(report_files.MANIFEST)
     assert dict(found["facts"]) == {
         "Model": "tiny",
         "Revision": "abc",
@@ -338,11 +339,11 @@ def test_the_manifest_is_read_as_far_as_it_goes():
     assert found["total"] == "1 min 16 s"
     other = {"jobs": 1, "ran_on": [{**report_files.RUN_ON, "device": "cuda", "files": []}]}
     mixed = {**report_files.MANIFEST["stages"], "measure_modules": other}
-    assert [text for name, text in report.describe_provenance({"stages": mixed})["facts"]] == [
+    assert [text for name, text in describe_provenance({"stages": mixed})["facts"]] == [
         "device cpu, dtype float32 (generate_answers)",
         "device cuda, dtype float32 (measure_modules)",
     ]
-    nothing = report.describe_provenance({})
+    nothing = describe_provenance({})
     assert not any(nothing.values())
 
 
