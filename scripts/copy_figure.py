@@ -1,4 +1,4 @@
-"""Copy a figure's PDF for a paper, with what it shows as CSV beside it."""
+"""Copy the PDF of a figure for a paper, and write the data that it shows as CSV."""
 
 from pathlib import Path
 

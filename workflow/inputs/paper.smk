@@ -1,5 +1,7 @@
 # What the rules of paper.smk take as inputs and params.
 
+from llm_figures.plotting.style import Style
+from llm_figures.plotting.venues import VENUES
 from llm_figures.workflow.figures import FURTHER
 
 PAPER = ["numbers.tex", "claims.tex", "probe.tex", "figures.tex", "numbers.json"]
@@ -57,18 +59,14 @@ def papers(wildcards):
 
 def paper_options(wildcards):
     """Metric and tokens of the probe's table, prefix, and the size at which figures are drawn."""
-    style = config["style"]
-    width = style.get("width")
-    exact = width is not None or style.get("venue", "default") != "default"
+    style = Style.model_validate(config["style"])
+    column = VENUES[style.venue].column
     return {
         **{key: config["figures"]["probe_auc"][key] for key in ("metric", "tokens")},
         "prefix": paper_prefix(wildcards.model),
-        "exact": exact,
-        "across": (
-            {"column": False, "full": True}.get(width, False if width is None else None)
-            if exact
-            else None
-        ),
+        "exact": style.inches is not None,
+        # without a venue, by the width itself
+        "across": style.spans_columns if style.inches and column else None,
     }
 
 

@@ -27,7 +27,7 @@ LARGEST_LABEL = 7.5
 LONGEST_LABEL = 14  # characters of a token
 # Control characters, which no SVG may hold; they are written as Python does: \n.
 _NOT_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-# Inches, approximately: the side of a map, and what is beside the maps on a page.
+# Approximate inches: the side of a map, and the room on a page for labels and the colour bar.
 PANEL = 2.6
 BESIDE = 0.75
 SCALE_TITLE = "The Attention Weight after Modifying Query, Key and Value"

@@ -15,6 +15,9 @@ OPENING, CLOSING = "\ue000", "\ue001"
 # The formula of a number that stands in its table as it is.
 AS_IT_IS = "the value of {}"
 
+# Of a figure's numbers.json; increased when a reader of the previous format would misread it.
+FORMAT = 1
+
 
 @dataclass(frozen=True)
 class StatedNumber:

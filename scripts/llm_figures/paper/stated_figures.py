@@ -7,9 +7,8 @@ from typing import Any
 import pandas as pd
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.stated_numbers import FORMAT
 
-# Of a figure's numbers.json that can be read: as `plotting.captions.FORMAT`.
-FORMAT = 1
 PARTS = {"format", "model", "source", "shown", "caption", "numbers"}
 
 

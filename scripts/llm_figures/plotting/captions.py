@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-# Increased when a reader of the previous format would misread this one.
-FORMAT = 1
+from llm_figures.core.stated_numbers import FORMAT
 
 
 @dataclass(frozen=True)
