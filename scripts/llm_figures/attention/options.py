@@ -192,7 +192,10 @@ class SinkMap(SinkDrawing, SinkScoring, Figure):
     """How much each head attends to the first token, and its norms beside the others'."""
 
     source: ClassVar[FigureSource] = FigureSource(
-        "attention/sink_map.parquet", "llm_figures.attention.sink_figure", by_default=False
+        "attention/sink_map.parquet",
+        "llm_figures.attention.sink_figure",
+        by_default=False,
+        title="Attention sinks",
     )
 
 

@@ -126,7 +126,7 @@ def draw_lines(scores: pd.DataFrame, axes: Sequence, options: SinkMap, layers: i
                 lw=0,
             )
             ax.plot(place, values[column], label=name, **style)
-        ax.set_ylabel(component.capitalize())
+        ax.set_ylabel(f"‖{component.capitalize()}‖")
         if options.norms == "log":
             ax.set_yscale("log")
         else:
@@ -235,7 +235,7 @@ def describe(
         f"{numbers['uniform_alpha']}. Sink rate: the share of texts and heads with α₁ above "
         f"{numbers['threshold']}, {numbers['sink_rate']} over all layers; dashed, the largest "
         "share of a later position that at least half of the queries see, "
-        f"{numbers['other_rate']}. Query, Key, Value: L2 norms as the attention function receives "
+        f"{numbers['other_rate']}. ‖·‖: L2 norms as the attention function receives "
         "them, lines the mean and bands the middle 90% over texts, heads and tokens; averaged over "
         f"the layers, the first token has {numbers['query_ratio']}, {numbers['key_ratio']} and "
         f"{numbers['value_ratio']} times the norm of the others. {_describe_texts(numbers)}"

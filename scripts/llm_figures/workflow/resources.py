@@ -39,6 +39,7 @@ START = 15  # Python and torch
 STEP = 0.5e-3  # a layer's kernels, however few the tokens
 HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
 ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
+SINK_ROW = 1e-6  # of a table
 FIT = 3e-3  # a fit's small steps
 
 # Bytes.
@@ -272,6 +273,15 @@ def _maps(job: Job, times: int) -> Cost:
     return Cost(times * weights * ATTENTION_WEIGHT, memory, disk=50e6)
 
 
+def _score_sinks(job: Job) -> Cost:
+    """The first tokens of each text, and a row for each of their weights and norms."""
+    model, cost = job.model, _maps(job, 1)
+    tokens = sum(min(tokens, job.work.sink_tokens) for tokens in job.work.texts)
+    rows = 2 * (model.heads + model.key_value_heads) * model.layers * tokens
+    seconds = rows * SINK_ROW + model.layers * len(job.work.texts) * HOOKED_STEP
+    return Cost(seconds, cost.memory + 300 * rows, disk=16 * rows)
+
+
 def _measure_modules(job: Job) -> Cost:
     texts = job.work.map_texts
     written = sum(texts) * job.model.layers * PROJECTIONS * 96
@@ -380,6 +390,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
         lambda job: _queries_and_keys(job, job.work.choice_passes, 5, held=5),
     ),
     "score_attention": (ONE, lambda job: _maps(job, 5)),
+    "score_sink_map": (ONE, _score_sinks),
     "check_attention_claims": (ONE, lambda job: _maps(job, 10)),
     "compare_choices": (ONE, lambda job: _maps(job, 200)),
     "measure_modules": (SOME, _measure_modules),

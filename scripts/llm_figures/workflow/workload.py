@@ -48,7 +48,8 @@ class Workload:
 
     origin: how the number of questions is known, in words. prompts: by purpose: "answer", "quote",
     "judge", "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each
-    text of the attention figures and of the module map. intervention_passes, choice_passes: passes
+    text of the attention figures and of the module map. sink_tokens: of each text that count in
+    sink_map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
     """
 
@@ -59,6 +60,7 @@ class Workload:
     prompts: Mapping[str, Prompts]
     texts: tuple[int, ...]
     map_texts: tuple[int, ...]
+    sink_tokens: int
     map_metrics: tuple[str, ...]
     intervention_passes: int
     choice_passes: int
@@ -88,6 +90,7 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
         prompts=_prompts(config, count_tokens(question_bytes)),
         texts=texts,
         map_texts=tuple(count_tokens(text) for text in map_texts),
+        sink_tokens=figures["sink_map"]["tokens"],
         map_metrics=tuple(shown_metrics(figures["module_map"]["metric"])),
         intervention_passes=3 * len(texts),
         choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
