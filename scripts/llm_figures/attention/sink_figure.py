@@ -26,7 +26,7 @@ OPTIONS = SinkMap
 # Weight that a row lacks by more than rounding goes to a sink that is no token.
 LEAST_SINK = 1e-3
 # Inches: of the map by heads, of each panel of lines, and beside the panels.
-HEAD, LOWEST_MAP, HIGHEST_MAP, LINES, BESIDE = 0.16, 1.3, 3.2, 0.85, 0.9
+HEAD, LOWEST_MAP, HIGHEST_MAP, LINES, BESIDE = 0.16, 1.3, 3.2, 0.72, 0.9
 # What the caption says in figures without stating a number of the run.
 CONSTANTS = {
     "(Gu et al. 2025)": "the year of a publication",
@@ -104,7 +104,7 @@ def draw_lines(scores: pd.DataFrame, axes: Sequence, options: SinkMap, layers: i
     values = summarize(scores, options.threshold).reindex(range(layers))
     place = np.arange(layers) + 0.5
     colours = find_colours("colorblind", 2)
-    marks = {"markersize": 2.2, "lw": 1.0}
+    marks = {"markersize": 1.6 if find_layout().sized else 2.2, "lw": 1.0}
     styles = [
         {"color": colours[0], "linestyle": "-", "marker": "o", **marks},
         {"color": colours[1], "linestyle": (0, (4, 1.5)), "marker": "s", **marks},
