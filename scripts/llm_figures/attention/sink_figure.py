@@ -32,6 +32,7 @@ CONSTANTS = {
     "(Gu et al. 2025)": "the year of a publication",
     "(from 0)": "layers and heads are counted from 0",
     "L2": "the name of a norm",
+    "middle 90%": "what the bands hold",
     "half of the queries": "positions that are compared with the first",
 }
 
