@@ -23,9 +23,11 @@ from llm_figures.attention.sinks import (
     summarize,
     uniform_alpha,
 )
+from llm_figures.claims.table_claims import check_table_claims
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, write_frame, write_tensors
 from llm_figures.models.decoders import find_attentions
+from llm_figures.workflow.config import check_claims
 
 IDS = np.random.default_rng(0).integers(5, 300, 21).tolist()
 OPTIONS = SinkMap(tokens=13)
@@ -228,6 +230,53 @@ def test_claims_are_about_the_summary_and_the_uniform_control():
     uniform = cells[(cells["control"] == "uniform") & (cells["column"] == "alpha_1")]
     expected = np.mean([key_importance(uniform_causal(length))[0] for length in (6, 5)])
     np.testing.assert_allclose(uniform["value"], [expected] * 3)
+
+
+def planted_scores(bottom=0.2, above=0.8, other=0.05, key=0.5, value=0.1):
+    """32 layers of two heads and four tokens; α₁ in the lowest two layers and above, the ratios."""
+    rows = []
+    for layer in range(32):
+        first = {"attention": bottom if layer < 2 else above, "query": 1, "key": key}
+        first["value"] = value
+        rest = {"attention": other, "query": 1, "key": 1, "value": 1}
+        rows += [
+            (layer, component, head, position, float((rest if position else first)[component]))
+            for component in ("attention", "query", "key", "value")
+            for head in range(2)
+            for position in range(4)
+        ]
+    table = pd.DataFrame(rows, columns=["layer", "component", "head", "position", "value"])
+    return table.assign(input=1, text_tokens=4, tokens=4, model_layers=32, reach=4)
+
+
+def verdicts(root, **changes):
+    claims = check_claims({"claims": {"files": []}}, root / "config" / "claims.yaml")
+    about = [claim for claim in claims if claim.figure == "sink_map"]
+    cells = list_claim_cells(planted_scores(**changes), SinkMap())
+    table = check_table_claims("m", about, cells)
+    return table.set_index("claim")["verdict"]
+
+
+def test_sinks_as_published_reproduce_every_claim(root):
+    assert set(verdicts(root, above=0.95)) == {"reproduced"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "failing"),
+    [
+        ({"above": 0.3}, {"sink-leads", "sink-beyond-uniform", "sink-rate-large-models",
+                          "sink-rate-most", "sink-small-models", "sink-all-above"}),
+        ({"bottom": 0.8}, {"sink-bottom-local"}),
+        ({"other": 0.4}, {"sink-only-first"}),
+        ({"other": 0.7}, {"sink-only-first", "sink-leads"}),
+        ({"key": 1.1}, {"sink-key-smaller"}),
+        ({"value": 0.6}, {"sink-value-little"}),
+        ({"value": 1.1}, {"sink-value-smaller", "sink-value-little"}),
+    ],
+)  # fmt: skip
+def test_a_contrary_figure_fails_the_claims_about_it(root, changes, failing):
+    found = verdicts(root, **{"above": 0.95, **changes})
+    assert set(found.index[found == "not reproduced"]) == failing
 
 
 def test_stored_states_give_the_same_table_and_values_are_kept_of_clean_passes_only(tmp_path):
