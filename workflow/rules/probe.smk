@@ -128,7 +128,7 @@ rule export_probes:
         model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
         states=states_of_protocol,
-        scores="results/{model}/probe/scores.parquet",
+        scores=scores_to_export,
     output:
         probes="results/{model}/probe/export/probes.safetensors",
         card="results/{model}/probe/export/probes.json",

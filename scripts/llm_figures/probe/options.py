@@ -1,6 +1,6 @@
-"""Options of the linear probe and its figures."""
+"""Options of the probe and its figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -21,7 +21,15 @@ from llm_figures.core.options import (
 )
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, TOKENS, Control, Protocol
+from llm_figures.probe.protocol import (
+    CROSS_VALIDATIONS,
+    OF_LOGISTIC,
+    PRESETS,
+    TOKENS,
+    Control,
+    Kind,
+    Protocol,
+)
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
@@ -104,7 +112,7 @@ class Export(Options):
 
 
 class Probe(Options):
-    """The linear probe. preset sets the protocol; an option that is not null replaces its value."""
+    """The probe. preset sets the protocol; an option that is not null replaces its value."""
 
     preset: Literal["strict", "published"] = "strict"
     """strict, published
@@ -112,6 +120,14 @@ class Probe(Options):
     strict standardises features, fits to convergence, cross-validates by question and adds
     controls. published is the protocol of Orgad et al. 2025 (arXiv 2410.02707): scikit-learn's
     default logistic regression and a single split."""
+
+    kind: Kind | None = None
+    """logistic; also mean_difference, lda, mlp
+
+    The probe itself: logistic regression (both presets); mean_difference, the projection onto the
+    difference of the means of wrong and right answers (Marks & Tegmark 2023, arXiv 2310.06824);
+    lda, linear discriminant analysis with Ledoit-Wolf shrinkage; mlp, a multilayer perceptron with
+    one hidden layer of 64 units. solver, C and class_weight are options of logistic alone."""
 
     site: Literal["residual", "attention", "mlp", None] = None
     """residual | mlp; also attention
@@ -191,6 +207,17 @@ class Probe(Options):
     export: Export = Export()
     """The probes that `snakemake probes_export` fits again, on all training questions."""
 
+    def problems(self) -> Iterator[str]:
+        """One line for each option that the kind of probe does not have."""
+        if self.kind in (None, "logistic"):
+            return
+        for key in OF_LOGISTIC:
+            if getattr(self, key) is not None:
+                yield (
+                    f"probe.{key}: {getattr(self, key)}; only for probe.kind: logistic, and it is "
+                    f"{self.kind}; leave one of them null"
+                )
+
     def resolve(self, hold_out: bool) -> Protocol:
         """The preset's protocol with the values set here.
 
@@ -199,6 +226,8 @@ class Probe(Options):
         fields = {name: getattr(self, name) for name in Protocol.model_fields}
         given = {name: value for name, value in fields.items() if value is not None}
         protocol = PRESETS[self.preset].changed(**given)
+        if protocol.kind != "logistic":
+            protocol = protocol.changed(**dict.fromkeys(OF_LOGISTIC))
         if hold_out:
             protocol = protocol.changed(split="hold_out")
         if protocol.split not in CROSS_VALIDATIONS:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from llm_figures.modules.metrics import METRICS, of_measure
+from llm_figures.probe.protocol import BATCH, EPOCHS, HIDDEN_UNITS, STEPS
 from llm_figures.probe.token_positions import NAMED_TOKENS
 from llm_figures.workflow.model_size import BYTES, ModelSize
 from llm_figures.workflow.workload import FACTS, Prompts, Workload
@@ -40,6 +41,7 @@ STEP = 0.5e-3  # a layer's kernels, however few the tokens
 HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
 ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
 FIT = 3e-3  # a fit's small steps
+MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 
 # Bytes.
 BASE = 600e6  # Python with torch, or with pandas
@@ -310,6 +312,13 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
     """Seconds of one fit of a probe; labels: the number of labels that share a product."""
     probe = job.work.probes[protocol]
     fitted = job.work.questions * probe.share
+    if probe.kind == "mean_difference":
+        return 8 * fitted * features / MEMORY_RATE + FIT
+    if probe.kind == "mlp":  # forward, and twice as much backward
+        examples = max(EPOCHS * fitted, STEPS * min(BATCH, fitted))
+        return 6 * examples * features * HIDDEN_UNITS / PROBE_RATE + STEPS * FIT / 3
+    if probe.kind == "lda":  # two shrunk covariances, and least squares
+        return (6 * fitted * features**2 + 12 * features**3) / PROBE_RATE + FIT
     if probe.solver != "newton":  # limited by memory, not by arithmetic
         return 100 * 4 * fitted * features / 1e9 + 0.01
     if fitted < MORE_EXAMPLES * features:  # the dual problem, in the examples
