@@ -156,7 +156,8 @@ def describe(
     return (
         f"{LABELS[options.metric]} by layer (0 is the embeddings) of a "
         f"{PROBES[options.protocol.kind]} on {SITES[options.protocol.site]} of {model} that "
-        f"detects a wrong answer, one panel per token. Bands: {describe_intervals(options.protocol)}. Dashed: control probes on the "
-        f"same splits. Dotted: the confidence of the output itself.{gaps}"
+        "detects a wrong answer, one panel per token. Bands: "
+        f"{describe_intervals(options.protocol)}. Dashed: control probes on the same splits. "
+        f"Dotted: the confidence of the output itself.{gaps}"
         f"{groups and ' '}{groups}\n"
     )

@@ -212,9 +212,9 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
     """The scores of the probe and its controls at the probe's best cell; None without a score.
 
     Returns {probe: what captions call it, layer, token, metric, rows: [{name, mean, interval, gain,
-    gain_interval, explains}]}, the probe itself first; gain is probe − control. A control explains the cell if the interval of
-    probe − control includes zero and the control rests on no judgement of the model
-    (`controls.EXPLANATIONS`).
+    gain_interval, explains}]}, the probe itself first; gain is probe − control. A control explains
+    the cell if the interval of probe − control includes zero and the control rests on no judgement
+    of the model (`controls.EXPLANATIONS`).
     """
     best = find_best_cell(scores, metric, tokens)
     if best is None:
