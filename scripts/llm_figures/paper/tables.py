@@ -132,8 +132,9 @@ def write_probe_table(
     )
     caption = (
         f"{escape(LABELS[metric])} of the {escape(name_probe(scores))} on {escape(model)} that "
-        "detects a wrong answer: for each token the layer where it is highest, with the 95\\% interval of that "
-        "cell" + (f", and the controls in the same cell. {named}." if beside else ".")
+        "detects a wrong answer: for each token the layer where it is highest, with the 95\\% "
+        "interval of that cell"
+        + (f", and the controls in the same cell. {named}." if beside else ".")
     )
     yield from _write_table(
         caption,

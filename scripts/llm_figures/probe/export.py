@@ -38,6 +38,8 @@ LAYERS = {
     "norm there",
     "attention": f"{_INPUT} the output of the attention {_ADDED}",
     "mlp": f"{_INPUT} the output of the MLP {_ADDED}",
+    "head": f"{_INPUT} the outputs of all attention heads of block n, counted from 1, side by "
+    "side: the input of its output projection",
 }
 CHOSEN = (
     "best: at each token the layer with the highest held-out AUC, which is thus the most "

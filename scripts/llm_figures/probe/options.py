@@ -29,6 +29,7 @@ from llm_figures.probe.protocol import (
     Control,
     Kind,
     Protocol,
+    Site,
 )
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
@@ -129,11 +130,13 @@ class Probe(Options):
     lda, linear discriminant analysis with Ledoit-Wolf shrinkage; mlp, a multilayer perceptron with
     one hidden layer of 64 units. solver, C and class_weight are options of logistic alone."""
 
-    site: Literal["residual", "attention", "mlp", None] = None
-    """residual | mlp; also attention
+    site: Site | None = None
+    """residual | mlp; also attention, head
 
     What is probed: the residual stream after each block (strict), or the output of the block's
-    mlp (published) or attention. Layer 0 is the embeddings."""
+    mlp (published) or attention; or head, the outputs of all attention heads of the block side by
+    side, before the output projection. probe_heads probes them one by one. Layer 0 is the
+    embeddings."""
 
     split: Literal["folds", "group_folds", "single", None] = None
     """folds | single; also group_folds
@@ -328,14 +331,48 @@ class ProbeCurves(Drawing, Figure):
     """Colours of the curves."""
 
 
+class ProbeHeadsScoring(Options):
+    """What the scores of single heads depend on besides the section probe."""
+
+    token: Token = "exact_answer_last"
+    """The token at which heads are probed."""
+
+
+class ProbeHeadsDrawing(Drawing):
+    """Options of the figure of heads that only its drawing reads."""
+
+    metric: Metric = "auc"
+    """auc, accuracy, f1, average_precision
+
+    The score shown, of detecting a wrong answer (the positive class)."""
+
+    palette: Palette = "Blues"
+    """Colours of the cells."""
+
+    limits: Limits = (0.5, 1.0)
+    """Both ends of the colour scale."""
+
+
+class ProbeHeads(ProbeHeadsDrawing, ProbeHeadsScoring, Figure):
+    """How well the output of each attention head tells a wrong answer, whatever probe.site is."""
+
+    source: ClassVar[FigureSource] = FigureSource(
+        "probe/heads.parquet",
+        "llm_figures.probe.heads_figure",
+        by_default=False,
+        title="Which Attention Heads Tell a Wrong Answer",
+    )
+
+
 # The figures of this room: the config's section `figures` has one of these options for each.
-FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves}
+FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves, "probe_heads": ProbeHeads}
 
 
 def list_protocols(config: Mapping) -> dict[str, dict]:
     """The protocols of a run, of plain values: the configured one, and both presets unchanged.
 
-    config: checked and complete. Returns {name of the file of scores: {protocol, tokens}}.
+    config: checked and complete. Returns {name of the file of scores: {protocol, tokens}}. Single
+    heads are probed by the configured one with the site "head" and a token of their own.
     """
     configured = read_options(Probe, config["probe"], "config: probe")
     hold_out = config["dataset"]["hold_out"] is not None

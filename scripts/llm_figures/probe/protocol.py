@@ -28,6 +28,7 @@ SMALLEST_GROUP = 20
 CROSS_VALIDATIONS = ("folds", "group_folds")
 
 Control = Literal["shuffled_labels", "shuffled_within_group"]
+Site = Literal["residual", "attention", "mlp", "head"]
 Kind = Literal["logistic", "mean_difference", "lda", "mlp"]
 # Options that only logistic regression has; in the protocol of another kind they are None.
 OF_LOGISTIC = ("solver", "C", "class_weight")
@@ -41,7 +42,7 @@ class Protocol(Options):
     """How probes are fitted and scored: a preset with the config's own values, all resolved."""
 
     kind: Kind = "logistic"
-    site: Literal["residual", "attention", "mlp"]
+    site: Site
     split: Literal["folds", "group_folds", "single", "hold_out"]
     folds: Integer
     repeats: Integer

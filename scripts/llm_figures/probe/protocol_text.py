@@ -10,6 +10,7 @@ SITES = {
     "residual": "the residual stream",
     "attention": "the attention output of each block",
     "mlp": "the MLP output of each block",
+    "head": "the outputs of all attention heads of each block, side by side,",
 }
 # What captions call a probe of each kind.
 PROBES = {
@@ -23,7 +24,7 @@ CONSTANTS = {
     "95%": "the level of all intervals",
     "Nadeau & Bengio 2003": "the year of a publication",
     "100 iterations": "the limit of L-BFGS in scikit-learn, in the published code",
-    "1 / hidden size": "the rule of C: auto",
+    **dict.fromkeys(("1 / hidden size", "1 / number of features"), "the rule of C: auto"),
     "Marks & Tegmark 2023": "the year of a publication",
     "Ledoit & Wolf 2004": "the year of a publication",
     f"{HIDDEN_UNITS} units": "the size of the hidden layer",
@@ -84,7 +85,8 @@ def _describe_regression(protocol: Protocol, features: str, penalty: str) -> str
         "newton": "fitted to convergence",
         "lbfgs": "fitted by at most 100 iterations of L-BFGS",
     }[protocol.solver]
-    rule = {"auto": "1 / hidden size", "cv": "chosen within the training set"}
+    size = "number of features" if protocol.site == "head" else "hidden size"
+    rule = {"auto": f"1 / {size}", "cv": "chosen within the training set"}
     return f"Logistic regression, {features}, C {rule.get(protocol.C, penalty)}, {fit}"
 
 

@@ -344,6 +344,18 @@ def _score_probes(job: Job) -> Cost:
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
 
 
+def _score_probe_heads(job: Job) -> Cost:
+    """A probe for every head, at one token, and all tokens of a layer read for it."""
+    model, probe = job.model, job.work.probes["scores"]
+    fits = model.layers * model.heads * probe.divisions * probe.labels
+    seconds = fits * _fit_seconds(job, "scores", model.head_dim, probe.labels) / job.threads
+    width = model.heads * model.head_dim
+    read = 4 * job.work.questions * width * model.layers * len(NAMED_TOKENS) / STORAGE
+    predictions = fits * job.work.questions / probe.divisions / PREDICTION_RATE
+    memory = _probe_bytes(job, width) + 160 * fits * job.work.questions / probe.divisions
+    return Cost(seconds + read + predictions, memory)
+
+
 def _export_probes(job: Job) -> Cost:
     """One probe per token, each of another layer at most."""
     hidden, probe = job.model.hidden_size, job.work.probes["scores"]
@@ -404,6 +416,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),
     "score_probes": (MANY, _score_probes),
     "score_module_probes": (MANY, _score_module_probes),
+    "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),
     "collect_probe_scores": (ONE, _predictions),
     "check_probe_claims": (ONE, _predictions),
