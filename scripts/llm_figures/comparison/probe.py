@@ -68,7 +68,8 @@ def describe(tables: Tables, options: ProbeAuc) -> str:
         f"{LABELS[options.metric]} of {_name_probes(tables)} that detect a wrong answer, by layer "
         "(0 is the embeddings) and token, one panel per model. Panels are equally high whatever "
         "the model's number of layers, so equal heights are equal shares of the depth. Colours "
-        f"span {low:g} to {high:g} in all panels; cells without a score are grey. Best cells: {best}."
+        f"span {low:g} to {high:g} in all panels; cells without a score are grey. Best cells: "
+        f"{best}."
     )
     shallow = [
         name
