@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from llm_figures.core.formatting import join_ranges
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import (
@@ -65,11 +66,14 @@ def draw(scores: pd.DataFrame, options: DrawnProbeHeads) -> Figure:
     width = min(max(0.24 * heads + 0.6, 2.0), 6.0)
     height = max(0.15 * rows, 2.2) + 1.2
     grid = (1, 2) if columns == 2 else (2, 1)
+    ratios = {"height_ratios": (3, 2)} if columns == 1 else {}
+    if not layout.sized:
+        ratios = {"width_ratios": (width, 2.8)}
     fig, axes = make_grid(
         *grid,
         own=(width + 4.2, height),
-        height=min(2.9, height) if columns == 2 else 5.2,
-        **({"width_ratios": (width, 2.8)} if columns == 2 and not layout.sized else {}),
+        height=2.9 if columns == 2 else 4.5,
+        **ratios,
     )
     left, right = axes.ravel()
     mesh = draw_heatmap(
@@ -191,7 +195,7 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeHeads) -> StatedNumbe
     numbers.add("unconverged_fits", fits, ",", "sum of unconverged", row=fitted)
     for name, note in (("no_heads", NO_HEADS), ("fewer_heads", FEWER_HEADS)):
         layers = chosen.loc[chosen["note"] == note, "layer"].unique()
-        listed = ", ".join(map(str, layers)) or None
+        listed = join_ranges(layers.tolist()) or None
         of_note = {"metric": options.metric, "note": note}
         numbers.add(f"layers_with_{name}", listed, str, "values of layer", row=of_note)
     numbers.update(state_groups(chosen))
@@ -228,16 +232,16 @@ def describe(
     ]
     if numbers["heads"].value:
         sentences += _describe_heads(chosen, options, numbers)
+        sentences.append(describe_groups(chosen, protocol, numbers))
     for name, note in (("no_heads", "no attention heads"), ("fewer_heads", "fewer heads")):
         if numbers[f"layers_with_{name}"].value is not None:
             sentences.append(f"Grey: layers {numbers[f'layers_with_{name}']} have {note}.")
     if numbers["unconverged_fits"].value:
         sentences.append(f"{numbers['unconverged_fits']} fits did not converge.")
-    sentences.append(describe_groups(chosen, protocol, numbers))
     sentences.append(
         f"Colours span {numbers['colour_low']} to {numbers['colour_high']}; lower values take the "
-        "lightest. Beside the map, all heads ranked, with the band of each head's interval; lines "
-        "are controls that all heads share."
+        "lightest. The curve has all heads from the highest to the lowest, with the band of each "
+        "head's interval; straight lines are controls that all heads share."
     )
     return " ".join(sentence for sentence in sentences if sentence) + "\n"
 
