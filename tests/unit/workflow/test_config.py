@@ -171,7 +171,11 @@ BAD = [
     ("exact_answer.method", "regex", "exact_answer.pattern: method regex needs one; give it"),
     ("exact_answer.prompt", "{question}", "exact_answer.prompt: '{question}' lacks {answer}"),
     ("probe.preset", "lax", "probe.preset: 'lax'; allowed: strict, published"),
-    ("probe.site", "heads", "probe.site: 'heads'; allowed: residual, attention, mlp, head, null"),
+    (
+        "probe.site",
+        "block",
+        "probe.site: 'block'; allowed: residual, attention, mlp, head, or null",
+    ),
     ("probe.C", "best", "probe.C: 'best'; allowed:"),
     ("probe.export.cells", "all", "probe.export.cells: 'all'; allowed: best, or a list of tables"),
     ("probe.export.cells", [{"layer": 1}], "probe.export.cells[1]: missing key(s): token"),
