@@ -106,7 +106,7 @@ class Config(Reuse, Resources, Runtime, Subject):
     """How an exact answer is judged once it is located."""
 
     probe: Probe = Probe()
-    """The linear probe. A key left null takes the preset's value: strict | published."""
+    """The probe. A key left null takes the preset's value: strict | published."""
 
     figures: Figures = Figures()
     """Options of every figure."""
@@ -463,6 +463,7 @@ def _figure_problems(config: Config) -> Iterator[str]:
 
 
 def _probe_problems(config: Config) -> Iterator[str]:
+    yield from (f"config: {problem}" for problem in config.probe.problems())
     dataset = config.dataset
     groups = dataset.source == "facts" or dataset.group is not None
     if config.protocol.split == "group_folds" and not groups:

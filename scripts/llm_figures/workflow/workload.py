@@ -30,7 +30,7 @@ class Prompts(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The probes of one layer: tokens × divisions × labels fits of a solver.
+    """The probes of one layer: tokens × divisions × labels fits of a kind and, if any, a solver.
 
     share: of the questions that one fit trains on.
     """
@@ -38,7 +38,8 @@ class Probe:
     tokens: int
     divisions: int
     labels: int
-    solver: str
+    kind: str
+    solver: str | None
     share: float
 
 
@@ -145,6 +146,7 @@ def _describe_probe(entry: Mapping) -> Probe:
         tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,
         labels=labels,
+        kind=protocol["kind"],
         solver=protocol["solver"],
         share=1 - 1 / folds if in_folds else 1,
     )

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 import planted
-from drawn_figures import PROTOCOL, cells, probe_scores
+from drawn_figures import PROTOCOL, cells, head_scores, probe_scores
 from drawn_texts import find_faults, read_panels, read_size, read_texts
 from llm_figures.attention import figure as attention
 from llm_figures.attention import sink_figure
@@ -29,7 +29,7 @@ from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.layout import draw_to_fit, make_figure
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
-from llm_figures.probe import curves_figure, presets_figure
+from llm_figures.probe import curves_figure, heads_figure, presets_figure
 from llm_figures.probe import figure as probe
 from llm_figures.probe.protocol import KEY_TOKENS, PRESETS, TOKENS
 
@@ -108,6 +108,9 @@ BY_LAYER = {
     ),
     "probe_curves": lambda layers, options: curves_figure.draw(
         plant_probe(layers), with_protocol(curves_figure, options["probe_curves"], KEY_TOKENS)
+    ),
+    "probe_heads": lambda layers, options: heads_figure.draw(
+        head_scores(layers, 32), heads_figure.OPTIONS(token="last_q", **PROTOCOL)
     ),
     "probe_presets": draw_presets,
     "module_map": lambda layers, options: modules.draw(
