@@ -14,9 +14,7 @@ def main(
     exact_answer: ExactAnswer,
     judging: Judge,
 ) -> None:
-    samples = judge_samples(
-        read_frame(questions), read_frames(generations), exact_answer, judging
-    )
+    samples = judge_samples(read_frame(questions), read_frames(generations), exact_answer, judging)
     valid = samples[samples["valid"]]
     log.info(
         "%d samples of %d questions; %.1f%% of %d valid ones are right",

@@ -1,9 +1,9 @@
 """Several sampled answers to every prompt, with what they have in common computed once.
 
-The samples of a prompt form a tree: as long as they agree, they are one row of a batch, and a row is
-divided where its samples choose different tokens. The tokens that all prompts begin with go through
-the model once, the rest of a prompt once for all its samples, and the beginning that its answers
-share once as well.
+The samples of a prompt form a tree: as long as they agree, they are one row of a batch, and a row
+is divided where its samples choose different tokens. The tokens that all prompts begin with go
+through the model once, the rest of a prompt once for all its samples, and the beginning that its
+answers share once as well.
 
 Every sample has its own sequence of random numbers, which follows from the seed, the question and
 the number of the sample. So neither the other rows of a batch nor its size change an answer.
@@ -154,10 +154,12 @@ def choose_by_draws(
     probabilities = torch.softmax(logits.float() / temperature, dim=-1)
     total = probabilities.cpu().double().cumsum(dim=-1)
     widest = max(map(len, draws))
-    numbers = torch.tensor([[*row, *[0.0] * (widest - len(row))] for row in draws])
-    chosen = torch.searchsorted(total, numbers.double() * total[:, -1:], right=True)
-    chosen = chosen.clamp_max(total.shape[-1] - 1).tolist()
-    return [tokens[: len(row)] for tokens, row in zip(chosen, draws, strict=True)]
+    padded = [[*row, *[0.0] * (widest - len(row))] for row in draws]
+    numbers = torch.tensor(padded, dtype=torch.float64) * total[:, -1:]
+    chosen = torch.searchsorted(total, numbers, right=True)
+    # the last with any probability, should a product be rounded up to the total
+    chosen = chosen.minimum(torch.searchsorted(total, total[:, -1:].contiguous()))
+    return [tokens[: len(row)] for tokens, row in zip(chosen.tolist(), draws, strict=True)]
 
 
 def _take_prompts(waiting: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:

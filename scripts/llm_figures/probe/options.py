@@ -22,6 +22,7 @@ from llm_figures.core.options import (
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, TOKENS, Control, Protocol
+from llm_figures.probe.resampling_options import AnswerChoice, ErrorKinds
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
@@ -300,7 +301,12 @@ class ProbeCurves(Drawing, Figure):
 
 
 # The figures of this room: the config's section `figures` has one of these options for each.
-FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves}
+FIGURES = {
+    "probe_auc": ProbeAuc,
+    "probe_curves": ProbeCurves,
+    "error_kinds": ErrorKinds,
+    "answer_choice": AnswerChoice,
+}
 
 
 def list_protocols(config: Mapping) -> dict[str, dict]:

@@ -8,9 +8,9 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.generation import (
-    cut_at_stop,
     batch_by_length,
     choose_tokens,
+    cut_at_stop,
     generate,
 )
 from llm_figures.inference.options import Sampling
