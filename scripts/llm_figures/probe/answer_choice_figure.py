@@ -110,6 +110,7 @@ def state_numbers(scores: pd.DataFrame, options: DrawnAnswerChoice) -> StatedNum
     numbers.take("samples", probe, "samples", "d", keys)
     numbers.take("layers", probe, "layers", "", keys)
     numbers.take_option("temperature", options.resamples.temperature, str, "resamples.temperature")
+    numbers.take_option("token", options.token, str, "figures.answer_choice.token")
     for name in STRATEGIES:
         _take_interval(numbers, name, _find(scores, "accuracy", ALL, name), "", keys)
     for name in BEHIND:
@@ -158,7 +159,7 @@ def describe(
         f"{numbers['questions']} questions and by kind of error (numbers of questions in "
         "brackets), with 95% bootstrap intervals over questions.",
         "The probe of a wrong answer is trained on the greedy answers to other questions, reads "
-        f"{SITES[options.protocol.site]} at {options.token} of each sample, and takes the one "
+        f"{SITES[options.protocol.site]} at {numbers['token']} of each sample, and takes the one "
         f"that it finds least wrong; its layer is chosen on the training questions (chosen: "
         f"{numbers['layers']}). Any sample right is the upper bound of every choice.",
         f"Overall: {chosen}. Probe minus greedy decoding {ends('probe_minus_greedy')}, minus "

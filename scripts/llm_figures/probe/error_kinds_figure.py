@@ -31,6 +31,7 @@ OPTIONS = DrawnErrorKinds
 CONSTANTS = protocol_text.CONSTANTS | {
     f"fewer than {FEWEST_OF_A_LABEL} questions": "the least number of a label that is probed",
     "Orgad et al. 2025": "the year of a publication",
+    "0 is the embeddings": "how layers are numbered",
 }
 CONTROLS = {
     "group_only": ("group of the question alone", (0, (5, 1.5)), "0.35"),
@@ -102,7 +103,7 @@ def _draw_shares(ax, shares: pd.DataFrame, size: float) -> None:
         )  # fmt: skip
     ax.set_yticks(places, [KINDS[kind] for kind in shares.index])
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel="Share of the questions (numbers: questions)", ylim=(len(shares) - 0.5, -0.5))
+    ax.set(xlabel="Share of questions", ylim=(len(shares) - 0.5, -0.5))
     ax.set_xlim(0, 1.12 * max(shares["ci_high"].max(), 0.01) + 0.03)
 
 
@@ -165,6 +166,9 @@ def state_numbers(scores: pd.DataFrame, options: DrawnErrorKinds) -> StatedNumbe
     numbers.take("samples", first, "samples", "d")
     numbers.take_option("temperature", options.resamples.temperature, str, "resamples.temperature")
     token = options.tokens[-1]
+    key = "figures.error_kinds.tokens"
+    numbers.take_option("token", token, str, key)
+    numbers.take_option("tokens", " and ".join(options.tokens), str, key)
     for kind, share in _shares(scores).iterrows():
         row = {**share, "kind": kind}
         keys = ("metric", "kind")
@@ -201,20 +205,20 @@ def describe(
     sentences = [
         f"Kinds of error of {model} (Orgad et al. 2025), by {numbers['samples']} samples at "
         f"temperature {numbers['temperature']} of each of {numbers['questions']} questions. Every "
-        "question is of one kind. Top: the share of each, with 95% bootstrap intervals over "
-        "questions."
+        "question is of one kind. Top: the share of each and its number of questions, with "
+        "95% bootstrap intervals over questions."
     ]
     if probed:
-        tokens = " and ".join(options.tokens)
         sentences.append(
-            f"Below: AUC by layer (0 is the embeddings) of a linear probe on "
-            f"{SITES[options.protocol.site]} at {tokens} of the greedy answer that tells one kind "
-            "from all others, trained and tested on the splits of the probe of wrong answers. "
-            f"Bands: {describe_intervals(options.protocol)}. Controls at {token}: the group of the "
-            "question alone (dashed), kinds shuffled (dotted)."
+            "Below: AUC by layer (0 is the embeddings) of a linear probe on "
+            f"{SITES[options.protocol.site]} at {numbers['tokens']} of the greedy answer that "
+            "tells one kind from all others, trained and tested on the splits of the probe of "
+            f"wrong answers. Bands: {describe_intervals(options.protocol)}. Controls at "
+            f"{numbers['token']}: the group of the question alone (dashed), kinds shuffled "
+            "(dotted)."
         )
         best = [_describe_kind(kind, numbers) for kind in probed]
-        sentences.append(f"The best layer at {token}, a selection: {'; '.join(best)}.")
+        sentences.append(f"The best layer at {numbers['token']}, a selection: {'; '.join(best)}.")
     if absent:
         names = [f"{KINDS[kind]} ({numbers[f'{kind}_questions']})" for kind in absent]
         sentences.append(

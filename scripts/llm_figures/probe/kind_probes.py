@@ -174,8 +174,8 @@ def score_kinds(
 
     metric "share": the share of the questions that are of a kind, with a bootstrap interval over
     split groups; without layer, token and control. metric "auc": of telling the kind from all
-    others, with the probe's intervals. n: questions of the kind, among `total` of all sampled
-    questions. folds: of the score. samples: of a question.
+    others, with the probe's intervals, where there are two folds at least. n: questions of the
+    kind, among `total` of all sampled questions. folds: of the score. samples: of a question.
     """
     weights = draw_resamples(split_groups, DRAWS, protocol.seed)
     total, count = len(kinds), int(kinds["samples"].max())
@@ -193,6 +193,8 @@ def score_kinds(
         scored.items(), key=lambda item: (order[item[0][0]], *item[0][1:])
     ):
         mean, low, high = _interval(folds, protocol)
+        if not np.isfinite(mean):  # of a single fold
+            continue
         place = {"metric": "auc", "kind": kind, "token": token, "layer": layer, "control": control}
         ends = {"ci_low": max(low, 0.0), "ci_high": min(high, 1.0)}
         rows.append(place | ends | {"mean": mean, "folds": len(folds)})

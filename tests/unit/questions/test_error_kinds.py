@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from llm_figures.questions.error_kinds import KINDS, assign_kinds, find_kind, measure_entropy
+from llm_figures.questions.option_checks import resampling_problem
 from llm_figures.questions.options import ExactAnswer, Judge
 from llm_figures.questions.resampling_options import ErrorTaxonomy
 from llm_figures.questions.samples import choose_questions, judge_samples
@@ -176,3 +177,18 @@ def test_limited_questions_are_sampled_with_the_seed():
     assert chosen["question_id"].is_monotonic_increasing
     assert list(chosen["question_id"]) == list(choose_questions(table, 40, 0)["question_id"])
     assert list(chosen["question_id"]) != list(choose_questions(table, 40, 1)["question_id"])
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("judge", "method", "model", "config: judge.method: model: would ask"),
+        ("exact_answer", "method", "model", "config: exact_answer.method: model: would ask"),
+        ("prompt", "temperature", 0.5, "config: prompt.temperature: 0.5: error_kinds and"),
+        ("dataset", "response", "said", "config: dataset.response: error_kinds and"),
+    ],
+)
+def test_a_config_whose_samples_cannot_be_judged(default_config, section, key, value, message):
+    assert resampling_problem(default_config) == ""
+    default_config[section][key] = value
+    assert resampling_problem(default_config).startswith(message)
