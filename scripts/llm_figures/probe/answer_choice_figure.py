@@ -78,6 +78,7 @@ def draw(scores: pd.DataFrame, options: DrawnAnswerChoice) -> Figure:
     _draw_points(
         below, detections.loc[detectors], np.arange(len(detectors)), "0.1", "o", "_detectors"
     )
+    below.axvline(0.5, color="0.6", lw=0.8, zorder=0)  # chance
     below.set_yticks(range(len(detectors)), [DETECTORS[name] for name in detectors])
     below.set(xlabel="AUC of detecting a wrong greedy answer", ylim=(len(detectors) - 0.5, -0.5))
     for ax in (top, below):

@@ -52,7 +52,7 @@ def draw(scores: pd.DataFrame, options: DrawnErrorKinds) -> Figure:
     shares, curves = _shares(scores), scores[scores["metric"] == "auc"]
     kinds = [kind for kind in KINDS if (curves["kind"] == kind).any()]
     layout = find_layout()
-    columns = layout.count(min(3, max(len(kinds), 1)), NARROWEST, 0.4)
+    columns = layout.count(min(4, max(len(kinds), 1)), NARROWEST, 0.4)
     rows = -(-len(kinds) // columns)
     panel = min(layout.share(columns, 0.4), 2.2)
     bars = 0.19 * len(shares) + 0.45
@@ -139,6 +139,7 @@ def _draw_curves(ax, curves: pd.DataFrame, options: DrawnErrorKinds, styles) -> 
         own = curves[(curves["token"] == options.tokens[-1]) & (curves["control"] == name)]
         own = own.sort_values("layer")
         ax.plot(own["layer"], own["mean"], label=name, **styles[name])
+    ax.axhline(0.5, color="0.8", lw=0.6, zorder=0)  # chance
     ax.margins(x=0.01)
 
 
