@@ -9,6 +9,7 @@ this module, so it must not import torch.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from llm_figures.modules.metrics import METRICS, of_measure
@@ -59,6 +60,9 @@ LENGTHS = 24  # prompts of equal length share a batch; this many batches are not
 MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
 FACTORS = 3  # Cholesky factors of a fit
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
+KIND_LABELS = 16  # kinds of error, and each shuffled
+INNER_FITS = 4  # folds among the training questions, and the final fit
 EXPORTED_VECTORS = 4  # of a probe, in double precision
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
@@ -375,6 +379,22 @@ def _export_probes(job: Job) -> Cost:
     return Cost(fits + read, _probe_bytes(job, hidden), disk=1e6 + written)
 
 
+def _samples(job: Job, purpose: str, values: int = 0) -> Cost:
+    """The different ones of all sampled answers, as if each were a question."""
+    different = math.ceil(job.work.sampled * job.work.samples * DIFFERENT)
+    work = replace(job.work, questions=different, batch_size=2 * job.work.batch_size)
+    return _questions(job._replace(work=work), purpose, values)
+
+
+def _score_kinds(job: Job, tokens: int, labels: int) -> Cost:
+    """Fits of each layer at some tokens, on the folds of the probe."""
+    layers, hidden = job.model.layers + 1, job.model.hidden_size
+    fits = layers * tokens * job.work.probes["scores"].divisions * labels
+    seconds = fits * _fit_seconds(job, "scores", hidden, labels) / job.threads
+    read = 2 * 4 * job.work.questions * _hidden_values(job) / STORAGE
+    return Cost(seconds + read, _probe_bytes(job, hidden))
+
+
 def _score_module_probes(job: Job) -> Cost:
     """One probe for every projection; two have as many outputs as the feed-forward part."""
     model, widest = job.model, max(job.model.intermediate_size, job.model.hidden_size)
@@ -426,6 +446,13 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "extract_hidden_states": (MANY, lambda job: _questions(job, "states", _hidden_values(job))),
     "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),
     "score_probes": (MANY, _score_probes),
+    "sample_answers": (MANY, lambda job: _samples(job, "answer")),
+    "extract_sample_states": (
+        MANY,
+        lambda job: _samples(job, "states", (job.model.layers + 1) * job.model.hidden_size),
+    ),
+    "score_error_kinds": (MANY, lambda job: _score_kinds(job, job.work.kind_tokens, KIND_LABELS)),
+    "choose_answers": (MANY, lambda job: _score_kinds(job, 1, INNER_FITS)),
     "score_module_probes": (MANY, _score_module_probes),
     "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),

@@ -10,6 +10,7 @@ import pytest
 
 import drawn_figures
 import planted
+import resampled
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention import sink_figure
 from llm_figures.attention.maps import LayerStates
@@ -182,6 +183,10 @@ CASES = {
     "module_map without values": lambda: module_map(
         "update_effective_rank", values=[[np.nan] * 2] * 3
     ),
+    "error_kinds": resampled.plant_kinds,
+    "error_kinds of few": lambda: resampled.plant_kinds(probed=()),
+    "answer_choice": resampled.plant_choice,
+    "answer_choice of few": lambda: resampled.plant_choice(("right_always",), ()),
     "choices": choices,
     "choices of a hybrid": lambda: choices(12),
 }  # fmt: skip
@@ -266,6 +271,8 @@ def test_names_stay_when_values_and_their_order_change():
         ("probe_auc", "probe_auc without groups"),
         ("module_map of output_rms", "module_map without values"),
         ("module_map of output_rms", "module_map in its range"),
+        ("error_kinds", "error_kinds of few"),
+        ("answer_choice", "answer_choice of few"),
         ("choices", "choices of a hybrid"),
     ):
         names = [

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 import planted
+import resampled
 from drawn_figures import PROTOCOL, cells, head_scores, probe_scores
 from drawn_texts import find_faults, read_panels, read_size, read_texts
 from llm_figures.attention import figure as attention
@@ -75,6 +76,10 @@ def draw_presets(layers, options):
     return presets_figure.draw(both, drawn)
 
 
+def draw_planted(module, table, options):
+    return module.draw(table, options)
+
+
 def draw_comparison(name, plant):
     def draw(layers, options):
         drawing = find_drawing(name)
@@ -117,6 +122,7 @@ BY_LAYER = {
         plant_modules(layers),
         ModuleMap.model_validate(options["module_map"]).of_metric("operation_strength"),
     ),
+    "error_kinds": lambda layers, _: draw_planted(*resampled.plant_kinds(layers)),
     "compare probe_auc": draw_comparison("probe_auc", lambda layers, _: plant_probe(layers)),
     "compare module_map": draw_comparison("module_map", lambda layers, _: plant_modules(layers)),
 }
@@ -126,6 +132,7 @@ OTHERS = {
     "choices": lambda layers, options: choices_figure.draw(
         planted.choices(layers), ChoicesDrawing()
     ),
+    "answer_choice": lambda layers, options: draw_planted(*resampled.plant_choice()),
     "compare mean_qkv": draw_comparison(
         "mean_qkv", lambda layers, options: plant_cells("mean_qkv", options)
     ),
