@@ -382,8 +382,7 @@ def _export_probes(job: Job) -> Cost:
 def _samples(job: Job, purpose: str, values: int = 0) -> Cost:
     """The different ones of all sampled answers, as if each were a question."""
     different = math.ceil(job.work.sampled * job.work.samples * DIFFERENT)
-    work = replace(job.work, questions=different, batch_size=2 * job.work.batch_size)
-    return _questions(job._replace(work=work), purpose, values)
+    return _questions(job._replace(work=replace(job.work, questions=different)), purpose, values)
 
 
 def _score_kinds(job: Job, tokens: int, labels: int) -> Cost:
