@@ -1,4 +1,4 @@
-"""Sizes, counts and durations as text."""
+"""Sizes, counts, durations and ranges as text."""
 
 import math
 from collections.abc import Sequence

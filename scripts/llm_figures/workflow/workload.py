@@ -30,7 +30,7 @@ class Prompts(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The probes of one layer: tokens × divisions × labels fits of a solver.
+    """The probes of one layer: tokens × divisions × labels fits of a kind and, if any, a solver.
 
     share: of the questions that one fit trains on.
     """
@@ -38,7 +38,8 @@ class Probe:
     tokens: int
     divisions: int
     labels: int
-    solver: str
+    kind: str
+    solver: str | None
     share: float
 
 
@@ -51,6 +52,8 @@ class Workload:
     text of the attention figures and of the module map. sink_tokens: of each text that count in
     sink_map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
+    sampled, samples: questions of which answers are sampled, and how many of each. kind_tokens:
+    tokens at which kinds of error are probed.
     """
 
     questions: int
@@ -66,6 +69,9 @@ class Workload:
     choice_passes: int
     probes: Mapping[str, Probe]
     probe_jobs: int
+    sampled: int
+    samples: int
+    kind_tokens: int
     device: str
     dtype: str
     device_map: str | None
@@ -96,6 +102,9 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
         choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
         probes={name: _describe_probe(entry) for name, entry in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
+        sampled=min(questions, config["resamples"]["limit"] or questions),
+        samples=config["resamples"]["count"],
+        kind_tokens=len(figures["error_kinds"]["tokens"]),
         **{
             key: config[key]
             for key in (
@@ -145,6 +154,7 @@ def _describe_probe(entry: Mapping) -> Probe:
         tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,
         labels=labels,
+        kind=protocol["kind"],
         solver=protocol["solver"],
         share=1 - 1 / folds if in_folds else 1,
     )

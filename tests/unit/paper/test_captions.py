@@ -10,6 +10,7 @@ import pytest
 
 import drawn_figures
 import planted
+import resampled
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention import sink_figure
 from llm_figures.attention.maps import LayerStates
@@ -25,10 +26,10 @@ from llm_figures.modules import figure as module_figure
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.captions import make_caption
-from llm_figures.probe import curves_figure, presets_figure
+from llm_figures.probe import curves_figure, heads_figure, presets_figure
 from llm_figures.probe import figure as probe_figure
-from llm_figures.probe.options import ProbeAuc, ProbeCurves
-from llm_figures.probe.protocol import PRESETS, TOKENS
+from llm_figures.probe.options import ProbeAuc, ProbeCurves, ProbeHeads
+from llm_figures.probe.protocol import OF_LOGISTIC, PRESETS, TOKENS
 from llm_figures.workflow.config import check_claims
 
 MODEL = "the model"
@@ -48,9 +49,9 @@ def hybrid():
     return module, cells.assign(model_layers=12), options.changed(layer=0)
 
 
-def probe(module, kind, change=lambda table: table, **protocol):
+def probe(module, section, change=lambda table: table, **protocol):
     protocol = PRESETS["strict"].changed(**protocol).plain()
-    values = {**kind().plain(), "tokens": STATED_TOKENS, "protocol": protocol}
+    values = {**section().plain(), "tokens": STATED_TOKENS, "protocol": protocol}
     table = drawn_figures.probe_scores(4, STATED_TOKENS).assign(n_train=80, n_test=20)
     return module, change(table), read_options(module.OPTIONS, values, "options")
 
@@ -66,6 +67,13 @@ def uneven(table):
 
 def without(*controls, groups=7):
     return lambda table: table[~table["control"].isin(controls)].assign(groups=groups)
+
+
+def heads(change=lambda table: table, without=(), **protocol):
+    protocol = PRESETS["strict"].changed(site="head", **protocol).plain()
+    table = change(drawn_figures.head_scores(4, 3, without))
+    values = {**ProbeHeads(token="last_q").plain(), "protocol": protocol}
+    return heads_figure, table, read_options(heads_figure.OPTIONS, values, "options")
 
 
 def presets():
@@ -156,6 +164,18 @@ CASES = {
     ),
     "probe_curves": lambda: probe(curves_figure, ProbeCurves),
     "probe_curves uneven": lambda: probe(curves_figure, ProbeCurves, uneven),
+    **{
+        f"probe_auc of {kind}": lambda kind=kind: probe(
+            probe_figure, ProbeAuc, kind=kind, **dict.fromkeys(OF_LOGISTIC)
+        )
+        for kind in ("mean_difference", "lda", "mlp")
+    },
+    "probe_heads": heads,
+    "probe_heads of a hybrid": lambda: heads(without=(0, 2)),
+    "probe_heads of few controls": lambda: heads(
+        without("shuffled_within_group", "group_only", "p_true", groups=1), C="cv"
+    ),
+    "probe_heads without scores": lambda: heads(lambda table: table.assign(mean=np.nan)),
     "probe_presets": presets,
     **{f"module_map of {metric}": lambda name=metric: module_map(name) for metric in METRICS},
     "module_map in its range": lambda: module_map("output_rms", limits="data", centre=1),
@@ -163,6 +183,10 @@ CASES = {
     "module_map without values": lambda: module_map(
         "update_effective_rank", values=[[np.nan] * 2] * 3
     ),
+    "error_kinds": resampled.plant_kinds,
+    "error_kinds of few": lambda: resampled.plant_kinds(probed=()),
+    "answer_choice": resampled.plant_choice,
+    "answer_choice of few": lambda: resampled.plant_choice(("right_always",), ()),
     "choices": choices,
     "choices of a hybrid": lambda: choices(12),
 }  # fmt: skip
@@ -247,6 +271,8 @@ def test_names_stay_when_values_and_their_order_change():
         ("probe_auc", "probe_auc without groups"),
         ("module_map of output_rms", "module_map without values"),
         ("module_map of output_rms", "module_map in its range"),
+        ("error_kinds", "error_kinds of few"),
+        ("answer_choice", "answer_choice of few"),
         ("choices", "choices of a hybrid"),
     ):
         names = [

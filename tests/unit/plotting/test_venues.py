@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 import planted
-from drawn_figures import PROTOCOL, cells, probe_scores
+import resampled
+from drawn_figures import PROTOCOL, cells, head_scores, probe_scores
 from drawn_texts import find_faults, read_panels, read_size, read_texts
 from llm_figures.attention import figure as attention
 from llm_figures.attention import sink_figure
@@ -29,7 +30,7 @@ from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.layout import draw_to_fit, make_figure
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
-from llm_figures.probe import curves_figure, presets_figure
+from llm_figures.probe import curves_figure, heads_figure, presets_figure
 from llm_figures.probe import figure as probe
 from llm_figures.probe.protocol import KEY_TOKENS, PRESETS, TOKENS
 
@@ -75,6 +76,10 @@ def draw_presets(layers, options):
     return presets_figure.draw(both, drawn)
 
 
+def draw_planted(module, table, options):
+    return module.draw(table, options)
+
+
 def draw_comparison(name, plant):
     def draw(layers, options):
         drawing = find_drawing(name)
@@ -109,11 +114,15 @@ BY_LAYER = {
     "probe_curves": lambda layers, options: curves_figure.draw(
         plant_probe(layers), with_protocol(curves_figure, options["probe_curves"], KEY_TOKENS)
     ),
+    "probe_heads": lambda layers, options: heads_figure.draw(
+        head_scores(layers, 32), heads_figure.OPTIONS(token="last_q", **PROTOCOL)
+    ),
     "probe_presets": draw_presets,
     "module_map": lambda layers, options: modules.draw(
         plant_modules(layers),
         ModuleMap.model_validate(options["module_map"]).of_metric("operation_strength"),
     ),
+    "error_kinds": lambda layers, _: draw_planted(*resampled.plant_kinds(layers)),
     "compare probe_auc": draw_comparison("probe_auc", lambda layers, _: plant_probe(layers)),
     "compare module_map": draw_comparison("module_map", lambda layers, _: plant_modules(layers)),
 }
@@ -123,6 +132,7 @@ OTHERS = {
     "choices": lambda layers, options: choices_figure.draw(
         planted.choices(layers), ChoicesDrawing()
     ),
+    "answer_choice": lambda layers, options: draw_planted(*resampled.plant_choice()),
     "compare mean_qkv": draw_comparison(
         "mean_qkv", lambda layers, options: plant_cells("mean_qkv", options)
     ),
