@@ -41,7 +41,7 @@ START = 15  # Python and torch
 STEP = 0.5e-3  # a layer's kernels, however few the tokens
 HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
 ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
-SINK_ROW = 1e-6  # of a table
+SINK_ROW = 20e-6  # of a table
 FIT = 3e-3  # a fit's small steps
 MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 
@@ -282,10 +282,11 @@ def _maps(job: Job, times: int) -> Cost:
 def _score_sinks(job: Job) -> Cost:
     """The first tokens of each text, and a row for each of their weights and norms."""
     model, cost = job.model, _maps(job, 1)
-    tokens = sum(min(tokens, job.work.sink_tokens) for tokens in job.work.texts)
-    rows = 2 * (model.heads + model.key_value_heads) * model.layers * tokens
-    seconds = rows * SINK_ROW + model.layers * len(job.work.texts) * HOOKED_STEP
-    return Cost(seconds, cost.memory + 300 * rows, disk=16 * rows)
+    tokens = [min(tokens, job.work.sink_tokens) for tokens in job.work.texts]
+    rows = 2 * (model.heads + model.key_value_heads) * model.layers * sum(tokens)
+    seconds = rows * SINK_ROW + model.layers * len(tokens) * HOOKED_STEP
+    weights = 12 * model.heads * max(tokens) ** 2
+    return Cost(seconds, cost.memory + weights + 300 * rows, disk=16 * rows)
 
 
 def _measure_modules(job: Job) -> Cost:
