@@ -26,6 +26,11 @@ DRAWING_OPTIONS = {
         **{key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")},
         "protocols": {name: PROTOCOLS[name]["protocol"] for name in ("strict", "published")},
     },
+    **dict.fromkeys(
+        ("error_kinds", "answer_choice"),
+        lambda figure, model: config["figures"][figure]
+        | {"protocol": PROTOCOLS["scores"]["protocol"], "resamples": config["resamples"]},
+    ),
     "choices": lambda figure, model: {"palette": config["choices"]["palette"]},
 }
 

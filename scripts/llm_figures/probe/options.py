@@ -31,6 +31,7 @@ from llm_figures.probe.protocol import (
     Protocol,
     Site,
 )
+from llm_figures.probe.resampling_options import AnswerChoice, ErrorKinds
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
@@ -365,7 +366,13 @@ class ProbeHeads(ProbeHeadsDrawing, ProbeHeadsScoring, Figure):
 
 
 # The figures of this room: the config's section `figures` has one of these options for each.
-FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves, "probe_heads": ProbeHeads}
+FIGURES = {
+    "probe_auc": ProbeAuc,
+    "probe_curves": ProbeCurves,
+    "probe_heads": ProbeHeads,
+    "error_kinds": ErrorKinds,
+    "answer_choice": AnswerChoice,
+}
 
 
 def list_protocols(config: Mapping) -> dict[str, dict]:

@@ -50,6 +50,7 @@ from llm_figures.questions.option_checks import (
     judge_problems,
 )
 from llm_figures.questions.options import Dataset, ExactAnswer, Judge
+from llm_figures.questions.resampling_options import Resamples
 
 
 class Subject(Options):
@@ -104,6 +105,9 @@ class Config(Reuse, Resources, Runtime, Subject):
 
     judge: Judge = Judge()
     """How an exact answer is judged once it is located."""
+
+    resamples: Resamples = Resamples()
+    """Sampled answers to every question, for error_kinds and answer_choice."""
 
     probe: Probe = Probe()
     """The probe. A key left null takes the preset's value: strict | published."""

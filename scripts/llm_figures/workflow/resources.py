@@ -9,6 +9,7 @@ this module, so it must not import torch.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from llm_figures.modules.metrics import METRICS, of_measure
@@ -40,6 +41,7 @@ START = 15  # Python and torch
 STEP = 0.5e-3  # a layer's kernels, however few the tokens
 HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
 ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
+SINK_ROW = 1e-6  # of a table
 FIT = 3e-3  # a fit's small steps
 MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 
@@ -58,6 +60,9 @@ LENGTHS = 24  # prompts of equal length share a batch; this many batches are not
 MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
 FACTORS = 3  # Cholesky factors of a fit
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
+KIND_LABELS = 16  # kinds of error, and each shuffled
+INNER_FITS = 4  # folds among the training questions, and the final fit
 EXPORTED_VECTORS = 4  # of a probe, in double precision
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
@@ -274,6 +279,15 @@ def _maps(job: Job, times: int) -> Cost:
     return Cost(times * weights * ATTENTION_WEIGHT, memory, disk=50e6)
 
 
+def _score_sinks(job: Job) -> Cost:
+    """The first tokens of each text, and a row for each of their weights and norms."""
+    model, cost = job.model, _maps(job, 1)
+    tokens = sum(min(tokens, job.work.sink_tokens) for tokens in job.work.texts)
+    rows = 2 * (model.heads + model.key_value_heads) * model.layers * tokens
+    seconds = rows * SINK_ROW + model.layers * len(job.work.texts) * HOOKED_STEP
+    return Cost(seconds, cost.memory + 300 * rows, disk=16 * rows)
+
+
 def _measure_modules(job: Job) -> Cost:
     texts = job.work.map_texts
     written = sum(texts) * job.model.layers * PROJECTIONS * 96
@@ -365,6 +379,22 @@ def _export_probes(job: Job) -> Cost:
     return Cost(fits + read, _probe_bytes(job, hidden), disk=1e6 + written)
 
 
+def _samples(job: Job, purpose: str, values: int = 0) -> Cost:
+    """The different ones of all sampled answers, as if each were a question."""
+    different = math.ceil(job.work.sampled * job.work.samples * DIFFERENT)
+    work = replace(job.work, questions=different, batch_size=2 * job.work.batch_size)
+    return _questions(job._replace(work=work), purpose, values)
+
+
+def _score_kinds(job: Job, tokens: int, labels: int) -> Cost:
+    """Fits of each layer at some tokens, on the folds of the probe."""
+    layers, hidden = job.model.layers + 1, job.model.hidden_size
+    fits = layers * tokens * job.work.probes["scores"].divisions * labels
+    seconds = fits * _fit_seconds(job, "scores", hidden, labels) / job.threads
+    read = 2 * 4 * job.work.questions * _hidden_values(job) / STORAGE
+    return Cost(seconds + read, _probe_bytes(job, hidden))
+
+
 def _score_module_probes(job: Job) -> Cost:
     """One probe for every projection; two have as many outputs as the feed-forward part."""
     model, widest = job.model, max(job.model.intermediate_size, job.model.hidden_size)
@@ -401,6 +431,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
         lambda job: _queries_and_keys(job, job.work.choice_passes, 5, held=5),
     ),
     "score_attention": (ONE, lambda job: _maps(job, 5)),
+    "score_sink_map": (ONE, _score_sinks),
     "check_attention_claims": (ONE, lambda job: _maps(job, 10)),
     "compare_choices": (ONE, lambda job: _maps(job, 200)),
     "measure_modules": (SOME, _measure_modules),
@@ -415,6 +446,13 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "extract_hidden_states": (MANY, lambda job: _questions(job, "states", _hidden_values(job))),
     "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),
     "score_probes": (MANY, _score_probes),
+    "sample_answers": (MANY, lambda job: _samples(job, "answer")),
+    "extract_sample_states": (
+        MANY,
+        lambda job: _samples(job, "states", (job.model.layers + 1) * job.model.hidden_size),
+    ),
+    "score_error_kinds": (MANY, lambda job: _score_kinds(job, job.work.kind_tokens, KIND_LABELS)),
+    "choose_answers": (MANY, lambda job: _score_kinds(job, 1, INNER_FITS)),
     "score_module_probes": (MANY, _score_module_probes),
     "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),

@@ -1,6 +1,7 @@
 """Every number of a caption is among the numbers that its figure states, and nothing else is."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 
 import drawn_figures
 import planted
+import resampled
 from llm_figures.attention import figure as attention_figure
-from llm_figures.attention.options import AttentionFigure
+from llm_figures.attention import sink_figure
+from llm_figures.attention.maps import LayerStates
+from llm_figures.attention.options import AttentionFigure, SinkMap
 from llm_figures.attention.scores import compute_cells
+from llm_figures.attention.sinks import score_sinks
 from llm_figures.claims import choices_figure
 from llm_figures.claims.choices import evaluate_choices
 from llm_figures.claims.options import ChoicesDrawing, ChoicesScoring
@@ -113,12 +118,38 @@ def choices(layers=None):
     return choices_figure, table.assign(model_layers=layers or 1), ChoicesDrawing()
 
 
+def sinks(tokens=6, change=lambda states: states):
+    random = np.random.default_rng(0)
+    states = [
+        LayerStates(
+            text, layer, random.normal(size=(2, 4 + text, 4)), random.normal(size=(1, 4 + text, 4)),
+            0.5, value_norm=random.uniform(1, 2, size=(1, 4 + text)), model_layers=3,
+        )
+        for text in (1, 2) for layer in range(3)
+    ]  # fmt: skip
+    options = SinkMap(tokens=tokens)
+    return sink_figure, score_sinks(change(states), options), options
+
+
+def uneven_sinks(states):
+    """A layer without attention, one with a head fewer, a window and a sink that is no token."""
+    kept = [one for one in states if one.layer != 1]
+    for place, one in enumerate(kept):
+        if one.layer == 2:
+            kept[place] = replace(one, query=one.query[:1], window=2, sinks=np.zeros(1))
+    return kept
+
+
 CASES = {
     "mean_qkv": lambda: attention("mean_qkv"),
     "scale_qkv": lambda: attention("scale_qkv"),
     "attention in bins": lambda: attention("mean_qkv", bins=4),
     "attention with a sink": lambda: attention("mean_qkv", rest=0.1),
     "attention of a hybrid": hybrid,
+    "sink_map": sinks,
+    "sink_map of long texts": lambda: sinks(tokens=4),
+    "sink_map of a text": lambda: sinks(change=lambda states: states[:3]),
+    "sink_map uneven": lambda: sinks(change=uneven_sinks),
     "probe_auc": lambda: probe(probe_figure, ProbeAuc),
     "probe_auc uneven": lambda: probe(probe_figure, ProbeAuc, uneven, C=0.5, repeats=3),
     "probe_auc without scores": lambda: probe(
@@ -152,6 +183,10 @@ CASES = {
     "module_map without values": lambda: module_map(
         "update_effective_rank", values=[[np.nan] * 2] * 3
     ),
+    "error_kinds": resampled.plant_kinds,
+    "error_kinds of few": lambda: resampled.plant_kinds(probed=()),
+    "answer_choice": resampled.plant_choice,
+    "answer_choice of few": lambda: resampled.plant_choice(("right_always",), ()),
     "choices": choices,
     "choices of a hybrid": lambda: choices(12),
 }  # fmt: skip
@@ -230,11 +265,14 @@ def test_names_stay_when_values_and_their_order_change():
     for case, changed in (
         ("mean_qkv", "attention with a sink"),
         ("mean_qkv", "attention in bins"),
+        ("sink_map", "sink_map uneven"),
         ("probe_auc", "probe_auc uneven"),
         ("probe_auc", "probe_auc without scores"),
         ("probe_auc", "probe_auc without groups"),
         ("module_map of output_rms", "module_map without values"),
         ("module_map of output_rms", "module_map in its range"),
+        ("error_kinds", "error_kinds of few"),
+        ("answer_choice", "answer_choice of few"),
         ("choices", "choices of a hybrid"),
     ):
         names = [
