@@ -1,6 +1,6 @@
 """Measure claims on regions of a layer × column table: the probe figure and the module map."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -91,6 +91,16 @@ def measure_table(claim: FigureClaim, tables: Mapping[str, Table]) -> Measured:
         for region in as_tuple(claim.cells) or (Region(),)
         for value in _measure_region(claim, region, tables)
     ]
+
+
+def list_controls(claim: FigureClaim) -> Iterator[str]:
+    """The controls whose tables a claim reads; "none" is the figure's own."""
+    for region in (
+        *(as_tuple(claim.cells) or (None,)),
+        *as_tuple(claim.minus),
+        *as_tuple(claim.versus),
+    ):
+        yield (region and region.control) or "none"
 
 
 def _measure_region(
