@@ -9,6 +9,7 @@ rule check_attention_claims:
         unpack(intervened_states),
         cells="results/{model}/attention/{figure}.parquet",
         clean="results/{model}/forward/attention_states.parquet",
+        random_weights="results/{model}/forward/random_weights_states.parquet",
     output:
         claims="results/{model}/claims/{figure}.parquet",
     log:
@@ -204,6 +205,7 @@ rule compare_choices:
     input:
         unpack(choice_states),
         clean="results/{model}/forward/attention_states.parquet",
+        random_weights="results/{model}/forward/random_weights_states.parquet",
     output:
         choices="results/{model}/choices.parquet",
         page=report(

@@ -1,6 +1,7 @@
 """Evaluate claims about the module map."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -28,9 +29,9 @@ def check_module_claims(
     values are positions on the figure's colour scale, from 0 to 1 (see
     `regions.place_on_colours`).
     """
-    table = _table(scores, metric)
-    raw = build_table(scores[scores["metric"] == metric], "projection", "value")
-    references = measure_on_tables(claims, {"none": raw}, place=_place)
+    numbers = build_table(scores[scores["metric"] == metric], "projection", "value")
+    table = _place(numbers)
+    references = measure_on_tables(claims, {"none": numbers}, place=_place)
     measure = METRICS[metric].measure
     texts = [
         {"none": _table(compute_scores(measure, {measure: part}, metric), metric)}
@@ -60,4 +61,4 @@ def _table(scores: pd.DataFrame, metric: str) -> Table:
 
 
 def _place(table: Table) -> Table:
-    return Table(table.columns, table.layers, place_on_colours(table.values))
+    return replace(table, values=place_on_colours(table.values))

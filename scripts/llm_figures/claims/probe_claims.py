@@ -53,7 +53,7 @@ def check_probe_claims(
             references=lambda: references[claim.name],
         )
 
-    references = measure_on_tables(claims, tables, levels=(0.5, 1.0), seed=seed)
+    references = measure_on_tables(claims, tables, chance=0.5, seed=seed)
     return build_claims_table([row(claim) for claim in claims])
 
 

@@ -1,4 +1,4 @@
-"""Tables that claims about layer × column figures are held against."""
+"""Tables that claims are held against: the run's own in another order, and random ones."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,14 +19,14 @@ ENDS = ("values", "low", "high")
 def measure_on_tables(
     claims: Sequence[FigureClaim],
     tables: Mapping[str, Table],
-    levels: tuple[float, float] | None = None,
+    chance: float | None = None,
     seed: int = 0,
     place: Callable[[Table], Table] | None = None,
 ) -> dict[str, Values]:
     """{claim: its values on references of the tables, by kind}.
 
     tables: by control. A claim is held against references of the tables that it reads.
-    levels: see `draw_reference_tables`. place: turns each table into the one that is measured.
+    chance: see `draw_reference_tables`. place: turns each table into the one that is measured.
     """
     alike: dict[tuple[str, ...], list[FigureClaim]] = {}
     for claim in claims:
@@ -34,7 +34,7 @@ def measure_on_tables(
     values: dict[str, Values] = {}
     for controls, group in alike.items():
         read = {control: tables[control] for control in controls if control in tables}
-        drawn = draw_reference_tables(read, levels, seed=seed)
+        drawn = draw_reference_tables(read, chance, seed=seed)
         if place is not None:
             drawn = (
                 (kind, {control: place(table) for control, table in reference.items()})
@@ -46,36 +46,41 @@ def measure_on_tables(
 
 def draw_reference_tables(
     tables: Mapping[str, Table],
-    levels: tuple[float, float] | None = None,
+    chance: float | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Iterator[tuple[str, dict[str, Table]]]:
     """Yield (kind, tables by control) of every reference, `draws` of each kind.
 
-    A reference has the run's layers, columns, controls and gaps. It is the run's own table with its
-    columns in another order, over all controls, and each column's layers too; independent noise
-    about a level; or columns that are smooth over the layers (see `_draw_waves`), about a level of
-    the reference. Noise and waves have a size that is drawn for each reference, up to the run's
-    standard deviation, so that none has the run's range by design. An interval is as wide as that
+    A reference has the run's rows, columns, controls and gaps. It is the run's own table with its
+    columns in another order, over all controls, and each column's rows too; independent noise about
+    a level; or columns that are smooth over the rows (see `_draw_waves`), about a level. The level,
+    and the size of noise and waves up to the run's standard deviation, are drawn for each
+    reference, so that none has the run's level or range by design. An interval is as wide as that
     of the run's cell.
 
-    tables: by control. levels: that of noise, and the highest; 0.5 and 1 for an AUC, whose cells
-        stay from 0 to 1. By default they are the run's mean and its highest cell.
+    tables: by control; there is no reference of cells that are all equal.
+    chance: the level of noise, and the lowest of waves, whose highest is 1; cells stay within.
+        By default levels lie from 0, or the lowest cell, to 1, or the highest.
     """
     generator = np.random.default_rng(seed)
-    cells = np.concatenate([table.values.ravel() for table in tables.values()])
+    cells = np.concatenate([table.values.ravel() for table in tables.values()] or [np.empty(0)])
     cells = cells[np.isfinite(cells)]
-    if not len(cells):
+    if not len(cells) or cells.min() == cells.max():
         return
     spread = float(cells.std())
-    low, high = levels or (cells.mean(), cells.max())
-    limits = (-np.inf, np.inf) if levels is None else (2 * low - high, high)
+    low, high = min(0.0, cells.min()), max(1.0, cells.max())
+    limits = (-np.inf, np.inf)
+    if chance is not None:
+        low, high, limits = chance, 1.0, (2 * chance - 1, 1.0)
     for _ in range(draws):
         yield PERMUTED, _permute(tables, generator)
     for kind in (NOISE, SMOOTH):
         for _ in range(draws):
             size = spread * generator.uniform()
-            level = low if kind == NOISE else generator.uniform(low, high)
+            level = generator.uniform(low, high)
+            if kind == NOISE and chance is not None:
+                level = chance
             filled = {}
             for control, table in tables.items():
                 shape = table.values.shape
@@ -90,7 +95,7 @@ def draw_reference_tables(
 
 
 def _draw_waves(layers: int, columns: int, generator: np.random.Generator) -> np.ndarray:
-    """[layers, columns]: an offset of each column and cosines over the depth, each of variance 1."""
+    """[layers, columns]: an offset of each column and cosines over the rows, each of variance 1."""
     depth = np.linspace(0, 1, layers)[:, None]
     waves = np.cos(np.pi * depth * np.arange(1, WAVES + 1)) * np.sqrt(2 / WAVES)
     return generator.standard_normal(columns) + waves @ generator.standard_normal((WAVES, columns))
@@ -106,7 +111,7 @@ def _fill(table: Table, values: np.ndarray) -> Table:
 
 
 def _permute(tables: Mapping[str, Table], generator: np.random.Generator) -> dict[str, Table]:
-    """Columns in another order, over the tables of as many layers, and layers within each."""
+    """Columns in another order, over the tables of as many rows, and rows within each."""
     permuted = {}
     for layers in dict.fromkeys(len(table.layers) for table in tables.values()):
         alike = {name: table for name, table in tables.items() if len(table.layers) == layers}

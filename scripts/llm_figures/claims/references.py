@@ -14,13 +14,12 @@ import pandas as pd
 
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.definitions import NOT_APPLICABLE, REPRODUCED, SYMBOLS
+from llm_figures.claims.statistics import FLOAT32
 
 # The share of references from which on a claim is one that nearly all satisfy.
 NEARLY_ALL = 0.95
 # References below which a share decides nothing, of all kinds together, and of a kind by itself.
 ENOUGH = 20
-# Values that differ by less are the same: weights are float32, and rows sum to 1 up to rounding.
-SAME = 1e-6
 
 # Kinds of references, and what they are.
 UNIFORM, RANDOM, RANDOM_WEIGHTS = "uniform", "random_rows", "random_weights"
@@ -31,7 +30,7 @@ KINDS = {
     RANDOM_WEIGHTS: "layers of the model with random weights",
     PERMUTED: "the run's own cells, permuted",
     NOISE: "independent noise",
-    SMOOTH: "random cells that are smooth over layers",
+    SMOOTH: "random columns that are smooth over the rows",
 }
 
 # {kind of reference: the claim's value on each; NaN where it is not applicable}
@@ -115,4 +114,4 @@ def _finite(values: Sequence[float]) -> np.ndarray:
 
 
 def _same(values: Sequence[float]) -> bool:
-    return bool(np.ptp(values) <= SAME * max(1.0, np.abs(values).max()))
+    return bool(np.ptp(values) <= FLOAT32 * max(1.0, np.abs(values).max()))
