@@ -205,7 +205,6 @@ rule compare_choices:
     input:
         unpack(choice_states),
         clean="results/{model}/forward/attention_states.parquet",
-        random_weights="results/{model}/forward/random_weights_states.parquet",
     output:
         choices="results/{model}/choices.parquet",
         page=report(

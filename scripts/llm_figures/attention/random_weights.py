@@ -51,9 +51,7 @@ def extract_random_weights(
             randomize_weights(model, 1 + layers[-1], texts, seed + draw)
             for index, ids in enumerate(texts, start=1):
                 captured = capture_attention(model, ids, layers, rotation=True)
-                yield build_state_rows(
-                    tokenizer, index, ids, captured, longest, sizes=proof.sizes
-                )
+                yield build_state_rows(tokenizer, index, ids, captured, longest, sizes=proof.sizes)
     except (UserError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         log.info("claims are not held against a model with random weights: %s", reason)
@@ -87,9 +85,7 @@ def randomize_weights(
         embedding.weight[ids] = rows.normal_(std=deviation).to(embedding.weight)
 
 
-def _choose_layers(
-    model: PreTrainedModel, layers: Sequence[int], longest: int
-) -> tuple[int, ...]:
+def _choose_layers(model: PreTrainedModel, layers: Sequence[int], longest: int) -> tuple[int, ...]:
     """The layers to capture: the first of those with attention.
 
     Raises:

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.claims.claim import FigureClaim
-from llm_figures.claims.definitions import NOT_APPLICABLE, REPRODUCED, SYMBOLS
+from llm_figures.claims.definitions import (
+    DECIDED,
+    NOT_APPLICABLE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    SYMBOLS,
+)
 from llm_figures.claims.statistics import FLOAT32
 
 # The share of references from which on a claim is one that nearly all satisfy.
@@ -21,6 +27,8 @@ NEARLY_ALL = 0.95
 # References below which a share decides nothing, of all kinds together, and of a kind by itself.
 ENOUGH = 20
 
+# Verdicts of claims that could have failed, unless they are decided by construction.
+OPEN = (REPRODUCED, NOT_REPRODUCED)
 # Kinds of references, and what they are.
 UNIFORM, RANDOM, RANDOM_WEIGHTS = "uniform", "random_rows", "random_weights"
 PERMUTED, NOISE, SMOOTH = "permuted", "noise", "smooth"
@@ -69,9 +77,7 @@ def judge_references(
     every, satisfied = sum(len(known[kind]) for kind in held), sum(held.values())
     decided = False
     if every >= ENOUGH and verdict == REPRODUCED:
-        shares = [
-            held[kind] / len(known[kind]) for kind in held if len(known[kind]) >= ENOUGH
-        ]
+        shares = [held[kind] / len(known[kind]) for kind in held if len(known[kind]) >= ENOUGH]
         decided = min([satisfied / every, *shares]) >= NEARLY_ALL
     elif every >= ENOUGH and verdict != NOT_APPLICABLE:
         decided = satisfied == 0 and _same([value, *np.concatenate(list(known.values()))])
@@ -89,7 +95,7 @@ def find_decided(claims: pd.DataFrame) -> pd.Series:
     """Whether each claim is decided by construction; none is in a file of an earlier version."""
     if "decided" not in claims:
         return pd.Series(False, index=claims.index)
-    return claims["decided"].fillna(False).astype(bool)
+    return claims["decided"].astype("boolean").fillna(False).astype(bool)
 
 
 def count_verdicts(claims: pd.DataFrame) -> dict[str, int]:
@@ -101,6 +107,41 @@ def count_verdicts(claims: pd.DataFrame) -> dict[str, int]:
 def count_decided(claims: pd.DataFrame) -> int:
     """The number of claims decided by construction."""
     return int(find_decided(claims).sum())
+
+
+def count_open(claims: pd.DataFrame) -> int:
+    """The number of claims that could have failed: applicable, and not decided by construction."""
+    return sum(count for verdict, count in count_verdicts(claims).items() if verdict in OPEN)
+
+
+def summarize(claims: pd.DataFrame) -> str:
+    """14 of 17 claims that could have failed are reproduced; 11 are decided by construction."""
+    counts = count_verdicts(claims)
+    text = (
+        f"{counts[REPRODUCED]} of {count_open(claims)} claims that could have failed are reproduced"
+    )
+    for count, what in (
+        (counts[NOT_APPLICABLE], NOT_APPLICABLE),
+        (count_decided(claims), DECIDED),
+    ):
+        if count:
+            text += f"; {count} {'is' if count == 1 else 'are'} {what}"
+    return text
+
+
+def show_share(row: Mapping) -> str:
+    """31% of 125, decided: the share of a claim's references that satisfy it, in a table."""
+    if (share := find_share(row)) is None:
+        return "–"
+    return f"{share:.0%} of {row['references']:.0f}" + ", decided" * bool(row["decided"])
+
+
+def find_share(row: Mapping) -> float | None:
+    """The share of a claim's references that satisfy it; None where there are none."""
+    every = row.get("references")
+    if pd.isna(every) or not every:  # of an earlier version, or not applicable
+        return None
+    return row["held_references"] / every
 
 
 def _holds(claim: FigureClaim, value: float, margins: tuple[float, float]) -> bool:
