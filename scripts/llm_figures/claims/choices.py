@@ -75,10 +75,12 @@ def evaluate_choices(
     kept = ("layer", "value", "decided")
     text = dict.fromkeys([name for name in columns if name not in kept], "string")
     frame = pd.DataFrame(rows, columns=columns).astype(text).assign(**layers)
-    undecided = (frame["verdict"] != NOT_APPLICABLE) & ~frame["decided"].astype(bool)
-    open_ = set(frame.loc[undecided, ["operation", "claim"]].itertuples(index=False, name=None))
-    names = frame[["operation", "claim"]].itertuples(index=False, name=None)
-    return frame.assign(decided=[name not in open_ for name in names])
+    applies = frame["verdict"] != NOT_APPLICABLE
+    # minimum over the combinations; False where it applies to none
+    decided = (
+        frame["decided"].astype(bool).where(applies).groupby([frame["operation"], frame["claim"]])
+    )
+    return frame.assign(decided=decided.transform("min").eq(True))
 
 
 def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
