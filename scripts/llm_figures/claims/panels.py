@@ -78,7 +78,9 @@ def measure_maps(claim: FigureClaim, maps: Maps) -> Measured:
             (
                 panel.input,
                 difference(
-                    statistic(maps[panel]), statistic(maps[_find_partner(panel, partner, maps)])
+                    statistic(maps[panel]),
+                    statistic(maps[_find_partner(panel, partner, maps)]),
+                    rounding=FLOAT32,
                 ),
             )
             for panel in chosen

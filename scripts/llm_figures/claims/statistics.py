@@ -25,9 +25,9 @@ ROUNDING = 1e-12
 FLOAT32 = 1e-6
 
 
-def difference(a: float, b: float) -> float:
-    """a − b; 0 where they differ by rounding alone."""
-    return a - b if abs(a - b) > ROUNDING * max(abs(a), abs(b)) else 0.0
+def difference(a: float, b: float, rounding: float = ROUNDING) -> float:
+    """a − b; 0 where they differ by rounding alone, relative to the larger."""
+    return a - b if abs(a - b) > rounding * max(abs(a), abs(b)) else 0.0
 
 
 def spearman(a: np.ndarray, b: np.ndarray, rounding: float = ROUNDING) -> float:
