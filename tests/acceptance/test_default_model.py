@@ -28,8 +28,8 @@ from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import distance_to_uniform, find_strongest_layer, sink_strength
 from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.claims.definitions import REPRODUCED
-from llm_figures.claims.references import count_decided, count_open, count_verdicts
 from llm_figures.claims.figures import FIGURES
+from llm_figures.claims.references import count_decided, count_open, count_verdicts
 from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
