@@ -19,7 +19,7 @@ from llm_figures.probe.protocol_text import name_probe
 
 # Lines of a table that fit on a page, and letters in one line of a statement or of a reason.
 PAGE_LINES = 40
-LINE_LETTERS = {"statement": 42, "reason": 28}
+LINE_LETTERS = {"statement": 37, "reason": 28}
 # Heads of the columns of the probe's table; the caption explains them.
 HEADS = {
     "embeddings": "embed.",
@@ -48,7 +48,7 @@ def write_claims_tables(claims: pd.DataFrame, label: str) -> Iterator[str]:
             yield from _write_table(
                 caption,
                 f"tab:{own}claims-{figure}",
-                r"p{0.34\linewidth}p{0.14\linewidth}p{0.09\linewidth}p{0.15\linewidth}rl",
+                r"p{0.32\linewidth}p{0.13\linewidth}p{0.08\linewidth}p{0.14\linewidth}rl",
                 ("Statement", "Statistic", "Threshold", "Value", "Share", "Verdict"),
                 [_write_claim(claim) for claim in page],
             )
