@@ -121,7 +121,7 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
         for path in [*project.results.rglob("*.parquet"), *project.results.glob("figures/*")]
     }
     # Parquet files; six figures in three formats, with caption, numbers and panels
-    assert len(made) == 20 + 6 * 6
+    assert len(made) == 21 + 6 * 6
     pages = {"forward/answers.md", "claims.md"}
     assert written["files"].keys() == made.keys() | pages
     for name, path in made.items():

@@ -9,6 +9,7 @@ rule check_attention_claims:
         unpack(intervened_states),
         cells="results/{model}/attention/{figure}.parquet",
         clean="results/{model}/forward/attention_states.parquet",
+        random_weights="results/{model}/forward/random_weights_states.parquet",
     output:
         claims="results/{model}/claims/{figure}.parquet",
     log:

@@ -275,6 +275,8 @@ def _name_damage(path: str | Path) -> Iterator[None]:
 def _column(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array:
     if not isinstance(kind, pa.FixedShapeTensorType):
         return pa.array(values, type=kind)
+    if not len(values):
+        return pa.ExtensionArray.from_storage(kind, pa.array([], type=kind.storage_type))
     missing = np.array([value is None for value in values])
     if missing.any():
         zeros = np.zeros(kind.shape, kind.value_type.to_pandas_dtype())
