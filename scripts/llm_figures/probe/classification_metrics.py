@@ -88,17 +88,27 @@ def draw_resamples(split_groups: np.ndarray, draws: int, seed: int) -> np.ndarra
 def compute_fold_interval(
     values: Sequence[float], n_train: float, n_test: float
 ) -> tuple[float, float, float]:
-    """Mean over folds with a 95% interval: (mean, low, high).
+    """As `compute_fold_intervals`, of the values of one score."""
+    mean, low, high = compute_fold_intervals(np.asarray(values)[None], n_train, n_test)
+    return float(mean[0]), float(low[0]), float(high[0])
+
+
+def compute_fold_intervals(
+    values: np.ndarray, n_train: float, n_test: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means over folds with 95% intervals: (means, lows, highs), each [scores].
+
+    values: [scores, folds].
 
     Folds share training examples, so their scores vary less than independent ones would. The
     variance is corrected for that (Nadeau & Bengio 2003, eq. 9).
     """
-    if len(values) < 2:
-        return (float("nan"),) * 3
-    mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
-    deviation = np.sqrt(variance * (1 / len(values) + n_test / n_train))
-    half = _t_quantile(len(values) - 1) * float(deviation)
-    return mean, mean - half, mean + half
+    count = values.shape[1]
+    if count < 2:
+        return (np.full(len(values), np.nan),) * 3
+    means, variances = values.mean(axis=1), values.var(axis=1, ddof=1)
+    half = _t_quantile(count - 1) * np.sqrt(variances * (1 / count + n_test / n_train))
+    return means, means - half, means + half
 
 
 @cache

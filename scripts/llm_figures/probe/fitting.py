@@ -22,6 +22,7 @@ from llm_figures.probe.cells import Cell, assign_folds
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.newton import BLOCK, Fit, NewtonSolver
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
+from llm_figures.probe.selection import score_inner_folds
 
 # A single split with fewer test answers of either label gives no score.
 FEWEST_TEST_ANSWERS = 4
@@ -33,7 +34,7 @@ TASKS_PER_PROCESS = 3
 # Columns of predictions.
 COLUMNS = (
     "question_id", "score", "layer", "token", "control", "repeat", "fold", "n_train", "converged",
-    "C",
+    "C", "inner_auc",
 )  # fmt: skip
 
 
@@ -210,7 +211,7 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
 
     Returns one row per test answer of every split and control: question_id, score (logit of a wrong
     answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train, converged,
-    C. "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes them within
+    C, inner_auc (NaN; `probe_layers` has it). "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes them within
     each of the cell's large groups, and those of all other groups together; without any large group
     it is not fitted.
 
@@ -222,11 +223,24 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
 
 
 def _fit_splits(
-    states: np.ndarray, rows: np.ndarray, cell: Cell, layer: int, protocol: Protocol
+    states: np.ndarray,
+    rows: np.ndarray,
+    cell: Cell,
+    layer: int,
+    protocol: Protocol,
+    select: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The columns of `probe_cell`, fit by fit. rows: [examples], the cell's rows of states."""
+    """The columns of `probe_cell`, fit by fit.
+
+    rows: [examples], the cell's rows of states. select: whether to compute inner_auc, by which
+    nested selection compares cells (see `selection`).
+    """
     fewest = 1 if protocol.split in CROSS_VALIDATIONS else FEWEST_TEST_ANSWERS
-    for split in cell.splits if cell.enough_answers else []:
+    splits = cell.splits if cell.enough_answers else []
+    inner_aucs = np.full(len(splits), np.nan)
+    if select and splits:
+        inner_aucs = _score_inner_folds(states[rows], cell)
+    for split, inner_auc in zip(splits, inner_aucs, strict=True):
         train, test = np.flatnonzero(split.train), np.flatnonzero(split.test)
         counts = [np.bincount(cell.labels[examples], minlength=2) for examples in (train, test)]
         if min(count.min() for count in counts) < fewest:
@@ -258,12 +272,19 @@ def _fit_splits(
                 "n_train": np.int32(len(train)),
                 "converged": fit.converged,
                 "C": np.float32(fit.C),
+                "inner_auc": np.float32(inner_auc if control == "none" else np.nan),
             }
             yield {
                 "question_id": cell.questions[test],
                 "score": fit.scores.astype(np.float32),
                 **{name: np.full(len(test), value) for name, value in constants.items()},
             }
+
+
+def _score_inner_folds(states: np.ndarray, cell: Cell) -> np.ndarray:
+    """[splits]: as `score_inner_folds`. states: [examples, features], changed in place."""
+    X = states.astype(np.float32, copy=False)
+    return score_inner_folds(X, _find_distinct_rows(X), cell.labels, cell.splits)
 
 
 def _make_frame(fits: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
@@ -282,8 +303,12 @@ def probe_layers(
     cells: Sequence[Cell],
     protocol: Protocol,
     jobs: int,
+    select: bool = True,
 ) -> Iterator[pd.DataFrame]:
     """`probe_cell` for every named token of every layer: one frame per layer, in their order.
+
+    select: whether to compute inner_auc, the cell's mean AUC over inner folds of the split's
+    training set, in the rows of the probe itself (see `selection`).
 
     layers: (layer, loader of its states [rows, features]). States are loaded inside the worker.
     rows: for each cell, the rows of states that are its examples. jobs: number of worker processes,
@@ -300,7 +325,7 @@ def probe_layers(
         for share in np.array_split(np.arange(len(cells)), parts)
     ]
     tasks = (
-        delayed(_probe_layer)(layer, load, share, protocol)
+        delayed(_probe_layer)(layer, load, share, protocol, select)
         for layer, load in layers
         for share in shares
     )
@@ -317,6 +342,7 @@ def _probe_layer(
     load: Callable[[], np.ndarray],
     examples: Sequence[tuple[Cell, np.ndarray]],
     protocol: Protocol,
+    select: bool,
 ) -> list[dict[str, np.ndarray]]:
     states = load()
     check_finite(layer, states)
@@ -324,7 +350,7 @@ def _probe_layer(
         return [
             fit
             for cell, rows in examples
-            for fit in _fit_splits(states, rows, cell, layer, protocol)
+            for fit in _fit_splits(states, rows, cell, layer, protocol, select)
         ]
 
 

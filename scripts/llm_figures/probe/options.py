@@ -119,12 +119,13 @@ class Probe(Options):
     What is probed: the residual stream after each block (strict), or the output of the block's
     mlp (published) or attention. Layer 0 is the embeddings."""
 
-    split: Literal["folds", "group_folds", "single", None] = None
-    """folds | single; also group_folds
+    split: Literal["folds", "group_folds", "groups", "single", None] = None
+    """folds | single; also group_folds, groups
 
     folds cross-validates by question (strict). group_folds cross-validates by group: the questions
-    of a group (dataset.group) are all in the training set or all in the test set. single is one
-    unstratified split with a fifth of the questions in the test set (published)."""
+    of a group (dataset.group) are all in the training set or all in the test set. groups tests one
+    group after the other, by probes that are trained on all the others. single is one unstratified
+    split with a fifth of the questions in the test set (published)."""
 
     folds: Annotated[Integer, Field(ge=2, le=20)] | None = None
     """5
@@ -203,6 +204,8 @@ class Probe(Options):
             protocol = protocol.changed(split="hold_out")
         if protocol.split not in CROSS_VALIDATIONS:
             protocol = protocol.changed(folds=1, repeats=1)
+        elif protocol.split == "groups":  # one fold per group, and always the same
+            protocol = protocol.changed(repeats=1)
         return protocol
 
 
