@@ -1,12 +1,12 @@
-"""The best cell by nested selection, and the cell with the probe's highest score; their controls."""
+"""The cell chosen by nested selection, and that with the highest score; with their controls."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 import pandas as pd
 
-# In the rows of nested selection (see `nested`): their layer, the token where it is chosen, too, and
-# what precedes the name of the metric.
+# In the rows of nested selection (see `nested`): their layer, the token where it is chosen, too,
+# and what precedes the name of the metric.
 CHOSEN_LAYER, ANY_TOKEN, NESTED = -1, "any", "nested_"
 # Controls whose rows say how often a cell was chosen: among all, or among those of its token.
 CHOSEN, CHOSEN_OF_TOKEN = "chosen", "chosen_of_token"

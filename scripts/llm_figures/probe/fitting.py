@@ -211,9 +211,9 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
 
     Returns one row per test answer of every split and control: question_id, score (logit of a wrong
     answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train, converged,
-    C, inner_auc (NaN; `probe_layers` has it). "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes them within
-    each of the cell's large groups, and those of all other groups together; without any large group
-    it is not fitted.
+    C, inner_auc (NaN; `probe_layers` has it). "shuffled_labels" permutes the training labels,
+    "shuffled_within_group" permutes them within each of the cell's large groups, and those of all
+    other groups together; without any large group it is not fitted.
 
     A split without both labels in both sets is left out, and so is a single split with fewer than
     `FEWEST_TEST_ANSWERS` test answers of either. There are no rows for a cell with fewer than

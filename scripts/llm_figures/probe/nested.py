@@ -1,4 +1,4 @@
-"""Nested selection: the cell of every split is chosen on its training set, and scored on its test set.
+"""Nested selection: every split's cell is chosen on its training set, and scored on its test set.
 
 The highest of many scores is the score of a lucky cell. Here the test answers have no part in the
 choice, so that the score is an unbiased one of the whole procedure, the choice included. A cell is
@@ -51,7 +51,7 @@ def choose_cells(tokens: Sequence[MeasuredCell]) -> list[Choice]:
 
 
 def tabulate_nested(measured: MeasuredCells) -> pd.DataFrame:
-    """Rows for the table of scores: nested selection among all cells, and among those of each token.
+    """Rows for the table of scores: nested selection among all cells, and among those of a token.
 
     They have the columns of `scores.compute_probe_scores`, and the metrics nested_auc,
     nested_accuracy and so on, however chosen by AUC. layer is −1, token "any", or the token among

@@ -230,5 +230,10 @@ def test_numbers_that_are_missing_are_printed_as_a_dash():
     module, table, options = CASES["probe_auc without scores"]()
     _, stated = make_caption(module, table, MODEL, options, "s")
     missing = {name for name, number in stated["numbers"].items() if number["value"] is None}
-    assert {"best_score", "best_token", "best_group_only_gain_low", "-8_best_layer"} <= missing
+    assert {
+        "nested_score",
+        "highest_token",
+        "nested_group_only_gain_low",
+        "-8_highest_layer",
+    } <= missing
     assert {stated["numbers"][name]["text"] for name in missing} == {DASH}
