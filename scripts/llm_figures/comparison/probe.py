@@ -66,7 +66,7 @@ def describe(tables: Tables, options: ProbeAuc) -> str:
         f"{LABELS[options.metric]} of linear probes that detect a wrong answer, by layer (0 is the "
         "embeddings) and token, one panel per model. Panels are equally high whatever the model's "
         "number of layers, so equal heights are equal shares of the depth. Colours span "
-        f"{low:g} to {high:g} in all panels; cells without a score are grey. {best}."
+        f"{low:g} to {high:g} in all panels; cells without a score are grey. By model: {best}."
     )
     shallow = [
         name
@@ -84,13 +84,14 @@ def _describe_cell(table: pd.DataFrame, options: ProbeAuc) -> str:
     nested = find_nested_cell(table, options.metric)
     if nested is None:
         return (
-            f"layer {cell['layer']} of {of}, {cell['token']}: {_write_score(cell)} on "
+            f"highest at layer {cell['layer']} of {of}, {cell['token']}: {_write_score(cell)} on "
             f"{cell['n']:,} answers{_describe_closest_control(highest.beside)}"
         )
     return (
         f"{_write_score(nested.probe)} on {nested.probe['n']:,} answers"
-        f"{_describe_closest_control(nested.beside)}, with {write_choices(nested)} of {of} layers; "
-        f"the highest cell, layer {cell['layer']}, {cell['token']}, {cell['mean']:.3f}"
+        f"{_describe_closest_control(nested.beside)}, the cell chosen on the training answers "
+        f"({write_choices(nested)}, of {of} layers); highest at layer {cell['layer']}, "
+        f"{cell['token']}: {cell['mean']:.3f}"
     )
 
 

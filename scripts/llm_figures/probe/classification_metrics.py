@@ -48,6 +48,29 @@ def compute_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> 
     return _area(positive, negative)
 
 
+def compute_column_aucs(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """[columns]: the AUC of each column, as `compute_auc` gives it; NaN without one of the classes.
+
+    labels: [examples, columns], 1 for the positive class. scores: [examples, columns].
+    """
+    order = np.argsort(scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    positive = np.take_along_axis(labels, order, axis=0) == 1
+    count = len(ranked)
+    places = np.arange(count)[:, None]
+    changes = np.vstack([np.ones((1, ranked.shape[1]), bool), ranked[1:] != ranked[:-1]])
+    first = np.maximum.accumulate(np.where(changes, places, 0))
+    ends = np.vstack([changes[1:], np.ones((1, ranked.shape[1]), bool)])
+    last = np.minimum.accumulate(np.where(ends, places, count)[::-1])[::-1]
+    # Equal scores share the mean of their ranks.
+    ranks = (first + last) / 2 + 1
+    positives = positive.sum(axis=0)
+    pairs = positives * (count - positives)
+    above = (ranks * positive).sum(axis=0) - positives * (positives + 1) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, above / pairs, np.nan)
+
+
 def _count_by_score(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

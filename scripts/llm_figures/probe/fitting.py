@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
+from scipy.linalg.lapack import sposv
 from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
@@ -22,7 +23,7 @@ from llm_figures.probe.cells import Cell, assign_folds
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.newton import BLOCK, Fit, NewtonSolver
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
-from llm_figures.probe.selection import score_inner_folds
+from llm_figures.probe.selection import find_penalty, score_inner_folds
 
 # A single split with fewer test answers of either label gives no score.
 FEWEST_TEST_ANSWERS = 4
@@ -142,6 +143,21 @@ class ProbeFitter:
         scores = scores[self._distinct_of_row]
         return ProbeFit(scores, fit.converged, C, fit.weights, fit.intercept)
 
+    def score_first_steps(self, labels: np.ndarray) -> np.ndarray:
+        """[test, columns]: scores after the first Newton step from zero, but for a constant.
+
+        labels: [train, columns], one fit for each column, which all share one factor. It is the
+        ridge regression of `selection`; features must be standardised.
+        """
+        X = self._X_train
+        residuals = (labels - labels.mean(axis=0)).astype(np.float32)
+        penalty = np.float32(find_penalty(X.shape[1]))
+        if len(X) < X.shape[1]:
+            weights = X.T @ _solve_ridge(X @ X.T, penalty, residuals)
+        else:
+            weights = _solve_ridge(X.T @ X, penalty, X.T @ residuals)
+        return (self._X_test @ weights)[self._distinct_of_row]
+
     def _fit_newton(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, Fit]:
         weights = None
         if self._protocol.class_weight == "balanced":
@@ -197,6 +213,15 @@ class ProbeFitter:
         if not fitters:  # every fold of one label
             return unit
         return max((unit * factor for factor in C_GRID), key=mean_auc)
+
+
+def _solve_ridge(system: np.ndarray, penalty: np.float32, right: np.ndarray) -> np.ndarray:
+    """(system + penalty · I)⁻¹ right; system: positive semidefinite, changed in place."""
+    system.flat[:: len(system) + 1] += penalty
+    _, solved, failed = sposv(system.T, right, lower=1, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError(f"leading minor {failed} is not positive")
+    return solved
 
 
 def weigh_classes(labels: np.ndarray) -> np.ndarray:

@@ -151,3 +151,23 @@ def _tabulate_choices(control: str, choices: Sequence[Choice]) -> Iterator[dict]
                 "unconverged": 0,
                 "groups": cell.cell.group_count,
             }
+
+
+def select_nested(
+    predictions: pd.DataFrame, tokens: Sequence[str], of_token: bool = False
+) -> pd.DataFrame:
+    """The probes' scores of single answers by the cell that is chosen for each split.
+
+    predictions: as from `fitting.probe_layers`. tokens: those to choose from, in the order of
+    preference. of_token: choose a layer for each token instead.
+    """
+    order = {token: number for number, token in enumerate(tokens)}
+    probes = predictions[predictions["control"] == "none"]
+    probes = probes.assign(token=probes["token"].astype(str))
+    probes = probes[probes["token"].isin(order)]
+    split = ["token", "repeat", "fold"] if of_token else ["repeat", "fold"]
+    fits = probes.drop_duplicates(["layer", "token", "repeat", "fold"])
+    fits = fits[np.isfinite(fits["inner_auc"])].assign(order=fits["token"].map(order))
+    fits = fits.sort_values(["layer", "order"], kind="stable").reset_index(drop=True)
+    best = fits.loc[fits.groupby(split)["inner_auc"].idxmax()] if len(fits) else fits
+    return probes.merge(best[["layer", "token", "repeat", "fold"]])

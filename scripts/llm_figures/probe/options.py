@@ -302,8 +302,42 @@ class ProbeCurves(Drawing, Figure):
     """Colours of the curves."""
 
 
+class ProbeBestScoring(Options):
+    """What the permutation test of the probe's highest cell depends on."""
+
+    permutations: Annotated[Integer, Field(ge=20, le=100_000)] = 200
+    """How often labels are permuted; the smallest p is 1 / (1 + permutations)."""
+
+    shuffle: Literal["within_group", "overall"] = "within_group"
+    """within_group (overall without groups) | overall
+
+    Among which questions labels are permuted. within_group asks whether states say more than the
+    question's group (dataset.group); without groups it is overall."""
+
+    seed: Seed = 0
+    """Seed of permutations and bootstrap resamples."""
+
+
+class ProbeBestDrawing(Drawing):
+    """What only the drawing of the probe's best cell reads."""
+
+    palette: Palette = "colorblind"
+    """Colours of the marks."""
+
+
+class ProbeBest(ProbeBestDrawing, ProbeBestScoring, Figure):
+    """The probe's best cell: chosen honestly, against permuted labels, and group by group."""
+
+    source: ClassVar[FigureSource] = FigureSource(
+        "probe/best.parquet",
+        "llm_figures.probe.best_figure",
+        by_default=False,
+        title="The probe's best cell",
+    )
+
+
 # The figures of this room: the config's section `figures` has one of these options for each.
-FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves}
+FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves, "probe_best": ProbeBest}
 
 
 def list_protocols(config: Mapping) -> dict[str, dict]:

@@ -66,7 +66,8 @@ def summarise_probe(controls: dict | None) -> str | None:
     probe, *rows = controls["rows"]
     score = f"{controls['metric']} {probe['mean']} {probe['interval']}".rstrip()
     sentence = (
-        f"A linear probe whose cell is chosen on the training answers detects a wrong answer: {score}"
+        "A linear probe whose cell is chosen on the training answers detects a wrong answer: "
+        f"{score}"
         if controls["nested"]
         else f"A linear probe detects a wrong answer best in {controls['cells']}: {score}"
     )

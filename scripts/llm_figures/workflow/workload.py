@@ -50,6 +50,7 @@ class Workload:
     "judge", "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each
     text of the attention figures and of the module map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
+    permutations: of the labels, for the probe's best cell.
     """
 
     questions: int
@@ -64,6 +65,7 @@ class Workload:
     choice_passes: int
     probes: Mapping[str, Probe]
     probe_jobs: int
+    permutations: int
     device: str
     dtype: str
     device_map: str | None
@@ -71,6 +73,8 @@ class Workload:
     gpu_memory_gb: float
 
 
+# Groups of the questions, where each is a fold.
+ASSUMED_GROUPS = 10
 # Tokens of the right answers that a judge is shown.
 GOLD = 16
 
@@ -93,6 +97,7 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
         choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
         probes={name: _describe_probe(entry) for name, entry in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
+        permutations=figures["probe_best"]["permutations"],
         **{
             key: config[key]
             for key in (
@@ -138,6 +143,8 @@ def _describe_probe(entry: Mapping) -> Probe:
     if protocol["C"] == "cv":
         labels *= 16  # five penalties in three inner folds, and the final fit
     in_folds, folds = protocol["split"] in CROSS_VALIDATIONS, protocol["folds"]
+    if protocol["split"] == "groups":
+        folds = ASSUMED_GROUPS
     return Probe(
         tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,
