@@ -73,3 +73,10 @@ def find_nested_cell(
     chosen = chosen.sort_values(["folds", "layer"], ascending=[False, True], kind="stable")
     probe = summary[summary["control"] == "none"].iloc[0]
     return NestedCell(probe, beside, chosen.reset_index(drop=True))
+
+
+def list_nested_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The probe's rows where a layer is chosen for each token, by token."""
+    rows = scores[(scores["metric"] == f"{NESTED}{metric}") & (scores["layer"] == CHOSEN_LAYER)]
+    rows = rows[(rows["control"] == "none") & (rows["token"] != ANY_TOKEN)]
+    return rows.set_index(rows["token"].astype(str))
