@@ -14,9 +14,11 @@ from llm_figures.probe.options import ProbeBest
 from llm_figures.probe.permutation import compute_p
 
 OPTIONS = ProbeBest
+MOST_SHOWN = 30  # groups, the largest ones
 CONSTANTS = {
     "95%": "the level of all intervals",
     "AUC 0.5": "the AUC of chance",
+    f"{MOST_SHOWN} largest groups": "the most groups that are drawn",
     "Westfall & Young 1993": "the year of a publication",
     "fewer than 4 right or wrong answers": "the fewest answers of either label for an AUC",
 }
@@ -35,7 +37,7 @@ LINES = {
 def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
     """Left the maxima over all cells with permuted labels, right the AUC within each group."""
     groups = _list_groups(table)
-    drawn = groups.dropna(subset="value")
+    drawn = groups.dropna(subset="value").nlargest(MOST_SHOWN, "n")
     layout = find_layout()
     columns = layout.count(2, NARROWEST, 0.4)
     rows = 2 // columns
@@ -60,7 +62,7 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
 
 def _draw_permuted(table: pd.DataFrame, ax, colours: dict[str, tuple]) -> None:
     permuted = _select(table, "permuted")["value"].astype(float)
-    ax.hist(permuted, bins=20, color="0.75", edgecolor="0.5", lw=0.5, label="permuted labels")
+    ax.hist(permuted, bins=12, color="0.75", edgecolor="0.5", lw=0.5, label="permuted labels")
     for kind, (label, dashes) in LINES.items():
         row = _find_row(table, kind)
         if row is not None and pd.notna(row["value"]):
@@ -80,7 +82,7 @@ def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -
         (name, row, filled)
         for name, row, filled in (
             (OVERALL, nested, False),
-            (MEAN, mean, False),
+            *([(MEAN, mean, False)] if len(ordered) else []),
             *((row["group"] or UNNAMED, row, True) for _, row in ordered.iterrows()),
         )
         if row is not None and pd.notna(row["value"])
@@ -97,7 +99,7 @@ def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -
     ax.axvline(0.5, color="0.5", lw=0.8, ls=(0, (1, 2)))
     if any(not filled for _, _, filled in points):
         ax.axhline(sum(not filled for _, _, filled in points) - 0.5, color="0.8", lw=0.8)
-    ax.set(xlabel="AUC within the group", ylim=(-0.6, len(points) - 0.4))
+    ax.set(xlabel="AUC of the chosen cells", ylim=(-0.6, len(points) - 0.4))
     ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
@@ -224,10 +226,12 @@ def _describe_groups(table: pd.DataFrame, numbers: StatedNumbers) -> list[str]:
         return ["The questions have no groups (dataset.group); right: all of them."]
     if not numbers["scored_groups"].value:
         return ["Right: no group has enough right and wrong answers for an AUC within it."]
+    scored = numbers["scored_groups"]
+    shown = "" if scored.value <= MOST_SHOWN else f", drawn for the {MOST_SHOWN} largest groups"
     sentences = [
         "Right: AUC of the chosen cells among the answers of one group, for pairs in the same test "
-        f"set, with 95% bootstrap intervals over its answers: from {numbers['lowest_group_auc']} "
-        f"({numbers['lowest_group']}) to {numbers['highest_group_auc']} "
+        f"set, with 95% bootstrap intervals over its answers{shown}: from "
+        f"{numbers['lowest_group_auc']} ({numbers['lowest_group']}) to {numbers['highest_group_auc']} "
         f"({numbers['highest_group']}), above AUC 0.5 with its interval in "
         f"{numbers['groups_above']} of {numbers['scored_groups']} groups; on average, weighted by "
         f"size, {numbers['within']} [{numbers['within_low']}, {numbers['within_high']}]."
