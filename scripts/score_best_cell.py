@@ -10,10 +10,10 @@ from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
 from llm_figures.probe.cell_files import read_cells
+from llm_figures.probe.classification_metrics import compute_p
 from llm_figures.probe.nested import select_nested
 from llm_figures.probe.options import ProbeBestScoring
 from llm_figures.probe.permutation import (
-    compute_p,
     find_movable,
     permute_labels,
     score_permuted_cells,

@@ -9,9 +9,10 @@ from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import find_colours
 from llm_figures.plotting.layout import add_legend, find_layout, make_grid
 from llm_figures.plotting.text import wrap_name
+from llm_figures.probe.classification_metrics import compute_p
 from llm_figures.probe.controls import format_share
 from llm_figures.probe.options import ProbeBest
-from llm_figures.probe.permutation import compute_p
+from llm_figures.probe.within_groups import NO_PAIR, TOO_FEW
 
 OPTIONS = ProbeBest
 MOST_SHOWN = 30  # groups, the largest ones
@@ -20,8 +21,10 @@ CONSTANTS = {
     "AUC 0.5": "the AUC of chance",
     f"{MOST_SHOWN} largest groups": "the most groups that are drawn",
     "Westfall & Young 1993": "the year of a publication",
-    "fewer than 4 right or wrong answers": "the fewest answers of either label for an AUC",
+    TOO_FEW: "the fewest answers of either label for an AUC",
 }
+# Groups without an AUC, and why.
+WITHOUT = {"groups_too_small": TOO_FEW, "groups_without_pairs": NO_PAIR}
 NARROWEST = 2.4  # inches, of a panel on a page
 UNNAMED = "no group"  # of questions without one
 MEAN, OVERALL = "mean by size", "all questions"
@@ -175,6 +178,11 @@ def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
         numbers.take(f"{name}_group", found, "group", str, ["kind", "group"])
         for column, end in (("value", ""), ("ci_low", "_low"), ("ci_high", "_high")):
             numbers.take(f"{name}_group_auc{end}", found, column, ".3f", ["kind", "group"])
+    for name, note in WITHOUT.items():
+        names = [group or UNNAMED for group in groups.loc[groups["note"] == note, "group"]]
+        found = ", ".join(names) or None
+        row_of_note = {"kind": "group", "note": note}
+        numbers.add(name, found, str, "the groups of these rows", row=row_of_note)
     above = (scored["ci_low"].astype(float) > 0.5).sum() if len(scored) else None
     numbers.add("groups_above", above, "d", "number of rows with ci_low above 0.5", row=row)
     return numbers
@@ -231,15 +239,17 @@ def _describe_groups(table: pd.DataFrame, numbers: StatedNumbers) -> list[str]:
     sentences = [
         "Right: AUC of the chosen cells among the answers of one group, for pairs in the same test "
         f"set, with 95% bootstrap intervals over its answers{shown}: from "
-        f"{numbers['lowest_group_auc']} ({numbers['lowest_group']}) to {numbers['highest_group_auc']} "
-        f"({numbers['highest_group']}), above AUC 0.5 with its interval in "
-        f"{numbers['groups_above']} of {numbers['scored_groups']} groups; on average, weighted by "
-        f"size, {numbers['within']} [{numbers['within_low']}, {numbers['within_high']}]."
+        f"{numbers['lowest_group_auc']} ({numbers['lowest_group']}) to "
+        f"{numbers['highest_group_auc']} ({numbers['highest_group']}), above AUC 0.5 with its "
+        f"interval in {numbers['groups_above']} of {numbers['scored_groups']} groups; on average, "
+        f"weighted by size, {numbers['within']} [{numbers['within_low']}, "
+        f"{numbers['within_high']}]."
     ]
-    without = groups[groups["value"].isna()]
-    for note, rows in without.groupby("note", sort=False):
-        names = ", ".join(name or UNNAMED for name in rows["group"])
-        sentences.append(f"Without an AUC: {names} ({note}).")
+    sentences += [
+        f"Without an AUC: {numbers[name]} ({note})."
+        for name, note in WITHOUT.items()
+        if numbers[name].value is not None
+    ]
     return sentences
 
 

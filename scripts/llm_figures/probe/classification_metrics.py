@@ -96,6 +96,11 @@ def _area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
         return np.where(pairs > 0, (positive * (below + negative / 2)).sum(axis=1) / pairs, np.nan)
 
 
+def compute_p(observed: float, permuted: np.ndarray) -> float:
+    """(1 + how many permuted values are not below the observed one) / (1 + how many there are)."""
+    return (1 + int((permuted >= observed).sum())) / (1 + len(permuted))
+
+
 def draw_resamples(split_groups: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Weights [1 + draws, examples]: each example once, then bootstrap resamples.
 

@@ -103,8 +103,3 @@ def score_permuted_cell(states: np.ndarray, cell: Cell, labels: np.ndarray) -> n
     counted = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.where(counted, values, 0).sum(axis=0) / counted.sum(axis=0)
-
-
-def compute_p(observed: float, permuted: np.ndarray) -> float:
-    """(1 + how many permuted values are not below the observed one) / (1 + how many there are)."""
-    return (1 + int((permuted >= observed).sum())) / (1 + len(permuted))

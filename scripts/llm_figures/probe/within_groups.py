@@ -12,16 +12,17 @@ import pandas as pd
 
 from llm_figures.probe.best_cell import ANY_TOKEN, CHOSEN_LAYER
 from llm_figures.probe.classification_metrics import draw_resamples
-from llm_figures.probe.fitting import FEWEST_TEST_ANSWERS
 
 # Bootstrap resamples behind an interval.
 DRAWS = 1000
+# A group with fewer answers of either label gives no AUC.
+FEWEST = 4
 COLUMNS = [
     "layer", "token", "level", "group", "n", "wrong_share", "pairs", "auc", "ci_low", "ci_high",
     "note",
 ]  # fmt: skip
 GROUP, MEAN = "group", "mean"
-TOO_FEW = f"fewer than {FEWEST_TEST_ANSWERS} right or wrong answers"
+TOO_FEW = f"fewer than {FEWEST} right or wrong answers"
 NO_PAIR = "no test set has a right and a wrong answer"
 
 
@@ -95,7 +96,7 @@ def _tabulate_cell(
             "pairs": 0,
             "note": "",
         }
-        if counts.min() < FEWEST_TEST_ANSWERS:
+        if counts.min() < FEWEST:
             yield row | {"note": TOO_FEW}
             continue
         above, pairs = np.zeros(len(weights)), np.zeros(len(weights))

@@ -9,6 +9,7 @@ import pytest
 
 import drawn_figures
 import planted
+import planted_best
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.attention.scores import compute_cells
@@ -21,9 +22,9 @@ from llm_figures.modules import figure as module_figure
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.captions import make_caption
-from llm_figures.probe import curves_figure, presets_figure
+from llm_figures.probe import best_figure, curves_figure, presets_figure
 from llm_figures.probe import figure as probe_figure
-from llm_figures.probe.options import ProbeAuc, ProbeCurves
+from llm_figures.probe.options import ProbeAuc, ProbeBest, ProbeCurves
 from llm_figures.probe.protocol import PRESETS, TOKENS
 from llm_figures.workflow.config import check_claims
 
@@ -116,6 +117,20 @@ CASES = {
     "probe_auc uneven": lambda: probe(probe_figure, ProbeAuc, uneven, C=0.5, repeats=3),
     "probe_auc without scores": lambda: probe(
         probe_figure, ProbeAuc, lambda table: table.assign(mean=np.nan), solver="lbfgs"
+    ),
+    "probe_auc chosen": lambda: probe(probe_figure, ProbeAuc, drawn_figures.with_nested),
+    "probe_auc chosen once": lambda: probe(
+        probe_figure, ProbeAuc, drawn_figures.with_nested, split="single", folds=1
+    ),
+    "probe_best": lambda: (best_figure, planted_best.make_table(), ProbeBest()),
+    "probe_best without groups": lambda: (
+        best_figure, planted_best.make_table(groups=()), ProbeBest()
+    ),
+    "probe_best without a choice": lambda: (
+        best_figure, planted_best.make_table(chosen=False), ProbeBest()
+    ),
+    "probe_best of small groups": lambda: (
+        best_figure, planted_best.make_table(groups=(None, None)), ProbeBest()
     ),
     "probe_auc of groups": lambda: probe(probe_figure, ProbeAuc, split="group_folds"),
     "probe_auc of small groups": lambda: probe(
@@ -214,6 +229,9 @@ def test_names_stay_when_values_and_their_order_change():
         ("probe_auc", "probe_auc uneven"),
         ("probe_auc", "probe_auc without scores"),
         ("probe_auc", "probe_auc without groups"),
+        ("probe_auc", "probe_auc chosen"),
+        ("probe_best", "probe_best without groups"),
+        ("probe_best", "probe_best without a choice"),
         ("module_map of output_rms", "module_map without values"),
         ("module_map of output_rms", "module_map in its range"),
         ("choices", "choices of a hybrid"),

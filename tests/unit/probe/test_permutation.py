@@ -8,9 +8,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from llm_figures.probe.cells import make_cells
-from llm_figures.probe.classification_metrics import compute_auc, compute_column_aucs
+from llm_figures.probe.classification_metrics import compute_auc, compute_column_aucs, compute_p
 from llm_figures.probe.permutation import (
-    compute_p,
     find_movable,
     permute_labels,
     score_permuted_cell,
