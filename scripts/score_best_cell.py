@@ -7,7 +7,7 @@ import numpy as np
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.classification_metrics import compute_p
@@ -19,7 +19,7 @@ from llm_figures.probe.permutation import (
     score_permuted_cells,
 )
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.schema import read_layer_columns, read_states
 from llm_figures.probe.within_groups import tabulate_within_groups
 
 
@@ -56,7 +56,7 @@ def main(
     labels = [columns_of[np.searchsorted(ids, cell.questions)] for cell in cells]
     columns = read_layer_columns(states[0])
     layers = list(range(len(columns)))
-    loaders = [(layer, partial(read_columns, states, columns[layer])) for layer in layers]
+    loaders = [(layer, partial(read_states, states, columns[layer])) for layer in layers]
     scored = score_permuted_cells(loaders, rows, cells, labels, jobs=threads)
     aucs = np.array([values for _, values in progress(scored, "layers", len(layers))])
     log.info("%d permutations in %d cells", options.permutations, aucs[..., 0].size)

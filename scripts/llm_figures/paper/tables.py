@@ -19,6 +19,7 @@ from llm_figures.probe.best_cell import (
     find_nested_cell,
 )
 from llm_figures.probe.controls import CONTROLS, LABELS
+from llm_figures.probe.protocol_text import name_probe
 
 # Lines of a table that fit on a page, and letters in one line of a statement or of a reason.
 PAGE_LINES = 40
@@ -152,8 +153,9 @@ def write_probe_table(
         else "the layer where it is highest, with the 95\\% interval of that cell"
     )
     caption = (
-        f"{escape(LABELS[metric])} of the linear probe on {escape(model)} that detects a wrong "
-        f"answer: for each token {how}" + (f", and the controls there. {named}." if beside else ".")
+        f"{escape(LABELS[metric])} of the {escape(name_probe(scores))} on {escape(model)} that "
+        f"detects a wrong answer: for each token {how}"
+        + (f", and the controls there. {named}." if beside else ".")
     )
     yield from _write_table(
         caption,

@@ -32,6 +32,7 @@ from llm_figures.core.numbers import three_decimals, three_digits
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cell_text import write_choices
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS, name_control
+from llm_figures.probe.protocol_text import name_probe
 from llm_figures.provenance.manifest_facts import describe_provenance
 
 MOST_DATA = 5_000_000  # bytes of the largest data file that is embedded in the page
@@ -214,10 +215,10 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
     It is the cell chosen in every split on the training answers (`probe.nested`); without such a
     choice, the highest.
 
-    Returns {cells, nested, highest, metric, rows: [{name, mean, interval, gain, gain_interval,
-    explains}]}, the probe itself first; gain is probe − control. A control explains the cell if the
-    interval of probe − control includes zero and the control rests on no judgement of the model
-    (`controls.EXPLANATIONS`).
+    Returns {probe: what captions call it, cells, nested, highest, metric, rows: [{name, mean,
+    interval, gain, gain_interval, explains}]}, the probe itself first; gain is probe − control. A
+    control explains the cell if the interval of probe − control includes zero and the control rests
+    on no judgement of the model (`controls.EXPLANATIONS`).
     """
     highest = find_highest_cell(scores, metric, tokens)
     if highest is None:
@@ -243,6 +244,7 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
             }
         )
     return {
+        "probe": name_probe(scores),
         "cells": write_choices(nested) if nested else place,
         "nested": nested is not None,
         "highest": f"{place}: {three_decimals(highest.probe['mean'])}",

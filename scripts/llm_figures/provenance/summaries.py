@@ -66,10 +66,10 @@ def summarise_probe(controls: dict | None) -> str | None:
     probe, *rows = controls["rows"]
     score = f"{controls['metric']} {probe['mean']} {probe['interval']}".rstrip()
     sentence = (
-        "A linear probe whose cell is chosen on the training answers detects a wrong answer: "
-        f"{score}"
+        f"A {controls['probe']} whose cell is chosen on the training answers detects a wrong "
+        f"answer: {score}"
         if controls["nested"]
-        else f"A linear probe detects a wrong answer best in {controls['cells']}: {score}"
+        else f"A {controls['probe']} detects a wrong answer best in {controls['cells']}: {score}"
     )
     explaining = [row["name"] for row in rows if row["explains"]]
     if explaining:
