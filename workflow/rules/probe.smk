@@ -183,6 +183,36 @@ rule export_probes:
         "../../scripts/export_probes.py"
 
 
+# The best cell of the configured probe: permutations of the labels, and scores by group.
+rule score_best_cell:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        states=states_of_protocol,
+        predictions=predictions_of("scores"),
+        scores="results/{model}/probe/scores.parquet",
+    output:
+        best="results/{model}/probe/best.parquet",
+        groups="results/{model}/probe/groups.parquet",
+    log:
+        "results/{model}/logs/score_best_cell.log",
+    benchmark:
+        "results/{model}/benchmarks/score_best_cell.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("score_best_cell")
+    resources:
+        **needs("score_best_cell"),
+    params:
+        *code("score_best_cell"),
+        tokens=PROTOCOLS["scores"]["tokens"],
+        protocol=PROTOCOLS["scores"]["protocol"],
+        options={
+            key: config["figures"]["probe_best"][key] for key in ("permutations", "shuffle", "seed")
+        },
+    script:
+        "../../scripts/score_best_cell.py"
+
+
 rule score_error_kinds:
     input:
         answers="results/{model}/forward/answers.parquet",

@@ -60,6 +60,7 @@ def describe_method(
     split = {
         "folds": f"{folds} folds by question{times}",
         "group_folds": f"{folds} folds by group, whole groups in the test set{times}",
+        "groups": "one fold for each group, which is tested by probes of all the others",
         "single": "one random split with a fifth of the questions in the test set",
         "hold_out": "trained on all other questions, tested on the held-out ones",
     }[protocol.split]

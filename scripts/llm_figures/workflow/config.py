@@ -42,7 +42,7 @@ from llm_figures.modules.metrics import of_measure
 from llm_figures.paper.options import Paper
 from llm_figures.plotting.style import Style
 from llm_figures.probe.options import Probe
-from llm_figures.probe.protocol import KEY_TOKENS, TOKENS, Protocol
+from llm_figures.probe.protocol import BY_GROUP, KEY_TOKENS, TOKENS, Protocol
 from llm_figures.provenance.options import Reuse
 from llm_figures.questions.option_checks import (
     dataset_problems,
@@ -470,9 +470,10 @@ def _probe_problems(config: Config) -> Iterator[str]:
     yield from (f"config: {problem}" for problem in config.probe.problems())
     dataset = config.dataset
     groups = dataset.source == "facts" or dataset.group is not None
-    if config.protocol.split == "group_folds" and not groups:
+    split = config.protocol.split
+    if split in BY_GROUP and not groups:
         yield (
-            "config: probe.split: group_folds: the questions have no groups; name their column in "
+            f"config: probe.split: {split}: the questions have no groups; name their column in "
             "dataset.group, or take another split"
         )
 

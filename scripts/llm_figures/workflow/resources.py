@@ -359,6 +359,19 @@ def _score_probes(job: Job) -> Cost:
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
 
 
+def _score_best_cell(job: Job) -> Cost:
+    """One factor per cell and split, and a product with the labels of every permutation."""
+    hidden, probe, columns = job.model.hidden_size, job.work.probes["scores"], job.work.permutations
+    fits = (job.model.layers + 1) * probe.tokens * probe.divisions
+    fitted = job.work.questions * probe.share
+    operations = fitted * columns * (fitted + 2 * hidden)
+    seconds = _fit_seconds(job, "scores", hidden, labels=1) + operations / PROBE_RATE
+    read = 2 * 4 * job.work.questions * _hidden_values(job) / STORAGE
+    predictions = 160 * (job.model.layers + 1) * probe.tokens * job.work.questions
+    memory = _probe_bytes(job, hidden) + predictions + 12 * job.threads * 4 * fitted * columns
+    return Cost(fits * seconds / job.threads + read, memory)
+
+
 def _score_probe_heads(job: Job) -> Cost:
     """A probe for every head, at one token, and all tokens of a layer read for it."""
     model, probe = job.model, job.work.probes["scores"]
@@ -456,6 +469,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "score_module_probes": (MANY, _score_module_probes),
     "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),
+    "score_best_cell": (MANY, _score_best_cell),
     "collect_probe_scores": (ONE, _predictions),
     "check_probe_claims": (ONE, _predictions),
     "write_manifest": (ONE, _predictions),

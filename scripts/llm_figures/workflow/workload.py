@@ -52,6 +52,7 @@ class Workload:
     text of the attention figures and of the module map. sink_tokens: of each text that count in
     sink_map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
+    permutations: of the labels, for the probe's best cell.
     sampled, samples: questions of which answers are sampled, and how many of each. kind_tokens:
     tokens at which kinds of error are probed.
     """
@@ -69,6 +70,7 @@ class Workload:
     choice_passes: int
     probes: Mapping[str, Probe]
     probe_jobs: int
+    permutations: int
     sampled: int
     samples: int
     kind_tokens: int
@@ -79,6 +81,8 @@ class Workload:
     gpu_memory_gb: float
 
 
+# Groups of the questions, where each is a fold.
+ASSUMED_GROUPS = 10
 # Tokens of the right answers that a judge is shown.
 GOLD = 16
 
@@ -102,6 +106,7 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
         choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
         probes={name: _describe_probe(entry) for name, entry in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
+        permutations=figures["probe_best"]["permutations"],
         sampled=min(questions, config["resamples"]["limit"] or questions),
         samples=config["resamples"]["count"],
         kind_tokens=len(figures["error_kinds"]["tokens"]),
@@ -150,6 +155,8 @@ def _describe_probe(entry: Mapping) -> Probe:
     if protocol["C"] == "cv":
         labels *= 16  # five penalties in three inner folds, and the final fit
     in_folds, folds = protocol["split"] in CROSS_VALIDATIONS, protocol["folds"]
+    if protocol["split"] == "groups":
+        folds = ASSUMED_GROUPS
     return Probe(
         tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,
