@@ -21,3 +21,13 @@ def scores_of_preset(preset):
     """A preset's scores; the configured ones where both protocols are the same."""
     name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
     return f"results/{{model}}/probe/{name}.parquet"
+
+
+# The run's own questions and all further sets, as values of the wildcard `set`.
+EVERY_SET = ["", *(f"/datasets/{name}" for name in SETS)]
+
+
+def states_of_set(part):
+    """All shards of the configured protocol's hidden states for a set, with the model left open."""
+    site = PROTOCOLS["scores"]["protocol"]["site"]
+    return shard_files(f"hidden_states/{site}", part)

@@ -76,6 +76,8 @@ STRICT = config.pop("strict_versions")
 RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
 # {name of a file of scores: its protocol}, the configured one and both presets.
 PROTOCOLS = list_protocols(config)
+# {name: options} of the further sets of questions, each in a folder of its own.
+SETS = {name: one for name, one in config["datasets"].items() if one is not None}
 # Sizes of models and the workload, from which resources follow; filled when the first job asks.
 ESTIMATED = {}
 
@@ -89,6 +91,7 @@ wildcard_constraints:
     part=r"\d+",
     parts=r"\d+",
     site="residual|attention|mlp",
+    set=f"(?:/datasets/(?:{'|'.join(map(re.escape, SETS)) or '(?!)'}))?",
     protocol="|".join(PROTOCOLS),
 
 
@@ -105,11 +108,12 @@ def sizes(rule, wildcards):
     """The size of a job's model and the workload of the run, found once."""
     judging = {"ask_judge": config.get("judge", {}).get("model")}
     name = judging.get(rule) or wildcards.get("model", next(iter(MODELS), None))
-    if "work" not in ESTIMATED:
-        ESTIMATED["work"] = describe_workload(config, PROTOCOLS)
+    questions = "work", Path(wildcards.get("set", "")).name
+    if questions not in ESTIMATED:
+        ESTIMATED[questions] = describe_workload(config, PROTOCOLS, questions[1])
     if name not in ESTIMATED:
         ESTIMATED[name] = find_model_size(name, PREPARED.get(name, {"source": "path", "path": ""}))
-    return ESTIMATED[name], ESTIMATED["work"]
+    return ESTIMATED[name], ESTIMATED[questions]
 
 
 def cores(rule):

@@ -21,7 +21,14 @@ from llm_figures.core.options import (
 )
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, TOKENS, Control, Protocol
+from llm_figures.probe.protocol import (
+    CROSS_VALIDATIONS,
+    KEY_TOKENS,
+    PRESETS,
+    TOKENS,
+    Control,
+    Protocol,
+)
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
@@ -299,8 +306,42 @@ class ProbeCurves(Drawing, Figure):
     """Colours of the curves."""
 
 
+class TransferScoring(Options):
+    """What the scores of transferred probes depend on besides the sections probe and datasets."""
+
+    sets: Annotated[tuple[AnyText, ...], Items(2, distinct=True)] | None = None
+    """null: every group of the dataset, and all datasets
+
+    Names of the sets, in their order: groups of the run's own questions, and keys of datasets. null
+    takes all. Sets with fewer than 20 right or 20 wrong answers are left out and named."""
+
+    tokens: Annotated[tuple[Token, ...], Items(1, distinct=True)] = KEY_TOKENS
+    """Tokens that a probe's own is chosen from."""
+
+
+class ProbeTransferDrawing(Drawing):
+    """Options of the matrix of transferred probes that only its drawing reads."""
+
+    palette: Palette = "Blues"
+    """Colours of the cells."""
+
+    limits: Limits = (0.5, 1.0)
+    """Both ends of the colour scale."""
+
+
+class ProbeTransfer(ProbeTransferDrawing, TransferScoring, Figure):
+    """Probes that are trained on one set of questions and tested on another."""
+
+    source: ClassVar[FigureSource] = FigureSource(
+        "probe/transfer.parquet",
+        "llm_figures.probe.transfer_figure",
+        by_default=False,
+        title="Transfer of probes between sets of questions",
+    )
+
+
 # The figures of this room: the config's section `figures` has one of these options for each.
-FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves}
+FIGURES = {"probe_auc": ProbeAuc, "probe_curves": ProbeCurves, "probe_transfer": ProbeTransfer}
 
 
 def list_protocols(config: Mapping) -> dict[str, dict]:

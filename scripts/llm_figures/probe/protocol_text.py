@@ -37,6 +37,21 @@ def describe_method(
     """
     numbers = numbers or state_protocol(protocol, under)
     folds, repeats = numbers[f"{under}folds"], numbers[f"{under}repeats"]
+    times = f", {repeats} times" if protocol.repeats > 1 else ""
+    split = {
+        "folds": f"{folds} folds by question{times}",
+        "group_folds": f"{folds} folds by group, whole groups in the test set{times}",
+        "single": "one random split with a fifth of the questions in the test set",
+        "hold_out": "trained on all other questions, tested on the held-out ones",
+    }[protocol.split]
+    return (
+        f"{describe_fit(protocol, numbers, under)}; {split}; {describe_intervals(protocol)} in "
+        "brackets."
+    )
+
+
+def describe_fit(protocol: Protocol, numbers: StatedNumbers, under: str = "") -> str:
+    """How a probe is fitted, without a full stop. numbers, under: as from `state_protocol`."""
     features = (
         "features standardised on the training set"
         if protocol.standardise
@@ -46,18 +61,9 @@ def describe_method(
         "newton": "fitted to convergence",
         "lbfgs": "fitted by at most 100 iterations of L-BFGS",
     }[protocol.solver]
-    times = f", {repeats} times" if protocol.repeats > 1 else ""
-    split = {
-        "folds": f"{folds} folds by question{times}",
-        "group_folds": f"{folds} folds by group, whole groups in the test set{times}",
-        "single": "one random split with a fifth of the questions in the test set",
-        "hold_out": "trained on all other questions, tested on the held-out ones",
-    }[protocol.split]
     penalty = {"auto": "1 / hidden size", "cv": "chosen within the training set"}
-    return (
-        f"Logistic regression, {features}, C {penalty.get(protocol.C, numbers[f'{under}c'])}, "
-        f"{fit}; {split}; {describe_intervals(protocol)} in brackets."
-    )
+    shown = penalty.get(protocol.C, numbers[f"{under}c"])
+    return f"Logistic regression, {features}, C {shown}, {fit}"
 
 
 def describe_intervals(protocol: Protocol) -> str:

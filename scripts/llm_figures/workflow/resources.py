@@ -57,6 +57,7 @@ MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakef
 FACTORS = 3  # Cholesky factors of a fit
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
 EXPORTED_VECTORS = 4  # of a probe, in double precision
+NESTED_FITS, NESTED_PREDICTIONS = 15, 5  # of five folds and their pairs; of one answer
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
 SHORTEST = 30 * 60  # seconds that a job requests at least
@@ -306,10 +307,15 @@ def _weight_metrics(job: Job, measure: str, checkpoints: int, held: int) -> Cost
     return Cost(seconds, memory=held * hidden * widest + bool(grams) * 24 * hidden**2)
 
 
-def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
-    """Seconds of one fit of a probe; labels: the number of labels that share a product."""
+def _fit_seconds(
+    job: Job, protocol: str, features: int, labels: int, questions: int | None = None
+) -> float:
+    """Seconds of one fit of a probe; labels: the number of labels that share a product.
+
+    questions: of all folds, by default those of the run.
+    """
     probe = job.work.probes[protocol]
-    fitted = job.work.questions * probe.share
+    fitted = (job.work.questions if questions is None else questions) * probe.share
     if probe.solver != "newton":  # limited by memory, not by arithmetic
         return 100 * 4 * fitted * features / 1e9 + 0.01
     if fitted < MORE_EXAMPLES * features:  # the dual problem, in the examples
@@ -333,6 +339,18 @@ def _score_probes(job: Job) -> Cost:
     read = 2 * 4 * job.work.questions * _hidden_values(job) / jobs / STORAGE
     predictions = fits * job.work.questions / probe.divisions
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
+
+
+def _score_transfer(job: Job) -> Cost:
+    """Probes of every fold and pair of folds, in every cell of every set."""
+    hidden, tokens = job.model.hidden_size, job.work.transfer_tokens
+    fits = (job.model.layers + 1) * tokens * NESTED_FITS
+    each = sum(_fit_seconds(job, "scores", hidden, 1, count) for count in job.work.transferred)
+    questions = sum(job.work.transferred)
+    read = 2 * 4 * questions * _hidden_values(job) / STORAGE
+    states = job.threads * (PROBE_PROCESS + (2 * len(NAMED_TOKENS) + 10) * 4 * questions * hidden)
+    predictions = (job.model.layers + 1) * tokens * questions * NESTED_PREDICTIONS
+    return Cost(fits * each / job.threads + read, states + 160 * predictions)
 
 
 def _export_probes(job: Job) -> Cost:
@@ -395,6 +413,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),
     "score_probes": (MANY, _score_probes),
     "score_module_probes": (MANY, _score_module_probes),
+    "score_transfer": (MANY, _score_transfer),
     "export_probes": (ONE, _export_probes),
     "collect_probe_scores": (ONE, _predictions),
     "check_probe_claims": (ONE, _predictions),
