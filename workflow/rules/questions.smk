@@ -141,7 +141,9 @@ rule judge_answers:
     input:
         questions="results/{model}{set}/forward/questions.parquet",
         generations=shard_files("generations", "{{set}}"),
-        quotes=(shard_files("quotes", "{{set}}") if config["exact_answer"]["method"] == "model" else []),
+        quotes=(
+            shard_files("quotes", "{{set}}") if config["exact_answer"]["method"] == "model" else []
+        ),
         replies=(shard_files("replies", "{{set}}") if config["judge"]["method"] == "model" else []),
     output:
         answers="results/{model}{set}/forward/answers.parquet",

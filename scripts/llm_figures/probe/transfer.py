@@ -308,7 +308,7 @@ def _interval(name: str, draws: np.ndarray, keys: Sequence[str] = ()) -> dict[st
 def _mean_over_folds(
     labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """[draws]: the AUC within each fold, averaged. Scores of different folds are of other probes."""
+    """[draws]: the AUC within each fold, averaged: on the diagonal each fold has its own probe."""
     values = []
     for fold in np.unique(folds):
         inside = (folds == fold) & np.isfinite(scores)

@@ -1,64 +1,57 @@
-"""Built-in questions about chemical elements beyond those of the facts.
+"""Built-in questions that compare two chemical elements, from periodictable at a pinned version.
 
-Masses are from periodictable at a pinned version. Periods and groups follow from the atomic numbers
-of the noble gases: a period ends with one.
+Even small models answer some of these right: each has two answers to choose from.
 """
 
-from bisect import bisect_left
+from collections.abc import Callable
+from itertools import permutations
+from random import Random
 
 import pandas as pd
 
 from llm_figures.questions.facts import LAST_ELEMENT
 
-NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
-# Lanthanides and actinides: which of them is below scandium and yttrium, in group 3, is disputed.
-RARE_EARTHS = {*range(57, 72), *range(89, 104)}
+SEED = 0
+# Questions of each kind.
+OF_A_KIND = 160
+# The larger value over the smaller one, at least: no question rests on an uncertain digit.
+CLEAR_RATIO = 1.2
+# Two spellings of one name.
+SPELLINGS = {"aluminum": "aluminium", "cesium": "caesium", "sulfur": "sulphur"}
 
 
 def build_elements() -> pd.DataFrame:
-    """About 480 questions: an element by its symbol or number, its period, group and mass.
+    """320 questions: the heavier of two elements, by atomic mass, and the denser.
 
     Returns columns as `facts.build_facts`.
     """
     from periodictable import elements
 
+    known = [element for element in elements if 1 <= element.number <= LAST_ELEMENT]
+    kinds: dict[str, Callable] = {
+        "heavier": lambda element: element.mass,
+        # gases and liquids are given under other conditions than solids
+        "denser": lambda element: None if element.density_caveat else element.density,
+    }
+    random = Random(SEED)
     rows = []
-    for element in elements:
-        if not 1 <= element.number <= LAST_ELEMENT:
-            continue
-        number, name = element.number, element.name
-        asked = {
-            "element of symbol": (f"the element with the chemical symbol {element.symbol}", [name]),
-            "element of number": (f"the element with the atomic number {number}", [name]),
-            "period": (f"the period of {name} in the periodic table", [str(find_period(number))]),
-            "atomic mass": (f"the atomic mass of {name}", _round_mass(element.mass)),
-        }
-        if number not in RARE_EARTHS:
-            asked["element group"] = (
-                f"the group of {name} in the periodic table",
-                [str(find_group(number))],
-            )
-        for group, (what, aliases) in asked.items():
-            rows.append((f"What is {what}?", aliases, group, f"{what[0].upper()}{what[1:]} is"))
+    for kind, measure in kinds.items():
+        values = {element.name: measure(element) for element in known if measure(element)}
+        pairs = [
+            (one, other)
+            for one, other in permutations(values, 2)
+            if max(values[one], values[other]) >= CLEAR_RATIO * min(values[one], values[other])
+        ]
+        random.shuffle(pairs)
+        taken: set[frozenset] = set()
+        for one, other in pairs:
+            if len(taken) == OF_A_KIND:
+                break
+            if frozenset((one, other)) in taken:
+                continue
+            taken.add(frozenset((one, other)))
+            what = f"the {kind} of {one} and {other}"
+            right = max(one, other, key=values.get)
+            aliases = [right] + ([SPELLINGS[right]] if right in SPELLINGS else [])
+            rows.append((f"What is {what}?", aliases, kind, f"The{what[3:]} is"))
     return pd.DataFrame(rows, columns=["question", "aliases", "group", "frame"])
-
-
-def find_period(number: int) -> int:
-    """The period of an element, from 1."""
-    return bisect_left(NOBLE_GASES, number) + 1
-
-
-def find_group(number: int) -> int:
-    """The group of an element that is no rare earth, from 1 to 18."""
-    if number == 2:
-        return 18
-    period = find_period(number)
-    begin = (0, *NOBLE_GASES)[period - 1]
-    end = NOBLE_GASES[period - 1]
-    # the first two groups are counted from the left, all others from the noble gas
-    return number - begin if number - begin <= 2 and number > 1 else 18 - (end - number)
-
-
-def _round_mass(mass: float) -> list[str]:
-    """A mass to three, two, one and no decimals."""
-    return list(dict.fromkeys(f"{mass:.{decimals}f}" for decimals in (3, 2, 1, 0)))
