@@ -32,6 +32,8 @@ COLUMNS = [
     "difference_high", "gain", "gain_low", "gain_high", "layer", "token", "score", "n_train",
     "n_test", "right", "wrong", "shared", "unconverged", "problem",
 ]  # fmt: skip
+# Columns of whole numbers, some of them missing.
+WHOLE = ("layer", "n_train", "n_test", "right", "wrong", "shared", "unconverged")
 
 
 @dataclass(frozen=True)
@@ -288,8 +290,7 @@ def compare_transfer(
             | {"problem": problem}
         ]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    whole = ("layer", "n_train", "n_test", "right", "wrong", "shared", "unconverged")
-    return table.astype(dict.fromkeys(whole, "Int64"))
+    return table.astype(dict.fromkeys(WHOLE, "Int64"))
 
 
 def _describe_choice(control: str, chosen: tuple) -> dict:
