@@ -102,6 +102,7 @@ if "snakemake" in globals():
             dict(zip(names, snakemake.input.answers, strict=True)),
             # every set has the same number of shards
             dict(zip(names, np.array_split(snakemake.input.states, len(names)), strict=True)),
+            snakemake.output.scores,
             TransferScoring.model_validate(snakemake.params.options),
             Protocol.model_validate(snakemake.params.protocol),
             snakemake.threads,

@@ -242,7 +242,8 @@ def _describe_pairs(numbers: StatedNumbers) -> str:
     best = [numbers[f"best_pair_{end}"] for end in ("auc", "ci_low", "ci_high")]
     text = (
         f"Mean AUC: {numbers['own_auc']} on the set itself, {numbers['pair_auc']} on another "
-        f"(difference {numbers['pair_difference']}). Of {numbers['pairs']} pairs of two sets, "
+        f"({numbers['pair_difference']} from the probe of the tested set). Of "
+        f"{numbers['pairs']} pairs of two sets, "
         f"{numbers['pairs_above_chance']} have an interval above chance and "
         f"{numbers['pairs_below_own']} one below the probe of the tested set; the highest is "
         f"{numbers['best_pair_train']} to {numbers['best_pair_test']}, "
