@@ -18,6 +18,7 @@ WHOLE, WITHOUT_GROUP = "dataset", "without a group"
 # choose on.
 FEWEST_FOLDS = 3
 FOLDS = 5  # where the protocol has a single split
+FEWEST_QUESTIONS = 20  # that differ in more than spelling: as many as there can be folds
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ class AnsweredSet:
         """Why no probe can be trained on the set or tested on it; "" if it can."""
         wrong = int(self.labels.sum())
         right = len(self.labels) - wrong
-        if min(right, wrong) >= FEWEST_OF_A_LABEL:
-            return ""
-        return f"{right} right and {wrong} wrong answers"
+        if min(right, wrong) < FEWEST_OF_A_LABEL:
+            return f"{right} right and {wrong} wrong answers"
+        distinct = self.answers["split_group"].nunique()
+        return "" if distinct >= FEWEST_QUESTIONS else f"{distinct} distinct questions"
 
     def without(self, other: "AnsweredSet") -> "AnsweredSet":
         """This set without the questions that the other one asks, too."""

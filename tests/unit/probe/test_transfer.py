@@ -250,6 +250,12 @@ def test_a_set_of_too_few_answers_to_train_on_has_no_score():
     )
 
 
+def test_a_set_that_asks_the_same_again_and_again_is_none():
+    planted = Planted()
+    planted.answers["sums"]["split_group"] = np.arange(90) % 19
+    assert planted.sets()[2].problem == "19 distinct questions"
+
+
 def test_groups_are_sets_and_the_whole_is_one_without_groups():
     planted = Planted()
     assert [one.name for one in planted.sets()] == ["lake", "river", "sums"]
