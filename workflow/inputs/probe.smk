@@ -23,11 +23,10 @@ def scores_of_preset(preset):
     return f"results/{{model}}/probe/{name}.parquet"
 
 
-# The run's own questions and all further sets, as values of the wildcard `set`.
-EVERY_SET = ["", *(f"/datasets/{name}" for name in SETS)]
-
-
 def states_of_set(part):
-    """All shards of the configured protocol's hidden states for a set, with the model left open."""
+    """All shards of the configured protocol's hidden states for a set, with the model left open.
+
+    part: value of the wildcard `set`.
+    """
     site = PROTOCOLS["scores"]["protocol"]["site"]
     return shard_files(f"hidden_states/{site}", part)

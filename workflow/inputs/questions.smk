@@ -20,8 +20,8 @@ def dataset_of(wildcards):
 
 def sets_with_responses(given):
     """A pattern of the wildcard `set`: the sets that bring their answers along, or the others."""
-    every = {"": config["dataset"]} | {f"/datasets/{name}": one for name, one in SETS.items()}
-    parts = [part for part, one in every.items() if (one["response"] is not None) == given]
+    every = {"": config["dataset"]} | SETS
+    parts = [PARTS[name] for name, one in every.items() if (one["response"] is not None) == given]
     return f"(?:{'|'.join(map(re.escape, parts))})" if parts else "(?!)"
 
 

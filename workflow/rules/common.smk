@@ -17,6 +17,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.processes import announce_head
 from llm_figures.probe.options import list_protocols
 from llm_figures.provenance.bundle import read_bundle
+from llm_figures.questions.options import find_part
 from llm_figures.workflow.code_digests import digest_code
 from llm_figures.workflow.config import (
     add_bases,
@@ -78,6 +79,8 @@ RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
 PROTOCOLS = list_protocols(config)
 # {name: options} of the further sets of questions, each in a folder of its own.
 SETS = {name: one for name, one in config["datasets"].items() if one is not None}
+# {name: value of the wildcard `set`}; both are empty for the run's own questions
+PARTS = {name: find_part(name) for name in ("", *SETS)}
 # Sizes of models and the workload, from which resources follow; filled when the first job asks.
 ESTIMATED = {}
 
@@ -91,7 +94,7 @@ wildcard_constraints:
     part=r"\d+",
     parts=r"\d+",
     site="residual|attention|mlp",
-    set=f"(?:/datasets/(?:{'|'.join(map(re.escape, SETS)) or '(?!)'}))?",
+    set=f"(?:{'|'.join(map(re.escape, PARTS.values()))})",
     protocol="|".join(PROTOCOLS),
 
 

@@ -161,8 +161,8 @@ rule export_probes:
 # Probes that are trained on one set of questions and tested on another.
 rule score_transfer:
     input:
-        answers=[f"results/{{model}}{part}/forward/answers.parquet" for part in EVERY_SET],
-        states=[file for part in EVERY_SET for file in states_of_set(part)],
+        answers=[f"results/{{model}}{part}/forward/answers.parquet" for part in PARTS.values()],
+        states=[file for part in PARTS.values() for file in states_of_set(part)],
     output:
         scores="results/{model}/probe/transfer.parquet",
     log:

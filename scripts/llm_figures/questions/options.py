@@ -218,6 +218,11 @@ Datasets = dict[SetName, Dataset | None]
 FURTHER_SETS = {name: Dataset(name=name) for name in ("airports", "elements", "arithmetic")}
 
 
+def find_part(name: str) -> str:
+    """The part of a path below results/{model} that a further set of questions adds; "" for ""."""
+    return f"/datasets/{name}" if name else ""
+
+
 class ExactAnswer(Options):
     """How the exact answer is located within an answer, without using the gold answer."""
 
