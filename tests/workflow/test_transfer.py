@@ -48,8 +48,8 @@ def test_further_sets_are_answered_and_scored_by_the_same_rules(made, tmp_path):
     project.run("probe_transfer")
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert project.planned("probe_transfer") == {}
-    # the target `figures` knows nothing of it
-    assert project.planned("figures") == {}
+    # the manifest holds the config; nothing else of the target `figures` is concerned
+    assert project.planned("figures") == {"write_manifest": 1}
 
     table = read_frame(project.results / "probe" / "transfer.parquet")
     left_out = table[table["n_test"].isna()].set_index("test")["problem"]
