@@ -1,5 +1,7 @@
 """Transfer of probes: a matrix of the set trained on × the set tested on."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -42,7 +44,8 @@ def draw(scores: pd.DataFrame, options: DrawnProbeTransfer) -> Figure:
     gains = _pivot(scores, BASELINE, "gain")
     aucs = _pivot(scores, "none", "auc")
     apart = (_pivot(scores, BASELINE, "gain_low") > 0) | (_pivot(scores, BASELINE, "gain_high") < 0)
-    extent = max(0.1, float(np.nanmax(np.abs(gains.to_numpy()), initial=0)))
+    # up to a whole tenth, for ticks that are short
+    extent = max(1, math.ceil(10 * np.nanmax(np.abs(gains.to_numpy()), initial=0))) / 10
     layout = find_layout()
     count = len(aucs)
     side = 0.36 * count
