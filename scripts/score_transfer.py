@@ -9,12 +9,12 @@ from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.probe.fitting import probe_layers
-from llm_figures.probe.options import TransferScoring
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.schema import read_layer_columns, read_states
 from llm_figures.probe.transfer import Trained, check_sets, compare_transfer, transfer
+from llm_figures.probe.transfer_options import TransferScoring
 from llm_figures.probe.transfer_sets import (
     choose_sets,
     list_training_sets,
@@ -85,7 +85,7 @@ def main(
 
 def _load(paths: Sequence[str], columns: Sequence[str], layer: int) -> np.ndarray:
     """The states of a layer, of all files: [rows, features]."""
-    return read_columns(paths, columns[layer])
+    return read_states(paths, columns[layer])
 
 
 def _log_means(table: pd.DataFrame) -> None:

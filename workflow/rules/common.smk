@@ -81,6 +81,8 @@ PROTOCOLS = list_protocols(config)
 SETS = {name: one for name, one in config["datasets"].items() if one is not None}
 # {name: value of the wildcard `set`}; both are empty for the run's own questions
 PARTS = {name: find_part(name) for name in ("", *SETS)}
+# Of single attention heads: the configured protocol at another site.
+HEADS_PROTOCOL = PROTOCOLS["scores"]["protocol"] | {"site": "head"}
 # Sizes of models and the workload, from which resources follow; filled when the first job asks.
 ESTIMATED = {}
 
@@ -93,7 +95,7 @@ wildcard_constraints:
     shards=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    site="residual|attention|mlp",
+    site="residual|attention|mlp|head",
     set=f"(?:{'|'.join(map(re.escape, PARTS.values()))})",
     protocol="|".join(PROTOCOLS),
 

@@ -18,7 +18,7 @@ from llm_figures.probe.classification_metrics import (
     compute_bootstrap_interval,
     draw_resamples,
 )
-from llm_figures.probe.fitting import ProbeFitter
+from llm_figures.probe.fitting import ProbeFitter, draw_seed
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.transfer_sets import AnsweredSet, NestedCells
 
@@ -191,7 +191,7 @@ def transfer(
         of_cell.split_groups,
     )
     with warnings.catch_warnings(action="ignore"):  # unconverged fits are counted instead
-        fit = fitter.fit(of_cell.labels)
+        fit = fitter.fit(of_cell.labels, seed=draw_seed(protocol.seed, layer, cell))
     trained.scores["none"], start = {}, 0
     for test, of_test in zip(tests, where, strict=True):
         scores = np.full(len(of_test), np.nan)

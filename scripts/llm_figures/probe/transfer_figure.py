@@ -11,10 +11,11 @@ from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
 from llm_figures.plotting.layout import find_layout, make_grid
-from llm_figures.probe.options import ProbeTransfer
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.protocol_text import SITES, describe_fit, state_protocol
+from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
+from llm_figures.probe.protocol_text import PROBES, SITES, describe_fit, state_protocol
 from llm_figures.probe.transfer import BASELINE
+from llm_figures.probe.transfer_options import ProbeTransfer
 
 
 class DrawnProbeTransfer(ProbeTransfer):
@@ -26,9 +27,7 @@ class DrawnProbeTransfer(ProbeTransfer):
 OPTIONS = DrawnProbeTransfer
 # What captions say in figures without stating a number of the run.
 CONSTANTS = {
-    "95%": "the level of all intervals",
-    "100 iterations": "the limit of L-BFGS in scikit-learn, in the published code",
-    "1 / hidden size": "the rule of C: auto",
+    **CONSTANTS_OF_PROTOCOL,
     "20 right and 20 wrong": "the fewest answers of a label that a set needs",
 }
 PANELS = {"auc": "AUC", "gain": "AUC − logit baseline"}
@@ -210,9 +209,9 @@ def describe(
     """
     numbers = numbers or state_numbers(scores, options)
     sentences = [
-        f"AUC of a linear probe on {SITES[options.protocol.site]} of {model} that detects a wrong "
-        f"answer, trained on one of {numbers['sets']} sets of questions (rows) and tested on "
-        "another (columns), and its difference from the logit baseline, in hundredths. "
+        f"AUC of a {PROBES[options.protocol.kind]} on {SITES[options.protocol.site]} of {model} "
+        f"that detects a wrong answer, trained on one of {numbers['sets']} sets of questions "
+        "(rows) and tested on another (columns), and its difference from the logit baseline, in hundredths. "
         f"{describe_fit(options.protocol, numbers)}. Layer and token are those with the highest "
         f"AUC over {numbers['folds']} folds of the training set; the tested set is not looked at. "
         "The framed diagonal is the set itself, each fold tested by a probe that was fitted, and "

@@ -19,9 +19,9 @@ from llm_figures.plotting.finite import check_drawn
 from llm_figures.plotting.layout import draw_to_fit
 from llm_figures.plotting.style import Style
 from llm_figures.probe import transfer_figure as figure
-from llm_figures.probe.options import ProbeTransfer
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.transfer import BASELINE, COLUMNS, WHOLE
+from llm_figures.probe.transfer_options import ProbeTransfer
 
 FACTS = ("capital", "currency", "continent", "language")
 SETS = (*FACTS, "symbol", "state capital", "airports", "elements", "arithmetic")
