@@ -211,7 +211,8 @@ def describe(
     sentences = [
         f"AUC of a {PROBES[options.protocol.kind]} on {SITES[options.protocol.site]} of {model} "
         f"that detects a wrong answer, trained on one of {numbers['sets']} sets of questions "
-        "(rows) and tested on another (columns), and its difference from the logit baseline, in hundredths. "
+        "(rows) and tested on another (columns), and its difference from the logit baseline, in "
+        "hundredths. "
         f"{describe_fit(options.protocol, numbers)}. Layer and token are those with the highest "
         f"AUC over {numbers['folds']} folds of the training set; the tested set is not looked at. "
         "The framed diagonal is the set itself, each fold tested by a probe that was fitted, and "
