@@ -19,9 +19,10 @@ def main(
     batch_size: int,
     runtime: Runtime,
     threads: int,
+    needs_labels: bool = True,
 ) -> None:
     # Before the model is loaded: too few answers are noticed without it.
-    shard_answers = read_shard_answers(answers, shard)
+    shard_answers = read_shard_answers(answers, shard, needs_labels=needs_labels)
     model, _ = load_model(model_info, runtime, threads, needs_head=False)
     batches = extract_hidden_states(
         model,
@@ -55,4 +56,6 @@ if "snakemake" in globals():
             snakemake.config["batch_size"],
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,
+            # a further set with too few answers of a label is left out of the figure, by name
+            needs_labels=not snakemake.wildcards.set,
         )

@@ -47,9 +47,10 @@ from llm_figures.provenance.options import Reuse
 from llm_figures.questions.option_checks import (
     dataset_problems,
     exact_answer_problems,
+    further_problems,
     judge_problems,
 )
-from llm_figures.questions.options import Dataset, ExactAnswer, Judge
+from llm_figures.questions.options import FURTHER_SETS, Dataset, Datasets, ExactAnswer, Judge
 from llm_figures.questions.resampling_options import Resamples
 
 
@@ -96,6 +97,12 @@ class Config(Reuse, Resources, Runtime, Subject):
 
     dataset: Dataset = Dataset()
     """The questions of the probe figure: the built-in facts, or questions of your own."""
+
+    datasets: Datasets = Field(default=FURTHER_SETS)
+    """Further sets of questions, which only probe_transfer asks; null leaves one out
+
+    Further sets of questions by name, each with the keys of dataset, which only probe_transfer
+    asks. null leaves out one that is there by default."""
 
     prompt: Prompt = Prompt()
     """How the model is asked. Questions that occur in the preamble are left out of the probe."""
@@ -176,6 +183,7 @@ def check_config(
         *_export_problems(options),
         *_compare_problems(options),
         *dataset_problems(options.dataset),
+        *further_problems(options.datasets),
         *exact_answer_problems(options.exact_answer),
         *judge_problems(options.judge),
     ]
@@ -299,6 +307,7 @@ def _resolve(config: Config) -> Config:
     return config.changed(
         result_folders=tuple(map(folder_path, config.result_folders)),
         dataset=config.dataset.resolved(),
+        datasets={name: one and one.resolved() for name, one in config.datasets.items()},
         prompt=config.prompt.changed(stop=config.prompt.stop_strings()),
         figures=config.figures.changed(probe_auc=auc, probe_curves=curves),
     )
@@ -377,12 +386,13 @@ def add_bases(entries: dict[str, dict]) -> dict[str, dict]:
 def _models_problems(config: Config) -> Iterator[str]:
     if config.models == () and not config.result_folders:
         yield "config: models: []; name at least one, or null to take model"
-    response = config.dataset.response
-    if len(config.model_names) > 1 and response is not None:
-        yield (
-            f"config: dataset.response: {response!r} holds one model's answers; run the models one "
-            "at a time, each with its own"
-        )
+    further = {f"datasets.{name}": one for name, one in config.datasets.items() if one}
+    for key, dataset in {"dataset": config.dataset, **further}.items():
+        if len(config.model_names) > 1 and dataset.response is not None:
+            yield (
+                f"config: {key}.response: {dataset.response!r} holds one model's answers; run the "
+                "models one at a time, each with its own"
+            )
     files = {kind.source.scores for kind in KINDS.values()}
     yield from folder_problems(config.result_folders, config.model_names, sorted(files))
 

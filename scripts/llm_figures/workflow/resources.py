@@ -64,6 +64,7 @@ DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
 KIND_LABELS = 16  # kinds of error, and each shuffled
 INNER_FITS = 4  # folds among the training questions, and the final fit
 EXPORTED_VECTORS = 4  # of a probe, in double precision
+NESTED_FITS, NESTED_PREDICTIONS = 15, 5  # of five folds and their pairs; of one answer
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
 SHORTEST = 30 * 60  # seconds that a job requests at least
@@ -372,6 +373,19 @@ def _score_best_cell(job: Job) -> Cost:
     return Cost(fits * seconds / job.threads + read, memory)
 
 
+def _score_transfer(job: Job) -> Cost:
+    """Probes of every fold and pair of folds, in every cell of every set."""
+    hidden, tokens = job.model.hidden_size, job.work.transfer_tokens
+    fits = (job.model.layers + 1) * tokens * NESTED_FITS
+    of_sets = [job._replace(work=replace(job.work, questions=n)) for n in job.work.transferred]
+    each = sum(_fit_seconds(one, "scores", hidden, labels=1) for one in of_sets)
+    questions = sum(job.work.transferred)
+    read = 2 * 4 * questions * _hidden_values(job) / STORAGE
+    states = job.threads * (PROBE_PROCESS + (2 * len(NAMED_TOKENS) + 10) * 4 * questions * hidden)
+    predictions = (job.model.layers + 1) * tokens * questions * NESTED_PREDICTIONS
+    return Cost(fits * each / job.threads + read, states + 160 * predictions)
+
+
 def _score_probe_heads(job: Job) -> Cost:
     """A probe for every head, at one token, and all tokens of a layer read for it."""
     model, probe = job.model, job.work.probes["scores"]
@@ -467,6 +481,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "score_error_kinds": (MANY, lambda job: _score_kinds(job, job.work.kind_tokens, KIND_LABELS)),
     "choose_answers": (MANY, lambda job: _score_kinds(job, 1, INNER_FITS)),
     "score_module_probes": (MANY, _score_module_probes),
+    "score_transfer": (MANY, _score_transfer),
     "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),
     "score_best_cell": (MANY, _score_best_cell),

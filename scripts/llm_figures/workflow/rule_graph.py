@@ -38,7 +38,9 @@ def find_stages(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str
         own = [file.relative_to(folder).as_posix() for file in outputs if folder in file.parents]
         if own:
             _, _, name = str(rule.benchmark).partition("/benchmarks/")
-            stages.setdefault(Path(name).parts[0].removesuffix(".tsv"), []).extend(own)
+            # up to the first wildcard
+            name = Path(name.partition("{")[0]).parts[0].removesuffix(".tsv")
+            stages.setdefault(name, []).extend(own)
     return {name: sorted(files) for name, files in sorted(stages.items())}
 
 
