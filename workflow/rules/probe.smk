@@ -9,7 +9,7 @@ rule extract_hidden_states:
         model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
     output:
-        states="results/{model}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet",
+        states=states("results/{model}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet"),
     log:
         "results/{model}/logs/extract_hidden_states/{site}/{shard}-of-{shards}.log",
     benchmark:
