@@ -13,7 +13,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
 from llm_figures.core.job import job, log
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames
 from llm_figures.modules.metrics import METRICS
 from llm_figures.provenance.manifest_facts import read_manifest
 from llm_figures.provenance.report import (
@@ -36,7 +36,7 @@ def main(
     figures: Sequence[str],
     scores: Mapping[str, str],
     shown: Mapping[str, Sequence[str]],
-    claims: str,
+    claims: Sequence[str],
     manifest: str,
     template: Sequence[str],
     report: str,
@@ -77,7 +77,7 @@ def main(
     page = render_report(
         model,
         sections,
-        read_frame(claims),
+        read_frames(claims),
         read_manifest(Path(manifest).read_text(encoding="utf-8"), manifest),
         {Path(file).name: Path(file).read_text(encoding="utf-8") for file in template},
         (_read_figure("choices", drawn["choices"]), _read_data(choices)) if choices else None,
@@ -98,7 +98,7 @@ def _describe(
         return METRICS[metric].title, summarise_modules(scores, metric)
     if figure == "probe_auc":
         return "How Well a Linear Probe Detects a Wrong Answer", summarise_probe(controls)
-    return figure.replace("_", " ").capitalize(), None
+    return options.get("title") or figure.replace("_", " ").capitalize(), None
 
 
 def _read_figure(name: str, files: Mapping[str, Path]) -> FigureFiles:
@@ -129,7 +129,7 @@ if "snakemake" in globals():
             figures=list(snakemake.input.figures),
             scores=dict(zip(snakemake.params.shown, snakemake.input.scores, strict=True)),
             shown=snakemake.params.shown,
-            claims=snakemake.input.claims,
+            claims=list(snakemake.input.claims),
             manifest=snakemake.input.manifest,
             template=snakemake.input.template,
             report=snakemake.output.report,

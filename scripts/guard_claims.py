@@ -3,13 +3,13 @@
 from llm_figures.claims.page import guard
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
-from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.core.parquet_tensors import read_frames
 
 
-def main(claims: str, output: str, guarded: list[str]) -> None:
-    write_text(output, guard(read_frame(claims), guarded, claims))
+def main(claims: list[str], output: str, guarded: list[str]) -> None:
+    write_text(output, guard(read_frames(claims), guarded, claims[0]))
 
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(snakemake.input.claims, snakemake.output[0], snakemake.params.guarded)
+        main(list(snakemake.input.claims), snakemake.output[0], snakemake.params.guarded)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames
 from llm_figures.paper.contents import build_paper
 from llm_figures.paper.floats import measure_width
 from llm_figures.paper.stated_figures import read_stated
@@ -18,7 +18,7 @@ def main(
     figures: Sequence[str],
     numbers: Sequence[str],
     pdfs: Sequence[str],
-    claims: str,
+    claims: Sequence[str],
     scores: str,
     manifest: str,
     answers: str | None,
@@ -38,7 +38,7 @@ def main(
     files = build_paper(
         model,
         stated,
-        read_frame(claims),
+        read_frames(claims),
         read_frame(scores),
         (options["metric"], options["tokens"]),
         read_manifest(Path(manifest).read_text(encoding="utf-8"), manifest),
@@ -60,7 +60,7 @@ if "snakemake" in globals():
             figures=snakemake.params.figures,
             numbers=snakemake.input.numbers,
             pdfs=snakemake.input.pdfs,
-            claims=snakemake.input.claims,
+            claims=list(snakemake.input.claims),
             scores=snakemake.input.scores,
             manifest=snakemake.input.manifest,
             answers=snakemake.input.get("answers"),

@@ -235,7 +235,7 @@ def make(folder: Path, root: Path) -> dict:
         "figures": files,
         "scores": data,
         "shown": {figure: list(list_figures(figure)) for figure in FIGURES},
-        "claims": str(folder / "claims.parquet"),
+        "claims": [str(folder / "claims.parquet")],
         "manifest": str(folder / "manifest.json"),
         "template": [
             str(root / "workflow" / "report" / f"report.{kind}")

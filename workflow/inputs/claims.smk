@@ -1,6 +1,7 @@
 # What the rules of claims.smk take as inputs and params.
 
 from llm_figures.claims.claims_file import find_guarded
+from llm_figures.claims.figures import TABLE_FIGURES
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.workflow.config import check_claims
 
@@ -13,6 +14,12 @@ with user_errors():
 def claims_of(figure):
     """The claims about one figure, as plain values."""
     return [claim.plain() for claim in CLAIMS if claim.figure == figure]
+
+
+def guarded_further():
+    """The tables of guarded claims about figures outside the target `figures`."""
+    figures = dict.fromkeys(name.split("/")[0] for name in GUARDED)
+    return [file for name in figures for file in claims_of_further(name)[:1]]
 
 
 # The choices to combine, and the options that each combination takes from the figures.

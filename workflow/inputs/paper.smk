@@ -2,7 +2,7 @@
 
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
-from llm_figures.workflow.figures import FURTHER
+from llm_figures.workflow.figures import FURTHER, FURTHER_TARGETS
 
 PAPER = ["numbers.tex", "claims.tex", "probe.tex", "figures.tex", "numbers.json"]
 
@@ -20,6 +20,17 @@ def paper_figures(model):
         if BUNDLE and find_source(name).scores not in BUNDLE.files:
             sys.exit(f"config: paper.figures: {name} is not in {BUNDLE.path} and needs the model")
     return asked
+
+
+def paper_claims(wildcards):
+    """The tables of claims about the figures of one model's paper."""
+    further = [
+        f"claims/{name}.parquet"
+        for name in paper_figures(wildcards.model)
+        if name in FURTHER_TARGETS
+        and (f"claims/{name}.parquet" in BUNDLE.files if BUNDLE else claims_of(name))
+    ]
+    return [f"results/{{model}}/{file}" for file in ("claims.parquet", *further)]
 
 
 def paper_prefix(model):

@@ -3,7 +3,13 @@
 from llm_figures.modules.metrics import name_maps
 from llm_figures.modules.options import ModuleMap
 from llm_figures.workflow.code_digests import find_drawing_versions
-from llm_figures.workflow.figures import FIGURE_TABLE, find_source, list_figures
+from llm_figures.workflow.figures import (
+    FIGURE_TABLE,
+    FURTHER,
+    FURTHER_TARGETS,
+    find_source,
+    list_figures,
+)
 
 # Figures may look different when drawn with other versions of the libraries.
 LIBRARIES = find_drawing_versions()
@@ -84,6 +90,17 @@ def default_figures(model):
     return [name for target in FIGURES for name in figures_of_model(target, model)]
 
 
+def further_figures(model):
+    """Figures outside the target `figures` that this run asks for, or whose scores are there."""
+    asked = {target for target in workflow.dag_settings.targets if target in FURTHER}
+    return [
+        name
+        for name in FURTHER
+        if {name, FIGURE_TABLE[name].beside} & asked
+        or Path("results", model, FIGURE_TABLE[name].scores).is_file()
+    ]
+
+
 def figure_files(figure):
     """The files of one figure, with the model left open."""
     kinds = ["pdf", "svg", "png", "caption.txt", "panels.json", "numbers.json"]
@@ -97,9 +114,19 @@ def drawn(target):
         return needs_model(target)
     # a probe is not to be trusted before its answers were looked at
     pages = ["results/{model}/forward/answers.md"] if scores.startswith("probe/") else []
+    verdicts = claims_of_further(target)
     return [
         file
         for model in MODELS
         for name in figures_of_model(target, model)
-        for file in expand([*figure_files(name), *([] if BUNDLE else pages)], model=model)
+        for file in expand(
+            [*figure_files(name), *([] if BUNDLE else pages + verdicts)], model=model
+        )
     ]
+
+
+def claims_of_further(figure):
+    """The table and the page of claims about a figure outside the target `figures`, if any."""
+    if BUNDLE or figure not in FURTHER_TARGETS or not claims_of(figure):
+        return []
+    return [f"results/{{model}}/claims/{figure}.{kind}" for kind in ("parquet", "md")]

@@ -2,7 +2,7 @@
 
 from snakemake.iocontainers import Wildcards
 
-from llm_figures.workflow.figures import FURTHER, list_figures, list_scores
+from llm_figures.workflow.figures import list_figures, list_scores
 from llm_figures.workflow.rule_graph import find_lost_files, find_passing_files, find_stages
 
 # Rules of this workflow only, also where it is imported as a module beside others.
@@ -20,10 +20,16 @@ def stages_of_run(wildcards):
 
 
 def passing_files(wildcards):
-    """Files of one model's run, relative to its folder, that `keep_states: false` deletes."""
+    """Files of one model, relative to its folder, that `keep_states: false` deletes.
+
+    Those of this run, and of figures that `figures` does not draw.
+    """
     folder = Path("results", wildcards.model)
-    files = map(Path, find_passing_files(files_of_run(wildcards.model), OWN_RULES))
-    return sorted(file.relative_to(folder).as_posix() for file in files if folder in file.parents)
+    further = [f"{folder}/{FIGURE_TABLE[name].scores}" for name in FURTHER]
+    files = find_passing_files([*files_of_run(wildcards.model), *further], OWN_RULES)
+    return sorted(
+        {Path(file).relative_to(folder).as_posix() for file in files if folder in Path(file).parents}
+    )
 
 
 def files_of_run(model):
@@ -63,10 +69,37 @@ def template(*files):
     return [os.path.relpath(HOME / "workflow" / "report" / file) for file in files]
 
 
+def further_sections(model):
+    """Figures outside the target `figures` that have a section in the report."""
+    return [
+        name
+        for name in further_figures(model)
+        if name != "choices" and FIGURE_TABLE[name].beside is None
+    ]
+
+
 def report_figures(wildcards):
     """All files of the figures that the report shows."""
-    names = [*default_figures(wildcards.model), "choices"]
+    further = [
+        name for target in further_sections(wildcards.model) for name in list_figures(target)
+    ]
+    names = [*default_figures(wildcards.model), *further, "choices"]
     return [file for figure in names for file in figure_files(figure)]
+
+
+def report_scores(wildcards):
+    """The files that the report's sections are drawn from, in their order."""
+    names = (*FIGURES, *further_sections(wildcards.model))
+    return expand(f"results/{wildcards.model}/{{file}}", file=list_scores(names).values())
+
+
+def report_claims(wildcards):
+    """The tables of claims that the report shows."""
+    further = further_sections(wildcards.model)
+    return [
+        "results/{model}/claims.parquet",
+        *(claims_of_further(name)[0] for name in further if claims_of_further(name)),
+    ]
 
 
 def report_options(wildcards):
@@ -76,7 +109,10 @@ def report_options(wildcards):
     return {
         figure: {key: config["figures"][figure][key] for key in keys}
         for figure, keys in read.items()
-    } | {"module_map": {"metric": module_metrics(wildcards.model)[0]}}
+    } | {
+        "module_map": {"metric": module_metrics(wildcards.model)[0]},
+        **{name: {"title": FIGURE_TABLE[name].title} for name in further_sections(wildcards.model)},
+    }
 
 
 def archives(wildcards):
@@ -90,8 +126,9 @@ def bundled_files(wildcards):
     Figures that `figures` does not draw are included, and brought up to date, if their scores exist.
     """
     start = f"results/{wildcards.model}/"
-    further = [name for name in FURTHER if Path(start, FIGURE_TABLE[name].scores).is_file()]
+    further = further_figures(wildcards.model)
     files = [*list_scores((*FIGURES, *further)).values(), CLAIMS_FILE, "claims.md"]
+    files += [f"claims/{name}.parquet" for name in further if claims_of_further(name)]
     if "choices" in further:
         files.append("choices.md")
     figures = [*default_figures(wildcards.model), *further]

@@ -80,6 +80,41 @@ rule check_module_claims:
         "../../scripts/check_module_claims.py"
 
 
+# Claims about any other figure. Outside the target `figures`, they are collected nowhere else.
+rule check_table_claims:
+    input:
+        scores=lambda wildcards: f"results/{{model}}/{find_source(wildcards.figure).scores}",
+    output:
+        claims="results/{model}/claims/{figure}.parquet",
+        page=report(
+            "results/{model}/claims/{figure}.md",
+            caption="../report/claims.rst",
+            category="Claims",
+            subcategory="{model}",
+            labels={"table": "{figure}"},
+        ),
+    log:
+        "results/{model}/logs/check_table_claims/{figure}.log",
+    benchmark:
+        "results/{model}/benchmarks/check_table_claims/{figure}.tsv"
+    wildcard_constraints:
+        figure="|".join(TABLE_FIGURES) or "(?!)",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("check_table_claims")
+    resources:
+        **needs("check_table_claims"),
+    params:
+        *code("check_table_claims"),
+        figure_code=code_of_drawing,
+        module=lambda wildcards: find_source(wildcards.figure).module,
+        claims=lambda wildcards: claims_of(wildcards.figure),
+        options=options_of_figure,
+    script:
+        "../../scripts/check_table_claims.py"
+
+
 rule collect_claims:
     input:
         claims=[
@@ -112,7 +147,7 @@ rule collect_claims:
 
 rule guard_claims:
     input:
-        claims="results/{model}/claims.parquet",
+        claims=["results/{model}/claims.parquet", *guarded_further()],
         # a failing guard ends the run, so it waits for the claims of every model
         every=of_models("claims.parquet", "claims.md"),
     output:

@@ -25,7 +25,7 @@ from llm_figures.workflow.config import (
     find_compared_entry,
     find_judge_entry,
 )
-from llm_figures.workflow.figures import FIGURES, list_scores
+from llm_figures.workflow.figures import FIGURES, FURTHER_TARGETS, list_scores
 from llm_figures.workflow.model_size import find_model_size
 from llm_figures.workflow.resources import estimate, request, threads_needed
 from llm_figures.workflow.workload import describe_workload
@@ -83,7 +83,7 @@ ESTIMATED = {}
 wildcard_constraints:
     # only models of the run, from whose weights files are made; (?!) matches nothing
     model="|".join(map(re.escape, MODELS)) or "(?!)",
-    figure="|".join(FIGURES),
+    figure="|".join([*FIGURES, *FURTHER_TARGETS]),
     shard=r"\d+",
     shards=r"\d+",
     part=r"\d+",

@@ -36,7 +36,7 @@ rule write_paper:
         unpack(paper_answers),
         numbers=paper_files("numbers.json"),
         pdfs=paper_files("pdf"),
-        claims="results/{model}/claims.parquet",
+        claims=paper_claims,
         scores="results/{model}/probe/scores.parquet",
         manifest="results/{model}/manifest.json",
     output:

@@ -52,9 +52,9 @@ rule verify:
 rule build_report:
     input:
         figures=report_figures,
-        scores=expand("results/{{model}}/{file}", file=list_scores().values()),
+        scores=report_scores,
         choices="results/{model}/choices.parquet",
-        claims="results/{model}/claims.parquet",
+        claims=report_claims,
         manifest="results/{model}/manifest.json",
         template=template(*TEMPLATE),
     output:
@@ -78,7 +78,10 @@ rule build_report:
     params:
         *code("build_report"),
         contents=digest_contents(template(*TEMPLATE)),
-        shown={figure: list(list_figures(figure)) for figure in FIGURES},
+        shown=lambda wildcards: {
+            figure: list(list_figures(figure))
+            for figure in [*FIGURES, *further_sections(wildcards.model)]
+        },
         options=report_options,
     script:
         "../../scripts/build_report.py"

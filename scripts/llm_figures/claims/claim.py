@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from llm_figures.attention.options import Component
 from llm_figures.claims.definitions import COMPARISONS, as_tuple, holds, worst
-from llm_figures.claims.figures import ATTENTION_FIGURES, FIGURES
+from llm_figures.claims.figures import ATTENTION_FIGURES, TARGETS
 from llm_figures.core.options import (
     AnyText,
     Flag,
@@ -22,7 +22,7 @@ from llm_figures.core.options import (
 )
 from llm_figures.core.options_reader import read_options
 
-FigureName = Literal[FIGURES]
+FigureName = Literal[TARGETS]
 
 
 class PublishedAttention(Options):
@@ -53,7 +53,7 @@ Published = create_model(
             PublishedAttention if name in ATTENTION_FIGURES else PublishedTable,
             Field(default=None),
         )
-        for name in FIGURES
+        for name in TARGETS
     },
 )
 
@@ -64,6 +64,13 @@ Names = Annotated[
     AnyText | Annotated[tuple[AnyText, ...], Items(1)],
     by_kind,
     Says("a column or a list of them; patterns such as exact_answer_* are allowed"),
+]
+
+
+Rows = Annotated[
+    AnyText | Annotated[tuple[AnyText, ...], Items(1)],
+    by_kind,
+    Says("a row or a list of them; patterns such as capital* are allowed"),
 ]
 
 
@@ -103,6 +110,9 @@ class Region(Options):
     layers: LayerRange = Field(default=None)
     """The first and the last layer."""
 
+    rows: Rows = Field(default=None)
+    """Names of rows, or patterns, of a table whose rows are no layers."""
+
     control: AnyText = Field(default=None)
     """A control of the probe, in place of the probe itself."""
 
@@ -124,6 +134,9 @@ class Partner(Options):
 
     layers: LayerRange = Field(default=None)
     """Layers of a table."""
+
+    rows: Rows = Field(default=None)
+    """Rows of a table whose rows are no layers."""
 
     control: AnyText = Field(default=None)
     """A control of the probe."""

@@ -21,7 +21,7 @@ from llm_figures.core.text_files import read_project_yaml, read_user_yaml
 _MAP_KEYS = ("panels", "minus", "versus", "across", "along")
 _TABLE_KEYS = ("cells", "minus", "versus", "each")
 _MAP_PARTNER = ("input", "component", "epsilon")
-_TABLE_PARTNER = ("columns", "layers", "control")
+_TABLE_PARTNER = ("columns", "layers", "rows", "control")
 
 
 def read_claims(built_in: Path, files: Sequence[str]) -> list[FigureClaim]:

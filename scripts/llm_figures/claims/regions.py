@@ -1,4 +1,4 @@
-"""Measure claims on regions of a layer × column table: the probe figure and the module map."""
+"""Measure claims on regions of a table, whose rows are layers or have names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from llm_figures.probe.controls import NEEDS
 
 @dataclass(frozen=True)
 class Table:
-    """A figure's cells, layer × column.
+    """A figure's cells, layer × column or row × column.
 
-    values, low, high: [layers, columns]. layers: the layers' numbers, rising.
+    values, low, high: [layers, columns]. layers: the layers' numbers, rising; of rows with names,
+    their places from 0. rows: the names of rows that are no layers.
     """
 
     columns: Sequence[str]
@@ -26,6 +27,7 @@ class Table:
     values: np.ndarray
     low: np.ndarray | None = None
     high: np.ndarray | None = None
+    rows: Sequence[str] | None = None
 
     def select(self, cells: Region, published: PublishedTable) -> Cells:
         """The cells of the region that a claim names; all of them where it names none.
@@ -36,18 +38,12 @@ class Table:
             `select_columns`.
 
         Raises:
-            NotApplicableError: no such column, no such layer.
+            NotApplicableError: no such column, no such layer, no such row.
         """
         count = published.layers
         depth = np.linspace(0, 1, len(self.layers))
         rows = depth * (count - 1) if count else np.array(self.layers, dtype=float)
-        first, last = cells.layers or (-np.inf, np.inf)
-        inside = np.flatnonzero((rows >= first - 0.5) & (rows < last + 0.5))
-        if not len(inside):
-            of = f" of {count}" if count else ""
-            raise NotApplicableError(
-                f"none of the figure's {len(self.layers)} layers lies in {first} to {last}{of}"
-            )
+        inside = self._select_rows(cells, rows, count)
         names = self.select_columns(cells, published)
         at = np.ix_(inside, [list(self.columns).index(name) for name in names])
         return Cells(
@@ -57,6 +53,33 @@ class Table:
             None if self.low is None else self.low[at],
             None if self.high is None else self.high[at],
         )
+
+    def _select_rows(self, cells: Region, layers: np.ndarray, count: int | None) -> np.ndarray:
+        if cells.rows is not None or self.rows is not None:
+            return self._select_named_rows(cells)
+        first, last = cells.layers or (-np.inf, np.inf)
+        inside = np.flatnonzero((layers >= first - 0.5) & (layers < last + 0.5))
+        if not len(inside):
+            of = f" of {count}" if count else ""
+            raise NotApplicableError(
+                f"none of the figure's {len(self.layers)} layers lies in {first} to {last}{of}"
+            )
+        return inside
+
+    def _select_named_rows(self, cells: Region) -> np.ndarray:
+        if self.rows is None:
+            raise NotApplicableError("the figure's rows are layers, not names")
+        if cells.layers is not None:
+            raise NotApplicableError("the figure's rows are names, not layers")
+        patterns = as_tuple(cells.rows) or ("*",)
+        inside = [
+            place
+            for place, name in enumerate(self.rows)
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+        if not inside:
+            raise NotApplicableError(f"the figure has no row {', '.join(patterns)}")
+        return np.array(inside)
 
     def select_columns(self, cells: Region, published: PublishedTable) -> list[str]:
         """The columns that a region names, each once; all of them where it names none.
@@ -148,3 +171,32 @@ def build_table(scores: pd.DataFrame, column: str, value: str, intervals: bool =
     if not intervals:
         return Table(order, layers, grid(value))
     return Table(order, layers, grid(value), grid("ci_low"), grid("ci_high"))
+
+
+def build_tables(cells: pd.DataFrame) -> dict[str, Table]:
+    """{control: its table} from the cells that a figure's module lists for its claims.
+
+    cells: row (a layer's number, or a name), column, control, value; perhaps ci_low and ci_high.
+    Rows with names, and columns, stand in order of appearance; a cell that is missing is NaN.
+    """
+    named = not pd.api.types.is_numeric_dtype(cells["row"])
+    rows = list(dict.fromkeys(cells["row"])) if named else sorted(cells["row"].unique())
+    columns = list(dict.fromkeys(cells["column"].astype(str)))
+
+    def grid(part: pd.DataFrame, name: str) -> np.ndarray | None:
+        if name not in part:
+            return None
+        wide = part.pivot(index="row", columns="column", values=name)
+        return wide.reindex(index=rows, columns=columns).to_numpy(float)
+
+    return {
+        str(control): Table(
+            columns,
+            list(range(len(rows))) if named else rows,
+            grid(part, "value"),
+            grid(part, "ci_low"),
+            grid(part, "ci_high"),
+            rows if named else None,
+        )
+        for control, part in cells.astype({"column": str}).groupby("control", sort=False)
+    }

@@ -1,7 +1,7 @@
 """Key numbers of every figure over checkpoints, as one tidy table.
 
-The numbers are those that the figures' captions state (`figures/{figure}.numbers.json`), with averages
-of what is stated text by text; module metrics are averages of their tidy scores.
+The numbers are those that the figures' captions state (`figures/{figure}.numbers.json`), with
+averages of what is stated text by text; module metrics are averages of their tidy scores.
 """
 
 import json

@@ -52,6 +52,7 @@ class FigureSource:
     beside: the figure whose target, and section of the report, include it; None if it has its own.
     by_default: whether the target `figures` draws it.
     compared: whether `compare` draws it for several models side by side.
+    title: of its section in the report; None takes its name.
     """
 
     scores: str
@@ -59,6 +60,7 @@ class FigureSource:
     beside: str | None = None
     by_default: bool = True
     compared: bool = False
+    title: str | None = None
 
 
 class Figure(Options):

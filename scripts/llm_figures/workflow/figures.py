@@ -6,7 +6,7 @@ registered in `Figures`; its option class names its source.
 
 from collections.abc import Iterator
 
-from llm_figures.claims.figures import FIGURES, KINDS
+from llm_figures.claims.figures import FIGURES, KINDS, TARGETS
 from llm_figures.claims.options import Choices
 from llm_figures.plotting.style import FigureSource
 
@@ -17,7 +17,9 @@ FIGURE_TABLE = {
     ),
     "choices": Choices.source,
 }
+# Figures that the target `figures` does not draw, and those of them with a target like any other.
 FURTHER = tuple(name for name, source in FIGURE_TABLE.items() if not source.by_default)
+FURTHER_TARGETS = tuple(name for name in TARGETS if name in FURTHER)
 
 
 def find_source(figure: str) -> FigureSource:

@@ -217,7 +217,7 @@ def test_numbers_written_as_text_are_numbers(root, tmp_path):
         ({"minus": {"columns": "x"}},
          r"mine: minus.columns: not for mean_qkv; allowed: input, component, epsilon"),
         ({**TABLE, "minus": {"input": 1}},
-         r"mine: minus.input: not for probe_auc; allowed: columns, layers, control"),
+         r"mine: minus.input: not for probe_auc; allowed: columns, layers, rows, control"),
         ({"figures": ["mean_qkv", "module_map"]},
          r"mine: figures: attention figures and tables do not go together in one claim"),
         ({"id": "mean-size"}, r"mean-size: already defined in .*claims\.yaml"),

@@ -243,7 +243,7 @@ def test_what_is_missing_leaves_its_part_out(arguments, tmp_path):
             without[path] = tmp_path / Path(path).name
             without[path].write_text('{"values": true, "panels": []}')
     figures = [str(without.get(path, path)) for path in arguments["figures"]]
-    claims = pd.read_parquet(arguments["claims"]).query("figure != 'scale_qkv'")
+    claims = pd.read_parquet(*arguments["claims"]).query("figure != 'scale_qkv'")
     write_frame(claims, tmp_path / "claims.parquet")
     (tmp_path / "manifest.json").write_text("{}")
     text = built(
@@ -251,7 +251,7 @@ def test_what_is_missing_leaves_its_part_out(arguments, tmp_path):
         tmp_path,
         choices=None,
         figures=figures,
-        claims=str(tmp_path / "claims.parquet"),
+        claims=[str(tmp_path / "claims.parquet")],
         manifest=str(tmp_path / "manifest.json"),
     )
     page = Page(text)
@@ -264,11 +264,11 @@ def test_what_is_missing_leaves_its_part_out(arguments, tmp_path):
 
 
 def test_a_claim_without_a_section_is_refused(arguments, tmp_path):
-    claims = pd.read_parquet(arguments["claims"])
+    claims = pd.read_parquet(*arguments["claims"])
     claims.loc[0, "figure"] = "other"
     write_frame(claims, tmp_path / "claims.parquet")
     with pytest.raises(UserError, match="'other', which the report does not show"):
-        built(arguments, tmp_path, claims=str(tmp_path / "claims.parquet"))
+        built(arguments, tmp_path, claims=[str(tmp_path / "claims.parquet")])
 
 
 def test_a_damaged_manifest_is_named(arguments, tmp_path):
