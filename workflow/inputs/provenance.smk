@@ -28,7 +28,11 @@ def passing_files(wildcards):
     further = [f"{folder}/{FIGURE_TABLE[name].scores}" for name in FURTHER]
     files = find_passing_files([*files_of_run(wildcards.model), *further], OWN_RULES)
     return sorted(
-        {Path(file).relative_to(folder).as_posix() for file in files if folder in Path(file).parents}
+        {
+            Path(file).relative_to(folder).as_posix()
+            for file in files
+            if folder in Path(file).parents
+        }
     )
 
 
