@@ -184,5 +184,5 @@ def test_a_training_in_parts_ends_with_the_same_weights(finetuned, tmp_path):
     early = pd.read_parquet(results / "tuned@step3" / "finetuned" / "steps.parquet")
     assert early["step"].tolist() == [1, 2, 3]
     # the optimizer's state is there no longer than it is needed
-    assert not list(results.rglob("training_state.*"))
+    assert not list(results.rglob("training_state.safetensors"))
     assert "finetune_step" not in project.planned("results/tuned@step8/model.json")
