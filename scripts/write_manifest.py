@@ -1,6 +1,7 @@
 """Write the manifest: the run's files, and the model, config, code and jobs that made them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from llm_figures.core.atomic_files import write_text
@@ -14,7 +15,7 @@ def main(
     output: str,
     config: dict,
     stages: dict[str, list[str]],
-    passing: list[str],
+    passing: Sequence[str] = (),
     earlier: str | None = None,
 ) -> None:
     """passing: files of the run that are deleted once all that reads them is made.

@@ -127,15 +127,13 @@ rule render_checkpoints:
     resources:
         **needs("render_checkpoints"),
     params:
-        *code("render_figure", "llm_figures.comparison.checkpoints_figure"),
-        module="llm_figures.comparison.checkpoints_figure",
-        source="over_checkpoints.parquet",
+        *code("render_checkpoints"),
         model=config["checkpoints"]["model"] or "",
         libraries=LIBRARIES,
         options=config["checkpoints"],
         style=config["style"],
     script:
-        "../../scripts/render_figure.py"
+        "../../scripts/render_checkpoints.py"
 
 
 # Compare a fine-tuned model's answers with those of its base, where the run has both.

@@ -81,9 +81,9 @@ rule finetune_step:
     resources:
         **needs("finetune_step"),
     params:
-        *code("finetune_model"),
+        *code("finetune_step"),
         options=training_options,
         prompt=training_prompt,
         device=config["device"],
     script:
-        "../../scripts/finetune_model.py"
+        "../../scripts/finetune_step.py"

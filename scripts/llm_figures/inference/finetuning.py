@@ -5,6 +5,8 @@ the probe, and the loss is on the answer's tokens alone. The prompts' common pre
 model once a step, with its gradient, so that a few minutes on a CPU are enough.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -277,6 +279,23 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """Write a transformers folder with all weights in one safetensors file."""
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder, max_shard_size="1000GB")
+
+
+def replace_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: Path
+) -> None:
+    """Write a transformers folder whose files appear only when they are complete, the weights last.
+
+    Without weights the folder is not taken for a model.
+    """
+    folder = weights.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for remnant in folder.glob(".model.*"):  # of a run that was killed
+        shutil.rmtree(remnant, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as work:
+        save_model(model, tokenizer, Path(work))
+        for path in sorted(Path(work).iterdir(), key=lambda path: path.name == weights.name):
+            shutil.move(path, folder / path.name)
 
 
 def finetune_on_facts(
