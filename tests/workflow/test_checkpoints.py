@@ -26,6 +26,7 @@ def trained(tmp_path_factory, root):
     project.change(
         checkpoints={"folders": [f"run/step-{step}" for step in (10, 20, 40)]},
         keep_states=False,
+        dataset__limit=60,
         figures__probe_auc={"tokens": TOKENS, "highlight": None},
     )
     del project.overlay["model"]

@@ -22,6 +22,7 @@ from llm_figures.plotting.layout import add_legend, find_layout, make_grid
 from llm_figures.plotting.text import wrap_name
 
 OPTIONS = Checkpoints
+CONSTANTS = {"95%": "the level of all intervals", "(sha256)": "the name of a digest"}
 # Numbers of probe_auc, the first that there is: selected by nested cross-validation, else the best.
 BEST_SCORES = ("nested_score", "best_score")
 # On a log axis if the largest place is so many times the smallest.
@@ -57,6 +58,10 @@ class Panel(NamedTuple):
 
     title: str
     lines: list[Line]
+
+
+# Where mean_qkv is displayed, which may change from checkpoint to checkpoint.
+LAYER = Line("layer", "mean_qkv", "layer", "mean_qkv_layer")
 
 
 def list_panels(scores: pd.DataFrame) -> list[Panel]:
@@ -179,13 +184,15 @@ def state_numbers(scores: pd.DataFrame, options: Checkpoints) -> StatedNumbers:
     numbers.add("checkpoints", len(labels), "d", "number of values of checkpoint")
     for place, index in (("first", 0), ("last", -1)):
         numbers.add(f"{place}_checkpoint", labels.iloc[index], "", f"the {place} checkpoint")
-    for panel in list_panels(scores):
-        for line in panel.lines:
-            own = _rows_of(scores, line)
-            for place, index in (("first", 0), ("last", -1)):
-                keys = ["checkpoint", "figure", "number"]
-                name = f"{line.key}_{place}"
-                numbers.take(name, own.iloc[index], "value", four_decimals, keys)
+    keys = ["checkpoint", "figure", "number"]
+    for line in [line for panel in list_panels(scores) for line in panel.lines]:
+        own = _rows_of(scores, line)
+        for place, index in (("first", 0), ("last", -1)):
+            numbers.take(f"{line.key}_{place}", own.iloc[index], "value", four_decimals, keys)
+    layers = _rows_of(scores, LAYER)
+    for end, value in (("lowest", layers["value"].min()), ("highest", layers["value"].max())):
+        formula = f"{end} value of the number layer of mean_qkv"
+        numbers.add(f"{LAYER.key}_{end}", value, ".0f", formula)
     return numbers
 
 
@@ -213,6 +220,9 @@ def describe(
             "in each figure's layer and under its intervention, averaged over the texts; bands "
             "span the texts."
         )
+    low, high = (numbers[f"{LAYER.key}_{end}"] for end in ("lowest", "highest"))
+    if low.value != high.value:
+        said.append(f"The displayed layer of mean_qkv differs, from {low} to {high}.")
     if "sink_map" in titles:
         said.append("Sink rate: the mean over the layers.")
     if "probe_auc" in titles:
