@@ -30,18 +30,19 @@ WIDE = 30
 MOST_PANELS = 8
 NARROWEST = 1.25  # inches, of a panel on a page
 COMPONENTS = ("query", "key", "value")
+OUTPUT = "log-probability"
 # {line: its marker and dashes}, so that lines differ without their colours, too
 STYLES = {
     "Query": ("o", "-"),
     "Key": ("s", (0, (4, 1.5))),
     "Value": ("^", (0, (1, 1))),
     "probe": ("D", "-"),
-    "log-probability": ("x", (0, (1, 1))),
-    "right answers": ("o", "-"),
-    "sink rate": ("o", "-"),
+    OUTPUT: ("x", (0, (1, 1))),
     "attention": ("v", "-"),
     "MLP": ("P", (0, (4, 1.5))),
 }
+# The only curve of a panel, whose title says what it is.
+ALONE = {"color": "0.3", "marker": "o", "linestyle": "-"}
 
 
 class Line(NamedTuple):
@@ -88,7 +89,7 @@ def _all_panels(scores: pd.DataFrame) -> Iterator[Panel]:
     scaled = of_components("scale_qkv", "epsilon_1_distance")
     yield Panel("scale_qkv: D at the first ε", scaled)
     best = next((name for name in BEST_SCORES if ("probe_auc", name) in there), "")
-    lines = {"probe": best, "log-probability": "best_answer_log_probability"}
+    lines = {"probe": best, OUTPUT: "best_answer_log_probability"}
     yield Panel("probe_auc: best cell", choose("probe_auc", lines))
     yield Panel("share of right answers", choose(ANSWERS, {"right answers": "right"}))
     for metric in _list_metrics(scores):
@@ -105,8 +106,10 @@ def draw(scores: pd.DataFrame, options: Checkpoints) -> Figure:
     """One panel per number: its curves over the checkpoints, with intervals as bands."""
     layout, panels = find_layout(), list_panels(scores)
     places = scores["x"].drop_duplicates().to_numpy(dtype=float)
-    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
-    colours = dict(zip(STYLES, find_colours(options.palette, len(STYLES)), strict=True))
+    labels = [label for label in STYLES if any(label in _labels(panel) for panel in panels)]
+    coloured = [label for label in STYLES if label != OUTPUT]
+    colours = dict(zip(coloured, find_colours(options.palette, len(coloured)), strict=True))
+    colours[OUTPUT] = "0.35"  # as in probe_curves
     columns = layout.count(min(len(panels), 4), NARROWEST, 0.3)
     rows = -(-len(panels) // columns)
     width = min(layout.share(columns, 0.3), 2.3)
@@ -114,17 +117,21 @@ def draw(scores: pd.DataFrame, options: Checkpoints) -> Figure:
         rows,
         columns,
         own=(2.3 * columns + 0.3, 1.9 * rows + 0.6),
-        height=(0.75 * width + 0.45) * rows + 0.75,
+        height=(0.62 * width + 0.4) * rows + 0.7,
         sharex=True,
     )
-    handles = {}
+    handles, size = {}, 0.8 if layout.sized else 1.2
     for ax, panel in zip(axes.flat, panels, strict=False):
         for line in panel.lines:
             own = _rows_of(scores, line)
-            marker, dashes = STYLES[line.label]
-            style = {"color": colours[line.label], "linestyle": dashes, "marker": marker}
+            style = ALONE
+            if line.label in STYLES:
+                marker, dashes = STYLES[line.label]
+                style = {"color": colours[line.label], "linestyle": dashes, "marker": marker}
             x, value = own["x"].to_numpy(dtype=float), own["value"].to_numpy(dtype=float)
-            (handles[line.label],) = ax.plot(x, value, label=line.label, ms=3, lw=1.2, **style)
+            (handles[line.label],) = ax.plot(
+                x, value, label=line.label, ms=2.5 * size, lw=size, **style
+            )
             ax.fill_between(x, own["low"], own["high"], color=style["color"], alpha=0.2, lw=0)
         ax.set_title(wrap_name(panel.title, width - 0.15, layout.small), size=layout.small)
         _set_scale(ax, places, options)
@@ -136,6 +143,10 @@ def draw(scores: pd.DataFrame, options: Checkpoints) -> Figure:
             ax.tick_params(labelbottom=True)
     add_legend(fig, [handles[name] for name in labels], labels, min(len(labels), 5))
     return fig
+
+
+def _labels(panel: Panel) -> list[str]:
+    return [line.label for line in panel.lines]
 
 
 def _rows_of(scores: pd.DataFrame, line: Line) -> pd.DataFrame:
@@ -238,7 +249,7 @@ def describe(
         f"{panel.title}{'' if len(panel.lines) == 1 else f' ({line.label})'} "
         f"{numbers[f'{line.key}_first']} to {numbers[f'{line.key}_last']}"
         for panel in panels
-        for line in panel.lines
+        for line in panel.lines[:1]
     ]
     said.append(f"From first to last: {'; '.join(changes)}.")
     drawn = pd.concat(_rows_of(scores, line) for panel in panels for line in panel.lines)
