@@ -2,6 +2,7 @@
 
 from llm_figures.core.options_reader import read_options
 from llm_figures.inference.options import Prompt
+from llm_figures.questions.option_checks import resampling_problem
 from llm_figures.questions.options import Judge
 
 # The options of the chosen style alone: a change of another style's options runs nothing again.
@@ -41,3 +42,14 @@ def shard_files(folder):
         shard=range(shards),
         shards=shards,
     )
+
+
+# The options that samples depend on; the thresholds of the kinds do not change them.
+SAMPLING = {key: value for key, value in config["resamples"].items() if key != "taxonomy"}
+
+
+def sampled_questions(wildcards):
+    """The questions of which answers are sampled; stops a run that cannot judge samples."""
+    if problem := resampling_problem(config):
+        sys.exit(f"\n{problem}\n")
+    return "results/{model}/forward/questions.parquet"

@@ -122,13 +122,38 @@ rule compare_presets:
         "../../scripts/compare_presets.py"
 
 
+# A probe on every attention head at one token, whatever probe.site is.
+rule score_probe_heads:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        states=shard_files("hidden_states/head"),
+        p_true=shard_files("p_true") if config["probe"]["p_true"] else [],
+    output:
+        scores="results/{model}/probe/heads.parquet",
+    log:
+        "results/{model}/logs/score_probe_heads.log",
+    benchmark:
+        "results/{model}/benchmarks/score_probe_heads.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("score_probe_heads")
+    resources:
+        **needs("score_probe_heads"),
+    params:
+        *code("score_probe_heads"),
+        token=config["figures"]["probe_heads"]["token"],
+        protocol=HEADS_PROTOCOL,
+    script:
+        "../../scripts/score_probe_heads.py"
+
+
 # The probes of chosen cells for others to use, fitted on all training questions.
 rule export_probes:
     input:
         model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
         states=states_of_protocol,
-        scores="results/{model}/probe/scores.parquet",
+        scores=scores_to_export,
     output:
         probes="results/{model}/probe/export/probes.safetensors",
         card="results/{model}/probe/export/probes.json",
@@ -156,3 +181,77 @@ rule export_probes:
         },
     script:
         "../../scripts/export_probes.py"
+
+
+rule score_error_kinds:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        kinds="results/{model}/forward/error_kinds.parquet",
+        states=states_of_protocol,
+    output:
+        scores="results/{model}/probe/error_kinds.parquet",
+    log:
+        "results/{model}/logs/score_error_kinds.log",
+    benchmark:
+        "results/{model}/benchmarks/score_error_kinds.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("score_error_kinds")
+    resources:
+        **needs("score_error_kinds"),
+    params:
+        *code("score_error_kinds"),
+        tokens=config["figures"]["error_kinds"]["tokens"],
+        protocol=PROTOCOLS["scores"]["protocol"],
+    script:
+        "../../scripts/score_error_kinds.py"
+
+
+rule extract_sample_states:
+    input:
+        model_info="results/{model}/model.json",
+        answers="results/{model}/forward/answers.parquet",
+        samples="results/{model}/forward/samples.parquet",
+    output:
+        states=states("results/{model}/forward/sample_states/{site}/{shard}-of-{shards}.parquet"),
+    log:
+        "results/{model}/logs/extract_sample_states/{site}/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/extract_sample_states/{site}/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("extract_sample_states")
+    resources:
+        **needs("extract_sample_states"),
+    params:
+        *code("extract_sample_states"),
+        token=config["figures"]["answer_choice"]["token"],
+        runtime=RUNTIME,
+    script:
+        "../../scripts/extract_sample_states.py"
+
+
+rule choose_answers:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        samples="results/{model}/forward/samples.parquet",
+        kinds="results/{model}/forward/error_kinds.parquet",
+        states=states_of_protocol,
+        sample_states=shard_files(f"sample_states/{PROTOCOLS['scores']['protocol']['site']}"),
+    output:
+        scores="results/{model}/probe/answer_choice.parquet",
+    log:
+        "results/{model}/logs/choose_answers.log",
+    benchmark:
+        "results/{model}/benchmarks/choose_answers.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("choose_answers")
+    resources:
+        **needs("choose_answers"),
+    params:
+        *code("choose_answers"),
+        token=config["figures"]["answer_choice"]["token"],
+        protocol=PROTOCOLS["scores"]["protocol"],
+    script:
+        "../../scripts/choose_answers.py"

@@ -189,3 +189,73 @@ rule report_answers:
         seed=config["dataset"]["seed"],
     script:
         "../../scripts/report_answers.py"
+
+
+rule sample_answers:
+    input:
+        model_info="results/{model}/model.json",
+        questions=sampled_questions,
+    output:
+        generations="results/{model}/forward/samples/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/sample_answers/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/sample_answers/{shard}-of-{shards}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("sample_answers")
+    resources:
+        **needs("sample_answers"),
+    params:
+        *code("sample_answers"),
+        prompt=PROMPT,
+        resamples=SAMPLING,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/sample_answers.py"
+
+
+rule judge_samples:
+    input:
+        questions="results/{model}/forward/questions.parquet",
+        generations=shard_files("samples"),
+    output:
+        samples="results/{model}/forward/samples.parquet",
+    log:
+        "results/{model}/logs/judge_samples.log",
+    benchmark:
+        "results/{model}/benchmarks/judge_samples.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("judge_samples")
+    resources:
+        **needs("judge_samples"),
+    params:
+        *code("judge_samples"),
+        exact_answer=exact_answer_options("method", "pattern"),
+        judge=JUDGE,
+    script:
+        "../../scripts/judge_samples.py"
+
+
+rule assign_kinds:
+    input:
+        samples="results/{model}/forward/samples.parquet",
+    output:
+        kinds="results/{model}/forward/error_kinds.parquet",
+    log:
+        "results/{model}/logs/assign_kinds.log",
+    benchmark:
+        "results/{model}/benchmarks/assign_kinds.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("assign_kinds")
+    resources:
+        **needs("assign_kinds"),
+    params:
+        *code("assign_kinds"),
+        taxonomy=config["resamples"]["taxonomy"],
+    script:
+        "../../scripts/assign_kinds.py"

@@ -71,14 +71,9 @@ def generate(
     keys = range(len(prompt_ids)) if keys is None else keys
     cache = PrefixCache(model, prefix)
     start = len(cache.prefix)
-    end_ids = _end_ids(model, tokenizer)
+    end_ids = find_end_ids(model, tokenizer)
+    is_finished = make_stop_check(tokenizer, end_ids, stop)
     device = input_device(model)
-
-    def is_finished(ids: list[int]) -> bool:
-        if ids[-1] in end_ids:
-            return True
-        text = decode_tokens(tokenizer, ids) if stop else ""
-        return any(string in text for string in stop)
 
     def continue_batch(batch: list[int]) -> list[tuple[list[int], list[float]]]:
         suffixes = torch.tensor(
@@ -98,7 +93,7 @@ def generate(
 
     for batch, answers in with_oom_backoff(batch_by_length(prompt_ids, batch_size), continue_batch):
         yield [
-            _cut_at_stop(tokenizer, index, list(prompt_ids[index]), ids, logs, end_ids, stop)
+            cut_at_stop(tokenizer, index, list(prompt_ids[index]), ids, logs, end_ids, stop)
             for index, (ids, logs) in zip(batch, answers, strict=True)
         ]
 
@@ -175,13 +170,28 @@ def _continue(
     return answers
 
 
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def find_end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that end a text."""
     configured = model.generation_config.eos_token_id
     ends = configured if isinstance(configured, list) else [configured]
     return {end for end in [*ends, tokenizer.eos_token_id] if end is not None}
 
 
-def _cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Generation:
+def make_stop_check(
+    tokenizer: PreTrainedTokenizerBase, end_ids: set[int], stop: Sequence[str]
+) -> Callable[[list[int]], bool]:
+    """Whether an answer so far, as token ids, is finished by its last token or a stop string."""
+
+    def is_finished(ids: list[int]) -> bool:
+        if ids[-1] in end_ids:
+            return True
+        text = decode_tokens(tokenizer, ids) if stop else ""
+        return any(string in text for string in stop)
+
+    return is_finished
+
+
+def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Generation:
     """The answer up to its stop, with the characters of each token.
 
     A token that carries text before the stop stays; its text is cut.

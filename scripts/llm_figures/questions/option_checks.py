@@ -3,7 +3,7 @@
 Made while the Snakefile is read, before any job.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from llm_figures.core.errors import UserError
 from llm_figures.questions.gold_answers import compile_pattern
@@ -81,3 +81,28 @@ def dataset_problems(options: Dataset) -> Iterator[str]:
         held_out = () if options.hold_out is None else find_question_files(options, held_out=True)
         for file in (*find_question_files(options), *held_out):
             yield from column_problems(options, file)
+
+
+def resampling_problem(config: Mapping) -> str:
+    """Why answers to a run's questions cannot be sampled and judged, in one line; "" if they can.
+
+    config: checked and complete.
+    """
+    if config["dataset"]["response"] is not None:
+        return (
+            "config: dataset.response: error_kinds and answer_choice sample further answers of the "
+            "model that gave these; leave it out, so that the answers are generated here"
+        )
+    if config["prompt"]["temperature"] > 0:
+        return (
+            f"config: prompt.temperature: {config['prompt']['temperature']}: error_kinds and "
+            "answer_choice compare samples with the likeliest answer; set it to 0 (samples have "
+            "resamples.temperature)"
+        )
+    for key in ("exact_answer", "judge"):
+        if config[key]["method"] == "model":
+            return (
+                f"config: {key}.method: model: would ask the model about every sample; "
+                "error_kinds and answer_choice take any other method"
+            )
+    return ""

@@ -49,6 +49,7 @@ from llm_figures.questions.option_checks import (
     judge_problems,
 )
 from llm_figures.questions.options import Dataset, ExactAnswer, Judge
+from llm_figures.questions.resampling_options import Resamples
 from llm_figures.workflow.model_entries import add_bases, find_checkpoints, find_entries
 
 
@@ -105,8 +106,11 @@ class Config(Reuse, Resources, Runtime, Subject):
     judge: Judge = Judge()
     """How an exact answer is judged once it is located."""
 
+    resamples: Resamples = Resamples()
+    """Sampled answers to every question, for error_kinds and answer_choice."""
+
     probe: Probe = Probe()
-    """The linear probe. A key left null takes the preset's value: strict | published."""
+    """The probe. A key left null takes the preset's value: strict | published."""
 
     figures: Figures = Figures()
     """Options of every figure."""
@@ -417,6 +421,7 @@ def _figure_problems(config: Config) -> Iterator[str]:
 
 
 def _probe_problems(config: Config) -> Iterator[str]:
+    yield from (f"config: {problem}" for problem in config.probe.problems())
     dataset = config.dataset
     groups = dataset.source == "facts" or dataset.group is not None
     if config.protocol.split == "group_folds" and not groups:

@@ -9,9 +9,11 @@ this module, so it must not import torch.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from llm_figures.modules.metrics import METRICS, of_measure
+from llm_figures.probe.protocol import BATCH, EPOCHS, HIDDEN_UNITS, STEPS
 from llm_figures.probe.token_positions import NAMED_TOKENS
 from llm_figures.workflow.model_size import BYTES, ModelSize
 from llm_figures.workflow.workload import FACTS, Prompts, Workload
@@ -39,7 +41,9 @@ START = 15  # Python and torch
 STEP = 0.5e-3  # a layer's kernels, however few the tokens
 HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
 ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
+SINK_ROW = 1e-6  # of a table
 FIT = 3e-3  # a fit's small steps
+MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 
 # Bytes.
 BASE = 600e6  # Python with torch, or with pandas
@@ -56,6 +60,9 @@ LENGTHS = 24  # prompts of equal length share a batch; this many batches are not
 MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
 FACTORS = 3  # Cholesky factors of a fit
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
+DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
+KIND_LABELS = 16  # kinds of error, and each shuffled
+INNER_FITS = 4  # folds among the training questions, and the final fit
 EXPORTED_VECTORS = 4  # of a probe, in double precision
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
@@ -274,6 +281,15 @@ def _maps(job: Job, times: int) -> Cost:
     return Cost(times * weights * ATTENTION_WEIGHT, memory, disk=50e6)
 
 
+def _score_sinks(job: Job) -> Cost:
+    """The first tokens of each text, and a row for each of their weights and norms."""
+    model, cost = job.model, _maps(job, 1)
+    tokens = sum(min(tokens, job.work.sink_tokens) for tokens in job.work.texts)
+    rows = 2 * (model.heads + model.key_value_heads) * model.layers * tokens
+    seconds = rows * SINK_ROW + model.layers * len(job.work.texts) * HOOKED_STEP
+    return Cost(seconds, cost.memory + 300 * rows, disk=16 * rows)
+
+
 def _measure_modules(job: Job) -> Cost:
     texts = job.work.map_texts
     written = sum(texts) * job.model.layers * PROJECTIONS * 96
@@ -312,6 +328,13 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
     """Seconds of one fit of a probe; labels: the number of labels that share a product."""
     probe = job.work.probes[protocol]
     fitted = job.work.questions * probe.share
+    if probe.kind == "mean_difference":
+        return 8 * fitted * features / MEMORY_RATE + FIT
+    if probe.kind == "mlp":  # forward, and twice as much backward
+        examples = max(EPOCHS * fitted, STEPS * min(BATCH, fitted))
+        return 6 * examples * features * HIDDEN_UNITS / PROBE_RATE + STEPS * FIT / 3
+    if probe.kind == "lda":  # two shrunk covariances, and least squares
+        return (6 * fitted * features**2 + 12 * features**3) / PROBE_RATE + FIT
     if probe.solver != "newton":  # limited by memory, not by arithmetic
         return 100 * 4 * fitted * features / 1e9 + 0.01
     if fitted < MORE_EXAMPLES * features:  # the dual problem, in the examples
@@ -337,6 +360,18 @@ def _score_probes(job: Job) -> Cost:
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
 
 
+def _score_probe_heads(job: Job) -> Cost:
+    """A probe for every head, at one token, and all tokens of a layer read for it."""
+    model, probe = job.model, job.work.probes["scores"]
+    fits = model.layers * model.heads * probe.divisions * probe.labels
+    seconds = fits * _fit_seconds(job, "scores", model.head_dim, probe.labels) / job.threads
+    width = model.heads * model.head_dim
+    read = 4 * job.work.questions * width * model.layers * len(NAMED_TOKENS) / STORAGE
+    predictions = fits * job.work.questions / probe.divisions / PREDICTION_RATE
+    memory = _probe_bytes(job, width) + 160 * fits * job.work.questions / probe.divisions
+    return Cost(seconds + read + predictions, memory)
+
+
 def _export_probes(job: Job) -> Cost:
     """One probe per token, each of another layer at most."""
     hidden, probe = job.model.hidden_size, job.work.probes["scores"]
@@ -344,6 +379,22 @@ def _export_probes(job: Job) -> Cost:
     read = 2 * 4 * job.work.questions * probe.tokens * hidden * len(NAMED_TOKENS) / STORAGE
     written = probe.tokens * EXPORTED_VECTORS * 8 * hidden
     return Cost(fits + read, _probe_bytes(job, hidden), disk=1e6 + written)
+
+
+def _samples(job: Job, purpose: str, values: int = 0) -> Cost:
+    """The different ones of all sampled answers, as if each were a question."""
+    different = math.ceil(job.work.sampled * job.work.samples * DIFFERENT)
+    work = replace(job.work, questions=different, batch_size=2 * job.work.batch_size)
+    return _questions(job._replace(work=work), purpose, values)
+
+
+def _score_kinds(job: Job, tokens: int, labels: int) -> Cost:
+    """Fits of each layer at some tokens, on the folds of the probe."""
+    layers, hidden = job.model.layers + 1, job.model.hidden_size
+    fits = layers * tokens * job.work.probes["scores"].divisions * labels
+    seconds = fits * _fit_seconds(job, "scores", hidden, labels) / job.threads
+    read = 2 * 4 * job.work.questions * _hidden_values(job) / STORAGE
+    return Cost(seconds + read, _probe_bytes(job, hidden))
 
 
 def _score_module_probes(job: Job) -> Cost:
@@ -383,6 +434,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
         lambda job: _queries_and_keys(job, job.work.choice_passes, 5, held=5),
     ),
     "score_attention": (ONE, lambda job: _maps(job, 5)),
+    "score_sink_map": (ONE, _score_sinks),
     "check_attention_claims": (ONE, lambda job: _maps(job, 10)),
     "compare_choices": (ONE, lambda job: _maps(job, 200)),
     "measure_modules": (SOME, _measure_modules),
@@ -397,7 +449,15 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "extract_hidden_states": (MANY, lambda job: _questions(job, "states", _hidden_values(job))),
     "extract_module_states": (MANY, lambda job: _questions(job, "states", _module_values(job))),
     "score_probes": (MANY, _score_probes),
+    "sample_answers": (MANY, lambda job: _samples(job, "answer")),
+    "extract_sample_states": (
+        MANY,
+        lambda job: _samples(job, "states", (job.model.layers + 1) * job.model.hidden_size),
+    ),
+    "score_error_kinds": (MANY, lambda job: _score_kinds(job, job.work.kind_tokens, KIND_LABELS)),
+    "choose_answers": (MANY, lambda job: _score_kinds(job, 1, INNER_FITS)),
     "score_module_probes": (MANY, _score_module_probes),
+    "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),
     "collect_probe_scores": (ONE, _predictions),
     "check_probe_claims": (ONE, _predictions),

@@ -8,9 +8,9 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.generation import (
-    _cut_at_stop,
     batch_by_length,
     choose_tokens,
+    cut_at_stop,
     generate,
 )
 from llm_figures.inference.options import Sampling
@@ -140,7 +140,7 @@ def test_the_stop_is_no_part_of_the_answer(model, tokenizer):
 
 def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
     ids = tokenizer(" is Łódź.")["input_ids"]
-    answer = _cut_at_stop(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
+    answer = cut_at_stop(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
     assert len(answer.answer_ids) > len(answer.text) - 3  # every accented letter is two tokens
     positions = locate_named_tokens(0, answer.starts, answer.ends, (4, 8))
     first = positions["exact_answer_first"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import tiny
-from llm_figures.inference.generation import _cut_at_stop
+from llm_figures.inference.generation import cut_at_stop
 from llm_figures.inference.token_spans import (
     REPLACEMENT,
     _spans_of_prefixes,
@@ -101,7 +101,7 @@ def test_a_token_covers_the_characters_of_its_bytes(tokenizer, text):
 )
 def test_the_first_token_holds_the_first_byte_of_the_exact_answer(byte_level, text, span):
     ids = encode(byte_level, text)
-    answer = _cut_at_stop(byte_level, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
+    answer = cut_at_stop(byte_level, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
     assert answer.text == text
     assert answer.answer_ids == ids
     pieces = token_bytes(byte_level, ids)
@@ -119,7 +119,7 @@ def test_the_first_token_holds_the_first_byte_of_the_exact_answer(byte_level, te
 def test_the_log_probability_of_an_exact_answer_is_that_of_all_its_tokens(byte_level):
     ids = encode(byte_level, " Москва")
     logs = [-float(2**index) for index in range(len(ids))]
-    answer = _cut_at_stop(byte_level, 0, [1], ids, logs, set(), [])
+    answer = cut_at_stop(byte_level, 0, [1], ids, logs, set(), [])
     judged = judge_answers(
         pd.DataFrame({"question_id": [0], "question": ["?"], "aliases": [["Москва"]]}),
         pd.DataFrame(
@@ -176,7 +176,7 @@ def test_a_stop_is_found_behind_half_a_character():
     ids = tokenizer.convert_tokens_to_ids(["▁", "a", "<0xE5>", "<0x8C>", "<0x0A>"])
     assert "\n" not in tokenizer.decode(ids)
     assert decode_tokens(tokenizer, ids) == f"a{REPLACEMENT}\n"
-    answer = _cut_at_stop(tokenizer, 0, [1], ids, [0.0] * 5, set(), ["\n"])
+    answer = cut_at_stop(tokenizer, 0, [1], ids, [0.0] * 5, set(), ["\n"])
     assert answer.text == f"a{REPLACEMENT}"
     assert answer.answer_ids == ids[:-1]
     assert not answer.cut
@@ -184,7 +184,7 @@ def test_a_stop_is_found_behind_half_a_character():
 
 def test_a_stop_cuts_inside_a_token(byte_level):
     ids = encode(byte_level, " ББx")
-    answer = _cut_at_stop(byte_level, 0, [1], ids, [0.0] * len(ids), set(), ["Б"])
+    answer = cut_at_stop(byte_level, 0, [1], ids, [0.0] * len(ids), set(), ["Б"])
     assert answer.text == " "
     (first,) = answer.answer_ids  # it holds a byte of the stop, too
     assert token_bytes(byte_level, [first])[0].startswith(b" ")
