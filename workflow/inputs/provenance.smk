@@ -22,18 +22,12 @@ def stages_of_run(wildcards):
 def passing_files(wildcards):
     """Files of one model, relative to its folder, that `keep_states: false` deletes.
 
-    Those of this run, and of figures that `figures` does not draw.
+    Those of this run, and of the choices, which are made from the same states.
     """
     folder = Path("results", wildcards.model)
-    further = [f"{folder}/{FIGURE_TABLE[name].scores}" for name in FURTHER]
-    files = find_passing_files([*files_of_run(wildcards.model), *further], OWN_RULES)
-    return sorted(
-        {
-            Path(file).relative_to(folder).as_posix()
-            for file in files
-            if folder in Path(file).parents
-        }
-    )
+    last = [*files_of_run(wildcards.model), f"{folder}/choices.parquet"]
+    files = map(Path, find_passing_files(last, OWN_RULES))
+    return sorted({file.relative_to(folder).as_posix() for file in files if folder in file.parents})
 
 
 def files_of_run(model):
