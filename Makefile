@@ -46,7 +46,7 @@ reproduce: $(READY)
 demo: $(READY)
 	$(BIN)/snakemake finetune_demo --configfile config/finetune-demo.yaml $(ARGS)
 
-# Save that training every few steps and draw the figures' key numbers over it: TIME on two cores.
+# Save that training every few steps and draw the figures' key numbers over it.
 training: $(READY)
 	$(BIN)/snakemake over_checkpoints --configfile config/training-demo.yaml --directory results/_training $(ARGS)
 	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.pictures results/_training/results/_models docs/figures/training
