@@ -100,6 +100,11 @@ wildcard_constraints:
     protocol="|".join(PROTOCOLS),
 
 
+def states(file):
+    """A large file of states; `keep_states: false` deletes it once all that reads it is made."""
+    return file if config["keep_states"] else temp(file)
+
+
 def code(script, *modules):
     """Digests of a script, of library modules that it imports by name, and of all their imports.
 

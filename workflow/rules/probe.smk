@@ -9,7 +9,9 @@ rule extract_hidden_states:
         model_info="results/{model}/model.json",
         answers="results/{model}{set}/forward/answers.parquet",
     output:
-        states="results/{model}{set}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet",
+        states=states(
+            "results/{model}{set}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet"
+        ),
     log:
         "results/{model}/logs/extract_hidden_states{set}/{site}/{shard}-of-{shards}.log",
     benchmark:
@@ -207,7 +209,8 @@ rule score_best_cell:
         tokens=PROTOCOLS["scores"]["tokens"],
         protocol=PROTOCOLS["scores"]["protocol"],
         options={
-            key: config["figures"]["probe_best"][key] for key in ("permutations", "shuffle", "seed")
+            key: config["figures"]["probe_best"][key]
+            for key in ("permutations", "shuffle", "seed")
         },
     script:
         "../../scripts/score_best_cell.py"
@@ -243,7 +246,7 @@ rule extract_sample_states:
         answers="results/{model}/forward/answers.parquet",
         samples="results/{model}/forward/samples.parquet",
     output:
-        states="results/{model}/forward/sample_states/{site}/{shard}-of-{shards}.parquet",
+        states=states("results/{model}/forward/sample_states/{site}/{shard}-of-{shards}.parquet"),
     log:
         "results/{model}/logs/extract_sample_states/{site}/{shard}-of-{shards}.log",
     benchmark:

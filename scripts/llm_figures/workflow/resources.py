@@ -196,9 +196,11 @@ def _finetune_model(job: Job) -> Cost:
     model, entry, prompts = job.model, job.model.training, job.work.prompts["training"]
     own = prompts.own + prompts.new
     rows = entry["batch_size"] * own
+    part = entry.get("part") or {"done": 0, "until": entry["steps"]}
+    steps = part["until"] - part["done"]
     facts = FACTS * min(1, 2 * entry["share"]) * (own + prompts.shared / (4 * entry["batch_size"]))
     # forward, and twice as much backward; the losses twice forward
-    tokens = 6 * entry["steps"] * (prompts.shared + rows) + 4 * facts
+    tokens = 6 * steps * (prompts.shared + rows) + 4 * facts
     rate = GPU_RATE[4] if job.gpus else job.rate
     step = 80 * model.parameters / job.bandwidth + 3 * model.layers * STEP
     saved = 4 * model.parameters
@@ -206,9 +208,9 @@ def _finetune_model(job: Job) -> Cost:
     stored = model.layers * (20 * model.hidden_size + 5 * model.intermediate_size)
     activations = 4 * ((prompts.shared + rows) * stored + 3 * rows * model.vocabulary)
     return Cost(
-        tokens * model.parameters / rate + entry["steps"] * step + saved / STORAGE,
+        tokens * model.parameters / rate + steps * step + saved / STORAGE,
         memory=saved,
-        disk=1.03 * saved,
+        disk=(3.03 if "part" in entry else 1.03) * saved,  # with the optimizer's state
         on_device=3 * saved + activations,  # gradients and two moments
         gpus=1,
     )
@@ -445,6 +447,7 @@ SMALL = (ONE, lambda job: Cost())
 TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "prepare_model": (ONE, _prepare_model),
     "finetune_model": (MANY, _finetune_model),
+    "finetune_step": (MANY, _finetune_model),
     "extract_attention_states": (
         SOME,
         lambda job: _queries_and_keys(job, len(job.work.texts), job.model.layers),
