@@ -332,9 +332,9 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
     fitted = job.work.questions * probe.share
     if probe.kind == "mean_difference":
         return 8 * fitted * features / MEMORY_RATE + FIT
-    if probe.kind == "mlp":  # forward, and twice as much backward
+    if probe.kind == "mlp":  # forward, and the weights' gradient
         examples = max(EPOCHS * fitted, STEPS * min(BATCH, fitted))
-        return 6 * examples * features * HIDDEN_UNITS / PROBE_RATE + STEPS * FIT / 3
+        return 4 * examples * features * HIDDEN_UNITS / PROBE_RATE + STEPS * FIT / 12
     if probe.kind == "lda":  # two shrunk covariances, and least squares
         return (6 * fitted * features**2 + 12 * features**3) / PROBE_RATE + FIT
     if probe.solver != "newton":  # limited by memory, not by arithmetic
