@@ -48,7 +48,7 @@ demo: $(READY)
 
 # Make the pictures of the documents again, from a run of the default model.
 pictures: $(READY)
-	$(BIN)/snakemake figures choices probe_presets
+	$(BIN)/snakemake figures choices probe_presets sink_map
 	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.pictures results/smollm2-135m docs/figures
 
 # Measure the pipeline against other tools: hours, on an otherwise idle machine.

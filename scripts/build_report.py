@@ -97,7 +97,9 @@ def _describe(
         metric = options["metric"]
         return METRICS[metric].title, summarise_modules(scores, metric)
     if figure == "probe_auc":
-        return "How Well a Linear Probe Detects a Wrong Answer", summarise_probe(controls)
+        kind = scores.attrs.get("protocol", {}).get("kind", "logistic")
+        probe = "a Linear Probe" if kind != "mlp" else "a Probe with a Hidden Layer"
+        return f"How Well {probe} Detects a Wrong Answer", summarise_probe(controls)
     return options.get("title") or figure.replace("_", " ").capitalize(), None
 
 

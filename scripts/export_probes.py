@@ -12,7 +12,7 @@ from llm_figures.core.checksums import sha256
 from llm_figures.core.job import job, log
 from llm_figures.core.numbers import with_interval
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.parquet_tensors import read_columns, read_facts, read_frame
+from llm_figures.core.parquet_tensors import read_facts, read_frame
 from llm_figures.core.result_folders import portable
 from llm_figures.models.model_info import read_model_info
 from llm_figures.probe.cell_files import read_cells
@@ -26,7 +26,7 @@ from llm_figures.probe.export import (
 )
 from llm_figures.probe.options import Export
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.schema import read_layer_columns, read_states
 from llm_figures.provenance.manifest import PROJECT, describe_project
 
 KEYS = ("auc", "ci_low", "ci_high")
@@ -53,7 +53,7 @@ def main(
     columns = read_layer_columns(states[0])
     fitted = {}
     for layer in sorted({layer for layer, _ in chosen}):
-        of_layer = read_columns(states, columns[layer])
+        of_layer = read_states(states, columns[layer])
         for token in (token for at, token in chosen if at == layer):
             cell, own = of_token[token]
             with threadpool_limits(1):  # as the scored probes were fitted

@@ -5,12 +5,12 @@ from functools import partial
 import pyarrow as pa
 
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import frames_file, read_columns
+from llm_figures.core.parquet_tensors import frames_file
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import SMALLEST_GROUP, Protocol
-from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.schema import read_layer_columns, read_states
 
 SCHEMA = pa.schema(
     [
@@ -44,7 +44,7 @@ def main(
     columns = read_layer_columns(states[0])
     layers = list(range(index, len(columns), count))
 
-    loaders = [(layer, partial(read_columns, states, columns[layer])) for layer in layers]
+    loaders = [(layer, partial(read_states, states, columns[layer])) for layer in layers]
     fits = unconverged = 0
     with frames_file(predictions, SCHEMA) as file:
         for frame in progress(

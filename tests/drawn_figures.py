@@ -11,7 +11,7 @@ from llm_figures.attention.scores import compute_cells
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.style import Style
-from llm_figures.probe.controls import CONTROLS
+from llm_figures.probe.controls import CONTROLS, FITTED, NO_HEADS
 from llm_figures.probe.protocol import PRESETS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,6 +50,26 @@ def probe_scores(layers, tokens):
     ]
     table = pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
     return with_intervals(table)
+
+
+def head_scores(layers, heads, without=()):
+    """Scores of the figure of heads. without: layers that have none."""
+    random = np.random.default_rng(0)
+    common = {control: random.uniform(0.5, 1) for control in CONTROLS if control not in FITTED}
+    rows = [
+        (layer, head, "auc", common.get(control, random.uniform(0.45, 0.9)), control, "")
+        for layer in range(layers)
+        for head in range(heads)
+        for control in ("none", *CONTROLS)
+    ]
+    columns = ["layer", "head", "metric", "mean", "control", "note"]
+    table = with_intervals(pd.DataFrame(rows, columns=columns)).assign(token="last_q")
+    empty = table["layer"].isin(without)
+    table = table[~empty | (table["control"] == "none")]
+    values = ["mean", "ci_low", "ci_high", "gain", "gain_low", "gain_high"]
+    table.loc[empty, values] = np.nan
+    table.loc[empty, "note"] = NO_HEADS
+    return table
 
 
 def with_intervals(table):

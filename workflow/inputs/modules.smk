@@ -1,6 +1,7 @@
 # What the rules of modules.smk take as inputs and params.
 
 from llm_figures.modules.metrics import METRICS, of_measure
+from llm_figures.probe.options import Probe
 
 # {measure: its file}; see llm_figures.modules.metrics
 MEASURED = {
@@ -16,6 +17,14 @@ MAP_TEXTS = {
     "texts": lambda wildcards: list(MODULE_MAP.texts or config["inputs"]),
     "key": "figures.module_map.texts" if MODULE_MAP.texts else "inputs",
 }
+# The probes of the map are logistic regressions, whatever probe.kind is. Their controls are not
+# fitted, so a change of them runs nothing again.
+MAP_PROTOCOL = (
+    Probe.model_validate(config["probe"] | {"kind": None})
+    .resolve(config["dataset"]["hold_out"] is not None)
+    .changed(controls=())
+    .plain()
+)
 
 
 def measured_modules(wildcards):

@@ -21,6 +21,7 @@ DRAWING_OPTIONS = {
         lambda figure, model: config["figures"][figure]
         | {"protocol": PROTOCOLS["scores"]["protocol"]},
     ),
+    "probe_heads": lambda figure, model: config["figures"][figure] | {"protocol": HEADS_PROTOCOL},
     "probe_presets": lambda figure, model: {
         **{key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")},
         "protocols": {name: PROTOCOLS[name]["protocol"] for name in ("strict", "published")},

@@ -1,10 +1,19 @@
 # Input functions of the rules in probe.smk.
 
+from llm_figures.probe.protocol import check_exportable
+
 
 def states_of_protocol(wildcards):
     """All shards of the hidden states that a protocol's probes take; by default the figure's."""
     site = PROTOCOLS[wildcards.get("protocol", "scores")]["protocol"]["site"]
     return expand(shard_files(f"hidden_states/{site}"), model=wildcards.model)
+
+
+def scores_to_export(wildcards):
+    """The scores whose best probes are exported; stops a run whose probes cannot be."""
+    with user_errors():
+        check_exportable(PROTOCOLS["scores"]["protocol"]["kind"])
+    return "results/{model}/probe/scores.parquet"
 
 
 def predictions_of(protocol):

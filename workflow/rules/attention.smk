@@ -74,3 +74,26 @@ rule score_attention:
         options=lambda wildcards: score_options(wildcards.figure),
     script:
         "../../scripts/score_attention.py"
+
+
+# How much every head attends to the first token, from the same states.
+rule score_sink_map:
+    input:
+        states="results/{model}/forward/attention_states.parquet",
+    output:
+        scores="results/{model}/attention/sink_map.parquet",
+    log:
+        "results/{model}/logs/score_sink_map.log",
+    benchmark:
+        "results/{model}/benchmarks/score_sink_map.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("score_sink_map")
+    resources:
+        **needs("score_sink_map"),
+    params:
+        *code("score_sink_map"),
+        options=figure_options("sink_map").scored(),
+    script:
+        "../../scripts/score_sink_map.py"

@@ -76,6 +76,8 @@ STRICT = config.pop("strict_versions")
 RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
 # {name of a file of scores: its protocol}, the configured one and both presets.
 PROTOCOLS = list_protocols(config)
+# Of single attention heads: the configured protocol at another site.
+HEADS_PROTOCOL = PROTOCOLS["scores"]["protocol"] | {"site": "head"}
 # Sizes of models and the workload, from which resources follow; filled when the first job asks.
 ESTIMATED = {}
 
@@ -88,7 +90,7 @@ wildcard_constraints:
     shards=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    site="residual|attention|mlp",
+    site="residual|attention|mlp|head",
     protocol="|".join(PROTOCOLS),
 
 

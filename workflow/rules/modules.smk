@@ -90,8 +90,7 @@ rule score_module_probes:
     params:
         *code("score_module_probes"),
         token=MODULE_MAP.probe_token,
-        # controls are not fitted, so a change of them runs nothing again
-        protocol=PROTOCOLS["scores"]["protocol"] | {"controls": []},
+        protocol=MAP_PROTOCOL,
     script:
         "../../scripts/score_module_probes.py"
 

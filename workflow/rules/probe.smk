@@ -122,13 +122,38 @@ rule compare_presets:
         "../../scripts/compare_presets.py"
 
 
+# A probe on every attention head at one token, whatever probe.site is.
+rule score_probe_heads:
+    input:
+        answers="results/{model}/forward/answers.parquet",
+        states=shard_files("hidden_states/head"),
+        p_true=shard_files("p_true") if config["probe"]["p_true"] else [],
+    output:
+        scores="results/{model}/probe/heads.parquet",
+    log:
+        "results/{model}/logs/score_probe_heads.log",
+    benchmark:
+        "results/{model}/benchmarks/score_probe_heads.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("score_probe_heads")
+    resources:
+        **needs("score_probe_heads"),
+    params:
+        *code("score_probe_heads"),
+        token=config["figures"]["probe_heads"]["token"],
+        protocol=HEADS_PROTOCOL,
+    script:
+        "../../scripts/score_probe_heads.py"
+
+
 # The probes of chosen cells for others to use, fitted on all training questions.
 rule export_probes:
     input:
         model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
         states=states_of_protocol,
-        scores="results/{model}/probe/scores.parquet",
+        scores=scores_to_export,
     output:
         probes="results/{model}/probe/export/probes.safetensors",
         card="results/{model}/probe/export/probes.json",

@@ -270,6 +270,7 @@ def _capture(
             "cached ones), so it has no map between tokens; choose another model"
         )
     check_states(query, key, layer, layer in hook.interventions)
+    value_norm = torch.linalg.vector_norm(value.detach(), dim=-1, dtype=torch.float32)
     window, bias = options.get("sliding_window"), None
     if query.shape[0] == 1:
         window, bias = capture_mask(
@@ -283,6 +284,7 @@ def _capture(
         softcap=options.get("softcap"),
         bias=bias,
         sinks=capture_sinks(module, options),
+        value_norm=value_norm.cpu(),
         model_layers=hook.model_layers,
     )
     if query.shape[0] == 1:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from llm_figures.attention.attention_hook import hook_attention
 from llm_figures.attention.captured import Captured
 from llm_figures.attention.interventions import Intervention
-from llm_figures.attention.qk_store import build_states_schema
+from llm_figures.attention.qk_store import VALUE_NORM, build_states_schema
 from llm_figures.attention.rope_capture import find_unrotated_layers
 from llm_figures.core.errors import UserError
 from llm_figures.inference.token_spans import show_tokens
@@ -159,10 +159,13 @@ def build_state_rows(
             "sink_strength": strength,
             "query": _pad(state.query[0].numpy(), (heads, *shape)),
             "key": _pad(state.key[0].numpy(), (key_value_heads, *shape)),
+            VALUE_NORM: None,
             "cos": None,
             "sin": None,
             "pair_index": None,
         }
+        if intervention is None:
+            row[VALUE_NORM] = _pad(state.value_norm[0].numpy(), (key_value_heads, longest))
         if state.rotation is not None:
             row |= {
                 "cos": _pad(state.rotation.cos, shape),

@@ -17,6 +17,8 @@ class Captured:
     key: [batch, key-value heads, tokens, head_dim], likewise.
     bias: [1 or heads, tokens, tokens], likewise, or None.
     sinks: [heads] or [heads, tokens], likewise, or None.
+    value_norm: [batch, value heads, tokens], likewise, L2 norms of the values; those of the first
+        call where a layer calls its attention again for other values (DiffLlama).
     window, softcap, bias, sinks, rotation, model_layers: see `maps.LayerStates`.
     deviation, bound: of the weights computed from these from the model's own, and the largest that
         is accepted; see `eager_weights`.
@@ -30,6 +32,7 @@ class Captured:
     softcap: float | None
     sinks: torch.Tensor | None
     bias: torch.Tensor | None = None
+    value_norm: torch.Tensor | None = None
     rotation: Rotation | None = None
     model_layers: int | None = None
     deviation: float | None = None
@@ -48,5 +51,6 @@ class Captured:
             softcap=self.softcap,
             bias=None if self.bias is None else self.bias.numpy(),
             model_layers=self.model_layers,
+            value_norm=None if self.value_norm is None else self.value_norm[0].numpy(),
             sinks=None if self.sinks is None else self.sinks.numpy().astype(np.float64),
         )

@@ -35,6 +35,8 @@ class LayerStates:
     stored_strength: [heads], the sink strength F of every head if it was computed before.
     bias: [1 or heads, tokens, tokens], added to the capped scores, -inf where a key is hidden: a
         mask other than a causal one with `window`, with any position bias; None without.
+    value_norm: [key-value heads, tokens], L2 norms of the clean values, or None if they are not
+        known, as in a pass with an intervention or a file of an earlier version.
     model_layers: the number of the model's layers; in a hybrid only some have attention.
     """
 
@@ -50,6 +52,7 @@ class LayerStates:
     rotation: Rotation | None = None
     stored_strength: np.ndarray | None = None
     bias: np.ndarray | None = None
+    value_norm: np.ndarray | None = None
     model_layers: int | None = None
 
     def load(self) -> "LayerStates":
@@ -103,6 +106,9 @@ class LayerStates:
             self,
             query=self.query[head : head + 1],
             key=self.key[head // group : head // group + 1],
+            value_norm=None
+            if self.value_norm is None
+            else self.value_norm[head // group : head // group + 1],
             sinks=None if self.sinks is None else self.sinks[head : head + 1],
             bias=self.bias
             if self.bias is None or len(self.bias) == 1
@@ -279,6 +285,16 @@ def sink_strength(weights: np.ndarray) -> np.ndarray:
     The first query is left out, since causality gives it a weight of 1 in any model.
     """
     return weights[..., 1:, 0].mean(axis=-1)
+
+
+def key_importance(weights: np.ndarray) -> np.ndarray:
+    """α: the weight on every key, averaged over the queries from it on; [..., T, T] -> [..., T].
+
+    α_k = Σ_{i=k..T} A_ik / (T − k + 1), positions counted from 1 (Gu et al. 2025, arXiv 2410.10781,
+    section 3.2). Unlike F it has the first query, whose weight on the first key is 1.
+    """
+    tokens = weights.shape[-1]
+    return weights.sum(axis=-2, dtype=np.float64) / np.arange(tokens, 0, -1)
 
 
 def uniform_causal(tokens: int) -> np.ndarray:

@@ -157,5 +157,52 @@ class ScaleQkv(AttentionFigure):
     operation: Literal["mean", "scale"] = "scale"
 
 
+class SinkScoring(Options):
+    """What the table of `sink_map` depends on."""
+
+    tokens: Annotated[Integer, Field(ge=2, le=1024)] = 64
+    """T: only the first tokens of each text count
+
+    T: only so many first tokens of each text count. A shorter text counts whole, and the caption
+    says so."""
+
+
+class SinkDrawing(Drawing):
+    """What only the drawing of `sink_map` reads."""
+
+    threshold: Annotated[Number, Field(gt=0, lt=1)] = 0.3
+    """A head with more than this weight on the first token is a sink
+
+    A head is a sink in a text if the first token has more than this share of the weight of the
+    queries, α₁."""
+
+    palette: Palette = "Blues"
+    """Colour palette of the map."""
+
+    limits: Limits = (0.0, 1.0)
+    """Lower and upper end of the map's colour scale."""
+
+    norms: Literal["linear", "log"] = "linear"
+    """Axes of the panels of norms: linear, log
+
+    Axes of the panels of norms. log shows models whose norms differ much between layers."""
+
+
+class SinkMap(SinkDrawing, SinkScoring, Figure):
+    """How much each head attends to the first token, and its norms beside the others'."""
+
+    source: ClassVar[FigureSource] = FigureSource(
+        "attention/sink_map.parquet",
+        "llm_figures.attention.sink_figure",
+        by_default=False,
+        title="Attention sinks",
+    )
+
+
 # The figures of this room: the config's section `figures` has one of these options for each.
-FIGURES = {"mean_qkv": MeanQkv, "mean_qkv_tokens": MeanQkvTokens, "scale_qkv": ScaleQkv}
+FIGURES = {
+    "mean_qkv": MeanQkv,
+    "mean_qkv_tokens": MeanQkvTokens,
+    "scale_qkv": ScaleQkv,
+    "sink_map": SinkMap,
+}

@@ -13,6 +13,7 @@ from llm_figures.attention.rope import Rotation
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import RowReader, read_tensors, tensor
 
+VALUE_NORM = "value_norm"
 INTERVENTION = ["component", "operation", "over", "epsilon", "stage"]
 
 
@@ -22,7 +23,8 @@ def build_states_schema(query_shape: tuple[int, ...], key_shape: tuple[int, ...]
     A tensor column has one shape, so states are padded with NaN: to the longest text, and in models
     whose layers differ to the most heads and the largest head. `tokens`, `heads`,
     `key_value_heads` and `head_dim` tell the true sizes. cos, sin and pair_index are those of
-    `Rotation`, padded likewise, and null if the rotation is unknown.
+    `Rotation`, padded likewise, and null if the rotation is unknown. value_norm is padded likewise,
+    and null after an intervention.
 
     query_shape, key_shape: the largest [(key-value) heads, tokens, head_dim].
     """
@@ -52,6 +54,7 @@ def build_states_schema(query_shape: tuple[int, ...], key_shape: tuple[int, ...]
             ("sink_strength", pa.list_(pa.float64())),  # F by head; null unless the pass is clean
             ("query", tensor(query_shape)),
             ("key", tensor(key_shape)),
+            (VALUE_NORM, tensor(key_shape[:2])),  # L2 norms of the values
             ("cos", tensor(query_shape[1:])),
             ("sin", tensor(query_shape[1:])),
             ("pair_index", pa.list_(pa.int32())),
@@ -67,10 +70,14 @@ def read_layer_states(table: pa.Table) -> list[tuple[Intervention | None, LayerS
     """
     tensors = ["query", "key", "cos", "sin"]
     query, key, cos, sin = (read_tensors(table, column) for column in tensors)
+    if VALUE_NORM in table.column_names:  # files of earlier versions lack it
+        tensors.append(VALUE_NORM)
+        norms, known = read_tensors(table, VALUE_NORM), table.column(VALUE_NORM).is_valid()
     found = []
     for number, row in enumerate(table.drop_columns([*tensors, "bias"]).to_pylist()):
         length, size, pairs = len(row["tokens"]), row["head_dim"], row["pair_index"]
         bias = table.column("bias")[number].values
+        has_norms = VALUE_NORM in tensors and known[number].as_py()
         states = LayerStates(
             input=row["input"],
             layer=row["layer"],
@@ -82,6 +89,7 @@ def read_layer_states(table: pa.Table) -> list[tuple[Intervention | None, LayerS
             model_layers=row["model_layers"],
             bias=None if bias is None else bias.to_numpy().reshape(-1, length, length),
             sinks=_read_sinks(row),
+            value_norm=norms[number, : row["key_value_heads"], :length] if has_norms else None,
             tokens=row["tokens"],
             rotation=None
             if pairs is None

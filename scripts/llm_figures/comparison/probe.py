@@ -23,6 +23,7 @@ from llm_figures.probe.figure import (
     pivot_scores,
 )
 from llm_figures.probe.options import Highlight, ProbeAuc
+from llm_figures.probe.protocol_text import name_probe
 
 OPTIONS = ProbeAuc
 NEEDED = {"layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "n"}
@@ -64,10 +65,11 @@ def describe(tables: Tables, options: ProbeAuc) -> str:
         f"{name}, {_describe_best_cell(table, options)}" for name, table in tables.items()
     )
     text = (
-        f"{LABELS[options.metric]} of linear probes that detect a wrong answer, by layer (0 is the "
-        "embeddings) and token, one panel per model. Panels are equally high whatever the model's "
-        "number of layers, so equal heights are equal shares of the depth. Colours span "
-        f"{low:g} to {high:g} in all panels; cells without a score are grey. Best cells: {best}."
+        f"{LABELS[options.metric]} of {_name_probes(tables)} that detect a wrong answer, by layer "
+        "(0 is the embeddings) and token, one panel per model. Panels are equally high whatever "
+        "the model's number of layers, so equal heights are equal shares of the depth. Colours "
+        f"span {low:g} to {high:g} in all panels; cells without a score are grey. Best cells: "
+        f"{best}."
     )
     shallow = [
         name
@@ -77,6 +79,14 @@ def describe(tables: Tables, options: ProbeAuc) -> str:
     if shallow:
         text += f" The rectangle's layers are outside {', '.join(shallow)}."
     return text
+
+
+def _name_probes(tables: Tables) -> str:
+    """The kind of probe, or of each model's where they differ."""
+    kinds = {name: name_probe(table) for name, table in tables.items()}
+    if len(set(kinds.values())) == 1:
+        return next(iter(kinds.values())).replace("probe", "probes", 1)
+    return f"probes ({'; '.join(f'{name}: {kind}' for name, kind in kinds.items())})"
 
 
 def _describe_best_cell(table: pd.DataFrame, options: ProbeAuc) -> str:

@@ -1,6 +1,7 @@
-"""Sizes, counts and durations as text."""
+"""Sizes, counts, durations and ranges as text."""
 
 import math
+from collections.abc import Sequence
 
 
 def format_bytes(size: float | None) -> str:
@@ -34,3 +35,14 @@ def format_count(count: float) -> str:
     if count < 1e6:
         return f"{count:,.0f}"
     return f"{count / 1e6:.3g} M" if count < 999.5e6 else f"{count / 1e9:.3g} B"
+
+
+def join_ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as ranges: 0–2, 4, 8–11."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)

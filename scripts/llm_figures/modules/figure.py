@@ -9,6 +9,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from llm_figures.core.formatting import join_ranges
 from llm_figures.core.numbers import four_decimals
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.models.projection_layouts import COLUMNS
@@ -272,17 +273,6 @@ def describe_notes(scores: pd.DataFrame, numbers: StatedNumbers) -> str:
         if note:
             sentences.append(f" Layers also have {note}, which is not shown.")
     return "".join(sentences)
-
-
-def join_ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as ranges: 0–2, 4, 8–11."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
 
 
 def describe_metric(model: str, options: MetricMap, numbers: StatedNumbers | None = None) -> str:

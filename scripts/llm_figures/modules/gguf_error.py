@@ -210,6 +210,8 @@ def open_gguf(model_info: Mapping, cache: Path) -> Iterator[Path]:
             raise UserError(f"{where}: {path} is gone; {again}")
         yield path
         return
+    if model_info["source"] == "pypi_parts":
+        raise UserError(f"{where}: {model_info['file']} is gone; {again}")
     if model_info["source"] != "pypi":
         raise UserError(f"{where}: the model does not come from a GGUF file; leave gguf_error out")
     entry = model_info["entry"]

@@ -21,12 +21,12 @@ from llm_figures.core import records
 from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.parquet_tensors import read_columns, read_frame
+from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.models.model_info import read_model_info
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.labelled_states import HiddenStates
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.schema import read_layer_columns, read_states
 from llm_figures.provenance.manifest import FORMAT, PROJECT
 from llm_figures.workflow.figures import FIGURE_TABLE
 
@@ -156,7 +156,7 @@ class Results:
 
         layer: 0 is the embeddings, n the output of block n, counted from 1.
         token: a token of the figure probe_auc, such as "exact_answer_last".
-        site: "residual", "attention" or "mlp"; by default that of the figure.
+        site: "residual", "attention", "mlp" or "head"; by default that of the figure.
 
         Only the layer's own column is read.
 
@@ -194,7 +194,7 @@ class Results:
             )
         groups = answers.set_index("question_id")["group"].fillna("")
         return HiddenStates(
-            X=read_columns(states, columns[layer])[own],
+            X=read_states(states, columns[layer])[own],
             y=cell.labels,
             groups=groups.loc[cell.questions].to_numpy(dtype=str),
             question_ids=cell.questions,

@@ -14,6 +14,7 @@ from llm_figures.core.numbers import at_most_three_decimals
 from llm_figures.paper.latex_text import escape, set_number
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, LABELS
+from llm_figures.probe.protocol_text import name_probe
 
 # Lines of a table that fit on a page, and letters in one line of a statement or of a reason.
 PAGE_LINES = 40
@@ -130,9 +131,10 @@ def write_probe_table(
         if HEADS[name] != CONTROLS[name]
     )
     caption = (
-        f"{escape(LABELS[metric])} of the linear probe on {escape(model)} that detects a wrong "
-        "answer: for each token the layer where it is highest, with the 95\\% interval of that "
-        "cell" + (f", and the controls in the same cell. {named}." if beside else ".")
+        f"{escape(LABELS[metric])} of the {escape(name_probe(scores))} on {escape(model)} that "
+        "detects a wrong answer: for each token the layer where it is highest, with the 95\\% "
+        "interval of that cell"
+        + (f", and the controls in the same cell. {named}." if beside else ".")
     )
     yield from _write_table(
         caption,

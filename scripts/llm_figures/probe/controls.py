@@ -18,6 +18,9 @@ CONTROLS = {
     "exact_answer_log_probability": "mean log-probability of the exact answer",
     "p_true": "p(true)",
 }
+# Why a cell of a map of heads is empty: notes of probe/heads.parquet.
+NO_HEADS = "the layer has no attention heads"
+FEWER_HEADS = "the layer has fewer attention heads"
 # These are fitted cell by cell; the other controls are the same in every layer.
 FITTED = ("none", "shuffled_labels", "shuffled_within_group")
 # A probe that does not beat one of these needs no judgement of the model to reach its score.

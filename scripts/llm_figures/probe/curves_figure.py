@@ -15,7 +15,7 @@ from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.figure import describe_groups, state_groups
 from llm_figures.probe.options import ProbeCurves
 from llm_figures.probe.protocol import OUTPUT_BASELINES, Protocol
-from llm_figures.probe.protocol_text import SITES, describe_intervals
+from llm_figures.probe.protocol_text import PROBES, SITES, describe_intervals
 
 
 class DrawnProbeCurves(ProbeCurves):
@@ -154,9 +154,10 @@ def describe(
     if shown["mean"].notna().any():
         groups = describe_groups(shown, options.protocol, numbers)
     return (
-        f"{LABELS[options.metric]} by layer (0 is the embeddings) of a linear probe on "
-        f"{SITES[options.protocol.site]} of {model} that detects a wrong answer, one panel "
-        f"per token. Bands: {describe_intervals(options.protocol)}. Dashed: control probes on the "
-        f"same splits. Dotted: the confidence of the output itself.{gaps}"
+        f"{LABELS[options.metric]} by layer (0 is the embeddings) of a "
+        f"{PROBES[options.protocol.kind]} on {SITES[options.protocol.site]} of {model} that "
+        "detects a wrong answer, one panel per token. Bands: "
+        f"{describe_intervals(options.protocol)}. Dashed: control probes on the same splits. "
+        f"Dotted: the confidence of the output itself.{gaps}"
         f"{groups and ' '}{groups}\n"
     )

@@ -13,7 +13,7 @@ from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.exported import ARRAYS, FORMAT, TENSORS
 from llm_figures.probe.fitting import ProbeFitter, Scaler, check_finite, weigh_classes
 from llm_figures.probe.options import ExportedCell
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol, check_exportable
 from llm_figures.probe.protocol_text import SITES, describe_method
 
 BEST = "best"
@@ -23,11 +23,13 @@ MODEL_FACTS = (
     "weights", "layers", "hidden_size", "dtype",
 )  # fmt: skip
 APPLY = (
-    "logit = weights · ((state − mean) / scale) + intercept, which equals direction · state + "
-    "bias. A logit above 0 says that the answer is wrong; 1 / (1 + exp(−logit)) is its "
-    "probability by the probe. Use float64. States must be those of `states` below: the same "
-    "model, site, layer and token, and a prompt of the same form."
+    "{score} = weights · ((state − mean) / scale) + intercept, which equals direction · state + "
+    "bias. A {score} above 0 says that the answer is wrong; {probability}. Use float64. States "
+    "must be those of `states` below: the same model, site, layer and token, and a prompt of the "
+    "same form."
 )
+PROBABILITY = "1 / (1 + exp(−logit)) is its probability by the probe"
+NO_PROBABILITY = "it is a projection onto the difference of the class means, not a probability"
 _INPUT = "layer 0 is the input of the first block (the embeddings), layer n"
 _ADDED = "of block n, counted from 1, before it is added to the residual stream"
 LAYERS = {
@@ -36,6 +38,8 @@ LAYERS = {
     "norm there",
     "attention": f"{_INPUT} the output of the attention {_ADDED}",
     "mlp": f"{_INPUT} the output of the MLP {_ADDED}",
+    "head": f"{_INPUT} the outputs of all attention heads of block n, counted from 1, side by "
+    "side: the input of its output projection",
 }
 CHOSEN = (
     "best: at each token the layer with the highest held-out AUC, which is thus the most "
@@ -63,7 +67,8 @@ TOKENS = {
 class RefittedProbe:
     """A probe fitted on all training questions of its cell.
 
-    arrays: {name: array}, those of `exported.ARRAYS`, float64. C: the inverse penalty of the fit.
+    arrays: {name: array}, those of `exported.ARRAYS`, float64. C: the inverse penalty of the fit;
+    NaN for a kind of probe without one.
     training_auc: on the questions that it was fitted on.
     trained_on: [questions], their ids. counts: [2], how many of them are right and wrong.
     class_weights: [2], likewise.
@@ -127,8 +132,10 @@ def refit_probe(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) 
     hold-out file, and those of the test set of a single split.
 
     Raises:
-        UserError: states that are not finite; a training set without one of the labels.
+        UserError: states that are not finite; a training set without one of the labels; a kind of
+            probe that is not linear.
     """
+    check_exportable(protocol.kind)
     check_finite(layer, states)
     train = np.any([split.train for split in cell.splits], axis=0)
     labels = cell.labels[train]
@@ -203,7 +210,11 @@ def make_card(
         "format": FORMAT,
         "what": f"Linear probes on {SITES[protocol.site]} that detect a wrong answer.",
         "positive_class": "a wrong answer (label 1; a right answer is 0)",
-        "apply": APPLY,
+        "apply": (
+            APPLY.format(score="score", probability=NO_PROBABILITY)
+            if protocol.kind == "mean_difference"
+            else APPLY.format(score="logit", probability=PROBABILITY)
+        ),
         "made_by": dict(made_by),
         "model": {key: model_info[key] for key in MODEL_FACTS if model_info.get(key) is not None},
         "states": {
@@ -256,7 +267,7 @@ def _describe_probe(
         "layer": probe.layer,
         "token": probe.token,
         "tensors": name_tensors(probe),
-        "C": probe.C,
+        "C": _number(probe.C),
         "converged": probe.converged,
         "training_questions": {"all": right + wrong, "right": right, "wrong": wrong},
         "class_weights": dict(zip(("right", "wrong"), probe.class_weights.tolist(), strict=True)),

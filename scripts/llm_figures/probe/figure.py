@@ -30,7 +30,7 @@ from llm_figures.probe.controls import (
 from llm_figures.probe.options import Highlight, ProbeAuc
 from llm_figures.probe.protocol import OUTPUT_BASELINES, SMALLEST_GROUP, Protocol
 from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
-from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
+from llm_figures.probe.protocol_text import PROBES, SITES, describe_method, state_protocol
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
 
@@ -261,8 +261,8 @@ def describe(
     chosen = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
     shown = chosen[chosen["control"] == "none"]
     sentences = [
-        f"{LABELS[options.metric]} of a linear probe on {SITES[protocol.site]} of {model} "
-        "that detects a wrong answer, by layer (0 is the embeddings) and token.",
+        f"{LABELS[options.metric]} of a {PROBES[protocol.kind]} on {SITES[protocol.site]} of "
+        f"{model} that detects a wrong answer, by layer (0 is the embeddings) and token.",
         describe_method(protocol, numbers),
         _describe_counts(shown, numbers),
     ]

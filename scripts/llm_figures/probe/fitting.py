@@ -1,10 +1,12 @@
-"""Linear probes that detect wrong answers, trained on some questions and tested on others.
+"""Probes that detect wrong answers, trained on some questions and tested on others.
 
-The probe is L2-regularised logistic regression with label 1 for a wrong answer. The solver `newton`
-fits it to convergence (see `newton`). `lbfgs` is scikit-learn's LogisticRegression with its default
-of 100 iterations, for comparison with the published probe.
+By default the probe is L2-regularised logistic regression with label 1 for a wrong answer. The
+solver `newton` fits it to convergence (see `newton`). `lbfgs` is scikit-learn's LogisticRegression
+with its default of 100 iterations, for comparison with the published probe. Other kinds of probe
+are in `kinds`.
 """
 
+import math
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import Cell, assign_folds
 from llm_figures.probe.classification_metrics import compute_metrics
+from llm_figures.probe.kinds import fit_kind
 from llm_figures.probe.newton import BLOCK, Fit, NewtonSolver
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 
@@ -86,16 +89,17 @@ def standardise(X_train: np.ndarray, X_test: np.ndarray) -> Scaler:
 
 @dataclass(frozen=True)
 class ProbeFit:
-    """scores: [test], the logit of a wrong answer. C: the inverse penalty of the fit.
+    """scores: [test], above 0 for a wrong answer; of logistic regression, its logit.
 
-    weights, intercept: of the features as they were fitted, standardised or raw.
+    C: the inverse penalty of the fit; NaN for a kind of probe without one. weights, intercept: of
+    the features as they were fitted, standardised or raw; None for a probe that is not linear.
     """
 
     scores: np.ndarray
     converged: bool
     C: float
-    weights: np.ndarray
-    intercept: float
+    weights: np.ndarray | None
+    intercept: float | None
 
 
 class ProbeFitter:
@@ -133,8 +137,15 @@ class ProbeFitter:
         self._X_train, self._X_test = X_train, X_test
         self._solvers: dict[float, NewtonSolver] = {}
 
-    def fit(self, labels: np.ndarray, C: float | None = None) -> ProbeFit:
-        """labels: [train], 0 or 1, both present. C: by default the protocol's."""
+    def fit(self, labels: np.ndarray, C: float | None = None, seed: int = 0) -> ProbeFit:
+        """labels: [train], 0 or 1, both present. C: by default the protocol's.
+
+        seed: of a kind of probe with randomness. Such kinds count as converged.
+        """
+        if self._protocol.kind != "logistic":
+            found = fit_kind(self._protocol.kind, self._X_train, labels, seed)
+            scores = found.score(self._X_test)[self._distinct_of_row]
+            return ProbeFit(scores, True, math.nan, found.weights, found.intercept)
         C = self._choose_penalty(labels) if C is None else C
         solve = self._fit_lbfgs if self._protocol.solver == "lbfgs" else self._fit_newton
         scores, fit = solve(labels, C)
@@ -198,6 +209,11 @@ class ProbeFitter:
         return max((unit * factor for factor in C_GRID), key=mean_auc)
 
 
+def draw_seed(*key: int) -> int:
+    """The seed of one fit. key: the protocol's seed and what identifies the fit."""
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
 def weigh_classes(labels: np.ndarray) -> np.ndarray:
     """[2]: the weights of both labels with which each counts half."""
     return len(labels) / (2 * np.bincount(labels, minlength=2))
@@ -208,11 +224,11 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
 
     states: [examples, features], of `cell`.
 
-    Returns one row per test answer of every split and control: question_id, score (logit of a wrong
-    answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train, converged,
-    C. "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes them within
-    each of the cell's large groups, and those of all other groups together; without any large group
-    it is not fitted.
+    Returns one row per test answer of every split and control: question_id, score (above 0 for a
+    wrong answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train,
+    converged, C. "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes
+    them within each of the cell's large groups, and those of all other groups together; without any
+    large group it is not fitted.
 
     A split without both labels in both sets is left out, and so is a single split with fewer than
     `FEWEST_TEST_ANSWERS` test answers of either. There are no rows for a cell with fewer than
@@ -248,7 +264,7 @@ def _fit_splits(
                 labels = _shuffle_within_groups(
                     labels, cell.groups[train], cell.large_groups, random
                 )
-            fit = fitter.fit(labels)
+            fit = fitter.fit(labels, seed=draw_seed(protocol.seed, *key))
             constants = {
                 "layer": np.int16(layer),
                 "token": cell.token,

@@ -13,7 +13,8 @@ from llm_figures.inference.batching import batch_by_key, padded_length, with_oom
 from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
 from llm_figures.models.loading import context_length, decoder, decoder_layers, input_device
-from llm_figures.probe.schema import layer_column
+from llm_figures.probe.head_outputs import find_head_outputs
+from llm_figures.probe.schema import layer_column, list_layers
 
 # Names that model families give to the two halves of a block.
 SITE_MODULES = {
@@ -40,7 +41,8 @@ def extract_hidden_states(
     positions: {named token: position in prompt + answer} of each question.
     site: "residual" (the residual stream after each block), or the output of each block's
     "attention" or "mlp" before it is added to the stream, and before the norm that Gemma and OLMo 2
-    put in between.
+    put in between; or "head", the outputs of the attention heads (see `head_outputs`), [heads,
+    head size] for each token; a block without heads has no column then.
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
 
     Batches are padded on the right, where causal attention keeps the padding out of every position
@@ -52,7 +54,11 @@ def extract_hidden_states(
             with several residual streams.
     """
     layers = decoder_layers(model)
-    modules = [*layers] if site == "residual" else _find_site_modules(model, layers, site)
+    heads = find_head_outputs(model) if site == "head" else {}
+    modules = {layer: found.module for layer, found in heads.items()}
+    if site != "head":
+        found = layers if site == "residual" else _find_site_modules(model, layers, site)
+        modules = dict(enumerate(found, start=1))
 
     @contextmanager
     def record(rows: list[int], columns: list[int], tokens: int):
@@ -62,7 +68,7 @@ def extract_hidden_states(
             states = _shape_states(model, states, tokens)
             states_of_layer[layer] = states[rows, columns].float().cpu().numpy()
 
-        with _hook_layers(layers[0], modules, store):
+        with _hook_layers(layers[0], modules, store, inputs=site == "head"):
             yield states_of_layer
 
     for keys, states_of_layer in record_batches(
@@ -70,6 +76,8 @@ def extract_hidden_states(
     ):
         for layer, states in states_of_layer.items():
             check_finite(f"layer {layer}", states, keys, model.dtype)
+            if layer in heads:
+                states_of_layer[layer] = states.reshape(-1, heads[layer].count, heads[layer].size)
         yield keys | {layer_column(layer): states for layer, states in states_of_layer.items()}
 
 
@@ -129,27 +137,33 @@ def record_batches(
 @contextmanager
 def _hook_layers(
     first: torch.nn.Module,
-    modules: Sequence[torch.nn.Module],
+    modules: Mapping[int, torch.nn.Module],
     store: Callable[[int, torch.Tensor], None],
+    inputs: bool = False,
 ) -> Iterator[None]:
     """Call store(layer, states [..., hidden]) during forward passes inside the block.
 
-    Layer 0 is the input of the block `first`, layer n the output of the n-th of `modules`.
+    Layer 0 is the input of the block `first`, the others are the outputs of `modules`, or their
+    inputs.
     """
     handles = [
         first.register_forward_pre_hook(
             lambda module, args, kwargs: store(0, args[0] if args else kwargs["hidden_states"]),
             with_kwargs=True,
-        ),
-        *(
-            module.register_forward_hook(
+        )
+    ]
+    for layer, module in modules.items():
+        if inputs:
+            handle = module.register_forward_pre_hook(
+                lambda module, args, layer=layer: store(layer, args[0])
+            )
+        else:
+            handle = module.register_forward_hook(
                 lambda module, args, output, layer=layer: store(
                     layer, output[0] if isinstance(output, tuple) else output
                 )
             )
-            for layer, module in enumerate(modules, start=1)
-        ),
-    ]
+        handles.append(handle)
     try:
         yield
     finally:
@@ -189,15 +203,10 @@ def _find_site_modules(
         what = (
             f"blocks of models of type {kind} have no module of a known name for it ({known})"
             if len(lacking) == len(found)
-            else f"layer(s) {_list(lacking)} of this {kind} model have no {site} ({known})"
+            else f"layer(s) {list_layers(lacking)} of this {kind} model have no {site} ({known})"
         )
         raise UserError(f"config: probe.site: {site}: {what}; use residual")
     return [module for module in found if module is not None]
-
-
-def _list(layers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, layers[:8]))
-    return shown if len(layers) <= 8 else f"{shown} and {len(layers) - 8} more"
 
 
 def check_finite(where: str, states: np.ndarray, keys: dict, dtype: torch.dtype) -> None:

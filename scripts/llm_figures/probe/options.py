@@ -1,6 +1,6 @@
-"""Options of the linear probe and its figures."""
+"""Options of the probe and its figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -21,7 +21,16 @@ from llm_figures.core.options import (
 )
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, TOKENS, Control, Protocol
+from llm_figures.probe.protocol import (
+    CROSS_VALIDATIONS,
+    OF_LOGISTIC,
+    PRESETS,
+    TOKENS,
+    Control,
+    Kind,
+    Protocol,
+    Site,
+)
 from llm_figures.probe.resampling_options import AnswerChoice, ErrorKinds
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
@@ -105,7 +114,7 @@ class Export(Options):
 
 
 class Probe(Options):
-    """The linear probe. preset sets the protocol; an option that is not null replaces its value."""
+    """The probe. preset sets the protocol; an option that is not null replaces its value."""
 
     preset: Literal["strict", "published"] = "strict"
     """strict, published
@@ -114,11 +123,21 @@ class Probe(Options):
     controls. published is the protocol of Orgad et al. 2025 (arXiv 2410.02707): scikit-learn's
     default logistic regression and a single split."""
 
-    site: Literal["residual", "attention", "mlp", None] = None
-    """residual | mlp; also attention
+    kind: Kind | None = None
+    """logistic; also mean_difference, lda, mlp
+
+    The probe itself: logistic regression (both presets); mean_difference, the projection onto the
+    difference of the means of wrong and right answers (Marks & Tegmark 2023, arXiv 2310.06824);
+    lda, linear discriminant analysis with Ledoit-Wolf shrinkage; mlp, a multilayer perceptron with
+    one hidden layer of 64 units. solver, C and class_weight are options of logistic alone."""
+
+    site: Site | None = None
+    """residual | mlp; also attention, head
 
     What is probed: the residual stream after each block (strict), or the output of the block's
-    mlp (published) or attention. Layer 0 is the embeddings."""
+    mlp (published) or attention; or head, the outputs of all attention heads of the block side by
+    side, before the output projection. probe_heads probes them one by one. Layer 0 is the
+    embeddings."""
 
     split: Literal["folds", "group_folds", "single", None] = None
     """folds | single; also group_folds
@@ -192,6 +211,17 @@ class Probe(Options):
     export: Export = Export()
     """The probes that `snakemake probes_export` fits again, on all training questions."""
 
+    def problems(self) -> Iterator[str]:
+        """One line for each option that the kind of probe does not have."""
+        if self.kind in (None, "logistic"):
+            return
+        for key in OF_LOGISTIC:
+            if getattr(self, key) is not None:
+                yield (
+                    f"probe.{key}: {getattr(self, key)}; only for probe.kind: logistic, and it is "
+                    f"{self.kind}; leave one of them null"
+                )
+
     def resolve(self, hold_out: bool) -> Protocol:
         """The preset's protocol with the values set here.
 
@@ -200,6 +230,8 @@ class Probe(Options):
         fields = {name: getattr(self, name) for name in Protocol.model_fields}
         given = {name: value for name, value in fields.items() if value is not None}
         protocol = PRESETS[self.preset].changed(**given)
+        if protocol.kind != "logistic":
+            protocol = protocol.changed(**dict.fromkeys(OF_LOGISTIC))
         if hold_out:
             protocol = protocol.changed(split="hold_out")
         if protocol.split not in CROSS_VALIDATIONS:
@@ -300,10 +332,44 @@ class ProbeCurves(Drawing, Figure):
     """Colours of the curves."""
 
 
+class ProbeHeadsScoring(Options):
+    """What the scores of single heads depend on besides the section probe."""
+
+    token: Token = "exact_answer_last"
+    """The token at which heads are probed."""
+
+
+class ProbeHeadsDrawing(Drawing):
+    """Options of the figure of heads that only its drawing reads."""
+
+    metric: Metric = "auc"
+    """auc, accuracy, f1, average_precision
+
+    The score shown, of detecting a wrong answer (the positive class)."""
+
+    palette: Palette = "Blues"
+    """Colours of the cells."""
+
+    limits: Limits = (0.5, 1.0)
+    """Both ends of the colour scale."""
+
+
+class ProbeHeads(ProbeHeadsDrawing, ProbeHeadsScoring, Figure):
+    """How well the output of each attention head tells a wrong answer, whatever probe.site is."""
+
+    source: ClassVar[FigureSource] = FigureSource(
+        "probe/heads.parquet",
+        "llm_figures.probe.heads_figure",
+        by_default=False,
+        title="Which Attention Heads Tell a Wrong Answer",
+    )
+
+
 # The figures of this room: the config's section `figures` has one of these options for each.
 FIGURES = {
     "probe_auc": ProbeAuc,
     "probe_curves": ProbeCurves,
+    "probe_heads": ProbeHeads,
     "error_kinds": ErrorKinds,
     "answer_choice": AnswerChoice,
 }
@@ -312,7 +378,8 @@ FIGURES = {
 def list_protocols(config: Mapping) -> dict[str, dict]:
     """The protocols of a run, of plain values: the configured one, and both presets unchanged.
 
-    config: checked and complete. Returns {name of the file of scores: {protocol, tokens}}.
+    config: checked and complete. Returns {name of the file of scores: {protocol, tokens}}. Single
+    heads are probed by the configured one with the site "head" and a token of their own.
     """
     configured = read_options(Probe, config["probe"], "config: probe")
     hold_out = config["dataset"]["hold_out"] is not None

@@ -7,6 +7,7 @@ regression on raw features, a wrong answer as the positive class.
 
 from typing import Annotated, Literal
 
+from llm_figures.core.errors import UserError
 from llm_figures.core.options import Flag, Integer, Items, Number, Options, Seed, by_kind
 from llm_figures.probe.token_positions import NAMED_TOKENS
 
@@ -27,19 +28,28 @@ SMALLEST_GROUP = 20
 CROSS_VALIDATIONS = ("folds", "group_folds")
 
 Control = Literal["shuffled_labels", "shuffled_within_group"]
+Site = Literal["residual", "attention", "mlp", "head"]
+Kind = Literal["logistic", "mean_difference", "lda", "mlp"]
+# Options that only logistic regression has; in the protocol of another kind they are None.
+OF_LOGISTIC = ("solver", "C", "class_weight")
+# Of the multilayer perceptron: units of its only hidden layer, and how long it is trained. Its
+# training is as long as that, whatever the loss: no questions are set aside to stop it early.
+HIDDEN_UNITS = 64
+STEPS, EPOCHS, BATCH = 250, 20, 200
 
 
 class Protocol(Options):
     """How probes are fitted and scored: a preset with the config's own values, all resolved."""
 
-    site: Literal["residual", "attention", "mlp"]
+    kind: Kind = "logistic"
+    site: Site
     split: Literal["folds", "group_folds", "single", "hold_out"]
     folds: Integer
     repeats: Integer
     standardise: Flag
-    solver: Literal["newton", "lbfgs"]
-    C: Annotated[Number | Literal["auto", "cv"], by_kind]
-    class_weight: Literal["none", "balanced"]
+    solver: Literal["newton", "lbfgs", None]
+    C: Annotated[Number | Literal["auto", "cv"] | None, by_kind]
+    class_weight: Literal["none", "balanced", None]
     short_answers: Literal["missing", "complete"]
     controls: Annotated[tuple[Control, ...], Items()]
     seed: Seed = 0
@@ -71,3 +81,16 @@ PRESETS = {
         controls=(),
     ),
 }
+
+
+def check_exportable(kind: str) -> None:
+    """Check that a kind of probe has weights for the format of the export.
+
+    Raises:
+        UserError: it is not linear.
+    """
+    if kind == "mlp":
+        raise UserError(
+            "config: probe.kind: mlp: probes_export writes linear probes, and this one has a "
+            "hidden layer; export another kind (logistic, mean_difference or lda)"
+        )

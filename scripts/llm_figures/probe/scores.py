@@ -163,7 +163,12 @@ class _Baselines:
         # Standardised and converged under every protocol: a control must be as strong as it can be.
         strict = PRESETS["strict"]
         self._protocol = protocol.changed(
-            standardise=strict.standardise, solver=strict.solver, C=strict.C, controls=()
+            standardise=strict.standardise,
+            controls=(),
+            kind=strict.kind,
+            solver=strict.solver,
+            C=strict.C,
+            class_weight=protocol.class_weight or strict.class_weight,
         )
         self._known: dict[bytes, dict[str, pd.DataFrame]] = {}
 

@@ -31,6 +31,7 @@ from llm_figures.core.formatting import format_bytes
 from llm_figures.core.numbers import three_decimals, three_digits
 from llm_figures.probe.best_cell import find_best_cell
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS, name_control
+from llm_figures.probe.protocol_text import name_probe
 from llm_figures.provenance.manifest_facts import describe_provenance
 
 MOST_DATA = 5_000_000  # bytes of the largest data file that is embedded in the page
@@ -210,10 +211,10 @@ def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
 def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> dict | None:
     """The scores of the probe and its controls at the probe's best cell; None without a score.
 
-    Returns {layer, token, metric, rows: [{name, mean, interval, gain, gain_interval, explains}]},
-    the probe itself first; gain is probe − control. A control explains the cell if the interval of
-    probe − control includes zero and the control rests on no judgement of the model
-    (`controls.EXPLANATIONS`).
+    Returns {probe: what captions call it, layer, token, metric, rows: [{name, mean, interval, gain,
+    gain_interval, explains}]}, the probe itself first; gain is probe − control. A control explains
+    the cell if the interval of probe − control includes zero and the control rests on no judgement
+    of the model (`controls.EXPLANATIONS`).
     """
     best = find_best_cell(scores, metric, tokens)
     if best is None:
@@ -236,6 +237,7 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
             }
         )
     return {
+        "probe": name_probe(scores),
         "layer": int(best.probe["layer"]),
         "token": best.probe["token"],
         "metric": LABELS[metric],

@@ -65,7 +65,7 @@ def summarise_probe(controls: dict | None) -> str | None:
         return None
     probe, *rows = controls["rows"]
     sentence = (
-        f"A linear probe detects a wrong answer best in layer {controls['layer']} at "
+        f"A {controls['probe']} detects a wrong answer best in layer {controls['layer']} at "
         f"{controls['token']}: {controls['metric']} {probe['mean']} {probe['interval']}"
     ).rstrip()
     explaining = [row["name"] for row in rows if row["explains"]]

@@ -110,7 +110,7 @@ class Config(Reuse, Resources, Runtime, Subject):
     """Sampled answers to every question, for error_kinds and answer_choice."""
 
     probe: Probe = Probe()
-    """The linear probe. A key left null takes the preset's value: strict | published."""
+    """The probe. A key left null takes the preset's value: strict | published."""
 
     figures: Figures = Figures()
     """Options of every figure."""
@@ -467,6 +467,7 @@ def _figure_problems(config: Config) -> Iterator[str]:
 
 
 def _probe_problems(config: Config) -> Iterator[str]:
+    yield from (f"config: {problem}" for problem in config.probe.problems())
     dataset = config.dataset
     groups = dataset.source == "facts" or dataset.group is not None
     if config.protocol.split == "group_folds" and not groups:

@@ -32,7 +32,7 @@ from llm_figures.core.options import (
     documentation,
     options_of,
 )
-from llm_figures.models.options import ModelEntry, ModelName, Shape
+from llm_figures.models.options import ModelEntry, ModelName, Shape, WheelPart
 from llm_figures.workflow.config import Config
 
 WIDTH = 100
@@ -208,6 +208,7 @@ def format_reference(config: Options) -> str:
     for kind in get_args(get_args(ModelEntry)[0]):
         (source,) = get_args(kind.annotation("source"))
         parts += [f"### source: {source}\n\n{_about(kind)}\n", _table(kind, None)]
+    parts += [f"### parts[…]\n\n{_about(WheelPart)}\n", _table(WheelPart, None)]
     parts += [f"### shape\n\n{_about(Shape)}\n", _table(Shape, None)]
     parts.append(
         "## Files of claims\n\n[config/claims.yaml](../config/claims.yaml), and files of your own "

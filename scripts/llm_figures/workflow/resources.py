@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from llm_figures.modules.metrics import METRICS, of_measure
+from llm_figures.probe.protocol import BATCH, EPOCHS, HIDDEN_UNITS, STEPS
 from llm_figures.probe.token_positions import NAMED_TOKENS
 from llm_figures.workflow.model_size import BYTES, ModelSize
 from llm_figures.workflow.workload import FACTS, Prompts, Workload
@@ -40,7 +41,9 @@ START = 15  # Python and torch
 STEP = 0.5e-3  # a layer's kernels, however few the tokens
 HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
 ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
+SINK_ROW = 1e-6  # of a table
 FIT = 3e-3  # a fit's small steps
+MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 
 # Bytes.
 BASE = 600e6  # Python with torch, or with pandas
@@ -276,6 +279,15 @@ def _maps(job: Job, times: int) -> Cost:
     return Cost(times * weights * ATTENTION_WEIGHT, memory, disk=50e6)
 
 
+def _score_sinks(job: Job) -> Cost:
+    """The first tokens of each text, and a row for each of their weights and norms."""
+    model, cost = job.model, _maps(job, 1)
+    tokens = sum(min(tokens, job.work.sink_tokens) for tokens in job.work.texts)
+    rows = 2 * (model.heads + model.key_value_heads) * model.layers * tokens
+    seconds = rows * SINK_ROW + model.layers * len(job.work.texts) * HOOKED_STEP
+    return Cost(seconds, cost.memory + 300 * rows, disk=16 * rows)
+
+
 def _measure_modules(job: Job) -> Cost:
     texts = job.work.map_texts
     written = sum(texts) * job.model.layers * PROJECTIONS * 96
@@ -314,6 +326,13 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
     """Seconds of one fit of a probe; labels: the number of labels that share a product."""
     probe = job.work.probes[protocol]
     fitted = job.work.questions * probe.share
+    if probe.kind == "mean_difference":
+        return 8 * fitted * features / MEMORY_RATE + FIT
+    if probe.kind == "mlp":  # forward, and twice as much backward
+        examples = max(EPOCHS * fitted, STEPS * min(BATCH, fitted))
+        return 6 * examples * features * HIDDEN_UNITS / PROBE_RATE + STEPS * FIT / 3
+    if probe.kind == "lda":  # two shrunk covariances, and least squares
+        return (6 * fitted * features**2 + 12 * features**3) / PROBE_RATE + FIT
     if probe.solver != "newton":  # limited by memory, not by arithmetic
         return 100 * 4 * fitted * features / 1e9 + 0.01
     if fitted < MORE_EXAMPLES * features:  # the dual problem, in the examples
@@ -337,6 +356,18 @@ def _score_probes(job: Job) -> Cost:
     read = 2 * 4 * job.work.questions * _hidden_values(job) / jobs / STORAGE
     predictions = fits * job.work.questions / probe.divisions
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
+
+
+def _score_probe_heads(job: Job) -> Cost:
+    """A probe for every head, at one token, and all tokens of a layer read for it."""
+    model, probe = job.model, job.work.probes["scores"]
+    fits = model.layers * model.heads * probe.divisions * probe.labels
+    seconds = fits * _fit_seconds(job, "scores", model.head_dim, probe.labels) / job.threads
+    width = model.heads * model.head_dim
+    read = 4 * job.work.questions * width * model.layers * len(NAMED_TOKENS) / STORAGE
+    predictions = fits * job.work.questions / probe.divisions / PREDICTION_RATE
+    memory = _probe_bytes(job, width) + 160 * fits * job.work.questions / probe.divisions
+    return Cost(seconds + read + predictions, memory)
 
 
 def _export_probes(job: Job) -> Cost:
@@ -399,6 +430,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
         lambda job: _queries_and_keys(job, job.work.choice_passes, 5, held=5),
     ),
     "score_attention": (ONE, lambda job: _maps(job, 5)),
+    "score_sink_map": (ONE, _score_sinks),
     "check_attention_claims": (ONE, lambda job: _maps(job, 10)),
     "compare_choices": (ONE, lambda job: _maps(job, 200)),
     "measure_modules": (SOME, _measure_modules),
@@ -421,6 +453,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "score_error_kinds": (MANY, lambda job: _score_kinds(job, job.work.kind_tokens, KIND_LABELS)),
     "choose_answers": (MANY, lambda job: _score_kinds(job, 1, INNER_FITS)),
     "score_module_probes": (MANY, _score_module_probes),
+    "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),
     "collect_probe_scores": (ONE, _predictions),
     "check_probe_claims": (ONE, _predictions),

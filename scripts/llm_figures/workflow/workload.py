@@ -30,7 +30,7 @@ class Prompts(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """The probes of one layer: tokens × divisions × labels fits of a solver.
+    """The probes of one layer: tokens × divisions × labels fits of a kind and, if any, a solver.
 
     share: of the questions that one fit trains on.
     """
@@ -38,7 +38,8 @@ class Probe:
     tokens: int
     divisions: int
     labels: int
-    solver: str
+    kind: str
+    solver: str | None
     share: float
 
 
@@ -48,7 +49,8 @@ class Workload:
 
     origin: how the number of questions is known, in words. prompts: by purpose: "answer", "quote",
     "judge", "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each
-    text of the attention figures and of the module map. intervention_passes, choice_passes: passes
+    text of the attention figures and of the module map. sink_tokens: of each text that count in
+    sink_map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
     sampled, samples: questions of which answers are sampled, and how many of each. kind_tokens:
     tokens at which kinds of error are probed.
@@ -61,6 +63,7 @@ class Workload:
     prompts: Mapping[str, Prompts]
     texts: tuple[int, ...]
     map_texts: tuple[int, ...]
+    sink_tokens: int
     map_metrics: tuple[str, ...]
     intervention_passes: int
     choice_passes: int
@@ -93,6 +96,7 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
         prompts=_prompts(config, count_tokens(question_bytes)),
         texts=texts,
         map_texts=tuple(count_tokens(text) for text in map_texts),
+        sink_tokens=figures["sink_map"]["tokens"],
         map_metrics=tuple(shown_metrics(figures["module_map"]["metric"])),
         intervention_passes=3 * len(texts),
         choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
@@ -150,6 +154,7 @@ def _describe_probe(entry: Mapping) -> Probe:
         tokens=len(entry["tokens"]),
         divisions=folds * protocol["repeats"] if in_folds else 1,
         labels=labels,
+        kind=protocol["kind"],
         solver=protocol["solver"],
         share=1 - 1 / folds if in_folds else 1,
     )

@@ -251,7 +251,7 @@ def test_rows_read_one_at_a_time_are_those_of_the_whole_file(group_bytes, states
     monkeypatch.setattr(tensors, "ROW_GROUP_BYTES", group_bytes)
     table = read_table(path)
     columns = {name: table[name].to_pylist() for name in table.column_names}
-    for name in ("query", "key", "cos", "sin"):
+    for name in ("query", "key", "value_norm", "cos", "sin"):
         columns[name] = tensors.read_tensors(table, name)
     with tensor_file(rewritten, table.schema) as file:
         file.write(columns)
@@ -262,7 +262,7 @@ def test_rows_read_one_at_a_time_are_those_of_the_whole_file(group_bytes, states
         assert (row.input, row.layer, row.intervention) == (states_.input, states_.layer, None)
         assert row.heads == states_.heads == 4
         assert row.rotated
-        for name in ("query", "key", "stored_strength"):
+        for name in ("query", "key", "value_norm", "stored_strength"):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(states_, name))
         np.testing.assert_array_equal(loaded.rotation.cos, states_.rotation.cos)
         assert loaded.tokens == states_.tokens

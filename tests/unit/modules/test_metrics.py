@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llm_figures.core.formatting import join_ranges
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.figure import make_colour_scale
@@ -135,4 +136,4 @@ def test_the_caption_names_grey_cells_and_their_reason():
     beside = table("relative_update", [[0.1, 0.2]]).assign(note="a state space (mamba)")
     caption = module_figure.describe(beside, "m", OPTIONS.of_metric("relative_update"))
     assert caption.endswith(" Layers also have a state space (mamba), which is not shown.\n")
-    assert module_figure.join_ranges([0, 1, 2, 4, 6, 7]) == "0–2, 4, 6–7"
+    assert join_ranges([0, 1, 2, 4, 6, 7]) == "0–2, 4, 6–7"

@@ -1,6 +1,7 @@
 """Every number of a caption is among the numbers that its figure states, and nothing else is."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import drawn_figures
 import planted
 import resampled
 from llm_figures.attention import figure as attention_figure
-from llm_figures.attention.options import AttentionFigure
+from llm_figures.attention import sink_figure
+from llm_figures.attention.maps import LayerStates
+from llm_figures.attention.options import AttentionFigure, SinkMap
 from llm_figures.attention.scores import compute_cells
+from llm_figures.attention.sinks import score_sinks
 from llm_figures.claims import choices_figure
 from llm_figures.claims.choices import evaluate_choices
 from llm_figures.claims.options import ChoicesDrawing, ChoicesScoring
@@ -22,10 +26,10 @@ from llm_figures.modules import figure as module_figure
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.captions import make_caption
-from llm_figures.probe import curves_figure, presets_figure
+from llm_figures.probe import curves_figure, heads_figure, presets_figure
 from llm_figures.probe import figure as probe_figure
-from llm_figures.probe.options import ProbeAuc, ProbeCurves
-from llm_figures.probe.protocol import PRESETS, TOKENS
+from llm_figures.probe.options import ProbeAuc, ProbeCurves, ProbeHeads
+from llm_figures.probe.protocol import OF_LOGISTIC, PRESETS, TOKENS
 from llm_figures.workflow.config import check_claims
 
 MODEL = "the model"
@@ -45,9 +49,9 @@ def hybrid():
     return module, cells.assign(model_layers=12), options.changed(layer=0)
 
 
-def probe(module, kind, change=lambda table: table, **protocol):
+def probe(module, section, change=lambda table: table, **protocol):
     protocol = PRESETS["strict"].changed(**protocol).plain()
-    values = {**kind().plain(), "tokens": STATED_TOKENS, "protocol": protocol}
+    values = {**section().plain(), "tokens": STATED_TOKENS, "protocol": protocol}
     table = drawn_figures.probe_scores(4, STATED_TOKENS).assign(n_train=80, n_test=20)
     return module, change(table), read_options(module.OPTIONS, values, "options")
 
@@ -63,6 +67,13 @@ def uneven(table):
 
 def without(*controls, groups=7):
     return lambda table: table[~table["control"].isin(controls)].assign(groups=groups)
+
+
+def heads(change=lambda table: table, without=(), **protocol):
+    protocol = PRESETS["strict"].changed(site="head", **protocol).plain()
+    table = change(drawn_figures.head_scores(4, 3, without))
+    values = {**ProbeHeads(token="last_q").plain(), "protocol": protocol}
+    return heads_figure, table, read_options(heads_figure.OPTIONS, values, "options")
 
 
 def presets():
@@ -107,12 +118,38 @@ def choices(layers=None):
     return choices_figure, table.assign(model_layers=layers or 1), ChoicesDrawing()
 
 
+def sinks(tokens=6, change=lambda states: states):
+    random = np.random.default_rng(0)
+    states = [
+        LayerStates(
+            text, layer, random.normal(size=(2, 4 + text, 4)), random.normal(size=(1, 4 + text, 4)),
+            0.5, value_norm=random.uniform(1, 2, size=(1, 4 + text)), model_layers=3,
+        )
+        for text in (1, 2) for layer in range(3)
+    ]  # fmt: skip
+    options = SinkMap(tokens=tokens)
+    return sink_figure, score_sinks(change(states), options), options
+
+
+def uneven_sinks(states):
+    """A layer without attention, one with a head fewer, a window and a sink that is no token."""
+    kept = [one for one in states if one.layer != 1]
+    for place, one in enumerate(kept):
+        if one.layer == 2:
+            kept[place] = replace(one, query=one.query[:1], window=2, sinks=np.zeros(1))
+    return kept
+
+
 CASES = {
     "mean_qkv": lambda: attention("mean_qkv"),
     "scale_qkv": lambda: attention("scale_qkv"),
     "attention in bins": lambda: attention("mean_qkv", bins=4),
     "attention with a sink": lambda: attention("mean_qkv", rest=0.1),
     "attention of a hybrid": hybrid,
+    "sink_map": sinks,
+    "sink_map of long texts": lambda: sinks(tokens=4),
+    "sink_map of a text": lambda: sinks(change=lambda states: states[:3]),
+    "sink_map uneven": lambda: sinks(change=uneven_sinks),
     "probe_auc": lambda: probe(probe_figure, ProbeAuc),
     "probe_auc uneven": lambda: probe(probe_figure, ProbeAuc, uneven, C=0.5, repeats=3),
     "probe_auc without scores": lambda: probe(
@@ -127,6 +164,18 @@ CASES = {
     ),
     "probe_curves": lambda: probe(curves_figure, ProbeCurves),
     "probe_curves uneven": lambda: probe(curves_figure, ProbeCurves, uneven),
+    **{
+        f"probe_auc of {kind}": lambda kind=kind: probe(
+            probe_figure, ProbeAuc, kind=kind, **dict.fromkeys(OF_LOGISTIC)
+        )
+        for kind in ("mean_difference", "lda", "mlp")
+    },
+    "probe_heads": heads,
+    "probe_heads of a hybrid": lambda: heads(without=(0, 2)),
+    "probe_heads of few controls": lambda: heads(
+        without("shuffled_within_group", "group_only", "p_true", groups=1), C="cv"
+    ),
+    "probe_heads without scores": lambda: heads(lambda table: table.assign(mean=np.nan)),
     "probe_presets": presets,
     **{f"module_map of {metric}": lambda name=metric: module_map(name) for metric in METRICS},
     "module_map in its range": lambda: module_map("output_rms", limits="data", centre=1),
@@ -216,6 +265,7 @@ def test_names_stay_when_values_and_their_order_change():
     for case, changed in (
         ("mean_qkv", "attention with a sink"),
         ("mean_qkv", "attention in bins"),
+        ("sink_map", "sink_map uneven"),
         ("probe_auc", "probe_auc uneven"),
         ("probe_auc", "probe_auc without scores"),
         ("probe_auc", "probe_auc without groups"),

@@ -12,9 +12,12 @@ from pydantic import ValidationError
 
 import planted
 import resampled
-from drawn_figures import PROTOCOL, cells, probe_scores
+from drawn_figures import PROTOCOL, cells, head_scores, probe_scores
 from drawn_texts import find_faults, read_panels, read_size, read_texts
 from llm_figures.attention import figure as attention
+from llm_figures.attention import sink_figure
+from llm_figures.attention.maps import LayerStates
+from llm_figures.attention.sinks import score_sinks
 from llm_figures.claims import choices_figure
 from llm_figures.claims.options import ChoicesDrawing
 from llm_figures.comparison.figure import find_drawing
@@ -27,7 +30,7 @@ from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.layout import draw_to_fit, make_figure
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
-from llm_figures.probe import curves_figure, presets_figure
+from llm_figures.probe import curves_figure, heads_figure, presets_figure
 from llm_figures.probe import figure as probe
 from llm_figures.probe.protocol import KEY_TOKENS, PRESETS, TOKENS
 
@@ -89,13 +92,30 @@ def draw_comparison(name, plant):
     return draw
 
 
+def draw_sinks(layers, options):
+    random = np.random.default_rng(layers)
+    states = [
+        LayerStates(
+            1, layer, random.normal(size=(layers // 2, 9, 4)), random.normal(size=(2, 9, 4)), 1.0,
+            value_norm=random.uniform(1, 900, size=(2, 9)), model_layers=layers,
+        )
+        for layer in range(layers)
+    ]  # fmt: skip
+    own = sink_figure.OPTIONS.model_validate(options["sink_map"])
+    return sink_figure.draw(score_sinks(states, own), own)
+
+
 # {figure: function of the number of layers and all figures' options}
 BY_LAYER = {
+    "sink_map": draw_sinks,
     "probe_auc": lambda layers, options: probe.draw(
         plant_probe(layers), with_protocol(probe, options["probe_auc"], TOKENS["strict"])
     ),
     "probe_curves": lambda layers, options: curves_figure.draw(
         plant_probe(layers), with_protocol(curves_figure, options["probe_curves"], KEY_TOKENS)
+    ),
+    "probe_heads": lambda layers, options: heads_figure.draw(
+        head_scores(layers, 32), heads_figure.OPTIONS(token="last_q", **PROTOCOL)
     ),
     "probe_presets": draw_presets,
     "module_map": lambda layers, options: modules.draw(

@@ -8,7 +8,13 @@ import pytest
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import options_of
-from llm_figures.models.options import FinetunedModel, HubModel, LocalModel, PypiModel
+from llm_figures.models.options import (
+    FinetunedModel,
+    HubModel,
+    LocalModel,
+    PypiModel,
+    PypiPartsModel,
+)
 from llm_figures.workflow.config import Config, check_config
 
 TEXTS = (
@@ -34,6 +40,15 @@ ENTRIES = {
     LocalModel: {"source": "path", "path": "nowhere", "shape": SHAPE},
     HubModel: {"source": "hub", "repo": "a/b", "revision": "0" * 40, "shape": SHAPE},
     FinetunedModel: {"source": "finetune", "base": "smollm2-135m", "shape": SHAPE},
+    PypiPartsModel: {"source": "pypi_parts", "file": "a.gguf", "file_size": 1, "notice": "terms"}
+    | {
+        "parts": [
+            {"package": "x", "version": "1", "wheel_size": 1, "file": "a.0"}
+            | {"wheel_sha256": "0" * 64}
+        ],
+        "file_sha256": "0" * 64,
+        "shape": SHAPE,
+    },
 }
 
 

@@ -16,6 +16,7 @@ from llm_figures.workflow.resources import TABLE
 NODE_RULES = [rule for rule, ((_, cores), _) in TABLE.items() if cores > 1]
 TORCH_FREE = [
     "score_attention",
+    "score_sink_map",
     "score_probes",
     "score_module_probes",
     "collect_probe_scores",
