@@ -159,8 +159,8 @@ def describe(
         f"temperature {numbers['temperature']} is chosen (Orgad et al. 2025), over "
         f"{numbers['questions']} questions and by kind of error (numbers of questions in "
         "brackets), with 95% bootstrap intervals over questions.",
-        f"The {PROBES[options.protocol.kind]} of a wrong answer is trained on the greedy answers "
-        "to other questions, reads "
+        f"The probe of a wrong answer, a {PROBES[options.protocol.kind]}, is trained on the greedy "
+        "answers to other questions, reads "
         f"{SITES[options.protocol.site]} at {numbers['token']} of each sample, and takes the one "
         f"that it finds least wrong; its layer is chosen on the training questions (chosen: "
         f"{numbers['layers']}). Any sample right is the upper bound of every choice.",

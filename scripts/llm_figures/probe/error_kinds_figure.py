@@ -212,10 +212,10 @@ def describe(
     if probed:
         sentences.append(
             "Below: AUC by layer (0 is the embeddings) of a "
-            f"{PROBES[options.protocol.kind]} on {SITES[options.protocol.site]} at "
-            f"{numbers['tokens']} of the greedy answer that tells one kind from all others, "
-            "trained and tested on the splits of the probe of wrong answers. "
-            f"Bands: {describe_intervals(options.protocol)}. Controls at "
+            f"{PROBES[options.protocol.kind]} on "
+            f"{SITES[options.protocol.site]} at {numbers['tokens']} of the greedy answer that "
+            "tells one kind from all others, trained and tested on the splits of the probe of "
+            f"wrong answers. Bands: {describe_intervals(options.protocol)}. Controls at "
             f"{numbers['token']}: the group of the question alone (dashed), kinds shuffled "
             "(dotted)."
         )

@@ -67,7 +67,7 @@ def find_head_outputs(model: PreTrainedModel) -> dict[int, HeadOutputs]:
 
 
 def find_head_shapes(model: PreTrainedModel, site: str) -> dict[int, tuple[int, int]] | None:
-    """The argument `heads` of `schema.make_hidden_states_schema`; None unless the site is head.
+    """{layer: (heads, size of each)} for the site "head", see `schema`; None for any other.
 
     Raises:
         UserError: as `find_head_outputs`.
