@@ -53,22 +53,33 @@ def compute_column_aucs(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
     labels: [examples, columns], 1 for the positive class. scores: [examples, columns].
     """
-    order = np.argsort(scores, axis=0, kind="stable")
-    ranked = np.take_along_axis(scores, order, axis=0)
-    positive = np.take_along_axis(labels, order, axis=0) == 1
-    count = len(ranked)
-    places = np.arange(count)[:, None]
-    changes = np.vstack([np.ones((1, ranked.shape[1]), bool), ranked[1:] != ranked[:-1]])
-    first = np.maximum.accumulate(np.where(changes, places, 0))
-    ends = np.vstack([changes[1:], np.ones((1, ranked.shape[1]), bool)])
-    last = np.minimum.accumulate(np.where(ends, places, count)[::-1])[::-1]
-    # Equal scores share the mean of their ranks.
-    ranks = (first + last) / 2 + 1
-    positives = positive.sum(axis=0)
+    scores = np.ascontiguousarray(scores.T)  # [columns, examples]: rows are sorted faster
+    order = np.argsort(scores, axis=1)
+    ranked = np.take_along_axis(scores, order, axis=1)
+    positive = np.take_along_axis(np.ascontiguousarray(labels.T == 1), order, axis=1)
+    count = ranked.shape[1]
+    ranks = np.arange(1.0, count + 1)
+    equal = ranked[:, 1:] == ranked[:, :-1]
+    if equal.any():
+        ranks = _share_ranks(equal)
+    positives = positive.sum(axis=1)
     pairs = positives * (count - positives)
-    above = (ranks * positive).sum(axis=0) - positives * (positives + 1) / 2
+    above = (positive * ranks).sum(axis=1) - positives * (positives + 1) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(pairs > 0, above / pairs, np.nan)
+
+
+def _share_ranks(equal: np.ndarray) -> np.ndarray:
+    """[columns, examples]: ranks from 1 in ascending order, the mean of theirs for equal scores.
+
+    equal: [columns, examples − 1], whether a score equals the one before it.
+    """
+    edge = np.ones((len(equal), 1), bool)
+    places = np.arange(equal.shape[1] + 1)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, ~equal]), places, 0), axis=1)
+    last = np.where(np.hstack([~equal, edge]), places, len(places))
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    return (first + last) / 2 + 1
 
 
 def _count_by_score(

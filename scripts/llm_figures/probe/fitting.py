@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -272,8 +272,8 @@ def _fit_splits(
     layer: int,
     protocol: Protocol,
     select: bool = False,
-) -> Iterator[dict[str, np.ndarray]]:
-    """The columns of `probe_cell`, fit by fit.
+) -> Iterator[dict[str, Any]]:
+    """The columns of `probe_cell`, fit by fit; one value where all rows of a fit have the same.
 
     rows: [examples], the cell's rows of states. select: whether to compute inner_auc, by which
     nested selection compares cells (see `selection`).
@@ -306,7 +306,9 @@ def _fit_splits(
                     labels, cell.groups[train], cell.large_groups, random
                 )
             fit = fitter.fit(labels, seed=draw_seed(protocol.seed, *key))
-            constants = {
+            yield {
+                "question_id": cell.questions[test],
+                "score": fit.scores.astype(np.float32),
                 "layer": np.int16(layer),
                 "token": cell.token,
                 "control": control,
@@ -317,11 +319,6 @@ def _fit_splits(
                 "C": np.float32(fit.C),
                 "inner_auc": np.float32(inner_auc if control == "none" else np.nan),
             }
-            yield {
-                "question_id": cell.questions[test],
-                "score": fit.scores.astype(np.float32),
-                **{name: np.full(len(test), value) for name, value in constants.items()},
-            }
 
 
 def _score_inner_folds(states: np.ndarray, cell: Cell) -> np.ndarray:
@@ -330,13 +327,20 @@ def _score_inner_folds(states: np.ndarray, cell: Cell) -> np.ndarray:
     return score_inner_folds(X, _find_distinct_rows(X), cell.labels, cell.splits)
 
 
-def _make_frame(fits: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
+def _make_frame(fits: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One frame of all fits: a frame of each would take longer than some fits."""
     fits = list(fits)
+    if not fits:
+        return pd.DataFrame({name: [] for name in COLUMNS})
+    counts = [len(fit["score"]) for fit in fits]
     return pd.DataFrame(
-        {name: np.concatenate([fit[name] for fit in fits]) for name in fits[0]}
-        if fits
-        else {name: [] for name in COLUMNS}
+        {
+            name: np.concatenate(values)
+            if np.ndim(values[0])
+            else np.repeat(np.array(values), counts)
+            for name in COLUMNS
+            for values in [[fit[name] for fit in fits]]
+        }
     )
 
 
@@ -386,7 +390,7 @@ def _probe_layer(
     examples: Sequence[tuple[Cell, np.ndarray]],
     protocol: Protocol,
     select: bool,
-) -> list[dict[str, np.ndarray]]:
+) -> list[dict[str, Any]]:
     states = load()
     check_finite(layer, states)
     with warnings.catch_warnings(action="ignore"):  # unconverged fits are counted instead

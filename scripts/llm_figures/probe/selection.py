@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llm_figures.probe.cells import Split
-from llm_figures.probe.classification_metrics import compute_auc
+from llm_figures.probe.classification_metrics import compute_column_aucs
 
 # Norm of the gradient, in units of that at the start, at which a fit has converged, and the most
 # steps. Four more digits change no AUC by 0.0005 in the default model.
@@ -43,9 +43,9 @@ def score_inner_folds(
     """
     fits: dict[bytes, int] = {}
     trains: list[np.ndarray] = []
-    tests: list[list[tuple[int, np.ndarray]]] = []
-    for split in splits:
-        tested = []
+    # {test set: (its examples, and which fits are tested there for which splits)}
+    tests: dict[bytes, tuple[np.ndarray, list[tuple[int, int]]]] = {}
+    for number, split in enumerate(splits):
         for inner in [] if split.inner is None else np.unique(split.inner[split.train]):
             test = split.train & (split.inner == inner)
             train = split.train & ~test
@@ -54,21 +54,21 @@ def score_inner_folds(
             if train.tobytes() not in fits:
                 fits[train.tobytes()] = len(trains)
                 trains.append(train)
-            tested.append((fits[train.tobytes()], np.flatnonzero(test)))
-        tests.append(tested)
-    values = np.full(len(splits), np.nan)
+            tested = tests.setdefault(test.tobytes(), (np.flatnonzero(test), []))[1]
+            tested.append((number, fits[train.tobytes()]))
     if not trains:
-        return values
+        return np.full(len(splits), np.nan)
     weights = fit_ridges(X, labels, np.array(trains).T)
     first, of_row = distinct
-    scores = ((X if len(first) == len(X) else X[first]) @ weights)[of_row].T
-    for index, tested in enumerate(tests):
-        aucs = [
-            compute_auc(labels[test], scores[fit, test], np.ones((1, len(test))))[0]
-            for fit, test in tested
-        ]
-        values[index] = np.mean(aucs) if aucs else np.nan
-    return values
+    scores = ((X if len(first) == len(X) else X[first]) @ weights)[of_row]
+    aucs: list[list[float]] = [[] for _ in splits]
+    for test, tested in tests.values():
+        columns = scores[np.ix_(test, [fit for _, fit in tested])]
+        labelled = np.broadcast_to(labels[test, None], columns.shape)
+        found = compute_column_aucs(labelled, columns).tolist()
+        for (number, _), auc in zip(tested, found, strict=True):
+            aucs[number].append(auc)
+    return np.array([np.mean(values) if values else np.nan for values in aucs])
 
 
 def _count_least(labels: np.ndarray) -> int:
