@@ -215,14 +215,15 @@ def describe(
 ) -> str:
     """What the curves are, how they begin and end, which weights are the same and what is missing.
 
-    model: the model that the checkpoints are of; "" for several models.
+    model: the model that the checkpoints are of; "" if the config names none.
     """
     numbers = numbers or state_numbers(scores, options)
     panels = list_panels(scores)
     titles = {panel.title.partition(":")[0] for panel in panels}
     said = [
         f"Key numbers of the figures over {numbers['checkpoints']} "
-        + (f"checkpoints of {model}" if model else "models")
+        + ("models" if options.models else "checkpoints")
+        + (f" of {model}" if model else "")
         + f", {numbers['first_checkpoint']} to {numbers['last_checkpoint']}."
     ]
     if titles & {"mean_qkv", "scale_qkv"}:
