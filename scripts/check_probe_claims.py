@@ -19,7 +19,7 @@ def main(
     seed: int,
 ) -> None:
     answered = read_frame(answers, ["question_id", "split_group", "correct", "valid"])
-    columns = ["layer", "token", "control", "repeat", "fold", "question_id", "score"]
+    columns = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
     verdicts = check_probe_claims(
         model,
         claims,

@@ -5,10 +5,11 @@ import pandas as pd
 from llm_figures.core.job import job, log
 from llm_figures.core.numbers import with_interval
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
-from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cells import make_cells
+from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.scores import compute_probe_scores
+from llm_figures.probe.scores import measure_cells, tabulate_cells
 
 
 def main(
@@ -26,29 +27,44 @@ def main(
         rows = rows.merge(read_frames(p_true), on="question_id", how="left")
     keys = read_frames(states, ["question_id", "token"])
     cells, _ = make_cells(keys, rows, tokens, protocol)
-    table = compute_probe_scores(read_frames(predictions), cells, rows, protocol)
+    measured = measure_cells(read_frames(predictions), cells, rows, protocol)
+    table = pd.concat([tabulate_cells(measured), tabulate_nested(measured)], ignore_index=True)
     # Kept in the file: by it the cells of these scores are found again (`notebook.results`).
     table.attrs = {"protocol": protocol.plain(), "tokens": list(tokens)}
-    _log_best_cell(table)
+    _log_cells(table)
     write_frame(table, scores)
 
 
-def _log_best_cell(table: pd.DataFrame) -> None:
+def _log_cells(table: pd.DataFrame) -> None:
     shown = table[(table["control"] == "none") & (table["metric"] == "auc")]
     empty = shown[shown["mean"].isna()]
     if len(empty):
         log.info("too few answers for a score at: %s", ", ".join(sorted(set(empty["token"]))))
-    best = find_best_cell(table, "auc")
-    if best is None:
+    highest, nested = find_highest_cell(table, "auc"), find_nested_cell(table, "auc")
+    if highest is None:
         return
-    place = (best.probe["layer"], best.probe["token"])
-    scores = {
-        row.Index: with_interval(row.mean, row.ci_low, row.ci_high)
-        for row in best.beside.itertuples()
-    }
-    log.info("best cell: layer %d, %s: AUC %s", *place, scores.pop("none"))
-    for control, score in scores.items():
-        log.info("  %s: %s", control, score)
+    place = (highest.probe["layer"], highest.probe["token"])
+    log.info(
+        "highest of %d cells: layer %d, %s: AUC %s",
+        *(highest.scored, *place, _write_score(highest.probe)),
+    )
+    if nested is None:
+        log.info("too few answers or groups to choose a cell within the training sets")
+    else:
+        log.info(
+            "cell chosen on the training answers: AUC %s; %s",
+            _write_score(nested.probe),
+            "; ".join(
+                f"layer {row.layer}, {row.token} in {row.folds} of {nested.probe['folds']}"
+                for row in nested.chosen.itertuples()
+            ),
+        )
+    for control, row in (nested or highest).beside.drop(index="none").iterrows():
+        log.info("  %s: %s", control, _write_score(row))
+
+
+def _write_score(row: pd.Series) -> str:
+    return with_interval(row["mean"], row["ci_low"], row["ci_high"])
 
 
 if "snakemake" in globals():

@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         ("n_train", pa.int32()),
         ("converged", pa.bool_()),
         ("C", pa.float32()),
+        ("inner_auc", pa.float32()),
     ]
 )
 

@@ -52,6 +52,30 @@ def probe_scores(layers, tokens):
     return with_intervals(table)
 
 
+def with_nested(table):
+    """Scores of one metric with those where the cell is chosen on the training answers."""
+    tokens = list(dict.fromkeys(table["token"]))
+    rows = [
+        (-1, token, "nested_auc", 0.7 + 0.01 * number, control)
+        for number, token in enumerate(["any", *tokens])
+        for control in ("none", *CONTROLS)
+    ]
+    nested = with_intervals(
+        pd.DataFrame(rows, columns=["layer", "token", "metric", "mean", "control"])
+    )
+    chosen = [(2, tokens[0], 4, "chosen"), (1, tokens[-1], 1, "chosen")]
+    chosen += [(2, token, 5, "chosen_of_token") for token in tokens]
+    chosen = pd.DataFrame(chosen, columns=["layer", "token", "folds", "control"])
+    return pd.concat(
+        [
+            table,
+            nested,
+            chosen.assign(metric="nested_auc", mean=0.7, n=1000, unconverged=0, groups=7),
+        ],
+        ignore_index=True,
+    )
+
+
 def head_scores(layers, heads, without=()):
     """Scores of the figure of heads. without: layers that have none."""
     random = np.random.default_rng(0)

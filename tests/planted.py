@@ -202,8 +202,16 @@ def steps(layers: int, *until: tuple[int, float]) -> np.ndarray:
 def probe_figure(
     columns: Mapping[str, np.ndarray | float], shuffled: float = 0.5, layers: int = 32
 ) -> pd.DataFrame:
-    """Tidy AUCs with intervals of ± 0.01, and the control on shuffled labels."""
-    frames = []
+    """Tidy AUCs with intervals of ± 0.01, and the control on shuffled labels.
+
+    The layer that is chosen on the training answers is that of the highest score.
+    """
+    frames = [
+        pd.DataFrame({"layer": [-1], "mean": [np.nanmax(values)]}).assign(
+            token=token, control="none", metric="nested_auc"
+        )
+        for token, values in columns.items()
+    ]
     for control in ("none", "shuffled_labels"):
         for token, values in columns.items():
             mean = values if control == "none" else shuffled

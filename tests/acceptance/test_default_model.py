@@ -34,7 +34,7 @@ from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
-from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.provenance.pictures import reduce_figure
 from notebook import PATH, execute, list_outputs, split_numbers
 
@@ -215,7 +215,8 @@ def test_the_controls_stand_below_the_probe_where_it_is_best(results):
     assert scores.loc["group_only", "mean"].between(0.65, 0.8).all()
     assert scores.loc["answer_log_probability", "mean"].between(0.7, 0.9).all()
     caption = (results / "figures/probe_auc.caption.txt").read_text()
-    assert f"Best cell: layer {best[0]}, {best[1]}: " in caption
+    assert f"The highest of 434 cells, layer {best[0]}, {best[1]}: " in caption
+    assert "Best cell, chosen anew in each of 5 folds on the training answers alone: " in caption
     assert "No control explains the best cell" in caption
 
 
@@ -319,18 +320,18 @@ def test_every_file_is_as_the_manifest_says(results, root):
 def test_the_readme_states_the_numbers_of_this_run(results, root):
     text = " ".join((root / "README.md").read_text(encoding="utf-8").split())
     scores = pd.read_parquet(results / "probe/scores.parquet")
-    best = find_best_cell(scores, "auc", list(scores["token"].unique()))
-    gain = best.beside.loc["answer_log_probability"]
+    nested, highest = find_nested_cell(scores, "auc"), find_highest_cell(scores, "auc")
+    gain = nested.beside.loc["answer_log_probability"]
     answers = pd.read_parquet(results / "forward/answers.parquet")
     used = answers[answers["valid"]]
     claims = pd.read_parquet(results / "claims.parquet")
-    assert best.probe["token"] == "exact_answer_last"
+    assert nested.probe["mean"] <= highest.probe["mean"]
     assert (
-        f"an AUC of {best.probe['mean']:.3f} [{best.probe['ci_low']:.3f}, "
-        f"{best.probe['ci_high']:.3f}], in layer {best.probe['layer']} at the last token of the "
-        f"exact answer, over {len(used):,} answers of which {used['correct'].sum()} are right. "
-        f"That is {gain['gain']:.3f} [{gain['gain_low']:.3f}, {gain['gain_high']:.3f}] above the "
-        "output's own confidence."
+        f"an AUC of {nested.probe['mean']:.3f} [{nested.probe['ci_low']:.3f}, "
+        f"{nested.probe['ci_high']:.3f}] over {len(used):,} answers of which "
+        f"{used['correct'].sum()} are right, {gain['gain']:.3f} [{gain['gain_low']:.3f}, "
+        f"{gain['gain_high']:.3f}] above the output's own confidence; the highest of "
+        f"{highest.scored} cells has {highest.probe['mean']:.3f}."
     ) in text
     reproduced, could_fail = count_verdicts(claims)[REPRODUCED], count_open(claims)
     assert (

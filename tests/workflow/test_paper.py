@@ -102,7 +102,7 @@ def test_an_edited_caption_or_colour_runs_what_it_changes(project):
     assert [*numbers_of(project.results)] == [f"Tiny{name}" for name in names]
     floats = (project.results / "paper/figures.tex").read_text()
     assert r"\label{fig:Tiny:probe_auc}" in floats
-    assert r"\TinyProbeAucBestScore{}" in floats
+    assert r"\TinyProbeAucNestedScore{}" in floats
 
 
 def test_an_archive_gives_the_same_folder_but_for_its_answers(author, tmp_path):

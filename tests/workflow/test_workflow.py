@@ -274,6 +274,41 @@ def test_both_presets_side_by_side(project):
     assert (project.results / "figures/probe_presets.svg").stat().st_size > 1000
 
 
+def test_the_best_cell_is_tested_and_scored_by_group(project):
+    project.change(figures__probe_best__permutations=20)
+    project.run("probe_best")
+    best = pd.read_parquet(project.results / "probe/best.parquet")
+    assert (best["kind"] == "permuted").sum() == 20
+    nested, highest = (
+        best[(best["kind"] == kind) & (best["control"] == "none")].iloc[0]
+        for kind in ("nested", "highest")
+    )
+    scores = pd.read_parquet(project.results / "probe/scores.parquet")
+    chosen = scores[(scores["metric"] == "nested_auc") & (scores["control"] == "none")]
+    assert chosen.set_index("token").loc["any", "mean"] == nested["value"]
+    auc = scores[(scores["metric"] == "auc") & (scores["control"] == "none")]
+    assert auc["mean"].max() == highest["value"]
+    groups = pd.read_parquet(project.results / "probe/groups.parquet")
+    assert set(groups["layer"]) == {-1, *auc["layer"]}
+    caption = (project.results / "figures/probe_best.caption.txt").read_text()
+    assert "20 times" in caption
+    assert (project.results / "claims/probe_best.md").exists()
+    assert project.planned("probe_best") == {}
+    project.change(figures__probe_best__palette="dark")
+    assert "score_best_cell" not in project.planned("probe_best")
+    # One group after the other: its answers are tested by probes of all the others.
+    project.change(probe__split="groups")
+    project.run("probe_auc")
+    scores = pd.read_parquet(project.results / "probe/scores.parquet")
+    used = pd.read_parquet(project.results / "forward/answers.parquet").query("valid")
+    both = used.groupby("group")["correct"].nunique().eq(2).sum()
+    shown = scores[(scores["control"] == "none") & (scores["token"] == "last_q")]
+    assert set(shown.loc[shown["metric"] == "auc", "folds"]) == {both}
+    assert (
+        "one fold for each group" in (project.results / "figures/probe_auc.caption.txt").read_text()
+    )
+
+
 def test_the_model_quotes_its_own_answers(project):
     project.change(exact_answer__method="model", prompt__style="completion")
     project.run("results/tiny/forward/answers.parquet")

@@ -180,7 +180,7 @@ rule extract_choice_states:
         model_info="results/{model}/model.json",
         states="results/{model}/forward/attention_states.parquet",
     output:
-        states="results/{model}/forward/intervened_states/choices.parquet",
+        states=states("results/{model}/forward/intervened_states/choices.parquet"),
     log:
         "results/{model}/logs/extract_choice_states.log",
     benchmark:

@@ -9,9 +9,12 @@ from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
 from llm_figures.claims.reference_tables import measure_on_tables
 from llm_figures.claims.regions import Table, build_table, list_controls, measure_table
+from llm_figures.probe.best_cell import list_nested_scores
 from llm_figures.probe.classification_metrics import compute_auc, draw_resamples
+from llm_figures.probe.nested import select_nested
 
 DRAWS = 500
+NESTED = "nested"  # the control of `build_score_tables`
 
 
 def check_probe_claims(
@@ -30,12 +33,20 @@ def check_probe_claims(
     The spread is that over `DRAWS` bootstrap resamples of the test questions, the same for all
     cells, so that a comparison of two cells is paired. The probes are not fitted again: it is the
     uncertainty of the test set, not of the training.
+
+    The control "nested" is the probe where the layer of each token is chosen in every split on the
+    training answers alone (`probe.nested`): what a claim about best layers reads.
     """
     tables = build_score_tables(scores)
     controls = {control for claim in claims for control in list_controls(claim)}
     drawn = bootstrap_tables(
         predictions[predictions["control"].isin(controls)], answers, tables["none"], seed
     )
+    if NESTED in controls and NESTED in tables:
+        chosen = select_nested(predictions, tables["none"].columns, of_token=True)
+        chosen = chosen.assign(control=NESTED, layer=0)
+        of_nested = bootstrap_tables(chosen, answers, tables[NESTED], seed)
+        drawn = [{**one, **other} for one, other in zip(drawn, of_nested, strict=True)]
     what = f"95% of {DRAWS} bootstrap resamples of the questions"
 
     def row(claim: FigureClaim) -> dict:
@@ -58,12 +69,24 @@ def check_probe_claims(
 
 
 def build_score_tables(scores: pd.DataFrame) -> dict[str, Table]:
-    """{control: table of AUCs with their intervals}; "none" is the probe itself."""
+    """{control: table of AUCs with their intervals}; "none" is the probe itself.
+
+    "nested" has one row, the scores where each token's layer is chosen on the training answers.
+    """
     shown = scores[scores["metric"] == "auc"].rename(columns={"mean": "value"})
-    return {
+    tables = {
         str(control): build_table(part, "token", "value", intervals=True)
         for control, part in shown.groupby("control", sort=False)
     }
+    nested = list_nested_scores(scores, "auc")
+    if len(nested):
+        tokens = list(dict.fromkeys(shown["token"].astype(str)))
+        low, mean, high = (
+            nested[name].reindex(tokens).to_numpy(float)[None]
+            for name in ("ci_low", "mean", "ci_high")
+        )
+        tables[NESTED] = Table(tokens, [0], mean, low, high)
+    return tables
 
 
 def bootstrap_tables(

@@ -14,7 +14,8 @@ from llm_figures.comparison.panels import (
     name_panel,
 )
 from llm_figures.core.numbers import with_interval
-from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
+from llm_figures.probe.cell_text import write_choices
 from llm_figures.probe.controls import EXPLANATIONS, LABELS, name_control
 from llm_figures.probe.figure import (
     draw_colour_bar,
@@ -59,17 +60,14 @@ def draw(tables: Tables, options: ProbeAuc) -> Figure:
 
 
 def describe(tables: Tables, options: ProbeAuc) -> str:
-    """What the panels have in common, and the best cell of every model."""
+    """What the panels have in common, and the chosen and the highest cell of every model."""
     low, high = options.limits
-    best = "; ".join(
-        f"{name}, {_describe_best_cell(table, options)}" for name, table in tables.items()
-    )
+    best = "; ".join(f"{name}, {_describe_cell(table, options)}" for name, table in tables.items())
     text = (
         f"{LABELS[options.metric]} of {_name_probes(tables)} that detect a wrong answer, by layer "
         "(0 is the embeddings) and token, one panel per model. Panels are equally high whatever "
         "the model's number of layers, so equal heights are equal shares of the depth. Colours "
-        f"span {low:g} to {high:g} in all panels; cells without a score are grey. Best cells: "
-        f"{best}."
+        f"span {low:g} to {high:g} in all panels; cells without a score are grey. By model: {best}."
     )
     shallow = [
         name
@@ -89,14 +87,25 @@ def _name_probes(tables: Tables) -> str:
     return f"probes ({'; '.join(f'{name}: {kind}' for name, kind in kinds.items())})"
 
 
-def _describe_best_cell(table: pd.DataFrame, options: ProbeAuc) -> str:
-    best = find_best_cell(table, options.metric, options.tokens)
-    cell = best.probe
-    score = with_interval(cell["mean"], cell["ci_low"], cell["ci_high"])
+def _describe_cell(table: pd.DataFrame, options: ProbeAuc) -> str:
+    highest = find_highest_cell(table, options.metric, options.tokens)
+    cell, of = highest.probe, table["layer"].max()
+    nested = find_nested_cell(table, options.metric)
+    if nested is None:
+        return (
+            f"highest at layer {cell['layer']} of {of}, {cell['token']}: {_write_score(cell)} on "
+            f"{cell['n']:,} answers{_describe_closest_control(highest.beside)}"
+        )
     return (
-        f"layer {cell['layer']} of {table['layer'].max()}, {cell['token']}: {score} on "
-        f"{cell['n']:,} answers{_describe_closest_control(best.beside)}"
+        f"{_write_score(nested.probe)} on {nested.probe['n']:,} answers"
+        f"{_describe_closest_control(nested.beside)}, the cell chosen on the training answers "
+        f"({write_choices(nested)}, of {of} layers); highest at layer {cell['layer']}, "
+        f"{cell['token']}: {cell['mean']:.3f}"
     )
+
+
+def _write_score(row: pd.Series) -> str:
+    return with_interval(row["mean"], row["ci_low"], row["ci_high"])
 
 
 def _describe_closest_control(cell: pd.DataFrame) -> str:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_seal import check_seal, write_sealed
+from llm_figures.core.records import keep_facts
 
 # The key in a Parquet file's metadata with what its numbers were computed on.
 FACTS = b"llm_figures"
@@ -99,6 +100,7 @@ def tensor_file(
         if isinstance(field.type, pa.FixedShapeTensorType)
     ]
     schema = _with_facts(schema, facts)
+    keep_facts(path, facts)
     with (
         whole_file(path) as partial,
         write_sealed(
@@ -228,6 +230,7 @@ def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = N
     """Write a tidy frame as Parquet, atomically. facts: see `tensor_file`."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(_with_facts(table.schema, facts).metadata)
+    keep_facts(path, facts)
     with frames_file(path, table.schema) as file:
         file.write_table(table)
 

@@ -23,7 +23,7 @@ FORMAT = 1
 class StatedNumber:
     """One number.
 
-    name: what it is, in lower case: best_score_low. It does not depend on the value.
+    name: what it is, in lower case: nested_score_low. It does not depend on the value.
     value: with full precision, or the name of something, such as a token; None if there is none.
     text: as it is printed.
     formula: how it follows from its rows, in words; `AS_IT_IS` if it is one of their values.

@@ -37,7 +37,9 @@ def score_projections(
             f"answers have it, {int((cell.labels == 0).sum())} of them right; choose another token"
         )
     numbered = [(number, states) for number, (_, _, states) in enumerate(projections)]
-    frames = probe_layers(numbered, [rows], [cell], protocol.changed(controls=()), jobs)
+    frames = probe_layers(
+        numbered, [rows], [cell], protocol.changed(controls=()), jobs, select=False
+    )
     for (layer, projection, _), frame in zip(projections, frames, strict=True):
         folds = [_auc(fold, cell) for _, fold in frame.groupby(["repeat", "fold"])]
         yield {

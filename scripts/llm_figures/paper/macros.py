@@ -25,7 +25,7 @@ CLAIM_GROUP, RUN_GROUP = "claims", "run"
 
 
 def name_macro(*parts: str) -> str:
-    """ProbeAucMinusOneBestScore of probe_auc and -1_best_score: letters only, digits spelled."""
+    """ProbeAucMinusOneNestedScore of probe_auc, -1_nested_score: letters only, digits spelled."""
     text = re.sub(r"(?<![A-Za-z0-9])-(?=\d)", " minus ", " ".join(parts))
     text = re.sub(r"\d", lambda digit: f" {DIGITS[int(digit[0])]} ", text)
     return "".join(word[0].upper() + word[1:] for word in re.findall("[A-Za-z]+", text))

@@ -13,7 +13,12 @@ from llm_figures.claims.definitions import format_threshold
 from llm_figures.claims.references import find_share
 from llm_figures.core.numbers import at_most_three_decimals
 from llm_figures.paper.latex_text import escape, set_number
-from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.probe.best_cell import (
+    HighestCell,
+    NestedCell,
+    find_highest_cell,
+    find_nested_cell,
+)
 from llm_figures.probe.controls import CONTROLS, LABELS
 from llm_figures.probe.protocol_text import name_probe
 
@@ -114,26 +119,37 @@ def _set_value(claim: Mapping[str, Any]) -> str:
     return text
 
 
+def _set_layers(nested: NestedCell | None, highest: HighestCell) -> str:
+    """The chosen layers, as a range; without a choice that of the highest score."""
+    if nested is None:
+        return f"{highest.probe['layer']}"
+    low, high = nested.chosen["layer"].min(), nested.chosen["layer"].max()
+    return f"{low}" if low == high else f"{low}--{high}"
+
+
 def write_probe_table(
     scores: pd.DataFrame, metric: str, tokens: Sequence[str], model: str, label: str
 ) -> Iterator[str]:
-    """Lines of probe.tex: for each token the probe's best layer, its score and the controls.
+    """Lines of probe.tex: for each token the score of the chosen layer, and its controls.
 
-    scores: tidy scores of the probe. model: its name. label: before the table's label.
+    The layer is chosen in every split on the training answers (`probe.nested`); without such a
+    choice, it is that of the highest score. scores: tidy scores of the probe. model: its name.
+    label: before the table's label.
     """
     shown = scores[scores["metric"] == metric]
     beside = [control for control in CONTROLS if (shown["control"] == control).any()]
     rows = []
     for token in tokens:
         cells = [rf"\texttt{{{escape(token)}}}"]
-        best = find_best_cell(scores, metric, (token,))
-        if best is None:
+        highest = find_highest_cell(scores, metric, (token,))
+        if highest is None:
             rows.append([*cells, *["--"] * (3 + len(beside))])
             continue
-        row = best.probe
+        nested = find_nested_cell(scores, metric, token)
+        row = (nested or highest).probe
         interval = f"[{_set_score(row['ci_low'])}, {_set_score(row['ci_high'])}]"
-        cells += [f"{row['layer']}", _set_score(row["mean"]), interval]
-        means = best.beside["mean"]
+        cells += [_set_layers(nested, highest), _set_score(row["mean"]), interval]
+        means = (nested or highest).beside["mean"]
         cells += [_set_score(means[name]) if name in means else "--" for name in beside]
         rows.append(cells)
     named = "; ".join(
@@ -141,11 +157,16 @@ def write_probe_table(
         for name in beside
         if HEADS[name] != CONTROLS[name]
     )
+    how = (
+        "the score of the layer that is chosen anew in each fold, on the training answers alone, "
+        "with its 95\\% interval and the layers that were chosen"
+        if find_nested_cell(scores, metric) is not None
+        else "the layer where it is highest, with the 95\\% interval of that cell"
+    )
     caption = (
         f"{escape(LABELS[metric])} of the {escape(name_probe(scores))} on {escape(model)} that "
-        "detects a wrong answer: for each token the layer where it is highest, with the 95\\% "
-        "interval of that cell"
-        + (f", and the controls in the same cell. {named}." if beside else ".")
+        f"detects a wrong answer: for each token {how}"
+        + (f", and the controls there. {named}." if beside else ".")
     )
     yield from _write_table(
         caption,

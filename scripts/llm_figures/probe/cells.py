@@ -3,7 +3,8 @@
 The label is 1 for a wrong answer, which is what the probe detects.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,18 +12,35 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
-from llm_figures.probe.protocol import SMALLEST_GROUP, Protocol
+from llm_figures.probe.protocol import BY_GROUP, SMALLEST_GROUP, Protocol
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
+
+# Folds within a training set, by which cells are compared there (`selection`), where those of the
+# cross-validation do not serve.
+INNER_FOLDS = 5
+# `split: groups` fits one probe per group and cell, and compares cells by as many inner folds up to
+# the second number.
+MOST_GROUPS, MOST_INNER = 100, 10
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of the questions. train, test: boolean masks, [questions]."""
+    """One split of the questions. train, test: boolean masks, [questions].
+
+    inner: [questions], the fold within the training set; of no meaning for other questions. None:
+    there are no such folds.
+    """
 
     repeat: int
     fold: int
     train: np.ndarray
     test: np.ndarray
+    inner: np.ndarray | None = None
+
+    def take(self, examples: np.ndarray) -> "Split":
+        """The split of some of its questions. examples: their indices."""
+        inner = None if self.inner is None else self.inner[examples]
+        return replace(self, train=self.train[examples], test=self.test[examples], inner=inner)
 
 
 def split_questions(
@@ -34,15 +52,20 @@ def split_questions(
     between train and test, as from `find_split_groups`. held_out: [questions], True for those of
     the hold-out file.
 
-    folds, group_folds: stratified by label. single: a random fifth of the questions is the test
-    set, whatever their labels, as published. hold_out: the held-out questions are the test set.
+    folds, group_folds: stratified by label. groups: one fold per group, in their order. single: a
+    random fifth of the questions is the test set, whatever their labels, as published. hold_out:
+    the held-out questions are the test set.
 
     Raises:
-        UserError: fewer groups than folds by group.
+        UserError: fewer groups than folds by group; too many groups for a fold each.
     """
+
+    def inner(train: np.ndarray) -> np.ndarray | None:
+        return _assign_inner_folds(labels, split_groups, train, protocol.seed)
+
     match protocol.split:
         case "hold_out":
-            return [Split(0, 0, ~held_out, held_out)]
+            return [Split(0, 0, ~held_out, held_out, inner(~held_out))]
         case "single":
             from sklearn.model_selection import train_test_split
 
@@ -50,15 +73,48 @@ def split_questions(
                 np.unique(split_groups), test_size=0.2, random_state=protocol.seed
             )
             test = np.isin(split_groups, test_groups)
-            return [Split(0, 0, ~test, test)]
+            return [Split(0, 0, ~test, test, inner(~test))]
+        case "groups":
+            folds = np.unique(split_groups, return_inverse=True)[1]
+            _check_group_count(folds.max(initial=-1) + 1)
+            return _cross_validate(0, folds, folds if folds.max() < MOST_INNER else None, inner)
     if protocol.split == "group_folds":
         _check_enough_groups(len(np.unique(split_groups)), protocol.folds)
     splits = []
     for repeat in range(protocol.repeats):
         seed = (protocol.seed + repeat) % 2**32  # the greatest seed is followed by 0
         folds = assign_folds(labels, split_groups, folds=protocol.folds, seed=seed)
-        splits += [Split(repeat, fold, folds != fold, folds == fold) for fold in np.unique(folds)]
+        splits += _cross_validate(repeat, folds, folds, inner)
     return splits
+
+
+def _cross_validate(
+    repeat: int,
+    folds: np.ndarray,
+    shared: np.ndarray | None,
+    inner: Callable[[np.ndarray], np.ndarray | None],
+) -> list[Split]:
+    """One split per fold. shared: inner folds of all of them; inner: makes those of one."""
+    distinct = np.unique(folds)
+    if shared is None or len(distinct) < 3:  # two folds leave one to train on
+        return [
+            Split(repeat, fold, folds != fold, folds == fold, inner(folds != fold))
+            for fold in distinct
+        ]
+    return [Split(repeat, fold, folds != fold, folds == fold, shared) for fold in distinct]
+
+
+def _assign_inner_folds(
+    labels: np.ndarray, split_groups: np.ndarray, train: np.ndarray, seed: int
+) -> np.ndarray | None:
+    """[questions]: the inner fold of each question of a training set; None if it is one group."""
+    count = min(INNER_FOLDS, len(np.unique(split_groups[train])))
+    if count < 2 or np.bincount(labels[train], minlength=2).max() < count:
+        return None
+    folds = np.full(len(labels), -1)
+    with warnings.catch_warnings(action="ignore"):  # fewer of a label than folds
+        folds[train] = assign_folds(labels[train], split_groups[train], folds=count, seed=seed)
+    return folds
 
 
 def assign_folds(
@@ -84,6 +140,18 @@ def _check_enough_groups(count: int, folds: int) -> None:
         )
 
 
+def _check_group_count(count: int) -> None:
+    if 2 <= count <= MOST_GROUPS:
+        return
+    found = f"they are in {count}" if count > 1 else "they are in one, or have none"
+    raise UserError(
+        "config: probe.split: groups: tests one group after the other, which takes the valid "
+        f"answers of 2 to {MOST_GROUPS} groups, but {found} (dataset.group; groups with a question "
+        "in common count as one); "
+        + ("split: group_folds tests many at once" if count > 1 else "take another split")
+    )
+
+
 def find_split_groups(
     split_groups: np.ndarray, groups: np.ndarray, protocol: Protocol
 ) -> np.ndarray:
@@ -93,7 +161,7 @@ def find_split_groups(
     [questions], the question's group; with folds by group, whole groups stay together, and so do
     groups with a question in common.
     """
-    if protocol.split != "group_folds":
+    if protocol.split not in BY_GROUP:
         return split_groups
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -164,7 +232,7 @@ def make_cells(
     with a valid exact answer.
 
     Raises:
-        UserError: fewer groups than folds by group.
+        UserError: fewer groups than folds by group; too many groups for a fold each.
     """
     answers = answers.sort_values("question_id", ignore_index=True)
     labels = 1 - answers["correct"].to_numpy(int)  # 1: wrong
@@ -187,10 +255,7 @@ def make_cells(
                 labels=labels[inside],
                 groups=groups[inside],
                 split_groups=split_groups[inside],
-                splits=[
-                    replace(split, train=split.train[inside], test=split.test[inside])
-                    for split in splits
-                ],
+                splits=[split.take(inside) for split in splits],
             )
         )
         rows.append(examples.index.to_numpy())

@@ -48,6 +48,29 @@ def compute_auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> 
     return _area(positive, negative)
 
 
+def compute_column_aucs(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """[columns]: the AUC of each column, as `compute_auc` gives it; NaN without one of the classes.
+
+    labels: [examples, columns], 1 for the positive class. scores: [examples, columns].
+    """
+    order = np.argsort(scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    positive = np.take_along_axis(labels, order, axis=0) == 1
+    count = len(ranked)
+    places = np.arange(count)[:, None]
+    changes = np.vstack([np.ones((1, ranked.shape[1]), bool), ranked[1:] != ranked[:-1]])
+    first = np.maximum.accumulate(np.where(changes, places, 0))
+    ends = np.vstack([changes[1:], np.ones((1, ranked.shape[1]), bool)])
+    last = np.minimum.accumulate(np.where(ends, places, count)[::-1])[::-1]
+    # Equal scores share the mean of their ranks.
+    ranks = (first + last) / 2 + 1
+    positives = positive.sum(axis=0)
+    pairs = positives * (count - positives)
+    above = (ranks * positive).sum(axis=0) - positives * (positives + 1) / 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, above / pairs, np.nan)
+
+
 def _count_by_score(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,6 +98,11 @@ def _area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
         return np.where(pairs > 0, (positive * (below + negative / 2)).sum(axis=1) / pairs, np.nan)
 
 
+def compute_p(observed: float, permuted: np.ndarray) -> float:
+    """(1 + how many permuted values are not below the observed one) / (1 + how many there are)."""
+    return (1 + int((permuted >= observed).sum())) / (1 + len(permuted))
+
+
 def draw_resamples(split_groups: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Weights [1 + draws, examples]: each example once, then bootstrap resamples.
 
@@ -90,17 +118,27 @@ def draw_resamples(split_groups: np.ndarray, draws: int, seed: int) -> np.ndarra
 def compute_fold_interval(
     values: Sequence[float], n_train: float, n_test: float
 ) -> tuple[float, float, float]:
-    """Mean over folds with a 95% interval: (mean, low, high).
+    """As `compute_fold_intervals`, of the values of one score."""
+    mean, low, high = compute_fold_intervals(np.asarray(values)[None], n_train, n_test)
+    return float(mean[0]), float(low[0]), float(high[0])
+
+
+def compute_fold_intervals(
+    values: np.ndarray, n_train: float, n_test: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means over folds with 95% intervals: (means, lows, highs), each [scores].
+
+    values: [scores, folds].
 
     Folds share training examples, so their scores vary less than independent ones would. The
     variance is corrected for that (Nadeau & Bengio 2003, eq. 9).
     """
-    if len(values) < 2:
-        return (float("nan"),) * 3
-    mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
-    deviation = np.sqrt(variance * (1 / len(values) + n_test / n_train))
-    half = _t_quantile(len(values) - 1) * float(deviation)
-    return mean, mean - half, mean + half
+    count = values.shape[1]
+    if count < 2:
+        return (np.full(len(values), np.nan),) * 3
+    means, variances = values.mean(axis=1), values.var(axis=1, ddof=1)
+    half = _t_quantile(count - 1) * np.sqrt(variances * (1 / count + n_test / n_train))
+    return means, means - half, means + half
 
 
 @cache

@@ -38,6 +38,7 @@ NEEDS = {
     "answer_log_probability": "it takes answers that the model generated",
     "exact_answer_log_probability": "it takes answers that the model generated",
     "p_true": "it takes probe.p_true",
+    "nested": "a layer is chosen where training sets have enough answers, or groups",
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
-from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.exported import ARRAYS, FORMAT, TENSORS
@@ -99,7 +99,7 @@ def choose_cells(
     counts = scored.drop_duplicates("token").set_index("token")["n"]
     known = scored.dropna(subset="mean")
     if wanted == BEST:
-        best = {token: find_best_cell(scores, "auc", [token]) for token in tokens}
+        best = {token: find_highest_cell(scores, "auc", [token]) for token in tokens}
         found = [(int(cell.probe["layer"]), token) for token, cell in best.items() if cell]
         if not found:
             raise UserError("probe/scores.parquet has no cell with a score; there is no probe")
@@ -114,7 +114,7 @@ def choose_cells(
             )
         layers = sorted(known.loc[known["token"] == cell.token, "layer"])
         if cell.layer == BEST:
-            layer = int(find_best_cell(scores, "auc", [cell.token]).probe["layer"])
+            layer = int(find_highest_cell(scores, "auc", [cell.token]).probe["layer"])
         else:
             layer = cell.layer
         if layer not in layers:
@@ -237,8 +237,26 @@ def make_card(
         "arrays": {"dtype": "float64", **ARRAYS},
         "probes": [
             _describe_probe(probe, held_out.loc[(probe.layer, probe.token)], groups, protocol)
+            | (_describe_nested(scores, probe.token) if best else {})
             for probe in probes
         ],
+    }
+
+
+def _describe_nested(scores: pd.DataFrame, token: str) -> dict:
+    """What the layer of a token reaches that is not chosen by the scores it is judged by."""
+    nested = find_nested_cell(scores, "auc", token)
+    if nested is None:
+        return {}
+    row = nested.probe
+    return {
+        "nested": {
+            "auc": float(row["mean"]),
+            "ci_low": _number(row["ci_low"]),
+            "ci_high": _number(row["ci_high"]),
+            "of": "the layer of this token that is chosen in each split on the training questions "
+            "alone, on questions that had no part in the choice; held_out is of the highest layer",
+        }
     }
 
 

@@ -18,7 +18,19 @@ from llm_figures.plotting.drawing import (
     label_layers,
 )
 from llm_figures.plotting.layout import choose_height, find_layout, make_grid
-from llm_figures.probe.best_cell import BestCell, find_best_cell
+from llm_figures.probe.best_cell import (
+    HighestCell,
+    NestedCell,
+    find_highest_cell,
+    find_nested_cell,
+)
+from llm_figures.probe.cell_text import (
+    CELL,
+    describe_highest_cell,
+    describe_nested,
+    state_cell,
+    state_nested,
+)
 from llm_figures.probe.controls import (
     CONTROLS,
     EXPLANATIONS,
@@ -27,8 +39,14 @@ from llm_figures.probe.controls import (
     format_share,
     name_control,
 )
+from llm_figures.probe.group_text import describe_groups, select_chosen, state_groups
 from llm_figures.probe.options import Highlight, ProbeAuc
-from llm_figures.probe.protocol import OUTPUT_BASELINES, SMALLEST_GROUP, Protocol
+from llm_figures.probe.protocol import (
+    BY_GROUP,
+    OUTPUT_BASELINES,
+    SMALLEST_GROUP,
+    Protocol,
+)
 from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
 from llm_figures.probe.protocol_text import PROBES, SITES, describe_method, state_protocol
 from llm_figures.probe.token_positions import NAMED_TOKENS
@@ -48,8 +66,6 @@ CONSTANTS = {
     f"fewer than {SMALLEST_GROUP} training": "the smallest group in which labels are shuffled",
     **dict.fromkeys(NAMED_TOKENS, "the name of a token"),
 }
-# Columns of scores that select one of them.
-CELL = ("layer", "token", "metric", "control")
 GAINS = ("gain", "gain_low", "gain_high")
 # Controls that a caption counts the cells above.
 COUNTED = {
@@ -152,9 +168,10 @@ def find_shown(scores: pd.DataFrame, options: DrawnProbeAuc) -> Shown:
 
 
 def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers:
-    """The numbers of the caption, every control of the best cell, and the best cell of each token.
+    """The numbers of the caption, and for each token those of its layers.
 
-    gain is probe − control.
+    nested: of the cell chosen in every split on the training answers, with every control there.
+    highest: of the cell with the highest score, with every control there. gain is probe − control.
     """
     numbers = state_protocol(options.protocol)
     chosen = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
@@ -163,18 +180,20 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
         numbers.take_option(f"colour_{end}", limit, "g", "figures.probe_auc.limits")
     of_probe = {**select_chosen(chosen), "control": "none"}
     numbers.add("answers", shown["n"].max(), ",", "largest n", row=of_probe)
-    best = find_best_cell(scores, options.metric, options.tokens)
+    highest = find_highest_cell(scores, options.metric, options.tokens)
     scored = "number of rows with a value of mean"
-    numbers.add("scored_cells", best and best.scored, "d", scored, row=of_probe)
-    state_cell(numbers, "best", best)
-    for control in CONTROLS:
-        beside = best is not None and control in best.beside.index
-        row = _row_of(best, control) if beside else None
-        numbers.take(f"best_{control}", row, "mean", ".3f", CELL)
-        for gain in GAINS:
-            numbers.take(f"best_{control}_{gain}", row, gain, ".3f", CELL)
-    share = _row_of(best, "shuffled_within_group") if best else None
-    numbers.take("best_shuffled_share", share, "within_group", format_share, CELL)
+    numbers.add("scored_cells", highest and highest.scored, "d", scored, row=of_probe)
+    state_cell(numbers, "highest", highest)
+    nested = find_nested_cell(scores, options.metric)
+    state_nested(numbers, "nested", nested, highest)
+    for name, cell in (("nested", nested), ("highest", highest)):
+        for control in CONTROLS:
+            row = _row_of(cell, control)
+            numbers.take(f"{name}_{control}", row, "mean", ".3f", CELL)
+            for gain in GAINS:
+                numbers.take(f"{name}_{control}_{gain}", row, gain, ".3f", CELL)
+        share = _row_of(cell, "shuffled_within_group")
+        numbers.take(f"{name}_shuffled_share", share, "within_group", format_share, CELL)
     for control in COUNTED:
         rows = _select_gains(chosen, control)
         where = " in layers above 0" if control == "embeddings" else ""
@@ -194,50 +213,18 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
         rows = shown[shown["token"] == token]
         first = rows.iloc[0] if len(rows) else None
         numbers.take(f"{token}_answers", first, "n", ",", ("token", "metric", "control"))
-        state_cell(numbers, f"{token}_best", find_best_cell(scores, options.metric, (token,)))
+        highest = find_highest_cell(scores, options.metric, (token,))
+        state_cell(numbers, f"{token}_highest", highest)
+        nested = find_nested_cell(scores, options.metric, token)
+        state_nested(numbers, f"{token}_nested", nested, highest)
     return numbers
 
 
-def state_cell(
-    numbers: StatedNumbers, name: str, best: BestCell | None, keys: Sequence[str] = CELL
-) -> None:
-    """Add layer, token and score of a best cell, with the interval of the score."""
-    row = best.probe if best else None
-    numbers.take(f"{name}_layer", row, "layer", "d", keys)
-    numbers.take(f"{name}_token", row, "token", str, keys)
-    for column, what in (("mean", "score"), ("ci_low", "score_low"), ("ci_high", "score_high")):
-        numbers.take(f"{name}_{what}", row, column, ".3f", keys)
-
-
-def state_groups(chosen: pd.DataFrame) -> StatedNumbers:
-    """The numbers of `describe_groups`. chosen: the rows of one metric."""
-    numbers = StatedNumbers()
-    groups = shuffled = None
-    if "groups" in chosen:
-        groups = chosen.loc[(chosen["control"] == "none") & chosen["mean"].notna(), "groups"].max()
-        shuffled = chosen.loc[chosen["control"] == "shuffled_within_group", "within_group"]
-    row = select_chosen(chosen)
-    of_probe = {**row, "control": "none"}
-    numbers.add("groups", groups, "d", "largest groups of rows with a mean", row=of_probe)
-    of_shuffle = {**row, "control": "shuffled_within_group"}
-    for end, pick in (("low", "min"), ("high", "max")):
-        value = getattr(shuffled, pick)() if shuffled is not None else None
-        form = format_share if value != 1 else "{:.0%}".format
-        formula = f"{pick}imum of within_group"
-        numbers.add(f"shuffled_share_{end}", value, form, formula, row=of_shuffle)
-    return numbers
-
-
-def select_chosen(chosen: pd.DataFrame) -> dict[str, list]:
-    """What selects the rows of one metric and some tokens from all scores."""
-    return {column: chosen[column].unique().tolist() for column in ("metric", "token")}
-
-
-def _row_of(best: BestCell, control: str) -> dict | None:
-    """The row of a control in the best cell."""
-    if control not in best.beside.index:
+def _row_of(cell: HighestCell | NestedCell | None, control: str) -> dict | None:
+    """The row of a control in a cell."""
+    if cell is None or control not in cell.beside.index:
         return None
-    return {**best.beside.loc[control], "control": control}
+    return {**cell.beside.loc[control], "control": control}
 
 
 def _select_gains(chosen: pd.DataFrame, control: str) -> pd.DataFrame:
@@ -252,7 +239,7 @@ def describe(
     options: DrawnProbeAuc,
     numbers: StatedNumbers | None = None,
 ) -> str:
-    """The probe, its best cell, the controls there, what explains it, and what is missing.
+    """The probe, its chosen and its highest cell, the controls, and what is missing.
 
     numbers: as from `state_numbers`, by default; see `drawing.render`.
     """
@@ -266,8 +253,9 @@ def describe(
         describe_method(protocol, numbers),
         _describe_counts(shown, numbers),
     ]
-    if best := find_best_cell(scores, options.metric, options.tokens):
-        sentences += _describe_controls(chosen, best, protocol, numbers)
+    if highest := find_highest_cell(scores, options.metric, options.tokens):
+        nested = find_nested_cell(scores, options.metric)
+        sentences += _describe_controls(chosen, highest, nested, protocol, numbers)
     if numbers["unconverged_fits"].value:
         sentences.append(f"{numbers['unconverged_fits']} fits did not converge.")
     sentences.append(
@@ -275,13 +263,6 @@ def describe(
         "lightest."
     )
     return " ".join(sentence for sentence in sentences if sentence) + "\n"
-
-
-def describe_best_cell(numbers: StatedNumbers, name: str = "best") -> str:
-    """Layer, token and score of the best cell, without a full stop. name: as of `state_cell`."""
-    score, low, high = (numbers[f"{name}_score{end}"] for end in ("", "_low", "_high"))
-    layer, token = numbers[f"{name}_layer"], numbers[f"{name}_token"]
-    return f"Best cell: layer {layer}, {token}: {score} [{low}, {high}]"
 
 
 def _describe_counts(shown: pd.DataFrame, numbers: StatedNumbers) -> str:
@@ -298,26 +279,40 @@ def _describe_counts(shown: pd.DataFrame, numbers: StatedNumbers) -> str:
 
 
 def _describe_controls(
-    chosen: pd.DataFrame, best: BestCell, protocol: Protocol, numbers: StatedNumbers
+    chosen: pd.DataFrame,
+    highest: HighestCell,
+    nested: NestedCell | None,
+    protocol: Protocol,
+    numbers: StatedNumbers,
 ) -> list[str]:
-    """The best cell with its controls, and how many cells no control explains."""
-    beside = best.beside
-    share = numbers["best_shuffled_share"]
+    """The chosen cell with its controls, the highest, and how many cells no control explains."""
+    cells = numbers["scored_cells"]
+    name, beside = ("nested", nested.beside) if nested else ("highest", highest.beside)
+    share = numbers[f"{name}_shuffled_share"]
     controls = [
-        f"{name_control(control, beside.loc[control], share)} {numbers[f'best_{control}']}"
+        f"{name_control(control, beside.loc[control], share)} {numbers[f'{name}_{control}']}"
         for control in CONTROLS
         if control in beside.index
     ]
-    sentences = [
-        f"{describe_best_cell(numbers)}, the highest of {numbers['scored_cells']}; the interval is "
-        "that of a single cell.",
-        f"Controls there: {', '.join(controls)}.",
-    ]
-    sentences.append(_describe_explanations(beside, protocol))
+    if nested:
+        higher = numbers["nested_selection"]
+        sentences = [
+            f"{describe_nested(protocol, numbers)}.",
+            f"The highest of {cells} cells, {describe_highest_cell(numbers)}, is {higher} above "
+            "that; it was found by the scores themselves.",
+            f"Controls where it was chosen: {', '.join(controls)}.",
+        ]
+    else:
+        sentences = [
+            f"The highest of {cells} cells: {describe_highest_cell(numbers)}; the interval is that "
+            "of a single cell.",
+            f"Controls there: {', '.join(controls)}.",
+        ]
+    sentences.append(_describe_explanations(beside, protocol, "best" if nested else "highest"))
     outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
     if len(outputs):
         strongest = outputs["mean"].idxmax()
-        gain, low, high = (numbers[f"best_{strongest}_{column}"] for column in GAINS)
+        gain, low, high = (numbers[f"{name}_{strongest}_{column}"] for column in GAINS)
         sentences.append(
             "Probe − control for the strongest confidence score of the output, "
             f"{CONTROLS[strongest]}: {gain} [{low}, {high}]."
@@ -339,82 +334,28 @@ def _describe_controls(
     return [*sentences, describe_groups(chosen, protocol, numbers)]
 
 
-def _describe_explanations(beside: pd.DataFrame, protocol: Protocol) -> str:
-    """Which controls explain the best cell. beside: its rows by control."""
+def _describe_explanations(beside: pd.DataFrame, protocol: Protocol, which: str) -> str:
+    """Which controls explain a cell. beside: its rows by control. which: cell it is."""
     explaining = [
         control
         for control in EXPLANATIONS
         if control in beside.index and not beside.loc[control, "gain_low"] > 0
     ]
-    if protocol.split == "group_folds" and "group_only" in explaining:
+    if protocol.split in BY_GROUP and "group_only" in explaining:
         return (
-            "In groups that it was not trained on, the probe of the best cell is no better than a "
-            "constant score (group alone): the interval of probe − control is not above zero."
+            f"In groups that it was not trained on, the probe of the {which} cell is no better "
+            "than a constant score (group alone): the interval of probe − control is not above "
+            "zero."
         )
     if explaining:
+        named = " and by ".join(map(EXPLANATIONS.get, explaining))
         return (
-            f"The best cell is explained by {' and by '.join(map(EXPLANATIONS.get, explaining))}: "
-            "the interval of probe − control is not above zero."
+            f"The {which} cell is explained by {named}: the interval of probe − control is not "
+            "above zero."
         )
     if {"group_only", "shuffled_within_group"}.isdisjoint(beside.index):
         return (
-            "The token itself, which its embedding gives away, does not explain the best cell: the "
-            "interval of probe − control is above zero."
+            f"The token itself, which its embedding gives away, does not explain the {which} cell: "
+            "the interval of probe − control is above zero."
         )
-    return "No control explains the best cell: the intervals of probe − control are above zero."
-
-
-def describe_groups(
-    chosen: pd.DataFrame, protocol: Protocol, numbers: StatedNumbers | None = None
-) -> str:
-    """What the controls of the questions' groups are for these data; empty if as named.
-
-    chosen: the rows of one metric. Scores of earlier versions do not have the numbers.
-    numbers: as from `state_groups`, by default.
-    """
-    if "groups" not in chosen:
-        return ""
-    numbers = numbers or state_groups(chosen)
-    fitted = chosen[(chosen["control"] == "none") & chosen["mean"].notna()]
-    shuffled = chosen[chosen["control"] == "shuffled_within_group"]
-    groups = numbers["groups"]
-    if groups.value < 2:
-        return (
-            "The questions have no groups (dataset.group), so that the group of the question is "
-            "untested as an explanation."
-        )
-    sentences = []
-    if protocol.split == "group_folds":
-        sentences.append(
-            "No group is in both the training and the test set, so that group alone gives every "
-            "tested answer the same score."
-        )
-    if "shuffled_within_group" not in protocol.controls:
-        return " ".join(sentences)
-    small = f"fewer than {SMALLEST_GROUP} training questions"
-    if shuffled.empty:
-        sentences.append(
-            f"Labels cannot be shuffled within group, for the {groups} groups have {small} each"
-            + (
-                "."
-                if protocol.split == "group_folds"
-                else "; only group alone tests the group of the question as an explanation "
-                "(probe.split: group_folds trains and tests on different groups)."
-            )
-        )
-        return " ".join(sentences)
-    low, high = numbers["shuffled_share_low"], numbers["shuffled_share_high"]
-    if low.value < 1:
-        same = format_share(low.value) == format_share(high.value)
-        shares = [f"{share}" for share in ((low,) if same else (low, high))]
-        sentences.append(
-            f"Labels are shuffled within group for {' to '.join(shares)} of the training "
-            f"questions; groups with {small} are shuffled together."
-        )
-    without = [token for token in fitted["token"].unique() if token not in set(shuffled["token"])]
-    if without:
-        sentences.append(
-            f"At {', '.join(without)} all groups have {small}, and no labels are shuffled within "
-            "group."
-        )
-    return " ".join(sentences)
+    return f"No control explains the {which} cell: the intervals of probe − control are above zero."

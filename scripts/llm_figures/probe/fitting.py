@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
+from scipy.linalg.lapack import sposv
 from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
@@ -25,6 +26,7 @@ from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.kinds import fit_kind
 from llm_figures.probe.newton import BLOCK, Fit, NewtonSolver
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
+from llm_figures.probe.selection import find_penalty, score_inner_folds
 
 # A single split with fewer test answers of either label gives no score.
 FEWEST_TEST_ANSWERS = 4
@@ -36,7 +38,7 @@ TASKS_PER_PROCESS = 3
 # Columns of predictions.
 COLUMNS = (
     "question_id", "score", "layer", "token", "control", "repeat", "fold", "n_train", "converged",
-    "C",
+    "C", "inner_auc",
 )  # fmt: skip
 
 
@@ -137,12 +139,14 @@ class ProbeFitter:
         self._X_train, self._X_test = X_train, X_test
         self._solvers: dict[float, NewtonSolver] = {}
 
-    def fit(self, labels: np.ndarray, C: float | None = None, seed: int = 0) -> ProbeFit:
+    def fit(self, labels: np.ndarray, C: float | None = None, seed: int | None = None) -> ProbeFit:
         """labels: [train], 0 or 1, both present. C: by default the protocol's.
 
-        seed: of a kind of probe with randomness. Such kinds count as converged.
+        seed: of a kind of probe with randomness; by default the protocol's. Such kinds count as
+        converged.
         """
         if self._protocol.kind != "logistic":
+            seed = self._protocol.seed if seed is None else seed
             found = fit_kind(self._protocol.kind, self._X_train, labels, seed)
             scores = found.score(self._X_test)[self._distinct_of_row]
             return ProbeFit(scores, True, math.nan, found.weights, found.intercept)
@@ -151,6 +155,21 @@ class ProbeFitter:
         scores, fit = solve(labels, C)
         scores = scores[self._distinct_of_row]
         return ProbeFit(scores, fit.converged, C, fit.weights, fit.intercept)
+
+    def score_first_steps(self, labels: np.ndarray) -> np.ndarray:
+        """[test, columns]: scores after the first Newton step from zero, but for a constant.
+
+        labels: [train, columns], one fit for each column, which all share one factor. It is the
+        ridge regression of `selection`; features must be standardised.
+        """
+        X = self._X_train
+        residuals = (labels - labels.mean(axis=0)).astype(np.float32)
+        penalty = np.float32(find_penalty(X.shape[1]))
+        if len(X) < X.shape[1]:
+            weights = X.T @ _solve_ridge(X @ X.T, penalty, residuals)
+        else:
+            weights = _solve_ridge(X.T @ X, penalty, X.T @ residuals)
+        return (self._X_test @ weights)[self._distinct_of_row]
 
     def _fit_newton(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, Fit]:
         weights = None
@@ -209,6 +228,15 @@ class ProbeFitter:
         return max((unit * factor for factor in C_GRID), key=mean_auc)
 
 
+def _solve_ridge(system: np.ndarray, penalty: np.float32, right: np.ndarray) -> np.ndarray:
+    """(system + penalty · I)⁻¹ right; system: positive semidefinite, changed in place."""
+    system.flat[:: len(system) + 1] += penalty
+    _, solved, failed = sposv(system.T, right, lower=1, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError(f"leading minor {failed} is not positive")
+    return solved
+
+
 def draw_seed(*key: int) -> int:
     """The seed of one fit. key: the protocol's seed and what identifies the fit."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
@@ -226,9 +254,9 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
 
     Returns one row per test answer of every split and control: question_id, score (above 0 for a
     wrong answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train,
-    converged, C. "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes
-    them within each of the cell's large groups, and those of all other groups together; without any
-    large group it is not fitted.
+    converged, C, inner_auc (NaN; `probe_layers` has it). "shuffled_labels" permutes the training
+    labels, "shuffled_within_group" permutes them within each of the cell's large groups, and those
+    of all other groups together; without any large group it is not fitted.
 
     A split without both labels in both sets is left out, and so is a single split with fewer than
     `FEWEST_TEST_ANSWERS` test answers of either. There are no rows for a cell with fewer than
@@ -238,11 +266,24 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
 
 
 def _fit_splits(
-    states: np.ndarray, rows: np.ndarray, cell: Cell, layer: int, protocol: Protocol
+    states: np.ndarray,
+    rows: np.ndarray,
+    cell: Cell,
+    layer: int,
+    protocol: Protocol,
+    select: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The columns of `probe_cell`, fit by fit. rows: [examples], the cell's rows of states."""
+    """The columns of `probe_cell`, fit by fit.
+
+    rows: [examples], the cell's rows of states. select: whether to compute inner_auc, by which
+    nested selection compares cells (see `selection`).
+    """
     fewest = 1 if protocol.split in CROSS_VALIDATIONS else FEWEST_TEST_ANSWERS
-    for split in cell.splits if cell.enough_answers else []:
+    splits = cell.splits if cell.enough_answers else []
+    inner_aucs = np.full(len(splits), np.nan)
+    if select and splits:
+        inner_aucs = _score_inner_folds(states[rows], cell)
+    for split, inner_auc in zip(splits, inner_aucs, strict=True):
         train, test = np.flatnonzero(split.train), np.flatnonzero(split.test)
         counts = [np.bincount(cell.labels[examples], minlength=2) for examples in (train, test)]
         if min(count.min() for count in counts) < fewest:
@@ -274,12 +315,19 @@ def _fit_splits(
                 "n_train": np.int32(len(train)),
                 "converged": fit.converged,
                 "C": np.float32(fit.C),
+                "inner_auc": np.float32(inner_auc if control == "none" else np.nan),
             }
             yield {
                 "question_id": cell.questions[test],
                 "score": fit.scores.astype(np.float32),
                 **{name: np.full(len(test), value) for name, value in constants.items()},
             }
+
+
+def _score_inner_folds(states: np.ndarray, cell: Cell) -> np.ndarray:
+    """[splits]: as `score_inner_folds`. states: [examples, features], changed in place."""
+    X = states.astype(np.float32, copy=False)
+    return score_inner_folds(X, _find_distinct_rows(X), cell.labels, cell.splits)
 
 
 def _make_frame(fits: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
@@ -298,8 +346,12 @@ def probe_layers(
     cells: Sequence[Cell],
     protocol: Protocol,
     jobs: int,
+    select: bool = True,
 ) -> Iterator[pd.DataFrame]:
     """`probe_cell` for every named token of every layer: one frame per layer, in their order.
+
+    select: whether to compute inner_auc, the cell's mean AUC over inner folds of the split's
+    training set, in the rows of the probe itself (see `selection`).
 
     layers: (layer, loader of its states [rows, features]). States are loaded inside the worker.
     rows: for each cell, the rows of states that are its examples. jobs: number of worker processes,
@@ -316,7 +368,7 @@ def probe_layers(
         for share in np.array_split(np.arange(len(cells)), parts)
     ]
     tasks = (
-        delayed(_probe_layer)(layer, load, share, protocol)
+        delayed(_probe_layer)(layer, load, share, protocol, select)
         for layer, load in layers
         for share in shares
     )
@@ -333,6 +385,7 @@ def _probe_layer(
     load: Callable[[], np.ndarray],
     examples: Sequence[tuple[Cell, np.ndarray]],
     protocol: Protocol,
+    select: bool,
 ) -> list[dict[str, np.ndarray]]:
     states = load()
     check_finite(layer, states)
@@ -340,7 +393,7 @@ def _probe_layer(
         return [
             fit
             for cell, rows in examples
-            for fit in _fit_splits(states, rows, cell, layer, protocol)
+            for fit in _fit_splits(states, rows, cell, layer, protocol, select)
         ]
 
 

@@ -72,7 +72,8 @@ def probe_heads(
         loaders = [
             (number, partial(np.array, part)) for number, part in zip(numbers, parts, strict=True)
         ]
-        yield pd.concat(probe_layers(loaders, [every], [cell], protocol, jobs), ignore_index=True)
+        frames = probe_layers(loaders, [every], [cell], protocol, jobs, select=False)
+        yield pd.concat(frames, ignore_index=True)
 
 
 def compute_head_scores(

@@ -33,6 +33,7 @@ from llm_figures.probe.protocol import (
 )
 from llm_figures.probe.resampling_options import AnswerChoice, ErrorKinds
 from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.probe.transfer_options import ProbeTransfer
 
 Token = Literal[NAMED_TOKENS]
 Metric = Literal["auc", "accuracy", "f1", "average_precision"]
@@ -139,12 +140,13 @@ class Probe(Options):
     side, before the output projection. probe_heads probes them one by one. Layer 0 is the
     embeddings."""
 
-    split: Literal["folds", "group_folds", "single", None] = None
-    """folds | single; also group_folds
+    split: Literal["folds", "group_folds", "groups", "single", None] = None
+    """folds | single; also group_folds, groups
 
     folds cross-validates by question (strict). group_folds cross-validates by group: the questions
-    of a group (dataset.group) are all in the training set or all in the test set. single is one
-    unstratified split with a fifth of the questions in the test set (published)."""
+    of a group (dataset.group) are all in the training set or all in the test set. groups tests one
+    group after the other, by probes that are trained on all the others. single is one unstratified
+    split with a fifth of the questions in the test set (published)."""
 
     folds: Annotated[Integer, Field(ge=2, le=20)] | None = None
     """5
@@ -236,6 +238,8 @@ class Probe(Options):
             protocol = protocol.changed(split="hold_out")
         if protocol.split not in CROSS_VALIDATIONS:
             protocol = protocol.changed(folds=1, repeats=1)
+        elif protocol.split == "groups":  # one fold per group, and always the same
+            protocol = protocol.changed(repeats=1)
         return protocol
 
 
@@ -332,6 +336,40 @@ class ProbeCurves(Drawing, Figure):
     """Colours of the curves."""
 
 
+class ProbeBestScoring(Options):
+    """What the permutation test of the probe's highest cell depends on."""
+
+    permutations: Annotated[Integer, Field(ge=20, le=100_000)] = 200
+    """How often labels are permuted; the smallest p is 1 / (1 + permutations)."""
+
+    shuffle: Literal["within_group", "overall"] = "within_group"
+    """within_group (overall without groups) | overall
+
+    Among which questions labels are permuted. within_group asks whether states say more than the
+    question's group (dataset.group); without groups it is overall."""
+
+    seed: Seed = 0
+    """Seed of permutations and bootstrap resamples."""
+
+
+class ProbeBestDrawing(Drawing):
+    """What only the drawing of the probe's best cell reads."""
+
+    palette: Palette = "colorblind"
+    """Colours of the marks."""
+
+
+class ProbeBest(ProbeBestDrawing, ProbeBestScoring, Figure):
+    """The probe's best cell: chosen honestly, against permuted labels, and group by group."""
+
+    source: ClassVar[FigureSource] = FigureSource(
+        "probe/best.parquet",
+        "llm_figures.probe.best_figure",
+        by_default=False,
+        title="The Probe's Best Cell",
+    )
+
+
 class ProbeHeadsScoring(Options):
     """What the scores of single heads depend on besides the section probe."""
 
@@ -369,7 +407,9 @@ class ProbeHeads(ProbeHeadsDrawing, ProbeHeadsScoring, Figure):
 FIGURES = {
     "probe_auc": ProbeAuc,
     "probe_curves": ProbeCurves,
+    "probe_best": ProbeBest,
     "probe_heads": ProbeHeads,
+    "probe_transfer": ProbeTransfer,
     "error_kinds": ErrorKinds,
     "answer_choice": AnswerChoice,
 }

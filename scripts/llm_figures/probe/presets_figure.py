@@ -10,10 +10,17 @@ from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import add_colour_bar, choose_tick_step
 from llm_figures.plotting.layout import find_layout, make_grid
 from llm_figures.plotting.style import Limits, Palette
-from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
+from llm_figures.probe.cell_text import (
+    CELL,
+    describe_highest_cell,
+    describe_nested,
+    state_cell,
+    state_nested,
+)
 from llm_figures.probe.controls import LABELS
-from llm_figures.probe.figure import CELL, describe_best_cell, draw_panel, pivot_scores, state_cell
 from llm_figures.probe.figure import CONSTANTS as CONSTANTS
+from llm_figures.probe.figure import draw_panel, pivot_scores
 from llm_figures.probe.options import Metric
 from llm_figures.probe.protocol import TOKENS, Protocol
 from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
@@ -89,15 +96,17 @@ def find_shown(scores: pd.DataFrame, options: DrawnPresets) -> Shown:
 
 
 def state_numbers(scores: pd.DataFrame, options: DrawnPresets) -> StatedNumbers:
-    """The numbers of the caption: both protocols, their best cells, and how they differ."""
+    """The numbers of the caption: both protocols, their cells, and how they differ."""
     numbers = StatedNumbers()
     chosen = scores[(scores["metric"] == options.metric) & (scores["control"] == "none")]
     for preset in PRESETS:
         rows = chosen[chosen["preset"] == preset]
         numbers.update(state_protocol(options.protocols[preset], f"{preset}_"))
-        state_cell(
-            numbers, f"{preset}_best", find_best_cell(rows, options.metric), ("preset", *CELL)
-        )
+        highest = find_highest_cell(rows, options.metric)
+        state_cell(numbers, f"{preset}_highest", highest, ("preset", *CELL))
+        own = scores[scores["preset"] == preset]
+        nested = find_nested_cell(own, options.metric)
+        state_nested(numbers, f"{preset}_nested", nested, highest, ("preset", *CELL))
         row = {"preset": preset, "metric": options.metric, "control": "none"}
         for name, column in (("unconverged", "unconverged"), ("fits", "folds")):
             formula = f"sum of {column}"
@@ -123,7 +132,7 @@ def describe(
     options: DrawnPresets,
     numbers: StatedNumbers | None = None,
 ) -> str:
-    """Both protocols, their best cells, and how they differ on average.
+    """Both protocols, the cells chosen and highest, and how they differ on average.
 
     numbers: as from `state_numbers`, by default; see `drawing.render`.
     """
@@ -137,11 +146,17 @@ def describe(
         sentences.append("Cells with too few answers for a score are grey.")
     for preset in chosen["preset"].unique():
         protocol = options.protocols[preset]
-        has_best = numbers[f"{preset}_best_layer"].value is not None
+        has_score = numbers[f"{preset}_highest_layer"].value is not None
+        chosen_cell = numbers[f"{preset}_nested_score"].value is not None
         sentences.append(
             f"{preset.capitalize()}: {SITES[protocol.site]}. "
             + describe_method(protocol, numbers, f"{preset}_")
-            + (f" {describe_best_cell(numbers, f'{preset}_best')}." if has_best else "")
+            + (f" {describe_nested(protocol, numbers, f'{preset}_nested')}." if chosen_cell else "")
+            + (
+                f" Highest cell: {describe_highest_cell(numbers, f'{preset}_highest')}."
+                if has_score
+                else ""
+            )
             + (
                 f" {numbers[f'{preset}_unconverged']} of {numbers[f'{preset}_fits']} fits did not "
                 "converge."

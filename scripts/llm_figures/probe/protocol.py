@@ -25,7 +25,9 @@ KEY_TOKENS = ("last_q", "exact_answer_before_first", "exact_answer_last", "-1")
 # group of one the shuffled label is the true one, and the control would be the probe itself.
 SMALLEST_GROUP = 20
 # Splits in which every question is tested once a repeat.
-CROSS_VALIDATIONS = ("folds", "group_folds")
+CROSS_VALIDATIONS = ("folds", "group_folds", "groups")
+# Those of them that keep all questions of a group on one side.
+BY_GROUP = ("group_folds", "groups")
 
 Control = Literal["shuffled_labels", "shuffled_within_group"]
 Site = Literal["residual", "attention", "mlp", "head"]
@@ -43,7 +45,7 @@ class Protocol(Options):
 
     kind: Kind = "logistic"
     site: Site
-    split: Literal["folds", "group_folds", "single", "hold_out"]
+    split: Literal["folds", "group_folds", "groups", "single", "hold_out"]
     folds: Integer
     repeats: Integer
     standardise: Flag

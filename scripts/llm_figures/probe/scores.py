@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import (
     METRICS,
     compute_bootstrap_interval,
-    compute_fold_interval,
+    compute_fold_intervals,
     compute_metrics,
     draw_resamples,
 )
@@ -51,7 +52,30 @@ def compute_probe_scores(
     Raises:
         UserError: too few answers in every cell.
     """
-    layers = sorted(predictions["layer"].unique())
+    return tabulate_cells(measure_cells(predictions, cells, answers, protocol))
+
+
+class MeasuredCell(NamedTuple):
+    """A token's cells of all layers. results: {(layer, control): its metrics}; empty if there are
+    too few answers."""
+
+    cell: Cell
+    results: dict[tuple[int, str], "Result"]
+
+
+class MeasuredCells(NamedTuple):
+    """layers: in ascending order. over_folds: whether values are of folds, or resampled."""
+
+    layers: list[int]
+    tokens: list[MeasuredCell]
+    over_folds: bool
+
+
+def measure_cells(
+    predictions: pd.DataFrame, cells: list[Cell], answers: pd.DataFrame, protocol: Protocol
+) -> MeasuredCells:
+    """The metrics of every probe and control in every split; see `compute_probe_scores`."""
+    layers = [int(layer) for layer in sorted(predictions["layer"].unique())]
     if not layers:
         counts = ", ".join(f"{cell.token} {len(cell.labels)}" for cell in cells)
         raise UserError(
@@ -60,10 +84,28 @@ def compute_probe_scores(
         )
     predictions_of_token = dict(tuple(predictions.groupby("token", observed=True)))
     baselines = _Baselines(answers, protocol)
-    rows = []
+    measured = []
     for cell in cells:
         fitted = predictions_of_token.get(cell.token)
         if fitted is None:
+            measured.append(MeasuredCell(cell, {}))
+            continue
+        results = _measure(fitted, cell, protocol)
+        for control, frame in baselines.predict(cell).items():
+            (result,) = _measure(frame, cell, protocol).values()
+            results |= {(layer, control): result for layer in layers}
+        for layer in layers:
+            # Layer 0 has no context: the token alone gives away what it scores.
+            results[layer, "embeddings"] = results[layers[0], "none"]
+        measured.append(MeasuredCell(cell, results))
+    return MeasuredCells(layers, measured, protocol.split in CROSS_VALIDATIONS)
+
+
+def tabulate_cells(measured: MeasuredCells) -> pd.DataFrame:
+    """The tidy scores of `compute_probe_scores`."""
+    rows = []
+    for cell, results in measured.tokens:
+        if not results:
             rows += [
                 {"layer": layer, "token": cell.token, "metric": metric, "control": "none"}
                 | {
@@ -74,48 +116,49 @@ def compute_probe_scores(
                     "folds": 0,
                     "unconverged": 0,
                 }
-                for layer in layers
+                for layer in measured.layers
                 for metric in METRICS
             ]
             continue
-        results = {
-            key: _measure(frame, cell, protocol)
-            for key, frame in fitted.groupby(["layer", "control"], observed=True)
-        }
-        for control, frame in baselines.predict(cell).items():
-            result = _measure(frame, cell, protocol)
-            results |= {(layer, control): result for layer in layers}
-        for layer in layers:
-            # Layer 0 has no context: the token alone gives away what it scores.
-            results[layer, "embeddings"] = results[layers[0], "none"]
+        within = cell.compute_within_group_share()
         for (layer, control), result in sorted(results.items(), key=lambda item: item[0]):
             probe = None if control == "none" else results[layer, "none"]
             place = {"layer": layer, "token": cell.token, "control": control}
             place |= {"n": len(cell.labels), "groups": cell.group_count}
             if control == "shuffled_within_group":
-                place["within_group"] = cell.compute_within_group_share()
+                place["within_group"] = within
             rows += [place | row for row in result.rows(probe)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 @dataclass(frozen=True)
-class _Result:
-    """Metrics of one probe. values: {metric: [folds]}, or [1 + draws] of a single split."""
+class Result:
+    """Metrics of one probe.
 
-    values: dict[str, np.ndarray]
+    values: [metrics, folds], or [metrics, 1 + draws] of a single split. splits: (repeat, fold) of
+    each fold, in order. inner_aucs: [folds], by which nested selection compares cells.
+    unconverged_fits: [folds], and their sum.
+    """
+
+    values: np.ndarray
+    splits: list[tuple[int, int]]
+    inner_aucs: np.ndarray
     over_folds: bool
     n_train: int
     n_test: int
     folds: int
     unconverged: int
+    unconverged_fits: np.ndarray
 
-    def rows(self, probe: "_Result | None") -> Iterator[dict]:
+    def rows(self, probe: "Result | None") -> Iterator[dict]:
         """One row per metric. probe: the result that a control is compared with."""
-        for metric in METRICS:
-            mean, low, high = self._interval(self.values[metric])
-            gain = (np.nan,) * 3
-            if probe is not None:
-                gain = self._interval(probe.values[metric] - self.values[metric])
+        scores = np.transpose(self._intervals(self.values))
+        gains = np.full_like(scores, np.nan)
+        if probe is not None:
+            gains = np.transpose(self._intervals(probe.values - self.values))
+        for metric, (mean, low, high), gain in zip(
+            METRICS, scores.tolist(), gains.tolist(), strict=True
+        ):
             yield {
                 "metric": metric,
                 "mean": mean,
@@ -128,31 +171,55 @@ class _Result:
                 "unconverged": self.unconverged,
             }
 
-    def _interval(self, values: np.ndarray) -> tuple[float, float, float]:
+    def _intervals(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self.over_folds:
-            return compute_fold_interval(values, self.n_train, self.n_test)
-        return compute_bootstrap_interval(values)
+            return compute_fold_intervals(values, self.n_train, self.n_test)
+        return tuple(np.transpose([compute_bootstrap_interval(row) for row in values]))
 
 
-def _measure(predictions: pd.DataFrame, cell: Cell, protocol: Protocol) -> _Result:
-    """Metrics of one cell's predictions, on the same folds or resamples for every control."""
+def _measure(
+    predictions: pd.DataFrame, cell: Cell, protocol: Protocol
+) -> dict[tuple[int, str], Result]:
+    """{(layer, control): metrics}, on the same folds or resamples for every control."""
     over_folds = protocol.split in CROSS_VALIDATIONS
-    values = []
-    for _, fold in predictions.groupby(["repeat", "fold"]):
-        examples = np.searchsorted(cell.questions, fold["question_id"].to_numpy())
+    columns = {
+        name: predictions[name].to_numpy()
+        for name in ("layer", "repeat", "fold", "n_train", "converged", "inner_auc", "score")
+    }
+    names, controls = np.unique(predictions["control"].astype(str), return_inverse=True)
+    examples = np.searchsorted(cell.questions, predictions["question_id"].to_numpy())
+    keys = np.stack([columns["layer"], controls, columns["repeat"], columns["fold"]])
+    order = np.lexsort(keys[::-1])
+    keys = keys[:, order]
+    starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
+    fits: dict[tuple[int, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        rows = order[start:stop]
+        layer, control, *_ = keys[:, start]
         weights = None
         if not over_folds:
-            weights = draw_resamples(cell.split_groups[examples], DRAWS, protocol.seed)
-        values.append(compute_metrics(cell.labels[examples], fold["score"].to_numpy(), weights))
-    fits = predictions.drop_duplicates(["repeat", "fold"])
-    return _Result(
-        values={metric: np.concatenate([value[metric] for value in values]) for metric in METRICS},
-        over_folds=over_folds,
-        n_train=round(fits["n_train"].mean()),
-        n_test=round(len(predictions) / len(fits)),
-        folds=len(fits),
-        unconverged=int((~fits["converged"]).sum()),
-    )
+            weights = draw_resamples(cell.split_groups[examples[rows]], DRAWS, protocol.seed)
+        metrics = compute_metrics(cell.labels[examples[rows]], columns["score"][rows], weights)
+        values = np.stack([metrics[name] for name in METRICS])
+        fits.setdefault((int(layer), str(names[control])), []).append((rows, values))
+    results = {}
+    for key, parts in fits.items():
+        first = np.array([rows[0] for rows, _ in parts])
+        unconverged = ~columns["converged"][first].astype(bool)
+        results[key] = Result(
+            values=np.concatenate([values for _, values in parts], axis=1),
+            splits=list(
+                zip(columns["repeat"][first].tolist(), columns["fold"][first].tolist(), strict=True)
+            ),
+            inner_aucs=columns["inner_auc"][first],
+            over_folds=over_folds,
+            n_train=round(columns["n_train"][first].mean()),
+            n_test=round(sum(len(rows) for rows, _ in parts) / len(parts)),
+            folds=len(parts),
+            unconverged=int(unconverged.sum()),
+            unconverged_fits=unconverged,
+        )
+    return results
 
 
 class _Baselines:

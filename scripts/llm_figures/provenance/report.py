@@ -35,7 +35,8 @@ from llm_figures.core.alt_text import make_alt_text, split_sentences
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
 from llm_figures.core.numbers import three_decimals, three_digits
-from llm_figures.probe.best_cell import find_best_cell
+from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
+from llm_figures.probe.cell_text import write_choices
 from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS, name_control
 from llm_figures.probe.protocol_text import name_probe
 from llm_figures.provenance.manifest_facts import describe_provenance
@@ -230,21 +231,27 @@ def _describe_share(claim: Mapping[str, Any]) -> str | None:
 
 
 def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> dict | None:
-    """The scores of the probe and its controls at the probe's best cell; None without a score.
+    """The scores of the probe and its controls at the chosen cell; None without a score.
 
-    Returns {probe: what captions call it, layer, token, metric, rows: [{name, mean, interval, gain,
-    gain_interval, explains}]}, the probe itself first; gain is probe − control. A control explains
-    the cell if the interval of probe − control includes zero and the control rests on no judgement
-    of the model (`controls.EXPLANATIONS`).
+    It is the cell chosen in every split on the training answers (`probe.nested`); without such a
+    choice, the highest.
+
+    Returns {probe: what captions call it, cells, nested, highest, metric, rows: [{name, mean,
+    interval, gain, gain_interval, explains}]}, the probe itself first; gain is probe − control. A
+    control explains the cell if the interval of probe − control includes zero and the control rests
+    on no judgement of the model (`controls.EXPLANATIONS`).
     """
-    best = find_best_cell(scores, metric, tokens)
-    if best is None:
+    highest = find_highest_cell(scores, metric, tokens)
+    if highest is None:
         return None
+    nested = find_nested_cell(scores, metric)
+    shown = nested or highest
+    place = f"layer {highest.probe['layer']}, {highest.probe['token']}"
     rows = []
     for control in ("none", *CONTROLS):
-        if control not in best.beside.index:
+        if control not in shown.beside.index:
             continue
-        row = best.beside.loc[control]
+        row = shown.beside.loc[control]
         itself = control == "none"
         rows.append(
             {
@@ -259,8 +266,9 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
         )
     return {
         "probe": name_probe(scores),
-        "layer": int(best.probe["layer"]),
-        "token": best.probe["token"],
+        "cells": write_choices(nested) if nested else place,
+        "nested": nested is not None,
+        "highest": f"{place}: {three_decimals(highest.probe['mean'])}",
         "metric": LABELS[metric],
         "rows": rows,
     }

@@ -57,17 +57,20 @@ def _join(parts: Sequence[str]) -> str:
 
 
 def summarise_probe(controls: dict | None) -> str | None:
-    """The probe's best cell and the controls that explain it; None without a score.
+    """The probe's chosen cell and the controls that explain it; None without a score.
 
     controls: as from `report.tabulate_controls`.
     """
     if controls is None:
         return None
     probe, *rows = controls["rows"]
+    score = f"{controls['metric']} {probe['mean']} {probe['interval']}".rstrip()
     sentence = (
-        f"A {controls['probe']} detects a wrong answer best in layer {controls['layer']} at "
-        f"{controls['token']}: {controls['metric']} {probe['mean']} {probe['interval']}"
-    ).rstrip()
+        f"A {controls['probe']} whose cell is chosen on the training answers detects a wrong "
+        f"answer: {score}"
+        if controls["nested"]
+        else f"A {controls['probe']} detects a wrong answer best in {controls['cells']}: {score}"
+    )
     explaining = [row["name"] for row in rows if row["explains"]]
     if explaining:
         return f"{sentence}, explained by {' and by '.join(explaining)}."

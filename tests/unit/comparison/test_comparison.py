@@ -293,7 +293,7 @@ def test_captions_name_what_differs(options):
     best = (table["m2"]["layer"] == 7) & (table["m2"]["token"] == "-1")
     table["m2"].loc[best & (table["m2"]["control"] == "none"), "mean"] = 1.0
     text = comparison_caption("probe_auc", table, options["probe_auc"])
-    assert "m2, layer 7 of 15, -1: 1.000" in text
+    assert "m2, highest at layer 7 of 15, -1: 1.000" in text
 
 
 def test_scores_that_cannot_be_drawn_say_why(options):

@@ -10,6 +10,7 @@ import pytest
 
 import drawn_figures
 import planted
+import planted_best
 import resampled
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention import sink_figure
@@ -26,9 +27,9 @@ from llm_figures.modules import figure as module_figure
 from llm_figures.modules.metrics import METRICS
 from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.captions import make_caption
-from llm_figures.probe import curves_figure, heads_figure, presets_figure
+from llm_figures.probe import best_figure, curves_figure, heads_figure, presets_figure
 from llm_figures.probe import figure as probe_figure
-from llm_figures.probe.options import ProbeAuc, ProbeCurves, ProbeHeads
+from llm_figures.probe.options import ProbeAuc, ProbeBest, ProbeCurves, ProbeHeads
 from llm_figures.probe.protocol import OF_LOGISTIC, PRESETS, TOKENS
 from llm_figures.workflow.config import check_claims
 
@@ -155,6 +156,20 @@ CASES = {
     "probe_auc without scores": lambda: probe(
         probe_figure, ProbeAuc, lambda table: table.assign(mean=np.nan), solver="lbfgs"
     ),
+    "probe_auc chosen": lambda: probe(probe_figure, ProbeAuc, drawn_figures.with_nested),
+    "probe_auc chosen once": lambda: probe(
+        probe_figure, ProbeAuc, drawn_figures.with_nested, split="single", folds=1
+    ),
+    "probe_best": lambda: (best_figure, planted_best.make_table(), ProbeBest()),
+    "probe_best without groups": lambda: (
+        best_figure, planted_best.make_table(groups=()), ProbeBest()
+    ),
+    "probe_best without a choice": lambda: (
+        best_figure, planted_best.make_table(chosen=False), ProbeBest()
+    ),
+    "probe_best of small groups": lambda: (
+        best_figure, planted_best.make_table(groups=(None, None)), ProbeBest()
+    ),
     "probe_auc of groups": lambda: probe(probe_figure, ProbeAuc, split="group_folds"),
     "probe_auc of small groups": lambda: probe(
         probe_figure, ProbeAuc, without("shuffled_within_group", "p_true")
@@ -269,6 +284,9 @@ def test_names_stay_when_values_and_their_order_change():
         ("probe_auc", "probe_auc uneven"),
         ("probe_auc", "probe_auc without scores"),
         ("probe_auc", "probe_auc without groups"),
+        ("probe_auc", "probe_auc chosen"),
+        ("probe_best", "probe_best without groups"),
+        ("probe_best", "probe_best without a choice"),
         ("module_map of output_rms", "module_map without values"),
         ("module_map of output_rms", "module_map in its range"),
         ("error_kinds", "error_kinds of few"),
@@ -287,5 +305,10 @@ def test_numbers_that_are_missing_are_printed_as_a_dash():
     module, table, options = CASES["probe_auc without scores"]()
     _, stated = make_caption(module, table, MODEL, options, "s")
     missing = {name for name, number in stated["numbers"].items() if number["value"] is None}
-    assert {"best_score", "best_token", "best_group_only_gain_low", "-8_best_layer"} <= missing
+    assert {
+        "nested_score",
+        "highest_token",
+        "nested_group_only_gain_low",
+        "-8_highest_layer",
+    } <= missing
     assert {stated["numbers"][name]["text"] for name in missing} == {DASH}

@@ -40,7 +40,7 @@ def paper(model=report_files.MODEL, claims=None, **changes):
 @pytest.mark.parametrize(
     ("parts", "name"),
     [
-        (("probe_auc", "-1_best_score_low"), "ProbeAucMinusOneBestScoreLow"),
+        (("probe_auc", "-1_nested_score_low"), "ProbeAucMinusOneNestedScoreLow"),
         (("claims", "mean_qkv_mean-input-2-weaker_value"), "ClaimsMeanQkvMeanInputTwoWeakerValue"),
         (("module_map", "grey_attn. q"), "ModuleMapGreyAttnQ"),
         (("fig2b", "x10"), "FigTwoBXOneZero"),

@@ -182,10 +182,10 @@ def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
     assert at["-1"][0] < at["last_q"][0]
     assert "Too few answers for a score (grey): -1." in probe_figure.describe(table, "m", probe)
     table["mean"] = np.nan
-    assert "Best cell" not in probe_figure.describe(table, "m", probe)
+    assert "ighest of" not in probe_figure.describe(table, "m", probe)
 
 
-def test_the_caption_names_the_best_cell_and_what_explains_it(options):
+def test_the_caption_names_the_highest_cell_and_what_explains_it(options):
     probe = drawn_options(probe_figure, options["probe_auc"], tokens=["-1", "last_q"])
     table = probe_scores(4, ["last_q", "-1"]).assign(mean=0.6)
     table.loc[table["token"] == "-1", "n"] = 900
@@ -193,15 +193,15 @@ def test_the_caption_names_the_best_cell_and_what_explains_it(options):
     table.loc[best & (table["control"] == "none"), ["mean", "ci_low", "ci_high"]] = 0.9, 0.85, 0.95
     table.loc[best & (table["control"] == "group_only"), "mean"] = 0.77
     text = probe_figure.describe(table, "m", probe)
-    assert "Best cell: layer 2, last_q: 0.900 [0.850, 0.950], the highest of 8;" in text
+    assert "The highest of 8 cells: layer 2, last_q: 0.900 [0.850, 0.950];" in text
     assert "group alone 0.770" in text
     assert "Each cell has 1,000 answers (-1: 900)." in text
-    assert "No control explains the best cell" in text
+    assert "No control explains the highest cell" in text
     assert "6 of 6 cells are above the embeddings" in text
     assert "8 of 8 cells are above labels shuffled within group" in text
     table.loc[best & (table["control"] == "group_only"), "gain_low"] = -0.01
     explained = probe_figure.describe(table, "m", probe)
-    assert "The best cell is explained by the group of the question alone:" in explained
+    assert "The highest cell is explained by the group of the question alone:" in explained
     # Without an interval there is no evidence of a difference either.
     table.loc[best & (table["control"] == "embeddings"), "gain_low"] = np.nan
     assert "explained by the token itself" in probe_figure.describe(table, "m", probe)
@@ -239,7 +239,7 @@ def test_the_captions_say_that_groups_are_too_small_to_shuffle_within(options):
             "(probe.split: group_folds trains and tests on different groups)."
         ) in text
     assert "cells are above labels shuffled within group" not in auc
-    assert "No control explains the best cell" in auc
+    assert "No control explains the highest cell" in auc
     # Who left the control out need not be told.
     for text in described(options, table, controls=("shuffled_labels",)):
         assert "shuffled within group" not in text
@@ -280,12 +280,12 @@ def test_without_groups_the_group_is_untested_as_an_explanation(options):
     assert untested in curves
     assert "No control explains" not in auc
     assert (
-        "The token itself, which its embedding gives away, does not explain the best cell: the "
-        "interval of probe − control is above zero."
+        "The token itself, which its embedding gives away, does not explain the highest cell: "
+        "the interval of probe − control is above zero."
     ) in auc
     table["gain_low"] = -0.1
     auc, _ = described(options, table)
-    assert "The best cell is explained by the token itself" in auc
+    assert "The highest cell is explained by the token itself" in auc
     assert untested in auc
 
 
@@ -299,12 +299,12 @@ def test_folds_by_group_are_described_with_what_group_alone_is(options):
     )
     assert constant in auc
     assert constant in curves
-    assert "No control explains the best cell" in auc
+    assert "No control explains the highest cell" in auc
     table.loc[table["control"] == "group_only", "gain_low"] = -0.1
     auc, _ = described(options, table, split="group_folds")
     assert (
-        "In groups that it was not trained on, the probe of the best cell is no better than a "
-        "constant score (group alone): the interval of probe − control is not above zero."
+        "In groups that it was not trained on, the probe of the highest cell is no better "
+        "than a constant score (group alone): the interval of probe − control is not above zero."
     ) in auc
     assert "explain" not in auc
     small, _ = described(options, table[table["control"] != WITHIN], split="group_folds")

@@ -292,9 +292,9 @@ def test_a_claim_is_written_with_its_spread_and_threshold():
     assert third["reason"] == "the model has a single layer"
 
 
-def test_the_controls_are_those_of_the_best_cell():
+def test_without_a_choice_the_controls_are_those_of_the_highest_cell():
     found = report.tabulate_controls(report_files.probe_scores(), "auc", report_files.TOKENS)
-    assert (found["layer"], found["token"], found["metric"]) == (2, "-1", "AUC")
+    assert (found["cells"], found["nested"], found["metric"]) == ("layer 2, -1", False, "AUC")
     probe, *controls = found["rows"]
     assert (probe["mean"], probe["interval"], probe["gain"]) == ("0.877", "[0.777, 0.977]", None)
     assert {row["gain"] for row in controls} == {"0.200"}
@@ -304,7 +304,7 @@ def test_the_controls_are_those_of_the_best_cell():
     names = [row["name"] for row in report.tabulate_controls(part, "auc", ["-1"])["rows"]]
     assert "labels shuffled within group (42% of them)" in names
     other = report.tabulate_controls(report_files.probe_scores(), "auc", ["last_q"])
-    assert other["token"] == "last_q"
+    assert other["cells"].endswith(", last_q")
     empty = report_files.probe_scores().assign(mean=np.nan)
     assert report.tabulate_controls(empty, "auc", report_files.TOKENS) is None
 

@@ -49,14 +49,24 @@ def test_controls_that_explain_the_best_cell_are_named():
     probe = {"name": "probe", "mean": "0.90", "interval": "[0.8, 1.0]", "explains": False}
     group = {"name": "group alone", "explains": True}
     tokens = {"name": "embeddings", "explains": True}
-    found = {"probe": "linear probe", "layer": 3, "token": "-1", "metric": "AUC", "rows": [probe]}
-    start = "A linear probe detects a wrong answer best in layer 3 at -1: AUC 0.90 [0.8, 1.0]"
+    found = {
+        "probe": "linear probe",
+        "cells": "layer 3, -1",
+        "nested": False,
+        "metric": "AUC",
+        "rows": [probe],
+    }
+    start = "A linear probe detects a wrong answer best in layer 3, -1: AUC 0.90 [0.8, 1.0]"
     assert summarise_probe(found) == f"{start}."
     assert summarise_probe({**found, "rows": [probe, probe]}).endswith(
         "1.0], explained by none of its controls."
     )
     assert summarise_probe({**found, "rows": [probe, group, tokens]}) == (
         f"{start}, explained by group alone and by embeddings."
+    )
+    assert summarise_probe({**found, "nested": True}) == (
+        "A linear probe whose cell is chosen on the training answers detects a wrong answer: "
+        "AUC 0.90 [0.8, 1.0]."
     )
     assert summarise_probe(None) is None
 

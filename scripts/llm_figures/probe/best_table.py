@@ -1,0 +1,141 @@
+"""The table of `probe_best`: permuted maxima, the chosen and the highest cell, and groups."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from llm_figures.core.errors import UserError
+from llm_figures.probe.best_cell import CHOSEN_LAYER, find_highest_cell, find_nested_cell
+from llm_figures.probe.classification_metrics import compute_metrics
+from llm_figures.probe.within_groups import MEAN
+
+COLUMNS = [
+    "kind", "control", "permutation", "repeat", "fold", "group", "layer", "token", "n",
+    "wrong_share", "value", "ci_low", "ci_high", "inner_auc", "highest", "note",
+]  # fmt: skip
+
+
+class PermutedCells(NamedTuple):
+    """layers, tokens: of the axes. aucs: [layers, tokens, 1 + permutations], the observed first.
+
+    shuffle: within_group or overall. movable: share of the questions whose label can change.
+    """
+
+    layers: Sequence[int]
+    tokens: Sequence[str]
+    aucs: np.ndarray
+    shuffle: str
+    movable: float
+
+
+def tabulate_best(
+    permuted: PermutedCells,
+    scores: pd.DataFrame,
+    predictions: pd.DataFrame,
+    nested: pd.DataFrame,
+    groups: pd.DataFrame,
+    answers: pd.DataFrame,
+) -> pd.DataFrame:
+    """One row per number, of these kinds; all values are AUCs.
+
+    permuted: the maximum over all cells with permuted labels, by number of the permutation.
+    observed: the same maximum with the labels as they are, its cell, and as note and n how labels
+        were permuted and how many permutations there are; wrong_share is no part of it, and
+        inner_auc neither.
+    movable: as value, the share of the questions whose label changes in some permutation.
+    nested, highest: the probe's score where the cell is chosen on the training answers and where it
+        is highest, with the controls there.
+    fold: of each split, the chosen cell with its inner_auc, its value on the test answers, and that
+        of the highest cell.
+    group: of each group of questions, the chosen cells' AUC within it, or why there is none.
+    mean: their mean, weighted by n.
+
+    scores: tidy scores of the probe. predictions, nested: the probe's own, and those of the chosen
+    cells (`nested.select_nested`). groups: as from `within_groups.tabulate_within_groups`. answers:
+    question_id and correct of the valid ones.
+
+    Raises:
+        UserError: no cell has a score.
+    """
+    highest = find_highest_cell(scores, "auc")
+    if highest is None or not np.isfinite(permuted.aucs[..., 0]).any():
+        raise UserError("probe/scores.parquet has no cell with a score; there is no best one")
+    flat = permuted.aucs.reshape(-1, permuted.aucs.shape[-1])
+    maxima = np.nanmax(np.where(np.isfinite(flat), flat, -np.inf), axis=0)
+    layer, token = np.unravel_index(
+        int(np.nanargmax(permuted.aucs[..., 0])), permuted.aucs.shape[:2]
+    )
+    rows = [
+        {
+            "kind": "observed",
+            "layer": permuted.layers[layer],
+            "token": permuted.tokens[token],
+            "n": len(maxima) - 1,
+            "value": maxima[0],
+            "note": permuted.shuffle,
+        },
+        {"kind": "movable", "value": permuted.movable, "note": permuted.shuffle},
+        *(
+            {"kind": "permuted", "permutation": number, "value": value}
+            for number, value in enumerate(maxima[1:].tolist(), start=1)
+        ),
+    ]
+    cells = {"nested": find_nested_cell(scores, "auc"), "highest": highest}
+    for kind, cell in cells.items():
+        for control, row in cell.beside.iterrows() if cell else ():
+            rows.append(
+                {
+                    "kind": kind,
+                    "control": control,
+                    **{key: row[key] for key in ("layer", "token", "n", "ci_low", "ci_high")},
+                    "value": row["mean"],
+                }
+            )
+    rows += _tabulate_folds(highest.probe, predictions, nested, answers)
+    own = groups[groups["layer"] == CHOSEN_LAYER]
+    for row in own.to_dict("records"):
+        rows.append(
+            {
+                "kind": "mean" if row["level"] == MEAN else "group",
+                "value": row["auc"],
+                **{
+                    key: row[key]
+                    for key in ("group", "n", "wrong_share", "ci_low", "ci_high", "note")
+                },
+            }
+        )
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    whole = ["permutation", "repeat", "fold", "layer", "n"]
+    return table.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _tabulate_folds(
+    highest: pd.Series, predictions: pd.DataFrame, nested: pd.DataFrame, answers: pd.DataFrame
+) -> list[dict]:
+    """One row per split: the chosen cell and the highest one on the same test set."""
+    wrong = 1 - answers.set_index("question_id")["correct"].astype(int)
+    in_highest = predictions[
+        (predictions["layer"] == highest["layer"]) & (predictions["token"] == highest["token"])
+    ]
+    other = {split: _score(fold, wrong) for split, fold in in_highest.groupby(["repeat", "fold"])}
+    return [
+        {
+            "kind": "fold",
+            "repeat": split[0],
+            "fold": split[1],
+            "layer": fold["layer"].iloc[0],
+            "token": fold["token"].iloc[0],
+            "n": len(fold),
+            "value": _score(fold, wrong),
+            "inner_auc": float(fold["inner_auc"].iloc[0]),
+            "highest": other.get(split, np.nan),
+        }
+        for split, fold in nested.groupby(["repeat", "fold"])
+    ]
+
+
+def _score(fold: pd.DataFrame, wrong: pd.Series) -> float:
+    labels = wrong.loc[fold["question_id"]].to_numpy()
+    return float(compute_metrics(labels, fold["score"].to_numpy())["auc"][0])

@@ -1,0 +1,155 @@
+"""AUC within groups: how well a probe tells wrong from right answers to questions of one group.
+
+Only pairs of a wrong and a right answer of the same group count, both tested by the same probe. A
+probe that merely knows which group is asked scores 0.5.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from llm_figures.probe.best_cell import ANY_TOKEN, CHOSEN_LAYER
+from llm_figures.probe.classification_metrics import draw_resamples
+
+# Bootstrap resamples behind an interval.
+DRAWS = 1000
+# A group with fewer answers of either label gives no AUC.
+FEWEST = 4
+COLUMNS = [
+    "layer", "token", "level", "group", "n", "wrong_share", "pairs", "auc", "ci_low", "ci_high",
+    "note",
+]  # fmt: skip
+GROUP, MEAN = "group", "mean"
+TOO_FEW = f"fewer than {FEWEST} right or wrong answers"
+NO_PAIR = "no test set has a right and a wrong answer"
+
+
+class _Pairs(NamedTuple):
+    """The tested answers of one group in one split: indices of answers, wrong and right ones."""
+
+    wrong: np.ndarray
+    right: np.ndarray
+
+
+def tabulate_within_groups(
+    predictions: pd.DataFrame, nested: pd.DataFrame, answers: pd.DataFrame, seed: int
+) -> pd.DataFrame:
+    """Rows by layer, token and group, of the probe itself and of nested selection.
+
+    predictions: question_id, score, layer, token, repeat, fold of the probe itself. nested: the
+    same of the cell chosen in each split, as from `nested.select_nested`. answers: question_id,
+    group, split_group, correct of the valid answers.
+
+    auc: over all pairs of a group in the same split. ci_low, ci_high: 95% of `DRAWS` bootstrap
+    resamples of the group's questions; the probes are not fitted again. n, wrong_share: of the
+    answers that are tested. A group without an AUC has a note that says why. Rows with level "mean"
+    average the groups that have one, weighted by n. Rows of nested selection have layer −1 and
+    token "any".
+    """
+    answers = answers.sort_values("question_id", ignore_index=True)
+    names = answers["group"].fillna("").astype(str).to_numpy()
+    wrong = ~answers["correct"].to_numpy(bool)
+    weights = _draw_weights(names, answers["split_group"].to_numpy(), seed)
+    questions = answers["question_id"].to_numpy()
+    rows: list[dict] = []
+    nested = nested.assign(layer=CHOSEN_LAYER, token=ANY_TOKEN)
+    for frame in (nested, predictions):
+        for (layer, token), cell in frame.groupby(["layer", "token"], observed=True, sort=False):
+            place = {"layer": int(layer), "token": str(token)}
+            at = np.searchsorted(questions, cell["question_id"].to_numpy())
+            splits = np.unique(cell[["repeat", "fold"]].to_numpy(), axis=0, return_inverse=True)[1]
+            found = _tabulate_cell(at, cell["score"].to_numpy(), splits, names, wrong, weights)
+            rows += [place | row for row in found]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _draw_weights(names: np.ndarray, split_groups: np.ndarray, seed: int) -> np.ndarray:
+    """[1 + draws, answers]: each once, then bootstrap resamples within every group."""
+    weights = np.ones((1 + DRAWS, len(names)))
+    for number, name in enumerate(np.unique(names)):
+        inside = np.flatnonzero(names == name)
+        weights[:, inside] = draw_resamples(split_groups[inside], DRAWS, [seed, number])
+    return weights
+
+
+def _tabulate_cell(
+    at: np.ndarray,
+    scores: np.ndarray,
+    splits: np.ndarray,
+    names: np.ndarray,
+    wrong: np.ndarray,
+    weights: np.ndarray,
+) -> Iterator[dict]:
+    """Rows of one cell. at, scores, splits: [tested]; the others: of all answers."""
+    means, sizes = [], []
+    for name in np.unique(names[at]):
+        inside = np.flatnonzero(names[at] == name)
+        tested = np.unique(at[inside])
+        counts = np.bincount(wrong[tested], minlength=2)
+        row = {
+            "level": GROUP,
+            "group": name,
+            "n": len(tested),
+            "wrong_share": counts[1] / len(tested),
+            "pairs": 0,
+            "note": "",
+        }
+        if counts.min() < FEWEST:
+            yield row | {"note": TOO_FEW}
+            continue
+        above, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+        for split in np.unique(splits[inside]):
+            own = inside[splits[inside] == split]
+            is_wrong = wrong[at[own]]
+            two = _Pairs(own[is_wrong], own[~is_wrong])
+            if not len(two.wrong) or not len(two.right):
+                continue
+            higher = _compare(scores[two.wrong], scores[two.right])
+            of_wrong, of_right = weights[:, at[two.wrong]], weights[:, at[two.right]]
+            above += ((of_wrong @ higher) * of_right).sum(axis=1)
+            pairs += of_wrong.sum(axis=1) * of_right.sum(axis=1)
+        if not pairs[0]:
+            yield row | {"note": NO_PAIR}
+            continue
+        with np.errstate(invalid="ignore"):
+            aucs = above / pairs
+        yield row | {"pairs": int(pairs[0])} | _summarise(aucs)
+        means.append(aucs)
+        sizes.append(len(tested))
+    every = np.unique(at)
+    row = {
+        "level": MEAN,
+        "group": None,
+        "n": sum(sizes),
+        "wrong_share": float(wrong[every].mean()),
+        "note": "",
+    }
+    if not means:
+        yield row | {"pairs": 0, "note": NO_PAIR}
+        return
+    values, by_size = np.array(means), np.array(sizes, dtype=float)[:, None]
+    there = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(there, values * by_size, 0).sum(axis=0) / (there * by_size).sum(axis=0)
+    yield row | {"pairs": 0} | _summarise(mean)
+
+
+def _compare(wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """[wrong, right]: 1 where the wrong answer has the higher score, ½ where they are equal."""
+    difference = wrong[:, None] - right[None]
+    return (difference > 0) + (difference == 0) / 2
+
+
+def _summarise(aucs: np.ndarray) -> dict[str, float]:
+    """The value of the first draw with the interval of the others."""
+    drawn = aucs[1:][np.isfinite(aucs[1:])]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    return {"auc": float(aucs[0]), "ci_low": float(low), "ci_high": float(high)}
+
+
+def list_without_auc(rows: pd.DataFrame) -> Sequence[str]:
+    """The groups without an AUC of their own, of one cell's rows."""
+    groups = rows[(rows["level"] == GROUP) & rows["auc"].isna()]
+    return [name or "no group" for name in groups["group"]]

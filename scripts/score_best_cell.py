@@ -1,0 +1,91 @@
+"""Test the probe's highest cell against permuted labels, and score the chosen one by group."""
+
+from functools import partial
+
+import numpy as np
+
+from llm_figures.core.errors import UserError
+from llm_figures.core.job import job, log, progress
+from llm_figures.core.options_reader import read_options
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
+from llm_figures.probe.best_table import PermutedCells, tabulate_best
+from llm_figures.probe.cell_files import read_cells
+from llm_figures.probe.classification_metrics import compute_p
+from llm_figures.probe.nested import select_nested
+from llm_figures.probe.options import ProbeBestScoring
+from llm_figures.probe.permutation import (
+    find_movable,
+    permute_labels,
+    score_permuted_cells,
+)
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.within_groups import tabulate_within_groups
+
+
+def main(
+    answers: str,
+    states: list[str],
+    predictions: list[str],
+    scores: str,
+    best: str,
+    groups: str,
+    tokens: list[str],
+    protocol: Protocol,
+    options: ProbeBestScoring,
+    threads: int,
+) -> None:
+    valid, cells, rows = read_cells(answers, states, tokens, protocol)
+    valid = valid.sort_values("question_id", ignore_index=True)
+    wrong = 1 - valid["correct"].to_numpy(int)
+    named = valid["group"].fillna("").to_numpy(str)
+    numbers = np.unique(named, return_inverse=True)[1]
+    shuffle = options.shuffle if numbers.max(initial=0) else "overall"
+    within = numbers if shuffle == "within_group" else np.zeros_like(numbers)
+    equal = np.unique(valid["split_group"].to_numpy(), return_inverse=True)[1]
+    permuted = permute_labels(wrong, within, equal, options.permutations, options.seed)
+    movable = find_movable(permuted, wrong)
+    if not movable:
+        raise UserError(
+            "config: figures.probe_best.shuffle: within_group: no label can change, for the "
+            "answers of every group (dataset.group) are all right or all wrong; take shuffle: "
+            "overall"
+        )
+    columns_of = np.vstack([wrong, permuted]).T
+    ids = valid["question_id"].to_numpy()
+    labels = [columns_of[np.searchsorted(ids, cell.questions)] for cell in cells]
+    columns = read_layer_columns(states[0])
+    layers = list(range(len(columns)))
+    loaders = [(layer, partial(read_states, states, columns[layer])) for layer in layers]
+    scored = score_permuted_cells(loaders, rows, cells, labels, jobs=threads)
+    aucs = np.array([values for _, values in progress(scored, "layers", len(layers))])
+    log.info("%d permutations in %d cells", options.permutations, aucs[..., 0].size)
+    names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
+    own = read_frames(predictions, names)
+    own = own[own["control"] == "none"]
+    own = own.assign(token=own["token"].astype(str))
+    nested = select_nested(own, tokens)
+    of_groups = tabulate_within_groups(own, nested, valid, options.seed)
+    write_frame(of_groups, groups)
+    cells_permuted = PermutedCells(layers, tokens, aucs, shuffle, movable)
+    table = tabulate_best(cells_permuted, read_frame(scores), own, nested, of_groups, valid)
+    observed = table.loc[table["kind"] == "observed", "value"].iloc[0]
+    maxima = table.loc[table["kind"] == "permuted", "value"].to_numpy()
+    log.info("observed maximum %.3f, p = %.3g", observed, compute_p(observed, maxima))
+    write_frame(table, best)
+
+
+if "snakemake" in globals():
+    with job(snakemake):
+        main(
+            snakemake.input.answers,
+            snakemake.input.states,
+            snakemake.input.predictions,
+            snakemake.input.scores,
+            snakemake.output.best,
+            snakemake.output.groups,
+            snakemake.params.tokens,
+            Protocol.model_validate(snakemake.params.protocol),
+            read_options(ProbeBestScoring, snakemake.params.options, "config: figures.probe_best"),
+            snakemake.threads,
+        )
