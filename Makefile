@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # smaller environment of its own.
 DRAWING := $(if $(wildcard $(READY)),$(VENV),.venv-figures)
 
-.PHONY: figures unlock config demo pictures reproduce bench test test-all check unit browser latex workflow acceptance \
+.PHONY: figures unlock config demo training pictures reproduce bench test test-all check unit browser latex workflow acceptance \
 	slurm format environment clean
 
 # Snakemake keeps only the last --config, and these two targets pass one themselves.
@@ -46,9 +46,14 @@ reproduce: $(READY)
 demo: $(READY)
 	$(BIN)/snakemake finetune_demo --configfile config/finetune-demo.yaml $(ARGS)
 
+# Save that training every few steps and draw the figures' key numbers over it.
+training: $(READY)
+	$(BIN)/snakemake over_checkpoints --configfile config/training-demo.yaml --directory results/_training $(ARGS)
+	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.pictures results/_training/results/_models docs/figures/training
+
 # Make the pictures of the documents again, from a run of the default model.
 pictures: $(READY)
-	$(BIN)/snakemake figures choices probe_presets sink_map
+	$(BIN)/snakemake figures choices probe_presets sink_map probe_heads
 	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.pictures results/smollm2-135m docs/figures
 
 # Measure the pipeline against other tools: hours, on an otherwise idle machine.

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 
 from llm_figures.attention.options import AttentionScoring
-from llm_figures.attention.qk_store import open_intervened_states, open_states
+from llm_figures.attention.qk_store import (
+    open_intervened_states,
+    open_states,
+    read_random_weights,
+)
 from llm_figures.claims.attention_claims import check_attention_claims
 from llm_figures.claims.claim import FigureClaim, read_figure_claims
 from llm_figures.claims.page import log_verdicts
@@ -18,6 +22,7 @@ def main(
     cells: str,
     clean: str,
     intervened: str | None,
+    random_weights: str,
     output: str,
     options: AttentionScoring,
 ) -> None:
@@ -28,6 +33,7 @@ def main(
         options,
         open_states(clean),
         open_intervened_states(intervened),
+        read_random_weights(random_weights),
     )
     log_verdicts(log, verdicts)
     write_frame(verdicts, output)
@@ -41,6 +47,7 @@ if "snakemake" in globals():
             snakemake.input.cells,
             snakemake.input.clean,
             snakemake.input.get("intervened"),
+            snakemake.input.random_weights,
             snakemake.output.claims,
             read_options(AttentionScoring, snakemake.params.options, "config: figures"),
         )

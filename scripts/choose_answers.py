@@ -3,12 +3,12 @@
 from functools import partial
 
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_columns, read_frame, read_frames, write_frame
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.probe.answer_choice import apply_probe, compare_strategies, select_layers
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.sample_states import find_sample_states, order_states, select_samples
-from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.schema import read_layer_columns, read_states
 
 
 def main(
@@ -27,13 +27,13 @@ def main(
     beginnings = find_sample_states(drawn, token)
     order = order_states(beginnings, read_frames(sample_states, ["question_id", "sample"]))
     columns = read_layer_columns(states[0])
-    layers = [(at, partial(read_columns, states, name)) for at, name in enumerate(columns)]
+    layers = [(at, partial(read_states, states, name)) for at, name in enumerate(columns)]
     chosen = select_layers(layers, examples, cell, protocol, jobs=threads)
     log.info("layers chosen on the training questions: %s", ", ".join(map(str, chosen)))
     choices = []
     for layer in sorted(set(chosen)):
-        greedy = read_columns(states, columns[layer])
-        sampled = read_columns(sample_states, columns[layer])[order]
+        greedy = read_states(states, columns[layer])
+        sampled = read_states(sample_states, columns[layer])[order]
         choices += [
             apply_probe(
                 greedy, sampled, examples, beginnings.question_ids, cell, split, layer, protocol

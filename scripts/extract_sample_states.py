@@ -5,6 +5,7 @@ from llm_figures.core.parquet_tensors import read_frame, tensor_file
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.models.loading import decoder_layers, load_model, runtime_facts
 from llm_figures.models.options import Runtime
+from llm_figures.probe.head_outputs import find_head_shapes
 from llm_figures.probe.hidden_states import extract_hidden_states
 from llm_figures.probe.sample_states import (
     find_sample_states,
@@ -48,7 +49,9 @@ def main(
         prefix=shared_prefix([*prompts.values()]),
     )  # fmt: skip
     schema = make_sample_states_schema(
-        len(decoder_layers(model)), model.config.get_text_config().hidden_size
+        len(decoder_layers(model)),
+        model.config.get_text_config().hidden_size,
+        find_head_shapes(model, site),
     )
     with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(batches, "answers", len(own), lambda rows: len(rows["question_id"])):

@@ -1,7 +1,5 @@
 """Fine-tune a model on some of the built-in facts and save it as a transformers folder."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +7,7 @@ import pandas as pd
 from llm_figures.core.job import job
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import write_frame
-from llm_figures.inference.finetuning import finetune_on_facts, save_model, split_facts
+from llm_figures.inference.finetuning import finetune_on_facts, replace_model, split_facts
 from llm_figures.inference.options import QuestionFormat
 from llm_figures.models.loading import load_model, runtime_facts
 from llm_figures.models.options import FinetunedModel, Runtime
@@ -33,16 +31,7 @@ def main(
         model, tokenizer, split_facts(facts, options), prompt, options
     )
     runtime = runtime_facts(model)
-    folder = Path(weights).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    for remnant in folder.glob(".model.*"):  # of a run that was killed
-        shutil.rmtree(remnant, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as work:
-        save_model(model, tokenizer, Path(work))
-        # weights last: without them the folder is not taken for a model
-        files = sorted(Path(work).iterdir(), key=lambda path: path.name == Path(weights).name)
-        for path in files:
-            shutil.move(path, folder / path.name)
+    replace_model(model, tokenizer, Path(weights))
     write_frame(table, questions, runtime)
     write_frame(pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses}), steps, runtime)
 

@@ -16,8 +16,6 @@ from llm_figures.questions.resampling_options import Resamples
 from llm_figures.questions.samples import choose_questions
 
 SAMPLES = pa.schema([SCHEMA.field(0), ("sample", pa.int32()), *list(SCHEMA)[2:]])
-# Rows of a batch, times batch_size: most prompts have fewer different samples than samples.
-ROWS = 2
 
 
 def main(
@@ -52,7 +50,7 @@ def main(
         seed=resamples.seed,
         stop=prompt.stop_strings(),
         max_new_tokens=prompt.max_new_tokens,
-        batch_size=ROWS * batch_size,
+        batch_size=batch_size,
         keys=fitting,
         prefix=prefix,
     )

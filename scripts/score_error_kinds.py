@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import read_columns, read_frame, write_frame
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.kind_probes import (
     find_probed_kinds,
@@ -15,7 +15,7 @@ from llm_figures.probe.kind_probes import (
     score_kinds,
 )
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.schema import read_layer_columns, read_states
 
 
 def main(
@@ -34,7 +34,7 @@ def main(
     cells = [restrict_cell(cell, keep) for cell, keep in zip(cells, kept, strict=True)]
     rows = [own[keep] for own, keep in zip(rows, kept, strict=True)]
     columns = read_layer_columns(states[0])
-    layers = [(at, partial(read_columns, states, name)) for at, name in enumerate(columns)]
+    layers = [(at, partial(read_states, states, name)) for at, name in enumerate(columns)]
     fits = [
         fit
         for layer in progress(

@@ -1,6 +1,7 @@
 """Write the manifest: the run's files, and the model, config, code and jobs that made them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from llm_figures.core.atomic_files import write_text
@@ -14,12 +15,16 @@ def main(
     output: str,
     config: dict,
     stages: dict[str, list[str]],
+    passing: Sequence[str] = (),
     earlier: str | None = None,
 ) -> None:
-    """earlier: model.json of the checkpoint that the model's weights are compared with."""
+    """passing: files of the run that are deleted once all that reads them is made.
+
+    earlier: model.json of the checkpoint that the model's weights are compared with.
+    """
     compared = read_model_info(earlier) if earlier else None
     folder, model = Path(output).parent, read_model_info(model_info)
-    content = build_manifest(folder, model, config, stages, compared)
+    content = build_manifest(folder, model, config, stages, compared, passing)
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
     write_text(output, text + "\n")
     log.info("%d files listed", len(content["files"]))
@@ -34,5 +39,6 @@ if "snakemake" in globals():
             snakemake.output.manifest,
             snakemake.params.config,
             snakemake.params.stages,
+            snakemake.params.passing,
             snakemake.input.get("earlier"),
         )

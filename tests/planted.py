@@ -95,7 +95,7 @@ def strips(tokens: int, first: float = 0.5) -> np.ndarray:
 def nearly_uniform(tokens: int) -> np.ndarray:
     """The uniform causal map but for one warm cell outside the corner."""
     weights = uniform_causal(tokens)
-    weights[8, : 8 + 1] = [0.2, *[0.1] * 8]
+    weights[8, :8] = [0.2, *[(0.8 - weights[8, 8]) / 7] * 7]
     return weights
 
 

@@ -79,7 +79,10 @@ def cells(figure: str, options: dict) -> pd.DataFrame:
 
 
 def claims() -> pd.DataFrame:
-    """Three claims about each figure, one of each verdict, with values that sort otherwise."""
+    """Four claims about each figure, with values that sort otherwise.
+
+    One of each verdict, and one that is decided by construction.
+    """
     rows = []
     for n, figure in enumerate((*ATTENTION_FIGURES, "probe_auc", "module_map")):
         attention = figure in ATTENTION_FIGURES
@@ -98,6 +101,9 @@ def claims() -> pd.DataFrame:
                 "held": 2,
                 "heads": 9 if attention else None,
                 "held_heads": 7 if attention else None,
+                "references": 125,
+                "held_references": 50,
+                "decided": False,
                 "verdict": "reproduced",
             },
             {
@@ -120,8 +126,20 @@ def claims() -> pd.DataFrame:
                 "verdict": "not applicable",
                 "reason": "the model has a single layer",
             },
+            {
+                "claim": "fourth",
+                "statement": "What no data can contradict.",
+                "source": "Section 5",
+                "comparison": "<=",
+                "threshold": 1,
+                "value": 0.1,
+                "references": 125,
+                "held_references": 124,
+                "decided": True,
+                "verdict": "reproduced",
+            },
         ]
-        for row in rows[-3:]:
+        for row in rows[-4:]:
             row.update(model=MODEL, figure=figure, statistic="distance")
     columns = list(COLUMNS_OF_CLAIMS)
     return pd.DataFrame(rows, columns=columns)

@@ -253,10 +253,13 @@ def test_misses_come_first_and_what_is_long_is_folded(open_page):
         "not reproduced",
         "not applicable",
         "reproduced",
+        "decided by construction",
     ]
-    assert [group.get_attribute("open") is not None for group in groups] == [True, False, False]
+    opened = [group.get_attribute("open") is not None for group in groups]
+    assert opened == [True, False, False, False]
     assert set(visible_rows(page)) == {"not reproduced"}
     assert groups[2].text == "✓ reproduced 16 of 28"
+    assert groups[3].text == "= decided by construction 1, counted apart"
     page = open_page("phone")
     assert visible_rows(page) == ["not reproduced"] * 4  # one each; the long table is folded
     screens = page.execute_script("return document.documentElement.scrollHeight / innerHeight;")

@@ -167,3 +167,22 @@ def test_the_plan_has_the_training(finetuned, tmp_path):
     project.change(model_sources__tuned__steps=9)
     _, output = project.run("plan")
     assert "finetune_model" in output
+
+
+def test_a_training_in_parts_ends_with_the_same_weights(finetuned, tmp_path):
+    project = finetuned.copy(tmp_path)
+    del project.overlay["model"]
+    project.change(checkpoints={"model": "tuned", "steps": [0, 3, 8]})
+    results = project.folder / "results"
+    whole, parts = results / "tuned", results / "tuned@step8"
+    project.run("results/tuned@step8/model.json")
+    weights = [json.loads((f / "model.json").read_text())["weights"] for f in (whole, parts)]
+    assert weights[0] == weights[1]
+    for name in ("questions", "steps"):
+        tables = [pd.read_parquet(f / "finetuned" / f"{name}.parquet") for f in (whole, parts)]
+        pd.testing.assert_frame_equal(*tables)
+    early = pd.read_parquet(results / "tuned@step3" / "finetuned" / "steps.parquet")
+    assert early["step"].tolist() == [1, 2, 3]
+    # the optimizer's state is there no longer than it is needed
+    assert not list(results.rglob("training_state.safetensors"))
+    assert "finetune_step" not in project.planned("results/tuned@step8/model.json")

@@ -3,6 +3,8 @@
 import pandas as pd
 import pytest
 
+from llm_figures import Results
+
 pytestmark = pytest.mark.workflow
 
 
@@ -17,6 +19,7 @@ def test_sinks_need_no_pass_through_the_model(project):
     scores = pd.read_parquet(project.results / "attention/sink_map.parquet")
     # 3 texts of at least 6 tokens through 3 layers of 4 heads and 2 key-value heads
     assert len(scores) == 3 * (2 * 4 + 2 * 2) * scores.drop_duplicates("input")["tokens"].sum()
+    pd.testing.assert_frame_equal(Results(project.results).table("sink_map"), scores)
     first = scores.query("component == 'attention' and position == 0")["value"]
     assert first.between(1 / scores["tokens"].max(), 1).all()
     verdicts = pd.read_parquet(project.results / "claims/sink_map.parquet")

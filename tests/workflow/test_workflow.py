@@ -121,7 +121,7 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
         for path in [*project.results.rglob("*.parquet"), *project.results.glob("figures/*")]
     }
     # Parquet files; six figures in three formats, with caption, numbers and panels
-    assert len(made) == 20 + 6 * 6
+    assert len(made) == 21 + 6 * 6
     pages = {"forward/answers.md", "claims.md"}
     assert written["files"].keys() == made.keys() | pages
     for name, path in made.items():
@@ -712,7 +712,15 @@ def test_claims_are_checked_added_and_guarded(project):
     assert set(attention["heads"].dropna()) == {4}
     sure = found[found["claim"] == "probe-exact-beats-question"].iloc[0]
     assert sure["low"] <= sure["value"] <= sure["high"]
+    # true of every causal map, also of 8 models of 3 layers with random weights
+    causal = found[found["claim"] == "mean-causal"].iloc[0]
+    assert causal["decided"]
+    assert causal["references"] == causal["held_references"] == 125
+    by_kind = json.loads(causal["references_by_kind"])
+    assert by_kind["random_weights"] == {"held": 24, "of": 24}
+    assert not found.loc[found["claim"] == "mean-value-column", "decided"].any()
     page = (project.results / "claims.md").read_text()
+    assert " claims that could have failed are reproduced; " in page
     for figure, claim in verdicts.index:
         assert f"## {figure}\n" in page
         assert f" | {claim} | " in page

@@ -3,6 +3,8 @@
 from llm_figures.core.result_folders import CLAIMS as CLAIMS_FILE
 from llm_figures.core.result_folders import compared, comparison_problem, folder_name
 from llm_figures.modules.metrics import name_maps
+from llm_figures.comparison.options import Checkpoints
+from llm_figures.workflow.checkpoints import list_places, place_folder
 
 
 def compared_maps():
@@ -102,3 +104,51 @@ def training_shown(wildcards):
         *drawn("module_map"),
         *drawn("probe_auc"),
     ]
+
+
+# Figures whose stated numbers are drawn over checkpoints; the module map's come from its scores.
+OVER_CHECKPOINTS = [
+    name
+    for name in ("sink_map", "mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc")
+    if name in FIGURE_TABLE
+]
+CHECKPOINT_FILES = [
+    *(f"figures/{figure}.numbers.json" for figure in OVER_CHECKPOINTS),
+    "model.json",
+    "modules/scores.parquet",
+    "forward/answers.parquet",
+]
+CHECKPOINTS = Checkpoints.model_validate(config["checkpoints"])
+
+
+def checkpoint_folders(wildcards):
+    """{model, label, x, folder} of every checkpoint: the run's, then the result folders."""
+    with user_errors():
+        places = [
+            place._asdict() | {"model": model, "folder": f"results/{model}"}
+            for model, place in zip(MODELS, list_places(CHECKPOINTS))
+        ]
+        for folder in config["result_folders"]:
+            places.append(place_folder(CHECKPOINTS, folder)._asdict() | {"folder": folder})
+    return places
+
+
+def checkpoint_files(folders):
+    """What the curves are drawn from, of checkpoints with results in these folders."""
+    files = [folder / name for folder in folders for name in CHECKPOINT_FILES]
+    return [str(file) for file in files if file.is_file()]
+
+
+def checkpoint_inputs(wildcards):
+    """What the curves are drawn from: files of the run's models are made."""
+    if not list_places(CHECKPOINTS):
+        sys.exit("over_checkpoints: there are no checkpoints; name them in config: checkpoints")
+    made = [f"results/{model}/{name}" for model in MODELS for name in CHECKPOINT_FILES]
+    return [*made, *checkpoint_files(map(Path, config["result_folders"]))]
+
+
+def checkpoint_curves(wildcards):
+    """The files of the figure over checkpoints, and the page of answers of each."""
+    kinds = [*COMPARISON_KINDS, "panels.json", "numbers.json"]
+    curves = [f"results/_models/figures/over_checkpoints.{kind}" for kind in kinds]
+    return curves + of_models("forward/answers.md")

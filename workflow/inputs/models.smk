@@ -7,12 +7,15 @@ from llm_figures.models.options import FinetunedModel
 from llm_figures.models.gguf import find_gguf
 from llm_figures.models.model_info import drop_shape
 
+# Of models that are trained in parts, with a checkpoint after each.
+TRAINED_STEPS = [name for name, entry in PREPARED.items() if "part" in entry]
+
 
 def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
     entry = PREPARED[wildcards.model]
     if entry["source"] == "finetune":
-        return expand(list(rules.finetune_model.output), model=wildcards.model)
+        return trained_files(wildcards.model, "questions", "steps", "weights")
     if entry["source"] != "path":
         return []
     # ancient: they count by content alone (see below), so that large ones may be touched
@@ -38,7 +41,23 @@ def own_weights_digests(wildcards):
 def training_options(wildcards):
     """The entry of a fine-tuned model in models.yaml, without the shape, which changes nothing."""
     entry = PREPARED[wildcards.model]
-    return {key: entry[key] for key in FinetunedModel.model_fields if key != "shape"}
+    return {
+        key: entry[key] for key in FinetunedModel.model_fields if key in entry and key != "shape"
+    }
+
+
+def trained_files(model, *names):
+    """Files that the training of a model leaves, by their names in the rule."""
+    maker = rules.finetune_step if model in TRAINED_STEPS else rules.finetune_model
+    return [maker.output[name].replace("{model}", model) for name in names]
+
+
+def earlier_step(wildcards):
+    """What a part of a training goes on from: the base, or a checkpoint with its losses."""
+    part = PREPARED[wildcards.model]["part"]
+    names = ("questions", "steps", "state") if part["done"] else ()
+    found = dict(zip(names, trained_files(part["after"], *names)))
+    return found | {"model_info": f"results/{part['after']}/model.json"}
 
 
 def training_prompt(wildcards):

@@ -17,7 +17,7 @@ MODULE_MAP = ModuleMap.model_validate(config["figures"]["module_map"])
 # {figure: function of its options}, where they are not just its own section of the config
 DRAWING_OPTIONS = {
     **dict.fromkeys(
-        ("probe_auc", "probe_curves"),
+        ("probe_auc", "probe_curves", "probe_transfer"),
         lambda figure, model: config["figures"][figure]
         | {"protocol": PROTOCOLS["scores"]["protocol"]},
     ),
@@ -120,6 +120,8 @@ def drawn(target):
         return needs_model(target)
     # a probe is not to be trusted before its answers were looked at
     pages = ["results/{model}/forward/answers.md"] if scores.startswith("probe/") else []
+    if target == "probe_transfer":
+        pages += [f"results/{{model}}/datasets/{name}/forward/answers.md" for name in SETS]
     verdicts = claims_of_further(target)
     return [
         file

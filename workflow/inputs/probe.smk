@@ -30,3 +30,12 @@ def scores_of_preset(preset):
     """A preset's scores; the configured ones where both protocols are the same."""
     name = next(name for name in PROTOCOLS if PROTOCOLS[name] == PROTOCOLS[preset])
     return f"results/{{model}}/probe/{name}.parquet"
+
+
+def states_of_set(part):
+    """All shards of the configured protocol's hidden states for a set, with the model left open.
+
+    part: value of the wildcard `set`.
+    """
+    site = PROTOCOLS["scores"]["protocol"]["site"]
+    return shard_files(f"hidden_states/{site}", part)

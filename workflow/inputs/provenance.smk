@@ -3,7 +3,7 @@
 from snakemake.iocontainers import Wildcards
 
 from llm_figures.workflow.figures import list_figures, list_scores
-from llm_figures.workflow.rule_graph import find_lost_files, find_stages
+from llm_figures.workflow.rule_graph import find_lost_files, find_passing_files, find_stages
 
 # Rules of this workflow only, also where it is imported as a module beside others.
 OWN_RULES = workflow.modifier.rules
@@ -17,6 +17,17 @@ def stages_of_run(wildcards):
     stages = find_stages(last, OWN_RULES, Path("results", wildcards.model))
     # model.json holds a path of this machine
     return stages | {"prepare_model": []}
+
+
+def passing_files(wildcards):
+    """Files of one model, relative to its folder, that `keep_states: false` deletes.
+
+    Those of this run, and of the choices, which are made from the same states.
+    """
+    folder = Path("results", wildcards.model)
+    last = [*files_of_run(wildcards.model), f"{folder}/choices.parquet"]
+    files = map(Path, find_passing_files(last, OWN_RULES))
+    return sorted({file.relative_to(folder).as_posix() for file in files if folder in file.parents})
 
 
 def files_of_run(model):

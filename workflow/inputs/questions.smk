@@ -13,11 +13,25 @@ QUESTION_ONLY = {
 }
 
 
-def local_question_files():
-    """The user's own files of questions; none for the built-in facts or a dataset of the hub."""
-    if config["dataset"]["source"] != "path":
+def dataset_of(wildcards):
+    """The options of a job's questions: the run's own, or a further set of them."""
+    name = Path(wildcards.get("set", "")).name
+    return config["datasets"][name] if name else config["dataset"]
+
+
+def sets_with_responses(given):
+    """A pattern of the wildcard `set`: the sets that bring their answers along, or the others."""
+    every = {"": config["dataset"]} | SETS
+    parts = [PARTS[name] for name, one in every.items() if (one["response"] is not None) == given]
+    return f"(?:{'|'.join(map(re.escape, parts))})" if parts else "(?!)"
+
+
+def local_question_files(wildcards):
+    """The user's own files of questions; none for built-in ones or a dataset of the hub."""
+    dataset = dataset_of(wildcards)
+    if dataset["source"] != "path":
         return []
-    return [file for key in ("path", "hold_out") if (file := config["dataset"][key])]
+    return [file for key in ("path", "hold_out") if (file := dataset[key])]
 
 
 # The same for the judge: words and the model count for the method model alone.
@@ -34,11 +48,14 @@ def exact_answer_options(*keys):
     return {key: config["exact_answer"][key] for key in keys}
 
 
-def shard_files(folder):
-    """All shards of a stage of the forward pass, with the model left open."""
+def shard_files(folder, questions=""):
+    """All shards of a stage of the forward pass, with the model left open.
+
+    questions: of the run's own, or of another set: the wildcard `set` or its value.
+    """
     shards = config["shards"]
     return expand(
-        f"results/{{{{model}}}}/forward/{folder}/{{shard}}-of-{{shards}}.parquet",
+        f"results/{{{{model}}}}{questions}/forward/{folder}/{{shard}}-of-{{shards}}.parquet",
         shard=range(shards),
         shards=shards,
     )

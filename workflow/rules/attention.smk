@@ -9,7 +9,8 @@ rule extract_attention_states:
     input:
         model_info="results/{model}/model.json",
     output:
-        states="results/{model}/forward/attention_states.parquet",
+        states=states("results/{model}/forward/attention_states.parquet"),
+        random_weights="results/{model}/forward/random_weights_states.parquet",
     log:
         "results/{model}/logs/extract_attention_states.log",
     benchmark:
@@ -32,7 +33,7 @@ rule extract_intervened_states:
         model_info="results/{model}/model.json",
         states="results/{model}/forward/attention_states.parquet",
     output:
-        states="results/{model}/forward/intervened_states/{figure}.parquet",
+        states=states("results/{model}/forward/intervened_states/{figure}.parquet"),
     log:
         "results/{model}/logs/extract_intervened_states/{figure}.log",
     benchmark:

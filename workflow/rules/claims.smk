@@ -9,6 +9,7 @@ rule check_attention_claims:
         unpack(intervened_states),
         cells="results/{model}/attention/{figure}.parquet",
         clean="results/{model}/forward/attention_states.parquet",
+        random_weights="results/{model}/forward/random_weights_states.parquet",
     output:
         claims="results/{model}/claims/{figure}.parquet",
     log:
@@ -179,7 +180,7 @@ rule extract_choice_states:
         model_info="results/{model}/model.json",
         states="results/{model}/forward/attention_states.parquet",
     output:
-        states="results/{model}/forward/intervened_states/choices.parquet",
+        states=states("results/{model}/forward/intervened_states/choices.parquet"),
     log:
         "results/{model}/logs/extract_choice_states.log",
     benchmark:

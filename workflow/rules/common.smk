@@ -17,6 +17,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.processes import announce_head
 from llm_figures.probe.options import list_protocols
 from llm_figures.provenance.bundle import read_bundle
+from llm_figures.questions.options import find_part
 from llm_figures.workflow.code_digests import digest_code
 from llm_figures.workflow.config import (
     add_bases,
@@ -76,6 +77,10 @@ STRICT = config.pop("strict_versions")
 RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
 # {name of a file of scores: its protocol}, the configured one and both presets.
 PROTOCOLS = list_protocols(config)
+# {name: options} of the further sets of questions, each in a folder of its own.
+SETS = {name: one for name, one in config["datasets"].items() if one is not None}
+# {name: value of the wildcard `set`}; both are empty for the run's own questions
+PARTS = {name: find_part(name) for name in ("", *SETS)}
 # Of single attention heads: the configured protocol at another site.
 HEADS_PROTOCOL = PROTOCOLS["scores"]["protocol"] | {"site": "head"}
 # Sizes of models and the workload, from which resources follow; filled when the first job asks.
@@ -91,7 +96,13 @@ wildcard_constraints:
     part=r"\d+",
     parts=r"\d+",
     site="residual|attention|mlp|head",
+    set=f"(?:{'|'.join(map(re.escape, PARTS.values()))})",
     protocol="|".join(PROTOCOLS),
+
+
+def states(file):
+    """A large file of states; `keep_states: false` deletes it once all that reads it is made."""
+    return file if config["keep_states"] else temp(file)
 
 
 def code(script, *modules):
@@ -107,11 +118,12 @@ def sizes(rule, wildcards):
     """The size of a job's model and the workload of the run, found once."""
     judging = {"ask_judge": config.get("judge", {}).get("model")}
     name = judging.get(rule) or wildcards.get("model", next(iter(MODELS), None))
-    if "work" not in ESTIMATED:
-        ESTIMATED["work"] = describe_workload(config, PROTOCOLS)
+    questions = "work", Path(wildcards.get("set", "")).name
+    if questions not in ESTIMATED:
+        ESTIMATED[questions] = describe_workload(config, PROTOCOLS, questions[1])
     if name not in ESTIMATED:
         ESTIMATED[name] = find_model_size(name, PREPARED.get(name, {"source": "path", "path": ""}))
-    return ESTIMATED[name], ESTIMATED["work"]
+    return ESTIMATED[name], ESTIMATED[questions]
 
 
 def cores(rule):

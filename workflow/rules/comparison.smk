@@ -74,6 +74,68 @@ rule render_comparison:
         "../../scripts/render_comparison.py"
 
 
+# The figures' key numbers over the checkpoints.
+rule collect_checkpoints:
+    input:
+        checkpoint_inputs,
+    output:
+        scores="results/_models/over_checkpoints.parquet",
+    log:
+        "results/_models/logs/collect_checkpoints.log",
+    benchmark:
+        "results/_models/benchmarks/collect_checkpoints.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    threads: cores("collect_checkpoints")
+    resources:
+        **needs("collect_checkpoints"),
+    params:
+        *code("collect_checkpoints"),
+        checkpoints=checkpoint_folders,
+        figures=OVER_CHECKPOINTS,
+        contents=lambda wildcards: digest_contents(
+            checkpoint_files(map(Path, config["result_folders"]))
+        ),
+    script:
+        "../../scripts/collect_checkpoints.py"
+
+
+rule render_checkpoints:
+    input:
+        scores="results/_models/over_checkpoints.parquet",
+    output:
+        pdf="results/_models/figures/over_checkpoints.pdf",
+        svg=report(
+            "results/_models/figures/over_checkpoints.svg",
+            caption="../report/compared_figure.rst",
+            category="Comparison",
+            labels={"figure": "over_checkpoints"},
+        ),
+        png="results/_models/figures/over_checkpoints.png",
+        caption="results/_models/figures/over_checkpoints.caption.txt",
+        panels="results/_models/figures/over_checkpoints.panels.json",
+        numbers="results/_models/figures/over_checkpoints.numbers.json",
+    log:
+        "results/_models/logs/render_checkpoints.log",
+    benchmark:
+        "results/_models/benchmarks/render_checkpoints.tsv"
+    localrule: True
+    conda:
+        "../envs/drawing.yml"
+    threads: cores("render_checkpoints")
+    resources:
+        **needs("render_checkpoints"),
+    params:
+        *code("render_checkpoints"),
+        model=config["checkpoints"]["model"] or "",
+        libraries=LIBRARIES,
+        options=config["checkpoints"],
+        style=config["style"],
+    script:
+        "../../scripts/render_checkpoints.py"
+
+
 # Compare a fine-tuned model's answers with those of its base, where the run has both.
 rule compare_training:
     input:

@@ -44,7 +44,8 @@ rule finetune_model:
     benchmark:
         "results/{model}/benchmarks/finetune_model.tsv"
     wildcard_constraints:
-        model="|".join(map(re.escape, PREPARED)) or "(?!)",
+        model="|".join(map(re.escape, [name for name in PREPARED if name not in TRAINED_STEPS]))
+        or "(?!)",
     conda:
         "../../environment.yml"
     threads: cores("finetune_model")
@@ -57,3 +58,32 @@ rule finetune_model:
         device=config["device"],
     script:
         "../../scripts/finetune_model.py"
+
+
+# The same, in parts: a checkpoint after each, from which the next one goes on.
+rule finetune_step:
+    input:
+        unpack(earlier_step),
+    output:
+        questions="results/{model}/finetuned/questions.parquet",
+        steps="results/{model}/finetuned/steps.parquet",
+        weights="results/{model}/finetuned/model.safetensors",
+        state=temp("results/{model}/finetuned/training_state.safetensors"),
+    log:
+        "results/{model}/logs/finetune_step.log",
+    benchmark:
+        "results/{model}/benchmarks/finetune_step.tsv"
+    wildcard_constraints:
+        model="|".join(map(re.escape, TRAINED_STEPS)) or "(?!)",
+    conda:
+        "../../environment.yml"
+    threads: cores("finetune_step")
+    resources:
+        **needs("finetune_step"),
+    params:
+        *code("finetune_step"),
+        options=training_options,
+        prompt=training_prompt,
+        device=config["device"],
+    script:
+        "../../scripts/finetune_step.py"

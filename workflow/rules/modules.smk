@@ -54,7 +54,7 @@ rule extract_module_states:
         model_info="results/{model}/model.json",
         answers="results/{model}/forward/answers.parquet",
     output:
-        states="results/{model}/forward/module_states/{shard}-of-{shards}.parquet",
+        states=states("results/{model}/forward/module_states/{shard}-of-{shards}.parquet"),
     log:
         "results/{model}/logs/extract_module_states/{shard}-of-{shards}.log",
     benchmark:

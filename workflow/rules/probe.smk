@@ -7,13 +7,15 @@ include: "../inputs/probe.smk"
 rule extract_hidden_states:
     input:
         model_info="results/{model}/model.json",
-        answers="results/{model}/forward/answers.parquet",
+        answers="results/{model}{set}/forward/answers.parquet",
     output:
-        states="results/{model}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet",
+        states=states(
+            "results/{model}{set}/forward/hidden_states/{site}/{shard}-of-{shards}.parquet"
+        ),
     log:
-        "results/{model}/logs/extract_hidden_states/{site}/{shard}-of-{shards}.log",
+        "results/{model}/logs/extract_hidden_states{set}/{site}/{shard}-of-{shards}.log",
     benchmark:
-        "results/{model}/benchmarks/extract_hidden_states/{site}/{shard}-of-{shards}.tsv"
+        "results/{model}/benchmarks/extract_hidden_states{set}/{site}/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
     threads: cores("extract_hidden_states")
@@ -207,7 +209,8 @@ rule score_best_cell:
         tokens=PROTOCOLS["scores"]["tokens"],
         protocol=PROTOCOLS["scores"]["protocol"],
         options={
-            key: config["figures"]["probe_best"][key] for key in ("permutations", "shuffle", "seed")
+            key: config["figures"]["probe_best"][key]
+            for key in ("permutations", "shuffle", "seed")
         },
     script:
         "../../scripts/score_best_cell.py"
@@ -243,7 +246,7 @@ rule extract_sample_states:
         answers="results/{model}/forward/answers.parquet",
         samples="results/{model}/forward/samples.parquet",
     output:
-        states="results/{model}/forward/sample_states/{site}/{shard}-of-{shards}.parquet",
+        states=states("results/{model}/forward/sample_states/{site}/{shard}-of-{shards}.parquet"),
     log:
         "results/{model}/logs/extract_sample_states/{site}/{shard}-of-{shards}.log",
     benchmark:
@@ -285,3 +288,28 @@ rule choose_answers:
         protocol=PROTOCOLS["scores"]["protocol"],
     script:
         "../../scripts/choose_answers.py"
+
+
+# Probes that are trained on one set of questions and tested on another.
+rule score_transfer:
+    input:
+        answers=[f"results/{{model}}{part}/forward/answers.parquet" for part in PARTS.values()],
+        states=[file for part in PARTS.values() for file in states_of_set(part)],
+    output:
+        scores="results/{model}/probe/transfer.parquet",
+    log:
+        "results/{model}/logs/score_transfer.log",
+    benchmark:
+        "results/{model}/benchmarks/score_transfer.tsv"
+    conda:
+        "../../environment.yml"
+    threads: cores("score_transfer")
+    resources:
+        **needs("score_transfer"),
+    params:
+        *code("score_transfer"),
+        names=list(SETS),
+        options={key: config["figures"]["probe_transfer"][key] for key in ("sets", "tokens")},
+        protocol=PROTOCOLS["scores"]["protocol"] | {"controls": []},
+    script:
+        "../../scripts/score_transfer.py"

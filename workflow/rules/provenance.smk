@@ -25,6 +25,7 @@ rule write_manifest:
         *code("write_manifest"),
         config=config,
         stages=stages_of_run,
+        passing=passing_files,
     script:
         "../../scripts/write_manifest.py"
 

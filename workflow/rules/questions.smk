@@ -1,4 +1,5 @@
-# Questions, the model's answers, and whether they are right.
+# Questions, the model's answers, and whether they are right. {set} is empty for the run's own
+# questions, and /datasets/NAME for a further set of them, of which only probe_transfer has need.
 
 
 include: "../inputs/questions.smk"
@@ -6,14 +7,14 @@ include: "../inputs/questions.smk"
 
 rule build_questions:
     input:
-        dataset=local_question_files(),
+        dataset=local_question_files,
     output:
-        questions="results/{model}/forward/questions.parquet",
-        left_out="results/{model}/forward/questions_left_out.parquet",
+        questions="results/{model}{set}/forward/questions.parquet",
+        left_out="results/{model}{set}/forward/questions_left_out.parquet",
     log:
-        "results/{model}/logs/build_questions.log",
+        "results/{model}/logs/build_questions{set}.log",
     benchmark:
-        "results/{model}/benchmarks/build_questions.tsv"
+        "results/{model}/benchmarks/build_questions{set}.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -22,74 +23,77 @@ rule build_questions:
         **needs("build_questions"),
     params:
         *code("build_questions"),
-        contents=lambda wildcards: digest_contents(local_question_files()),
-        dataset=config["dataset"],
+        contents=lambda wildcards: digest_contents(local_question_files(wildcards)),
+        dataset=dataset_of,
         preamble=lambda wildcards: PROMPT.get("preamble", ""),
     script:
         "../../scripts/build_questions.py"
 
 
-# The answers are generated, or read where the dataset brings them along.
-if config["dataset"]["response"] is None:
+# The answers are generated, or read where the questions bring them along.
 
-    rule generate_answers:
-        input:
-            model_info="results/{model}/model.json",
-            questions="results/{model}/forward/questions.parquet",
-        output:
-            generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
-        log:
-            "results/{model}/logs/generate_answers/{shard}-of-{shards}.log",
-        benchmark:
-            "results/{model}/benchmarks/generate_answers/{shard}-of-{shards}.tsv"
-        conda:
-            "../../environment.yml"
-        threads: cores("generate_answers")
-        resources:
-            **needs("generate_answers"),
-        params:
-            *code("generate_answers"),
-            prompt=PROMPT,
-            runtime=RUNTIME,
-        script:
-            "../../scripts/generate_answers.py"
 
-else:
+rule generate_answers:
+    input:
+        model_info="results/{model}/model.json",
+        questions="results/{model}{set}/forward/questions.parquet",
+    output:
+        generations="results/{model}{set}/forward/generations/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/generate_answers{set}/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/generate_answers{set}/{shard}-of-{shards}.tsv"
+    wildcard_constraints:
+        set=sets_with_responses(False),
+    conda:
+        "../../environment.yml"
+    threads: cores("generate_answers")
+    resources:
+        **needs("generate_answers"),
+    params:
+        *code("generate_answers"),
+        prompt=PROMPT,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/generate_answers.py"
 
-    rule read_responses:
-        input:
-            model_info="results/{model}/model.json",
-            questions="results/{model}/forward/questions.parquet",
-        output:
-            generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
-        log:
-            "results/{model}/logs/read_responses/{shard}-of-{shards}.log",
-        benchmark:
-            "results/{model}/benchmarks/read_responses/{shard}-of-{shards}.tsv"
-        conda:
-            "../../environment.yml"
-        threads: cores("read_responses")
-        resources:
-            **needs("read_responses"),
-        params:
-            *code("read_responses"),
-            prompt=QUESTION_ONLY,
-            runtime=RUNTIME,
-        script:
-            "../../scripts/read_responses.py"
+
+rule read_responses:
+    input:
+        model_info="results/{model}/model.json",
+        questions="results/{model}{set}/forward/questions.parquet",
+    output:
+        generations="results/{model}{set}/forward/generations/{shard}-of-{shards}.parquet",
+    log:
+        "results/{model}/logs/read_responses{set}/{shard}-of-{shards}.log",
+    benchmark:
+        "results/{model}/benchmarks/read_responses{set}/{shard}-of-{shards}.tsv"
+    wildcard_constraints:
+        set=sets_with_responses(True),
+    conda:
+        "../../environment.yml"
+    threads: cores("read_responses")
+    resources:
+        **needs("read_responses"),
+    params:
+        *code("read_responses"),
+        prompt=QUESTION_ONLY,
+        runtime=RUNTIME,
+    script:
+        "../../scripts/read_responses.py"
 
 
 rule quote_answers:
     input:
         model_info="results/{model}/model.json",
-        questions="results/{model}/forward/questions.parquet",
-        generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+        questions="results/{model}{set}/forward/questions.parquet",
+        generations="results/{model}{set}/forward/generations/{shard}-of-{shards}.parquet",
     output:
-        quotes="results/{model}/forward/quotes/{shard}-of-{shards}.parquet",
+        quotes="results/{model}{set}/forward/quotes/{shard}-of-{shards}.parquet",
     log:
-        "results/{model}/logs/quote_answers/{shard}-of-{shards}.log",
+        "results/{model}/logs/quote_answers{set}/{shard}-of-{shards}.log",
     benchmark:
-        "results/{model}/benchmarks/quote_answers/{shard}-of-{shards}.tsv"
+        "results/{model}/benchmarks/quote_answers{set}/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
     threads: cores("quote_answers")
@@ -106,19 +110,19 @@ rule quote_answers:
 rule ask_judge:
     input:
         model_info=judging_model,
-        questions="results/{model}/forward/questions.parquet",
-        generations="results/{model}/forward/generations/{shard}-of-{shards}.parquet",
+        questions="results/{model}{set}/forward/questions.parquet",
+        generations="results/{model}{set}/forward/generations/{shard}-of-{shards}.parquet",
         quotes=(
-            "results/{model}/forward/quotes/{shard}-of-{shards}.parquet"
+            "results/{model}{set}/forward/quotes/{shard}-of-{shards}.parquet"
             if config["exact_answer"]["method"] == "model"
             else []
         ),
     output:
-        replies="results/{model}/forward/replies/{shard}-of-{shards}.parquet",
+        replies="results/{model}{set}/forward/replies/{shard}-of-{shards}.parquet",
     log:
-        "results/{model}/logs/ask_judge/{shard}-of-{shards}.log",
+        "results/{model}/logs/ask_judge{set}/{shard}-of-{shards}.log",
     benchmark:
-        "results/{model}/benchmarks/ask_judge/{shard}-of-{shards}.tsv"
+        "results/{model}/benchmarks/ask_judge{set}/{shard}-of-{shards}.tsv"
     conda:
         "../../environment.yml"
     threads: cores("ask_judge")
@@ -135,16 +139,18 @@ rule ask_judge:
 
 rule judge_answers:
     input:
-        questions="results/{model}/forward/questions.parquet",
-        generations=shard_files("generations"),
-        quotes=(shard_files("quotes") if config["exact_answer"]["method"] == "model" else []),
-        replies=(shard_files("replies") if config["judge"]["method"] == "model" else []),
+        questions="results/{model}{set}/forward/questions.parquet",
+        generations=shard_files("generations", "{{set}}"),
+        quotes=(
+            shard_files("quotes", "{{set}}") if config["exact_answer"]["method"] == "model" else []
+        ),
+        replies=(shard_files("replies", "{{set}}") if config["judge"]["method"] == "model" else []),
     output:
-        answers="results/{model}/forward/answers.parquet",
+        answers="results/{model}{set}/forward/answers.parquet",
     log:
-        "results/{model}/logs/judge_answers.log",
+        "results/{model}/logs/judge_answers{set}.log",
     benchmark:
-        "results/{model}/benchmarks/judge_answers.tsv"
+        "results/{model}/benchmarks/judge_answers{set}.tsv"
     localrule: True
     conda:
         "../../environment.yml"
@@ -163,20 +169,20 @@ rule judge_answers:
 # answers refer to it, so it comes first.
 rule report_answers:
     input:
-        answers="results/{model}/forward/answers.parquet",
-        left_out="results/{model}/forward/questions_left_out.parquet",
+        answers="results/{model}{set}/forward/answers.parquet",
+        left_out="results/{model}{set}/forward/questions_left_out.parquet",
     output:
         report=report(
-            "results/{model}/forward/answers.md",
+            "results/{model}{set}/forward/answers.md",
             caption="../report/answers.rst",
             category="Answers",
             subcategory="{model}",
             labels={"table": "answers"},
         ),
     log:
-        "results/{model}/logs/report_answers.log",
+        "results/{model}/logs/report_answers{set}.log",
     benchmark:
-        "results/{model}/benchmarks/report_answers.tsv"
+        "results/{model}/benchmarks/report_answers{set}.tsv"
     priority: 1
     localrule: True
     conda:
@@ -186,7 +192,7 @@ rule report_answers:
         **needs("report_answers"),
     params:
         *code("report_answers"),
-        seed=config["dataset"]["seed"],
+        seed=lambda wildcards: dataset_of(wildcards)["seed"],
     script:
         "../../scripts/report_answers.py"
 

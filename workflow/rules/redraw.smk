@@ -5,6 +5,7 @@
 # Without a model, there are neither claims to guard nor files for these targets.
 GUARDED = []
 comparisons = needs_model("compare")
+checkpoint_curves = needs_model("over_checkpoints")
 training_shown = needs_model("finetune_demo")
 archives = needs_model("another archive")
 lost_files = of_models(*BUNDLE.others)

@@ -1,5 +1,6 @@
 """Files of attention states: their schema, and reading one row, which is one layer, at a time."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from llm_figures.attention.interventions import Intervention
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.rope import Rotation
 from llm_figures.core.errors import UserError
-from llm_figures.core.parquet_tensors import RowReader, read_tensors, tensor
+from llm_figures.core.parquet_tensors import RowReader, read_table, read_tensors, tensor
 
 VALUE_NORM = "value_norm"
 INTERVENTION = ["component", "operation", "over", "epsilon", "stage"]
@@ -181,6 +182,28 @@ def open_intervened_states(
     if path is None:
         return None
     return {(row.layer, row.input, row.intervention): row for row in open_states(path)}
+
+
+def read_random_weights(path: str | Path) -> list[list[LayerStates]]:
+    """States of layers of the model with random weights, each with those of every text.
+
+    Rows of one layer and text stand in the order of the random models; a layer whose states
+    overflow is left out.
+    """
+    layers: dict[tuple[int, int], list[LayerStates]] = {}
+    models: Counter[tuple[int, int]] = Counter()
+    table = read_table(path)
+    for number in range(len(table)):
+        row = table.slice(number, 1)
+        key = row["layer"][0].as_py(), row["input"][0].as_py()
+        models[key] += 1
+        try:
+            ((_, states),) = read_layer_states(row)
+        except UserError:
+            continue
+        layers.setdefault((models[key], key[0]), []).append(states)
+    texts = len({text for _, text in models})
+    return [states for states in layers.values() if len(states) == texts]
 
 
 def _array(values: list | None) -> np.ndarray | None:

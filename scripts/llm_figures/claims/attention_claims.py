@@ -4,10 +4,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.scores import Intervened, States, resolve_auto
 from llm_figures.claims.claim import FigureClaim
-from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
+from llm_figures.claims.evaluation import (
+    Spread,
+    assess,
+    attempt,
+    build_claims_table,
+    measure_references,
+)
 from llm_figures.claims.panels import (
     Maps,
     compute_maps,
@@ -15,6 +22,7 @@ from llm_figures.claims.panels import (
     measure_spread,
     read_maps,
 )
+from llm_figures.claims.reference_maps import draw_reference_maps
 
 
 def check_attention_claims(
@@ -24,12 +32,14 @@ def check_attention_claims(
     options: AttentionScoring,
     clean: Sequence[States],
     intervened: Intervened | None = None,
+    random_weights: Sequence[Sequence[LayerStates]] = (),
 ) -> pd.DataFrame:
     """Rows of claims.parquet for one attention figure.
 
     cells: the figure's tidy cells, from which every value is taken.
     options, clean, intervened: what they were made from (see `scores.compute_cells`). The spread
         over inputs and over heads, which the figure itself does not show, is computed from these.
+    random_weights: see `draw_reference_maps`.
     """
     shown = read_maps(cells)
     options = resolve_auto(options, clean)
@@ -44,6 +54,11 @@ def check_attention_claims(
         )
     ]
 
+    displayed = [states.load() for states in clean if states.layer == options.layer]
+    references = measure_references(
+        claims, measure_maps, draw_reference_maps(options, displayed, random_weights)
+    )
+
     def row(claim: FigureClaim) -> dict:
         def spread() -> Spread | None:
             return measure_spread(claim, every)
@@ -51,7 +66,14 @@ def check_attention_claims(
         def values_by_head() -> list[float]:
             return [attempt(claim, measure_maps, maps) for maps in by_head]
 
-        return assess(model, claim, lambda: measure_maps(claim, shown), spread, values_by_head)
+        return assess(
+            model,
+            claim,
+            lambda: measure_maps(claim, shown),
+            spread,
+            values_by_head,
+            lambda: references[claim.name],
+        )
 
     return build_claims_table([row(claim) for claim in claims])
 

@@ -9,11 +9,15 @@ from llm_figures.attention.scores import Intervened, States, find_shape, list_pa
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.combinations import Combination, combine_choices
 from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
-from llm_figures.claims.evaluation import pick_value
+from llm_figures.claims.evaluation import measure_references, pick_value
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.claims.panels import Maps, compute_maps, measure_maps
+from llm_figures.claims.reference_maps import draw_reference_maps
+from llm_figures.claims.references import Values, find_decided, judge_references
 from llm_figures.claims.statistics import NotApplicableError
 
+# Random maps of every kind of combination.
+DRAWS = 40
 # Columns that tell one combination from another.
 KEYS = ["operation", "over", "stage", "scope", "layer_choice", "layer", "head_choice", "head"]
 WORDS = {
@@ -33,14 +37,17 @@ def evaluate_choices(
     clean: Sequence[States],
     intervened: Intervened | None,
 ) -> pd.DataFrame:
-    """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason.
+    """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason, decided.
 
+    A claim is decided if it is so by construction in every combination to which it applies: what
+    some choice alone decides, such as that Query and Key are equal, tells the choices apart.
     Columns attention_layers and model_layers are those of `scores.compute_cells`, in every row.
 
     claims: those of mean_qkv and scale_qkv. figures: see `combine_choices`. intervened: states of
         the passes with an intervention in every layer, as from `plan_passes`.
     """
     rows: list[dict] = []
+    references: dict[tuple, dict[str, Values]] = {}
     layers = {
         "attention_layers": len({states.layer for states in clean}),
         "model_layers": find_shape(clean)["layers"],
@@ -55,21 +62,38 @@ def evaluate_choices(
             "head": str(options.head),
         }
         maps = _compute_maps(combination, clean, intervened)
-        rows += [
-            key | _judge(claim, maps) for claim in claims if claim.figure == combination.figure
-        ]
-    columns = [*KEYS, "claim", "statement", "value", "verdict", "reason"]
-    text = dict.fromkeys([name for name in columns if name not in ("layer", "value")], "string")
-    return pd.DataFrame(rows, columns=columns).astype(text).assign(**layers)
+        own = [claim for claim in claims if claim.figure == combination.figure]
+        # neither the layer nor which single head is shown makes a difference to random maps
+        alike = (
+            *(options.operation, options.over, options.stage, options.scope),
+            options.head == "mean",
+        )
+        if alike not in references:
+            references[alike] = _measure_references(combination, own, clean) if maps else {}
+        rows += [key | _judge(claim, maps, references[alike]) for claim in own]
+    columns = [*KEYS, "claim", "statement", "value", "verdict", "reason", "decided"]
+    kept = ("layer", "value", "decided")
+    text = dict.fromkeys([name for name in columns if name not in kept], "string")
+    frame = pd.DataFrame(rows, columns=columns).astype(text).assign(**layers)
+    applies = frame["verdict"] != NOT_APPLICABLE
+    # minimum over the combinations; False where it applies to none
+    decided = (
+        frame["decided"].astype(bool).where(applies).groupby([frame["operation"], frame["claim"]])
+    )
+    return frame.assign(decided=decided.transform("min").eq(True))
 
 
 def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per combination: `KEYS`, reproduced, applicable; the most reproduced first.
 
+    Claims that are decided by construction do not count.
+
     rows: as from `evaluate_choices`.
     """
+    could_fail = ~find_decided(rows)
     counted = rows.assign(
-        reproduced=rows["verdict"] == REPRODUCED, applicable=rows["verdict"] != NOT_APPLICABLE
+        reproduced=(rows["verdict"] == REPRODUCED) & could_fail,
+        applicable=(rows["verdict"] != NOT_APPLICABLE) & could_fail,
     )
     sums = counted.groupby(KEYS, dropna=False, sort=False)[["reproduced", "applicable"]].sum()
     return sums.reset_index().sort_values("reproduced", ascending=False, kind="stable")
@@ -114,15 +138,27 @@ def _compute_maps(
     return compute_maps(options, clean, intervened if everywhere else None)
 
 
-def _judge(claim: FigureClaim, maps: Maps | None) -> dict:
-    row = {"claim": claim.id, "statement": claim.statement, "value": None, "reason": None}
+def _measure_references(
+    combination: Combination, claims: Sequence[FigureClaim], clean: Sequence[States]
+) -> dict[str, Values]:
+    options = combination.options
+    displayed = [states.load() for states in clean if states.layer == options.layer]
+    return measure_references(
+        claims, measure_maps, draw_reference_maps(options, displayed, draws=DRAWS)
+    )
+
+
+def _judge(claim: FigureClaim, maps: Maps | None, references: Mapping[str, Values]) -> dict:
+    row = {
+        **{"claim": claim.id, "statement": claim.statement, "value": None, "reason": None},
+        "decided": False,
+    }
     try:
         if maps is None:
             raise NotApplicableError("the model has no rotary embedding that can be observed")
         value = pick_value(claim, measure_maps(claim, maps))
     except NotApplicableError as reason:
         return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
-    return row | {
-        "value": value,
-        "verdict": REPRODUCED if claim.holds(value) else NOT_REPRODUCED,
-    }
+    verdict = REPRODUCED if claim.holds(value) else NOT_REPRODUCED
+    judged = judge_references(claim, value, verdict, references[claim.name])
+    return row | {"value": value, "verdict": verdict, "decided": judged["decided"]}

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from llm_figures.claims.choices import count_reproduced, describe_change, describe_layers
 from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.options import ChoicesDrawing
+from llm_figures.claims.references import find_decided
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import add_colour_bar, draw_heatmap, find_colour_map
 from llm_figures.plotting.layout import find_layout, make_grid
@@ -127,8 +128,8 @@ def state_numbers(rows: pd.DataFrame, options: ChoicesDrawing) -> StatedNumbers:
         best = part.loc[part["reproduced"].idxmax()] if len(part) else {}
         row = {"operation": operation}
         for name, formula in (
-            ("reproduced", "the most claims of one combination with the verdict reproduced"),
-            ("applicable", "claims of that combination that are applicable"),
+            ("reproduced", "the most claims of one combination that are reproduced, not decided"),
+            ("applicable", "claims of that combination that are applicable and not decided"),
         ):
             numbers.add(f"{figure}_{name}", best.get(name), "d", formula, row=row)
     return numbers
@@ -152,6 +153,10 @@ def describe(
         "the head with the strongest sink). auto is the layer where the clean model's sink is "
         "strongest."
     )
+    if find_decided(rows).any():
+        text += (
+            " Statements that are decided by construction, whatever the choice, are not counted."
+        )
     text += describe_layers(rows, numbers)
     counted = count_reproduced(rows)
     if (counted["applicable"] == 0).any():

@@ -7,6 +7,7 @@ import pandas as pd
 from llm_figures.claims.choices import KEYS, count_reproduced, describe_change, describe_layers
 from llm_figures.claims.combinations import FIGURES
 from llm_figures.claims.definitions import NOT_APPLICABLE, REPRODUCED
+from llm_figures.claims.references import find_decided
 
 HEADS = {"mean": "mean of the heads", "auto": "strongest head"}
 # Combinations listed for each figure; more where more are equally good.
@@ -31,7 +32,8 @@ def render_choices_page(rows: pd.DataFrame, model: str) -> str:
         f"# Choices that reproduce the published figures: {model}",
         "The published figures leave open what exactly the intervention was and which map is "
         "displayed. Every combination of the config's choices is checked against the same "
-        f"statements.{describe_layers(rows)}",
+        "statements. Those that are decided by construction, whatever the choice, do not count: "
+        f"nearly every random map satisfies them, or none can.{describe_layers(rows)}",
     ]
     for operation, part in rows.groupby("operation", sort=False):
         counted = count_reproduced(part)
@@ -62,9 +64,13 @@ def _by_statement(rows: pd.DataFrame) -> list[str]:
     total = len(rows.drop_duplicates(KEYS))
     lines = ["| reproduced in | statement | claim |", "|---:|---|---|"]
     counts = []
-    for claim, part in rows[rows["verdict"] != NOT_APPLICABLE].groupby("claim", sort=False):
+    decided = find_decided(rows)
+    apart = list(dict.fromkeys(rows.loc[decided, "claim"]))
+    counted = rows[(rows["verdict"] != NOT_APPLICABLE) & ~decided]
+    for claim, part in counted.groupby("claim", sort=False):
         count = int((part["verdict"] == REPRODUCED).sum())
         counts.append((count, len(part), part["statement"].iloc[0], claim))
     for count, applicable, statement, claim in sorted(counts, key=lambda item: -item[0]):
         lines.append(f"| {count} of {applicable} | {statement} | {claim} |")
-    return [f"By statement, over {total} combinations:", "\n".join(lines)]
+    sections = [f"By statement, over {total} combinations:", "\n".join(lines)]
+    return [*sections, f"Decided by construction: {', '.join(apart)}."] if apart else sections

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from llm_figures.claims.definitions import COMPARISONS, SYMBOLS
+from llm_figures.claims.definitions import COMPARISONS, DECIDED, SYMBOLS
+from llm_figures.claims.references import find_decided, summarize
 from llm_figures.core.markdown import one_line, table_row
 from llm_figures.core.numbers import at_most_three_decimals
 
@@ -42,9 +43,7 @@ def render_claims_comparison(claims: pd.DataFrame, left_out: Sequence[str] = ())
     models = list(claims["model"].unique())
     lines = ["# Claims across models", ""]
     for model in models:
-        counts = claims.loc[claims["model"] == model, "verdict"].value_counts()
-        listed = [f"{counts[verdict]} {verdict}" for verdict in SYMBOLS if verdict in counts]
-        lines.append(f"- {one_line(model)}: {', '.join(listed)}")
+        lines.append(f"- {one_line(model)}: {summarize(claims[claims['model'] == model])}")
     lines += [
         "",
         table_row(["figure", "claim", "statement", *models]),
@@ -62,6 +61,8 @@ def render_claims_comparison(claims: pd.DataFrame, left_out: Sequence[str] = ())
                 f"- {one_line(f'{figure}, {claim}')} has different tests: {one_line(listed)}"
             )
     lines += ["", "✓ reproduced, ✗ not reproduced, – not applicable; with the statistic's value."]
+    if find_decided(claims).any():
+        lines.append(f"In parentheses: the claim is {DECIDED} with this model, and counted apart.")
     if any(_missing(claims, model) for model in models):
         lines.append("An empty cell: the model's file has no such claim.")
     if notes:
@@ -81,7 +82,8 @@ def _verdict(verdicts: pd.DataFrame, model: str) -> str:
         return ""
     row = verdicts.loc[[model]].iloc[0]
     value = "" if pd.isna(row["value"]) else f" ({at_most_three_decimals(row['value'])})"
-    return f"{SYMBOLS.get(row['verdict'], '')} {row['verdict']}{value}".strip()
+    text = f"{SYMBOLS.get(row['verdict'], '')} {row['verdict']}{value}".strip()
+    return f"({text})" if find_decided(verdicts.loc[[model]]).iloc[0] else text
 
 
 def _tests(verdicts: pd.DataFrame) -> dict[str, str]:

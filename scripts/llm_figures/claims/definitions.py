@@ -10,6 +10,8 @@ from typing import Any
 from llm_figures.core.numbers import as_given
 
 REPRODUCED, NOT_REPRODUCED, NOT_APPLICABLE = "reproduced", "not reproduced", "not applicable"
+# What is said, beside its verdict, of a claim that could not have another; see references.py.
+DECIDED = "decided by construction"
 # Shown beside the word: colour alone says nothing to many readers, nor on paper.
 SYMBOLS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_APPLICABLE: "–"}
 COMPARISONS = {">=": "≥", "<=": "≤", ">": ">", "<": "<", "within": "within"}

@@ -11,6 +11,7 @@ from llm_figures.attention.maps import BinnedMap
 from llm_figures.claims import statistics
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRODUCED
+from llm_figures.claims.references import Values, judge_references
 from llm_figures.claims.statistics import BINNED, NotApplicableError
 
 COLUMNS = {
@@ -33,6 +34,10 @@ COLUMNS = {
     "held": "Int64",
     "heads": "Int64",
     "held_heads": "Int64",
+    "references": "Int64",
+    "held_references": "Int64",
+    "references_by_kind": "string",
+    "decided": "boolean",
     "verdict": "string",
     "reason": "string",
 }
@@ -105,17 +110,35 @@ def attempt(claim: FigureClaim, measure: Callable[..., Measured], *data) -> floa
         return float("nan")
 
 
+def measure_references(
+    claims: Sequence[FigureClaim],
+    measure: Callable[..., Measured],
+    drawn: Iterable[tuple[str, Mapping]],
+) -> dict[str, Values]:
+    """{claim: {kind: its values on the references of this kind}}; NaN where not applicable.
+
+    measure: of a claim on a figure's data, as in `attempt`. drawn: (kind, data) of each reference.
+    """
+    values: dict[str, dict[str, list[float]]] = {claim.name: {} for claim in claims}
+    for kind, data in drawn:
+        for claim in claims:
+            values[claim.name].setdefault(kind, []).append(attempt(claim, measure, data))
+    return values
+
+
 def assess(
     model: str,
     claim: FigureClaim,
     measure: Callable[[], Measured],
     spread: Callable[[], Spread | None] = lambda: None,
     heads: Callable[[], Sequence[float]] = lambda: (),
+    references: Callable[[], Values] = dict,
 ) -> dict:
     """One row of claims.parquet (see `COLUMNS`).
 
     measure: returns the claim's values on the figure as drawn, or raises NotApplicableError.
     spread, heads: return its values on parts of the data, and on every head by itself.
+    references: returns its values on reference data, by kind; see `judge_references`.
     """
     limits = claim.thresholds
     row = {
@@ -131,17 +154,20 @@ def assess(
     try:
         value = pick_value(claim, measure())
     except NotApplicableError as reason:
-        return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
+        return row | {"decided": False, "verdict": NOT_APPLICABLE, "reason": str(reason)}
     values = {"value": value, **_describe_spread(claim, spread())}
     true = claim.holds(value)
     if claim.certain:
         if "low" not in values:
             reason = "the claim is about an interval, which these data do not give"
-            return row | {"verdict": NOT_APPLICABLE, "reason": reason}
+            return row | {"decided": False, "verdict": NOT_APPLICABLE, "reason": reason}
         true = claim.holds(values["low"]) and claim.holds(values["high"])
     if each := _finite(heads()):
         values |= {"heads": len(each), "held_heads": sum(map(claim.holds, each))}
-    return row | values | {"verdict": REPRODUCED if true else NOT_REPRODUCED}
+    verdict = REPRODUCED if true else NOT_REPRODUCED
+    margins = tuple(values[end] - value for end in ("low", "high")) if claim.certain else (0, 0)
+    values |= judge_references(claim, value, verdict, references(), margins)
+    return row | values | {"verdict": verdict}
 
 
 def _test(claim: FigureClaim) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from llm_figures.claims.definitions import REPRODUCED, SYMBOLS, format_threshold
+from llm_figures.claims.definitions import DECIDED, REPRODUCED, SYMBOLS, format_threshold
+from llm_figures.claims.references import count_decided, count_verdicts, show_share, summarize
 from llm_figures.core.errors import UserError
 from llm_figures.core.markdown import one_line, table_row
 from llm_figures.core.numbers import at_most_three_decimals
@@ -15,13 +16,9 @@ model. A verdict is a finding about the model. Thresholds follow from the statem
 config/claims.yaml explains. A claim about several panels, columns or regions is judged by the worst
 of them, whose value is shown. The range after a value is its spread over the inputs or texts, or
 the middle 95% of bootstrap resamples of the questions; *n/m* counts the inputs, texts or resamples
-in which the claim holds, then the heads in which it holds on their own."""
-
-
-def count_verdicts(claims: pd.DataFrame) -> dict[str, int]:
-    """{verdict: number of claims}, for all three verdicts."""
-    counts = claims["verdict"].value_counts()
-    return {verdict: int(counts.get(verdict, 0)) for verdict in SYMBOLS}
+in which the claim holds, then the heads in which it holds on their own. *References* is the share
+of random or permuted data of the same shape that satisfy the claim. A claim that nearly all of them
+satisfy, or that no data of this shape can, is decided by construction: it is counted apart."""
 
 
 def render_claims_page(claims: pd.DataFrame, model: str) -> str:
@@ -29,7 +26,7 @@ def render_claims_page(claims: pd.DataFrame, model: str) -> str:
 
     claims: as from `evaluation.build_claims_table`.
     """
-    sections = [f"# Claims: {model}", _INTRODUCTION, _overview(claims)]
+    sections = [f"# Claims: {model}", _INTRODUCTION, f"{summarize(claims)}.", _overview(claims)]
     for figure, part in claims.groupby("figure", sort=False):
         sections += [f"## {figure}", _table(part)]
         if notes := [
@@ -62,22 +59,23 @@ def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
 
 
 def _overview(claims: pd.DataFrame) -> str:
-    lines = [f"| figure | {' | '.join(SYMBOLS)} |", "|---|" + "---:|" * len(SYMBOLS)]
+    heads = [*SYMBOLS, DECIDED]
+    lines = [f"| figure | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for figure, part in claims.groupby("figure", sort=False):
-        lines.append(table_row([figure, *count_verdicts(part).values()]))
+        lines.append(table_row([figure, *count_verdicts(part).values(), count_decided(part)]))
     return "\n".join(lines)
 
 
 def _table(claims: pd.DataFrame) -> str:
     lines = [
-        "| | claim | statement | value | threshold | statistic | source |",
-        "|---|---|---|---|---|---|---|",
+        "| | claim | statement | value | threshold | references | statistic | source |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in claims.itertuples():
         value = row.reason if _given(row.reason) else _value(row)
         cells = [
             f"{SYMBOLS[row.verdict]} {row.verdict}", row.claim, row.statement, value,
-            _threshold(row), row.statistic, row.source,
+            _threshold(row), show_share(row._asdict()), row.statistic, row.source,
         ]  # fmt: skip
         lines.append(table_row(cells))
     return "\n".join(lines)
@@ -108,7 +106,7 @@ def log_verdicts(log, claims: pd.DataFrame) -> None:
     for row in claims.itertuples():
         value = row.reason if _given(row.reason) else f"{_value(row)}, threshold {_threshold(row)}"
         log.debug("%s: %s: %s", row.claim, row.verdict, value)
-    text = ", ".join(
-        f"{count} {verdict}" for verdict, count in count_verdicts(claims).items() if count
-    )
-    log.info("%s: %s", claims["figure"].iloc[0] if len(claims) else "no claim", text)
+    if len(claims):
+        log.info("%s: %s", claims["figure"].iloc[0], summarize(claims))
+    else:
+        log.info("no claim")

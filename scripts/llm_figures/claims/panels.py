@@ -1,6 +1,7 @@
 """Measure claims on the panels of an attention figure, each of which is one map."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,8 @@ from llm_figures.attention.scores import Intervened, States, compute_panel_maps
 from llm_figures.claims.claim import FigureClaim, Partner
 from llm_figures.claims.definitions import as_tuple
 from llm_figures.claims.evaluation import Measured, Spread, bind_statistic, pick_worst
-from llm_figures.claims.statistics import NotApplicableError, difference, spearman
+from llm_figures.claims.statistics import FLOAT32, NotApplicableError, difference, spearman
+from llm_figures.core.options import Options
 
 
 class Panel(NamedTuple):
@@ -61,7 +63,7 @@ def measure_maps(claim: FigureClaim, maps: Maps) -> Measured:
     Raises:
         NotApplicableError: the figure does not show what the claim is about.
     """
-    fields = {**claim.published.plain(), **(claim.panels.plain() if claim.panels else {})}
+    fields = {**_given(claim.published), **_given(claim.panels)}
     chosen = _choose_panels(fields, maps)
     statistic = bind_statistic(claim)
     if claim.across:
@@ -76,7 +78,9 @@ def measure_maps(claim: FigureClaim, maps: Maps) -> Measured:
             (
                 panel.input,
                 difference(
-                    statistic(maps[panel]), statistic(maps[_find_partner(panel, partner, maps)])
+                    statistic(maps[panel]),
+                    statistic(maps[_find_partner(panel, partner, maps)]),
+                    rounding=FLOAT32,
                 ),
             )
             for panel in chosen
@@ -93,7 +97,7 @@ def _choose_panels(fields: Mapping, maps: Maps) -> list[Panel]:
     """The panels with one of the wanted values, a list or a single one, in every field."""
     chosen = list(maps)
     for key, wanted in fields.items():
-        values = wanted if isinstance(wanted, list) else [wanted]
+        values = as_tuple(wanted)
         for value in values:
             if not any(_same(getattr(panel, key), value) for panel in maps):
                 raise NotApplicableError(f"the figure has no panel of {key} {value}")
@@ -107,12 +111,12 @@ def _choose_panels(fields: Mapping, maps: Maps) -> list[Panel]:
 
 def _find_partner(panel: Panel, partner: Partner, maps: Maps) -> Panel:
     """The panel that differs from `panel` in the partner's fields."""
-    wanted = panel._replace(**partner.plain())
+    wanted = panel._replace(**_given(partner))
     for other in maps:
         if all(_same(*pair) for pair in zip(other, wanted, strict=True)):
             return other
     raise NotApplicableError(
-        f"the figure has no panel of {_listed(partner.plain())} to compare with"
+        f"the figure has no panel of {_listed(_given(partner))} to compare with"
     )
 
 
@@ -143,15 +147,20 @@ def _along(key: str, chosen: list[Panel], values: list[float]) -> Measured:
     if few < 3:
         raise NotApplicableError(f"a trend needs three values of {key}; the figure has {few}")
     return [
-        (group.input, spearman(*np.array(points, dtype=float).T))
+        (group.input, spearman(*np.array(points, dtype=float).T, rounding=FLOAT32))
         for group, points in groups.items()
     ]
 
 
 def _same(a: object, b: object) -> bool:
     if isinstance(a, float) and isinstance(b, int | float):
-        return bool(np.isclose(a, b, rtol=1e-9, atol=0))
+        return math.isclose(a, b, rel_tol=1e-9)
     return a == b
+
+
+def _given(options: Options | None) -> dict:
+    """The fields that are given."""
+    return {key: value for key, value in options or () if value is not None}
 
 
 def _listed(fields: Mapping) -> str:

@@ -1,14 +1,14 @@
 """Evaluate claims about the probe figure, with bootstrap resamples of the questions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from llm_figures.claims.claim import FigureClaim
-from llm_figures.claims.definitions import as_tuple
 from llm_figures.claims.evaluation import Spread, assess, attempt, build_claims_table
-from llm_figures.claims.regions import Table, build_table, measure_table
+from llm_figures.claims.reference_tables import measure_on_tables
+from llm_figures.claims.regions import Table, build_table, list_controls, measure_table
 from llm_figures.probe.best_cell import list_nested_scores
 from llm_figures.probe.classification_metrics import compute_auc, draw_resamples
 from llm_figures.probe.nested import select_nested
@@ -38,7 +38,7 @@ def check_probe_claims(
     training answers alone (`probe.nested`): what a claim about best layers reads.
     """
     tables = build_score_tables(scores)
-    controls = {control for claim in claims for control in _controls(claim)}
+    controls = {control for claim in claims for control in list_controls(claim)}
     drawn = bootstrap_tables(
         predictions[predictions["control"].isin(controls)], answers, tables["none"], seed
     )
@@ -51,13 +51,20 @@ def check_probe_claims(
 
     def row(claim: FigureClaim) -> dict:
         def spread() -> Spread | None:
-            if any(control not in drawn[0] for control in _controls(claim)):
+            if any(control not in drawn[0] for control in list_controls(claim)):
                 return None
             values = [attempt(claim, measure_table, draw) for draw in drawn]
             return Spread(values, what, percentiles=True)
 
-        return assess(model, claim, lambda: measure_table(claim, tables), spread)
+        return assess(
+            model,
+            claim,
+            lambda: measure_table(claim, tables),
+            spread,
+            references=lambda: references[claim.name],
+        )
 
+    references = measure_on_tables(claims, tables, chance=0.5, seed=seed)
     return build_claims_table([row(claim) for claim in claims])
 
 
@@ -117,13 +124,3 @@ def _mean(folds: np.ndarray) -> np.ndarray:
     counted = np.isfinite(folds).sum(axis=0)
     with np.errstate(invalid="ignore"):
         return np.nansum(folds, axis=0) / counted
-
-
-def _controls(claim: FigureClaim) -> Iterator[str]:
-    """The controls whose tables a claim reads; "none" is the probe itself."""
-    for region in (
-        *(as_tuple(claim.cells) or (None,)),
-        *as_tuple(claim.minus),
-        *as_tuple(claim.versus),
-    ):
-        yield (region and region.control) or "none"

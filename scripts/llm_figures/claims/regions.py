@@ -1,8 +1,9 @@
 """Measure claims on regions of a table, whose rows are layers or have names."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -40,16 +41,15 @@ class Table:
         Raises:
             NotApplicableError: no such column, no such layer, no such row.
         """
-        count = published.layers
-        depth = np.linspace(0, 1, len(self.layers))
-        rows = depth * (count - 1) if count else np.array(self.layers, dtype=float)
-        inside = self._select_rows(cells, rows, count)
-        names = self.select_columns(cells, published)
-        at = np.ix_(inside, [list(self.columns).index(name) for name in names])
+        names = None if self.rows is None else tuple(self.rows)
+        at, rows, depth = _locate(
+            tuple(self.columns), tuple(self.layers), names, cells, published.layers,
+            published.columns,
+        )  # fmt: skip
         return Cells(
             self.values[at],
-            rows[inside],
-            depth[inside],
+            rows,
+            depth,
             None if self.low is None else self.low[at],
             None if self.high is None else self.high[at],
         )
@@ -101,6 +101,28 @@ class Table:
         return names or list(self.columns)
 
 
+@lru_cache(maxsize=1024)
+def _locate(
+    columns: tuple[str, ...],
+    layers: tuple[int, ...],
+    names: tuple[str, ...] | None,
+    cells: Region,
+    count: int | None,
+    published: tuple[str, ...] | None,
+) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
+    """(where the region's cells are, the rows' numbers, their depth), alike in tables of a shape.
+
+    count, published: layers and columns of the published figure. See `Table.select`.
+    """
+    table = Table(columns, layers, np.empty(0), rows=names)
+    depth = np.linspace(0, 1, len(layers))
+    rows = depth * (count - 1) if count else np.array(layers, dtype=float)
+    inside = table._select_rows(cells, rows, count)
+    chosen = table.select_columns(cells, PublishedTable.model_construct(columns=published))
+    at = np.ix_(inside, [columns.index(name) for name in chosen])
+    return at, rows[inside], depth[inside]
+
+
 def measure_table(claim: FigureClaim, tables: Mapping[str, Table]) -> Measured:
     """The claim's statistic on every region that it is about, each value with None.
 
@@ -114,6 +136,16 @@ def measure_table(claim: FigureClaim, tables: Mapping[str, Table]) -> Measured:
         for region in as_tuple(claim.cells) or (Region(),)
         for value in _measure_region(claim, region, tables)
     ]
+
+
+def list_controls(claim: FigureClaim) -> Iterator[str]:
+    """The controls whose tables a claim reads; "none" is the figure's own."""
+    for region in (
+        *(as_tuple(claim.cells) or (None,)),
+        *as_tuple(claim.minus),
+        *as_tuple(claim.versus),
+    ):
+        yield (region and region.control) or "none"
 
 
 def _measure_region(

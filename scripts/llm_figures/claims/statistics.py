@@ -21,23 +21,28 @@ class NotApplicableError(Exception):
 # Values closer than this, relative to the larger, are equal: sums of the same numbers in another
 # order.
 ROUNDING = 1e-12
+# Likewise of numbers that rest on many float32 weights, whose rows sum to 1 up to rounding.
+FLOAT32 = 1e-6
 
 
-def difference(a: float, b: float) -> float:
-    """a − b; 0 where they differ by rounding alone."""
-    return a - b if abs(a - b) > ROUNDING * max(abs(a), abs(b)) else 0.0
+def difference(a: float, b: float, rounding: float = ROUNDING) -> float:
+    """a − b; 0 where they differ by rounding alone, relative to the larger."""
+    return a - b if abs(a - b) > rounding * max(abs(a), abs(b)) else 0.0
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation, ties sharing their mean rank; 0 where one side does not vary."""
-    return _pearson(_ranks(a), _ranks(b), constant=0.0)
+def spearman(a: np.ndarray, b: np.ndarray, rounding: float = ROUNDING) -> float:
+    """Rank correlation, ties sharing their mean rank; 0 where one side does not vary.
+
+    rounding: neighbours that differ by less, relative to the largest value, are equal.
+    """
+    return _pearson(_ranks(a, rounding), _ranks(b, rounding), constant=0.0)
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
+def _ranks(values: np.ndarray, rounding: float) -> np.ndarray:
     order = np.argsort(values)
     rising = np.diff(values[order], prepend=values[order[0]])
     distinct = np.empty(len(values), dtype=int)
-    distinct[order] = (rising > ROUNDING * np.abs(values).max()).cumsum()
+    distinct[order] = (rising > rounding * np.abs(values).max()).cumsum()
     counts = np.bincount(distinct)
     # scipy.stats.rankdata does the same, but its import takes longer than the whole job
     return (counts.cumsum() - (counts - 1) / 2)[distinct]

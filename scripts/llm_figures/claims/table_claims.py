@@ -6,6 +6,7 @@ import pandas as pd
 
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.evaluation import assess, build_claims_table
+from llm_figures.claims.reference_tables import measure_on_tables
 from llm_figures.claims.regions import build_tables, measure_table
 
 
@@ -14,6 +15,14 @@ def check_table_claims(
 ) -> pd.DataFrame:
     """Rows of claims/{figure}.parquet. cells: see `regions.build_tables`."""
     tables = build_tables(cells)
-    return build_claims_table(
-        [assess(model, claim, lambda claim=claim: measure_table(claim, tables)) for claim in claims]
-    )
+    references = measure_on_tables(claims, tables)
+
+    def row(claim: FigureClaim) -> dict:
+        return assess(
+            model,
+            claim,
+            lambda: measure_table(claim, tables),
+            references=lambda: references[claim.name],
+        )
+
+    return build_claims_table([row(claim) for claim in claims])

@@ -1,4 +1,4 @@
-"""Sizes, counts, durations and ranges as text."""
+"""Sizes, counts and durations as text."""
 
 import math
 from collections.abc import Sequence

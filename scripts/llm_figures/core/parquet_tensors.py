@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from llm_figures.core.atomic_files import whole_file
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_seal import check_seal, write_sealed
+from llm_figures.core.records import keep_facts
 
 # The key in a Parquet file's metadata with what its numbers were computed on.
 FACTS = b"llm_figures"
@@ -99,6 +100,7 @@ def tensor_file(
         if isinstance(field.type, pa.FixedShapeTensorType)
     ]
     schema = _with_facts(schema, facts)
+    keep_facts(path, facts)
     with (
         whole_file(path) as partial,
         write_sealed(
@@ -228,6 +230,7 @@ def write_frame(frame: pd.DataFrame, path: str | Path, facts: Mapping | None = N
     """Write a tidy frame as Parquet, atomically. facts: see `tensor_file`."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(_with_facts(table.schema, facts).metadata)
+    keep_facts(path, facts)
     with frames_file(path, table.schema) as file:
         file.write_table(table)
 
@@ -275,6 +278,8 @@ def _name_damage(path: str | Path) -> Iterator[None]:
 def _column(values: Sequence | np.ndarray, kind: pa.DataType) -> pa.Array:
     if not isinstance(kind, pa.FixedShapeTensorType):
         return pa.array(values, type=kind)
+    if not len(values):
+        return pa.ExtensionArray.from_storage(kind, pa.array([], type=kind.storage_type))
     missing = np.array([value is None for value in values])
     if missing.any():
         zeros = np.zeros(kind.shape, kind.value_type.to_pandas_dtype())

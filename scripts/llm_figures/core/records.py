@@ -7,9 +7,9 @@ goes. `provenance.snakemake_records` gives Snakemake back from it what it has lo
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import stat_result
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ KINDS = {
     **dict.fromkeys(("inputs", "versions"), dict),
     **dict.fromkeys(("bytes", "mtime_ns"), int),
     "sha256": str | None,
+    "facts": dict | None,
 }
 
 
@@ -43,6 +44,7 @@ class Record:
 
     file: the file, from the working directory. params: as Snakemake compares them. inputs: {file:
     sha256, null for a large one}. versions: {package: version} of what the job had imported.
+    facts: what a Parquet file's rows were computed on, for when the file itself is deleted.
     """
 
     file: str
@@ -54,6 +56,7 @@ class Record:
     bytes: int
     mtime_ns: int
     sha256: str | None
+    facts: dict | None = None
     format: int = FORMAT
 
     def describes(self, path: Path, found: stat_result) -> bool:
@@ -69,13 +72,15 @@ class Record:
 class Maker:
     """The job that this process runs.
 
-    folder: results/{model}. made_from: a digest of its params. inputs: its input files.
+    folder: results/{model}. made_from: a digest of its params. inputs: its input files. facts:
+    {file: what its rows are computed on}, filled as files are written.
     """
 
     folder: Path
     rule: str
     made_from: str
     inputs: list[str]
+    facts: dict[str, Mapping] = field(default_factory=dict)
 
 
 # None in a notebook, where nobody says what a file is made from.
@@ -95,7 +100,7 @@ def recorded(snakemake: Any) -> Iterator[None]:
         record_path(file, folder).unlink(missing_ok=True)
     params = serialise(snakemake.params)
     made_from = hashlib.sha256("\n".join(params).encode()).hexdigest()[:12]
-    current = Maker(folder, snakemake.rule, made_from, list(snakemake.input))
+    maker = current = Maker(folder, snakemake.rule, made_from, list(snakemake.input))
     try:
         yield
     finally:
@@ -115,8 +120,15 @@ def recorded(snakemake: Any) -> Iterator[None]:
             bytes=stat.st_size,
             mtime_ns=stat.st_mtime_ns,
             sha256=sha256(Path(file)) if stat.st_size <= HASHED_BYTES else None,
+            facts=maker.facts.get(file),
         )
         write_text(record_path(file, folder), json.dumps(vars(record), sort_keys=True) + "\n")
+
+
+def keep_facts(file: str | Path, facts: Mapping | None) -> None:
+    """Note what the rows of a file are computed on, for its record."""
+    if current is not None and facts is not None:
+        current.facts[str(file)] = facts
 
 
 def find_folder(log: str | Path) -> Path:

@@ -5,8 +5,11 @@ the probe, and the loss is on the answer's tokens alone. The prompts' common pre
 model once a step, with its gradient, so that a few minutes on a CPU are enough.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -118,13 +121,29 @@ def select_parameters(model: PreTrainedModel, train: str) -> dict[str, torch.nn.
     return {name: weights for name, weights in named.items() if id(weights) in chosen}
 
 
+def find_learning_rate(step: int, options: FinetunedModel) -> float:
+    """The learning rate of a step, from 0: it rises for a tenth of the steps, then falls to 0."""
+    steps = options.steps
+    rising = max(1, round(WARM_UP * steps))
+    return options.learning_rate * min(
+        (step + 1) / rising, (steps - step) / max(1, steps - rising + 1)
+    )
+
+
 def finetune(
-    model: PreTrainedModel, examples: Sequence[Example], options: FinetunedModel
+    model: PreTrainedModel,
+    examples: Sequence[Example],
+    options: FinetunedModel,
+    state: dict[str, torch.Tensor] | None = None,
 ) -> list[float]:
     """Train `model` in place with AdamW, without weight decay or dropout, the gradient clipped.
 
-    Batches go through the examples in a seeded order, a new one each epoch. The learning rate rises
-    for a tenth of the steps, then falls to zero.
+    Batches go through the examples in a seeded order, a new one each epoch. The steps are those of
+    `options.span`, so that a training in parts gives the same weights, bit for bit, as one in a
+    single part.
+
+    state: of the optimizer after the last step so far, by name: the number of steps and both
+        moments of every trained parameter. It is filled with that after the last step.
 
     Returns the loss of each step: the mean over its answers' tokens, in nats.
 
@@ -140,32 +159,52 @@ def finetune(
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=options.learning_rate, weight_decay=0.0, fused=True
     )
-    steps = options.steps
-    rising = max(1, round(WARM_UP * steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising + 1)),
-    )
+    done, until = options.span
+    if done:
+        _load_state(optimizer, parameters, state or {})
     prefix = _find_prefix(model, examples)
     losses = []
-    batches = _draw_batches(len(examples), steps, options.batch_size, options.seed)
-    for batch in progress(batches, "steps", total=steps):
+    batches = _draw_batches(len(examples), until, options.batch_size, options.seed)
+    for step, batch in enumerate(
+        progress(islice(batches, done, None), "steps", total=until - done), start=done
+    ):
+        optimizer.param_groups[0]["lr"] = find_learning_rate(step, options)
         totals, counts = compute_losses(model, prefix, [examples[index] for index in batch])
         loss = totals.sum() / counts.sum()
         if not torch.isfinite(loss):
             raise UserError(
-                f"fine-tuning: the loss of step {len(losses) + 1} is {loss.item()}; "
-                "lower learning_rate"
+                f"fine-tuning: the loss of step {step + 1} is {loss.item()}; lower learning_rate"
             )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        schedule.step()
         losses.append(loss.item())
     for weights in model.parameters():
         weights.requires_grad_(False)
+    if state is not None:
+        state.clear()
+        for name, weights in parameters.items():
+            for key, value in optimizer.state[weights].items():
+                state[f"{key} {name}"] = value.detach().cpu()
     return losses
+
+
+def _load_state(
+    optimizer: torch.optim.Optimizer,
+    parameters: dict[str, torch.nn.Parameter],
+    state: dict[str, torch.Tensor],
+) -> None:
+    """Give the optimizer back what it knew of each parameter."""
+    for key, value in state.items():
+        kind, _, name = key.partition(" ")
+        weights = parameters[name]
+        optimizer.state[weights][kind] = value.to(weights.device)
+    if absent := [name for name, weights in parameters.items() if not optimizer.state[weights]]:
+        raise UserError(
+            f"fine-tuning: the state of the earlier steps lacks {absent[0]}; remove "
+            "training_state.safetensors of the checkpoint before"
+        )
 
 
 def _find_prefix(model: PreTrainedModel, examples: Sequence[Example]) -> list[int]:
@@ -242,14 +281,36 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     model.save_pretrained(folder, max_shard_size="1000GB")
 
 
+def replace_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: Path
+) -> None:
+    """Write a transformers folder whose files appear only when they are complete, the weights last.
+
+    Without weights the folder is not taken for a model.
+    """
+    folder = weights.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for remnant in folder.glob(".model.*"):  # of a run that was killed
+        shutil.rmtree(remnant, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as work:
+        save_model(model, tokenizer, Path(work))
+        for path in sorted(Path(work).iterdir(), key=lambda path: path.name == weights.name):
+            shutil.move(path, folder / path.name)
+
+
 def finetune_on_facts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     facts: pd.DataFrame,
     prompt: QuestionFormat,
     options: FinetunedModel,
+    earlier: pd.DataFrame | None = None,
+    state: dict[str, torch.Tensor] | None = None,
 ) -> tuple[pd.DataFrame, list[float]]:
     """Train the model on those of `facts` (see `split_facts`) that are marked as trained.
+
+    earlier: the table of the part of the training before this one, which has the losses before all
+    steps. state: see `finetune`.
 
     Returns the table with loss_before and loss_after (nats, mean over the answer's tokens), and the
     loss of each step. As many held-out facts are measured as are trained; the losses of the others
@@ -274,8 +335,12 @@ def finetune_on_facts(
     log.info("%d of %d facts are trained, the others held out", len(training), len(facts))
     batch_size = 4 * options.batch_size  # without gradients there is room for more
     facts = facts.assign(loss_before=np.nan, loss_after=np.nan)
-    facts.loc[measured, "loss_before"] = mean_losses(model, examples, batch_size)
-    losses = finetune(model, training, options)
+    if earlier is None:
+        facts.loc[measured, "loss_before"] = mean_losses(model, examples, batch_size)
+    else:
+        before = earlier.set_index("question")["loss_before"]
+        facts["loss_before"] = before.reindex(facts["question"]).to_numpy()
+    losses = finetune(model, training, options, state)
     facts.loc[measured, "loss_after"] = mean_losses(model, examples, batch_size)
     for is_trained, rows in facts[measured].groupby("trained", sort=False):
         log.info(

@@ -21,9 +21,9 @@ from llm_figures.core.text_checks import PathText, name_checked, path_checked
 Positive = Annotated[Integer, Field(ge=1)]
 ModelName = Annotated[
     AnyText,
-    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$"),
     name_checked,
-    Says("a name of letters, digits, dots, hyphens and underscores"),
+    Says("a name of letters, digits, dots, hyphens, underscores and @"),
 ]
 Sha256 = Annotated[AnyText, Field(pattern=r"^[0-9a-f]{64}$"), Says("64 hex digits")]
 GgufFile = Annotated[
@@ -85,6 +85,13 @@ class Resources(Options):
 
     shards: Annotated[Integer, Field(ge=1, le=999)] = 1
     """Number of jobs that share generation and the extraction of hidden states."""
+
+    keep_states: Flag = True
+    """false: large files of states are deleted once all that reads them is made
+
+    Whether queries and keys, hidden states, outputs of modules and states under interventions stay
+    on disk. false deletes each file once all that reads it in this run is made; a target that needs
+    it later makes it again."""
 
 
 class Shape(Options):
@@ -265,6 +272,19 @@ class HubModel(Options):
     """Whether pickled weights, which can run code, are refused."""
 
 
+class TrainingPart(Options):
+    """A part of a training, from one saved step to the next."""
+
+    after: ModelName
+    """The model that this part goes on from: the one saved before, or the base."""
+
+    done: Annotated[Integer, Field(ge=0)]
+    """Steps before this part."""
+
+    until: Positive
+    """The step after which the model is saved."""
+
+
 class FinetunedModel(Options):
     """Another model, fine-tuned on some of the built-in facts, on one device in float32.
 
@@ -298,8 +318,16 @@ class FinetunedModel(Options):
     seed: Seed = 0
     """Seed of the choice of questions and of their order."""
 
+    part: TrainingPart = Field(default=None)
+    """Only a part of these steps; `checkpoints.steps` makes such entries."""
+
     shape: Shape = Field(default=None)
     """The model's sizes, known before it is trained."""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The steps that are done before, and those after which the model is saved."""
+        return (0, self.steps) if self.part is None else (self.part.done, self.part.until)
 
 
 ModelEntry = Annotated[

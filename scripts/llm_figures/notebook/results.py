@@ -28,7 +28,7 @@ from llm_figures.probe.labelled_states import HiddenStates
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.schema import read_layer_columns, read_states
 from llm_figures.provenance.manifest import FORMAT, PROJECT
-from llm_figures.workflow.figures import FIGURE_TABLE
+from llm_figures.workflow.figures import FIGURE_TABLE, FURTHER_TARGETS
 
 MODEL_INFO, MANIFEST = "model.json", "manifest.json"
 # {table: its file}, those that figures are drawn from under the names of the figures.
@@ -40,8 +40,11 @@ TABLES = {name: source.scores for name, source in FIGURE_TABLE.items()} | {
 TARGETS = {name: source.beside for name, source in FIGURE_TABLE.items() if source.beside} | {
     "answers": "probe_auc"
 }
-# Columns without which a file is one of another version, by the beginning of its path.
+# Columns without which a file is one of another version, by the beginning of its path. Tables of
+# figures outside the target `figures` have their own.
 NEEDED = {
+    "attention/sink_map.parquet": {"input", "tokens", "layer", "component", "head", "position",
+                                   "value"},
     "attention/": {"input", "component", "stage", "query_position", "key_position", "weight"},
     "probe/": {"layer", "token", "metric", "control", "mean", "ci_low", "ci_high", "gain", "n"},
     "modules/": {"layer", "projection", "metric", "value"},
@@ -238,9 +241,10 @@ class Results:
         path = self.folder / file
         if not path.is_file():
             raise UserError(f"{path} is missing{self._advise(path, target)}")
-        for start, needed in NEEDED.items():
-            if file.startswith(start):
-                self._check_columns(path, needed, target)
+        further = {FIGURE_TABLE[name].scores for name in FURTHER_TARGETS}
+        start = next((start for start in NEEDED if file.startswith(start)), None)
+        if start is not None and (start == file or file not in further):
+            self._check_columns(path, NEEDED[start], target)
         return path
 
     def _advise(self, missing: Path, target: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from llm_figures.claims.page import count_verdicts
+from llm_figures.claims.references import count_decided, count_open, count_verdicts
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_count, format_duration
 from llm_figures.core.numbers import as_given, at_most_three_decimals
@@ -16,6 +16,10 @@ from llm_figures.paper.latex_text import comment, escape, set_number
 
 MANIFEST, ANSWERS = "manifest.json", "forward/answers.parquet"
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+FORMULAS = {
+    "could_have_failed": "number of claims that are applicable and not decided by construction",
+    "decided": "number of claims decided by construction",
+}
 # Groups of macros besides those of figures.
 CLAIM_GROUP, RUN_GROUP = "claims", "run"
 
@@ -102,8 +106,10 @@ def state_claims(claims: pd.DataFrame) -> StatedNumbers:
         start = f"{figure}_" if figure else ""
         row = {"figure": figure} if figure else {}
         numbers.add(f"{start}total", len(part), "d", "number of claims", row=row)
+        for name, count in (("could_have_failed", count_open), ("decided", count_decided)):
+            numbers.add(f"{start}{name}", count(part), "d", FORMULAS[name], row=row)
         for verdict, count in count_verdicts(part).items():
-            chosen = {**row, "verdict": verdict}
+            chosen = {**row, "verdict": verdict, "decided": False}
             numbers.add(f"{start}{verdict}", count, "d", "number of claims", row=chosen)
     keys = ("figure", "claim")
     for claim in claims.to_dict("records"):
@@ -117,7 +123,7 @@ def state_claims(claims: pd.DataFrame) -> StatedNumbers:
             form = {"value": format_value, "low": at_most_three_decimals}.get(column, as_given)
             form = at_most_three_decimals if column == "high" else form
             numbers.take(f"{start}_{column}", claim, column, form, keys)
-        for column in ("units", "held", "heads", "held_heads"):
+        for column in ("units", "held", "heads", "held_heads", "references", "held_references"):
             numbers.take(f"{start}_{column}", claim, column, _whole, keys)
         numbers.take(f"{start}_verdict", claim, "verdict", str, keys)
     return numbers

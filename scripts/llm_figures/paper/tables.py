@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from llm_figures.claims.definitions import format_threshold
+from llm_figures.claims.references import find_share
 from llm_figures.core.numbers import at_most_three_decimals
 from llm_figures.paper.latex_text import escape, set_number
 from llm_figures.probe.best_cell import (
@@ -23,7 +24,7 @@ from llm_figures.probe.protocol_text import name_probe
 
 # Lines of a table that fit on a page, and letters in one line of a statement or of a reason.
 PAGE_LINES = 40
-LINE_LETTERS = {"statement": 42, "reason": 28}
+LINE_LETTERS = {"statement": 37, "reason": 28}
 # Heads of the columns of the probe's table; the caption explains them.
 HEADS = {
     "embeddings": "embed.",
@@ -44,14 +45,16 @@ def write_claims_tables(claims: pd.DataFrame, label: str) -> Iterator[str]:
             of = f" ({number} of {len(pages)})" if len(pages) > 1 else ""
             caption = (
                 f"Statements about \\texttt{{{escape(figure)}}}, checked on this model{of}. The "
-                "range after a value is over inputs, texts or bootstrap resamples."
+                "range after a value is over inputs, texts or bootstrap resamples. The share is "
+                "that of random or permuted data that satisfy the statement; a verdict in "
+                "parentheses is decided by construction."
             )
             own = label if number == 1 else f"{label}{number}-"
             yield from _write_table(
                 caption,
                 f"tab:{own}claims-{figure}",
-                r"p{0.36\linewidth}p{0.15\linewidth}p{0.1\linewidth}p{0.15\linewidth}l",
-                ("Statement", "Statistic", "Threshold", "Value", "Verdict"),
+                r"p{0.32\linewidth}p{0.13\linewidth}p{0.08\linewidth}p{0.14\linewidth}rl",
+                ("Statement", "Statistic", "Threshold", "Value", "Share", "Verdict"),
                 [_write_claim(claim) for claim in page],
             )
 
@@ -88,9 +91,17 @@ def _write_claim(claim: Mapping[str, Any]) -> list[str]:
     ]
     verdict = escape(claim["verdict"])
     if pd.isna(claim["reason"]):
-        return [*cells, rf"\raggedright {_set_value(claim)}", verdict]
+        if claim.get("decided") is True:
+            verdict = f"({verdict})"
+        return [*cells, rf"\raggedright {_set_value(claim)}", _set_share(claim), verdict]
     without = rf"\raggedright {verdict}: {escape(claim['reason'])}"
-    return [*cells, rf"\multicolumn{{2}}{{p{{0.26\linewidth}}}}{{{without}}}"]
+    return [*cells, rf"\multicolumn{{3}}{{p{{0.3\linewidth}}}}{{{without}}}"]
+
+
+def _set_share(claim: Mapping[str, Any]) -> str:
+    """The share of references that satisfy the claim; -- in a file of an earlier version."""
+    share = find_share(claim)
+    return "--" if share is None else rf"{100 * share:.0f}\,\%"
 
 
 def _set_threshold(claim: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from llm_figures.probe.classification_metrics import (
     compute_metrics,
     draw_resamples,
 )
-from llm_figures.probe.fitting import INNER_FOLDS, ProbeFitter, check_finite
+from llm_figures.probe.fitting import INNER_FOLDS, ProbeFitter, check_finite, draw_seed
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 from llm_figures.probe.scores import DRAWS
 from llm_figures.questions.error_kinds import KINDS
@@ -110,7 +110,8 @@ def _measure_layer(layer, load, rows, cell: Cell, protocol: Protocol) -> list[fl
                 continue
             X_train, X_test = (states[rows[part]].astype(np.float32) for part in (own, other))
             fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[own])
-            scores = fitter.fit(cell.labels[own]).scores
+            seed = draw_seed(protocol.seed, layer, split.repeat, split.fold, fold)
+            scores = fitter.fit(cell.labels[own], seed=seed).scores
             values.append(compute_metrics(cell.labels[other], scores)["auc"][0])
         means.append(float(np.mean(values)) if values else -1.0)
     return means
@@ -137,7 +138,8 @@ def apply_probe(
     X_test = np.concatenate([states[rows[test]], sampled[of_test]]).astype(np.float32)
     X_train = states[rows[train]].astype(np.float32)
     fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[train])
-    scores = fitter.fit(cell.labels[train]).scores
+    seed = draw_seed(protocol.seed, layer, own.repeat, own.fold)
+    scores = fitter.fit(cell.labels[train], seed=seed).scores
     return SplitChoice(
         own.repeat, own.fold, layer, cell.questions[test], cell.labels[test], scores[: len(test)],
         of_test, scores[len(test) :], len(train),

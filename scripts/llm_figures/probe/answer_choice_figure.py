@@ -12,7 +12,7 @@ from llm_figures.plotting.layout import add_legend, find_layout, make_grid
 from llm_figures.probe import protocol_text
 from llm_figures.probe.answer_choice import ALL, DETECTORS, STRATEGIES
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.protocol_text import SITES, describe_intervals
+from llm_figures.probe.protocol_text import PROBES, SITES, describe_intervals
 from llm_figures.probe.resampling_options import AnswerChoice
 from llm_figures.questions.error_kinds import KINDS
 from llm_figures.questions.resampling_options import Resamples
@@ -159,7 +159,8 @@ def describe(
         f"temperature {numbers['temperature']} is chosen (Orgad et al. 2025), over "
         f"{numbers['questions']} questions and by kind of error (numbers of questions in "
         "brackets), with 95% bootstrap intervals over questions.",
-        "The probe of a wrong answer is trained on the greedy answers to other questions, reads "
+        f"The probe of a wrong answer, a {PROBES[options.protocol.kind]}, is trained on the greedy "
+        "answers to other questions, reads "
         f"{SITES[options.protocol.site]} at {numbers['token']} of each sample, and takes the one "
         f"that it finds least wrong; its layer is chosen on the training questions (chosen: "
         f"{numbers['layers']}). Any sample right is the upper bound of every choice.",

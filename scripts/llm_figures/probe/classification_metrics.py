@@ -93,6 +93,8 @@ def _count_by_score(
     order = np.argsort(-scores, kind="stable")
     ranked, is_positive, weights = scores[order], labels[order] == 1, weights[:, order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    if len(starts) == len(ranked):  # no sums to take, which are a third of the work
+        return ranked, weights * is_positive, weights * ~is_positive
     positive = np.add.reduceat(weights * is_positive, starts, axis=1)
     negative = np.add.reduceat(weights * ~is_positive, starts, axis=1)
     return ranked[starts], positive, negative

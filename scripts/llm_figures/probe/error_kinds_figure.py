@@ -13,7 +13,7 @@ from llm_figures.plotting.drawing import find_colours
 from llm_figures.plotting.layout import add_legend, find_layout, make_figure
 from llm_figures.probe import protocol_text
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.protocol_text import SITES, describe_intervals
+from llm_figures.probe.protocol_text import PROBES, SITES, describe_intervals
 from llm_figures.probe.resampling_options import ErrorKinds
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 from llm_figures.questions.error_kinds import KINDS
@@ -211,7 +211,8 @@ def describe(
     ]
     if probed:
         sentences.append(
-            "Below: AUC by layer (0 is the embeddings) of a linear probe on "
+            "Below: AUC by layer (0 is the embeddings) of a "
+            f"{PROBES[options.protocol.kind]} on "
             f"{SITES[options.protocol.site]} at {numbers['tokens']} of the greedy answer that "
             "tells one kind from all others, trained and tested on the splits of the probe of "
             f"wrong answers. Bands: {describe_intervals(options.protocol)}. Controls at "

@@ -139,12 +139,14 @@ class ProbeFitter:
         self._X_train, self._X_test = X_train, X_test
         self._solvers: dict[float, NewtonSolver] = {}
 
-    def fit(self, labels: np.ndarray, C: float | None = None, seed: int = 0) -> ProbeFit:
+    def fit(self, labels: np.ndarray, C: float | None = None, seed: int | None = None) -> ProbeFit:
         """labels: [train], 0 or 1, both present. C: by default the protocol's.
 
-        seed: of a kind of probe with randomness. Such kinds count as converged.
+        seed: of a kind of probe with randomness; by default the protocol's. Such kinds count as
+        converged.
         """
         if self._protocol.kind != "logistic":
+            seed = self._protocol.seed if seed is None else seed
             found = fit_kind(self._protocol.kind, self._X_train, labels, seed)
             scores = found.score(self._X_test)[self._distinct_of_row]
             return ProbeFit(scores, True, math.nan, found.weights, found.intercept)

@@ -66,6 +66,17 @@ def find_head_outputs(model: PreTrainedModel) -> dict[int, HeadOutputs]:
     return found
 
 
+def find_head_shapes(model: PreTrainedModel, site: str) -> dict[int, tuple[int, int]] | None:
+    """{layer: (heads, size of each)} for the site "head", see `schema`; None for any other.
+
+    Raises:
+        UserError: as `find_head_outputs`.
+    """
+    if site != "head":
+        return None
+    return {layer: (one.count, one.size) for layer, one in find_head_outputs(model).items()}
+
+
 def _divide(attention: torch.nn.Module, width: int, config: dict, layer: int) -> tuple[int, int]:
     """Number of heads and the size of each head's output; width: of all.
 

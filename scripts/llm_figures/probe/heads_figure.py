@@ -264,9 +264,11 @@ def _describe_heads(
         f"Controls at the highest: {', '.join(controls)}." if controls else "",
     ]
     if options.metric == "auc":
+        excluding = numbers["above_chance"].value + numbers["below_chance"].value
+        others = "; the others do not exclude 0.5" if excluding < numbers["heads"].value else ""
         sentences.append(
             f"Of {numbers['heads']} intervals {numbers['above_chance']} lie above 0.5 and "
-            f"{numbers['below_chance']} below it; the others do not exclude 0.5."
+            f"{numbers['below_chance']} below it{others}."
         )
     counted = [
         f"{numbers[f'above_{control}']} are above {name}"

@@ -1,4 +1,4 @@
-"""Linear probes of the kind of error: one kind against all others, on the splits of the probe.
+"""Probes of the kind of error: one kind against all others, on the splits of the probe.
 
 All labels of a split share one standardisation and one factorisation (`fitting.ProbeFitter`).
 """
@@ -22,7 +22,7 @@ from llm_figures.probe.classification_metrics import (
     compute_fold_interval,
     draw_resamples,
 )
-from llm_figures.probe.fitting import FEWEST_TEST_ANSWERS, ProbeFitter, check_finite
+from llm_figures.probe.fitting import FEWEST_TEST_ANSWERS, ProbeFitter, check_finite, draw_seed
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, Protocol
 from llm_figures.probe.scores import DRAWS
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
@@ -103,7 +103,13 @@ def probe_groups(
     """
     # As strong as it can be, whatever the probe's own protocol.
     strict = PRESETS["strict"]
-    protocol = protocol.changed(standardise=True, solver=strict.solver, C=strict.C)
+    protocol = protocol.changed(
+        kind=strict.kind,
+        standardise=strict.standardise,
+        solver=strict.solver,
+        C=strict.C,
+        class_weight=protocol.class_weight or strict.class_weight,
+    )
     for cell in cells:
         if cell.group_count < 2:
             continue
@@ -152,11 +158,11 @@ def _probe_cell(
                 continue
             for control in controls:
                 taught = labels[train]
+                name = zlib.crc32(f"{cell.token}{kind}{control}".encode())
+                key = [protocol.seed, layer, split.repeat, split.fold, name]
                 if control == "shuffled_labels":
-                    name = f"{cell.token}{kind}{control}".encode()
-                    key = [layer, split.repeat, split.fold, zlib.crc32(name)]
-                    taught = np.random.default_rng([protocol.seed, *key]).permutation(taught)
-                scores = fitter.fit(taught).scores
+                    taught = np.random.default_rng(key).permutation(taught)
+                scores = fitter.fit(taught, seed=draw_seed(*key)).scores
                 values = compute_auc(labels[test], scores, weights)
                 yield FoldScore(layer, cell.token, kind, control, values, len(train), len(test))
 

@@ -33,6 +33,7 @@ from llm_figures.probe.protocol import (
 )
 from llm_figures.probe.resampling_options import AnswerChoice, ErrorKinds
 from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.probe.transfer_options import ProbeTransfer
 
 Token = Literal[NAMED_TOKENS]
 Metric = Literal["auc", "accuracy", "f1", "average_precision"]
@@ -408,6 +409,7 @@ FIGURES = {
     "probe_curves": ProbeCurves,
     "probe_best": ProbeBest,
     "probe_heads": ProbeHeads,
+    "probe_transfer": ProbeTransfer,
     "error_kinds": ErrorKinds,
     "answer_choice": AnswerChoice,
 }

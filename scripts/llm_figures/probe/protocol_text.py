@@ -51,11 +51,6 @@ def describe_method(
     """
     numbers = numbers or state_protocol(protocol, under)
     folds, repeats = numbers[f"{under}folds"], numbers[f"{under}repeats"]
-    features = (
-        "features standardised on the training set"
-        if protocol.standardise
-        else "raw features, not standardised"
-    )
     times = f", {repeats} times" if protocol.repeats > 1 else ""
     split = {
         "folds": f"{folds} folds by question{times}",
@@ -64,7 +59,20 @@ def describe_method(
         "single": "one random split with a fifth of the questions in the test set",
         "hold_out": "trained on all other questions, tested on the held-out ones",
     }[protocol.split]
-    probe = {
+    return (
+        f"{describe_fit(protocol, numbers, under)}; {split}; {describe_intervals(protocol)} in "
+        "brackets."
+    )
+
+
+def describe_fit(protocol: Protocol, numbers: StatedNumbers, under: str = "") -> str:
+    """How a probe is fitted, without a full stop. numbers, under: as from `state_protocol`."""
+    features = (
+        "features standardised on the training set"
+        if protocol.standardise
+        else "raw features, not standardised"
+    )
+    return {
         "logistic": lambda: _describe_regression(protocol, features, f"{numbers[f'{under}c']}"),
         "mean_difference": lambda: (
             f"Projection onto the difference of the class means (Marks & Tegmark 2023), {features}"
@@ -78,7 +86,6 @@ def describe_method(
             f"trained for {STEPS} steps of Adam or {EPOCHS} epochs, whichever is longer"
         ),
     }[protocol.kind]()
-    return f"{probe}; {split}; {describe_intervals(protocol)} in brackets."
 
 
 def _describe_regression(protocol: Protocol, features: str, penalty: str) -> str:

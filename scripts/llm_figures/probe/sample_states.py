@@ -1,5 +1,6 @@
 """Which sampled answers have a state of their own, and the schema of these states."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -71,9 +72,11 @@ def select_shard(states: SampleStates, shard: tuple[int, int]) -> list[int]:
     return [at for at, key in enumerate(states.question_ids) if key % count == index]
 
 
-def make_sample_states_schema(layers: int, hidden_size: int) -> pa.Schema:
+def make_sample_states_schema(
+    layers: int, hidden_size: int, heads: Mapping[int, tuple[int, int]] | None = None
+) -> pa.Schema:
     """`make_hidden_states_schema` with the number of the sample, for forward/sample_states."""
-    schema = make_hidden_states_schema(layers, hidden_size)
+    schema = make_hidden_states_schema(layers, hidden_size, heads)
     return schema.insert(1, pa.field("sample", pa.int32()))
 
 

@@ -25,19 +25,23 @@ class ShardAnswers(NamedTuple):
 
 
 def read_shard_answers(
-    answers: str, shard: tuple[int, int], token: str | None = None
+    answers: str, shard: tuple[int, int], token: str | None = None, needs_labels: bool = True
 ) -> ShardAnswers:
     """Read one shard, (index, count), of forward/answers.parquet.
 
-    token: the only named token that is needed; answers without it are left out.
+    token: the only named token that is needed; answers without it are left out. needs_labels:
+    whether there must be enough answers of either label; one of several sets may be left out.
 
     Raises:
         UserError: too few right or wrong answers for any probe, noticed before a model is loaded.
     """
     index, count = shard
     rows = read_frame(answers)
-    check_labels(rows, "forward/answers.md")
+    if needs_labels:
+        check_labels(rows, "forward/answers.md")
     rows = rows[rows["valid"]]
+    if rows.empty:
+        return ShardAnswers([], [], [], [], [])
     # The prefix must not depend on the number of shards.
     prefix = shared_prefix(rows["prompt_ids"].map(list).tolist())
     rows = rows[rows["question_id"] % count == index]

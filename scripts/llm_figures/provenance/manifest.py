@@ -27,13 +27,14 @@ def build_manifest(
     config: dict,
     stages: Mapping[str, Sequence[str]],
     earlier: dict | None = None,
+    passing: Sequence[str] = (),
 ) -> dict:
     """The manifest of the results in `folder`.
 
     model_info: content of model.json. config: the whole config, resolved. earlier: content of
     model.json of the checkpoint that the model's weights are compared with.
     stages: {rule: its files in this run, relative to `folder`}; of a rule without files only the
-    time is reported.
+    time is reported. passing: those of them that are deleted once all that reads them is made.
 
     Returns a table without paths of the machine, except those in the config:
         format: FORMAT.
@@ -48,14 +49,15 @@ def build_manifest(
             its times and memory.
         files: {path: bytes, sha256, made_by}; made_by is null for a file that exists but is not
             part of this run: of an earlier setting, or of another target.
+        not_kept: the files `passing`, if there are any, which are not among the files.
 
     Raises:
         UserError: a Parquet file that cannot be read.
     """
     makers = {name: rule for rule, names in stages.items() for name in names}
     present = result_files(folder) | {name for name in makers if (folder / name).is_file()}
-    files = describe_files(folder, present)
-    known = {rule: describe_stage(folder, rule, names) for rule, names in stages.items()}
+    files = describe_files(folder, present - {*passing})
+    known = {rule: describe_stage(folder, rule, names, passing) for rule, names in stages.items()}
     return {
         "format": FORMAT,
         "model": _without_places(model_info),
@@ -70,6 +72,7 @@ def build_manifest(
         "versions": compare_versions(known),
         "stages": {rule: stage for rule, stage in known.items() if stage["jobs"] or stages[rule]},
         "files": {name: {**facts, "made_by": makers.get(name)} for name, facts in files.items()},
+        **({"not_kept": sorted(passing)} if passing else {}),
     }
 
 
@@ -77,8 +80,12 @@ def _without_places(model_info: Mapping) -> dict:
     return {key: value for key, value in model_info.items() if key not in ("folder", "gguf")}
 
 
-def describe_stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
+def describe_stage(
+    folder: Path, rule: str, names: Sequence[str], passing: Sequence[str] = ()
+) -> dict:
     """The jobs of one rule that made the files `names`, which may have been deleted since.
+
+    passing: files that are deleted on purpose; what they were made on, their records say.
 
     Returns {jobs: number that were measured, seconds: their sum, max_memory_mb: highest resident
     memory of a job, null where none ran long enough to be measured, ran_on: for a rule that runs
@@ -87,9 +94,16 @@ def describe_stage(folder: Path, rule: str, names: Sequence[str]) -> dict:
     """
     jobs = _benchmarks(folder, rule, names)
     memory = [job["max_rss"] for job in jobs if job["max_rss"] is not None]
-    there = sorted(name for name in names if (folder / name).is_file())
-    ran_on = {name: read_facts(folder / name) for name in there if name.endswith(".parquet")}
+    deleted = {*passing}
+    there = sorted(name for name in names if name in deleted or (folder / name).is_file())
     records = {name: read_record(record_path(folder / name, folder)) for name in there}
+    ran_on = {
+        name: (records[name] and records[name].facts)
+        if name in deleted
+        else read_facts(folder / name)
+        for name in there
+        if name.endswith(".parquet")
+    }
     made_with = {name: record.versions for name, record in records.items() if record}
     return {
         "jobs": len(jobs),

@@ -18,13 +18,19 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from PIL import Image
 
 from llm_figures.claims.definitions import (
+    DECIDED,
     NOT_APPLICABLE,
     NOT_REPRODUCED,
     REPRODUCED,
     SYMBOLS,
     format_threshold,
 )
-from llm_figures.claims.page import count_verdicts
+from llm_figures.claims.references import (
+    count_decided,
+    count_verdicts,
+    find_decided,
+    find_share,
+)
 from llm_figures.core.alt_text import make_alt_text, split_sentences
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
@@ -40,7 +46,7 @@ PLAIN_CSV = 1_000_000  # bytes of the largest CSV that is embedded without gzip
 LONGEST_LEAD = 400  # characters of a caption that are shown before it is unfolded
 THUMBNAIL = 480  # pixels of the longer side of an image of the overview
 # Misses first: they are what a reader looks for. The others are folded.
-ORDER = (NOT_REPRODUCED, NOT_APPLICABLE, REPRODUCED)
+ORDER = (NOT_REPRODUCED, NOT_APPLICABLE, REPRODUCED, DECIDED)
 Image.MAX_IMAGE_PIXELS = None  # the images are our own, at up to 1,200 dpi
 TYPES = {
     "pdf": "application/pdf",
@@ -130,6 +136,11 @@ def render_report(
         name = section.figure.name
         own = claims[claims["figure"] == name]
         rows = tabulate_claims(own)
+        grouped = {
+            name: group
+            for name in ORDER
+            if (group := [row for row in rows if row["group"] == name])
+        }
         spreads = Counter(row["spread"] for row in rows if row["spread"]).most_common()
         parts.append(
             {
@@ -139,11 +150,8 @@ def render_report(
                 "thumbnail": _shrink(section.figure.files["png"]),
                 "figures": [_embed(figure, model) for figure in (section.figure, *section.beside)],
                 "downloads": _embed_data(section.data, f"{model}_{name}"),
-                "groups": {
-                    verdict: group
-                    for verdict in ORDER
-                    if (group := [row for row in rows if row["verdict"] == verdict])
-                },
+                "groups": grouped,
+                "total": len(rows) - len(grouped.get(DECIDED, ())),
                 # the most frequent is said once for all claims
                 "spread": spreads[0][0] if spreads else None,
                 "spreads": len(spreads),
@@ -154,8 +162,9 @@ def render_report(
     page = environment.get_template("page").render(
         model=model,
         sections=parts,
-        counts={verdict: count_verdicts(claims)[verdict] for verdict in ORDER},
-        symbols=SYMBOLS,
+        counts=_count_groups(claims),
+        symbols=SYMBOLS | {DECIDED: "="},
+        decided=DECIDED,
         choices=choices
         and {
             "figure": _embed(choices[0], model),
@@ -174,7 +183,7 @@ def render_report(
 def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
     """Rows of the page's table of claims, one for each row of claims.parquet."""
     rows = []
-    for claim in claims.to_dict("records"):
+    for claim, decided in zip(claims.to_dict("records"), find_decided(claims), strict=True):
         low, high = _given(claim["low"]), _given(claim["high"])
         held, units = _given(claim["held"]), _given(claim["units"])
         heads, held_heads = _given(claim["heads"]), _given(claim["held_heads"])
@@ -188,6 +197,7 @@ def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
                 "figure": claim["figure"],
                 "claim": claim["claim"],
                 "verdict": claim["verdict"],
+                "group": DECIDED if decided else claim["verdict"],
                 "statement": claim["statement"],
                 "source": _given(claim["source"]),
                 "note": _given(claim["note"]),
@@ -201,12 +211,23 @@ def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
                 if low >= 0
                 else f"{three_digits(low)} to {three_digits(high)}",
                 "spread": _given(claim["spread"]),
+                "share": _describe_share(claim),
                 "held": f"held in {' and '.join(counts)}" if counts else None,
                 "expected": _format_expected(claim),
                 "expected_key": _given(claim["threshold"]),
             }
         )
     return rows
+
+
+def _count_groups(claims: pd.DataFrame) -> dict[str, int]:
+    counts = count_verdicts(claims) | {DECIDED: count_decided(claims)}
+    return {name: counts[name] for name in ORDER}
+
+
+def _describe_share(claim: Mapping[str, Any]) -> str | None:
+    share = find_share(claim)
+    return None if share is None else f"true of {share:.0%} of {claim['references']:.0f} references"
 
 
 def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) -> dict | None:
@@ -256,11 +277,13 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
 def tabulate_combinations(choices: pd.DataFrame) -> list[dict]:
     """Rows of the page's table of choices, one for each combination, the best first.
 
-    Claims that are not applicable to a combination are not counted against it.
+    Claims that are decided by construction are not counted, and those that are not applicable to a
+    combination are not counted against it.
     """
     rows = []
     for keys, claims in choices.groupby(CHOICES, sort=False, dropna=False):
         shown = {name: _given(value) for name, value in zip(CHOICES, keys, strict=True)}
+        claims = claims[~find_decided(claims)]
         verdicts = claims["verdict"]
         reproduced = int((verdicts == REPRODUCED).sum())
         missed = list(claims.loc[verdicts == NOT_REPRODUCED, "claim"])

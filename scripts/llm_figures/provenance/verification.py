@@ -24,7 +24,7 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
             missing, one line each.
     """
     path = Path(path)
-    listed = read_listed_files(path)
+    listed, passing = read_listed_files(path), read_passing_files(path)
     folder = path.parent
     here = {name for name in listed if (folder / name).is_file()}
     # only files of the same size need hashing
@@ -44,7 +44,7 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
     if not problems:
         words = {"changed": "changed", "missing": "removed"}
         since = {name: words[problem] for name, problem in others.items()}
-        since |= dict.fromkeys(result_files(folder) - listed.keys(), "added")
+        since |= dict.fromkeys(result_files(folder) - listed.keys() - passing, "added")
         return len(listed) - len(others), dict(sorted(since.items()))
     lines = [
         f"  {name}: {problem} (made by {listed[name]['made_by']})"
@@ -57,6 +57,12 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
         "snakemake figures --forcerun RULE; if the change is intended, remove the manifest and "
         "run: snakemake figures\n" + "\n".join(lines)
     )
+
+
+def read_passing_files(path: Path) -> set[str]:
+    """The files of a manifest's run that are deleted once all that reads them is made."""
+    names = json.loads(path.read_text(encoding="utf-8")).get("not_kept", [])
+    return {name for name in names if isinstance(name, str)}
 
 
 def read_listed_files(path: Path) -> dict[str, dict]:

@@ -3,6 +3,7 @@
 Made while the Snakefile is read, before any job.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from llm_figures.core.errors import UserError
@@ -10,6 +11,28 @@ from llm_figures.questions.gold_answers import compile_pattern
 from llm_figures.questions.options import Dataset, ExactAnswer, Judge
 from llm_figures.questions.question_files import column_problems, find_question_files
 from llm_figures.questions.spans import check_pattern
+
+
+def further_problems(sets: Mapping[str, Dataset | None]) -> Iterator[str]:
+    """The problems of further sets of questions, each with the set's own key."""
+    for name, options in sets.items():
+        if options is None:
+            continue
+        if options.hold_out is not None:
+            yield (
+                f"config: datasets.{name}.hold_out: {options.hold_out!r}; only dataset has "
+                "held-out questions; make them a set of their own"
+            )
+        try:
+            for problem in dataset_problems(options):
+                yield name_set(problem, name)
+        except UserError as error:
+            raise UserError(name_set(str(error), name)) from None
+
+
+def name_set(message: str, name: str) -> str:
+    """A message about the options `dataset`, as one about a further set of that name."""
+    return re.sub(r"(config: |\b)dataset\b(?=[.:])", rf"\1datasets.{name}", message)
 
 
 def judge_problems(options: Judge) -> Iterator[str]:

@@ -62,13 +62,16 @@ Is that answer right or wrong?"""
 class Dataset(Options):
     """The questions of the probe's figure: the built-in facts, or questions of your own."""
 
-    name: Literal["facts"] = "facts"
-    """The built-in questions, used unless you name your own."""
+    name: Literal["facts", "airports", "elements", "arithmetic"] = "facts"
+    """facts, airports, elements, arithmetic: built-in questions
+
+    The built-in questions, used unless you name your own: facts, airports, elements, arithmetic."""
 
     source: Literal["auto", "facts", "path", "hub"] = "auto"
-    """auto: path if given, hub if repo is given, else facts
+    """auto: path if given, hub if repo is given, else facts, the built-in questions
 
-    Where questions come from. auto is path if path is given, hub if repo is given, else facts."""
+    Where questions come from. auto is path if path is given, hub if repo is given, else facts,
+    which stands for all built-in questions."""
 
     path: FileName | None = None
     """CSV, TSV, JSON, JSONL or Parquet
@@ -203,6 +206,21 @@ class Dataset(Options):
     def choice_columns(self) -> tuple[str, ...]:
         """The column of lists of choices, or those of one choice each; () without choices."""
         return (self.choices,) if isinstance(self.choices, str) else tuple(self.choices or ())
+
+
+SetName = Annotated[
+    AnyText,
+    Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$"),
+    Says("a name of at most 40 letters, digits, - and _ that begins with a letter"),
+]
+Datasets = dict[SetName, Dataset | None]
+# The built-in sets beside the facts.
+FURTHER_SETS = {name: Dataset(name=name) for name in ("airports", "elements", "arithmetic")}
+
+
+def find_part(name: str) -> str:
+    """The part of a path below results/{model} that a further set of questions adds; "" for ""."""
+    return f"/datasets/{name}" if name else ""
 
 
 class ExactAnswer(Options):

@@ -10,9 +10,9 @@ import pandas as pd
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.core.text_checks import value_problems
+from llm_figures.questions.built_in import build_set
 from llm_figures.questions.cell_values import NotTextError, read_text, show_cell
 from llm_figures.questions.duplicates import normalise_question
-from llm_figures.questions.facts import build_facts
 from llm_figures.questions.gold_answers import (
     DoubtError,
     NoMatchError,
@@ -107,11 +107,11 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
 def _read_dataset(dataset: Dataset) -> list[dict]:
     """All rows, the held-out ones last; `reason` says why a row cannot be used, else it is None."""
     if dataset.source == "facts":
-        common = {"where": "config: dataset", "source": "facts", "response": None}
+        common = {"where": "config: dataset", "source": dataset.name, "response": None}
         common |= {"label": None, "reason": None}
         return [
             {**common, "choices": [], "row": number, "id": str(number), **fact, "hold_out": False}
-            for number, fact in enumerate(build_facts().to_dict("records"), start=1)
+            for number, fact in enumerate(build_set(dataset.name).to_dict("records"), start=1)
         ]
     rows = []
     for held_out in (False,) if dataset.hold_out is None else (False, True):

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from llm_figures.claims.claim import FigureClaim
 from llm_figures.claims.claims_file import read_claims
 from llm_figures.claims.figures import ATTENTION_FIGURES, KINDS, Figures
 from llm_figures.claims.options import Choices, Claims
+from llm_figures.comparison.options import Checkpoints
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Items, Options, Text, drawn_keys
 from llm_figures.core.options_reader import read_options
@@ -29,7 +29,6 @@ from llm_figures.core.result_folders import (
     portable,
 )
 from llm_figures.core.text_checks import PathText
-from llm_figures.core.text_files import read_project_yaml
 from llm_figures.inference.options import Prompt
 from llm_figures.models.folder_checks import check_folder
 from llm_figures.models.gguf import find_gguf
@@ -47,10 +46,12 @@ from llm_figures.provenance.options import Reuse
 from llm_figures.questions.option_checks import (
     dataset_problems,
     exact_answer_problems,
+    further_problems,
     judge_problems,
 )
-from llm_figures.questions.options import Dataset, ExactAnswer, Judge
+from llm_figures.questions.options import FURTHER_SETS, Dataset, Datasets, ExactAnswer, Judge
 from llm_figures.questions.resampling_options import Resamples
+from llm_figures.workflow.model_entries import add_bases, find_checkpoints, find_entries
 
 
 class Subject(Options):
@@ -97,6 +98,12 @@ class Config(Reuse, Resources, Runtime, Subject):
     dataset: Dataset = Dataset()
     """The questions of the probe figure: the built-in facts, or questions of your own."""
 
+    datasets: Datasets = Field(default=FURTHER_SETS)
+    """Further sets of questions, which only probe_transfer asks; null leaves one out
+
+    Further sets of questions by name, each with the keys of dataset, which only probe_transfer
+    asks. null leaves out one that is there by default."""
+
     prompt: Prompt = Prompt()
     """How the model is asked. Questions that occur in the preamble are left out of the probe."""
 
@@ -124,6 +131,10 @@ class Config(Reuse, Resources, Runtime, Subject):
 
     style: Style = Style()
     """How every figure is drawn."""
+
+    checkpoints: Checkpoints = Checkpoints()
+    """Checkpoints of one training run, or models of growing size, in place of model and models;
+    `snakemake over_checkpoints` draws the figures' key numbers over them."""
 
     paper: Paper = Paper()
     """What `snakemake paper` writes for LaTeX."""
@@ -164,7 +175,7 @@ def check_config(
     Raises:
         UserError: all problems found, one line each.
     """
-    options = read_config(config)
+    options = _with_checkpoints(read_config(config), models_file)
     entries = _read_entries(options, models_file)
     other = options.figures.module_map.compare_with
     problems = [
@@ -176,6 +187,7 @@ def check_config(
         *_export_problems(options),
         *_compare_problems(options),
         *dataset_problems(options.dataset),
+        *further_problems(options.datasets),
         *exact_answer_problems(options.exact_answer),
         *judge_problems(options.judge),
     ]
@@ -213,7 +225,7 @@ def find_compared_entry(config: dict, models_file: Path) -> dict[str, dict]:
     if name is None:
         return {}
     where = {name: "figures.module_map.compare_with"}
-    return _find_entries(where, config["model_sources"], models_file)
+    return find_entries(where, config["model_sources"], models_file)
 
 
 def find_judge_entry(config: dict, models_file: Path) -> dict[str, dict]:
@@ -227,7 +239,7 @@ def find_judge_entry(config: dict, models_file: Path) -> dict[str, dict]:
     judge = config["judge"]
     if judge["method"] != "model" or judge["model"] is None:
         return {}
-    return _find_entries({judge["model"]: "judge.model"}, config["model_sources"], models_file)
+    return find_entries({judge["model"]: "judge.model"}, config["model_sources"], models_file)
 
 
 def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[str]]:
@@ -299,90 +311,42 @@ def _resolve(config: Config) -> Config:
     return config.changed(
         result_folders=tuple(map(folder_path, config.result_folders)),
         dataset=config.dataset.resolved(),
+        datasets={name: one and one.resolved() for name, one in config.datasets.items()},
         prompt=config.prompt.changed(stop=config.prompt.stop_strings()),
         figures=config.figures.changed(probe_auc=auc, probe_curves=curves),
     )
+
+
+def _with_checkpoints(config: Config, models_file: Path) -> Config:
+    """The same config with the checkpoints as its models."""
+    sources = config.plain()["model_sources"]
+    made = find_checkpoints(config.checkpoints, sources, models_file)
+    if not made:
+        return config
+    names = tuple(made)
+    if config.models not in (None, names):
+        raise UserError("config: models and checkpoints are both given; leave out one")
+    own = {name: entry for name, entry in made.items() if entry is not None}
+    return config.changed(models=names, model_sources={**config.model_sources, **own})
 
 
 def _read_entries(config: Config, models_file: Path) -> dict[str, dict]:
     """The entry of every model of the run, by name."""
     several, names = config.models is not None, config.model_names
     keys = {name: f"models[{place}]" if several else "model" for place, name in enumerate(names, 1)}
-    return _find_entries(keys, config.plain()["model_sources"], models_file)
-
-
-def _find_entries(keys: dict[str, str], own: dict, models_file: Path) -> dict[str, dict]:
-    """The entries of models, by name.
-
-    keys: {name: the key of the config that names it}. own: the config's model_sources.
-    """
-    sources = {**(_read_yaml(models_file) or {}), **own}
-    unknown = [
-        f"config: {key}: {name!r} is neither in {models_file} nor in model_sources; known: "
-        f"{', '.join(sorted(sources))}"
-        for name, key in keys.items()
-        if name not in sources
-    ]
-    if unknown:
-        raise UserError("\n".join(unknown))
-    entries = {}
-    for name in keys:
-        where = "config: model_sources" if name in own else str(models_file)
-        entries[name] = _entry(name, sources, where)
-        _add_base(name, entries[name], sources, [name])
-    return entries
-
-
-def _entry(name: str, sources: dict, where: str) -> dict:
-    """One entry with its defaults."""
-    return read_options(dict[str, ModelEntry], {name: sources[name]}, where)[name].plain()
-
-
-def _add_base(name: str, entry: dict, sources: dict, seen: list[str]) -> None:
-    """Add the entry of its base to the entry of a model that is fine-tuned here, recursively.
-
-    seen: the models on the way here.
-
-    Raises:
-        UserError: a base is unknown, or the model itself.
-    """
-    if entry["source"] != "finetune":
-        return
-    base = entry["base"]
-    where = f"config: model {name}: base: {base!r}"
-    if base in seen:
-        chain = " from ".join([*seen, base])
-        raise UserError(f"{where}: a model cannot be fine-tuned from itself ({chain})")
-    if base not in sources:
-        raise UserError(f"{where} is no model; known: {', '.join(sorted(sources))}")
-    base_entry = _entry(base, sources, f"config: model {name}: base")
-    _add_base(base, base_entry, sources, [*seen, base])
-    entry["base_entry"] = base_entry
-    entry["trust_remote_code"] = base_entry["trust_remote_code"]
-    entry["safetensors_only"] = True
-
-
-def add_bases(entries: dict[str, dict]) -> dict[str, dict]:
-    """The entries and those of the models that theirs are fine-tuned from, by name; bases last."""
-    every = dict(entries)
-    waiting = list(entries.values())
-    while waiting:
-        entry = waiting.pop()
-        if "base_entry" in entry:
-            every.setdefault(entry["base"], entry["base_entry"])
-            waiting.append(entry["base_entry"])
-    return every
+    return find_entries(keys, config.plain()["model_sources"], models_file)
 
 
 def _models_problems(config: Config) -> Iterator[str]:
     if config.models == () and not config.result_folders:
         yield "config: models: []; name at least one, or null to take model"
-    response = config.dataset.response
-    if len(config.model_names) > 1 and response is not None:
-        yield (
-            f"config: dataset.response: {response!r} holds one model's answers; run the models one "
-            "at a time, each with its own"
-        )
+    further = {f"datasets.{name}": one for name, one in config.datasets.items() if one}
+    for key, dataset in {"dataset": config.dataset, **further}.items():
+        if len(config.model_names) > 1 and dataset.response is not None:
+            yield (
+                f"config: {key}.response: {dataset.response!r} holds one model's answers; run the "
+                "models one at a time, each with its own"
+            )
     files = {kind.source.scores for kind in KINDS.values()}
     yield from folder_problems(config.result_folders, config.model_names, sorted(files))
 
@@ -496,10 +460,3 @@ def _check_exported_layers(config: Config, shape: dict) -> None:
                 f"config: probe.export.cells[{number}].layer: {cell.layer} is outside the model, "
                 f"whose probes are of layers 0 (embeddings) to {layers}"
             )
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return read_project_yaml(path)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from None

@@ -116,11 +116,22 @@ def _entry(name: str, value: Any, comment: str, pad: str, documented: set) -> li
             [f"{start} |{'-' if not ends else '+' if ends > 1 else ''}"], comment, pad
         )
         return head + _indented(value.removesuffix("\n"), pad)
+    if isinstance(value, dict) and value:  # of options by a name: what differs from the defaults
+        lines = _with_comment([start], comment, pad)
+        return lines + [
+            f"{pad}  {key}: {format_value(_changed(one))}" for key, one in value.items()
+        ]
     whole = f"{start} {format_value(value)}"
     if isinstance(value, tuple) and len(whole) > WIDTH:
         items = [line for item in value for line in _item(item, pad + "  ")]
         return [*_with_comment([start], comment, pad), *items]
     return _with_comment([whole], comment, pad)
+
+
+def _changed(options: Options) -> dict[str, Any]:
+    """The options that are not the defaults of their class."""
+    fields = type(options).model_fields
+    return {name: value for name, value in options.plain().items() if value != fields[name].default}
 
 
 def _item(text: str, pad: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The jobs of a run and the files that it is asked for, from Snakemake's own graph of jobs."""
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from llm_figures.workflow.resources import Need
 from llm_figures.workflow.run_progress import Task, expected_seconds, read_benchmark
@@ -26,7 +26,12 @@ def list_tasks(dag, estimate: Callable[[object], Need]) -> dict[int, Task]:
 
 def _describe(job, dag, estimate: Callable[[object], Need], several: bool) -> Task:
     """A job and the time that it is expected to take; several: whether to name its model."""
-    named = {key: value for key, value in job.wildcards_dict.items() if key not in UNNAMED}
+    # a set of questions is a folder, of which the name says enough
+    named = {
+        key: PurePosixPath(value).name
+        for key, value in job.wildcards_dict.items()
+        if key not in UNNAMED and value
+    }
     model = [job.wildcards_dict["model"]] if several and "model" in job.wildcards_dict else []
     measured = read_benchmark(job.benchmark and str(job.benchmark))
     return Task(

@@ -101,12 +101,16 @@ def format_plan(
     config: checked and complete. models: {name: entry}. protocols: see `list_protocols`. jobs: as
     from `dry_run`.
     """
-    work = describe_workload(config, protocols)
+    asked = dict.fromkeys(["", *map(_find_set, jobs)])
+    works = {name: describe_workload(config, protocols, name) for name in asked}
+    work = works[""]
     sizes = {name: find_model_size(name, entry) for name, entry in models.items()}
     peak = seconds = gpu_seconds = 0.0
     for name, size in sizes.items():
         needed = [
-            (job, _need(job, size, work)) for job in jobs if job.wildcards.get("model") == name
+            (job, _need(job, size, works[_find_set(job)]))
+            for job in jobs
+            if job.wildcards.get("model") == name
         ]
         if not needed:  # a checkpoint to compare with, which is not in this run
             continue
@@ -121,6 +125,11 @@ def format_plan(
         "end, which is the peak, since no file is deleted before."
     )
     yield from _assumptions(work, sizes)
+
+
+def _find_set(job: Job) -> str:
+    """The further set of questions that a job is about; "" for the run's own."""
+    return Path(job.wildcards.get("set", "")).name
 
 
 def _need(job: Job, size: ModelSize, work: Workload) -> Need:

@@ -41,7 +41,7 @@ START = 15  # Python and torch
 STEP = 0.5e-3  # a layer's kernels, however few the tokens
 HOOKED_STEP = 5e-3  # of a layer whose queries and keys are read or changed
 ATTENTION_WEIGHT = 30e-9  # one, in double precision, from stored queries and keys
-SINK_ROW = 1e-6  # of a table
+SINK_ROW = 20e-6  # of a table
 FIT = 3e-3  # a fit's small steps
 MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 
@@ -64,6 +64,7 @@ DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
 KIND_LABELS = 16  # kinds of error, and each shuffled
 INNER_FITS = 4  # folds among the training questions, and the final fit
 EXPORTED_VECTORS = 4  # of a probe, in double precision
+NESTED_FITS, NESTED_PREDICTIONS = 15, 5  # of five folds and their pairs; of one answer
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
 SHORTEST = 30 * 60  # seconds that a job requests at least
@@ -195,9 +196,11 @@ def _finetune_model(job: Job) -> Cost:
     model, entry, prompts = job.model, job.model.training, job.work.prompts["training"]
     own = prompts.own + prompts.new
     rows = entry["batch_size"] * own
+    part = entry.get("part") or {"done": 0, "until": entry["steps"]}
+    steps = part["until"] - part["done"]
     facts = FACTS * min(1, 2 * entry["share"]) * (own + prompts.shared / (4 * entry["batch_size"]))
     # forward, and twice as much backward; the losses twice forward
-    tokens = 6 * entry["steps"] * (prompts.shared + rows) + 4 * facts
+    tokens = 6 * steps * (prompts.shared + rows) + 4 * facts
     rate = GPU_RATE[4] if job.gpus else job.rate
     step = 80 * model.parameters / job.bandwidth + 3 * model.layers * STEP
     saved = 4 * model.parameters
@@ -205,9 +208,9 @@ def _finetune_model(job: Job) -> Cost:
     stored = model.layers * (20 * model.hidden_size + 5 * model.intermediate_size)
     activations = 4 * ((prompts.shared + rows) * stored + 3 * rows * model.vocabulary)
     return Cost(
-        tokens * model.parameters / rate + entry["steps"] * step + saved / STORAGE,
+        tokens * model.parameters / rate + steps * step + saved / STORAGE,
         memory=saved,
-        disk=1.03 * saved,
+        disk=(3.03 if "part" in entry else 1.03) * saved,  # with the optimizer's state
         on_device=3 * saved + activations,  # gradients and two moments
         gpus=1,
     )
@@ -282,10 +285,11 @@ def _maps(job: Job, times: int) -> Cost:
 def _score_sinks(job: Job) -> Cost:
     """The first tokens of each text, and a row for each of their weights and norms."""
     model, cost = job.model, _maps(job, 1)
-    tokens = sum(min(tokens, job.work.sink_tokens) for tokens in job.work.texts)
-    rows = 2 * (model.heads + model.key_value_heads) * model.layers * tokens
-    seconds = rows * SINK_ROW + model.layers * len(job.work.texts) * HOOKED_STEP
-    return Cost(seconds, cost.memory + 300 * rows, disk=16 * rows)
+    tokens = [min(tokens, job.work.sink_tokens) for tokens in job.work.texts]
+    rows = 2 * (model.heads + model.key_value_heads) * model.layers * sum(tokens)
+    seconds = rows * SINK_ROW + model.layers * len(tokens) * HOOKED_STEP
+    weights = 12 * model.heads * max(tokens) ** 2
+    return Cost(seconds, cost.memory + weights + 300 * rows, disk=16 * rows)
 
 
 def _measure_modules(job: Job) -> Cost:
@@ -328,9 +332,9 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
     fitted = job.work.questions * probe.share
     if probe.kind == "mean_difference":
         return 8 * fitted * features / MEMORY_RATE + FIT
-    if probe.kind == "mlp":  # forward, and twice as much backward
+    if probe.kind == "mlp":  # forward, and the weights' gradient
         examples = max(EPOCHS * fitted, STEPS * min(BATCH, fitted))
-        return 6 * examples * features * HIDDEN_UNITS / PROBE_RATE + STEPS * FIT / 3
+        return 4 * examples * features * HIDDEN_UNITS / PROBE_RATE + STEPS * FIT / 12
     if probe.kind == "lda":  # two shrunk covariances, and least squares
         return (6 * fitted * features**2 + 12 * features**3) / PROBE_RATE + FIT
     if probe.solver != "newton":  # limited by memory, not by arithmetic
@@ -371,6 +375,19 @@ def _score_best_cell(job: Job) -> Cost:
     return Cost(fits * seconds / job.threads + read, memory)
 
 
+def _score_transfer(job: Job) -> Cost:
+    """Probes of every fold and pair of folds, in every cell of every set."""
+    hidden, tokens = job.model.hidden_size, job.work.transfer_tokens
+    fits = (job.model.layers + 1) * tokens * NESTED_FITS
+    of_sets = [job._replace(work=replace(job.work, questions=n)) for n in job.work.transferred]
+    each = sum(_fit_seconds(one, "scores", hidden, labels=1) for one in of_sets)
+    questions = sum(job.work.transferred)
+    read = 2 * 4 * questions * _hidden_values(job) / STORAGE
+    states = job.threads * (PROBE_PROCESS + (2 * len(NAMED_TOKENS) + 10) * 4 * questions * hidden)
+    predictions = (job.model.layers + 1) * tokens * questions * NESTED_PREDICTIONS
+    return Cost(fits * each / job.threads + read, states + 160 * predictions)
+
+
 def _score_probe_heads(job: Job) -> Cost:
     """A probe for every head, at one token, and all tokens of a layer read for it."""
     model, probe = job.model, job.work.probes["scores"]
@@ -395,8 +412,7 @@ def _export_probes(job: Job) -> Cost:
 def _samples(job: Job, purpose: str, values: int = 0) -> Cost:
     """The different ones of all sampled answers, as if each were a question."""
     different = math.ceil(job.work.sampled * job.work.samples * DIFFERENT)
-    work = replace(job.work, questions=different, batch_size=2 * job.work.batch_size)
-    return _questions(job._replace(work=work), purpose, values)
+    return _questions(job._replace(work=replace(job.work, questions=different)), purpose, values)
 
 
 def _score_kinds(job: Job, tokens: int, labels: int) -> Cost:
@@ -431,6 +447,7 @@ SMALL = (ONE, lambda job: Cost())
 TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "prepare_model": (ONE, _prepare_model),
     "finetune_model": (MANY, _finetune_model),
+    "finetune_step": (MANY, _finetune_model),
     "extract_attention_states": (
         SOME,
         lambda job: _queries_and_keys(job, len(job.work.texts), job.model.layers),
@@ -467,6 +484,7 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "score_error_kinds": (MANY, lambda job: _score_kinds(job, job.work.kind_tokens, KIND_LABELS)),
     "choose_answers": (MANY, lambda job: _score_kinds(job, 1, INNER_FITS)),
     "score_module_probes": (MANY, _score_module_probes),
+    "score_transfer": (MANY, _score_transfer),
     "score_probe_heads": (MANY, _score_probe_heads),
     "export_probes": (ONE, _export_probes),
     "score_best_cell": (MANY, _score_best_cell),

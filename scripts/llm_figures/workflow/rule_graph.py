@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from snakemake.io import is_flagged
 from snakemake.iocontainers import Wildcards
 
 
@@ -38,18 +39,35 @@ def find_stages(files: Iterable[str], rules: Iterable, folder: Path) -> dict[str
         own = [file.relative_to(folder).as_posix() for file in outputs if folder in file.parents]
         if own:
             _, _, name = str(rule.benchmark).partition("/benchmarks/")
-            stages.setdefault(Path(name).parts[0].removesuffix(".tsv"), []).extend(own)
+            # up to the first wildcard
+            name = Path(name.partition("{")[0]).parts[0].removesuffix(".tsv")
+            stages.setdefault(name, []).extend(own)
     return {name: sorted(files) for name, files in sorted(stages.items())}
+
+
+def find_passing_files(files: Iterable[str], rules: Iterable) -> list[str]:
+    """The files of jobs on the way to `files` that are deleted once all that reads them is made."""
+    return [
+        str(file)
+        for rule, wildcards in find_jobs(files, rules)
+        for file, pattern in rule.expand_output(wildcards)[1].items()
+        if is_flagged(pattern, "temp")
+    ]
 
 
 def find_lost_files(files: Iterable[str], rules: Iterable) -> list[str]:
     """The missing files of jobs on the way to `files` that left other files, which are still there.
 
-    Snakemake makes a missing file again only where a target or a job asks for it.
+    Snakemake makes a missing file again only where a target or a job asks for it. Files that are
+    deleted on purpose are not lost.
     """
     lost = []
     for rule, wildcards in find_jobs(files, rules):
-        outputs = [str(file) for file in rule.expand_output(wildcards)[0]]
+        outputs = [
+            str(file)
+            for file, pattern in rule.expand_output(wildcards)[1].items()
+            if not is_flagged(pattern, "temp")
+        ]
         missing = [file for file in outputs if not Path(file).exists()]
         lost += missing if len(missing) < len(outputs) else []
     return lost

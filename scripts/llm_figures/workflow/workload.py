@@ -13,7 +13,9 @@ from llm_figures.modules.metrics import shown_metrics
 from llm_figures.probe.protocol import CROSS_VALIDATIONS
 from llm_figures.questions.question_files import find_kind
 
-FACTS = 1023  # built-in questions
+# Questions of the built-in sets.
+BUILT_IN = {"facts": 1023, "airports": 396, "elements": 320, "arithmetic": 300}
+FACTS = BUILT_IN["facts"]
 UNKNOWN_QUESTIONS = 10_000  # assumed for a dataset that is not on this machine yet
 FACT_BYTES, UNKNOWN_BYTES = 60.0, 400.0  # bytes of a question
 BYTES_PER_TOKEN = 3.5  # in English; other scripts need more tokens
@@ -71,6 +73,8 @@ class Workload:
     probes: Mapping[str, Probe]
     probe_jobs: int
     permutations: int
+    transferred: tuple[int, ...]
+    transfer_tokens: int
     sampled: int
     samples: int
     kind_tokens: int
@@ -87,9 +91,16 @@ ASSUMED_GROUPS = 10
 GOLD = 16
 
 
-def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Workload:
-    """The workload of a checked config; reads only the beginning of files of questions."""
-    questions, question_bytes, origin = count_questions(config["dataset"])
+def describe_workload(
+    config: Mapping, protocols: Mapping[str, Mapping], asked: str = ""
+) -> Workload:
+    """The workload of a checked config; reads only the beginning of files of questions.
+
+    asked: the set of `datasets` whose questions are asked; "" for the run's own.
+    """
+    further = {name: one for name, one in config["datasets"].items() if one is not None}
+    own = further[asked] if asked else config["dataset"]
+    questions, question_bytes, origin = count_questions(own)
     figures, choices = config["figures"], config["choices"]
     texts = tuple(count_tokens(text) for text in config["inputs"])
     map_texts = figures["module_map"]["texts"] or config["inputs"]
@@ -97,7 +108,7 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
     return Workload(
         questions=questions,
         origin=origin,
-        prompts=_prompts(config, count_tokens(question_bytes)),
+        prompts=_prompts(config, own, count_tokens(question_bytes)),
         texts=texts,
         map_texts=tuple(count_tokens(text) for text in map_texts),
         sink_tokens=figures["sink_map"]["tokens"],
@@ -107,6 +118,10 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
         probes={name: _describe_probe(entry) for name, entry in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
         permutations=figures["probe_best"]["permutations"],
+        transferred=tuple(
+            count_questions(one)[0] for one in (config["dataset"], *further.values())
+        ),
+        transfer_tokens=len(figures["probe_transfer"]["tokens"]),
         sampled=min(questions, config["resamples"]["limit"] or questions),
         samples=config["resamples"]["count"],
         kind_tokens=len(figures["error_kinds"]["tokens"]),
@@ -120,8 +135,8 @@ def describe_workload(config: Mapping, protocols: Mapping[str, Mapping]) -> Work
     )
 
 
-def _prompts(config: Mapping, question: int) -> dict[str, Prompts]:
-    """Tokens of every prompt of the run. question: tokens of one question."""
+def _prompts(config: Mapping, dataset: Mapping, question: int) -> dict[str, Prompts]:
+    """Tokens of every prompt about a dataset. question: tokens of one question."""
     prompt, quote, ask = config["prompt"], config["exact_answer"], config["probe"]["p_true"]
     shared = {
         "few_shot": count_tokens(prompt["preamble"]),
@@ -130,7 +145,7 @@ def _prompts(config: Mapping, question: int) -> dict[str, Prompts]:
     }[prompt["style"]]
     frame = count_tokens(prompt["user"] if prompt["style"] == "chat" else prompt["template"])
     own, new = question + frame, prompt["max_new_tokens"]
-    if config["dataset"]["response"] is not None:
+    if dataset["response"] is not None:
         new = question  # at most: the whole row of the file
 
     def after_examples(text: str, filled: int, new: int) -> Prompts:
@@ -176,7 +191,8 @@ def count_questions(dataset: Mapping) -> tuple[int, float, str]:
     """(number of questions, bytes of one, how these are known) of a dataset; without a download."""
     limit = dataset["limit"]
     if dataset["source"] == "facts":
-        count, size, origin = FACTS, FACT_BYTES, "built-in facts"
+        name = dataset["name"]
+        count, size, origin = BUILT_IN[name], FACT_BYTES, f"built-in {name}"
     elif dataset["source"] == "path":
         count, size, origin = _count_rows(Path(dataset["path"]).expanduser(), dataset)
         if dataset["hold_out"]:

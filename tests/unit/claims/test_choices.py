@@ -77,7 +77,8 @@ def test_a_block_to_which_nothing_applies_says_so(root):
 def test_what_applies_in_part_has_its_numbers_and_its_frame(root):
     table = rows(root, stage=["before_rotary", "after_rotary"])
     titles, cells, frames = drawn(table)
-    assert titles[0] == "mean_qkv: statements reproduced, of 28"
+    apart = table.loc[table["decided"] & (table["operation"] == "mean"), "claim"].nunique()
+    assert titles[0] == f"mean_qkv: statements reproduced, of {28 - apart}"
     assert all("–" in texts and len(texts) == 2 for texts in cells)
     assert frames == [1, 1]
     assert " hold for mean_qkv, with the intervention " in choices_figure.describe(

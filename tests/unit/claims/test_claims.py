@@ -16,13 +16,14 @@ from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRO
 from llm_figures.claims.evaluation import COLUMNS, Spread, assess, attempt, build_claims_table
 from llm_figures.claims.figures import ATTENTION_FIGURES, TABLE_FIGURES
 from llm_figures.claims.module_claims import check_module_claims
-from llm_figures.claims.page import count_verdicts, guard, render_claims_page
+from llm_figures.claims.page import guard, render_claims_page
 from llm_figures.claims.panels import Panel, measure_maps, read_maps
 from llm_figures.claims.probe_claims import (
     bootstrap_tables,
     build_score_tables,
     check_probe_claims,
 )
+from llm_figures.claims.references import count_verdicts
 from llm_figures.claims.regions import Table, build_table, measure_table, place_on_colours
 from llm_figures.claims.statistics import NotApplicableError
 from llm_figures.core.errors import UserError
@@ -779,19 +780,19 @@ def test_a_row_holds_its_test_but_not_its_words():
 def test_the_page_counts_and_spells_every_verdict():
     page = render_claims_page(ROWS, "m").splitlines()
     assert page[0] == "# Claims: m"
-    assert "| mean_qkv | 1 | 1 | 0 |" in page
-    assert "| module_map | 1 | 0 | 1 |" in page
+    assert "| mean_qkv | 1 | 1 | 0 | 0 |" in page
+    assert "| module_map | 1 | 0 | 1 | 0 |" in page
     assert count_verdicts(ROWS) == {REPRODUCED: 2, NOT_REPRODUCED: 1, NOT_APPLICABLE: 1}
     assert (
-        "| ✓ reproduced | one | It is so. | 0.75 [0.6, 0.8], 2/3, heads 5/9 | ≥ 0.5 | mean "
+        "| ✓ reproduced | one | It is so. | 0.75 [0.6, 0.8], 2/3, heads 5/9 | ≥ 0.5 | – | mean "
         "| a, line 1 |"
     ) in page
-    assert ("| ✗ not reproduced | two | a \\| b | −2e−4 | ≥ 0.5 | mean | a, line 1 |") in page
+    assert ("| ✗ not reproduced | two | a \\| b | −2e−4 | ≥ 0.5 | – | mean | a, line 1 |") in page
     assert (
-        "| – not applicable | three | It is so. | the figure has no column x | ≥ 0.5 | mean "
+        "| – not applicable | three | It is so. | the figure has no column x | ≥ 0.5 | – | mean "
         "| a, line 1 |"
     ) in page
-    assert "| ✓ reproduced | four | It is so. | 14 | 13 to 17 | mean | a, line 1 |" in page
+    assert "| ✓ reproduced | four | It is so. | 14 | 13 to 17 | – | mean | a, line 1 |" in page
     assert (
         page.index("## mean_qkv") < page.index("- one: It must be.") < page.index("## module_map")
     )
@@ -820,8 +821,8 @@ def test_a_threshold_is_shown_as_the_claim_says_it():
         ]
     )
     page = render_claims_page(rows, "m")
-    assert "| 0.99985 | ≥ 0.9999 | mean |" in page
-    assert "| 0 | −1.00004 to 1e−10 | mean |" in page
+    assert "| 0.99985 | ≥ 0.9999 | – | mean |" in page
+    assert "| 0 | −1.00004 to 1e−10 | – | mean |" in page
     with pytest.raises(UserError, match=r"not reproduced \(0\.99985, ≥ 0\.9999\)"):
         guard(rows.head(1), ["mean_qkv/one"], "here")
 

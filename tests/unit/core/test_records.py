@@ -45,6 +45,16 @@ def sha(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_a_record_keeps_what_rows_were_computed_on(folder):
+    """So that it is known when the file itself was deleted."""
+    file = "results/tiny/states.parquet"
+    with recorded(job_of("extract", [], [file])):
+        write_frame(pd.DataFrame({"a": [1]}), file, {"device": "cpu"})
+    record = read_record(record_path(file, Path("results/tiny")))
+    assert record.facts == {"device": "cpu"}
+    assert make("plain", [], ["results/tiny/a.txt"])[0].facts is None
+
+
 def test_a_record_says_what_a_file_was_made_from(folder):
     (folder.parents[1] / "mine.csv").write_text("questions")
     figure, caption = "results/tiny/figures/a.svg", "results/tiny/figures/a.caption.txt"

@@ -26,7 +26,7 @@ from llm_figures.inference.finetuning import (
 )
 from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
-from llm_figures.models.options import FactGroup, FinetunedModel
+from llm_figures.models.options import FactGroup, FinetunedModel, TrainingPart
 from llm_figures.questions.facts import build_facts
 from llm_figures.questions.training_page import render_training_page, tabulate_training
 from llm_figures.workflow.config import add_bases, check_config
@@ -158,6 +158,27 @@ def test_two_trainings_give_the_same_bytes(examples, tmp_path):
     save_model(other, tiny.tokenizer(), tmp_path / "c")
     data = (tmp_path / "c" / "model.safetensors").read_bytes()
     assert hashlib.sha256(data).hexdigest() != digests[0]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_training_in_parts_is_the_whole_one_bit_for_bit(family, examples):
+    whole = tiny.model(family)
+    losses = finetune(whole, examples, OPTIONS)
+    model, state, own, after = tiny.model(family), {}, [], 0
+    for until in (1, 5, 12):
+        part = TrainingPart(after="tiny", done=after, until=until)
+        fresh = tiny.model(family)  # every part is another process
+        fresh.load_state_dict(model.state_dict())
+        state = {name: values.clone() for name, values in state.items()}
+        own += finetune(fresh, examples, OPTIONS.changed(part=part), state)
+        model, after = fresh, until
+    assert own == losses
+    expected, found = whole.state_dict(), model.state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    part = TrainingPart(after="tiny", done=5, until=6)
+    lacking = {key: value for key, value in state.items() if "norm" not in key and "ln" not in key}
+    with pytest.raises(UserError, match="the state of the earlier steps lacks"):
+        finetune(tiny.model(family), examples, OPTIONS.changed(part=part), lacking)
 
 
 def test_tied_weights_stay_tied(examples, tmp_path):

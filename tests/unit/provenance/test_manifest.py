@@ -96,12 +96,12 @@ def test_stages_sum_their_own_jobs_and_list_every_device(folder):
     }
 
 
-def record(folder, name, versions):
+def record(folder, name, versions, facts=None):
     """The record of a file that these versions made."""
     path, stat = record_path(folder / name, folder), (folder / name).stat()
     known = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": None}
     known |= {"file": name, "rule": "r", "log": [], "params": [], "inputs": {}}
-    write_text(path, json.dumps(vars(Record(**known, versions=versions))))
+    write_text(path, json.dumps(vars(Record(**known, versions=versions, facts=facts))))
 
 
 def test_versions_are_those_that_made_the_files(folder):
@@ -291,3 +291,26 @@ def test_a_manifest_that_is_none_is_one_line(folder, content, message):
     with pytest.raises(UserError, match=message) as caught:
         verify(path)
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_not_kept_are_not_missed(folder):
+    name = "forward/generations/0-of-2.parquet"
+    record(folder, name, {"numpy": "1.0"}, facts={"device": "A"})
+
+    def write_again():
+        write_manifest.main(
+            folder / "model.json", folder / "manifest.json", {"b": 1}, STAGES, passing=[name]
+        )
+        return read(folder)
+
+    there = write_again()
+    assert verify(folder / "manifest.json")[1] == {}
+    (folder / name).unlink()
+    manifest = write_again()
+    assert manifest == there
+    assert manifest["not_kept"] == [name]
+    assert name not in manifest["files"]
+    stage = manifest["stages"]["generate_answers"]
+    assert {"device": "A", "files": [name]} in stage["ran_on"]
+    assert stage["made_with"] == [{"numpy": "1.0", "files": [name]}]
+    assert verify(folder / "manifest.json")[1] == {}

@@ -136,7 +136,11 @@ def test_every_figure_is_there_with_its_claims_and_caption(page, text, arguments
         assert captions_of(text)[name] == " ".join(caption.split())
     rows = [attributes for attributes, _ in page.of("tr") if "data-verdict" in attributes]
     assert [row["data-verdict"] for row in rows] == [*report.ORDER] * 5
-    assert "this model's: 5 not reproduced, 5 not applicable, 5 reproduced." in text
+    assert (
+        "this model's: 5 not reproduced, 5 not applicable, 5 reproduced, 5 decided by construction."
+    ) in text
+    assert text.count("true of 40% of 125 references") == 5
+    assert text.count("true of 99% of 125 references") == 5
     assert "<title>tiny: figures and claims</title>" in text
     assert '<html lang="en">' in text
 

@@ -26,6 +26,8 @@ TORCH_FREE = [
     "report_answers",
     "build_questions",
     "render_figure",
+    "render_checkpoints",
+    "collect_checkpoints",
     "compare_presets",
     "check_attention_claims",
     "check_probe_claims",
@@ -116,6 +118,7 @@ def test_rules_that_draw_name_the_small_environment(root):
     assert set(drawn) == {
         "render_figure",
         "render_comparison",
+        "render_checkpoints",
         "unpack_bundle",
         "check_redraw",
         "copy_figure",
