@@ -14,12 +14,14 @@ import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_columns
+from llm_figures.probe.best_cell import ANY_TOKEN, CHOSEN, CHOSEN_LAYER
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.controls import FEWER_HEADS, NO_HEADS
 from llm_figures.probe.fitting import probe_layers
+from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.schema import count_layers, layer_column, read_layer_shapes
-from llm_figures.probe.scores import compute_probe_scores
+from llm_figures.probe.scores import MeasuredCell, MeasuredCells, measure_cells, tabulate_cells
 
 EMBEDDINGS = 0
 
@@ -72,8 +74,7 @@ def probe_heads(
         loaders = [
             (number, partial(np.array, part)) for number, part in zip(numbers, parts, strict=True)
         ]
-        frames = probe_layers(loaders, [every], [cell], protocol, jobs, select=False)
-        yield pd.concat(frames, ignore_index=True)
+        yield pd.concat(probe_layers(loaders, [every], [cell], protocol, jobs), ignore_index=True)
 
 
 def compute_head_scores(
@@ -91,7 +92,8 @@ def compute_head_scores(
 
     The columns are those of `compute_probe_scores`, with `head` after `layer`, both counted from 0.
     The control "embeddings" is the probe of the embeddings at the same token. A further column,
-    note, says why a cell without a head has no score; "" otherwise.
+    note, says why a cell without a head has no score; "" otherwise. Last come the rows of nested
+    selection among all heads, of metrics such as nested_auc, with −1 for layer and head.
 
     Raises:
         UserError: too few answers have the token.
@@ -101,8 +103,9 @@ def compute_head_scores(
             f"config: figures.probe_heads.token: {cell.token}: only {len(cell.labels)} answers "
             f"have it, {int((cell.labels == 0).sum())} of them right; choose another token"
         )
-    scores = compute_probe_scores(predictions, [cell], answers, protocol)
-    scores = scores.rename(columns={"layer": "number"})
+    measured = measure_cells(predictions, [cell], answers, protocol)
+    nested = _tabulate_chosen(measured, heads)
+    scores = tabulate_cells(measured).rename(columns={"layer": "number"})
     scores = heads.merge(scores, on="number").drop(columns="number").assign(note="")
     counts = heads.groupby("layer")["head"].size().to_dict()
     absent = [
@@ -111,9 +114,27 @@ def compute_head_scores(
         for head in range(counts.get(layer, 0), max(counts.values()))
     ]
     if not absent:
-        return scores
+        return pd.concat([scores, nested], ignore_index=True)
     first = scores.loc[scores["control"] == "none"].drop_duplicates("metric")
     empty = first.assign(mean=np.nan, ci_low=np.nan, ci_high=np.nan, unconverged=0, folds=0)
     empty = empty.drop(columns=["layer", "head", "note"]).merge(pd.DataFrame(absent), how="cross")
     joined = pd.concat([scores, empty[scores.columns]], ignore_index=True)
-    return joined.sort_values(["layer", "head"], kind="stable", ignore_index=True)
+    joined = joined.sort_values(["layer", "head"], kind="stable")
+    return pd.concat([joined, nested], ignore_index=True)
+
+
+def _tabulate_chosen(measured: MeasuredCells, heads: pd.DataFrame) -> pd.DataFrame:
+    """Rows of nested selection among all heads: in every split one is chosen on its training set.
+
+    See `nested.tabulate_nested`; layer and head of the probe and its controls are −1.
+    """
+    tokens = [
+        MeasuredCell(cell, {key: one for key, one in results.items() if key[0] != EMBEDDINGS})
+        for cell, results in measured.tokens
+    ]
+    rows = tabulate_nested(measured._replace(tokens=tokens))
+    rows = rows[(rows["token"] != ANY_TOKEN) & (rows["control"] != CHOSEN)]
+    rows = rows.rename(columns={"layer": "number"})
+    summary = pd.DataFrame([(CHOSEN_LAYER,) * 3], columns=["number", "layer", "head"])
+    places = pd.concat([heads, summary], ignore_index=True)
+    return places.merge(rows, on="number").drop(columns="number").assign(note="")

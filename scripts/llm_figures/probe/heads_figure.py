@@ -16,6 +16,7 @@ from llm_figures.plotting.drawing import (
     label_layers,
 )
 from llm_figures.plotting.layout import add_legend, find_layout, make_grid
+from llm_figures.probe.best_cell import NESTED
 from llm_figures.probe.controls import (
     CONTROLS,
     FEWER_HEADS,
@@ -179,6 +180,10 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeHeads) -> StatedNumbe
         numbers.take(f"best_{control}", row, "mean", ".3f", CELL)
         for gain in GAINS:
             numbers.take(f"best_{control}_{gain}", row, gain, ".3f", CELL)
+    nested = scores[(scores["metric"] == f"{NESTED}{options.metric}") & (scores["layer"] < 0)]
+    row = next((one for _, one in nested[nested["control"] == "none"].iterrows()), None)
+    for column, what in (("mean", "score"), ("ci_low", "score_low"), ("ci_high", "score_high")):
+        numbers.take(f"nested_{what}", row, column, ".3f", CELL)
     numbers.add("median_score", ranked["mean"].median(), ".3f", "median of mean", row=of_probe)
     if options.metric == "auc":
         above = f"number of rows with ci_low above {CHANCE}"
@@ -246,6 +251,16 @@ def describe(
     return " ".join(sentence for sentence in sentences if sentence) + "\n"
 
 
+def _describe_nested(numbers: StatedNumbers) -> str:
+    if numbers["nested_score"].value is None:
+        return ""
+    score, low, high = (numbers[f"nested_score{end}"] for end in ("", "_low", "_high"))
+    return (
+        "Chosen in every split on its training answers alone (nested selection), a head has "
+        f"{score} [{low}, {high}]."
+    )
+
+
 def _describe_heads(
     chosen: pd.DataFrame, options: DrawnProbeHeads, numbers: StatedNumbers
 ) -> list[str]:
@@ -259,8 +274,9 @@ def _describe_heads(
     sentences = [
         f"Highest: layer {numbers['best_layer']}, head {numbers['best_head']}: {score} "
         f"[{low}, {high}]. It was chosen as the highest of {numbers['heads']} heads by this very "
-        "score, which favours it; the interval is that of a single head. The median head has "
-        f"{numbers['median_score']}.",
+        "score, which favours it; the interval is that of a single head.",
+        _describe_nested(numbers),
+        f"The median head has {numbers['median_score']}.",
         f"Controls at the highest: {', '.join(controls)}." if controls else "",
     ]
     if options.metric == "auc":

@@ -248,6 +248,19 @@ def test_a_planted_head_is_found_and_no_other(states, answers):
     assert auc.loc["p_true", "mean"].nunique() == 1
 
 
+def test_the_head_that_is_chosen_on_the_training_answers_is_the_planted_one(states, answers):
+    scores, _ = score(states[0], answers)
+    nested = scores[scores["metric"] == "nested_auc"]
+    assert scores.tail(len(nested) * 4)["metric"].str.startswith("nested_").all()
+    chosen = nested[nested["control"] == "chosen_of_token"]
+    assert (chosen[["layer", "head", "folds"]].to_numpy() == [[0, 2, 5]]).all()
+    summary = nested[nested["layer"] == -1].set_index("control")["mean"]
+    planted = scores[(scores["metric"] == "auc") & (scores["control"] == "none")]
+    planted = planted.set_index(["layer", "head"])["mean"][0, 2]
+    assert summary["none"] == pytest.approx(planted)
+    assert summary["shuffled_labels"] < 0.7
+
+
 def test_cells_without_a_head_say_why(states, answers):
     scores, _ = score(states[0], answers)
     empty = scores[scores["mean"].isna()]
@@ -256,7 +269,7 @@ def test_cells_without_a_head_say_why(states, answers):
     why = {(row.layer, row.head): row.note for row in auc.itertuples()}
     assert why == {**{(1, head): NO_HEADS for head in range(4)}, (2, 3): FEWER_HEADS}
     assert (scores.loc[scores["mean"].notna(), "note"] == "").all()
-    assert set(scores["layer"]) == {0, 1, 2}
+    assert set(scores.loc[scores["metric"] == "auc", "layer"]) == {0, 1, 2}
 
 
 def test_scores_are_those_of_scikit_learn_on_the_same_folds(states, answers, labels):
