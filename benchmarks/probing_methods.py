@@ -72,7 +72,9 @@ def ours(task: dict) -> None:
 
     def work(grid: Grid) -> list[pd.DataFrame]:
         states = [(layer, partial(_states, path)) for layer, path in grid.layers]
-        return list(probe_layers(states, grid.rows, grid.cells, chosen, task["cores"]))
+        return list(
+            probe_layers(states, grid.rows, grid.cells, chosen, task["cores"], select=False)
+        )
 
     frames = measured(task, work, grid, grid.few(), len(grid.layers) * len(grid.cells))
     scores = {

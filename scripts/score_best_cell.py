@@ -51,7 +51,7 @@ def main(
             "answers of every group (dataset.group) are all right or all wrong; take shuffle: "
             "overall"
         )
-    columns_of = np.vstack([wrong, permuted]).T
+    columns_of = np.vstack([wrong, permuted]).T.astype(np.int8)  # sent to every process
     ids = valid["question_id"].to_numpy()
     labels = [columns_of[np.searchsorted(ids, cell.questions)] for cell in cells]
     columns = read_layer_columns(states[0])

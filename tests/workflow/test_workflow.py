@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import tiny
+from llm_figures import Results
 from llm_figures.claims.figures import FIGURES
 from llm_figures.probe.token_positions import NAMED_TOKENS
 from project import OTHER_MODEL, Project
@@ -304,6 +305,8 @@ def test_the_best_cell_is_tested_and_scored_by_group(project):
     both = used.groupby("group")["correct"].nunique().eq(2).sum()
     shown = scores[(scores["control"] == "none") & (scores["token"] == "last_q")]
     assert set(shown.loc[shown["metric"] == "auc", "folds"]) == {both}
+    states = Results(project.results).hidden_states(0, "last_q")
+    assert len(states.splits) == used["group"].nunique() >= both
     assert (
         "one fold for each group" in (project.results / "figures/probe_auc.caption.txt").read_text()
     )

@@ -24,7 +24,7 @@ from llm_figures.plotting.text import wrap_name
 OPTIONS = Checkpoints
 CONSTANTS = {"95%": "the level of all intervals", "(sha256)": "the name of a digest"}
 # Numbers of probe_auc, the first that there is: selected by nested cross-validation, else the best.
-BEST_SCORES = ("nested_score", "best_score")
+BEST_SCORES = ("nested_score", "highest_score")
 # On a log axis if the largest place is so many times the smallest.
 WIDE = 30
 MOST_PANELS = 8
@@ -88,8 +88,10 @@ def _all_panels(scores: pd.DataFrame) -> Iterator[Panel]:
     yield Panel("mean_qkv: D", of_components("mean_qkv", "distance"))
     scaled = of_components("scale_qkv", "epsilon_1_distance")
     yield Panel("scale_qkv: D at the first ε", scaled)
-    best = next((name for name in BEST_SCORES if ("probe_auc", name) in there), "")
-    lines = {"probe": best, OUTPUT: "best_answer_log_probability"}
+    known = set(scores.loc[scores["value"].notna() & (scores["figure"] == "probe_auc"), "number"])
+    best = next((name for name in BEST_SCORES if name in known), "")
+    output = best.replace("_score", "_answer_log_probability")
+    lines = {"probe": best, OUTPUT: output}
     yield Panel("probe_auc: best cell", choose("probe_auc", lines))
     yield Panel("share of right answers", choose(ANSWERS, {"right answers": "right"}))
     for metric in _list_metrics(scores):

@@ -189,7 +189,8 @@ class Results:
         cell, own = next(
             (cell, own) for cell, own in zip(cells, rows, strict=True) if cell.token == token
         )
-        counts = scores.loc[scores["token"] == token, "n"].unique().tolist()
+        of_cells = (scores["token"] == token) & (scores["layer"] >= 0)
+        counts = scores.loc[of_cells, "n"].unique().tolist()
         if counts != [len(own)]:
             raise UserError(
                 f"{self.folder}: the probe's scores are of {counts} answers at {token}, the hidden "

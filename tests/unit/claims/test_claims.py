@@ -833,3 +833,33 @@ def test_line_breaks_do_not_split_a_row():
     )
     assert "| one | It is so. | 0.75 |" in page
     assert "- one: Why: so." in page
+
+
+def test_best_layers_are_those_chosen_on_training_answers():
+    """The layer with the higher score is not the one that the training answers speak for."""
+    values = {"a": [separated(2, 0), separated(1, 1)], "b": [separated(1, 2)] * 2}
+    scores, predictions, answers = probed(values, folds=5)
+    by_layer = predictions["layer"].map({0: 0.6, 1: 0.7})
+    predictions = predictions.assign(inner_auc=by_layer)
+    chosen = scores[scores["layer"] == 1].assign(metric="nested_auc", layer=-1, folds=5)
+    scores = pd.concat([scores, chosen], ignore_index=True)
+    about = claim(
+        "largest", ">", 0, figure="probe_auc", cells={"columns": "a", "control": "nested"},
+        minus={"columns": "b"},
+    )  # fmt: skip
+    highest = about.changed(cells=about.cells.changed(control="none"))
+    nested, naive = (
+        row
+        for _, row in check_probe_claims(
+            "m", [about, highest.changed(id="naive")], scores, predictions, answers, seed=0
+        ).iterrows()
+    )
+    of = scores.set_index(["metric", "token", "layer"])["mean"]
+    expected = of["nested_auc", "a", -1] - of["nested_auc", "b", -1]
+    assert nested["value"] == pytest.approx(expected)
+    assert nested["low"] < nested["value"] < nested["high"]
+    assert naive["value"] > nested["value"] + 0.05
+    without = check_probe_claims(
+        "m", [about], scores[scores["layer"] >= 0], predictions, answers, 0
+    )
+    assert without["verdict"].tolist() == [NOT_APPLICABLE]

@@ -161,3 +161,41 @@ def test_splits_are_found_again_in_predictions(split):
     some = predictions[predictions["question_id"] != cell.questions[0]]
     assert find_splits_of(some, answers, protocol) is None
     assert find_splits_of(predictions, answers, protocol.changed(split="single")) is None
+
+
+ONE_GROUP_A_FOLD = STRICT.changed(split="groups")
+
+
+@pytest.mark.parametrize("count", [2, 7, 60, 100])
+def test_each_group_is_tested_by_itself(labels, count):
+    """Its inner folds keep groups whole, too; with many groups they are few."""
+    groups = np.arange(COUNT) % count
+    splits = split_questions(labels, groups, np.zeros(COUNT, bool), ONE_GROUP_A_FOLD)
+    assert len(splits) == count
+    for number, split in enumerate(splits):
+        assert set(groups[split.test]) == {number}
+        assert (split.test != split.train).all()
+        if count == 2:
+            assert split.inner is None
+            continue
+        inner = split.inner[split.train]
+        assert 2 <= len(np.unique(inner)) <= max(5, min(count - 1, 10))
+        for group in np.unique(groups[split.train]):
+            assert len(np.unique(inner[groups[split.train] == group])) == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "found", "advice"),
+    [
+        (1, "they are in one, or have none", "take another split"),
+        (101, "they are in 101", "split: group_folds tests many at once"),
+    ],
+)
+def test_one_group_or_very_many_are_one_clear_line(labels, count, found, advice):
+    with pytest.raises(UserError) as caught:
+        split_questions(labels, np.arange(COUNT) % count, np.zeros(COUNT, bool), ONE_GROUP_A_FOLD)
+    assert str(caught.value) == (
+        "config: probe.split: groups: tests one group after the other, which takes the valid "
+        f"answers of 2 to 100 groups, but {found} (dataset.group; groups with a question in "
+        f"common count as one); {advice}"
+    )

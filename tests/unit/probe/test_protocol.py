@@ -54,3 +54,11 @@ def test_the_default_rectangle_is_around_what_of_it_is_shown(tokens, columns):
 def test_a_chosen_rectangle_is_from_one_token_to_the_other():
     tokens = ["-1", "last_q", "exact_answer_last", "-2"]
     assert Highlight(tokens=["exact_answer_last", "-1"]).find_columns(tokens) == [(0, 2)]
+
+
+def test_a_fold_for_each_group_is_never_drawn_anew():
+    protocol = Probe(split="groups", repeats=3).resolve(hold_out=False)
+    assert (protocol.split, protocol.repeats) == ("groups", 1)
+    assert "; one fold for each group, which is tested by probes of all the others; " in (
+        describe_method(protocol)
+    )

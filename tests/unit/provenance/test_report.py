@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import build_report
+import drawn_figures
 import report_files
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
@@ -431,3 +432,14 @@ def test_very_large_maps_are_noted_without_their_values(arguments, tmp_path, mon
 def build_probe(arguments):
     options = probe_figure.OPTIONS.model_validate(arguments["options"]["probe_auc"])
     return probe_figure.draw(report_files.probe_scores(), options)
+
+
+def test_the_controls_are_those_where_the_cell_is_chosen():
+    scores = drawn_figures.with_nested(drawn_figures.probe_scores(4, ["last_q", "-1"]))
+    found = report.tabulate_controls(scores, "auc", ["last_q", "-1"])
+    assert found["nested"]
+    assert found["cells"] == "layer 2, last_q (4); layer 1, -1 (1)"
+    assert found["rows"][0]["mean"] == "0.700"
+    highest = scores[(scores["metric"] == "auc") & (scores["control"] == "none")]
+    place = highest.loc[highest["mean"].idxmax()]
+    assert found["highest"].startswith(f"layer {place['layer']}, {place['token']}: ")

@@ -334,8 +334,9 @@ def test_the_default_rectangle_is_no_reason_against_other_tokens(default_config,
     )
 
 
-def test_folds_by_group_need_groups(default_config, root, tmp_path):
-    default_config["probe"]["split"] = "group_folds"
+@pytest.mark.parametrize("split", ["group_folds", "groups"])
+def test_folds_by_group_need_groups(default_config, root, tmp_path, split):
+    default_config["probe"]["split"] = split
     checked(default_config, root)  # the built-in facts have groups
     path = tmp_path / "mine.csv"
     path.write_text("question,answer,topic\nWho?,me,people\n")
@@ -343,7 +344,7 @@ def test_folds_by_group_need_groups(default_config, root, tmp_path):
     with pytest.raises(UserError) as caught:
         checked(default_config, root)
     assert str(caught.value) == (
-        "config: probe.split: group_folds: the questions have no groups; name their column in "
+        f"config: probe.split: {split}: the questions have no groups; name their column in "
         "dataset.group, or take another split"
     )
     checked(changed(default_config, "dataset.group", "topic"), root)
