@@ -50,11 +50,11 @@ def checkpoints(tmp_path):
             attention[f"text_{text}_query_distance"] = number(sink / 10)
         score = 0.6 + 0.1 * place
         probe = {
-            "best_score": number(score),
-            "best_score_low": number(score - 0.05),
-            "best_score_high": number(score + 0.05),
-            "best_token": number("last_q"),
-            "best_answer_log_probability": number(None if label == "step4" else 0.55),
+            "highest_score": number(score),
+            "highest_score_low": number(score - 0.05),
+            "highest_score_high": number(score + 0.05),
+            "highest_token": number("last_q"),
+            "highest_answer_log_probability": number(None if label == "step4" else 0.55),
         }
         modules = pd.DataFrame(
             [
@@ -100,8 +100,8 @@ def test_the_table_has_what_was_planted(checkpoints):
         "step4": 0.7,
         "step8": 0.4,
     }
-    assert values(table, "probe_auc", "best_score", "low")["step4"] == pytest.approx(0.65)
-    assert values(table, "probe_auc", "best_score", "interval") == dict.fromkeys(SINKS, "95%")
+    assert values(table, "probe_auc", "highest_score", "low")["step4"] == pytest.approx(0.65)
+    assert values(table, "probe_auc", "highest_score", "interval") == dict.fromkeys(SINKS, "95%")
     # (1 + 2) / 2 layers × the mean of the projections' scales × the place
     expected = {"step0": 3.0, "step4": 6.0, "step8": 9.0}
     assert values(table, "module_map", "operation_strength_attention") == expected
@@ -111,7 +111,7 @@ def test_the_table_has_what_was_planted(checkpoints):
     assert values(table, "answers", "right") == {"step0": 0.25, "step4": 0.4, "step8": 0.5}
     # no names, no options, no ends of intervals as numbers of their own
     names = set(table["number"])
-    assert not names & {"best_token", "colour_low", "best_score_low", "best_score_high"}
+    assert not names & {"highest_token", "colour_low", "highest_score_low", "highest_score_high"}
     assert not table.duplicated(["checkpoint", "figure", "number"]).any()
 
 
@@ -134,7 +134,7 @@ def test_a_missing_number_is_a_named_gap(checkpoints):
     table = tabulate_checkpoints(checkpoints)
     assert math.isnan(values(table, "mean_qkv", "query_sink")["step4"])
     text = checkpoints_figure.describe(table, "m", Checkpoints())
-    assert "Gaps: mean_qkv of step4, probe_auc (best_answer_log_probability) of step4." in text
+    assert "Gaps: mean_qkv of step4, probe_auc (highest_answer_log_probability) of step4." in text
 
 
 def test_two_checkpoints_in_one_place_are_refused(checkpoints):
@@ -206,8 +206,8 @@ def test_curves_go_through_the_values(checkpoints):
 def test_the_nested_score_is_taken_where_there_is_one(checkpoints):
     table = tabulate_checkpoints(checkpoints)
     best = next(panel for panel in list_panels(table) if panel.title.startswith("probe_auc"))
-    assert best.lines[0].number == "best_score"
-    rows = table[table["number"] == "best_score"].assign(number="nested_score")
+    assert best.lines[0].number == "highest_score"
+    rows = table[table["number"] == "highest_score"].assign(number="nested_score")
     both = pd.concat([table, rows])
     best = next(panel for panel in list_panels(both) if panel.title.startswith("probe_auc"))
     assert best.lines[0].number == "nested_score"
