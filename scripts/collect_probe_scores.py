@@ -6,7 +6,7 @@ from llm_figures.core.job import job, log
 from llm_figures.core.numbers import with_interval
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
-from llm_figures.probe.cells import make_cells
+from llm_figures.probe.cells import find_splits_of, make_cells
 from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.scores import measure_cells, tabulate_cells
@@ -26,8 +26,10 @@ def main(
     if p_true:
         rows = rows.merge(read_frames(p_true), on="question_id", how="left")
     keys = read_frames(states, ["question_id", "token"])
-    cells, _ = make_cells(keys, rows, tokens, protocol)
-    measured = measure_cells(read_frames(predictions), cells, rows, protocol)
+    scored = read_frames(predictions)
+    splits = find_splits_of(scored, rows, protocol)
+    cells, _ = make_cells(keys, rows, tokens, protocol, splits)
+    measured = measure_cells(scored, cells, rows, protocol)
     table = pd.concat([tabulate_cells(measured), tabulate_nested(measured)], ignore_index=True)
     # Kept in the file: by it the cells of these scores are found again (`notebook.results`).
     table.attrs = {"protocol": protocol.plain(), "tokens": list(tokens)}

@@ -51,7 +51,9 @@ def extract_random_weights(
             randomize_weights(model, 1 + layers[-1], texts, seed + draw)
             for index, ids in enumerate(texts, start=1):
                 captured = capture_attention(model, ids, layers, rotation=True)
-                yield build_state_rows(tokenizer, index, ids, captured, longest, sizes=proof.sizes)
+                for layer in sorted(captured):
+                    own = {layer: captured.pop(layer)}
+                    yield build_state_rows(tokenizer, index, ids, own, longest, sizes=proof.sizes)
     except (UserError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         log.info("claims are not held against a model with random weights: %s", reason)

@@ -50,13 +50,10 @@ def draw_reference_maps(
     generator = np.random.default_rng(seed)
 
     def equal_scores(states: LayerStates) -> LayerStates:
-        return replace(
-            states,
-            query=np.zeros_like(states.query),
-            key=np.zeros_like(states.key),
-            sinks=None,
-            stored_strength=None,
-        )
+        # one head: all would be the same, but for a bias of their own
+        own = states if states.bias is not None else states.select_head(0)
+        zeros = {"query": np.zeros_like(own.query), "key": np.zeros_like(own.key)}
+        return replace(own, **zeros, sinks=None, stored_strength=None)
 
     yield UNIFORM, _compute(shown, displayed, equal_scores)
     for draw in range(draws):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
-from llm_figures.probe.protocol import BY_GROUP, SMALLEST_GROUP, Protocol
+from llm_figures.probe.protocol import BY_GROUP, CROSS_VALIDATIONS, SMALLEST_GROUP, Protocol
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 
 # Folds within a training set, by which cells are compared there (`selection`), where those of the
@@ -223,13 +223,39 @@ class Cell:
         return float(np.mean([within[split.train].mean() for split in self.splits]))
 
 
+def find_splits_of(
+    predictions: pd.DataFrame, answers: pd.DataFrame, protocol: Protocol
+) -> list[Split] | None:
+    """The splits that predictions were made with, without inner folds; they import no scikit-learn.
+
+    None if the predictions do not say in which fold every answer was tested. predictions:
+    question_id, repeat, fold. answers: as for `make_cells`.
+    """
+    if protocol.split not in CROSS_VALIDATIONS:
+        return None
+    questions = np.sort(answers["question_id"].to_numpy())
+    tested = predictions[["question_id", "repeat", "fold"]].drop_duplicates()
+    splits = []
+    for repeat in range(protocol.repeats):
+        own = tested[tested["repeat"] == repeat].sort_values("question_id")
+        if not np.array_equal(own["question_id"], questions):
+            return None
+        folds = own["fold"].to_numpy()
+        splits += [Split(repeat, fold, folds != fold, folds == fold) for fold in np.unique(folds)]
+    return splits
+
+
 def make_cells(
-    keys: pd.DataFrame, answers: pd.DataFrame, tokens: Sequence[str], protocol: Protocol
+    keys: pd.DataFrame,
+    answers: pd.DataFrame,
+    tokens: Sequence[str],
+    protocol: Protocol,
+    splits: Sequence[Split] | None = None,
 ) -> tuple[list[Cell], list[np.ndarray]]:
     """One cell per named token, and for each the rows of `keys` that are its examples.
 
     keys: question_id and token of every row of states. answers: the rows of forward/answers.parquet
-    with a valid exact answer.
+    with a valid exact answer. splits: of the answers by question_id; by default the protocol's.
 
     Raises:
         UserError: fewer groups than folds by group; too many groups for a fold each.
@@ -238,7 +264,9 @@ def make_cells(
     labels = 1 - answers["correct"].to_numpy(int)  # 1: wrong
     groups = pd.factorize(answers["group"].fillna(""))[0]
     split_groups = find_split_groups(answers["split_group"].to_numpy(), groups, protocol)
-    splits = split_questions(labels, split_groups, answers["hold_out"].to_numpy(bool), protocol)
+    if splits is None:
+        held_out = answers["hold_out"].to_numpy(bool)
+        splits = split_questions(labels, split_groups, held_out, protocol)
     row_of_question = pd.Series(np.arange(len(answers)), index=answers["question_id"])
     keys = keys[keys["token"].isin(tokens)]
     if protocol.short_answers == "complete":

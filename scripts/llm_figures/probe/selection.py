@@ -78,19 +78,23 @@ def _count_least(labels: np.ndarray) -> int:
 def fit_ridges(X: np.ndarray, labels: np.ndarray, trains: np.ndarray) -> np.ndarray:
     """[features, fits]: the weights of the first Newton step on each training set, but for a scale.
 
-    X: [examples, features], float32; it is standardised in place, for precision, and the weights
-    are of these features. labels: [examples]. trains: masks [examples, fits], each with both
-    labels.
+    X: [examples, features], float32; the mean of each feature is taken away in place, for
+    precision. labels: [examples]. trains: masks [examples, fits], each with both labels.
 
-    A fit's score of a row x is x · weights, plus a constant.
+    A fit's score of a row x of X is x · weights, plus a constant.
     """
-    _standardise_all(X)
+    share = np.full(len(X), 1 / len(X), np.float32)
+    overall = share @ X
+    X -= overall
     masks = trains.astype(np.float32)
     counts = masks.sum(axis=0)
     means = (X.T @ masks) / counts
-    variances = (np.square(X).T @ masks) / counts - np.square(means)
+    squares = np.square(X)
+    variances = (squares.T @ masks) / counts - np.square(means)
+    # A feature that varies no more than single precision rounds is constant, too.
+    least = np.maximum(CONSTANT * (share @ squares), np.square(1e-6 * overall))[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        scales = np.where(variances > CONSTANT, 1 / np.sqrt(variances), 0).astype(np.float32)
+        scales = np.where(variances > least, 1 / np.sqrt(variances), 0).astype(np.float32)
     rates = (labels @ trains) / counts
     residuals = ((labels[:, None] - rates) * masks).astype(np.float32)
     penalty = np.float32(find_penalty(X.shape[1]))
@@ -123,14 +127,3 @@ def fit_ridges(X: np.ndarray, labels: np.ndarray, trains: np.ndarray) -> np.ndar
 def find_penalty(features: int) -> float:
     """Of the ridge regression that is the first Newton step: 1 / C over the curvature ¼."""
     return 4.0 * features
-
-
-def _standardise_all(X: np.ndarray) -> None:
-    """Features to mean 0 and deviation 1 over all rows, in place; those that do not vary to 0."""
-    mean = X.mean(axis=0, dtype=np.float64)
-    X -= mean.astype(np.float32)
-    rest = X.mean(axis=0)
-    X -= rest
-    deviation = np.sqrt(np.square(X).mean(axis=0))
-    varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-30)
-    X *= np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)

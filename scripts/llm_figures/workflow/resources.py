@@ -450,7 +450,8 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
     "finetune_step": (MANY, _finetune_model),
     "extract_attention_states": (
         SOME,
-        lambda job: _queries_and_keys(job, len(job.work.texts), job.model.layers),
+        # twice, the second time with random weights
+        lambda job: _queries_and_keys(job, 2 * len(job.work.texts), job.model.layers),
     ),
     "extract_intervened_states": (
         SOME,

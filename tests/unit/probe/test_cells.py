@@ -1,8 +1,17 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from llm_figures.core.errors import UserError
-from llm_figures.probe.cells import Cell, Split, assign_folds, find_split_groups, split_questions
+from llm_figures.probe.cells import (
+    Cell,
+    Split,
+    assign_folds,
+    find_split_groups,
+    find_splits_of,
+    make_cells,
+    split_questions,
+)
 from llm_figures.probe.protocol import PRESETS
 
 COUNT = 300
@@ -119,3 +128,36 @@ def test_large_groups_have_twenty_training_answers_wherever_they_are_trained_on(
     assert cell.large_groups.tolist() == large
     shares = [sum(counts[group] for group in large) / sum(counts) for counts in training]
     assert cell.compute_within_group_share() == pytest.approx(np.mean(shares))
+
+
+@pytest.mark.parametrize("split", ["folds", "group_folds", "groups"])
+def test_splits_are_found_again_in_predictions(split):
+    """Fold by fold the same questions, whatever their order and however many cells there are."""
+    random = np.random.default_rng(0)
+    count = 60
+    answers = pd.DataFrame(
+        {
+            "question_id": random.permutation(count) * 2,
+            "correct": random.random(count) < 0.5,
+            "hold_out": False,
+            "split_group": np.arange(count),
+            "group": (np.arange(count) % 6).astype(str),
+        }
+    )
+    protocol = STRICT.changed(split=split, repeats=1 if split == "groups" else 2)
+    keys = pd.DataFrame({"question_id": answers["question_id"], "token": "-1"})
+    (cell,), _ = make_cells(keys, answers, ["-1"], protocol)
+    predictions = pd.concat(
+        pd.DataFrame({"question_id": cell.questions[s.test], "repeat": s.repeat, "fold": s.fold})
+        for s in [*cell.splits, *cell.splits]
+    ).sample(frac=1, random_state=0)
+    found = find_splits_of(predictions, answers, protocol)
+    (again,), _ = make_cells(keys, answers, ["-1"], protocol, found)
+    assert len(again.splits) == len(cell.splits)
+    for one, other in zip(again.splits, cell.splits, strict=True):
+        assert (one.repeat, one.fold) == (other.repeat, other.fold)
+        assert (one.train == other.train).all()
+        assert (one.test == other.test).all()
+    some = predictions[predictions["question_id"] != cell.questions[0]]
+    assert find_splits_of(some, answers, protocol) is None
+    assert find_splits_of(predictions, answers, protocol.changed(split="single")) is None
