@@ -51,8 +51,8 @@ def test_curves_over_checkpoints(trained):
     for label in ("step-10", "step-20"):
         stated = json.loads((results / label / "figures" / "probe_auc.numbers.json").read_text())
         assert (
-            values.loc[("probe_auc", "best_score"), label]
-            == (stated["numbers"]["best_score"]["value"])
+            values.loc[("probe_auc", "highest_score"), label]
+            == (stated["numbers"]["highest_score"]["value"])
         )
         answers = pd.read_parquet(results / label / "forward" / "answers.parquet")
         right = answers.loc[answers["valid"], "correct"].mean()

@@ -178,8 +178,8 @@ def select_numbers(numbers: Mapping[str, dict]) -> Iterator[dict]:
 
 def average_modules(scores: pd.DataFrame) -> Iterator[dict]:
     """Each metric's mean over the layers: by projection, and of all of attention and the MLP."""
-    of_mlp = scores["projection"].isin((*MLP, *SHARED))
     for metric, rows in scores.groupby("metric", sort=False):
+        of_mlp = rows["projection"].isin((*MLP, *SHARED))
         parts = {"attention": rows[~of_mlp], "mlp": rows[of_mlp]}
         parts |= dict(iter(rows.groupby("projection", sort=False)))
         for part, own in parts.items():

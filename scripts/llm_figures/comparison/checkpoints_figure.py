@@ -23,8 +23,9 @@ from llm_figures.plotting.text import wrap_name
 
 OPTIONS = Checkpoints
 CONSTANTS = {"95%": "the level of all intervals", "(sha256)": "the name of a digest"}
-# Numbers of probe_auc, the first that there is: selected by nested cross-validation, else the best.
-BEST_SCORES = ("nested_score", "highest_score")
+# Cells of probe_auc by the beginning of their numbers, of which the first that there is counts: the
+# one chosen on training answers, the one with the highest score, and that in results of 0.2.
+CELLS = ("nested", "highest", "best")
 # On a log axis if the largest place is so many times the smallest.
 WIDE = 30
 MOST_PANELS = 8
@@ -88,10 +89,8 @@ def _all_panels(scores: pd.DataFrame) -> Iterator[Panel]:
     yield Panel("mean_qkv: D", of_components("mean_qkv", "distance"))
     scaled = of_components("scale_qkv", "epsilon_1_distance")
     yield Panel("scale_qkv: D at the first ε", scaled)
-    known = set(scores.loc[scores["value"].notna() & (scores["figure"] == "probe_auc"), "number"])
-    best = next((name for name in BEST_SCORES if name in known), "")
-    output = best.replace("_score", "_answer_log_probability")
-    lines = {"probe": best, OUTPUT: output}
+    cell = next((name for name in CELLS if ("probe_auc", f"{name}_score") in there), "")
+    lines = {"probe": f"{cell}_score", OUTPUT: f"{cell}_answer_log_probability"}
     yield Panel("probe_auc: best cell", choose("probe_auc", lines))
     yield Panel("share of right answers", choose(ANSWERS, {"right answers": "right"}))
     for metric in _list_metrics(scores):
@@ -240,8 +239,8 @@ def describe(
     if "sink_map" in titles:
         said.append("Sink rate: the mean over the layers.")
     if "probe_auc" in titles:
-        nested = any(line.number == BEST_SCORES[0] for panel in panels for line in panel.lines)
-        how = "chosen on the training folds" if nested else "the highest, a selection"
+        nested = any(line.number == "nested_score" for panel in panels for line in panel.lines)
+        how = "chosen on training answers" if nested else "the highest, a selection"
         said.append(
             f"Probe: the score of the best cell ({how}), beside the mean log-probability of the "
             "answer; bands of scores and shares are 95% intervals."
