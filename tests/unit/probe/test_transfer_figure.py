@@ -112,6 +112,29 @@ def test_every_claim_can_fail(root):
         assert NOT_REPRODUCED in {one[claim.id] for one in found}, claim.id
 
 
+@pytest.mark.parametrize("less", [0.0, 0.2])
+def test_no_claim_is_decided_by_construction(root, less):
+    """less: of the baseline everywhere. That a probe is above it for every pair is a finding."""
+    scores = plant(as_published, lambda train, test: logits(train, test) - less)
+    rows = check_table_claims("m", claims(root), figure.list_claim_cells(scores, OPTIONS))
+    decided = rows.loc[rows["decided"].astype(bool), "claim"]
+    assert list(decided) == []
+
+
+def test_a_pair_without_a_score_is_in_no_average(root):
+    cells = figure.list_claim_cells(WITH_HOLES, OPTIONS)
+    # of "symbol" there is no probe: neither of its pairs nor for what it is compared with
+    cells = cells[cells["column"] != "symbol"].dropna(subset="value")
+    found = {
+        control: set(zip(rows["row"], rows["column"], strict=True))
+        for control, rows in cells.groupby("control")
+    }
+    others = [name for name in SETS if name != "symbol"]
+    pairs = {(train, test) for train in others for test in others if train != test}
+    assert set(map(frozenset, found.values())) == {frozenset(pairs)}
+    assert {"none", "own", BASELINE, "own_baseline", "gain", "difference"} == set(found)
+
+
 def test_a_claim_about_sets_that_are_not_there_is_not_applicable(root):
     scores = plant(as_published, logits, names=("lake", "river"))
     found = verdicts(claims(root), scores)
