@@ -16,6 +16,7 @@ from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
 from llm_figures.probe.protocol_text import PROBES, SITES, describe_fit, state_protocol
 from llm_figures.probe.transfer import BASELINE
 from llm_figures.probe.transfer_options import ProbeTransfer
+from llm_figures.probe.transfer_sets import nested_protocol
 
 
 class DrawnProbeTransfer(ProbeTransfer):
@@ -29,6 +30,7 @@ OPTIONS = DrawnProbeTransfer
 CONSTANTS = {
     **CONSTANTS_OF_PROTOCOL,
     "20 right and 20 wrong": "the fewest answers of a label that a set needs",
+    "20 questions": "the fewest that a set needs",
 }
 PANELS = {"auc": "AUC", "gain": "AUC − logit baseline"}
 LABEL_WIDTH, BAR_WIDTH = 0.95, 0.75  # inches, beside the cells
@@ -142,7 +144,8 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeTransfer) -> StatedNu
     numbers = StatedNumbers()
     numbers.update(
         (name, number)
-        for name, number in state_protocol(options.protocol).items()
+        # with a fold count of its own where probe.split has no folds, or too few
+        for name, number in state_protocol(nested_protocol(options.protocol)).items()
         if name in ("folds", "c")
     )
     for end, limit in zip(("low", "high"), options.limits, strict=True):
@@ -222,11 +225,14 @@ def describe(
     ]
     if numbers["pairs"].value:
         sentences.append(_describe_pairs(numbers))
-    left_out = scores.loc[scores["n_test"].isna(), "test"].unique()
-    if len(left_out):
-        sentences.append(
-            f"Left out, with fewer than 20 right and 20 wrong answers: {', '.join(left_out)}."
-        )
+    left_out = scores[scores["n_test"].isna()].drop_duplicates("test")
+    alike = left_out["problem"].str.endswith("distinct questions").fillna(False).astype(bool)
+    for names, reason in (
+        (left_out.loc[~alike, "test"], "20 right and 20 wrong answers"),
+        (left_out.loc[alike, "test"], "20 questions that differ in more than spelling"),
+    ):
+        if len(names):
+            sentences.append(f"Left out, with fewer than {reason}: {', '.join(names)}.")
     if numbers["shared"].value:
         sentences.append("Questions that two sets share are not trained on for the pair.")
     inside = scores[scores["n_test"].notna()]
