@@ -7,6 +7,7 @@ answers to any kind of question, and compare it with the probabilities of the ou
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -266,12 +267,13 @@ def compare_transfer(
         weights = draw_resamples(groups, DRAWS, seed)
         own = by_name[test.name, None].own
 
-        def measure(
-            scores: np.ndarray, other: np.ndarray, labels=labels, folds=of_fold, weights=weights
-        ) -> np.ndarray:
-            """Of the answers that both score: a token may be missing."""
-            scores = np.where(np.isfinite(other), scores, np.nan)
-            return _mean_over_folds(labels, scores, folds, weights)
+        @cache  # by the bytes of the scores: most answers have every token
+        def measure_bytes(scores: bytes, labels=labels, of_fold=of_fold, weights=weights):
+            return _mean_over_folds(labels, np.frombuffer(scores), of_fold, weights)
+
+        def measure(scores: np.ndarray, other: np.ndarray, measure_bytes=measure_bytes):
+            """[draws], of the answers that both score."""
+            return measure_bytes(np.where(np.isfinite(other), scores, np.nan).tobytes())
 
         for train in sets:
             one = by_name.get((train.name, test.name), by_name[train.name, None])
