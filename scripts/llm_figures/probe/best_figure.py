@@ -12,7 +12,8 @@ from llm_figures.plotting.text import wrap_name
 from llm_figures.probe.classification_metrics import compute_p
 from llm_figures.probe.controls import format_share
 from llm_figures.probe.options import ProbeBest
-from llm_figures.probe.within_groups import NO_PAIR, TOO_FEW
+from llm_figures.probe.protocol_text import name_probe
+from llm_figures.probe.within_groups import NO_CELL, NO_PAIR, TOO_FEW, UNTESTED
 
 OPTIONS = ProbeBest
 MOST_SHOWN = 30  # groups, the largest ones
@@ -24,7 +25,11 @@ CONSTANTS = {
     TOO_FEW: "the fewest answers of either label for an AUC",
 }
 # Groups without an AUC, and why.
-WITHOUT = {"groups_too_small": TOO_FEW, "groups_without_pairs": NO_PAIR}
+WITHOUT = {
+    "groups_too_small": TOO_FEW,
+    "groups_without_pairs": NO_PAIR,
+    "groups_untested": UNTESTED,
+}
 NARROWEST = 2.4  # inches, of a panel on a page
 UNNAMED = "no group"  # of questions without one
 MEAN, OVERALL = "mean by size", "all questions"
@@ -64,7 +69,7 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
 
 
 def _draw_permuted(table: pd.DataFrame, ax, colours: dict[str, tuple]) -> None:
-    permuted = _select(table, "permuted")["value"].astype(float)
+    permuted = _list_maxima(table)
     ax.hist(permuted, bins=12, color="0.75", edgecolor="0.5", lw=0.5, label="permuted labels")
     for kind, (label, dashes) in LINES.items():
         row = _find_row(table, kind)
@@ -110,6 +115,11 @@ def _select(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     return table[table["kind"] == kind]
 
 
+def _list_maxima(table: pd.DataFrame) -> np.ndarray:
+    """The maxima of the permutations that count."""
+    return _select(table, "permuted")["value"].astype(float).dropna().to_numpy()
+
+
 def _find_row(table: pd.DataFrame, kind: str, control: str = "none") -> pd.Series | None:
     """The row of a kind, of the probe itself where there are controls."""
     rows = _select(table, kind)
@@ -127,11 +137,15 @@ def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
     """The numbers of the caption."""
     numbers = StatedNumbers()
     observed, movable = _find_row(table, "observed"), _find_row(table, "movable")
-    maxima = _select(table, "permuted")["value"].to_numpy(float)
+    maxima = _list_maxima(table)
     numbers.take("observed", observed, "value", ".3f", ["kind"])
     numbers.take("observed_layer", observed, "layer", "d", ["kind"])
     numbers.take("observed_token", observed, "token", str, ["kind"])
     numbers.take("permutations", observed, "n", ",", ["kind"])
+    uncounted = len(_select(table, "permuted")) - len(maxima)
+    row = {"kind": "permuted"}
+    formula = "number of rows without a value"
+    numbers.add("permutations_left_out", uncounted, ",", formula, row=row)
     share = movable["value"]
     numbers.take(
         "movable", movable, "value", format_share if share < 1 else "{:.0%}".format, ["kind"]
@@ -199,30 +213,36 @@ def describe(
     within = _find_row(table, "observed")["note"] == "within_group"
     among = "among questions of the same group" if within else "among all questions"
     sentences = [
-        f"The best cell of a linear probe on {model} that detects a wrong answer: its layer and "
-        f"token. Left: the highest AUC of all cells with labels permuted {among}, "
+        f"The best cell of a {name_probe(table)} on {model} that detects a wrong answer: its layer "
+        f"and token. Left: the highest AUC of all cells with labels permuted {among}, "
         f"{numbers['permutations']} times, one permutation for all cells (Westfall & Young 1993), "
-        "of ridge probes that are the first Newton step of the logistic ones: "
+        "of ridge regression on standardised states (the first Newton step of a logistic one): "
         f"{numbers['permuted_mean']} on average. With the labels as they are it is "
         f"{numbers['observed']}, at layer {numbers['observed_layer']}, "
         f"{numbers['observed_token']}: p = {numbers['p']}.",
     ]
+    if numbers["permutations_left_out"].value:
+        sentences.append(
+            f"Left out: {numbers['permutations_left_out']} permutations without both labels in any "
+            "test set."
+        )
     if numbers["movable"].value < 1:
         sentences.append(
             f"Labels can change in {numbers['movable']} of the questions; the others have no other "
             "label in their group."
         )
     if numbers["nested"].value is not None:
+        several = f"each of {numbers['folds']} test sets has its cell"
+        where = several if numbers["folds"].value > 1 else "the cell is"
         sentences.append(
-            f"The converged probe has {numbers['nested']} [{numbers['nested_low']}, "
-            f"{numbers['nested_high']}] where each of {numbers['folds']} test sets has its cell "
-            f"chosen on the training answers alone ({numbers['cells']}), and "
-            f"{numbers['highest']} in the highest cell, {numbers['selection']} more."
+            f"The probe itself has {numbers['nested']} [{numbers['nested_low']}, "
+            f"{numbers['nested_high']}] where {where} chosen on the training answers alone "
+            f"({numbers['cells']}), and {numbers['highest']} in the highest cell, "
+            f"{numbers['selection']} more."
         )
     else:
         sentences.append(
-            f"The converged probe has {numbers['highest']} in its highest cell; no cell could be "
-            "chosen on the training answers alone."
+            f"The probe itself has {numbers['highest']} in its highest cell; {NO_CELL} alone."
         )
     sentences += _describe_groups(table, numbers)
     return " ".join(sentences) + "\n"
@@ -232,6 +252,8 @@ def _describe_groups(table: pd.DataFrame, numbers: StatedNumbers) -> list[str]:
     groups = _list_groups(table)
     if groups.empty:
         return ["The questions have no groups (dataset.group); right: all of them."]
+    if numbers["nested"].value is None:
+        return ["Right: empty, for AUCs within groups are of chosen cells."]
     if not numbers["scored_groups"].value:
         return ["Right: no group has enough right and wrong answers for an AUC within it."]
     scored = numbers["scored_groups"]
