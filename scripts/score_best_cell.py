@@ -45,7 +45,7 @@ def main(
     within = numbers if shuffle == "within_group" else np.zeros_like(numbers)
     equal = np.unique(valid["split_group"].to_numpy(), return_inverse=True)[1]
     permuted = permute_labels(wrong, within, equal, options.permutations, options.seed)
-    movable = find_movable(permuted, wrong)
+    movable = find_movable(wrong, within, equal)
     if not movable:
         raise UserError(
             "config: figures.probe_best.shuffle: within_group: no label can change, for the "

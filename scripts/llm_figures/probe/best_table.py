@@ -45,7 +45,7 @@ def tabulate_best(
         nothing, and do not count.
     observed: the same maximum with the labels as they are, its cell, and as note and n how labels
         were permuted and how many permutations count.
-    movable: as value, the share of the questions whose label changes in some permutation.
+    movable: as value, the share of the questions whose label can change.
     nested, highest: the probe's score where the cell is chosen on the training answers and where it
         is highest, with the controls there.
     fold: of each split, the chosen cell with its inner_auc, its value on the test answers, and that
