@@ -30,6 +30,7 @@ WITHOUT = {
     "groups_without_pairs": NO_PAIR,
     "groups_untested": UNTESTED,
 }
+SHORT = 18  # letters of a group's name that stand in one line
 NARROWEST = 2.4  # inches, of a panel on a page
 UNNAMED = "no group"  # of questions without one
 MEAN, OVERALL = "mean by size", "all questions"
@@ -49,7 +50,9 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
     layout = find_layout()
     columns = layout.count(2, NARROWEST, 0.4)
     rows = 2 // columns
-    lines = len(drawn) + 2
+    points = _list_points(table, drawn)
+    names = [_fit_name(name, layout.small) for name, _, _ in points]
+    lines = (len(points) or 1) * max((name.count("\n") + 1 for name in names), default=1)
     fig, axes = make_grid(
         rows,
         columns,
@@ -59,7 +62,7 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
     colours = dict(zip(LINES, find_colours(options.palette, len(LINES)), strict=True))
     left, right = axes.flat
     _draw_permuted(table, left, colours)
-    _draw_groups(table, drawn, right, colours["nested"])
+    _draw_groups(points, names, right, colours["nested"])
     handles, labels = left.get_legend_handles_labels()
     if layout.sized:
         add_legend(fig, handles, labels, 2)
@@ -81,12 +84,11 @@ def _draw_permuted(table: pd.DataFrame, ax, colours: dict[str, tuple]) -> None:
     ax.margins(x=0.05)
 
 
-def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -> None:
-    """Dots with intervals, from the lowest group below to the highest, over both means."""
-    size = find_layout().small
+def _list_points(table: pd.DataFrame, groups: pd.DataFrame) -> list[tuple[str, pd.Series, bool]]:
+    """(name, row, whether it is a group) of both means and of the groups, the lowest first."""
     ordered = groups.sort_values("value", kind="stable")
     mean, nested = _find_row(table, "mean"), _find_row(table, "nested")
-    points = [
+    return [
         (name, row, filled)
         for name, row, filled in (
             (OVERALL, nested, False),
@@ -95,6 +97,22 @@ def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -
         )
         if row is not None and pd.notna(row["value"])
     ]
+
+
+def _fit_name(name: str, size: float) -> str:
+    """A group's name in one line or two; what is longer ends in dots."""
+    if len(name) <= SHORT:
+        return name
+    first, *others = wrap_name(name, 1.1, size).split("\n")
+    if len(others) > 1:
+        others = [f"{others[0][:-1]}…"]
+    return "\n".join([first, *others])
+
+
+def _draw_groups(
+    points: list[tuple[str, pd.Series, bool]], names: list[str], ax, colour: tuple
+) -> None:
+    """Dots with intervals, upwards from both means to the highest group. names: as they fit."""
     for place, (_, row, filled) in enumerate(points):
         value = float(row["value"])
         low, high = (float(row[end]) for end in ("ci_low", "ci_high"))
@@ -102,8 +120,7 @@ def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -
             ax.plot([low, high], [place, place], color=colour, lw=1.2, gid=f"interval-{place}")
         face = colour if filled else "white"
         ax.plot(value, place, "o" if filled else "D", color=colour, mfc=face, ms=4.5)
-    names = [wrap_name(name, 1.1, size) if len(name) > 18 else name for name, _, _ in points]
-    ax.set_yticks(range(len(points)), labels=names)
+    ax.set_yticks(range(len(points)), labels=names, parse_math=False)
     ax.axvline(0.5, color="0.5", lw=0.8, ls=(0, (1, 2)))
     if any(not filled for _, _, filled in points):
         ax.axhline(sum(not filled for _, _, filled in points) - 0.5, color="0.8", lw=0.8)

@@ -1,5 +1,6 @@
 """The table and the figure of `probe_best`."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -182,6 +183,27 @@ def test_it_fits_a_page(venue, groups, tmp_path):
         table = planted_best.make_table(groups=groups)
         fig = draw_to_fit("probe_best", lambda: best_figure.draw(table, OPTIONS))
         assert fig.get_figwidth() == pytest.approx(Style(venue=venue).inches)
+
+
+@pytest.mark.parametrize("venue", ["default", "icml"])
+def test_long_names_of_groups_fit_and_are_no_formulas(venue):
+    table = planted_best.make_table(groups=(0.9, 0.8, 0.7, 0.6))
+    names = ["US$ to A$ \\x^", "a_very_long_name_of_a_group_" * 3, "", "in two lines_of text"]
+    table.loc[table["kind"] == "group", "group"] = names
+    with drawing_style(Style(venue=venue)):
+        fig = draw_to_fit("probe_best", lambda: best_figure.draw(table, OPTIONS))
+        fig.canvas.draw()
+        right = fig.axes[1].get_yticklabels()
+        boxes = [label.get_window_extent() for label in right]
+        assert all(one.y1 <= other.y0 for one, other in pairwise(boxes))
+        shown = [label.get_text() for label in right]
+        assert shown[2].replace("\n", "") == names[3]
+        assert shown[3] == "no group"
+        assert shown[4].count("\n") == 1
+        assert shown[4].endswith("…")
+        assert right[5].get_text() == names[0]
+        assert not any(label.get_parse_math() for label in right)
+    plt.close(fig)
 
 
 AS_PUBLISHED = planted_best.make_table(groups=(0.9, 0.7, 0.6))
