@@ -54,9 +54,7 @@ def restrict_cell(cell: Cell, keep: np.ndarray) -> Cell:
         labels=cell.labels[keep],
         groups=cell.groups[keep],
         split_groups=cell.split_groups[keep],
-        splits=[
-            replace(split, train=split.train[keep], test=split.test[keep]) for split in cell.splits
-        ],
+        splits=[split.take(keep) for split in cell.splits],
     )
 
 
