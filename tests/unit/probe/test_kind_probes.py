@@ -129,8 +129,11 @@ def test_a_cell_without_some_examples(planted):
     inner = np.arange(COUNT) // 2 % 5
     cell = replace(cell, splits=[replace(split, inner=inner) for split in cell.splits])
     keep = np.arange(COUNT) % 3 == 0
+    inner = np.arange(COUNT) % 4
+    cell = replace(cell, splits=[replace(split, inner=inner) for split in cell.splits])
     part = restrict_cell(cell, keep)
     assert (part.questions == cell.questions[keep]).all()
+    assert (part.splits[0].inner == inner[keep]).all()
     assert all(
         (getattr(a, mask) == getattr(b, mask)[keep]).all()
         for a, b in zip(part.splits, cell.splits, strict=True)
