@@ -93,9 +93,9 @@ def summarize(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
     Columns, each a mean over texts and heads: alpha_first is α of the first token, rate_first the
     share of texts and heads where it exceeds the threshold; alpha_other and rate_other are the
-    largest of any later position that at least half of the queries see. {query, key, value}_first
-    and _others are L2 norms, of the others over tokens, too; with _low and _high at the ends of the
-    middle 90% of their values.
+    largest of any later position up to T/2, which half of the queries see unless there is a window.
+    {query, key, value}_first and _others are L2 norms, of the others over tokens, too; with _low
+    and _high at the ends of the middle 90% of their values.
     """
     attention = scores[scores["component"] == "attention"]
     attention = attention.assign(sink=attention["value"] > threshold)
@@ -122,14 +122,17 @@ def summarize(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def uniform_alpha(scores: pd.DataFrame) -> pd.Series:
-    """α of the first token if each query attended alike to all that it sees, by layer.
+def summarize_uniform(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """alpha_first and rate_first of `summarize` if each query attended alike to all that it sees.
 
-    It is Σ_{i=1..R} 1/i / T where the first R of T queries see the first token.
+    α of the first token is then Σ_{i=1..R} 1/i / T where the first R of T queries see it; for a
+    text of 9 tokens or fewer it is above 0.3.
     """
     texts = scores.drop_duplicates(["input", "layer"])
     harmonic = [(1 / np.arange(1, reach + 1)).sum() for reach in texts["reach"]]
-    return (harmonic / texts["tokens"]).groupby(texts["layer"]).mean()
+    alpha = harmonic / texts["tokens"]
+    values = pd.DataFrame({"alpha_first": alpha, "rate_first": alpha > threshold})
+    return values.groupby(texts["layer"]).mean()
 
 
 def list_claim_cells(scores: pd.DataFrame, options: SinkMap) -> pd.DataFrame:
@@ -140,7 +143,7 @@ def list_claim_cells(scores: pd.DataFrame, options: SinkMap) -> pd.DataFrame:
     (see `summarize`). The control uniform is attention that is spread alike over what a query sees.
     """
     layers = summarize(scores, options.threshold)
-    uniform = uniform_alpha(scores)
+    uniform = summarize_uniform(scores, options.threshold)
     columns = {
         ("none", "alpha_1"): layers["alpha_first"],
         ("none", "alpha_other"): layers["alpha_other"],
@@ -151,8 +154,8 @@ def list_claim_cells(scores: pd.DataFrame, options: SinkMap) -> pd.DataFrame:
             / layers[f"{component}_others"]
             for component in NORMS
         },
-        ("uniform", "alpha_1"): uniform,
-        ("uniform", "sink_rate"): (uniform > options.threshold).astype(float),
+        ("uniform", "alpha_1"): uniform["alpha_first"],
+        ("uniform", "sink_rate"): uniform["rate_first"],
     }
     return pd.concat(
         [

@@ -21,7 +21,7 @@ from llm_figures.attention.sinks import (
     list_claim_cells,
     score_sinks,
     summarize,
-    uniform_alpha,
+    summarize_uniform,
 )
 from llm_figures.claims.table_claims import check_table_claims
 from llm_figures.core.errors import UserError
@@ -146,7 +146,9 @@ def test_a_window_and_a_mask_bound_how_many_queries_see_the_first_token():
     uniform = score_sinks([with_(states, window=4, query=0 * states.query)], SinkMap(tokens=6))
     alpha = uniform.query("component == 'attention' and position == 0")["value"]
     np.testing.assert_allclose(alpha, (1 + 1 / 2 + 1 / 3 + 1 / 4) / 6)
-    assert uniform_alpha(uniform).tolist() == pytest.approx([(1 + 1 / 2 + 1 / 3 + 1 / 4) / 6])
+    even = summarize_uniform(uniform, 0.3)
+    assert even["alpha_first"].tolist() == pytest.approx([(1 + 1 / 2 + 1 / 3 + 1 / 4) / 6])
+    assert even["rate_first"].tolist() == [1]  # as high as that in a text of so few tokens
     text = sink_figure.describe(uniform, "m", SinkMap(tokens=6))
     assert "In layers 0 later queries do not see the first token" in text
     assert "at most 0.67" in text
@@ -230,6 +232,21 @@ def test_claims_are_about_the_summary_and_the_uniform_control():
     uniform = cells[(cells["control"] == "uniform") & (cells["column"] == "alpha_1")]
     expected = np.mean([key_importance(uniform_causal(length))[0] for length in (6, 5)])
     np.testing.assert_allclose(uniform["value"], [expected] * 3)
+
+
+def test_even_attention_is_a_sink_in_the_short_texts_only():
+    """Its rate is the share of texts, not whether their mean is above the threshold."""
+    options = SinkMap(tokens=64)
+    scores = score_sinks(planted_states(tokens=(60, 5, 40)), options)
+    cells = list_claim_cells(scores, options)
+    rate = cells[(cells["control"] == "uniform") & (cells["column"] == "sink_rate")]
+    np.testing.assert_allclose(rate["value"], [1 / 3] * 3)
+    alpha = [key_importance(uniform_causal(length))[0] for length in (60, 5, 40)]
+    assert alpha[1] > 0.3 > np.mean(alpha)
+    even = "(of such even attention it would be 0.333)"
+    assert even in sink_figure.describe(scores, "m", options)
+    long = score_sinks(planted_states(tokens=(60, 40)), options)
+    assert "even attention" not in sink_figure.describe(long, "m", options)
 
 
 def planted_scores(bottom=0.2, above=0.8, other=0.05, key=0.5, value=0.1):
