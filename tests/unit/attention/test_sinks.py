@@ -229,6 +229,8 @@ def test_claims_are_about_the_summary_and_the_uniform_control():
     np.testing.assert_array_equal(own["sink_rate"], values["rate_first"])
     np.testing.assert_array_equal(own["alpha_1"], values["alpha_first"])
     np.testing.assert_allclose(own["key_ratio"], values["key_first"] / values["key_others"])
+    assert ((own["key_share"] <= 0.5) == (own["key_ratio"] <= 1)).all()
+    np.testing.assert_allclose(own["key_share"], own["key_ratio"] / (1 + own["key_ratio"]))
     uniform = cells[(cells["control"] == "uniform") & (cells["column"] == "alpha_1")]
     expected = np.mean([key_importance(uniform_causal(length))[0] for length in (6, 5)])
     np.testing.assert_allclose(uniform["value"], [expected] * 3)
@@ -266,12 +268,14 @@ def planted_scores(bottom=0.2, above=0.8, other=0.05, key=0.5, value=0.1):
     return table.assign(input=1, text_tokens=4, tokens=4, model_layers=32, reach=4)
 
 
-def verdicts(root, **changes):
+def check(root, scores):
     claims = check_claims({"claims": {"files": []}}, root / "config" / "claims.yaml")
     about = [claim for claim in claims if claim.figure == "sink_map"]
-    cells = list_claim_cells(planted_scores(**changes), SinkMap())
-    table = check_table_claims("m", about, cells)
-    return table.set_index("claim")["verdict"]
+    return check_table_claims("m", about, list_claim_cells(scores, SinkMap())).set_index("claim")
+
+
+def verdicts(root, **changes):
+    return check(root, planted_scores(**changes))["verdict"]
 
 
 def test_sinks_as_published_reproduce_every_claim(root):
@@ -294,6 +298,18 @@ def test_sinks_as_published_reproduce_every_claim(root):
 def test_a_contrary_figure_fails_the_claims_about_it(root, changes, failing):
     found = verdicts(root, **{"above": 0.95, **changes})
     assert set(found.index[found == "not reproduced"]) == failing
+
+
+def test_norms_that_are_smaller_in_every_layer_are_not_so_by_construction(root):
+    """The most telling result: no ratio of the run is above 1."""
+    scores = planted_scores(above=0.95, key=0.3)
+    others = (scores["position"] > 0) & (scores["component"] != "attention")
+    larger = np.random.default_rng(0).uniform(1.2, 1.6, others.sum())
+    scores.loc[others, "value"] *= larger
+    found = check(root, scores)
+    assert set(found["verdict"]) == {"reproduced"}
+    assert not found["decided"].any()
+    assert (found["references"] == 300).all()
 
 
 def test_stored_states_give_the_same_table_and_values_are_kept_of_clean_passes_only(tmp_path):
