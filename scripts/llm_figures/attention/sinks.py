@@ -139,27 +139,22 @@ def list_claim_cells(scores: pd.DataFrame, options: SinkMap) -> pd.DataFrame:
     """The cells that claims are about: row (the layer), column, control, value.
 
     Columns are alpha_1 and sink_rate of the first token, alpha_other and sink_rate_other of later
-    ones, and query_ratio, key_ratio and value_ratio, the first token's mean norm over the others'
-    (see `summarize`). query_share, key_share and value_share are the first token's part of the sum
-    of the two norms, 0.5 where they are equal: a ratio has no upper end, up to which references of
-    claims could be drawn. The control uniform is attention that is spread alike over what a query
-    sees.
+    ones (see `summarize`), and query_share, key_share and value_share: the first token's mean norm
+    as a part of the sum of its own and the others', 0.5 where the two are equal. All lie from 0 to
+    1, where references of claims are drawn, too; a ratio of norms has no upper end. The control
+    uniform is attention that is spread alike over what a query sees.
     """
     layers = summarize(scores, options.threshold)
     uniform = summarize_uniform(scores, options.threshold)
-    norms = {
-        component: (layers[f"{component}_first"], layers[f"{component}_others"])
-        for component in NORMS
-    }
     columns = {
         ("none", "alpha_1"): layers["alpha_first"],
         ("none", "alpha_other"): layers["alpha_other"],
         ("none", "sink_rate"): layers["rate_first"],
         ("none", "sink_rate_other"): layers["rate_other"],
-        **{("none", f"{name}_ratio"): first / others for name, (first, others) in norms.items()},
         **{
-            ("none", f"{name}_share"): first / (first + others)
-            for name, (first, others) in norms.items()
+            ("none", f"{component}_share"): layers[f"{component}_first"]
+            / (layers[f"{component}_first"] + layers[f"{component}_others"])
+            for component in NORMS
         },
         ("uniform", "alpha_1"): uniform["alpha_first"],
         ("uniform", "sink_rate"): uniform["rate_first"],

@@ -228,9 +228,10 @@ def test_claims_are_about_the_summary_and_the_uniform_control():
     values = summarize(scores, options.threshold)
     np.testing.assert_array_equal(own["sink_rate"], values["rate_first"])
     np.testing.assert_array_equal(own["alpha_1"], values["alpha_first"])
-    np.testing.assert_allclose(own["key_ratio"], values["key_first"] / values["key_others"])
-    assert ((own["key_share"] <= 0.5) == (own["key_ratio"] <= 1)).all()
-    np.testing.assert_allclose(own["key_share"], own["key_ratio"] / (1 + own["key_ratio"]))
+    for layer, share in own["value_share"].items():
+        first, others = values.loc[layer, ["value_first", "value_others"]]
+        assert share == pytest.approx(first / (first + others))
+    assert cells["value"].between(0, 1).all()
     uniform = cells[(cells["control"] == "uniform") & (cells["column"] == "alpha_1")]
     expected = np.mean([key_importance(uniform_causal(length))[0] for length in (6, 5)])
     np.testing.assert_allclose(uniform["value"], [expected] * 3)
