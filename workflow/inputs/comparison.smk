@@ -143,6 +143,7 @@ def checkpoint_inputs(wildcards):
     """What the curves are drawn from: files of the run's models are made."""
     if not list_places(CHECKPOINTS):
         sys.exit("over_checkpoints: there are no checkpoints; name them in config: checkpoints")
+    checkpoint_folders(wildcards)  # refuses a folder without a place before any job
     made = [f"results/{model}/{name}" for model in MODELS for name in CHECKPOINT_FILES]
     return [*made, *checkpoint_files(map(Path, config["result_folders"]))]
 

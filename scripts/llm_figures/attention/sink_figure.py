@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from llm_figures.attention.options import SinkMap
-from llm_figures.attention.sinks import NORMS, summarize, uniform_alpha
+from llm_figures.attention.sinks import NORMS, summarize, summarize_uniform
 from llm_figures.attention.sinks import list_claim_cells as list_claim_cells
 from llm_figures.core.formatting import join_ranges
 from llm_figures.core.stated_numbers import StatedNumbers
@@ -33,7 +33,6 @@ CONSTANTS = {
     "(from 0)": "layers and heads are counted from 0",
     "L2": "the name of a norm",
     "middle 90%": "what the bands hold",
-    "half of the queries": "positions that are compared with the first",
 }
 
 
@@ -160,12 +159,11 @@ def _state_layers(numbers: StatedNumbers, scores: pd.DataFrame, options: SinkMap
     numbers.add("sink_rate", layers["rate_first"].mean(), ".3f", rate.format("at position 0"))
     later = rate.format("at a later position up to T/2, the largest by layer")
     numbers.add("other_rate", layers["rate_other"].mean(), ".3f", later)
-    numbers.add(
-        "uniform_alpha",
-        uniform_alpha(scores).mean(),
-        ".3f",
-        "mean over inputs and layers of Σ 1/i over i = 1..reach, divided by tokens",
-    )
+    uniform = summarize_uniform(scores, options.threshold).mean()
+    formula = "mean over inputs and layers of Σ 1/i over i = 1..reach, divided by tokens"
+    numbers.add("uniform_alpha", uniform["alpha_first"], ".3f", formula)
+    formula = "share of inputs and layers where that is above the threshold"
+    numbers.add("uniform_rate", uniform["rate_first"], ".3f", formula)
     for component in NORMS:
         ratio = layers[f"{component}_first"] / layers[f"{component}_others"]
         formula = "mean over layers of the mean norm at position 0 over that of later positions"
@@ -227,6 +225,9 @@ def describe(
     numbers: as from `state_numbers`, by default; see `drawing.render`.
     """
     numbers = numbers or state_numbers(scores, options)
+    even = ""
+    if numbers["uniform_rate"].value:  # of short texts
+        even = f" (of such even attention it would be {numbers['uniform_rate']})"
     return (
         f"Attention of {model} to the first token, by layer and head (from 0). Top: α₁, the weight "
         f"on the first token averaged over the queries of the first {numbers['wanted_tokens']} "
@@ -234,11 +235,11 @@ def describe(
         f"{numbers['largest_alpha']}, in layer {numbers['largest_layer']}, head "
         f"{numbers['largest_head']}; queries that attended alike to all they see would give "
         f"{numbers['uniform_alpha']}. Sink rate: the share of texts and heads with α₁ above "
-        f"{numbers['threshold']}, {numbers['sink_rate']} over all layers; dashed, the largest "
-        "share of a later position that at least half of the queries see, "
-        f"{numbers['other_rate']}. ‖·‖: L2 norms as the attention function receives "
-        "them, lines the mean and bands the middle 90% over texts, heads and tokens; averaged over "
-        f"the layers, the first token has {numbers['query_ratio']}, {numbers['key_ratio']} and "
+        f"{numbers['threshold']}, {numbers['sink_rate']} over all layers{even}; dashed, the "
+        f"largest share of a later position up to the texts' middle, {numbers['other_rate']}. "
+        "‖·‖: L2 norms as the attention function receives them, lines the mean and bands the "
+        "middle 90% over texts, heads and tokens; averaged over the layers, the first token has "
+        f"{numbers['query_ratio']}, {numbers['key_ratio']} and "
         f"{numbers['value_ratio']} times the norm of the others. {_describe_texts(numbers)}"
         f"{_describe_gaps(numbers)}\n"
     )

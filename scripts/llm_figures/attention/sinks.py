@@ -93,9 +93,9 @@ def summarize(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
 
     Columns, each a mean over texts and heads: alpha_first is α of the first token, rate_first the
     share of texts and heads where it exceeds the threshold; alpha_other and rate_other are the
-    largest of any later position that at least half of the queries see. {query, key, value}_first
-    and _others are L2 norms, of the others over tokens, too; with _low and _high at the ends of the
-    middle 90% of their values.
+    largest of any later position up to T/2, which half of the queries see unless there is a window.
+    {query, key, value}_first and _others are L2 norms, of the others over tokens, too; with _low
+    and _high at the ends of the middle 90% of their values.
     """
     attention = scores[scores["component"] == "attention"]
     attention = attention.assign(sink=attention["value"] > threshold)
@@ -122,37 +122,42 @@ def summarize(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def uniform_alpha(scores: pd.DataFrame) -> pd.Series:
-    """α of the first token if each query attended alike to all that it sees, by layer.
+def summarize_uniform(scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """alpha_first and rate_first of `summarize` if each query attended alike to all that it sees.
 
-    It is Σ_{i=1..R} 1/i / T where the first R of T queries see the first token.
+    α of the first token is then Σ_{i=1..R} 1/i / T where the first R of T queries see it; for a
+    text of 9 tokens or fewer it is above 0.3.
     """
     texts = scores.drop_duplicates(["input", "layer"])
     harmonic = [(1 / np.arange(1, reach + 1)).sum() for reach in texts["reach"]]
-    return (harmonic / texts["tokens"]).groupby(texts["layer"]).mean()
+    alpha = harmonic / texts["tokens"]
+    values = pd.DataFrame({"alpha_first": alpha, "rate_first": alpha > threshold})
+    return values.groupby(texts["layer"]).mean()
 
 
 def list_claim_cells(scores: pd.DataFrame, options: SinkMap) -> pd.DataFrame:
     """The cells that claims are about: row (the layer), column, control, value.
 
     Columns are alpha_1 and sink_rate of the first token, alpha_other and sink_rate_other of later
-    ones, and query_ratio, key_ratio and value_ratio, the first token's mean norm over the others'
-    (see `summarize`). The control uniform is attention that is spread alike over what a query sees.
+    ones (see `summarize`), and query_share, key_share and value_share: the first token's mean norm
+    as a part of the sum of its own and the others', 0.5 where the two are equal. All lie from 0 to
+    1, where references of claims are drawn, too; a ratio of norms has no upper end. The control
+    uniform is attention that is spread alike over what a query sees.
     """
     layers = summarize(scores, options.threshold)
-    uniform = uniform_alpha(scores)
+    uniform = summarize_uniform(scores, options.threshold)
     columns = {
         ("none", "alpha_1"): layers["alpha_first"],
         ("none", "alpha_other"): layers["alpha_other"],
         ("none", "sink_rate"): layers["rate_first"],
         ("none", "sink_rate_other"): layers["rate_other"],
         **{
-            ("none", f"{component}_ratio"): layers[f"{component}_first"]
-            / layers[f"{component}_others"]
+            ("none", f"{component}_share"): layers[f"{component}_first"]
+            / (layers[f"{component}_first"] + layers[f"{component}_others"])
             for component in NORMS
         },
-        ("uniform", "alpha_1"): uniform,
-        ("uniform", "sink_rate"): (uniform > options.threshold).astype(float),
+        ("uniform", "alpha_1"): uniform["alpha_first"],
+        ("uniform", "sink_rate"): uniform["rate_first"],
     }
     return pd.concat(
         [

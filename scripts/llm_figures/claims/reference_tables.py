@@ -111,12 +111,20 @@ def _fill(table: Table, values: np.ndarray) -> Table:
 
 
 def _permute(tables: Mapping[str, Table], generator: np.random.Generator) -> dict[str, Table]:
-    """Columns in another order, over the tables of as many rows, and rows within each."""
+    """Columns in another order, over the tables of as many rows, and rows within each.
+
+    A column without cells stays where it is.
+    """
     permuted = {}
     for layers in dict.fromkeys(len(table.layers) for table in tables.values()):
         alike = {name: table for name, table in tables.items() if len(table.layers) == layers}
         counts = [len(table.columns) for table in alike.values()]
-        columns = generator.permutation(sum(counts))
+        values = np.concatenate([table.values for table in alike.values()], axis=1)
+        columns = np.arange(sum(counts))
+        held = np.flatnonzero(
+            np.isfinite(values).any(axis=0)
+        )  # others have no cells, as of a control
+        columns[held] = generator.permutation(held)
         rows = np.argsort(generator.random((layers, sum(counts))), axis=0)
         parts: dict[str, list] = {}
         for end in ENDS:

@@ -50,13 +50,15 @@ def list_places(options: Checkpoints, base: str | None = None) -> list[Place]:
     base: the model that a model which is fine-tuned here begins with.
 
     Raises:
-        UserError: two of the same label; a label without a number where `x` is not given; an `x` of
-            another length.
+        UserError: fewer than two; two of the same label; a label without a number where `x` is not
+            given; an `x` of another length; steps, or places, that do not rise.
     """
     way = find_way(options)
     if way is None:
         return []
     pairs = list(_list_names(options, way, base))
+    if len(pairs) < 2:
+        raise UserError(f"{WHERE}.{way}: fewer than two checkpoints; name at least two")
     names = [name for name, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"{WHERE}.{way}: two checkpoints would be called {twice}; rename one")
@@ -78,6 +80,9 @@ def list_places(options: Checkpoints, base: str | None = None) -> list[Place]:
                 f"{WHERE}.{way}: {other.label!r} has the place {other.x:g}, not after "
                 f"{one.label!r} with {one.x:g}; name them in rising order, or give checkpoints.x"
             )
+    for one, other in pairwise(options.steps or ()):
+        if one >= other:
+            raise UserError(f"{WHERE}.steps: {other} is not after {one}; name them in rising order")
     return found
 
 
@@ -103,10 +108,16 @@ def place_folder(options: Checkpoints, folder: str) -> Place:
     """The checkpoint that a folder of earlier results is; its name holds its place.
 
     Raises:
-        UserError: the name holds no number.
+        UserError: the name holds no number; the others' places are given in `x`, which may be of
+            another unit.
     """
     name = folder_name(folder)
     label = name.rpartition("@")[2]
+    if options.x is not None:
+        raise UserError(
+            f"config: result_folders: {folder}: checkpoints.x gives places, but none of a result "
+            "folder; name the checkpoints so that labels hold their places, and leave out x"
+        )
     x = None if options.models is not None else _read_number(label)
     if x is None and options.models is None:
         raise UserError(

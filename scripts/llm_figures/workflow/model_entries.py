@@ -9,7 +9,7 @@ from llm_figures.comparison.options import Checkpoints
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.text_files import read_project_yaml
-from llm_figures.models.options import ModelEntry
+from llm_figures.models.options import ModelEntry, ModelName
 from llm_figures.workflow.checkpoints import WHERE, make_entries
 
 
@@ -29,7 +29,7 @@ def find_checkpoints(options: Checkpoints, own: dict, models_file: Path) -> dict
         entry = {key: value for key, value in entry.items() if key != "base_entry"}
     made = make_entries(options, entry)
     kept = {name: values for name, values in made.items() if values is not None}
-    entries = read_options(dict[str, ModelEntry], kept, WHERE)
+    entries = read_options(dict[ModelName, ModelEntry], kept, WHERE)
     for name, values in entries.items():
         if name in known and _entry(name, known, WHERE) != values.plain():
             raise UserError(f"{WHERE}: {name} is also the name of another model; rename one")

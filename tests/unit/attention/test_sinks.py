@@ -21,7 +21,7 @@ from llm_figures.attention.sinks import (
     list_claim_cells,
     score_sinks,
     summarize,
-    uniform_alpha,
+    summarize_uniform,
 )
 from llm_figures.claims.table_claims import check_table_claims
 from llm_figures.core.errors import UserError
@@ -146,7 +146,9 @@ def test_a_window_and_a_mask_bound_how_many_queries_see_the_first_token():
     uniform = score_sinks([with_(states, window=4, query=0 * states.query)], SinkMap(tokens=6))
     alpha = uniform.query("component == 'attention' and position == 0")["value"]
     np.testing.assert_allclose(alpha, (1 + 1 / 2 + 1 / 3 + 1 / 4) / 6)
-    assert uniform_alpha(uniform).tolist() == pytest.approx([(1 + 1 / 2 + 1 / 3 + 1 / 4) / 6])
+    even = summarize_uniform(uniform, 0.3)
+    assert even["alpha_first"].tolist() == pytest.approx([(1 + 1 / 2 + 1 / 3 + 1 / 4) / 6])
+    assert even["rate_first"].tolist() == [1]  # as high as that in a text of so few tokens
     text = sink_figure.describe(uniform, "m", SinkMap(tokens=6))
     assert "In layers 0 later queries do not see the first token" in text
     assert "at most 0.67" in text
@@ -226,10 +228,28 @@ def test_claims_are_about_the_summary_and_the_uniform_control():
     values = summarize(scores, options.threshold)
     np.testing.assert_array_equal(own["sink_rate"], values["rate_first"])
     np.testing.assert_array_equal(own["alpha_1"], values["alpha_first"])
-    np.testing.assert_allclose(own["key_ratio"], values["key_first"] / values["key_others"])
+    for layer, share in own["value_share"].items():
+        first, others = values.loc[layer, ["value_first", "value_others"]]
+        assert share == pytest.approx(first / (first + others))
+    assert cells["value"].between(0, 1).all()
     uniform = cells[(cells["control"] == "uniform") & (cells["column"] == "alpha_1")]
     expected = np.mean([key_importance(uniform_causal(length))[0] for length in (6, 5)])
     np.testing.assert_allclose(uniform["value"], [expected] * 3)
+
+
+def test_even_attention_is_a_sink_in_the_short_texts_only():
+    """Its rate is the share of texts, not whether their mean is above the threshold."""
+    options = SinkMap(tokens=64)
+    scores = score_sinks(planted_states(tokens=(60, 5, 40)), options)
+    cells = list_claim_cells(scores, options)
+    rate = cells[(cells["control"] == "uniform") & (cells["column"] == "sink_rate")]
+    np.testing.assert_allclose(rate["value"], [1 / 3] * 3)
+    alpha = [key_importance(uniform_causal(length))[0] for length in (60, 5, 40)]
+    assert alpha[1] > 0.3 > np.mean(alpha)
+    even = "(of such even attention it would be 0.333)"
+    assert even in sink_figure.describe(scores, "m", options)
+    long = score_sinks(planted_states(tokens=(60, 40)), options)
+    assert "even attention" not in sink_figure.describe(long, "m", options)
 
 
 def planted_scores(bottom=0.2, above=0.8, other=0.05, key=0.5, value=0.1):
@@ -249,12 +269,14 @@ def planted_scores(bottom=0.2, above=0.8, other=0.05, key=0.5, value=0.1):
     return table.assign(input=1, text_tokens=4, tokens=4, model_layers=32, reach=4)
 
 
-def verdicts(root, **changes):
+def check(root, scores):
     claims = check_claims({"claims": {"files": []}}, root / "config" / "claims.yaml")
     about = [claim for claim in claims if claim.figure == "sink_map"]
-    cells = list_claim_cells(planted_scores(**changes), SinkMap())
-    table = check_table_claims("m", about, cells)
-    return table.set_index("claim")["verdict"]
+    return check_table_claims("m", about, list_claim_cells(scores, SinkMap())).set_index("claim")
+
+
+def verdicts(root, **changes):
+    return check(root, planted_scores(**changes))["verdict"]
 
 
 def test_sinks_as_published_reproduce_every_claim(root):
@@ -277,6 +299,18 @@ def test_sinks_as_published_reproduce_every_claim(root):
 def test_a_contrary_figure_fails_the_claims_about_it(root, changes, failing):
     found = verdicts(root, **{"above": 0.95, **changes})
     assert set(found.index[found == "not reproduced"]) == failing
+
+
+def test_norms_that_are_smaller_in_every_layer_are_not_so_by_construction(root):
+    """The most telling result: no ratio of the run is above 1."""
+    scores = planted_scores(above=0.95, key=0.3)
+    others = (scores["position"] > 0) & (scores["component"] != "attention")
+    larger = np.random.default_rng(0).uniform(1.2, 1.6, others.sum())
+    scores.loc[others, "value"] *= larger
+    found = check(root, scores)
+    assert set(found["verdict"]) == {"reproduced"}
+    assert not found["decided"].any()
+    assert (found["references"] == 300).all()
 
 
 def test_stored_states_give_the_same_table_and_values_are_kept_of_clean_passes_only(tmp_path):

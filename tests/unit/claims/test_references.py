@@ -305,6 +305,25 @@ def test_a_control_may_trade_columns_with_the_probe():
     assert any(mixed)
 
 
+def test_columns_that_a_control_lacks_are_not_permuted():
+    """As of even attention in sink_map: its table has one of the figure's columns."""
+    values = np.random.default_rng(0).uniform(size=(4, 3))
+    lacking = np.where(np.arange(3) == 1, values + 1, np.nan)
+    columns = ["a", "b", "c"]
+    tables = {
+        "none": Table(columns, range(4), values),
+        "even": Table(columns, range(4), lacking),
+    }
+    drawn = [made for kind, made in draw_reference_tables(tables, draws=20) if kind == PERMUTED]
+    for made in drawn:
+        assert np.isfinite(made["none"].values).all()
+        assert np.isfinite(made["even"].values).all(axis=0).tolist() == [False, True, False]
+        every = np.concatenate([made["none"].values.ravel(), made["even"].values[:, 1]])
+        expected = np.concatenate([values.ravel(), lacking[:, 1]])
+        np.testing.assert_array_equal(np.sort(every), np.sort(expected))
+    assert any((made["even"].values[:, 1] < 1).any() for made in drawn)
+
+
 def test_cells_that_are_all_equal_have_no_references():
     flat = replace(table(), values=np.full((12, 5), 0.7))
     assert list(draw_reference_tables({"none": flat})) == []

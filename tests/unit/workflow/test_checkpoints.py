@@ -58,6 +58,9 @@ def test_a_result_folder_has_its_place_in_its_name(check):
     assert place_folder(options, "old/far@step500") == ("far@step500", "step500", 500)
     with pytest.raises(UserError, match="old/last: its name has no number"):
         place_folder(options, "old/last")
+    # its number may be of another unit than the places that are given
+    with pytest.raises(UserError, match=r"old/step-500: checkpoints.x gives places, but none of a"):
+        place_folder(options.changed(x=(1.5, 3.0)), "old/step-500")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,16 @@ def test_a_result_folder_has_its_place_in_its_name(check):
         ({"steps": [1, 2]}, {}, "checkpoints.model: missing; name the model that the steps are of"),
         ({"model": "tuned", "steps": [4, 17]}, {}, "steps: 17 is beyond the 16 steps of tuned"),
         ({"model": "tuned", "steps": [8, 4]}, {}, "'step4' has the place 4, not after 'step8'"),
+        (
+            {"model": "tuned", "steps": [8, 4], "x": [1, 2]},
+            {},
+            "checkpoints.steps: 4 is not after 8; name them in rising order",
+        ),
+        ({"model": "far", "revisions": {}}, {}, "revisions: fewer than two checkpoints; name at"),
+        ({"model": "far", "revisions": {"step1": "0" * 40}}, {}, "revisions: fewer than two"),
+        ({"folders": ["..", "a/step-1"], "x": [1, 2]}, {}, "'..'; allowed: a name of letters"),
+        ({"folders": ["_models", "a/step-1"], "x": [1, 2]}, {}, "'_models'; allowed: a name of"),
+        ({"folders": ["a/step 1", "a/step-2"]}, {}, "'step 1'; allowed: a name of letters"),
         ({"model": "far"}, {}, "checkpoints.model is given, but no checkpoints; name them in one"),
         (
             {"model": "far", "revisions": COMMITS, "steps": [1, 2]},
