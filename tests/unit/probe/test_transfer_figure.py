@@ -116,7 +116,11 @@ def test_every_claim_can_fail(root):
 @pytest.mark.parametrize("less", [0.0, 0.2])
 def test_no_claim_is_decided_by_construction(root, less):
     """less: of the baseline everywhere. That a probe is above it for every pair is a finding."""
-    scores = plant(as_published, lambda train, test: logits(train, test) - less)
+
+    def probe(train, test):
+        return as_published(train, test) + 0.005 * SETS.index(test)
+
+    scores = plant(probe, lambda train, test: logits(train, test) - less)
     rows = check_table_claims("m", claims(root), figure.list_claim_cells(scores, OPTIONS))
     decided = rows.loc[rows["decided"].astype(bool), "claim"]
     assert list(decided) == []
