@@ -17,7 +17,6 @@ from llm_figures.core.result_folders import portable
 from llm_figures.models.model_info import read_model_info
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.export import (
-    BEST,
     RefittedProbe,
     choose_cells,
     collect_tensors,
@@ -70,7 +69,7 @@ def main(
         ran_on=read_facts(states[0]),
         made_by=describe_project(PROJECT),
         questions=portable(questions),
-        best=options.cells == BEST,
+        wanted=options.cells,
         sha256=sha256(Path(probes)),
     )
     write_text(card, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

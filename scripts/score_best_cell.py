@@ -8,6 +8,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
+from llm_figures.probe.best_cell import find_nested_cell
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.classification_metrics import compute_p
@@ -44,7 +45,7 @@ def main(
     within = numbers if shuffle == "within_group" else np.zeros_like(numbers)
     equal = np.unique(valid["split_group"].to_numpy(), return_inverse=True)[1]
     permuted = permute_labels(wrong, within, equal, options.permutations, options.seed)
-    movable = find_movable(permuted, wrong)
+    movable = find_movable(wrong, within, equal)
     if not movable:
         raise UserError(
             "config: figures.probe_best.shuffle: within_group: no label can change, for the "
@@ -57,20 +58,24 @@ def main(
     columns = read_layer_columns(states[0])
     layers = list(range(len(columns)))
     loaders = [(layer, partial(read_states, states, columns[layer])) for layer in layers]
-    scored = score_permuted_cells(loaders, rows, cells, labels, jobs=threads)
-    aucs = np.array([values for _, values in progress(scored, "layers", len(layers))])
+    permuted_aucs = score_permuted_cells(loaders, rows, cells, labels, jobs=threads)
+    aucs = np.array([values for _, values in progress(permuted_aucs, "layers", len(layers))])
     log.info("%d permutations in %d cells", options.permutations, aucs[..., 0].size)
     names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
     own = read_frames(predictions, names)
     own = own[own["control"] == "none"]
     own = own.assign(token=own["token"].astype(str))
+    scored = read_frame(scores)
     nested = select_nested(own, tokens)
+    if find_nested_cell(scored, "auc") is None:  # a choice for a single fold is none
+        nested = nested[:0]
     of_groups = tabulate_within_groups(own, nested, valid, options.seed)
     write_frame(of_groups, groups)
     cells_permuted = PermutedCells(layers, tokens, aucs, shuffle, movable)
-    table = tabulate_best(cells_permuted, read_frame(scores), own, nested, of_groups, valid)
+    table = tabulate_best(cells_permuted, scored, own, nested, of_groups, valid)
+    table.attrs = {"protocol": protocol.plain()}
     observed = table.loc[table["kind"] == "observed", "value"].iloc[0]
-    maxima = table.loc[table["kind"] == "permuted", "value"].to_numpy()
+    maxima = table.loc[table["kind"] == "permuted", "value"].dropna().to_numpy()
     log.info("observed maximum %.3f, p = %.3g", observed, compute_p(observed, maxima))
     write_frame(table, best)
 

@@ -13,7 +13,13 @@ from llm_figures.core.parquet_tensors import read_frame, read_frames, write_fram
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.schema import read_layer_columns, read_states
-from llm_figures.probe.transfer import Trained, check_sets, compare_transfer, transfer
+from llm_figures.probe.transfer import (
+    Trained,
+    check_sets,
+    compare_transfer,
+    join_predictions,
+    transfer,
+)
 from llm_figures.probe.transfer_options import TransferScoring
 from llm_figures.probe.transfer_sets import (
     choose_sets,
@@ -59,10 +65,8 @@ def main(
     cells = [cell for of_set in nested if of_set for cell in of_set.cells]
     rows = [own for of_set in nested if of_set for own in of_set.rows]
     loaders = [(layer, partial(load, layer)) for layer in range(len(columns))]
-    frames = progress(
-        probe_layers(loaders, rows, cells, protocol, jobs=threads), "layers", len(loaders)
-    )
-    predictions = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    fits = probe_layers(loaders, rows, cells, protocol, jobs=threads, select=False)
+    predictions = join_predictions(progress(fits, "layers", len(loaders)), options.tokens)
     once = lru_cache(2)(load)
     trained = []
     with threadpool_limits(1):

@@ -40,7 +40,9 @@ from notebook import PATH, execute, list_outputs, split_numbers
 
 pytestmark = pytest.mark.acceptance
 
-DRAWN = (*FIGURES, "probe_curves", "choices")
+# Figures outside the target `figures` that cost little more.
+FURTHER = ("sink_map", "probe_best", "probe_heads")
+DRAWN = (*FIGURES, "probe_curves", "choices", *FURTHER)
 EXACT = ["exact_answer_first", "exact_answer_last"]
 
 
@@ -55,7 +57,7 @@ def results(tmp_path_factory, root) -> Path:
         folder = tmp_path_factory.mktemp("default")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile")]
     done = subprocess.run(
-        [*command, "report", "paper", "probes_export"],
+        [*command, "report", "paper", "probes_export", *FURTHER],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -358,7 +358,7 @@ def test_the_page_on_notebooks_holds_to_the_letter(made, root, tmp_path, monkeyp
     )
     np.testing.assert_array_equal(names["X"], names["X_too"])
     assert names["query"].shape[1:] == tuple(names["shape"])
-    assert names["best"]["mean"][0] == means(names["scores"]).max()
+    assert names["highest"]["mean"][0] == means(names["scores"]).max()
 
 
 # Exported probes

@@ -133,19 +133,20 @@ def write_probe_table(
     """Lines of probe.tex: for each token the score of the chosen layer, and its controls.
 
     The layer is chosen in every split on the training answers (`probe.nested`); without such a
-    choice, it is that of the highest score. scores: tidy scores of the probe. model: its name.
-    label: before the table's label.
+    choice at any token, it is that of the highest score. scores: tidy scores of the probe. model:
+    its name. label: before the table's label.
     """
     shown = scores[scores["metric"] == metric]
     beside = [control for control in CONTROLS if (shown["control"] == control).any()]
+    choices = {token: find_nested_cell(scores, metric, token) for token in tokens}
+    chosen = any(choices.values())
     rows = []
-    for token in tokens:
+    for token, nested in choices.items():
         cells = [rf"\texttt{{{escape(token)}}}"]
         highest = find_highest_cell(scores, metric, (token,))
-        if highest is None:
+        if highest is None or (chosen and nested is None):
             rows.append([*cells, *["--"] * (3 + len(beside))])
             continue
-        nested = find_nested_cell(scores, metric, token)
         row = (nested or highest).probe
         interval = f"[{_set_score(row['ci_low'])}, {_set_score(row['ci_high'])}]"
         cells += [_set_layers(nested, highest), _set_score(row["mean"]), interval]
@@ -158,10 +159,10 @@ def write_probe_table(
         if HEADS[name] != CONTROLS[name]
     )
     how = (
-        "the score of the layer that is chosen anew in each fold, on the training answers alone, "
+        "the score of the layer that is chosen for each test set, on the training answers alone, "
         "with its 95\\% interval and the layers that were chosen"
-        if find_nested_cell(scores, metric) is not None
-        else "the layer where it is highest, with the 95\\% interval of that cell"
+        if chosen
+        else "the layer where it is highest, a selection, with the 95\\% interval of that cell"
     )
     caption = (
         f"{escape(LABELS[metric])} of the {escape(name_probe(scores))} on {escape(model)} that "

@@ -137,9 +137,10 @@ def apply_probe(
     of_test = np.flatnonzero(np.isin(sampled_questions, cell.questions[test]))
     X_test = np.concatenate([states[rows[test]], sampled[of_test]]).astype(np.float32)
     X_train = states[rows[train]].astype(np.float32)
-    fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[train])
     seed = draw_seed(protocol.seed, layer, own.repeat, own.fold)
-    scores = fitter.fit(cell.labels[train], seed=seed).scores
+    with threadpool_limits(1):  # sums differ with the number of threads
+        fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[train])
+        scores = fitter.fit(cell.labels[train], seed=seed).scores
     return SplitChoice(
         own.repeat, own.fold, layer, cell.questions[test], cell.labels[test], scores[: len(test)],
         of_test, scores[len(test) :], len(train),

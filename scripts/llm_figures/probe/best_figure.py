@@ -12,7 +12,8 @@ from llm_figures.plotting.text import wrap_name
 from llm_figures.probe.classification_metrics import compute_p
 from llm_figures.probe.controls import format_share
 from llm_figures.probe.options import ProbeBest
-from llm_figures.probe.within_groups import NO_PAIR, TOO_FEW
+from llm_figures.probe.protocol_text import name_probe
+from llm_figures.probe.within_groups import NO_CELL, NO_PAIR, TOO_FEW, UNTESTED
 
 OPTIONS = ProbeBest
 MOST_SHOWN = 30  # groups, the largest ones
@@ -24,7 +25,12 @@ CONSTANTS = {
     TOO_FEW: "the fewest answers of either label for an AUC",
 }
 # Groups without an AUC, and why.
-WITHOUT = {"groups_too_small": TOO_FEW, "groups_without_pairs": NO_PAIR}
+WITHOUT = {
+    "groups_too_small": TOO_FEW,
+    "groups_without_pairs": NO_PAIR,
+    "groups_untested": UNTESTED,
+}
+SHORT = 18  # letters of a group's name that stand in one line
 NARROWEST = 2.4  # inches, of a panel on a page
 UNNAMED = "no group"  # of questions without one
 MEAN, OVERALL = "mean by size", "all questions"
@@ -44,7 +50,9 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
     layout = find_layout()
     columns = layout.count(2, NARROWEST, 0.4)
     rows = 2 // columns
-    lines = len(drawn) + 2
+    points = _list_points(table, drawn)
+    names = [_fit_name(name, layout.small) for name, _, _ in points]
+    lines = (len(points) or 1) * max((name.count("\n") + 1 for name in names), default=1)
     fig, axes = make_grid(
         rows,
         columns,
@@ -54,7 +62,7 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
     colours = dict(zip(LINES, find_colours(options.palette, len(LINES)), strict=True))
     left, right = axes.flat
     _draw_permuted(table, left, colours)
-    _draw_groups(table, drawn, right, colours["nested"])
+    _draw_groups(points, names, right, colours["nested"])
     handles, labels = left.get_legend_handles_labels()
     if layout.sized:
         add_legend(fig, handles, labels, 2)
@@ -64,7 +72,7 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
 
 
 def _draw_permuted(table: pd.DataFrame, ax, colours: dict[str, tuple]) -> None:
-    permuted = _select(table, "permuted")["value"].astype(float)
+    permuted = _list_maxima(table)
     ax.hist(permuted, bins=12, color="0.75", edgecolor="0.5", lw=0.5, label="permuted labels")
     for kind, (label, dashes) in LINES.items():
         row = _find_row(table, kind)
@@ -76,12 +84,11 @@ def _draw_permuted(table: pd.DataFrame, ax, colours: dict[str, tuple]) -> None:
     ax.margins(x=0.05)
 
 
-def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -> None:
-    """Dots with intervals, from the lowest group below to the highest, over both means."""
-    size = find_layout().small
+def _list_points(table: pd.DataFrame, groups: pd.DataFrame) -> list[tuple[str, pd.Series, bool]]:
+    """(name, row, whether it is a group) of both means and of the groups, the lowest first."""
     ordered = groups.sort_values("value", kind="stable")
     mean, nested = _find_row(table, "mean"), _find_row(table, "nested")
-    points = [
+    return [
         (name, row, filled)
         for name, row, filled in (
             (OVERALL, nested, False),
@@ -90,6 +97,22 @@ def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -
         )
         if row is not None and pd.notna(row["value"])
     ]
+
+
+def _fit_name(name: str, size: float) -> str:
+    """A group's name in one line or two; what is longer ends in dots."""
+    if len(name) <= SHORT:
+        return name
+    first, *others = wrap_name(name, 1.1, size).split("\n")
+    if len(others) > 1:
+        others = [f"{others[0][:-1]}…"]
+    return "\n".join([first, *others])
+
+
+def _draw_groups(
+    points: list[tuple[str, pd.Series, bool]], names: list[str], ax, colour: tuple
+) -> None:
+    """Dots with intervals, upwards from both means to the highest group. names: as they fit."""
     for place, (_, row, filled) in enumerate(points):
         value = float(row["value"])
         low, high = (float(row[end]) for end in ("ci_low", "ci_high"))
@@ -97,8 +120,7 @@ def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -
             ax.plot([low, high], [place, place], color=colour, lw=1.2, gid=f"interval-{place}")
         face = colour if filled else "white"
         ax.plot(value, place, "o" if filled else "D", color=colour, mfc=face, ms=4.5)
-    names = [wrap_name(name, 1.1, size) if len(name) > 18 else name for name, _, _ in points]
-    ax.set_yticks(range(len(points)), labels=names)
+    ax.set_yticks(range(len(points)), labels=names, parse_math=False)
     ax.axvline(0.5, color="0.5", lw=0.8, ls=(0, (1, 2)))
     if any(not filled for _, _, filled in points):
         ax.axhline(sum(not filled for _, _, filled in points) - 0.5, color="0.8", lw=0.8)
@@ -108,6 +130,11 @@ def _draw_groups(table: pd.DataFrame, groups: pd.DataFrame, ax, colour: tuple) -
 
 def _select(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     return table[table["kind"] == kind]
+
+
+def _list_maxima(table: pd.DataFrame) -> np.ndarray:
+    """The maxima of the permutations that count."""
+    return _select(table, "permuted")["value"].astype(float).dropna().to_numpy()
 
 
 def _find_row(table: pd.DataFrame, kind: str, control: str = "none") -> pd.Series | None:
@@ -127,11 +154,15 @@ def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
     """The numbers of the caption."""
     numbers = StatedNumbers()
     observed, movable = _find_row(table, "observed"), _find_row(table, "movable")
-    maxima = _select(table, "permuted")["value"].to_numpy(float)
+    maxima = _list_maxima(table)
     numbers.take("observed", observed, "value", ".3f", ["kind"])
     numbers.take("observed_layer", observed, "layer", "d", ["kind"])
     numbers.take("observed_token", observed, "token", str, ["kind"])
     numbers.take("permutations", observed, "n", ",", ["kind"])
+    uncounted = len(_select(table, "permuted")) - len(maxima)
+    row = {"kind": "permuted"}
+    formula = "number of rows without a value"
+    numbers.add("permutations_left_out", uncounted, ",", formula, row=row)
     share = movable["value"]
     numbers.take(
         "movable", movable, "value", format_share if share < 1 else "{:.0%}".format, ["kind"]
@@ -199,30 +230,36 @@ def describe(
     within = _find_row(table, "observed")["note"] == "within_group"
     among = "among questions of the same group" if within else "among all questions"
     sentences = [
-        f"The best cell of a linear probe on {model} that detects a wrong answer: its layer and "
-        f"token. Left: the highest AUC of all cells with labels permuted {among}, "
+        f"The best cell of a {name_probe(table)} on {model} that detects a wrong answer: its layer "
+        f"and token. Left: the highest AUC of all cells with labels permuted {among}, "
         f"{numbers['permutations']} times, one permutation for all cells (Westfall & Young 1993), "
-        "of ridge probes that are the first Newton step of the logistic ones: "
+        "of ridge regression on standardised states (the first Newton step of a logistic one): "
         f"{numbers['permuted_mean']} on average. With the labels as they are it is "
         f"{numbers['observed']}, at layer {numbers['observed_layer']}, "
         f"{numbers['observed_token']}: p = {numbers['p']}.",
     ]
+    if numbers["permutations_left_out"].value:
+        sentences.append(
+            f"Left out: {numbers['permutations_left_out']} permutations without both labels in any "
+            "test set."
+        )
     if numbers["movable"].value < 1:
         sentences.append(
             f"Labels can change in {numbers['movable']} of the questions; the others have no other "
             "label in their group."
         )
     if numbers["nested"].value is not None:
+        several = f"each of {numbers['folds']} test sets has its cell"
+        where = several if numbers["folds"].value > 1 else "the cell is"
         sentences.append(
-            f"The converged probe has {numbers['nested']} [{numbers['nested_low']}, "
-            f"{numbers['nested_high']}] where each of {numbers['folds']} test sets has its cell "
-            f"chosen on the training answers alone ({numbers['cells']}), and "
-            f"{numbers['highest']} in the highest cell, {numbers['selection']} more."
+            f"The probe itself has {numbers['nested']} [{numbers['nested_low']}, "
+            f"{numbers['nested_high']}] where {where} chosen on the training answers alone "
+            f"({numbers['cells']}), and {numbers['highest']} in the highest cell, "
+            f"{numbers['selection']} more."
         )
     else:
         sentences.append(
-            f"The converged probe has {numbers['highest']} in its highest cell; no cell could be "
-            "chosen on the training answers alone."
+            f"The probe itself has {numbers['highest']} in its highest cell; {NO_CELL} alone."
         )
     sentences += _describe_groups(table, numbers)
     return " ".join(sentences) + "\n"
@@ -232,6 +269,8 @@ def _describe_groups(table: pd.DataFrame, numbers: StatedNumbers) -> list[str]:
     groups = _list_groups(table)
     if groups.empty:
         return ["The questions have no groups (dataset.group); right: all of them."]
+    if numbers["nested"].value is None:
+        return ["Right: empty, for AUCs within groups are of chosen cells."]
     if not numbers["scored_groups"].value:
         return ["Right: no group has enough right and wrong answers for an AUC within it."]
     scored = numbers["scored_groups"]

@@ -41,10 +41,11 @@ def tabulate_best(
     """One row per number, of these kinds; all values are AUCs.
 
     permuted: the maximum over all cells with permuted labels, by number of the permutation.
+        Without a value where it leaves no test set of any cell with both labels: such labels say
+        nothing, and do not count.
     observed: the same maximum with the labels as they are, its cell, and as note and n how labels
-        were permuted and how many permutations there are; wrong_share is no part of it, and
-        inner_auc neither.
-    movable: as value, the share of the questions whose label changes in some permutation.
+        were permuted and how many permutations count.
+    movable: as value, the share of the questions whose label can change.
     nested, highest: the probe's score where the cell is chosen on the training answers and where it
         is highest, with the controls there.
     fold: of each split, the chosen cell with its inner_auc, its value on the test answers, and that
@@ -57,13 +58,20 @@ def tabulate_best(
     question_id and correct of the valid ones.
 
     Raises:
-        UserError: no cell has a score.
+        UserError: no cell has a score; no permutation counts.
     """
     highest = find_highest_cell(scores, "auc")
     if highest is None or not np.isfinite(permuted.aucs[..., 0]).any():
         raise UserError("probe/scores.parquet has no cell with a score; there is no best one")
     flat = permuted.aucs.reshape(-1, permuted.aucs.shape[-1])
-    maxima = np.nanmax(np.where(np.isfinite(flat), flat, -np.inf), axis=0)
+    maxima = np.where(np.isfinite(flat), flat, -np.inf).max(axis=0)
+    maxima[~np.isfinite(maxima)] = np.nan
+    counted = int(np.isfinite(maxima[1:]).sum())
+    if not counted:
+        raise UserError(
+            "config: figures.probe_best: no permutation of the labels leaves both right and wrong "
+            "answers in a test set; test on more answers"
+        )
     layer, token = np.unravel_index(
         int(np.nanargmax(permuted.aucs[..., 0])), permuted.aucs.shape[:2]
     )
@@ -72,7 +80,7 @@ def tabulate_best(
             "kind": "observed",
             "layer": permuted.layers[layer],
             "token": permuted.tokens[token],
-            "n": len(maxima) - 1,
+            "n": counted,
             "value": maxima[0],
             "note": permuted.shuffle,
         },

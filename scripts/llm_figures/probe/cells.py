@@ -38,7 +38,7 @@ class Split:
     inner: np.ndarray | None = None
 
     def take(self, examples: np.ndarray) -> "Split":
-        """The split of some of its questions. examples: their indices."""
+        """The split of some of its questions. examples: their indices, or a mask."""
         inner = None if self.inner is None else self.inner[examples]
         return replace(self, train=self.train[examples], test=self.test[examples], inner=inner)
 

@@ -45,6 +45,11 @@ CHOSEN = (
     "best: at each token the layer with the highest held-out AUC, which is thus the most "
     "favourable of its layers"
 )
+LISTED = "as listed in the config: probe.export.cells"
+LISTED_BEST = (
+    f"{LISTED}; where it says best, the layer with the highest held-out AUC at the token, which is "
+    "thus the most favourable of its layers"
+)
 SEQUENCE = (
     "the prompt with the tokenizer's special tokens (with style chat those of its template alone), "
     "then the tokens that the model generated, up to a stop text or the end of text, which are not "
@@ -193,19 +198,20 @@ def make_card(
     ran_on: Mapping | None,
     made_by: Mapping,
     questions: Mapping,
-    best: bool,
+    wanted: Sequence[ExportedCell] | str,
     sha256: str,
 ) -> dict:
     """The card: all that a user of the probes must know, as plain values.
 
     scores: tidy scores of the probe. answers: question_id and group of the valid answers. ran_on:
     what the states were computed on. made_by: name, version and commit of the project. questions:
-    {section: options of the config} that say what was asked and how. best: whether the option
-    `cells` is best. sha256: of the file of tensors.
+    {section: options of the config} that say what was asked and how. wanted: the option
+    `cells`. sha256: of the file of tensors.
     """
     chosen = scores[(scores["metric"] == "auc") & (scores["control"] == "none")]
     held_out = chosen.set_index(["layer", "token"])
     groups = answers.set_index("question_id")["group"].fillna("")
+    listed = [] if wanted == BEST else [cell.token for cell in wanted if cell.layer == BEST]
     return {
         "format": FORMAT,
         "what": f"Linear probes on {SITES[protocol.site]} that detect a wrong answer.",
@@ -229,7 +235,7 @@ def make_card(
             "ran_on": dict(ran_on or {}),
         },
         "questions": dict(questions),
-        "cells": CHOSEN if best else "as listed in the config: probe.export.cells",
+        "cells": CHOSEN if wanted == BEST else LISTED_BEST if listed else LISTED,
         "fit": _describe_fit(protocol),
         "protocol": protocol.plain(),
         "file": TENSORS,
@@ -237,16 +243,20 @@ def make_card(
         "arrays": {"dtype": "float64", **ARRAYS},
         "probes": [
             _describe_probe(probe, held_out.loc[(probe.layer, probe.token)], groups, protocol)
-            | (_describe_nested(scores, probe.token) if best else {})
+            | (_describe_nested(scores, probe) if wanted == BEST or probe.token in listed else {})
             for probe in probes
         ],
     }
 
 
-def _describe_nested(scores: pd.DataFrame, token: str) -> dict:
-    """What the layer of a token reaches that is not chosen by the scores it is judged by."""
-    nested = find_nested_cell(scores, "auc", token)
-    if nested is None:
+def _describe_nested(scores: pd.DataFrame, probe: RefittedProbe) -> dict:
+    """What the layer of a token reaches that is not chosen by the scores it is judged by.
+
+    Empty for a probe that is not of the highest layer.
+    """
+    nested = find_nested_cell(scores, "auc", probe.token)
+    highest = find_highest_cell(scores, "auc", [probe.token])
+    if nested is None or probe.layer != highest.probe["layer"]:
         return {}
     row = nested.probe
     return {

@@ -19,6 +19,9 @@ from llm_figures.models.projection_layouts import O, heads_of
 # Names that attention modules give to the size of a head's output and to the number of heads.
 SIZES = ("v_head_dim", "head_dim", "head_size")
 COUNTS = ("num_heads", "num_attention_heads", "n_heads")
+# A parameter of differential attention (DiffLlama): two heads are subtracted from one another and
+# give one output of twice the size.
+OF_PAIRS = "lambda_q1"
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def _divide(attention: torch.nn.Module, width: int, config: dict, layer: int) ->
     """
     size = _read_number(attention, SIZES)
     count = _read_number(attention, COUNTS) or heads_of(config).query
+    if hasattr(attention, OF_PAIRS):
+        count, size = count // 2, size and 2 * size
     if size is None and width % count == 0:
         size = width // count
     if size is None or count * size != width:

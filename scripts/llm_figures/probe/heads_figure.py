@@ -171,15 +171,15 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeHeads) -> StatedNumbe
     numbers.add("answers", chosen["n"].max(), ",", "largest n", row=of_probe)
     numbers.add("heads", len(ranked), ",", "number of rows with a value of mean", row=of_probe)
     for name in ("layer", "head"):
-        numbers.take(f"best_{name}", best, name, "d", CELL)
+        numbers.take(f"highest_{name}", best, name, "d", CELL)
     for column, what in (("mean", "score"), ("ci_low", "score_low"), ("ci_high", "score_high")):
-        numbers.take(f"best_{what}", best, column, ".3f", CELL)
+        numbers.take(f"highest_{what}", best, column, ".3f", CELL)
     beside = _rows_beside(chosen, best)
     for control in CONTROLS:
         row = beside.get(control)
-        numbers.take(f"best_{control}", row, "mean", ".3f", CELL)
+        numbers.take(f"highest_{control}", row, "mean", ".3f", CELL)
         for gain in GAINS:
-            numbers.take(f"best_{control}_{gain}", row, gain, ".3f", CELL)
+            numbers.take(f"highest_{control}_{gain}", row, gain, ".3f", CELL)
     nested = scores[(scores["metric"] == f"{NESTED}{options.metric}") & (scores["layer"] < 0)]
     row = next((one for _, one in nested[nested["control"] == "none"].iterrows()), None)
     for column, what in (("mean", "score"), ("ci_low", "score_low"), ("ci_high", "score_high")):
@@ -264,15 +264,15 @@ def _describe_nested(numbers: StatedNumbers) -> str:
 def _describe_heads(
     chosen: pd.DataFrame, options: DrawnProbeHeads, numbers: StatedNumbers
 ) -> list[str]:
-    score, low, high = (numbers[f"best_score{end}"] for end in ("", "_low", "_high"))
+    score, low, high = (numbers[f"highest_score{end}"] for end in ("", "_low", "_high"))
     beside = {row["control"]: row for _, row in chosen.drop_duplicates("control").iterrows()}
     controls = [
-        f"{name_control(control, beside[control])} {numbers[f'best_{control}']}"
+        f"{name_control(control, beside[control])} {numbers[f'highest_{control}']}"
         for control in CONTROLS
         if control in beside
     ]
     sentences = [
-        f"Highest: layer {numbers['best_layer']}, head {numbers['best_head']}: {score} "
+        f"Highest: layer {numbers['highest_layer']}, head {numbers['highest_head']}: {score} "
         f"[{low}, {high}]. It was chosen as the highest of {numbers['heads']} heads by this very "
         "score, which favours it; the interval is that of a single head.",
         _describe_nested(numbers),

@@ -48,15 +48,14 @@ class FoldScore(NamedTuple):
 
 def restrict_cell(cell: Cell, keep: np.ndarray) -> Cell:
     """The cell with some of its examples. keep: [examples], boolean."""
+    kept = np.flatnonzero(keep)
     return replace(
         cell,
-        questions=cell.questions[keep],
-        labels=cell.labels[keep],
-        groups=cell.groups[keep],
-        split_groups=cell.split_groups[keep],
-        splits=[
-            replace(split, train=split.train[keep], test=split.test[keep]) for split in cell.splits
-        ],
+        questions=cell.questions[kept],
+        labels=cell.labels[kept],
+        groups=cell.groups[kept],
+        split_groups=cell.split_groups[kept],
+        splits=[split.take(kept) for split in cell.splits],
     )
 
 

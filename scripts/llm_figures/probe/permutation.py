@@ -7,7 +7,7 @@ Young 1993). The statistic is the cross-validated AUC of the first Newton step (
 whose factor all permutations of a fold share; the observed labels are scored the same way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -30,24 +30,36 @@ def permute_labels(
     that has no other to change places with keeps its label.
     """
     random = np.random.default_rng([seed, 21])
-    members: dict[int, list[int]] = {}
-    # The same order of groups inside each set of equal questions.
-    for question in np.lexsort((np.arange(len(labels)), groups)):
-        members.setdefault(int(split_groups[question]), []).append(int(question))
-    alike: dict[tuple[int, ...], list[list[int]]] = {}
-    for _, questions in sorted(members.items()):
-        alike.setdefault(tuple(groups[questions].tolist()), []).append(questions)
     permuted = np.tile(labels, (count, 1))
-    for _, sets in sorted(alike.items()):
-        blocks = np.array(sets)  # [sets, questions of each]
+    for blocks in _list_exchangeable(groups, split_groups):
         drawn = random.permuted(np.tile(np.arange(len(blocks)), (count, 1)), axis=1)
         permuted[:, blocks] = labels[blocks][drawn]
     return permuted
 
 
-def find_movable(permuted: np.ndarray, labels: np.ndarray) -> float:
-    """The share of questions whose label is another one in some permutation."""
-    return float((permuted != labels).any(axis=0).mean())
+def _list_exchangeable(groups: np.ndarray, split_groups: np.ndarray) -> Iterator[np.ndarray]:
+    """Questions whose labels change places, as [sets of equal questions, questions of each]."""
+    members: dict[int, list[int]] = {}
+    # The same order of groups inside each set of equal questions.
+    for question in np.lexsort((np.arange(len(groups)), groups)):
+        members.setdefault(int(split_groups[question]), []).append(int(question))
+    alike: dict[tuple[int, ...], list[list[int]]] = {}
+    for _, questions in sorted(members.items()):
+        alike.setdefault(tuple(groups[questions].tolist()), []).append(questions)
+    for _, sets in sorted(alike.items()):
+        yield np.array(sets)
+
+
+def find_movable(labels: np.ndarray, groups: np.ndarray, split_groups: np.ndarray) -> float:
+    """The share of questions whose label is another one in some permutation of all there are.
+
+    Arguments as for `permute_labels`.
+    """
+    movable = 0
+    for blocks in _list_exchangeable(groups, split_groups):
+        differ = (labels[blocks] != labels[blocks[:1]]).any(axis=0)
+        movable += int(differ.sum()) * len(blocks)
+    return movable / len(labels)
 
 
 def score_permuted_cells(

@@ -5,8 +5,9 @@ answers to any kind of question, and compare it with the probabilities of the ou
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from llm_figures.probe.classification_metrics import (
 from llm_figures.probe.fitting import ProbeFitter, draw_seed
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.transfer_sets import AnsweredSet, NestedCells
+from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 
 # Resamples of the tested answers behind every interval.
 DRAWS = 1000
@@ -56,6 +58,22 @@ class Choice(NamedTuple):
 
     best: tuple
     scores: np.ndarray
+
+
+def join_predictions(frames: Iterable[pd.DataFrame], tokens: Sequence[str]) -> pd.DataFrame:
+    """The predictions of all layers.
+
+    Raises:
+        UserError: there are none.
+    """
+    frames = [frame for frame in frames if len(frame)]
+    if not frames:
+        raise UserError(
+            f"config: figures.probe_transfer.tokens: {', '.join(tokens)}: in no set do "
+            f"{FEWEST_OF_A_LABEL} right and {FEWEST_OF_A_LABEL} wrong answers have one of them; "
+            "choose other tokens"
+        )
+    return pd.concat(frames, ignore_index=True)
 
 
 def gather_probes(
@@ -233,35 +251,39 @@ def compare_transfer(
     control is "none" for the probe and `BASELINE` for the probabilities of the output. auc is the
     mean over the folds of the tested set, on the diagonal (train equals test) of probes that did
     not see the fold, at the cell chosen without it. difference: auc − auc of the same control
-    trained on the tested set itself. gain (baseline only): probe − baseline. ci_low to gain_high:
-    95% bootstrap intervals over the tested answers, which are resampled alike for all; probes are
-    not fitted again. layer, token: of the probe that is fitted to all of the training set; score:
-    the baseline's, with a minus if low values mean a wrong answer. n_train, n_test, right, wrong:
-    answers. shared: questions of the training set that were left out because the tested set asks
-    them. unconverged: fits of the training set. problem: why there is no score, else "".
+    trained on the tested set itself. gain (baseline only): probe − baseline. Both are of the
+    answers that have the tokens of both. ci_low to gain_high: 95% bootstrap intervals over the
+    tested answers, which are resampled alike for all; probes are not fitted again. layer, token: of
+    the probe that is fitted to all of the training set; score: the baseline's, with a minus if low
+    values mean a wrong answer. n_train, n_test, right, wrong: answers of the sets, of which some
+    may lack the token. shared: questions of the training set that were left out because the tested
+    set asks them. unconverged: fits of the training set. problem: why there is no score, else "".
     """
     by_name = {(one.train.name, one.train.excluded): one for one in trained}
     rows = []
     for test in sets:
-        labels = test.labels
+        labels, of_fold = test.labels, folds[test.name]
         groups = pd.factorize(test.answers["split_group"])[0]
         weights = draw_resamples(groups, DRAWS, seed)
-        own = by_name[test.name, None]
+        own = by_name[test.name, None].own
 
-        def measure(scores: np.ndarray, test=test, labels=labels, weights=weights) -> np.ndarray:
-            return _mean_over_folds(labels, scores, folds[test.name], weights)
+        @cache  # by the bytes of the scores: most answers have every token
+        def measure_bytes(scores: bytes, labels=labels, of_fold=of_fold, weights=weights):
+            return _mean_over_folds(labels, np.frombuffer(scores), of_fold, weights)
 
-        own_aucs = {control: measure(scores) for control, scores in own.own.items()}
+        def measure(scores: np.ndarray, other: np.ndarray, measure_bytes=measure_bytes):
+            """[draws], of the answers that both score."""
+            return measure_bytes(np.where(np.isfinite(other), scores, np.nan).tobytes())
+
         for train in sets:
             one = by_name.get((train.name, test.name), by_name[train.name, None])
             here = train is test
-            aucs = (
-                own_aucs
-                if here
-                else {control: measure(scores[test.name]) for control, scores in one.scores.items()}
-            )
-            for control in ("none", BASELINE):
-                shared = len(train.answers) - len(one.train.answers)
+            known = own if here else {name: of[test.name] for name, of in one.scores.items()}
+            problems = {
+                control: _find_problem(one, control, known.get(control), labels)
+                for control in ("none", BASELINE)
+            }
+            for control, problem in problems.items():
                 row = {
                     "train": train.name,
                     "test": test.name,
@@ -270,19 +292,21 @@ def compare_transfer(
                     "n_test": len(labels),
                     "right": int((labels == 0).sum()),
                     "wrong": int(labels.sum()),
-                    "shared": 0 if here else shared,
+                    "shared": 0 if here else len(train.answers) - len(one.train.answers),
                     "unconverged": one.unconverged if control == "none" else 0,
-                    "problem": one.train.problem and f"train: {one.train.problem}",
+                    "problem": problem,
                 }
-                if control in aucs and not row["problem"]:
-                    row |= _interval("auc", aucs[control], ("auc", "ci_low", "ci_high"))
+                if not problem:
+                    scores = known[control]
+                    row |= _interval("auc", measure(scores, scores), ("auc", "ci_low", "ci_high"))
                     row |= _describe_choice(control, one.chosen[control])
-                    if not here:
-                        row |= _interval("difference", aucs[control] - own_aucs[control])
-                    if control == BASELINE and "none" in aucs:
-                        row |= _interval("gain", aucs["none"] - aucs[control])
-                elif not row["problem"]:
-                    row["problem"] = "no token has enough answers of either label"
+                    if not here and control in own:
+                        other = own[control]
+                        difference = measure(scores, other) - measure(other, scores)
+                        row |= _interval("difference", difference)
+                    if control == BASELINE and not problems["none"]:
+                        probe = known["none"]
+                        row |= _interval("gain", measure(probe, scores) - measure(scores, probe))
                 rows.append(row)
     for name, problem in left_out.items():
         rows += [
@@ -291,6 +315,22 @@ def compare_transfer(
         ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype(dict.fromkeys(WHOLE, "Int64"))
+
+
+def _find_problem(one: Trained, control: str, scores: np.ndarray | None, labels: np.ndarray) -> str:
+    """Why a set's answers have no score of what was trained on one, else "".
+
+    scores: [answers], NaN without the token; None where there is no candidate.
+    """
+    if one.train.problem:
+        return f"train: {one.train.problem}"
+    if scores is None:
+        return "no token has enough answers of either label"
+    known = labels[np.isfinite(scores)]
+    right, wrong = np.bincount(known, minlength=2)
+    if min(right, wrong) >= FEWEST_OF_A_LABEL:
+        return ""
+    return f"test: {right} right and {wrong} wrong answers with {one.chosen[control][1]}"
 
 
 def _describe_choice(control: str, chosen: tuple) -> dict:

@@ -16,6 +16,7 @@ from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
 from llm_figures.probe.protocol_text import PROBES, SITES, describe_fit, state_protocol
 from llm_figures.probe.transfer import BASELINE
 from llm_figures.probe.transfer_options import ProbeTransfer
+from llm_figures.probe.transfer_sets import nested_protocol
 
 
 class DrawnProbeTransfer(ProbeTransfer):
@@ -29,6 +30,7 @@ OPTIONS = DrawnProbeTransfer
 CONSTANTS = {
     **CONSTANTS_OF_PROTOCOL,
     "20 right and 20 wrong": "the fewest answers of a label that a set needs",
+    "20 questions": "the fewest that a set needs",
 }
 PANELS = {"auc": "AUC", "gain": "AUC − logit baseline"}
 LABEL_WIDTH, BAR_WIDTH = 0.95, 0.75  # inches, beside the cells
@@ -142,7 +144,8 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeTransfer) -> StatedNu
     numbers = StatedNumbers()
     numbers.update(
         (name, number)
-        for name, number in state_protocol(options.protocol).items()
+        # with a fold count of its own where probe.split has no folds, or too few
+        for name, number in state_protocol(nested_protocol(options.protocol)).items()
         if name in ("folds", "c")
     )
     for end, limit in zip(("low", "high"), options.limits, strict=True):
@@ -222,16 +225,19 @@ def describe(
     ]
     if numbers["pairs"].value:
         sentences.append(_describe_pairs(numbers))
-    left_out = scores.loc[scores["n_test"].isna(), "test"].unique()
-    if len(left_out):
-        sentences.append(
-            f"Left out, with fewer than 20 right and 20 wrong answers: {', '.join(left_out)}."
-        )
+    left_out = scores[scores["n_test"].isna()].drop_duplicates("test")
+    alike = left_out["problem"].str.endswith("distinct questions").fillna(False).astype(bool)
+    for names, reason in (
+        (left_out.loc[~alike, "test"], "20 right and 20 wrong answers"),
+        (left_out.loc[alike, "test"], "20 questions that differ in more than spelling"),
+    ):
+        if len(names):
+            sentences.append(f"Left out, with fewer than {reason}: {', '.join(names)}.")
     if numbers["shared"].value:
         sentences.append("Questions that two sets share are not trained on for the pair.")
     inside = scores[scores["n_test"].notna()]
     if inside["auc"].isna().any():
-        sentences.append("A grey cell with a dash: too few answers to train on.")
+        sentences.append("A grey cell with a dash: too few answers to train or test on.")
     if numbers["unconverged_fits"].value:
         sentences.append(f"{numbers['unconverged_fits']} fits did not converge.")
     sentences.append(
@@ -265,43 +271,40 @@ def _describe_pairs(numbers: StatedNumbers) -> str:
 def list_claim_cells(scores: pd.DataFrame, options: DrawnProbeTransfer) -> pd.DataFrame:
     """The pairs of two different sets; rows are trained on, columns tested on.
 
-    control: "none" for the transferred probe, "own" for the probe of the tested set, `BASELINE`,
-    "gain" for probe − baseline, "difference" for transferred − own; "own_gain" has the gains of the
-    diagonal. The probe's own diagonal is not among the cells of "none".
+    control: "none" for the transferred probe, "own" for the probe of the tested set, `BASELINE` and
+    "own_baseline" alike for the baseline; "gain" for probe − baseline, "difference" for
+    transferred − own. No diagonal is among the cells. A pair without a score of the probe has none
+    of the others either, so that averages are of the same pairs.
     """
     inside = scores[scores["n_test"].notna()]
-    probes = inside[inside["control"] == "none"]
-    baseline = inside[inside["control"] == BASELINE]
-    own = probes[probes["train"] == probes["test"]].set_index("test")
-
-    def cells(rows: pd.DataFrame, control: str, value: str, low: str, high: str) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "row": rows["train"],
-                "column": rows["test"],
-                "control": control,
-                "value": rows[value].astype(float),
-                "ci_low": rows[low].astype(float),
-                "ci_high": rows[high].astype(float),
-            }
+    ends = ("ci_low", "ci_high")
+    parts = []
+    pairs = inside[(inside["control"] == "none") & (inside["train"] != inside["test"])]
+    scored = pairs.loc[pairs["auc"].notna(), ["train", "test"]]
+    for control, name, own in (("none", "none", "own"), (BASELINE, BASELINE, "own_baseline")):
+        rows = inside[inside["control"] == control]
+        others = scored.merge(rows, on=["train", "test"], how="left")
+        diagonal = rows[rows["train"] == rows["test"]].set_index("test")
+        of_test = others.assign(
+            **{column: others["test"].map(diagonal[column]) for column in ("auc", *ends)}
         )
+        parts += [_list_cells(others, name, "auc", ends), _list_cells(of_test, own, "auc", ends)]
+        of = "difference" if control == "none" else "gain"
+        parts.append(_list_cells(others, of, of, (f"{of}_low", f"{of}_high")))
+    return pd.concat(parts, ignore_index=True)
 
-    pairs = probes[probes["train"] != probes["test"]]
-    of_test = pairs.assign(
-        **{name: pairs["test"].map(own[name]) for name in ("auc", "ci_low", "ci_high")}
-    )
-    others = baseline[baseline["train"] != baseline["test"]]
-    diagonal = baseline[baseline["train"] == baseline["test"]]
-    auc, gain = ("auc", "ci_low", "ci_high"), ("gain", "gain_low", "gain_high")
-    difference = ("difference", "difference_low", "difference_high")
-    return pd.concat(
-        [
-            cells(pairs, "none", *auc),
-            cells(of_test, "own", *auc),
-            cells(others, BASELINE, *auc),
-            cells(others, "gain", *gain),
-            cells(pairs, "difference", *difference),
-            cells(diagonal, "own_gain", *gain),
-        ],
-        ignore_index=True,
+
+def _list_cells(
+    rows: pd.DataFrame, control: str, value: str, ends: tuple[str, str]
+) -> pd.DataFrame:
+    low, high = ends
+    return pd.DataFrame(
+        {
+            "row": rows["train"],
+            "column": rows["test"],
+            "control": control,
+            "value": rows[value].astype(float),
+            "ci_low": rows[low].astype(float),
+            "ci_high": rows[high].astype(float),
+        }
     )

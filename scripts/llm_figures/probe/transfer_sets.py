@@ -145,8 +145,9 @@ def nest_cells(
     whole = pd.DataFrame({"question_id": ids, "token": ""})
     [every], _ = make_cells(whole, answers, [""], protocol)
     folds = np.empty(len(ids), dtype=np.int64)
-    for split in every.splits:
-        folds[split.test] = split.fold
+    # by their places, which number pairs: one of many folds may have no question
+    for place, split in enumerate(every.splits):
+        folds[split.test] = place
     cells, rows = make_cells(keys, answers, tokens, protocol)
     cells = [replace(cell, splits=[*cell.splits, *_pair(cell.splits)]) for cell in cells]
     return NestedCells(folds, ids, cells, rows)

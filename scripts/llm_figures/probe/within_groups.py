@@ -24,6 +24,8 @@ COLUMNS = [
 GROUP, MEAN = "group", "mean"
 TOO_FEW = f"fewer than {FEWEST} right or wrong answers"
 NO_PAIR = "no test set has a right and a wrong answer"
+UNTESTED = "in no test set"
+NO_CELL = "no cell could be chosen on the training answers"
 
 
 class _Pairs(NamedTuple):
@@ -44,9 +46,10 @@ def tabulate_within_groups(
 
     auc: over all pairs of a group in the same split. ci_low, ci_high: 95% of `DRAWS` bootstrap
     resamples of the group's questions; the probes are not fitted again. n, wrong_share: of the
-    answers that are tested. A group without an AUC has a note that says why. Rows with level "mean"
-    average the groups that have one, weighted by n. Rows of nested selection have layer −1 and
-    token "any".
+    answers that are tested. A group without an AUC has a note that says why, also where none of its
+    answers is tested. Rows with level "mean" average the groups that have one, weighted by n. Rows
+    of nested selection have layer −1 and token "any"; where no cell was chosen, no group has an
+    AUC.
     """
     answers = answers.sort_values("question_id", ignore_index=True)
     names = answers["group"].fillna("").astype(str).to_numpy()
@@ -54,6 +57,9 @@ def tabulate_within_groups(
     weights = _draw_weights(names, answers["split_group"].to_numpy(), seed)
     questions = answers["question_id"].to_numpy()
     rows: list[dict] = []
+    if nested.empty:
+        place = {"layer": CHOSEN_LAYER, "token": ANY_TOKEN}
+        rows += [place | _leave_out(name, NO_CELL) for name in np.unique(names)]
     nested = nested.assign(layer=CHOSEN_LAYER, token=ANY_TOKEN)
     for frame in (nested, predictions):
         for (layer, token), cell in frame.groupby(["layer", "token"], observed=True, sort=False):
@@ -84,8 +90,12 @@ def _tabulate_cell(
 ) -> Iterator[dict]:
     """Rows of one cell. at, scores, splits: [tested]; the others: of all answers."""
     means, sizes = [], []
-    for name in np.unique(names[at]):
+    for name in np.unique(names):
         inside = np.flatnonzero(names[at] == name)
+        if not len(inside):
+            few = np.bincount(wrong[names == name], minlength=2).min() < FEWEST
+            yield _leave_out(name, TOO_FEW if few else UNTESTED)
+            continue
         tested = np.unique(at[inside])
         counts = np.bincount(wrong[tested], minlength=2)
         row = {
@@ -134,6 +144,21 @@ def _tabulate_cell(
     with np.errstate(invalid="ignore"):
         mean = np.where(there, values * by_size, 0).sum(axis=0) / (there * by_size).sum(axis=0)
     yield row | {"pairs": 0} | _summarise(mean)
+
+
+def _leave_out(name: str, note: str) -> dict:
+    """The row of a group of which no answer is tested. note: why."""
+    return {
+        "level": GROUP,
+        "group": name,
+        "n": 0,
+        "wrong_share": np.nan,
+        "pairs": 0,
+        "auc": np.nan,
+        "ci_low": np.nan,
+        "ci_high": np.nan,
+        "note": note,
+    }
 
 
 def _compare(wrong: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -69,7 +69,8 @@ def summarise_probe(controls: dict | None) -> str | None:
         f"A {controls['probe']} whose cell is chosen on the training answers detects a wrong "
         f"answer: {score}"
         if controls["nested"]
-        else f"A {controls['probe']} detects a wrong answer best in {controls['cells']}: {score}"
+        else f"A {controls['probe']} detects a wrong answer; highest, a selection, is "
+        f"{controls['cells']}: {score}"
     )
     explaining = [row["name"] for row in rows if row["explains"]]
     if explaining:

@@ -13,28 +13,76 @@ MOST_OF_A_COUNTRY = 4
 # Names of letters alone: no remarks in brackets, two names or abbreviations.
 _LETTERS = r"[^\W\d_]+(?:[ '-][^\W\d_]+)*"
 _AIRPORT = re.compile(rf"{_LETTERS} International Airport")
-_CITY = re.compile(_LETTERS)
-# Two names of one city.
-_SAME_CITY = [
-    {"Bangalore", "Bengaluru"},
-    {"Bombay", "Mumbai"},
-    {"Calcutta", "Kolkata"},
-    {"Kiev", "Kyiv"},
-    {"Madras", "Chennai"},
-    {"Rangoon", "Yangon"},
-    {"Saigon", "Ho Chi Minh City"},
-]
+# Islands and the like are no cities.
+_CITY = re.compile(rf"(?!.* (?:Island|Atoll|District|Falls)$){_LETTERS}")
+# What is right, too: another name or spelling of the city, and the city that an airport serves or
+# is named after where the data name the place that it lies in, or the other way round.
+ALSO_RIGHT = {
+    "Aktobe Aliya Moldagulova": ["Aktobe"],
+    "Assiut": ["Asyut"],
+    "Akanu Ibiam": ["Enugu"],
+    "Bacolod-Silay City": ["Bacolod", "Silay"],
+    "Balkanabat": ["Balkanabat"],
+    "Balţi": ["Bălți"],
+    "Basrah": ["Basra"],
+    "Bengaluru": ["Bengaluru"],
+    "Blaise Diagne": ["Dakar"],
+    "Bocas Del Toro": ["Bocas del Toro"],
+    "Buyant-Ukhaa": ["Ulaanbaatar"],
+    "Chania": ["Chania"],
+    "Cheddi Jagan": ["Timehri"],
+    "Chhatrapati Shivaji": ["Bombay"],
+    "Chinggis Khaan": ["Ulan Bator"],
+    "Chubu Centrair": ["Nagoya"],
+    "Del Bajio": ["León"],
+    "Diosdado Macapagal": ["Angeles", "Clark"],
+    "Entebbe": ["Entebbe"],
+    "Erbil": ["Erbil"],
+    "Esfahan Shahid Beheshti": ["Esfahan"],
+    "Faa'a": ["Faa'a"],
+    "Frankfurt am Main": ["Frankfurt"],
+    "Guam": ["Hagåtña", "Barrigada"],
+    "Hodeidah": ["Hodeidah", "Al Hudaydah"],
+    "Incheon": ["Incheon"],
+    "J B M Hertzog": ["Bloemfontein"],
+    "Jeju": ["Jeju"],
+    "Johan Adolf Pengel": ["Paramaribo"],
+    "Kaohsiung": ["Kaohsiung"],
+    "King Fahd": ["Dammam"],
+    "Legazpi Bicol": ["Legazpi"],
+    "Limon": ["Limón"],
+    "Mactan Cebu": ["Lapu-Lapu", "Cebu", "Cebu City"],
+    "Macau": ["Macau"],
+    "Milas Bodrum": ["Milas"],
+    "Ministro Pistarini": ["Buenos Aires"],
+    "Mmabatho": ["Mahikeng", "Mafikeng", "Mmabatho"],
+    "Mukalla": ["Mukalla"],
+    "Nausori": ["Suva"],
+    "Pristina": ["Pristina"],
+    "Qurghonteppa": ["Qurghonteppa", "Bokhtar"],
+    "Québec City Jean Lesage": ["Québec"],
+    "Ramon Villeda Morales": ["San Pedro Sula"],
+    "Senai": ["Johor Bahru"],
+    "Shah Amanat": ["Chattogram"],
+    "Sihanoukville": ["Sihanoukville"],
+    "Tan Son Nhat": ["Saigon"],
+    "Techo": ["Phnom Penh"],
+    "Tocumen": ["Panama City"],
+    "Villanova D'Albenga": ["Villanova d'Albenga"],
+    "Yangon": ["Rangoon"],
+    "Çukurova": ["Adana", "Mersin"],
+}
 
 
 def build_airports() -> pd.DataFrame:
-    """About 500 questions: the city of an international airport.
+    """About 400 questions: the city of an international airport.
 
     Returns columns as `facts.build_facts`.
     """
     rows = [
         (
             f"What is the city of {airport['name']}?",
-            _name_city(airport["city"]),
+            _name_city(airport),
             "airport",
             f"The city of {airport['name']} is",
         )
@@ -57,6 +105,6 @@ def _choose_airports() -> Iterator[dict[str, str]]:
             yield airport
 
 
-def _name_city(city: str) -> list[str]:
-    others = next((names for names in _SAME_CITY if city in names), {city})
-    return [city, *sorted(others - {city})]
+def _name_city(airport: dict[str, str]) -> list[str]:
+    also = ALSO_RIGHT.get(airport["name"].removesuffix(" International Airport"), [])
+    return list(dict.fromkeys([airport["city"], *also]))

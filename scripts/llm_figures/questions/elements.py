@@ -20,6 +20,10 @@ CLEAR_RATIO = 1.2
 SPELLINGS = {"aluminum": "aluminium", "cesium": "caesium", "sulfur": "sulphur"}
 
 
+# Its white, red and black forms differ from 1.8 to 2.7 g/cm³.
+OF_SEVERAL_DENSITIES = "phosphorus"
+
+
 def build_elements() -> pd.DataFrame:
     """320 questions: the heavier of two elements, by atomic mass, and the denser.
 
@@ -30,8 +34,7 @@ def build_elements() -> pd.DataFrame:
     known = [element for element in elements if 1 <= element.number <= LAST_ELEMENT]
     kinds: dict[str, Callable] = {
         "heavier": lambda element: element.mass,
-        # gases and liquids are given under other conditions than solids
-        "denser": lambda element: None if element.density_caveat else element.density,
+        "denser": _find_density,
     }
     random = Random(SEED)
     rows = []
@@ -55,3 +58,10 @@ def build_elements() -> pd.DataFrame:
             aliases = [right] + ([SPELLINGS[right]] if right in SPELLINGS else [])
             rows.append((f"What is {what}?", aliases, kind, f"The{what[3:]} is"))
     return pd.DataFrame(rows, columns=["question", "aliases", "group", "frame"])
+
+
+def _find_density(element) -> float | None:
+    """None where it depends on the form, or is given with a remark, as that of gases is."""
+    if element.name == OF_SEVERAL_DENSITIES or element.density_caveat:
+        return None
+    return element.density

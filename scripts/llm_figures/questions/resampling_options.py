@@ -10,6 +10,8 @@ from llm_figures.core.options import Integer, Number, Options, Seed
 PUBLISHED_COUNT = 30
 
 Samples = Annotated[Number, Field(ge=0, le=PUBLISHED_COUNT)]
+# Of a kind that is tried first: at 0 every question would be of it.
+SomeSamples = Annotated[Number, Field(gt=0, le=PUBLISHED_COUNT)]
 
 
 class ErrorTaxonomy(Options):
@@ -18,10 +20,10 @@ class ErrorTaxonomy(Options):
     Orgad et al. 2025 (arXiv 2410.02707), section 5. A question is of the first kind that applies.
     """
 
-    refuses: Samples = 15
+    refuses: SomeSamples = 15
     """Refuses: at least so many samples decline to answer."""
 
-    consistent: Samples = 15
+    consistent: SomeSamples = 15
     """Consistently right: at least so many are right; wrong: as many give one wrong answer
 
     Consistently right: at least so many samples are right. Consistently wrong: at least so many

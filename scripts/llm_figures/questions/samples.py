@@ -41,7 +41,8 @@ def judge_samples(
 
     Returns one row per question × sample, with `COLUMNS`: those of `judge_answers`, and
 
-        log_probability: natural logarithm of the probability of all tokens of the answer.
+        log_probability: natural logarithm of the probability of all tokens of the answer, without
+            what ends it: an answer is as probable as all that begin with it.
         cluster: the same number for samples of a question with the same exact answer, by
             `normalise_answer`, in the order of their first sample. All abstentions are one cluster;
             a sample without a valid exact answer is in none, `NO_CLUSTER`.

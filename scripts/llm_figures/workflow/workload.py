@@ -14,7 +14,7 @@ from llm_figures.probe.protocol import CROSS_VALIDATIONS
 from llm_figures.questions.question_files import find_kind
 
 # Questions of the built-in sets.
-BUILT_IN = {"facts": 1023, "airports": 396, "elements": 320, "arithmetic": 300}
+BUILT_IN = {"facts": 1023, "airports": 384, "elements": 320, "arithmetic": 300}
 FACTS = BUILT_IN["facts"]
 UNKNOWN_QUESTIONS = 10_000  # assumed for a dataset that is not on this machine yet
 FACT_BYTES, UNKNOWN_BYTES = 60.0, 400.0  # bytes of a question

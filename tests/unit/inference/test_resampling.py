@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import tiny
-from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.inference.prefix_cache import Continuation, shared_prefix
 from llm_figures.inference.resampling import choose_by_draws, draw_numbers, sample_answers
 
 PROMPTS = [
@@ -21,7 +21,7 @@ def prompts():
 
 
 def sample(model, prompts, questions=slice(None), batch_size=64, **options):
-    indices = list(range(len(PROMPTS)))[questions]
+    indices = list(range(len(prompts)))[questions]
     options = {"count": COUNT, "temperature": 1.0, "seed": 3, "stop": STOP} | options
     batches = sample_answers(
         model,
@@ -92,8 +92,6 @@ def test_the_same_bits_in_any_batch_shard_and_number_of_samples(prompts, family)
 
 
 def test_samples_that_agree_are_computed_once(prompts, monkeypatch):
-    from llm_figures.inference.prefix_cache import Continuation
-
     model, rows, run = tiny.model("llama"), [], Continuation.run
 
     def count_rows(self, module, ids, **options):
@@ -104,6 +102,25 @@ def test_samples_that_agree_are_computed_once(prompts, monkeypatch):
     # so cold that all samples of a question are the greedy answer
     sample(model, prompts, slice(0, 1), temperature=0.01)
     assert max(rows[3:]) == 4  # the first passes try the cache; rows are padded to four
+
+
+def test_a_small_batch_wastes_little(prompts, monkeypatch):
+    """Samples for which there is no room are begun again, which must stay the exception."""
+    model, run, rows = tiny.model("llama"), Continuation.run, []
+
+    def count_rows(self, module, ids, **options):
+        rows.append(len(ids))
+        return run(self, module, ids, **options)
+
+    monkeypatch.setattr(Continuation, "run", count_rows)
+    work = []
+    same_length = [prompts[0]] * 12
+    for batch_size in (1000, 16):
+        rows.clear()
+        sample(model, same_length, batch_size=batch_size, count=10)
+        work.append(sum(rows))
+        assert max(rows) <= max(batch_size, 10)
+    assert work[1] < 2 * work[0]
 
 
 def test_random_numbers_depend_on_seed_question_and_sample_alone():

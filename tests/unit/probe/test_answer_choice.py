@@ -6,6 +6,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
 from llm_figures.probe.answer_choice import (
@@ -15,7 +16,7 @@ from llm_figures.probe.answer_choice import (
     select_layers,
 )
 from llm_figures.probe.cells import Cell, Split
-from llm_figures.probe.protocol import PRESETS
+from llm_figures.probe.protocol import OF_LOGISTIC, PRESETS
 from llm_figures.probe.sample_states import find_sample_states, order_states, select_shard
 from llm_figures.questions.error_kinds import assign_kinds
 from llm_figures.questions.resampling_options import ErrorTaxonomy
@@ -166,6 +167,25 @@ def test_logits_are_those_of_scikit_learn(planted):
         aucs.append(roc_auc_score(cell.labels[split.test], greedy))
     detected = scores[scores["metric"] == "auc"].set_index("strategy")
     assert detected.loc["probe", "mean"] == pytest.approx(np.mean(aucs), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "mlp"])
+def test_logits_depend_on_no_number_of_threads(kind):
+    protocol = PRESETS["strict"]
+    if kind != "logistic":
+        protocol = protocol.changed(kind=kind, **dict.fromkeys(OF_LOGISTIC))
+    random = np.random.default_rng(0)
+    count, ids = 400, np.arange(400)
+    labels = (random.random(count) < 0.4).astype(int)
+    X = (random.normal(size=(count, 576)) + labels[:, None] * 0.1).astype(np.float32)
+    split = Split(0, 0, ids >= 80, ids < 80)
+    cell = Cell("-1", ids, labels, np.zeros(count, int), ids, [split])
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(apply_probe(X, X[:50] * 1.1, ids, ids[:50], cell, 0, 3, protocol))
+    assert (found[0].greedy == found[1].greedy).all()
+    assert (found[0].samples == found[1].samples).all()
 
 
 def test_the_probe_finds_right_samples_that_the_majority_does_not(planted):

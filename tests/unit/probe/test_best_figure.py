@@ -1,5 +1,6 @@
 """The table and the figure of `probe_best`."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,6 +19,7 @@ from llm_figures.plotting.style import Style
 from llm_figures.probe import best_figure
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
 from llm_figures.probe.options import ProbeBest
+from llm_figures.probe.within_groups import tabulate_within_groups
 from llm_figures.workflow.config import check_claims
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,6 +71,61 @@ def test_the_maximum_over_cells_is_taken_for_every_permutation():
     assert not (table["kind"] == "nested").any()
     with pytest.raises(UserError, match="no cell with a score"):
         tabulate_best(permuted, scores_of([np.nan] * 3), predictions, predictions, groups, answers)
+
+
+def test_permutations_that_nothing_can_be_scored_with_do_not_count():
+    """Without both labels in any test set, as in a small hold-out file of few wrong answers."""
+    aucs = np.full((2, 1, 31), 0.6)
+    aucs[..., [3, 7]] = np.nan
+    answers = pd.DataFrame({"question_id": range(8), "correct": [True, False] * 4})
+    predictions = pd.DataFrame(
+        {
+            "question_id": range(8), "repeat": 0, "fold": 0, "layer": 1, "token": "-1",
+            "score": 0.5, "inner_auc": 0.6,
+        }
+    )  # fmt: skip
+    groups = tabulate_within_groups(
+        predictions,
+        predictions[:0],
+        answers.assign(group=list("abababab"), split_group=range(8)),
+        0,
+    )
+    scores = scores_of([0.5, 0.8])
+
+    def tabulate(aucs):
+        permuted = PermutedCells([0, 1], ["-1"], aucs, "overall", 1.0)
+        return tabulate_best(permuted, scores, predictions, predictions[:0], groups, answers)
+
+    table = tabulate(aucs)
+    assert table.loc[table["kind"] == "permuted", "value"].isna().sum() == 2
+    assert table.loc[table["kind"] == "observed", "n"].item() == 28
+    text = best_figure.describe(table, "m", OPTIONS)
+    assert "28 times" in text
+    assert "0.600 on average" in text
+    assert "p = 1." in text
+    assert "Left out: 2 permutations without both labels in any test set." in text
+    assert "Right: empty, for AUCs within groups are of chosen cells." in text
+    assert "have no groups" not in text
+    with drawing_style(Style()):
+        plt.close(best_figure.draw(table, OPTIONS))
+    aucs[..., 1:] = np.nan
+    with pytest.raises(UserError, match="no permutation of the labels leaves both"):
+        tabulate(aucs)
+
+
+def test_the_caption_says_which_probe_it_is():
+    table = planted_best.make_table()
+    assert best_figure.describe(table, "m", OPTIONS).startswith(
+        "The best cell of a linear probe on"
+    )
+    table.attrs = {"protocol": {"kind": "mlp"}}
+    text = best_figure.describe(table, "m", OPTIONS)
+    assert text.startswith(
+        "The best cell of a probe with a hidden layer (multilayer perceptron) on"
+    )
+    assert "converged" not in text
+    once = table[(table["kind"] != "fold") | (table["fold"] == 0)]
+    assert "where the cell is chosen on the training" in best_figure.describe(once, "m", OPTIONS)
 
 
 def test_p_counts_permutations_that_reach_the_observed_maximum():
@@ -126,6 +183,27 @@ def test_it_fits_a_page(venue, groups, tmp_path):
         table = planted_best.make_table(groups=groups)
         fig = draw_to_fit("probe_best", lambda: best_figure.draw(table, OPTIONS))
         assert fig.get_figwidth() == pytest.approx(Style(venue=venue).inches)
+
+
+@pytest.mark.parametrize("venue", ["default", "icml"])
+def test_long_names_of_groups_fit_and_are_no_formulas(venue):
+    table = planted_best.make_table(groups=(0.9, 0.8, 0.7, 0.6))
+    names = ["US$ to A$ \\x^", "a_very_long_name_of_a_group_" * 3, "", "in two lines_of text"]
+    table.loc[table["kind"] == "group", "group"] = names
+    with drawing_style(Style(venue=venue)):
+        fig = draw_to_fit("probe_best", lambda: best_figure.draw(table, OPTIONS))
+        fig.canvas.draw()
+        right = fig.axes[1].get_yticklabels()
+        boxes = [label.get_window_extent() for label in right]
+        assert all(one.y1 <= other.y0 for one, other in pairwise(boxes))
+        shown = [label.get_text() for label in right]
+        assert shown[2].replace("\n", "") == names[3]
+        assert shown[3] == "no group"
+        assert shown[4].count("\n") == 1
+        assert shown[4].endswith("…")
+        assert right[5].get_text() == names[0]
+        assert not any(label.get_parse_math() for label in right)
+    plt.close(fig)
 
 
 AS_PUBLISHED = planted_best.make_table(groups=(0.9, 0.7, 0.6))

@@ -73,7 +73,7 @@ def refit(answers, states, protocol, layer=1):
     return cell, refit_probe(states, cell, layer, protocol)
 
 
-def write(folder, probes, scores, answers, protocol=STRICT):
+def write(folder, probes, scores, answers, protocol=STRICT, wanted="best"):
     folder.mkdir(exist_ok=True)
     (folder / TENSORS).write_bytes(save(collect_tensors(probes)))
     card = make_card(
@@ -85,7 +85,7 @@ def write(folder, probes, scores, answers, protocol=STRICT):
         ran_on={"dtype": "float32"},
         made_by={"name": "llm-figures", "version": "0.2.0"},
         questions={"dataset": {"source": "facts"}},
-        best=True,
+        wanted=wanted,
         sha256=sha256(folder / TENSORS),
     )
     (folder / CARD).write_text(json.dumps(card))
@@ -205,6 +205,23 @@ def test_a_fit_that_does_not_converge_is_flagged(answers, scores, tmp_path):
     _, probe = refit(answers, random.normal(size=(COUNT, HIDDEN)) @ mixed, published)
     assert not probe.converged
     assert write(tmp_path, [probe], scores, answers, published)["probes"][0]["converged"] is False
+
+
+def test_the_card_calls_a_listed_best_layer_a_selection(answers, states, scores, tmp_path):
+    """Beside a layer that was named: the other's score is no choice."""
+    chosen = scores[scores["token"] == "last_q"].assign(layer=-1, mean=0.52, metric="nested_auc")
+    folds = scores.iloc[[1]].assign(metric="nested_auc", control="chosen_of_token", mean=0.52)
+    table = pd.concat([scores, chosen.iloc[:1], folds], ignore_index=True)
+    probes = [refit(answers, states, STRICT, layer)[1] for layer in (1, 2)]
+    listed = [ExportedCell(layer="best", token="last_q"), ExportedCell(layer=2, token="last_q")]
+    card = write(tmp_path, probes, table, answers, wanted=listed)
+    assert "the most favourable of its layers" in card["cells"]
+    best, named = card["probes"]
+    assert best["nested"]["auc"] == 0.52
+    assert "nested" not in named
+    plain = write(tmp_path, probes, table, answers, wanted=listed[1:])
+    assert plain["cells"] == "as listed in the config: probe.export.cells"
+    assert not any("nested" in probe for probe in plain["probes"])
 
 
 def test_the_best_layer_of_each_token_with_a_score(scores):

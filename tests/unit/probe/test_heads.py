@@ -133,6 +133,21 @@ def test_latent_attention_has_the_size_of_its_values():
         assert (heads.count, heads.size) == (config.num_attention_heads, config.v_head_dim)
 
 
+def test_heads_that_are_subtracted_in_pairs_are_one():
+    model = families.tiny_model("diffllama").eval()
+    attention = model.get_decoder().layers[0].self_attn
+    heads = find_head_outputs(model)[1]
+    assert heads.count == model.config.num_attention_heads // 2
+    seen = {}
+    attention.groupnorm.register_forward_hook(lambda *call: seen.update(pairs=call[-1]))
+    heads.module.register_forward_pre_hook(lambda module, args: seen.update(given=args[0]))
+    with torch.inference_mode():
+        model(torch.tensor([[3, 4, 5, 6]]))
+    pairs = seen["pairs"] * (1 - attention.lambda_init)
+    tokens = seen["given"].shape[1]
+    torch.testing.assert_close(seen["given"].reshape(1, tokens, heads.count, heads.size), pairs)
+
+
 def test_layers_without_attention_have_no_column_and_only_the_map_does_without(tmp_path):
     model = families.tiny_model("jamba").eval()
     kinds = model.config.layers_block_type

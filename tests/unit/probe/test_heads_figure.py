@@ -72,7 +72,7 @@ def test_the_caption_says_that_the_highest_is_a_selection(options):
     values[2, 1], values[0, 0], values[3, 2] = 0.9, 0.7, 0.3
     scores = plant(values)
     numbers = state_numbers(scores, options)
-    assert (numbers["best_layer"].value, numbers["best_head"].value) == (2, 1)
+    assert (numbers["highest_layer"].value, numbers["highest_head"].value) == (2, 1)
     assert numbers["heads"].value == 12
     assert numbers["above_chance"].value == 2
     assert numbers["below_chance"].value == 1
@@ -89,7 +89,7 @@ def test_the_caption_says_that_the_highest_is_a_selection(options):
 
 def test_of_equal_heads_the_first_is_the_highest(options):
     numbers = state_numbers(plant(np.full((3, 3), 0.6)), options)
-    assert (numbers["best_layer"].value, numbers["best_head"].value) == (0, 0)
+    assert (numbers["highest_layer"].value, numbers["highest_head"].value) == (0, 0)
 
 
 def test_other_metrics_say_nothing_of_chance(options):

@@ -1,5 +1,7 @@
 """Probes of the kind of error against scikit-learn, with planted kinds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,9 +126,16 @@ def test_a_kind_needs_enough_questions_and_counterexamples():
 
 def test_a_cell_without_some_examples(planted):
     _, cell, _ = planted
+    inner = np.arange(COUNT) // 2 % 5
+    cell = replace(cell, splits=[replace(split, inner=inner) for split in cell.splits])
     keep = np.arange(COUNT) % 3 == 0
+    inner = np.arange(COUNT) % 4
+    cell = replace(cell, splits=[replace(split, inner=inner) for split in cell.splits])
     part = restrict_cell(cell, keep)
     assert (part.questions == cell.questions[keep]).all()
+    assert (part.splits[0].inner == inner[keep]).all()
     assert all(
-        (a.test == b.test[keep]).all() for a, b in zip(part.splits, cell.splits, strict=True)
+        (getattr(a, mask) == getattr(b, mask)[keep]).all()
+        for a, b in zip(part.splits, cell.splits, strict=True)
+        for mask in ("train", "test", "inner")
     )

@@ -77,7 +77,7 @@ def test_labels_move_within_groups_alone():
     for group in range(4):
         counts = permuted[:, groups == group].sum(axis=1)
         assert (counts == labels[groups == group].sum()).all()
-    assert find_movable(permuted, labels) > 0.9
+    assert find_movable(labels, groups, np.arange(COUNT)) == 1
     assert len(np.unique(permuted, axis=0)) == 50
     again = permute_labels(labels, groups, np.arange(COUNT), 50, seed=1)
     assert (again == permuted).all()
@@ -108,7 +108,20 @@ def test_labels_of_equal_questions_move_together():
 def test_groups_of_one_keep_their_labels():
     labels = labels_of(4)
     permuted = permute_labels(labels, np.arange(COUNT), np.arange(COUNT), 20, seed=0)
-    assert find_movable(permuted, labels) == 0
+    assert (permuted == labels).all()
+    assert find_movable(labels, np.arange(COUNT), np.arange(COUNT)) == 0
+
+
+def test_a_label_that_did_not_change_by_chance_can_change():
+    """One wrong answer among many: 20 permutations leave most right ones as they are."""
+    labels = (np.arange(COUNT) == 0).astype(int)
+    assert find_movable(labels, np.zeros(COUNT, int), np.arange(COUNT)) == 1
+    # Two groups, of which one has right answers alone.
+    assert find_movable(labels, np.arange(COUNT) % 2, np.arange(COUNT)) == 0.5
+    # Pairs of one question: of three pairs two have the same labels, and one question none other.
+    pairs = np.array([0, 0, 1, 1, 2, 2])
+    labels = np.array([0, 1, 0, 0, 0, 1])
+    assert find_movable(labels, np.array([0, 1] * 3), pairs) == 0.5
 
 
 def test_the_area_of_every_column_is_that_of_one():

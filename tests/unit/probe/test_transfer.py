@@ -1,5 +1,6 @@
 """Transfer of probes with planted directions."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 from llm_figures.core.errors import UserError
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import PRESETS
-from llm_figures.probe.transfer import BASELINE, Candidates, choose, compare_transfer, transfer
+from llm_figures.probe.transfer import (
+    BASELINE,
+    Candidates,
+    choose,
+    compare_transfer,
+    join_predictions,
+    transfer,
+)
 from llm_figures.probe.transfer_sets import (
     choose_sets,
     list_training_sets,
@@ -283,6 +291,88 @@ def test_answers_without_a_token_are_left_out_of_it_alone():
     table = planted.score()
     assert cell(table, "lake", "sums")["auc"] > 0
     assert cell(table, "sums", "sums")["auc"] > 0.97
+
+
+def remove_token(planted, name, gone):
+    """Remove rows of a set's states. gone: function of its keys."""
+    keys = planted.keys[name]
+    kept = ~gone(keys)
+    planted.keys[name] = keys[kept].reset_index(drop=True)
+    states = planted.table[name].reshape(3, -1, WIDTH)[:, np.flatnonzero(kept)]
+    planted.table[name] = states[:, :, None]
+
+
+def test_differences_are_of_the_answers_that_have_the_tokens_of_both():
+    """Where an answer lacks the probe's token, the baseline that it is compared with lacks it."""
+    from sklearn.metrics import roc_auc_score
+
+    planted = Planted()
+    unsure = (planted.answers["sums"]["exact_answer_log_probability"] + 0.5).abs() < 0.5
+    without = planted.answers["sums"].loc[unsure, "question_id"]
+    remove_token(
+        planted,
+        "sums",
+        lambda keys: (keys["token"] == "exact_answer_last") & keys["question_id"].isin(without),
+    )
+    table = planted.score()
+    sums = next(one for one in planted.sets() if one.name == "sums")
+    folds = nest_cells(sums, TOKENS, nested_protocol(STRICT), 0).folds
+    confidence = -sums.answers["exact_answer_log_probability"].to_numpy()
+
+    def measure(inside):
+        return np.mean(
+            [
+                roc_auc_score(sums.labels[at], sums_of_lake[at])
+                for k in range(5)
+                for at in [inside & (folds == k)]
+            ]
+        )
+
+    score = cell(table, "lake", "sums", BASELINE)["score"]
+    sums_of_lake = confidence if score.startswith("-") else -confidence
+    everyone, known = np.ones(len(unsure), bool), ~unsure.to_numpy()
+    assert abs(measure(everyone) - measure(known)) > 0.03
+    row, probe = cell(table, "lake", "sums", BASELINE), cell(table, "lake", "sums")
+    assert row["auc"] == pytest.approx(measure(everyone), abs=1e-9)
+    assert row["gain"] == pytest.approx(probe["auc"] - measure(known), abs=1e-9)
+
+
+def test_a_set_without_a_token_that_is_probed_has_a_reason_and_no_score():
+    planted = Planted()
+    remove_token(planted, "sums", lambda keys: keys["question_id"] < 60)
+    table = planted.score()
+    for train in ("lake", "river"):
+        row = cell(table, train, "sums")
+        assert re.fullmatch(
+            r"test: \d+ right and \d+ wrong answers with exact_answer_last", row["problem"]
+        )
+        assert pd.isna(row["auc"])
+        assert cell(table, train, "sums", BASELINE)["auc"] > 0
+        assert pd.isna(cell(table, train, "sums", BASELINE)["gain"])
+    for test in ("lake", "sums"):
+        row = cell(table, "sums", test)
+        assert row["problem"] == "no token has enough answers of either label"
+
+
+def test_pairs_of_folds_are_numbered_alike_where_a_fold_is_empty():
+    planted = Planted()
+    sums = planted.sets()[2]
+    # of 22 questions in 20 folds, at least one has none
+    sums.answers["split_group"] = np.maximum(np.arange(90) - 68, 0)
+    protocol = nested_protocol(STRICT.changed(folds=20))
+    nested = nest_cells(sums, TOKENS, protocol, 0)
+    count = int(nested.folds.max()) + 1
+    assert list(np.unique(nested.folds)) == list(range(count))
+    for split in nested.cells[0].splits:
+        if split.repeat == 1:
+            pair = {split.fold // count, split.fold % count}
+            assert {*nested.folds[split.test]} == pair
+            assert not pair & {*nested.folds[split.train]}
+
+
+def test_tokens_that_no_answer_has_are_named():
+    with pytest.raises(UserError, match=r"probe_transfer.tokens: -8: in no set do 20 right and 20"):
+        join_predictions([pd.DataFrame()], ["-8"])
 
 
 def test_states_of_other_answers_are_refused():

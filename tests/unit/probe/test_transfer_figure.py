@@ -22,6 +22,7 @@ from llm_figures.probe import transfer_figure as figure
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.transfer import BASELINE, COLUMNS, WHOLE
 from llm_figures.probe.transfer_options import ProbeTransfer
+from llm_figures.probe.transfer_sets import nested_protocol
 
 FACTS = ("capital", "currency", "continent", "language")
 SETS = (*FACTS, "symbol", "state capital", "airports", "elements", "arithmetic")
@@ -112,6 +113,29 @@ def test_every_claim_can_fail(root):
         assert NOT_REPRODUCED in {one[claim.id] for one in found}, claim.id
 
 
+@pytest.mark.parametrize("less", [0.0, 0.2])
+def test_no_claim_is_decided_by_construction(root, less):
+    """less: of the baseline everywhere. That a probe is above it for every pair is a finding."""
+    scores = plant(as_published, lambda train, test: logits(train, test) - less)
+    rows = check_table_claims("m", claims(root), figure.list_claim_cells(scores, OPTIONS))
+    decided = rows.loc[rows["decided"].astype(bool), "claim"]
+    assert list(decided) == []
+
+
+def test_a_pair_without_a_score_is_in_no_average(root):
+    cells = figure.list_claim_cells(WITH_HOLES, OPTIONS)
+    # of "symbol" there is no probe: neither of its pairs nor for what it is compared with
+    cells = cells[cells["column"] != "symbol"].dropna(subset="value")
+    found = {
+        control: set(zip(rows["row"], rows["column"], strict=True))
+        for control, rows in cells.groupby("control")
+    }
+    others = [name for name in SETS if name != "symbol"]
+    pairs = {(train, test) for train in others for test in others if train != test}
+    assert set(map(frozenset, found.values())) == {frozenset(pairs)}
+    assert {"none", "own", BASELINE, "own_baseline", "gain", "difference"} == set(found)
+
+
 def test_a_claim_about_sets_that_are_not_there_is_not_applicable(root):
     scores = plant(as_published, logits, names=("lake", "river"))
     found = verdicts(claims(root), scores)
@@ -152,6 +176,26 @@ def test_sets_that_are_left_out_are_named_and_missing_cells_are_dashes():
     assert "20 right and 20 wrong answers: atomic number." in text
     assert "18 fits did not converge." in text
     assert "not trained on for the pair" in text
+
+
+def test_the_caption_tells_why_a_set_is_left_out():
+    same = {"train": "same", "test": "same", "control": "none", "problem": "19 distinct questions"}
+    scores = pd.concat([WITH_HOLES, pd.DataFrame([same])], ignore_index=True)
+    caption = figure.describe(scores.astype(dict.fromkeys(WHOLE, "Int64")), "m", OPTIONS)
+    assert "Left out, with fewer than 20 right and 20 wrong answers: atomic number." in caption
+    assert "fewer than 20 questions that differ in more than spelling: same." in caption
+
+
+@pytest.mark.parametrize(
+    ("changes", "folds"),
+    [({"folds": 7}, 7), ({"folds": 2}, 3), ({"split": "single", "folds": 10}, 5)],
+)
+def test_the_caption_states_the_folds_that_were_used(changes, folds):
+    protocol = PRESETS["strict"].changed(**changes)
+    options = OPTIONS.changed(protocol=protocol)
+    caption = re.sub(f"[{OPENING}{CLOSING}]", "", figure.describe(PUBLISHED, "m", options))
+    assert f"highest AUC over {folds} folds" in caption
+    assert nested_protocol(protocol).folds == folds
 
 
 def test_the_caption_counts_pairs():

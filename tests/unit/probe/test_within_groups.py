@@ -6,8 +6,10 @@ import pytest
 
 from llm_figures.probe.best_cell import CHOSEN_LAYER
 from llm_figures.probe.within_groups import (
+    NO_CELL,
     NO_PAIR,
     TOO_FEW,
+    UNTESTED,
     list_without_auc,
     tabulate_within_groups,
 )
@@ -84,6 +86,7 @@ def test_a_probe_that_knows_the_group_alone_scores_one_half():
     names = answers.set_index("question_id")["group"].loc[predictions["question_id"]]
     known = predictions.assign(score=(names == "a").to_numpy() * 5.0)
     table = tabulate_within_groups(known, known[:0], answers, seed=0)
+    table = table[table["layer"] != CHOSEN_LAYER]
     assert (table["auc"] == 0.5).all()
     assert (table[["ci_low", "ci_high"]] == 0.5).all(axis=None)
 
@@ -98,7 +101,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         own = predictions[predictions["layer"] == 0].assign(
             score=random.normal(size=120) + wrong, fold=0
         )
-        table = tabulate_within_groups(own, own[:0], answers, seed=0)
+        table = tabulate_within_groups(own, own, answers, seed=0)
         inside += [row.ci_low <= 0.7602 <= row.ci_high for row in table.itertuples()]
     assert 0.8 < np.mean(inside) <= 1
 
@@ -124,6 +127,26 @@ def test_groups_without_an_auc_say_why():
     assert mean["auc"] == pytest.approx(np.average(kept["auc"], weights=kept["n"]))
 
 
+def test_groups_that_are_not_tested_are_listed():
+    """As in split: groups, where a group of one label is no test set, and in a hold-out file."""
+    answers, predictions = make()
+    answers.loc[answers["group"] == "b", "correct"] = True
+    names = answers.set_index("question_id").loc[predictions["question_id"], "group"]
+    one = predictions[(predictions["layer"] == 0) & ~names.isin(["b", "c"]).to_numpy()]
+    table = tabulate_within_groups(one, one, answers, seed=0)
+    for layer in (CHOSEN_LAYER, 0):
+        rows = table[(table["layer"] == layer) & (table["level"] == "group")].set_index("group")
+        assert rows["note"].to_dict() == {"a": "", "b": TOO_FEW, "c": UNTESTED, "d": ""}
+        assert rows.loc[["b", "c"], "n"].tolist() == [0, 0]
+        mean = table[(table["layer"] == layer) & (table["level"] == "mean")].iloc[0]
+        kept = rows.loc[["a", "d"]]
+        assert mean["auc"] == pytest.approx(np.average(kept["auc"], weights=kept["n"]))
+    without = tabulate_within_groups(one, one[:0], answers, seed=0)
+    nested = without[without["layer"] == CHOSEN_LAYER]
+    assert nested["group"].tolist() == ["a", "b", "c", "d"]
+    assert (nested["note"] == NO_CELL).all()
+
+
 def test_equal_questions_are_resampled_together():
     """Every question twice: the interval is that of half as many answers."""
     answers, predictions = make(200)
@@ -131,7 +154,7 @@ def test_equal_questions_are_resampled_together():
     twice = pd.concat([answers, answers.assign(question_id=answers["question_id"] + 1)])
     scores = pd.concat([own, own.assign(question_id=own["question_id"] + 1)])
     found = {
-        name: tabulate_within_groups(scores, scores[:0], rows, seed=0)
+        name: tabulate_within_groups(scores, scores, rows, seed=0)
         for name, rows in (
             ("together", twice),
             ("apart", twice.assign(split_group=np.arange(len(twice)))),

@@ -56,7 +56,10 @@ def test_controls_that_explain_the_best_cell_are_named():
         "metric": "AUC",
         "rows": [probe],
     }
-    start = "A linear probe detects a wrong answer best in layer 3, -1: AUC 0.90 [0.8, 1.0]"
+    start = (
+        "A linear probe detects a wrong answer; highest, a selection, is layer 3, -1: "
+        "AUC 0.90 [0.8, 1.0]"
+    )
     assert summarise_probe(found) == f"{start}."
     assert summarise_probe({**found, "rows": [probe, probe]}).endswith(
         "1.0], explained by none of its controls."

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from judged_answers import is_right
+from llm_figures.questions import airports
 from llm_figures.questions.arithmetic import spell_number
 from llm_figures.questions.built_in import SETS, build_set
 from llm_figures.questions.duplicates import normalise_question
@@ -65,6 +66,43 @@ def test_airports_are_in_the_cities_that_travellers_know():
     assert "Amman" in aliases["What is the city of Queen Alia International Airport?"]
     assert "Nairobi" in aliases["What is the city of Jomo Kenyatta International Airport?"]
     assert "Seoul" in aliases["What is the city of Incheon International Airport?"]
+
+
+@pytest.mark.parametrize(
+    ("airport", "answer"),
+    [
+        ("Erbil", "Erbil"),  # the data have Arbil
+        ("Aktobe Aliya Moldagulova", "Aktobe"),  # and its former name
+        ("Incheon", "Incheon"),
+        ("Frankfurt am Main", "Frankfurt"),
+        ("Kaohsiung", "Kaohsiung"),  # Kaohsiung City
+        ("J B M Hertzog", "Bloemfontein"),  # misspelt
+        ("Entebbe", "Entebbe"),
+        ("Blaise Diagne", "Dakar"),
+        ("Limon", "Limon"),
+    ],
+)
+def test_another_name_of_the_city_and_the_city_that_is_served_are_right(airport, answer):
+    aliases = build_set("airports").set_index("question")["aliases"]
+    assert is_right(answer, aliases[f"What is the city of {airport} International Airport?"])
+
+
+def test_every_further_name_is_of_an_airport_that_is_asked():
+    asked = " ".join(build_set("airports")["question"])
+    for name in airports.ALSO_RIGHT:
+        assert f"of {name} International Airport?" in asked
+
+
+def test_an_airport_on_an_island_without_a_city_is_not_asked():
+    for aliases in build_set("airports")["aliases"]:
+        assert not aliases[0].endswith((" Island", " Atoll", " District"))
+
+
+def test_no_element_is_compared_whose_forms_differ_in_density():
+    questions = build_set("elements")
+    denser = " ".join(questions.loc[questions["group"] == "denser", "question"])
+    assert "phosphorus" not in denser
+    assert "carbon" not in denser
 
 
 def test_elements_are_compared_by_masses_and_densities_that_differ_clearly():

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from llm_figures.questions.error_kinds import KINDS, assign_kinds, find_kind, measure_entropy
 from llm_figures.questions.option_checks import resampling_problem
@@ -98,6 +99,12 @@ def say(*names):
 def judge(*answers):
     table = pd.concat([generations(own, 7 + at) for at, own in enumerate(answers)])
     return judge_samples(questions(len(answers)), table.sample(frac=1), ExactAnswer(), Judge())
+
+
+@pytest.mark.parametrize("key", ["refuses", "consistent"])
+def test_no_threshold_makes_every_question_of_one_kind(key):
+    with pytest.raises(ValidationError, match="greater than 0"):
+        ErrorTaxonomy(**{key: 0})
 
 
 def test_samples_are_judged_and_clustered_by_their_exact_answers():

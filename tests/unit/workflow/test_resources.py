@@ -15,7 +15,7 @@ from llm_figures.probe import newton
 from llm_figures.probe.options import list_protocols
 from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
-from llm_figures.workflow import resources
+from llm_figures.workflow import pass_costs, probe_costs, resources
 from llm_figures.workflow.config import check_config
 from llm_figures.workflow.model_size import estimate_parameters, find_model_size
 from llm_figures.workflow.resources import estimate, gpus_needed, request, threads_needed
@@ -73,11 +73,11 @@ def test_a_rule_without_a_row_needs_what_every_job_needs(root, default_config):
 
 
 def test_the_cheaper_system_is_the_one_that_is_fitted():
-    assert resources.MORE_EXAMPLES == newton.MORE_EXAMPLES
+    assert probe_costs.MORE_EXAMPLES == newton.MORE_EXAMPLES
 
 
 def test_answers_brought_along_need_memory_for_their_logits(root, default_config, tmp_path):
-    assert resources.PIECE == responses.PIECE
+    assert pass_costs.PIECE == responses.PIECE
     path = tmp_path / "answers.csv"
     path.write_text("question,answer\n" + ("Who?," + "word " * 70 + "\n") * 1000)
     dataset = {**default_config["dataset"], "path": str(path), "response": "answer"}
