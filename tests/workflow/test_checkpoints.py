@@ -11,7 +11,11 @@ from project import OTHER_MODEL, tiny_project
 
 pytestmark = pytest.mark.workflow
 
-STATES = ("forward/attention_states.parquet", "forward/hidden_states/residual/0-of-1.parquet")
+STATES = (
+    "forward/attention_states.parquet",
+    "forward/random_weights_states.parquet",
+    "forward/hidden_states/residual/0-of-1.parquet",
+)
 TOKENS = ["last_q", "exact_answer_last"]
 
 
@@ -81,6 +85,11 @@ def test_what_reads_states_later_makes_them_again(trained, tmp_path):
     planned = project.planned("results/step-20/choices.parquet")
     assert {"extract_attention_states", "compare_choices"} <= planned.keys()
     assert not {"generate_answers", "extract_hidden_states", "prepare_model"} & planned.keys()
+    # another figure makes them again, for itself alone
+    project.change(figures__sink_map__tokens=4)
+    project.run("results/step-20/attention/sink_map.parquet")
+    assert not [name for name in STATES if (project.folder / "results/step-20" / name).exists()]
+    assert project.planned("figures").keys() <= {"write_manifest"}  # its config has changed
     # what the states were made from has changed: they are made again, though they are not there
     project.change(inputs=["Quite another text of the user's."])
     assert {"extract_attention_states", "score_attention"} <= project.planned().keys()

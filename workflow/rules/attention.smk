@@ -10,7 +10,7 @@ rule extract_attention_states:
         model_info="results/{model}/model.json",
     output:
         states=states("results/{model}/forward/attention_states.parquet"),
-        random_weights="results/{model}/forward/random_weights_states.parquet",
+        random_weights=states("results/{model}/forward/random_weights_states.parquet"),
     log:
         "results/{model}/logs/extract_attention_states.log",
     benchmark:

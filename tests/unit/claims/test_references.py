@@ -391,4 +391,6 @@ def test_what_is_decided_is_counted_apart():
     earlier = frame.drop(columns=["decided", "references"])
     assert not find_decided(earlier).any()
     assert count_open(earlier) == 7
+    expected = "4 of 7 claims, not held against references, are reproduced; 1 is not applicable"
+    assert summarize(earlier) == summarize(earlier.assign(references=pd.NA)) == expected
     assert show_share(earlier.iloc[0]) == "–"

@@ -368,9 +368,11 @@ def test_claims_are_stacked_under_the_names_they_are_compared_by():
 
 
 def test_the_table_has_a_row_per_claim_and_a_column_per_model():
-    whole = stack_claims({"one": claims("x", ALL), "two": claims("y", ["reproduced"] * 3)})
+    # the first is of an earlier version, which held no claim against references
+    second = claims("y", ["reproduced"] * 3, references=100, decided=False)
+    whole = stack_claims({"one": claims("x", ALL), "two": second})
     text = render_claims_comparison(whole, ["folder/claims.parquet is missing"])
-    counts = "1 of 2 claims that could have failed are reproduced; 1 is not applicable\n"
+    counts = "1 of 2 claims, not held against references, are reproduced; 1 is not applicable\n"
     assert f"- one: {counts}" in text
     assert "- two: 3 of 3 claims that could have failed are reproduced\n" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
