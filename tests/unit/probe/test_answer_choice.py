@@ -8,6 +8,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from llm_figures.claims.claims_file import read_claims
+from llm_figures.claims.table_claims import check_table_claims
 from llm_figures.core.errors import UserError
 from llm_figures.probe.answer_choice import (
     apply_probe,
@@ -20,6 +22,7 @@ from llm_figures.probe.protocol import OF_LOGISTIC, PRESETS
 from llm_figures.probe.sample_states import find_sample_states, order_states, select_shard
 from llm_figures.questions.error_kinds import assign_kinds
 from llm_figures.questions.resampling_options import ErrorTaxonomy
+from resampled import plant_choice
 
 PROTOCOL = PRESETS["strict"]
 COUNT, FEATURES, SAMPLES = 200, 8, 5
@@ -239,3 +242,21 @@ def test_samples_with_equal_beginnings_share_a_state():
     # no token after the exact answer: no state
     after = find_sample_states(samples, "exact_answer_after_last")
     assert list(after.row_of_sample) == [0, 1, 2, -1, -1]
+
+
+def test_no_claim_is_decided_by_construction(root):
+    """Where strategies differ as they may, whatever the claims' own kinds."""
+    figure, scores, options = plant_choice()
+    accuracy = scores["metric"] == "accuracy"
+    greedy = scores[accuracy & (scores["strategy"] == "greedy")].set_index("kind")["mean"]
+    gain = scores["mean"] - scores["kind"].map(greedy)
+    # no strategy is much worse than greedy decoding
+    gain = gain.clip(lower=-0.02)
+    scores = scores.assign(mean=scores["kind"].map(greedy) + gain, gain=gain).assign(
+        mean=lambda table: table["mean"].where(accuracy, scores["mean"])
+    )
+    built_in = read_claims(root / "config" / "claims.yaml", [])
+    about = [claim for claim in built_in if claim.figure == "answer_choice"]
+    rows = check_table_claims("m", about, figure.list_claim_cells(scores, options))
+    assert "reproduced" in set(rows["verdict"])
+    assert list(rows.loc[rows["decided"].astype(bool), "claim"]) == []
