@@ -62,14 +62,22 @@ def describe_highest_cell(numbers: StatedNumbers, name: str = "highest") -> str:
     return f"layer {layer}, {token}: {score} [{low}, {high}]"
 
 
-def describe_nested(protocol: Protocol, numbers: StatedNumbers, name: str = "nested") -> str:
+def name_criterion(metric: str) -> str:
+    """By what cells are chosen, where the figure shows another metric; " by AUC", or nothing."""
+    return "" if metric == "auc" else " by AUC"
+
+
+def describe_nested(
+    protocol: Protocol, numbers: StatedNumbers, metric: str, name: str = "nested"
+) -> str:
     """How well the chosen cell does, and which it was, without a full stop."""
+    by = name_criterion(metric)
     score, low, high = (numbers[f"{name}_score{end}"] for end in ("", "_low", "_high"))
     scored = f"{score} [{low}, {high}]"
     if protocol.split not in CROSS_VALIDATIONS:
         where = f"layer {numbers[f'{name}_layer']}, {numbers[f'{name}_token']}"
-        return f"Best cell, chosen on the training answers alone: {where}: {scored}"
+        return f"Best cell, chosen{by} on the training answers alone: {where}: {scored}"
     return (
-        f"Best cell, chosen anew in each of {numbers[f'{name}_folds']} folds on the training "
+        f"Best cell, chosen{by} anew in each of {numbers[f'{name}_folds']} folds on the training "
         f"answers alone: {scored}; chosen were {numbers[f'{name}_cells']}"
     )

@@ -255,7 +255,7 @@ def describe(
     ]
     if highest := find_highest_cell(scores, options.metric, options.tokens):
         nested = find_nested_cell(scores, options.metric)
-        sentences += _describe_controls(chosen, highest, nested, protocol, numbers)
+        sentences += _describe_controls(chosen, highest, nested, options, numbers)
     if numbers["unconverged_fits"].value:
         sentences.append(f"{numbers['unconverged_fits']} fits did not converge.")
     sentences.append(
@@ -282,10 +282,11 @@ def _describe_controls(
     chosen: pd.DataFrame,
     highest: HighestCell,
     nested: NestedCell | None,
-    protocol: Protocol,
+    options: DrawnProbeAuc,
     numbers: StatedNumbers,
 ) -> list[str]:
     """The chosen cell with its controls, the highest, and how many cells no control explains."""
+    protocol, metric = options.protocol, options.metric
     cells = numbers["scored_cells"]
     name, beside = ("nested", nested.beside) if nested else ("highest", highest.beside)
     share = numbers[f"{name}_shuffled_share"]
@@ -297,7 +298,7 @@ def _describe_controls(
     if nested:
         higher = numbers["nested_selection"]
         sentences = [
-            f"{describe_nested(protocol, numbers)}.",
+            f"{describe_nested(protocol, numbers, metric)}.",
             f"The highest of {cells} cells, {describe_highest_cell(numbers)}, is {higher} above "
             "that; it was found by the scores themselves.",
             f"Controls where it was chosen: {', '.join(controls)}.",

@@ -17,6 +17,7 @@ from llm_figures.plotting.drawing import (
 )
 from llm_figures.plotting.layout import add_legend, find_layout, make_grid
 from llm_figures.probe.best_cell import NESTED
+from llm_figures.probe.cell_text import name_criterion
 from llm_figures.probe.controls import (
     CONTROLS,
     FEWER_HEADS,
@@ -251,13 +252,13 @@ def describe(
     return " ".join(sentence for sentence in sentences if sentence) + "\n"
 
 
-def _describe_nested(numbers: StatedNumbers) -> str:
+def _describe_nested(numbers: StatedNumbers, metric: str) -> str:
     if numbers["nested_score"].value is None:
         return ""
     score, low, high = (numbers[f"nested_score{end}"] for end in ("", "_low", "_high"))
     return (
-        "Chosen in every split on its training answers alone (nested selection), a head has "
-        f"{score} [{low}, {high}]."
+        f"Chosen{name_criterion(metric)} in every split on its training answers alone (nested "
+        f"selection), a head has {score} [{low}, {high}]."
     )
 
 
@@ -275,7 +276,7 @@ def _describe_heads(
         f"Highest: layer {numbers['highest_layer']}, head {numbers['highest_head']}: {score} "
         f"[{low}, {high}]. It was chosen as the highest of {numbers['heads']} heads by this very "
         "score, which favours it; the interval is that of a single head.",
-        _describe_nested(numbers),
+        _describe_nested(numbers, options.metric),
         f"The median head has {numbers['median_score']}.",
         f"Controls at the highest: {', '.join(controls)}." if controls else "",
     ]

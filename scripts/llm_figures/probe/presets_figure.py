@@ -151,7 +151,11 @@ def describe(
         sentences.append(
             f"{preset.capitalize()}: {SITES[protocol.site]}. "
             + describe_method(protocol, numbers, f"{preset}_")
-            + (f" {describe_nested(protocol, numbers, f'{preset}_nested')}." if chosen_cell else "")
+            + (
+                f" {describe_nested(protocol, numbers, options.metric, f'{preset}_nested')}."
+                if chosen_cell
+                else ""
+            )
             + (
                 f" Highest cell: {describe_highest_cell(numbers, f'{preset}_highest')}."
                 if has_score

@@ -275,6 +275,19 @@ def test_counts_follow_from_the_named_rows_by_their_formula(case):
     assert len(checked) >= {"probe_auc": 7, "probe_presets": 4}.get(case, 3)
 
 
+@pytest.mark.parametrize("metric", ["auc", "f1"])
+def test_captions_say_by_what_the_cell_was_chosen(metric):
+    def change(table):
+        table = drawn_figures.with_nested(table)
+        return table.assign(metric=table["metric"].str.replace("auc", metric))
+
+    module, table, options = probe(probe_figure, ProbeAuc, change)
+    options = options.model_copy(update={"metric": metric})
+    text = module.describe(table, MODEL, options)
+    assert ("chosen by AUC anew" in text) == (metric == "f1")
+    assert ("chosen anew" in text) == (metric == "auc")
+
+
 def test_names_stay_when_values_and_their_order_change():
     """Macros are named after these, so an author's document goes on compiling."""
     for case, changed in (
