@@ -49,6 +49,10 @@ def compiled(folder, preamble, body, passes=1):
     return text, log
 
 
+# No word is divided in what follows.
+WHOLE_WORDS = r"\begingroup\raggedright\hyphenpenalty10000\exhyphenpenalty10000"
+
+
 def plain(text):
     """Text as it is compared: no spaces and line ends, one kind of minus sign and of dash."""
     text = re.sub("[−‐–]", "-", unicodedata.normalize("NFKC", text))
@@ -66,16 +70,17 @@ def compile_paper(paper, folder):
     """
     numbers = json.loads((paper / "numbers.json").read_text())
     shutil.copytree(paper, folder / "paper")
-    lines = [rf"\mbox{{{name} is \{name}{{}};}}" for name in numbers]
+    lines = [rf"{name} is \{name}{{}};" for name in numbers]
     captions = [
         rf"\begin{{table}}[p]\caption{{\protect\raggedright {line}}}\end{{table}}\clearpage"
         for line in ("\n".join(lines[at : at + 60]) for at in range(0, len(lines), 60))
     ]
+    after = [r"\endgroup", r"\twocolumn"]
     parts = [f"\\input{{paper/{name}}}\\clearpage" for name in ("figures", "probe", "claims")]
     text, log = compiled(
         folder,
         r"\input{paper/numbers}",
-        "\n\n".join([r"\onecolumn", *lines, r"\clearpage", *captions, r"\twocolumn", *parts]),
+        "\n\n".join([r"\onecolumn", WHOLE_WORDS, *lines, r"\clearpage", *captions, *after, *parts]),
         passes=2,
     )
     assert "undefined references" not in log

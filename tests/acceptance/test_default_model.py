@@ -290,7 +290,9 @@ def test_an_authors_document_holds_every_number_figure_and_table(results, tmp_pa
     probe = scores[(scores["metric"] == "auc") & (scores["control"] == "none")]
     best = probe.loc[probe["mean"].idxmax()]
     for name, column in (("Score", "mean"), ("ScoreLow", "ci_low"), ("Layer", "layer")):
-        assert numbers[f"ProbeAucBest{name}"]["value"] == best[column]
+        assert numbers[f"ProbeAucHighest{name}"]["value"] == best[column]
+    nested = find_nested_cell(scores, "auc").probe
+    assert numbers["ProbeAucNestedScore"]["value"] == nested["mean"] <= best["mean"]
     answers = pd.read_parquet(results / "forward/answers.parquet")
     right = int((answers["valid"] & answers["correct"].astype(bool)).sum())
     assert numbers["RunAnswersRight"]["value"] == right
