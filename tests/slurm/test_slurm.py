@@ -45,7 +45,7 @@ def differing(local, project):
 def in_state(project, state, rule):
     """The id and shard of a job of the rule in this state."""
     for number, comment in project.cluster.jobs(state).items():
-        if found := re.fullmatch(rf"rule_{rule}_wildcards_tiny_(\d)_2", comment):
+        if found := re.fullmatch(rf"rule_{rule}_wildcards_tiny__(\d)_2", comment):
             return number, found[1]
     return None
 
@@ -97,8 +97,8 @@ def test_a_cancelled_job_is_run_again_and_no_other(divided, project):
     project.cluster.call("scancel", number)
     other = 1 - int(shard)
     assert submissions(project.finish(head)) == {
-        f"generate_answers/tiny_{shard}_2": 2,
-        f"generate_answers/tiny_{other}_2": 1,
+        f"generate_answers/tiny__{shard}_2": 2,
+        f"generate_answers/tiny__{other}_2": 1,
     }
     assert project.cluster.states()[number] == "CANCELLED"
     assert done.stat().st_mtime_ns == written
@@ -121,7 +121,7 @@ def test_a_run_whose_head_was_killed_goes_on_beside_its_own_orphan(divided, proj
     assert f"removed the lock of process {head.pid} on " in project.printed()
     project.cluster.call("scontrol", "resume", orphan)
     submitted = submissions(project.finish(again))
-    assert submitted == {f"generate_answers/tiny_{shard}_2": 1}
+    assert submitted == {f"generate_answers/tiny__{shard}_2": 1}
     assert project.cluster.states()[orphan] == "COMPLETED"
     assert done.stat().st_mtime_ns == written
     assert differing(divided, project) == {}
