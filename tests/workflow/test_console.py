@@ -31,7 +31,7 @@ def test_a_run_says_what_it_made_and_leaves_the_rest_to_the_log(project):
 
     _, output = project.run("figures")
     assert "2 jobs to run, about " in output
-    assert "write_manifest: 58 files listed" in output
+    assert "write_manifest: 59 files listed" in output
     assert [line for line in NOISE if line in output] == []
     path, logged = snakemake_log(project)
     assert [line for line in NOISE if line not in logged] == []

@@ -13,7 +13,7 @@ from snakemake.settings.enums import Quietness
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_count, format_duration
-from llm_figures.workflow import resources
+from llm_figures.workflow import pass_costs, resources
 from llm_figures.workflow.model_size import ASSUMED, ModelSize, find_model_size
 from llm_figures.workflow.resources import Need
 from llm_figures.workflow.workload import Workload, describe_workload
@@ -139,8 +139,8 @@ def _need(job: Job, size: ModelSize, work: Workload) -> Need:
 
 
 def _model_lines(name: str, size: ModelSize, work: Workload) -> Iterator[str]:
-    gpus = resources.gpus_needed(size, work)
-    dtype = {4: "float32", 2: "16 bits"}[resources.parameter_bytes(size, work, gpus > 0)]
+    gpus = pass_costs.gpus_needed(size, work)
+    dtype = {4: "float32", 2: "16 bits"}[pass_costs.parameter_bytes(size, work, gpus > 0)]
     yield (
         f"{name}: {format_count(size.parameters)} parameters, {size.layers} layers, "
         f"hidden size {size.hidden_size} ({size.origin}), in {dtype}"
@@ -148,14 +148,14 @@ def _model_lines(name: str, size: ModelSize, work: Workload) -> Iterator[str]:
     if not gpus:
         yield "  on the CPU, or on a GPU of this machine (no GPU is requested)"
         return
-    needed = resources.gpu_bytes(size, work)
+    needed = pass_costs.gpu_bytes(size, work)
     yield (
         f"  on {gpus} GPU(s) of {work.gpu_memory_gb:g} GB: weights and a batch of "
         f"{work.batch_size} take at most {format_bytes(needed)}"
     )
     if gpus > 1 and work.device_map is None:
         yield f"  ! device_map is null, so one GPU is used; set device_map: auto for {gpus} GPUs"
-    elif needed > gpus * work.gpu_memory_gb * 1e9 * resources.GPU_SHARE:
+    elif needed > gpus * work.gpu_memory_gb * 1e9 * pass_costs.GPU_SHARE:
         yield "  ! that is more than these GPUs have; set a smaller batch_size or more gpus"
 
 
@@ -202,14 +202,14 @@ def _assumptions(work: Workload, sizes: Mapping[str, ModelSize]) -> Iterator[str
         f"{prompt.shared} shared and {prompt.own} further tokens, answers of {prompt.new} tokens; "
         f"texts of up to {max((*work.texts, *work.map_texts))} tokens"
     )
-    rate = f"{resources.CPU_RATE / 1e9:g} Gflop/s per core"
-    if any(resources.gpus_needed(size, work) for size in sizes.values()):
-        single, half = (resources.GPU_RATE[size] / 1e12 for size in (4, 2))
-        bandwidth = resources.GPU_BANDWIDTH / 1e12
+    rate = f"{pass_costs.CPU_RATE / 1e9:g} Gflop/s per core"
+    if any(pass_costs.gpus_needed(size, work) for size in sizes.values()):
+        single, half = (pass_costs.GPU_RATE[size] / 1e12 for size in (4, 2))
+        bandwidth = pass_costs.GPU_BANDWIDTH / 1e12
         rate = f"{half:g} (float32: {single:g}) Tflop/s and {bandwidth:g} TB/s per GPU"
     yield (
-        f"  {rate}; weights read at {format_bytes(resources.STORAGE)}/s, downloaded at "
-        f"{format_bytes(resources.DOWNLOAD)}/s"
+        f"  {rate}; weights read at {format_bytes(pass_costs.STORAGE)}/s, downloaded at "
+        f"{format_bytes(pass_costs.DOWNLOAD)}/s"
     )
     yield (
         f"Jobs request at least {format_duration(resources.SHORTEST)}; a job that was killed is "
