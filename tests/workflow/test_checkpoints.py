@@ -75,7 +75,9 @@ def test_states_are_deleted_and_nothing_runs_again(trained):
         assert ran_on["proof"]["layers"] == (2 if label == "step-20" else 3)
     assert project.planned("figures", "over_checkpoints").keys() <= {"over_checkpoints"}
     _, output = project.run("verify")
-    assert "since; not part of the manifest's run" not in output
+    # sink_map, which over_checkpoints asks for, is no part of a manifest's run
+    others = [line for line in output.splitlines() if "since" in line and "sink_map" not in line]
+    assert others == []
     shutil.rmtree(project.folder / ".snakemake")
     assert project.planned("figures", "over_checkpoints").keys() <= {"over_checkpoints"}
 

@@ -316,7 +316,7 @@ def same(values, others):
 
 def test_polars_and_duckdb_read_every_file(made):
     paths = sorted(made.results.rglob("*.parquet"))
-    assert len(paths) == 20
+    assert len(paths) == 21
     tensors = 0
     for path in paths:
         expected = pq.read_table(path)
