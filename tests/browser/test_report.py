@@ -216,7 +216,7 @@ def test_it_opens_with_every_figure_and_a_sentence_that_leads_to_its_section(des
     assert len(cards) == 5
     assert max(card.rect["y"] + card.rect["height"] for card in cards) < SIZES["desk"][1]
     card = cards[3]
-    assert "in layer 2 at -1: AUC 0.877 [0.777, 0.977], explained by group alone." in card.text
+    assert "is layer 2, -1: AUC 0.877 [0.777, 0.977], explained by group alone." in card.text
     assert "✗ 1 not reproduced" in card.text
     card.find_element("css selector", "a").click()
     desk.execute_async_script(SETTLED)
@@ -263,7 +263,7 @@ def test_misses_come_first_and_what_is_long_is_folded(open_page):
     page = open_page("phone")
     assert visible_rows(page) == ["not reproduced"] * 4  # one each; the long table is folded
     screens = page.execute_script("return document.documentElement.scrollHeight / innerHeight;")
-    assert screens < 9
+    assert screens < 9.5
     (row,) = css(page, "#claim-mean_qkv-second")
     statement, value = row.find_elements("css selector", "td")[:2]
     assert value.rect["y"] > statement.rect["y"]
@@ -293,7 +293,7 @@ def test_an_address_ends_a_filter_that_leaves_its_claim_out(desk):
     desk.execute_async_script(SETTLED)
     assert css(desk, "#claim-mean_qkv-second")[0].is_displayed()
     assert 0 <= box(desk, "#claim-mean_qkv-second")[1] < SIZES["desk"][1] / 2
-    assert css(desk, ".filter output")[0].text == "40 of 40 claims shown"
+    assert css(desk, ".filter output")[0].text == "45 of 45 claims shown"
 
 
 def test_an_address_of_nothing_stops_no_script(open_page):
@@ -312,7 +312,7 @@ def test_the_filter_leaves_just_the_claims_asked_for(page, size):
     (every,) = css(page, ".filter button[data-verdict='']")
     assert every.get_attribute("aria-pressed") == "false"
     assert visible_rows(page) == ["reproduced"] * (5 + HITS)
-    assert css(page, ".filter output")[0].text == "20 of 40 claims shown"
+    assert css(page, ".filter output")[0].text == "20 of 45 claims shown"
     every.click()
     assert visible_rows(page) == before
 

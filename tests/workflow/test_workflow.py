@@ -500,7 +500,8 @@ def test_without_groups_the_group_controls_are_left_out(project):
     assert "the questions have no groups: no labels are shuffled within group" in output
     controls = set(pd.read_parquet(project.results / "probe/scores.parquet")["control"])
     assert controls == {"none", "shuffled_labels", "embeddings", "answer_log_probability",
-                        "exact_answer_log_probability", "p_true"}  # fmt: skip
+                        "exact_answer_log_probability", "p_true", "chosen",
+                        "chosen_of_token"}  # fmt: skip
     caption = (project.results / "figures/probe_auc.caption.txt").read_text()
     assert "within group" not in caption
     assert "The questions have no groups (dataset.group), so that the group" in caption

@@ -53,7 +53,7 @@ def write_claims_tables(claims: pd.DataFrame, label: str) -> Iterator[str]:
             yield from _write_table(
                 caption,
                 f"tab:{own}claims-{figure}",
-                r"p{0.32\linewidth}p{0.13\linewidth}p{0.08\linewidth}p{0.14\linewidth}rl",
+                r"p{0.32\linewidth}p{0.12\linewidth}p{0.1\linewidth}p{0.13\linewidth}rl",
                 ("Statement", "Statistic", "Threshold", "Value", "Share", "Verdict"),
                 [_write_claim(claim) for claim in page],
             )
@@ -77,10 +77,10 @@ def _divide(claims: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
 
 
 def _count_letters(text: object) -> int:
-    """How many are printed; one that LaTeX cannot set is printed as its code, U+4E2D."""
+    """How many are printed; one that LaTeX cannot set is its code, U+4E2D, undivided."""
     if pd.isna(text):
         return 0
-    return len(text) + 5 * escape(text).count(r"\llmletter")
+    return len(text) + 8 * escape(text).count(r"\llmletter")
 
 
 def _write_claim(claim: Mapping[str, Any]) -> list[str]:
