@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 import report_files
 from compiled import compiled, plain, require_latex
 from llm_figures.core.stated_numbers import StatedNumbers
+from llm_figures.paper.contents import MORE_FLOATS
 from llm_figures.paper.floats import (
     ALT,
     FigureFloat,
@@ -98,9 +99,9 @@ def test_tables_fit_a_page_of_one_column(tmp_path):
     claims = report_files.claims().assign(value=-0.0123, low=-0.0456, high=0.0001)
     # as where the texts are too long for a map of single tokens
     reason = "a text of 300 tokens is shown in bins, in which no single column or row is seen"
-    claims = pd.concat([claims, *[claims.assign(reason=reason, verdict="not applicable")] * 4])
+    claims = pd.concat([claims, *[claims.assign(reason=reason, verdict="not applicable")] * 9])
     claims.loc[claims["claim"] == claims["claim"].iloc[0], "statement"] = "中文字形" * 40
-    lines = [LETTER, *probe, *write_claims_tables(claims, "")]
+    lines = [LETTER, MORE_FLOATS, *probe, *write_claims_tables(claims, "")]
     text, log = compiled(
         tmp_path, r"\usepackage[textwidth=5.5in]{geometry}", "\n".join([r"\onecolumn", *lines])
     )

@@ -22,6 +22,8 @@ from llm_figures.paper.macros import (
 from llm_figures.paper.tables import write_claims_tables, write_probe_table
 
 HEADER = "{what} of {model}, written by llm-figures {version}; docs/paper.md says how to use it."
+# Tables of claims can be more floats in a row than LaTeX holds back, or puts on pages of their own.
+MORE_FLOATS = r"\ifdefined\extrafloats\extrafloats{200}\fi\maxdeadcycles=1000"
 FIRST = r"% \input{numbers} comes before this file"
 
 
@@ -86,7 +88,7 @@ def build_paper(
     }
     return {
         "numbers.tex": write("Numbers", LETTER.strip(), *write_macros(named)),
-        "claims.tex": write("Claims", LETTER, *write_claims_tables(claims, label)),
+        "claims.tex": write("Claims", LETTER, MORE_FLOATS, *write_claims_tables(claims, label)),
         "probe.tex": write("Probe", LETTER, *write_probe_table(scores, *probe, model, label)),
         "figures.tex": write(
             "Figures",

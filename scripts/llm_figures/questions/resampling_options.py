@@ -15,7 +15,7 @@ SomeSamples = Annotated[Number, Field(gt=0, le=PUBLISHED_COUNT)]
 
 
 class ErrorTaxonomy(Options):
-    """When a question is of which kind of error, in samples of 30; scaled to resamples.count.
+    """Thresholds of the kinds of error, in samples of 30; scaled to resamples.count.
 
     Orgad et al. 2025 (arXiv 2410.02707), section 5. A question is of the first kind that applies.
     """
@@ -65,4 +65,4 @@ class Resamples(Options):
     """Number of questions, sampled with seed; null takes all."""
 
     taxonomy: ErrorTaxonomy = ErrorTaxonomy()
-    """When a question is of which kind of error, in samples of 30; scaled to count."""
+    """Thresholds of the kinds of error, in samples of 30; scaled to count."""
