@@ -33,12 +33,13 @@ def map_texts(task: dict, tokenizer) -> list[list[int]]:
     return [tokenizer(text)["input_ids"] for text in texts[: task["texts"]]]
 
 
-def sample(frame: pd.DataFrame, count: int) -> pd.DataFrame:
-    """`count` rows, or all if there are fewer, in ascending order of question."""
-    return frame.sample(min(count, len(frame)), random_state=SEED).sort_values("question_id")
+def sample(frame: pd.DataFrame, count: int | None) -> pd.DataFrame:
+    """`count` rows, or all if there are fewer or it is None, in ascending order of question."""
+    count = len(frame) if count is None else min(count, len(frame))
+    return frame.sample(count, random_state=SEED).sort_values("question_id")
 
 
-def valid_answers(task: dict, count: int) -> pd.DataFrame:
+def valid_answers(task: dict, count: int | None) -> pd.DataFrame:
     """`count` answers with a valid exact answer."""
     answers = pd.read_parquet(results(task, "forward", "answers.parquet"))
     return sample(answers[answers["valid"]], count)

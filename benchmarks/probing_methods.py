@@ -16,12 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from llm_figures.core.parquet_tensors import read_columns, read_frames
-from llm_figures.probe.cells import Cell, Split, make_cells
-from llm_figures.probe.fitting import probe_layers
-from llm_figures.probe.protocol import PRESETS, TOKENS
+from llm_figures.probe.cells import Cell, make_cells
+from llm_figures.probe.fitting import list_tasks, probe_layers
+from llm_figures.probe.protocol import PRESETS, TOKENS, Protocol
 from llm_figures.probe.schema import read_layer_columns
 
-TESTED = 0.2  # of the questions
+# Of the mean gradient, as ours.
+TOLERANCE, NEWTON = 1e-8, "newton-cholesky"
 # Made-up states: directions that matter, how fast they fade, and features of unlike size.
 DIRECTIONS, NOISE = 400, 0.1
 
@@ -41,53 +42,54 @@ class Grid:
 
 
 def default(task: dict) -> None:
-    _sklearn(task, partial(_fit_default), 1)
-
-
-def default_together(task: dict) -> None:
-    _sklearn(task, partial(_fit_default), task["cores"])
+    _sklearn(task, _fit_default)
 
 
 def converged(task: dict) -> None:
-    """To the accuracy of ours: sklearn's gradient is one of the mean loss, ours of the sum."""
-    _sklearn(task, partial(_fit_converged, tolerance=1e-8, dtype=np.float64), 1)
-
-
-def converged_together(task: dict) -> None:
-    _sklearn(task, partial(_fit_converged, tolerance=1e-8, dtype=np.float64), task["cores"])
+    """To the accuracy of ours, in double precision."""
+    _sklearn(task, partial(_fit_standardised, tolerance=TOLERANCE, dtype=np.float64))
 
 
 def loosely(task: dict) -> None:
     """To sklearn's default tolerance, which single precision reaches."""
-    _sklearn(task, partial(_fit_converged, tolerance=1e-4, dtype=np.float32), 1)
+    _sklearn(task, partial(_fit_standardised, tolerance=1e-4, dtype=np.float32))
 
 
-def loosely_together(task: dict) -> None:
-    _sklearn(task, partial(_fit_converged, tolerance=1e-4, dtype=np.float32), task["cores"])
+def newton(task: dict) -> None:
+    fit = partial(_fit_standardised, solver=NEWTON, tolerance=TOLERANCE, dtype=np.float64)
+    _sklearn(task, fit)
+
+
+def newton_loosely(task: dict) -> None:
+    fit = partial(_fit_standardised, solver=NEWTON, tolerance=1e-4, dtype=np.float32)
+    _sklearn(task, fit)
 
 
 def ours(task: dict) -> None:
     grid = _grid(task)
-    chosen = PRESETS["strict"].changed(controls=(), C=grid.C, split="single", seed=SEED)
+    protocol = _protocol(task).changed(C=grid.C)
 
     def work(grid: Grid) -> list[pd.DataFrame]:
         states = [(layer, partial(_states, path)) for layer, path in grid.layers]
-        return list(
-            probe_layers(states, grid.rows, grid.cells, chosen, task["cores"], select=False)
-        )
+        cores = task["cores"]
+        return list(probe_layers(states, grid.rows, grid.cells, protocol, cores, select=False))
 
     frames = measured(task, work, grid, grid.few(), len(grid.layers) * len(grid.cells))
     scores = {
-        (layer, token): (cell["score"].to_numpy(), bool(cell["converged"].all()))
+        (layer, token): [
+            (fit["score"].to_numpy(), bool(fit["converged"].iloc[0]))
+            for _, fit in cell.groupby(["fold", "control"], sort=False)
+        ]
         for (layer, _), frame in zip(grid.layers, frames, strict=True)
         for token, cell in frame.groupby("token")
     }
     _write_auc(task, grid, scores)
 
 
-def _sklearn(task: dict, fit, jobs: int) -> None:
-    """Each cell by `fit`, with one BLAS thread, which suits its solver best."""
+def _sklearn(task: dict, fit) -> None:
+    """Each cell by `fit`, with one BLAS thread per process, which suits its solvers best."""
     grid = _grid(task)
+    protocol = _protocol(task)
 
     def work(grid: Grid):
         places = [
@@ -96,8 +98,8 @@ def _sklearn(task: dict, fit, jobs: int) -> None:
             for cell, at in zip(grid.cells, grid.rows, strict=True)
         ]
         with threadpool_limits(1):
-            fits = Parallel(jobs)(
-                delayed(_fitted)(fit, path, cell, at, grid.C) for _, path, cell, at in places
+            fits = Parallel(task["processes"] or task["cores"])(
+                delayed(_fit_cell)(fit, *place, protocol, grid.C) for place in places
             )
         return {
             (place[0], place[2].token): found for place, found in zip(places, fits, strict=True)
@@ -107,24 +109,37 @@ def _sklearn(task: dict, fit, jobs: int) -> None:
     _write_auc(task, grid, scores)
 
 
-def _fitted(fit, path: Path, cell: Cell, at: np.ndarray, C: float) -> tuple[np.ndarray, bool]:
-    """Scores of the test answers, and whether the fit converged."""
-    states, (split,) = _states(path), cell.splits
-    with warnings.catch_warnings(action="ignore"):  # what has not converged is counted
-        return fit(states[at[split.train]], cell.labels[split.train], states[at[split.test]], C)
+def _fit_cell(
+    fit, layer: int, path: Path, cell: Cell, at: np.ndarray, protocol: Protocol, C: float
+) -> list[tuple[np.ndarray, bool]]:
+    """Of each fit of a cell, the scores of the test answers, and whether it converged."""
+    states, found, last, prepared = _states(path)[at], [], None, None
+    for task in list_tasks(cell, layer, protocol):
+        if task.split is not last:
+            last, prepared = task.split, None
+            X_train, X_test = states[task.split.train], states[task.split.test]
+        with warnings.catch_warnings(action="ignore"):  # what has not converged is counted
+            scores, converged, prepared = fit(X_train, X_test, task.labels, C, prepared)
+        found.append((scores, converged))
+    return found
 
 
-def _fit_default(X_train, labels, X_test, C) -> tuple[np.ndarray, bool]:
+def _fit_default(X_train, X_test, labels, C, prepared) -> tuple[np.ndarray, bool, None]:
     regression = LogisticRegression().fit(X_train, labels)
-    return regression.decision_function(X_test), _has_converged(regression)
+    return regression.decision_function(X_test), _has_converged(regression), None
 
 
-def _fit_converged(X_train, labels, X_test, C, *, tolerance, dtype) -> tuple[np.ndarray, bool]:
-    X_train, X_test = X_train.astype(dtype), X_test.astype(dtype)
-    scaler = StandardScaler().fit(X_train)
-    regression = LogisticRegression(C=C, tol=tolerance, max_iter=10_000)
-    regression.fit(scaler.transform(X_train), labels)
-    return regression.decision_function(scaler.transform(X_test)), _has_converged(regression)
+def _fit_standardised(
+    X_train, X_test, labels, C, prepared, *, tolerance, dtype, solver="lbfgs"
+) -> tuple[np.ndarray, bool, tuple]:
+    """prepared: what this returned for other labels of the same split, or None."""
+    if prepared is None:
+        X_train, X_test = X_train.astype(dtype), X_test.astype(dtype)
+        scaler = StandardScaler().fit(X_train)
+        prepared = scaler.transform(X_train), scaler.transform(X_test)
+    regression = LogisticRegression(C=C, tol=tolerance, max_iter=10_000, solver=solver)
+    regression.fit(prepared[0], labels)
+    return regression.decision_function(prepared[1]), _has_converged(regression), prepared
 
 
 def _has_converged(regression: LogisticRegression) -> bool:
@@ -135,18 +150,15 @@ def _states(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
+def _protocol(task: dict) -> Protocol:
+    """The pipeline's default, with folds and both label controls."""
+    return PRESETS["strict"].changed(seed=SEED)
+
+
 def _grid(task: dict) -> Grid:
     made_up = task["features"] is not None
     keys, layers, answers = make_states(task) if made_up else _of_the_run(task)
-    chosen = PRESETS["strict"].changed(seed=SEED)
-    cells, rows = make_cells(keys, answers, TOKENS["strict"], chosen)
-    tested = np.random.default_rng(SEED).permutation(len(answers)) < TESTED * len(answers)
-    at = pd.Series(tested, index=answers["question_id"].sort_values())
-    split = [at[cell.questions].to_numpy() for cell in cells]
-    cells = [
-        Cell(c.token, c.questions, c.labels, c.groups, c.split_groups, [Split(0, 0, ~test, test)])
-        for c, test in zip(cells, split, strict=True)
-    ]
+    cells, rows = make_cells(keys, answers, TOKENS["strict"], _protocol(task))
     kept = [index for index, cell in enumerate(cells) if cell.enough_answers]
     features = _states(layers[0][1]).shape[1]
     penalty = 1 / features if task["C"] == "auto" else task["C"]
@@ -160,7 +172,8 @@ def _of_the_run(task: dict):
     keys = read_frames(files, ["question_id", "token"])
     kept = np.flatnonzero(keys["question_id"].isin(answers["question_id"]))
     layers = []
-    for layer, column in enumerate(read_layer_columns(files[0])[: task["layers"]]):
+    columns = list(enumerate(read_layer_columns(files[0])))[:: task["every"]]
+    for layer, column in columns[: task["layers"]]:
         path = Path(task["folder"], f"{column}.npy")
         np.save(path, read_columns(files, column)[kept])
         layers.append((layer, path))
@@ -206,23 +219,24 @@ def make_states(task: dict):
 
 
 def _write_auc(task: dict, grid: Grid, scores: dict) -> None:
-    """AUC of every cell, answers with the same states scored equal, as ours are."""
+    """AUC of every fit, answers with the same states scored equal, as ours are."""
     rows = []
     for layer, path in grid.layers:
-        states = _states(path)
         for cell, at in zip(grid.cells, grid.rows, strict=True):
-            (split,) = cell.splits
-            found, converged = scores[layer, cell.token]
-            same = pd.factorize(
-                np.array([row.tobytes() for row in states[at[split.test]]], dtype=object)
-            )[0]
-            equal = pd.Series(found).groupby(same).transform("first")
-            rows.append(
-                {
-                    "layer": layer,
-                    "token": cell.token,
-                    "auc": roc_auc_score(cell.labels[split.test], equal),
-                    "converged": converged,
-                }
-            )
+            states = _states(path)[at]
+            same = pd.factorize(np.array([row.tobytes() for row in states], dtype=object))[0]
+            tasks = list_tasks(cell, layer, _protocol(task))
+            for own, (found, converged) in zip(tasks, scores[layer, cell.token], strict=True):
+                test = own.split.test
+                equal = pd.Series(found).groupby(same[test]).transform("first")
+                rows.append(
+                    {
+                        "layer": layer,
+                        "token": cell.token,
+                        "control": own.control,
+                        "fold": own.split.fold,
+                        "auc": roc_auc_score(cell.labels[test], equal),
+                        "converged": converged,
+                    }
+                )
     pd.DataFrame(rows).to_parquet(Path(task["folder"], "auc.parquet"), index=False)

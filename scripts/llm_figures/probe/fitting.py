@@ -21,10 +21,10 @@ from scipy.linalg.lapack import sposv
 from threadpoolctl import threadpool_limits
 
 from llm_figures.core.errors import UserError
-from llm_figures.probe.cells import Cell, assign_folds
+from llm_figures.probe.cells import Cell, Split, assign_folds
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.kinds import fit_kind
-from llm_figures.probe.newton import BLOCK, Fit, NewtonSolver
+from llm_figures.probe.newton import BLOCK, LogisticSolver, Primal
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 from llm_figures.probe.selection import find_penalty, score_inner_folds
 
@@ -33,6 +33,8 @@ FEWEST_TEST_ANSWERS = 4
 # What `C: cv` chooses from, times 1 / hidden size, by AUC over so many folds of the training set.
 C_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 INNER_FOLDS = 3
+# A feature that varies less, in units of its mean, varies no more than single precision rounds.
+CONSTANT = 1e-6
 # The least number of tasks per process, so that none is idle for long at the end.
 TASKS_PER_PROCESS = 3
 # Columns of predictions.
@@ -53,7 +55,7 @@ class Scaler(NamedTuple):
     scale: np.ndarray
 
 
-def standardise(X_train: np.ndarray, X_test: np.ndarray) -> Scaler:
+def standardise(X_train: np.ndarray, X_test: np.ndarray | None = None) -> Scaler:
     """Scale features to mean 0 and deviation 1 on the training set, in place.
 
     X_train, X_test: [examples, features], float32.
@@ -74,7 +76,7 @@ def standardise(X_train: np.ndarray, X_test: np.ndarray) -> Scaler:
         squares += np.square(rows).sum(axis=0)
     rest = sums / count
     deviation = np.sqrt(np.maximum(squares / count - np.square(rest), 0))
-    varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-30)
+    varies = deviation > CONSTANT * np.maximum(np.abs(mean), 1e-30)
     deviation = np.where(varies, deviation, 1.0)
     scaler = Scaler(mean + rest, deviation)
     scale = np.where(varies, 1 / deviation, 0.0).astype(np.float32)
@@ -83,9 +85,10 @@ def standardise(X_train: np.ndarray, X_test: np.ndarray) -> Scaler:
         rows = X_train[start : start + BLOCK]
         rows -= rest
         rows *= scale
-    X_test -= mean
-    X_test -= rest
-    X_test *= scale
+    if X_test is not None:
+        X_test -= mean
+        X_test -= rest
+        X_test *= scale
     return scaler
 
 
@@ -125,19 +128,19 @@ class ProbeFitter:
         self._raw_train = X_train.copy() if protocol.C == "cv" else None
         # Identical inputs must get equal scores. Matrix products differ in the last bits from row
         # to row, and a ranking metric would rank that noise. So each distinct row is scored once.
-        first, self._distinct_of_row = _find_distinct_rows(X_test)
+        first, self._distinct_of_row = find_distinct_rows(X_test)
         X_test = X_test if len(first) == len(X_test) else X_test[first]
         self.scaler: Scaler | None = None
         if protocol.standardise:
             self.scaler = standardise(X_train, X_test)
             # Equal now, too, are rows that differ only in features which do not vary in training,
             # such as groups of which all questions are tested.
-            first, distinct_of_row = _find_distinct_rows(X_test)
+            first, distinct_of_row = find_distinct_rows(X_test)
             if len(first) < len(X_test):
                 X_test = X_test[first]
                 self._distinct_of_row = distinct_of_row[self._distinct_of_row]
         self._X_train, self._X_test = X_train, X_test
-        self._solvers: dict[float, NewtonSolver] = {}
+        self._solver: LogisticSolver | None = None
 
     def fit(self, labels: np.ndarray, C: float | None = None, seed: int | None = None) -> ProbeFit:
         """labels: [train], 0 or 1, both present. C: by default the protocol's.
@@ -152,9 +155,8 @@ class ProbeFitter:
             return ProbeFit(scores, True, math.nan, found.weights, found.intercept)
         C = self._choose_penalty(labels) if C is None else C
         solve = self._fit_lbfgs if self._protocol.solver == "lbfgs" else self._fit_newton
-        scores, fit = solve(labels, C)
-        scores = scores[self._distinct_of_row]
-        return ProbeFit(scores, fit.converged, C, fit.weights, fit.intercept)
+        scores, weights, intercept, converged = solve(labels, C)
+        return ProbeFit(scores[self._distinct_of_row], converged, C, weights, intercept)
 
     def score_first_steps(self, labels: np.ndarray) -> np.ndarray:
         """[test, columns]: scores after the first Newton step from zero, but for a constant.
@@ -171,16 +173,25 @@ class ProbeFitter:
             weights = _solve_ridge(X.T @ X, penalty, X.T @ residuals)
         return (self._X_test @ weights)[self._distinct_of_row]
 
-    def _fit_newton(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, Fit]:
-        weights = None
-        if self._protocol.class_weight == "balanced":
-            weights = weigh_classes(labels)[labels]
-        if C not in self._solvers:
-            self._solvers[C] = NewtonSolver.of(self._X_train, C)
-        fit = self._solvers[C].fit(labels, weights)
-        return self._X_test @ fit.weights + fit.intercept, fit
+    def _fit_newton(
+        self, labels: np.ndarray, C: float
+    ) -> tuple[np.ndarray, np.ndarray, float, bool]:
+        """Scores, weights, intercept, and whether the fit converged."""
+        if self._solver is None:
+            X, features = self._X_train, ()
+            if not self._protocol.standardise:
+                X = X.copy()
+                scaler = standardise(X)
+                features = (scaler.scale[None], scaler.mean[None])
+            self._solver, self._features = LogisticSolver.of(X), features
+        weights = weigh_examples(labels, self._protocol)
+        fits = self._solver.fit(labels[None], weights[None], C, *self._features)
+        weights, intercept = fits.weights[0], float(fits.intercepts[0])
+        return self._X_test @ weights + intercept, weights, intercept, bool(fits.converged[0])
 
-    def _fit_lbfgs(self, labels: np.ndarray, C: float) -> tuple[np.ndarray, Fit]:
+    def _fit_lbfgs(
+        self, labels: np.ndarray, C: float
+    ) -> tuple[np.ndarray, np.ndarray, float, bool]:
         from sklearn.linear_model import LogisticRegression
 
         balanced = self._protocol.class_weight == "balanced"
@@ -192,7 +203,7 @@ class ProbeFitter:
         regression.fit(self._X_train, labels)
         scores = regression.decision_function(self._X_test)
         converged = bool((regression.n_iter_ < regression.max_iter).all())
-        return scores, Fit(regression.coef_[0], float(regression.intercept_[0]), converged)
+        return scores, regression.coef_[0], float(regression.intercept_[0]), converged
 
     def _choose_penalty(self, labels: np.ndarray) -> float:
         """The protocol's C; `cv` chooses it within the training set."""
@@ -242,6 +253,13 @@ def draw_seed(*key: int) -> int:
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
+def weigh_examples(labels: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """[train]: the weight of each example in the loss."""
+    if protocol.class_weight == "balanced":
+        return weigh_classes(labels)[labels]
+    return np.ones(len(labels))
+
+
 def weigh_classes(labels: np.ndarray) -> np.ndarray:
     """[2]: the weights of both labels with which each counts half."""
     return len(labels) / (2 * np.bincount(labels, minlength=2))
@@ -265,6 +283,42 @@ def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -
     return _make_frame(_fit_splits(states, np.arange(len(cell.labels)), cell, layer, protocol))
 
 
+@dataclass(frozen=True)
+class Task:
+    """A fit of a cell. labels: [train]. key: what identifies the fit, and so all that is random."""
+
+    split: Split
+    control: str
+    labels: np.ndarray
+    key: tuple[int, ...]
+
+
+def list_tasks(cell: Cell, layer: int, protocol: Protocol) -> list[Task]:
+    """The fits of `probe_cell`, split by split."""
+    fewest = 1 if protocol.split in CROSS_VALIDATIONS else FEWEST_TEST_ANSWERS
+    tasks = []
+    for split in cell.splits if cell.enough_answers else []:
+        labels = cell.labels[split.train]
+        counts = [np.bincount(part, minlength=2) for part in (labels, cell.labels[split.test])]
+        if min(count.min() for count in counts) < fewest:
+            continue
+        for control in ("none", *protocol.controls):
+            # A shuffle depends on its cell alone, not on the job or process that fits it.
+            place = zlib.crc32(f"{cell.token}{control}".encode())
+            key = (protocol.seed, layer, split.repeat, split.fold, place)
+            own = labels
+            if control == "shuffled_within_group" and not len(cell.large_groups):
+                continue
+            if control == "shuffled_labels":
+                own = np.random.default_rng(key).permutation(labels)
+            elif control == "shuffled_within_group":
+                groups = cell.groups[split.train]
+                random = np.random.default_rng(key)
+                own = _shuffle_within_groups(labels, groups, cell.large_groups, random)
+            tasks.append(Task(split, control, own, key))
+    return tasks
+
+
 def _fit_splits(
     states: np.ndarray,
     rows: np.ndarray,
@@ -278,53 +332,124 @@ def _fit_splits(
     rows: [examples], the cell's rows of states. select: whether to compute inner_auc, by which
     nested selection compares cells (see `selection`).
     """
-    fewest = 1 if protocol.split in CROSS_VALIDATIONS else FEWEST_TEST_ANSWERS
-    splits = cell.splits if cell.enough_answers else []
-    inner_aucs = np.full(len(splits), np.nan)
-    if select and splits:
-        inner_aucs = _score_inner_folds(states[rows], cell)
-    for split, inner_auc in zip(splits, inner_aucs, strict=True):
-        train, test = np.flatnonzero(split.train), np.flatnonzero(split.test)
-        counts = [np.bincount(cell.labels[examples], minlength=2) for examples in (train, test)]
-        if min(count.min() for count in counts) < fewest:
-            continue
-        X_train, X_test = (
-            states[rows[examples]].astype(np.float32, copy=False) for examples in (train, test)
+    tasks = list_tasks(cell, layer, protocol)
+    if not tasks:
+        return
+    X = states[rows].astype(np.float32, copy=False)
+    together = protocol.kind == "logistic" and protocol.solver == "newton" and protocol.C != "cv"
+    scaler = standardise(X) if together else None
+    solver = LogisticSolver.of(X) if together else None
+    distinct = find_distinct_rows(X)
+    inner_aucs: dict[tuple[int, int], float] = {}
+    if select:
+        own = X if together else X.copy()
+        gram = solver.gram if isinstance(solver, Primal) else None
+        values = score_inner_folds(own, distinct, cell.labels, cell.splits, gram)
+        splits = [(split.repeat, split.fold) for split in cell.splits]
+        inner_aucs = dict(zip(splits, values.tolist(), strict=True))
+    fits = (
+        _fit_together(solver, X, scaler, distinct, tasks, protocol)
+        if together
+        else _fit_apart(X, cell, tasks, protocol)
+    )
+    for task, fit in zip(tasks, fits, strict=True):
+        split = task.split
+        inner_auc = inner_aucs.get((split.repeat, split.fold)) if task.control == "none" else None
+        yield {
+            "question_id": cell.questions[split.test],
+            "score": fit.scores.astype(np.float32),
+            "layer": np.int16(layer),
+            "token": cell.token,
+            "control": task.control,
+            "repeat": np.int16(split.repeat),
+            "fold": np.int16(split.fold),
+            "n_train": np.int32(len(task.labels)),
+            "converged": fit.converged,
+            "C": np.float32(fit.C),
+            "inner_auc": np.float32(np.nan if inner_auc is None else inner_auc),
+        }
+
+
+def _fit_apart(
+    X: np.ndarray, cell: Cell, tasks: Sequence[Task], protocol: Protocol
+) -> Iterator[ProbeFit]:
+    """The fits of each split by themselves. X: [examples, features], float32, of the cell."""
+    fitter, fitted = None, None
+    for task in tasks:
+        split = task.split
+        if fitted is not split:
+            groups = cell.split_groups[split.train]
+            fitter, fitted = ProbeFitter(X[split.train], X[split.test], protocol, groups), split
+        yield fitter.fit(task.labels, seed=draw_seed(*task.key))
+
+
+def _fit_together(
+    solver: LogisticSolver,
+    X: np.ndarray,
+    scaler: Scaler,
+    distinct: tuple[np.ndarray, np.ndarray],
+    tasks: Sequence[Task],
+    protocol: Protocol,
+) -> Iterator[ProbeFit]:
+    """The fits of all splits by one solver, made for X.
+
+    X: [examples, features], float32, as `scaler` made them from the cell's states. distinct: the
+    first of each set of equal rows, and for every row the index of its first.
+    """
+    C = 1 / X.shape[1] if protocol.C == "auto" else float(protocol.C)
+    labels, weights = np.zeros((2, len(tasks), len(X)))
+    for number, task in enumerate(tasks):
+        labels[number, task.split.train] = task.labels
+        weights[number, task.split.train] = weigh_examples(task.labels, protocol)
+    if protocol.standardise:
+        splits = {id(task.split): task.split for task in tasks}
+        order = {key: number for number, key in enumerate(splits)}
+        of_fit = [order[id(task.split)] for task in tasks]
+        trains = np.array([split.train for split in splits.values()])
+        means, deviations = measure_features(X, trains, scaler)
+        scales = np.divide(1, deviations, out=np.zeros_like(means), where=deviations > 0)[of_fit]
+        offsets = -means[of_fit] * scales
+    else:
+        scales, offsets = (np.tile(values, (len(tasks), 1)) for values in scaler[::-1])
+    fits = solver.fit(labels, weights, C, scales, offsets)
+    # Identical inputs must get equal scores. Matrix products differ in the last bits from row to
+    # row, and a ranking metric would rank that noise.
+    varies = X.any(axis=0)
+    same_of: dict[bytes, np.ndarray] = {varies.tobytes(): distinct[0][distinct[1]]}
+    for number, task in enumerate(tasks):
+        used = varies & (scales[number] > 0)
+        if used.tobytes() not in same_of:
+            # Equal for the fit, too, are rows that differ only in features which do not vary in its
+            # training set, such as groups of which all questions are tested.
+            first, of_row = find_distinct_rows(X[:, used])
+            same_of[used.tobytes()] = first[of_row]
+        same = same_of[used.tobytes()]
+        yield ProbeFit(
+            fits.logits[number, same[task.split.test]],
+            bool(fits.converged[number]),
+            C,
+            fits.weights[number],
+            float(fits.intercepts[number]),
         )
-        fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[train])
-        for control in ("none", *protocol.controls):
-            # A shuffle depends on its cell alone, not on the job or process that fits it.
-            key = [layer, split.repeat, split.fold, zlib.crc32(f"{cell.token}{control}".encode())]
-            random = np.random.default_rng([protocol.seed, *key])
-            labels = cell.labels[train]
-            if control == "shuffled_within_group" and not len(cell.large_groups):
-                continue
-            if control == "shuffled_labels":
-                labels = random.permutation(labels)
-            elif control == "shuffled_within_group":
-                labels = _shuffle_within_groups(
-                    labels, cell.groups[train], cell.large_groups, random
-                )
-            fit = fitter.fit(labels, seed=draw_seed(protocol.seed, *key))
-            yield {
-                "question_id": cell.questions[test],
-                "score": fit.scores.astype(np.float32),
-                "layer": np.int16(layer),
-                "token": cell.token,
-                "control": control,
-                "repeat": np.int16(split.repeat),
-                "fold": np.int16(split.fold),
-                "n_train": np.int32(len(train)),
-                "converged": fit.converged,
-                "C": np.float32(fit.C),
-                "inner_auc": np.float32(inner_auc if control == "none" else np.nan),
-            }
 
 
-def _score_inner_folds(states: np.ndarray, cell: Cell) -> np.ndarray:
-    """[splits]: as `score_inner_folds`. states: [examples, features], changed in place."""
-    X = states.astype(np.float32, copy=False)
-    return score_inner_folds(X, _find_distinct_rows(X), cell.labels, cell.splits)
+def measure_features(
+    X: np.ndarray, trains: np.ndarray, scaler: Scaler
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and deviations of features in each training set, both [sets, features].
+
+    X: [examples, features], float32, as `scaler` made them from states. trains: masks [sets,
+    examples]. The deviation of a feature that varies no more than the states' precision is 0.
+    """
+    masks = trains / trains.sum(axis=1, keepdims=True)
+    means, squares = np.zeros((2, len(trains), X.shape[1]))
+    for start in range(0, len(X), BLOCK):
+        rows, own = X[start : start + BLOCK].astype(np.float64), masks[:, start : start + BLOCK]
+        means += own @ rows
+        squares += own @ np.square(rows)
+    deviations = np.sqrt(np.maximum(squares - np.square(means), 0))
+    sizes = np.maximum(abs(means), abs(scaler.mean / scaler.scale + means))
+    return means, np.where(deviations > CONSTANT * sizes, deviations, 0)
 
 
 def _make_frame(fits: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -431,8 +556,10 @@ def _shuffle_within_groups(
     return shuffled
 
 
-def _find_distinct_rows(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_distinct_rows(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The first of each set of equal rows, and for every row of X the index of its first."""
+    if not X.shape[1]:
+        return np.arange(min(1, len(X))), np.zeros(len(X), int)
     # Rows that differ usually do so in their first features.
     for width in (4, X.shape[1]):
         part = np.ascontiguousarray(X[:, :width])

@@ -1,371 +1,564 @@
-"""L2-regularised logistic regression fitted by Newton's method, to convergence.
+"""L2-regularised logistic regression, fitted to convergence for many training sets at once.
 
-A first-order solver stops early on raw hidden states. Newton's method converges. It works in the
-space of the features, or in that of the examples if there are few of them (Rasmussen & Williams
+A first-order solver stops early on raw hidden states. Newton's method converges, but a system of
+equations for each fit is expensive, and most fits of a cell of the probe have nearly the same one:
+the folds share four fifths of their examples, and a control differs in its labels alone. All fits
+of a cell are therefore solved together.
+
+- Each step begins with the Newton direction of a system that all fits share, with the mean of their
+  curvatures. It is made once, and again only where fits converge slowly.
+- Each fit then moves to the least loss in the plane of this direction, its previous step and the
+  current point (Narkiss & Zibulevsky 2005, sequential subspace optimisation; with the previous step
+  it is a conjugate gradient method, which the shared system preconditions).
+- Products with the states are products of matrices, one column per fit. They are in single
+  precision at first, and in double precision at the end.
+
+The system is one of features, or one of examples if there are fewer of them (Rasmussen & Williams
 2006, algorithm 3.1, with an unpenalised intercept).
 
-The Cholesky factor of the system is the most expensive part of a Newton step. One factor is
-therefore reused for several steps. Each step minimises the loss exactly over the plane that the new
-direction, the previous step and the current point span (Narkiss & Zibulevsky 2005, sequential
-subspace optimisation; with the previous step it is a conjugate gradient method preconditioned by
-the factor). That takes a few hundred operations per example.
-
-scikit-learn's converged lbfgs takes 1.3 times as long at the default penalty and 576 features, and
-5 to 6 times at C = 1 or 4,096 features, those of a 7B model (benchmarks/README.md).
+benchmarks/README.md compares its time with that of scikit-learn's solvers.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg.blas import strsv
-from scipy.linalg.lapack import dposv, spotrf
-from scipy.special import expit
+from scipy.linalg.lapack import spotrf, spotrs
 
-# Largest entry of the gradient, in units of one example's residual, at which a fit has converged.
-TOLERANCE = 1e-6
-# A factor is reused for at least this many steps, and for as long as each step shrinks the gradient
-# by this factor. Far from the optimum the gradient shrinks slowly, and new factors hardly pay.
-FEWEST_STEPS = 4
-WORTH_KEEPING = 0.3
-# Up to this ratio of examples to features the system of the examples is cheaper: its matrix is
-# computed once, that of the features once for every factor.
-MORE_EXAMPLES = 1.5
-BLOCK = 64  # rows converted to double precision at a time, so that they stay in the cache
+# Largest entry of the gradient of the mean loss at which a fit has converged, in units of what one
+# example's residual of one adds to that of the sum.
+TOLERANCE = 1e-8
+# Where single precision no longer helps: so many times the tolerance.
+ROUGH = 4
+# A system serves at least so many steps, and for as long as each shrinks the largest gradient by
+# this factor on average. The first `SHARED` are for all fits, later ones for each fit by itself.
+FEWEST_STEPS = 6
+SLOW = 0.5
+SHARED = 2
+MOST_STEPS = 400
+# Newton steps inside a plane of at most four dimensions. One is enough where no logit changes by
+# more than this: there the loss is all but quadratic, and falls.
+PLANE_STEPS = 3
+NEAR = 0.1
+SHORTER = 20
+BLOCK = 256  # rows converted to double precision at a time, so that they stay in the cache
+KERNEL_COLUMNS = 4  # products with a multiple of so many columns are the fastest per column
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A logistic regression: the logit of a row z is weights · z + intercept.
+class Fits(NamedTuple):
+    """Logistic regressions: the logit of features z is weights · z + intercept.
 
-    weights: [features].
+    weights: [fits, features]. intercepts, converged: [fits]. logits: [fits, examples], of all
+    examples, also of those that a fit was not trained on.
     """
 
     weights: np.ndarray
-    intercept: float
-    converged: bool
+    intercepts: np.ndarray
+    converged: np.ndarray
+    logits: np.ndarray
 
 
-class NewtonSolver(ABC):
+class LogisticSolver(ABC):
     """Minimises ½‖w‖² + C Σ weight · log-loss over weights w and an unpenalised intercept.
 
-    Made once for the rows of a training fold and used for several labels of them, such as a
-    control's, which then share what does not depend on the labels.
+    Made once for some examples, and used for any number of fits to some of them each.
     """
 
-    def __init__(self) -> None:
-        self._first: tuple[np.ndarray, _Factor] | None = None
+    def __init__(self, X: np.ndarray):
+        self._X = X
 
     @staticmethod
-    def of(rows: np.ndarray, C: float) -> "NewtonSolver":
-        """The cheaper one for training rows [train, features] in single precision."""
-        examples, features = rows.shape
-        return (Primal if examples >= MORE_EXAMPLES * features else Dual)(rows, C)
+    def of(X: np.ndarray) -> "LogisticSolver":
+        """The cheaper one for examples [examples, features], float32.
+
+        Features should have mean 0 and deviation 1 in all examples, or nearly so, for precision.
+        """
+        examples, features = X.shape
+        return (Primal if examples >= features else Dual)(X)
 
     def fit(
-        self, labels: np.ndarray, weights: np.ndarray | None = None, max_steps: int = 200
-    ) -> Fit:
-        """labels: [train], 0 or 1, both present. weights: [train], of each example; by default 1.
+        self,
+        labels: np.ndarray,
+        weights: np.ndarray,
+        C: float,
+        scales: np.ndarray | None = None,
+        offsets: np.ndarray | None = None,
+    ) -> Fits:
+        """Fit each row of labels.
 
-        Converged when no entry of the gradient exceeds `TOLERANCE`, in units of what one example's
-        residual of one adds to it.
+        labels: [fits, examples], 0 or 1. weights: [fits, examples], 0 for an example that is not
+        trained on; of the others, either label is present.
+        scales, offsets: [fits, features]; the features of a fit are X · scales + offsets, by
+        default X itself. A feature of scale 0 gets no weight.
+
+        A fit has converged when no entry of the gradient of its mean loss exceeds `TOLERANCE`, in
+        units of the root mean square of the feature in its training set.
         """
-        data = _Data.of(labels, weights)
-        rate = np.average(data.labels, weights=data.weights)
-        at = _Point(self._start(), np.zeros(len(labels)), float(np.log(rate / (1 - rate))))
-        scored = data.scored(at.image + at.intercept)
-        others: list[_Point] = []  # what the plane of the next move holds beside its Newton step
-        left, factor, steps, exact = np.inf, None, 0, True
-        for _ in range(max_steps):
-            gradient, largest = self._gradient(at.point, scored.residual)
-            previous, left = left, max(largest, abs(float(scored.residual.sum())))
-            if left <= TOLERANCE:
-                if exact:
-                    return Fit(self._weights(at.point), at.intercept, True)
-                # The steps' images were added up in single precision: what counts is the point's.
-                at, exact, left = replace(at, image=self._exact_image(at.point)), True, previous
-                scored = data.scored(at.image + at.intercept)
-                continue
-            if factor is None or (steps >= FEWEST_STEPS and left > previous * WORTH_KEEPING):
-                steps = 0
-                factor = self._factor(np.maximum(scored.curvature, 1e-12), factor is None)
-                if factor is None:
+        fits, features = len(labels), self._X.shape[1]
+        scales = np.ones((fits, features)) if scales is None else scales
+        offsets = np.zeros((fits, features)) if offsets is None else offsets
+        data = _Data(labels.astype(np.float64), weights.astype(np.float64), C, scales, offsets)
+        counts = data.weights.sum(axis=1)
+        rates = (data.weights * data.labels).sum(axis=1) / counts
+        intercepts = np.log(rates / (1 - rates))
+        at = _Point(
+            np.zeros((fits, self._X.shape[self._axis])),
+            np.zeros((fits, len(self._X))),
+            intercepts,
+        )
+        tolerances = TOLERANCE * counts
+        systems: list[_System | None] = [None] * fits
+        at, _ = self._descend(data, at, ROUGH * tolerances, systems, exact=False)
+        # The images of steps were added up in single precision: what counts is the point's.
+        at = at._replace(image=self._image(data, at.point, exact=True))
+        at, converged = self._descend(data, at, tolerances, systems, exact=True)
+        found = self._weights(data, at.point)
+        shifts = np.einsum("fp,fp->f", found, offsets)
+        logits = at.image + at.intercept[:, None]
+        return Fits(found, at.intercept - shifts, converged, logits)
+
+    def _descend(
+        self,
+        data: "_Data",
+        start: "_Point",
+        tolerances: np.ndarray,
+        systems: list["_System | None"],
+        exact: bool,
+    ) -> tuple["_Point", np.ndarray]:
+        """Points whose gradients are within `tolerances` [fits], and whether each is.
+
+        systems: of each fit, changed in place; None: to be made. exact: whether products with the
+        states are in double precision.
+        """
+        ended = _Point(*(values.copy() for values in start))
+        converged = np.zeros(len(data.labels), bool)
+        active = np.arange(len(data.labels))
+        at, scored, previous = start, data.score(start.logits), None
+        made, steps, before = 0, 0, np.inf
+        for _ in range(MOST_STEPS):
+            gradient, left = self._gradient(data, at, scored.residual, exact)
+            left = np.maximum(left, abs(scored.residual.sum(axis=1)))
+            if (done := left <= tolerances[active]).any():
+                ended.put(active[done], at.take(done))
+                converged[active[done]] = True
+                if done.all():
+                    return ended, converged
+                kept = ~done
+                active, gradient, left = active[kept], gradient[kept], left[kept]
+                data, at, scored = data.take(kept), at.take(kept), scored.take(kept)
+                previous = None if previous is None else previous.take(kept)
+            missing = any(systems[fit] is None for fit in active)
+            if missing or (steps >= FEWEST_STEPS and left.max() > before * SLOW**steps):
+                curvatures = scored.curvature
+                if missing:  # the same for all examples: of products that do not depend on it
+                    curvatures = np.full((1, len(self._X)), curvatures.mean())
+                elif made < SHARED and not exact:
+                    curvatures = curvatures.mean(axis=0, keepdims=True)
+                if not self._make_systems(data, curvatures, active, systems):
                     break
-            step, step_intercept = self._step(factor, at.point, gradient, scored.residual)
-            newton = _Point(step, self._image(step), step_intercept)
-            move, scored = self._best(at, scored, [newton, *others], data)
-            at, steps, exact = at.plus(move), steps + 1, False
+                made, steps = made + 1, 0
+            if steps == 0:
+                before = left.max()
+            step, intercept = self._solve_all(
+                [systems[fit] for fit in active], data, at, gradient, scored.residual
+            )
+            newton = _Point(step, self._image(data, step, exact), intercept)
             # The first move is the point itself.
-            others = [at, move] if others else [at]
-        return Fit(self._weights(at.point), at.intercept, False)
+            places = [newton] if previous is None else [newton, previous, at]
+            previous, scored = self._find_best(data, at, scored, places)
+            at, steps = at.plus(previous), steps + 1
+        ended.put(active, at)
+        return ended, converged
 
-    def _best(
-        self, at: "_Point", scored: "_Scored", places: Sequence["_Point"], data: "_Data"
-    ) -> tuple["_Point", "_Scored"]:
-        """The move from `at` to the least loss in the plane of `places`, and the scores there.
+    def _make_systems(
+        self,
+        data: "_Data",
+        curvatures: np.ndarray,
+        active: np.ndarray,
+        systems: list["_System | None"],
+    ) -> bool:
+        """Make one system for all active fits, or one for each; False if one is not positive.
 
-        places: the Newton step, then the point itself, if not the origin, and others.
+        curvatures: [1 or active, examples].
         """
-        points = np.array([place.point for place in places])
-        directions = np.array([data.ones, *(place.image for place in places)])
-        penalty = self._inner(points, directions[1:], points)
-        here = self._inner(points, directions[1:], at.point)
-        logits, start = scored.logits, scored.loss()
+        if len(curvatures) == 1:
+            made = [self._make_system(data, curvatures[0])] * len(active)
+        else:
+            parts = (data.take([fit]) for fit in range(len(active)))
+            made = [self._make_system(*pair) for pair in zip(parts, curvatures, strict=True)]
+        for fit, system in zip(active, made, strict=True):
+            systems[fit] = system
+        return None not in made
 
-        def moved(along):
-            found = data.scored(logits + along @ directions)
-            weights = along[1:]
-            return found, float(here @ weights + weights @ penalty @ weights / 2 + found.loss())
+    def _solve_all(
+        self,
+        systems: Sequence["_System"],
+        data: "_Data",
+        at: "_Point",
+        gradient: np.ndarray,
+        residual: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`_solve` by the system of each fit, together for those that share one."""
+        sharing: dict[int, list[int]] = {}
+        for fit, system in enumerate(systems):
+            sharing.setdefault(id(system), []).append(fit)
+        step, intercept = np.empty_like(gradient), np.empty(len(gradient))
+        for fits in sharing.values():
+            step[fits], intercept[fits] = self._solve(
+                systems[fits[0]], data.take(fits), at.take(fits), gradient[fits], residual[fits]
+            )
+        return step, intercept
 
-        along = np.zeros(len(directions))
-        along[:2] = places[0].intercept, 1.0
+    def _find_best(
+        self, data: "_Data", at: "_Point", scored: "_Scored", places: Sequence["_Point"]
+    ) -> tuple["_Point", "_Scored"]:
+        """Each fit's move from `at` to the least loss in the plane of `places`, and scores there.
+
+        places: the Newton step first.
+        """
+        points = np.stack([place.point for place in places], axis=1)
+        ones = np.ones_like(at.image)
+        directions = np.stack([ones, *(place.image for place in places)], axis=1)
+        turned = directions.transpose(0, 2, 1)
+        penalty = self._inner(data, points, directions[:, 1:], points)
+        here = self._inner(data, points, directions[:, 1:], at.point[:, None])[:, :, 0]
+
+        def move(along):
+            return data.score(scored.logits + (along[:, None] @ directions)[:, 0])
+
+        along = np.zeros(directions.shape[:2])
+        along[:, 0], along[:, 1] = places[0].intercept, 1
+        found = move(along)
         for _ in range(PLANE_STEPS):
-            found = data.scored(logits + along @ directions)
-            slope = -(directions @ found.residual)
-            slope[1:] += here + penalty @ along[1:]
-            hessian = (directions * found.curvature) @ directions.T
-            hessian[1:, 1:] += penalty
-            change = _solved(hessian, -slope)
+            slope = -(directions @ found.residual[:, :, None])[:, :, 0]
+            slope[:, 1:] += here + (penalty @ along[:, 1:, None])[:, :, 0]
+            hessian = (directions * found.curvature[:, None]) @ turned
+            hessian[:, 1:, 1:] += penalty
+            change = _solve_small(hessian, -slope)
             along += change
-            if abs(change).max() < 1e-2:
+            found = move(along)
+            near = abs(found.logits - scored.logits).max() < NEAR
+            if near or abs(change).max() < 1e-2:
                 break
-        found, value = moved(along)
-        if not value <= start + 1e-12 * abs(start):
-            along[:] = 0
-            along[:2] = places[0].intercept, 1.0
-            while True:
-                found, value = moved(along)
-                if value <= start + 1e-12 * abs(start) or along[1] < 1e-6:
+
+        def measure(along, found):
+            weights = along[:, 1:]
+            bent = (penalty @ weights[:, :, None])[:, :, 0]
+            return ((here + bent / 2) * weights).sum(axis=1) + found.compute_loss()
+
+        start = None if near else scored.compute_loss() * (1 + 1e-12)
+        if not near and (worse := ~(measure(along, found) <= start)).any():
+            # Along the Newton step alone, shorter and shorter.
+            along[worse] = 0
+            along[worse, 0], along[worse, 1] = places[0].intercept[worse], 1
+            for _ in range(SHORTER):
+                found = move(along)
+                worse &= ~(measure(along, found) <= start)
+                if not worse.any():
                     break
-                along /= 2
-        move = _Point(along[1:] @ points, along[1:] @ directions[1:], float(along[0]))
-        return move, found
+                along[worse] /= 2
+        moved = (along[:, None, 1:] @ points)[:, 0], (along[:, None, 1:] @ directions[:, 1:])[:, 0]
+        return _Point(*moved, along[:, 0]), found
 
-    def _factor(self, curvature: np.ndarray, first: bool) -> "_Factor | None":
-        """The factor at a point; that of the start is the same for labels of the same rate."""
-        if first and self._first is not None and np.array_equal(self._first[0], curvature):
-            return self._first[1]
-        factor = self._factorised(curvature)
-        if first and factor is not None:
-            self._first = (curvature, factor)
-        return factor
+    def _times_states(self, rows: np.ndarray, exact: bool) -> np.ndarray:
+        """[rows, examples] @ X."""
+        if not exact:
+            return (_pad(rows) @ self._X)[: len(rows)].astype(np.float64)
+        return sum(
+            rows[:, start : start + BLOCK] @ self._X[start : start + BLOCK].astype(np.float64)
+            for start in range(0, len(self._X), BLOCK)
+        )
+
+    def _onto_states(self, rows: np.ndarray, exact: bool) -> np.ndarray:
+        """[rows, features] @ Xᵀ."""
+        if not exact:
+            return (self._X @ _pad(rows).T).T[: len(rows)].astype(np.float64, order="C")
+        return np.concatenate(
+            [
+                rows @ self._X[start : start + BLOCK].astype(np.float64).T
+                for start in range(0, len(self._X), BLOCK)
+            ],
+            axis=1,
+        )
+
+    @property
+    @abstractmethod
+    def _axis(self) -> int:
+        """The axis of X along which a point has its numbers."""
 
     @abstractmethod
-    def _start(self) -> np.ndarray: ...
+    def _weights(self, data: "_Data", point: np.ndarray) -> np.ndarray: ...
 
     @abstractmethod
-    def _weights(self, point: np.ndarray) -> np.ndarray: ...
+    def _inner(
+        self, data: "_Data", points: np.ndarray, images: np.ndarray, others: np.ndarray
+    ) -> np.ndarray:
+        """[fits, points, others]: w · w' / C of the weights of each two."""
 
     @abstractmethod
-    def _inner(self, points: np.ndarray, images: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """[points] or [points, others]: w · w' / C of the weights of each two."""
+    def _image(self, data: "_Data", point: np.ndarray, exact: bool) -> np.ndarray:
+        """What a point's weights add to the logits, but for a constant, [fits, examples]."""
 
     @abstractmethod
-    def _image(self, point: np.ndarray) -> np.ndarray:
-        """What a point's weights add to the logits, [train]."""
-
-    @abstractmethod
-    def _exact_image(self, point: np.ndarray) -> np.ndarray:
-        """The same, summed in double precision."""
-
-    @abstractmethod
-    def _gradient(self, point: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, float]:
+    def _gradient(
+        self, data: "_Data", at: "_Point", residual: np.ndarray, exact: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Minus the gradient over C, and its largest entry in units of one example's residual."""
 
     @abstractmethod
-    def _factorised(self, curvature: np.ndarray) -> "_Factor | None": ...
+    def _make_system(self, data: "_Data", curvature: np.ndarray) -> "_System | None":
+        """The Newton system that all fits share. curvature: [examples]."""
 
     @abstractmethod
-    def _step(
-        self, factor: "_Factor", point: np.ndarray, gradient: np.ndarray, residual: np.ndarray
-    ) -> tuple[np.ndarray, float]: ...
+    def _solve(
+        self,
+        system: "_System",
+        data: "_Data",
+        at: "_Point",
+        gradient: np.ndarray,
+        residual: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Newton steps and those of the intercepts, [fits]."""
 
 
-# Newton steps inside a plane of at most four dimensions, which cost next to nothing.
-PLANE_STEPS = 3
+def _pad(rows: np.ndarray) -> np.ndarray:
+    """`rows` in single precision, with rows of zeros up to a multiple of `KERNEL_COLUMNS`."""
+    padded = np.zeros((-(-len(rows) // KERNEL_COLUMNS) * KERNEL_COLUMNS, *rows.shape[1:]), "f4")
+    padded[: len(rows)] = rows
+    return padded
 
 
-def _solved(system: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of a small, positive system, whose directions may be nearly the same."""
-    scale = 1 / np.sqrt(np.maximum(system.diagonal(), 1e-300))
-    scaled = system * scale * scale[:, None]
-    scaled.flat[:: len(scaled) + 1] += 1e-10
-    _, found, failed = dposv(scaled, scale * right)
-    # Not positive but for rounding: the directions say nothing that one of them does not.
-    return np.zeros(len(right)) if failed else scale * found
+def _solve_small(systems: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """[fits, n]: of small, positive systems, whose directions may be nearly the same."""
+    sizes = np.einsum("fii->fi", systems)
+    # Not positive but for rounding: the direction says nothing.
+    scale = np.where(sizes > 0, 1 / np.sqrt(np.maximum(sizes, 1e-300)), 0)
+    scaled = systems * scale[:, :, None] * scale[:, None, :]
+    scaled += 1e-10 * np.eye(scaled.shape[1])
+    return scale * np.linalg.solve(scaled, (scale * right)[:, :, None])[:, :, 0]
 
 
 class _Data(NamedTuple):
-    """What is fitted: labels 0 or 1 and weights, [train], in double precision."""
+    """What is fitted: labels and weights [fits, examples], scales and offsets [fits, features]."""
 
     labels: np.ndarray
-    weights: np.ndarray | None  # None: 1 each
-    ones: np.ndarray
+    weights: np.ndarray
+    C: float
+    scales: np.ndarray
+    offsets: np.ndarray
 
-    @classmethod
-    def of(cls, labels: np.ndarray, weights: np.ndarray | None) -> "_Data":
-        return cls(labels.astype(np.float64), weights, np.ones(len(labels)))
+    def take(self, fits: np.ndarray) -> "_Data":
+        return _Data(
+            self.labels[fits], self.weights[fits], self.C, self.scales[fits], self.offsets[fits]
+        )
 
-    def scored(self, logits: np.ndarray) -> "_Scored":
-        probability = expit(logits)
-        residual, curvature = self.labels - probability, probability * (1 - probability)
-        if self.weights is not None:
-            residual, curvature = self.weights * residual, self.weights * curvature
-        return _Scored(self, logits, residual, curvature)
+    def score(self, logits: np.ndarray) -> "_Scored":
+        # exp of a negative number: does not overflow
+        small = np.exp(-abs(logits))
+        rest = 1 / (1 + small)
+        probability = np.where(logits >= 0, rest, small * rest)
+        residual = self.weights * (self.labels - probability)
+        return _Scored(self, logits, small, residual, self.weights * small * rest * rest)
 
 
 class _Scored(NamedTuple):
-    """Logits, and there the residuals weight · (label − probability) and the curvature, [train]."""
+    """Logits, and there the residuals weight · (label − probability) and the curvature.
+
+    All are [fits, examples]. small: e to the power of −|logit|.
+    """
 
     data: _Data
     logits: np.ndarray
+    small: np.ndarray
     residual: np.ndarray
     curvature: np.ndarray
 
-    def loss(self) -> float:
-        losses = np.logaddexp(0, self.logits) - self.data.labels * self.logits
-        return float(losses.sum() if self.data.weights is None else self.data.weights @ losses)
+    def take(self, fits: np.ndarray) -> "_Scored":
+        return _Scored(self.data.take(fits), *(values[fits] for values in self[1:]))
+
+    def compute_loss(self) -> np.ndarray:
+        """[fits]: Σ weight · log-loss."""
+        losses = (
+            np.maximum(self.logits, 0) + np.log(1 + self.small) - self.data.labels * self.logits
+        )
+        return (self.data.weights * losses).sum(axis=1)
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A point or a move. image: what its weights add to the logits, [train]."""
+class _Point(NamedTuple):
+    """A point or a move of each fit. image: what its weights add to the logits, but for a constant.
+
+    point: [fits, features or examples]. image: [fits, examples]. intercept: [fits].
+    """
 
     point: np.ndarray
     image: np.ndarray
-    intercept: float
+    intercept: np.ndarray
+
+    @property
+    def logits(self) -> np.ndarray:
+        return self.image + self.intercept[:, None]
 
     def plus(self, move: "_Point") -> "_Point":
-        return _Point(
-            self.point + move.point, self.image + move.image, self.intercept + move.intercept
-        )
+        return _Point(*(one + other for one, other in zip(self, move, strict=True)))
+
+    def take(self, fits: np.ndarray) -> "_Point":
+        return _Point(*(values[fits] for values in self))
+
+    def put(self, fits: np.ndarray, other: "_Point") -> None:
+        for values, new in zip(self, other, strict=True):
+            values[fits] = new
 
 
 @dataclass(frozen=True)
-class _Factor:
+class _System:
     """Cholesky factor of a Newton system in single precision, with what the intercept needs.
 
     cholesky: lower, which LAPACK finds in three quarters of the time of the upper one.
-    curvature: [train]. shift: how the point answers to a change of the intercept.
+    column: how the intercept's equation depends on a point. shift: how the point answers to a
+    change of the intercept. corner: the intercept's own equation, after that.
+    rows: the examples that a system of examples takes in. root: of their curvature.
     """
 
     cholesky: np.ndarray
-    curvature: np.ndarray
     shift: np.ndarray
+    corner: float
+    column: np.ndarray | None = None
+    rows: np.ndarray | slice | None = None
+    root: np.ndarray | None = None
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        # LAPACK's own for this, spotrs, takes four times as long for a single vector.
-        return strsv(self.cholesky, strsv(self.cholesky, right, lower=1), lower=1, trans=1)
+        """right: [fits, n]."""
+        if len(right) == 1:  # spotrs takes four times as long for a single vector
+            half = strsv(self.cholesky, right[0], lower=1)
+            return strsv(self.cholesky, half, lower=1, trans=1)[None]
+        return spotrs(self.cholesky, _pad(right).T, lower=1, overwrite_b=1)[0].T[: len(right)]
 
 
-class Primal(NewtonSolver):
+class Primal(LogisticSolver):
     """Over the weights themselves: a system of features × features."""
 
-    def __init__(self, rows: np.ndarray, C: float):
-        super().__init__()
-        self._single = rows
-        self._rows = rows.astype(np.float64)
-        self._C = C
-        # What one example adds to the gradient differs with the size of the features.
-        self._unit = np.maximum(np.sqrt(np.square(self._rows).mean(axis=0)), 1e-30)
+    _axis = 1
 
-    def _start(self):
-        return np.zeros(self._rows.shape[1])
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """[features, features]: XᵀX."""
+        return self._X.T @ self._X
 
-    def _weights(self, point):
+    def _weights(self, data, point):
         return point
 
-    def _inner(self, points, images, others):
-        return points @ others.T / self._C
+    def _inner(self, data, points, images, others):
+        return points @ others.transpose(0, 2, 1) / data.C
 
-    def _image(self, point):
-        return self._rows @ point
+    def _image(self, data, point, exact):
+        return self._onto_states(point * data.scales, exact)
 
-    def _exact_image(self, point):
-        return self._rows @ point
+    def _gradient(self, data, at, residual, exact):
+        gradient = self._times_states(residual, exact) * data.scales - at.point / data.C
+        # With the intercept of the features, not of the states.
+        whole = gradient + data.offsets * residual.sum(axis=1)[:, None]
+        units = np.sqrt(np.square(data.scales) + np.square(data.offsets))
+        return gradient, (abs(whole) / np.maximum(units, 1e-30)).max(axis=1)
 
-    def _gradient(self, point, residual):
-        gradient = residual @ self._rows - point / self._C
-        return gradient, float((np.abs(gradient) / self._unit).max())
-
-    def _factorised(self, curvature):
-        # [features, features]: Zᵀ W Z + 1 / C
-        scaled = np.sqrt(curvature).astype(np.float32)[:, None] * self._single
-        system = scaled.T @ scaled
-        system.flat[:: len(system) + 1] += np.float32(1 / self._C)
+    def _make_system(self, data, curvature):
+        # [features, features]: ZᵀWZ + 1 / C
+        scales = data.scales.mean(axis=0)
+        single = scales.astype(np.float32)
+        if (curvature == curvature[0]).all():
+            system = self.gram * single
+            system *= np.float32(curvature[0]) * single[:, None]
+        else:
+            rows = _find_rows(curvature)
+            scaled = self._X[rows] * np.sqrt(curvature[rows]).astype(np.float32)[:, None]
+            scaled *= single
+            system = scaled.T @ scaled
+        system.flat[:: len(system) + 1] += np.float32(1 / data.C)
         cholesky, failed = spotrf(system.T, lower=1, clean=0, overwrite_a=1)
         if failed:
             return None
-        factor = _Factor(cholesky, curvature, curvature)
-        return replace(factor, shift=factor.solve(curvature @ self._rows))
+        # The intercept's column of the system is ZᵀW1, its corner 1ᵀW1.
+        column = (curvature.astype(np.float32) @ self._X) * scales
+        shift = spotrs(cholesky, column.astype(np.float32), lower=1)[0].astype(np.float64)
+        corner = float(curvature.sum() - column @ shift)
+        return _System(cholesky, shift, corner, column)
 
-    def _step(self, factor, point, gradient, residual):
-        # The intercept's column of the system is Zᵀ W 1, its corner 1ᵀ W 1.
-        column = factor.curvature @ self._rows
-        corner = factor.curvature.sum() - column @ factor.shift
-        free = factor.solve(gradient)
-        step_intercept = (residual.sum() - column @ free) / corner
-        return free - factor.shift * step_intercept, float(step_intercept)
+    def _solve(self, system, data, at, gradient, residual):
+        free = system.solve(gradient)
+        intercept = (residual.sum(axis=1) - free @ system.column) / system.corner
+        step = free - system.shift * intercept[:, None]
+        return np.where(data.scales == 0, 0, step), intercept
 
 
-class Dual(NewtonSolver):
-    """Over one number per example, w = C · Zᵀ dual: a system of train × train.
+class Dual(LogisticSolver):
+    """Over one number per example, w = C · Zᵀ dual: a system of examples × examples.
 
     At the optimum the dual equals weight · (label − probability), and sums to zero.
     """
 
-    def __init__(self, rows: np.ndarray, C: float):
-        super().__init__()
-        self._rows, self._C = rows, np.float32(C)
-        self._kernel = rows @ rows.T
-        self._kernel *= self._C
+    _axis = 0
 
-    def _start(self):
-        return np.zeros(len(self._rows))
+    def __init__(self, X: np.ndarray):
+        super().__init__(X)
+        self._kernel: np.ndarray | None = None
 
-    def _weights(self, point):
-        return self._C * (point.astype(np.float32) @ self._rows)
+    def _weights(self, data, point):
+        return data.C * self._times_states(point, exact=True) * data.scales
 
-    def _inner(self, points, images, others):
-        # Of the two ways to write it the one that does not see what of a point has no image: where
-        # examples outnumber features, rounding there would steer the moves.
-        return images @ others.T
+    def _inner(self, data, points, images, others):
+        return images @ others.transpose(0, 2, 1)
 
-    def _image(self, point):
-        return (self._kernel @ point.astype(np.float32)).astype(np.float64)
+    def _image(self, data, point, exact):
+        weights = self._times_states(point, exact)
+        return self._onto_states(data.C * weights * np.square(data.scales), exact)
 
-    def _exact_image(self, point):
-        blocks = range(0, len(point), BLOCK)
-        return np.concatenate(
-            [self._kernel[start : start + BLOCK].astype(np.float64) @ point for start in blocks]
-        )
+    def _gradient(self, data, at, residual, exact):
+        gradient = residual - at.point
+        return gradient, abs(gradient).max(axis=1)
 
-    def _gradient(self, point, residual):
-        gradient = residual - point
-        return gradient, float(np.abs(gradient).max())
-
-    def _factorised(self, curvature):
+    def _make_system(self, data, curvature):
         # I + W^½ K W^½
-        root = np.sqrt(curvature).astype(np.float32)
-        system = np.multiply(self._kernel, root)
-        system *= root[:, None]
+        rows = _find_rows(curvature)
+        kernel = self._find_kernel(data)
+        kernel = kernel if isinstance(rows, slice) else kernel[np.ix_(rows, rows)]
+        root = np.sqrt(np.maximum(curvature[rows], 1e-12)).astype(np.float32)
+        system = np.multiply(kernel, root)
+        system *= np.float32(data.C) * root[:, None]
         system.flat[:: len(system) + 1] += 1
         cholesky, failed = spotrf(system.T, lower=1, clean=0, overwrite_a=1)
         if failed:
             return None
-        factor = _Factor(cholesky, root, curvature)
-        return replace(factor, shift=self._solved(factor, curvature))
+        system = _System(cholesky, root, 1.0, rows=rows, root=root)
+        shift = self._solve_freely(system, data, curvature[None])[0]
+        return replace(system, shift=shift, corner=float(shift.sum()))
 
-    def _solved(self, factor, right):
-        """(K + W⁻¹)⁻¹ W⁻¹ right."""
-        root = factor.curvature
-        return right - root * factor.solve(root * (self._kernel @ right.astype(np.float32)))
+    def _find_kernel(self, data):
+        """[examples, examples]: ZZᵀ, with the mean scales of the first fits."""
+        if self._kernel is None:
+            scaled = self._X * data.scales.mean(axis=0).astype(np.float32)
+            self._kernel = scaled @ scaled.T
+        return self._kernel
 
-    def _step(self, factor, point, gradient, residual):
+    def _solve_freely(self, system, data, right):
+        """(K + W⁻¹)⁻¹ W⁻¹ right; right: [fits, examples]."""
+        images = data.C * (_pad(right) @ self._find_kernel(data))[: len(right), system.rows]
+        # An example without curvature keeps its own.
+        free = right.copy()
+        free[:, system.rows] -= system.root * system.solve(system.root * images)
+        return free
+
+    def _solve(self, system, data, at, gradient, residual):
         # Solving for the step, not for the new point, keeps the factor's rounding in proportion to
         # what is left to do.
-        free = self._solved(factor, gradient)
-        step_intercept = (free.sum() + point.sum()) / factor.shift.sum()
-        return free - factor.shift * step_intercept, float(step_intercept)
+        free = self._solve_freely(system, data, gradient)
+        intercept = (free.sum(axis=1) + at.point.sum(axis=1)) / system.corner
+        return free - system.shift * intercept[:, None], intercept
+
+
+def _find_rows(curvature: np.ndarray) -> np.ndarray | slice:
+    """The examples that have a curvature."""
+    rows = np.flatnonzero(curvature)
+    return slice(None) if len(rows) == len(curvature) else rows

@@ -12,9 +12,10 @@ and k is tested on j for the split that tests k, and on k for the one that tests
 cell are solved together, by conjugate gradients, for a few products with its states.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.linalg.lapack import spotrf, spotrs
 
 from llm_figures.probe.cells import Split
 from llm_figures.probe.classification_metrics import compute_column_aucs
@@ -32,12 +33,13 @@ def score_inner_folds(
     distinct: tuple[np.ndarray, np.ndarray],
     labels: np.ndarray,
     splits: Sequence[Split],
+    gram: np.ndarray | None = None,
 ) -> np.ndarray:
     """[splits]: mean AUC over the inner folds of each split's training set.
 
     X: [examples, features], float32; it is changed in place. distinct: the first of each set of
     equal rows, and for every row the index of its first, for equal rows must have equal scores.
-    labels: [examples], 0 or 1.
+    labels: [examples], 0 or 1. gram: as for `fit_ridges`.
 
     An inner fold without both labels on both sides does not count; NaN if none does.
     """
@@ -58,9 +60,9 @@ def score_inner_folds(
             tested.append((number, fits[train.tobytes()]))
     if not trains:
         return np.full(len(splits), np.nan)
-    weights = fit_ridges(X, labels, np.array(trains).T)
+    weights = fit_ridges(X, labels, np.array(trains), gram)
     first, of_row = distinct
-    scores = ((X if len(first) == len(X) else X[first]) @ weights)[of_row]
+    scores = ((X if len(first) == len(X) else X[first]) @ weights.T)[of_row]
     aucs: list[list[float]] = [[] for _ in splits]
     for test, tested in tests.values():
         columns = scores[np.ix_(test, [fit for _, fit in tested])]
@@ -75,53 +77,80 @@ def _count_least(labels: np.ndarray) -> int:
     return int(np.bincount(labels, minlength=2).min())
 
 
-def fit_ridges(X: np.ndarray, labels: np.ndarray, trains: np.ndarray) -> np.ndarray:
-    """[features, fits]: the weights of the first Newton step on each training set, but for a scale.
+def fit_ridges(
+    X: np.ndarray, labels: np.ndarray, trains: np.ndarray, gram: np.ndarray | None = None
+) -> np.ndarray:
+    """[fits, features]: the weights of the first Newton step on each training set, but for a scale.
 
     X: [examples, features], float32; the mean of each feature is taken away in place, for
-    precision. labels: [examples]. trains: masks [examples, fits], each with both labels.
+    precision. labels: [examples]. trains: masks [fits, examples], each with both labels. gram: XᵀX
+    of standardised features; with it the fits take fewer steps.
 
-    A fit's score of a row x of X is x · weights, plus a constant.
+    A fit's score of a row x of X is weights · x, plus a constant.
     """
     share = np.full(len(X), 1 / len(X), np.float32)
     overall = share @ X
     X -= overall
     masks = trains.astype(np.float32)
-    counts = masks.sum(axis=0)
-    means = (X.T @ masks) / counts
+    counts = masks.sum(axis=1, keepdims=True)
+    means = (masks @ X) / counts
     squares = np.square(X)
-    variances = (squares.T @ masks) / counts - np.square(means)
+    variances = (masks @ squares) / counts - np.square(means)
     # A feature that varies no more than single precision rounds is constant, too.
-    least = np.maximum(CONSTANT * (share @ squares), np.square(1e-6 * overall))[:, None]
+    least = np.maximum(CONSTANT * (share @ squares), np.square(1e-6 * overall))
     with np.errstate(divide="ignore", invalid="ignore"):
         scales = np.where(variances > least, 1 / np.sqrt(variances), 0).astype(np.float32)
-    rates = (labels @ trains) / counts
-    residuals = ((labels[:, None] - rates) * masks).astype(np.float32)
+    rates = (trains @ labels) / counts[:, 0]
+    residuals = ((labels - rates[:, None]) * masks).astype(np.float32)
     penalty = np.float32(find_penalty(X.shape[1]))
 
     def apply(point: np.ndarray) -> np.ndarray:
         """ZᵀZ of each training set, times a point."""
         scaled = point * scales
-        images = (X @ scaled - (means * scaled).sum(axis=0)) * masks
-        return (X.T @ images - means * images.sum(axis=0)) * scales
+        images = (X @ scaled.T).T - (means * scaled).sum(axis=1, keepdims=True)
+        images *= masks
+        return (images @ X - means * images.sum(axis=1, keepdims=True)) * scales
 
+    precondition = _make_preconditioner(gram, float(counts.mean() / len(X)), penalty)
     # Centred residuals: the means of features drop out.
-    gradient = (X.T @ residuals) * scales
+    gradient = (residuals @ X) * scales
     point = np.zeros_like(gradient)
-    direction = gradient.copy()
-    left = np.square(gradient).sum(axis=0)
-    start = left.copy()
+    direction = precondition(gradient)
+    left, size = _multiply(gradient, direction), _multiply(gradient, gradient)
+    start = size
     for _ in range(STEPS):
-        active = left > TOLERANCE**2 * start
+        active = size > TOLERANCE**2 * start
         if not active.any():
             break
         product = apply(direction) + penalty * direction
-        length = np.where(active, left / np.maximum((direction * product).sum(axis=0), 1e-30), 0)
+        bend = np.maximum(_multiply(direction, product), 1e-30)
+        length = np.where(active, left / bend, 0)
         point += length * direction
         gradient -= length * product
-        previous, left = left, np.where(active, np.square(gradient).sum(axis=0), left)
-        direction = gradient + (left / np.maximum(previous, 1e-30)) * direction
+        size = np.where(active, _multiply(gradient, gradient), size)
+        step = precondition(gradient)
+        previous, left = left, np.where(active, _multiply(gradient, step), left)
+        direction = step + (left / np.maximum(previous, 1e-30)) * direction
     return point * scales
+
+
+def _multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """[fits, 1]: inner products of rows."""
+    return (left * right).sum(axis=1, keepdims=True)
+
+
+def _make_preconditioner(
+    gram: np.ndarray | None, share: float, penalty: np.float32
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Solves (share · XᵀX + penalty) for right sides [fits, features]; share: of the examples."""
+    if gram is None:
+        return np.copy
+    system = np.float32(share) * gram
+    system.flat[:: len(system) + 1] += penalty
+    cholesky, failed = spotrf(system.T, lower=1, clean=0, overwrite_a=1)
+    if failed:
+        return np.copy
+    return lambda right: spotrs(cholesky, right.T, lower=1)[0].T
 
 
 def find_penalty(features: int) -> float:

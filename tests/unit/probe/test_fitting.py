@@ -8,8 +8,15 @@ from sklearn.linear_model import LogisticRegression
 from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import assign_folds, make_cells, split_questions
 from llm_figures.probe.classification_metrics import compute_metrics
-from llm_figures.probe.fitting import _shuffle_within_groups, probe_layers, standardise
-from llm_figures.probe.newton import Dual, NewtonSolver, Primal
+from llm_figures.probe.fitting import (
+    ProbeFitter,
+    _shuffle_within_groups,
+    list_tasks,
+    probe_cell,
+    probe_layers,
+    standardise,
+)
+from llm_figures.probe.newton import Dual, LogisticSolver, Primal
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.scores import compute_probe_scores
 
@@ -80,34 +87,79 @@ def means(scores, metric="auc", value="mean"):
 @pytest.mark.parametrize("kind", [Primal, Dual])
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("penalty", [1.0, 0.01, 1 / HIDDEN])
-def test_the_fit_is_sklearns_converged_one(labels, penalty, balanced, kind):
+def test_the_fits_are_sklearns_converged_ones(labels, penalty, balanced, kind):
+    """Of several training sets and labels at once, each with its own scales and offsets."""
     states = noise(0)
     states[:, 0] += 2 * labels * states[:, 0].std()
+    random = np.random.default_rng(1)
+    rows = standardised(states, np.ones(COUNT, bool))
+    trains = np.array([random.random(COUNT) < 0.7 for _ in range(5)])
+    fitted = np.array([labels, labels, random.permutation(labels), 1 - labels, labels])
+    scales, offsets = random.uniform(0.5, 2, (5, HIDDEN)), random.normal(size=(5, HIDDEN))
+    scales[1, 3] = offsets[1, 3] = 0
+    weights = trains.astype(float)
+    if balanced:
+        for own, train, used in zip(weights, trains, fitted, strict=True):
+            own[train] = (train.sum() / (2 * np.bincount(used[train])))[used[train]]
+    fits = kind(rows).fit(fitted, weights, penalty, scales, offsets)
+    assert fits.converged.all()
+    for number, train in enumerate(trains):
+        features = rows.astype(float) * scales[number] + offsets[number]
+        reference = LogisticRegression(
+            C=penalty, tol=1e-10, max_iter=10_000, class_weight="balanced" if balanced else None
+        )
+        reference.fit(features[train], fitted[number, train])
+        expected = reference.decision_function(features)
+        np.testing.assert_allclose(fits.logits[number], expected, atol=1e-3)
+        found = features @ fits.weights[number] + fits.intercepts[number]
+        np.testing.assert_allclose(found, fits.logits[number], atol=1e-9)
+    assert fits.weights[1, 3] == 0
+
+
+@pytest.mark.parametrize("kind", [Primal, Dual])
+def test_what_is_not_trained_on_has_no_part_in_a_fit(labels, kind):
+    rows = standardised(noise(0), np.ones(COUNT, bool))
     train = np.arange(COUNT) < 200
-    rows = standardised(states, train)
-    weights = (200 / (2 * np.bincount(labels[train])))[labels[train]] if balanced else None
-    solver = kind(rows[train], penalty)
-    solver.fit(labels[train][::-1])  # other labels before must not matter
-    fit = solver.fit(labels[train], weights)
-    assert fit.converged
-    found = rows[~train] @ fit.weights + fit.intercept
-    reference = LogisticRegression(
-        C=penalty, tol=1e-10, max_iter=10_000, class_weight="balanced" if balanced else None
-    )
-    reference.fit(rows[train].astype(float), labels[train])
-    np.testing.assert_allclose(found, reference.decision_function(rows[~train]), atol=1e-3)
+    fit = kind(rows).fit(labels[None], train[None], 1.0)
+    other = rows.copy()
+    other[~train] = 3
+    after = kind(other).fit(np.where(train, labels, 1 - labels)[None], train[None], 1.0)
+    np.testing.assert_allclose(fit.weights, after.weights, atol=1e-5)
+    np.testing.assert_allclose(fit.logits[:, train], after.logits[:, train], atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [Primal, Dual])
 def test_separable_labels_converge_too(labels, kind):
     rows = standardised(noise(0), np.ones(COUNT, bool))
     rows[:, 0] = 10 * (2 * labels - 1)
-    assert kind(rows, 1.0).fit(labels).converged
+    assert kind(rows).fit(labels[None], np.ones((1, COUNT)), 1.0).converged.all()
 
 
 def test_more_features_than_examples_and_the_other_way_round_take_the_cheaper_system():
-    assert isinstance(NewtonSolver.of(np.zeros((10, 20), np.float32), 1.0), Dual)
-    assert isinstance(NewtonSolver.of(np.zeros((20, 10), np.float32), 1.0), Primal)
+    assert isinstance(LogisticSolver.of(np.zeros((10, 20), np.float32)), Dual)
+    assert isinstance(LogisticSolver.of(np.zeros((20, 10), np.float32)), Primal)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("C", [1.0, "auto"])
+def test_fits_made_together_are_those_of_each_split_by_itself(labels, C, standardise):
+    """Also where a feature varies in the test set alone."""
+    states = noise(0)
+    states[:, 0] += 2 * labels * states[:, 0].std()
+    chosen = STRICT.changed(C=C, standardise=standardise)
+    keys = pd.DataFrame({"question_id": np.arange(COUNT), "token": "-1"})
+    (cell,), _ = make_cells(keys, answered(labels), ["-1"], chosen)
+    states[:, 7] = 4.2
+    states[cell.splits[2].test, 7] = np.arange(cell.splits[2].test.sum())
+    frame = probe_cell(states, cell, 0, chosen)
+    assert frame["converged"].all()
+    for task in list_tasks(cell, 0, chosen):
+        split = task.split
+        groups = cell.split_groups[split.train]
+        fitter = ProbeFitter(states[split.train], states[split.test], chosen, groups)
+        fit = fitter.fit(task.labels)
+        found = frame[(frame["fold"] == split.fold) & (frame["control"] == task.control)]
+        np.testing.assert_allclose(found["score"], fit.scores, atol=2e-3)
 
 
 def test_standardised_uses_the_training_rows_and_drops_what_does_not_vary():
@@ -345,8 +397,8 @@ def test_copies_of_an_input_tie_exactly(labels):
     for fold in range(5):
         train, test = folds != fold, folds == fold
         rows = standardised(noise(0)[which], train)
-        fit = NewtonSolver.of(rows[train], 1.0).fit(labels[train])
-        value = [(rows[which == kind][0] @ fit.weights).item() for kind in range(3)]
+        fits = LogisticSolver.of(rows).fit(labels[None], train[None], 1.0)
+        value = [fits.logits[0, which == kind][0] for kind in range(3)]
         expected.append(compute_metrics(labels[test], np.array(value)[which[test]])["auc"][0])
     assert auc["none", 0, "-1"] == pytest.approx(np.mean(expected), abs=1e-12)
 

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cells import make_cells
-from llm_figures.probe.fitting import _find_distinct_rows, probe_layers
+from llm_figures.probe.fitting import find_distinct_rows, probe_layers
 from llm_figures.probe.nested import select_nested, tabulate_nested
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.scores import measure_cells, tabulate_cells
@@ -84,7 +84,7 @@ def test_the_criterion_is_the_ridge_regression_of_the_inner_folds(split, hidden)
     protocol = STRICT.changed(folds=2) if split == "two" else STRICT.changed(split=split, folds=4)
     (cell,), _ = make_cells(make_keys(COUNT, ["-1"]), answers, ["-1"], protocol)
     # Four more digits change no AUC by more than a few pairs that are nearly equal.
-    values = score_inner_folds(X.copy(), _find_distinct_rows(X), labels, cell.splits)
+    values = score_inner_folds(X.copy(), find_distinct_rows(X), labels, cell.splits)
     expected = [score_by_sklearn(X.astype(float), labels, split) for split in cell.splits]
     assert values == pytest.approx(expected, abs=2e-3)
     for split in cell.splits:  # inner folds do not reach into the test set
@@ -94,13 +94,13 @@ def test_the_criterion_is_the_ridge_regression_of_the_inner_folds(split, hidden)
 def test_the_test_set_has_no_part_in_the_criterion():
     labels, X = labels_of(5), noise(6, COUNT)
     (cell,), _ = make_cells(make_keys(COUNT, ["-1"]), answered(labels), ["-1"], STRICT)
-    distinct = _find_distinct_rows(X)
+    distinct = find_distinct_rows(X)
     before = score_inner_folds(X.copy(), distinct, labels, cell.splits)
     for number, split in enumerate(cell.splits):
         other, flipped = X.copy(), labels.copy()
         other[split.test] = noise(7, split.test.sum())
         flipped[split.test] = 1 - flipped[split.test]
-        after = score_inner_folds(other, _find_distinct_rows(other), flipped, cell.splits)
+        after = score_inner_folds(other, find_distinct_rows(other), flipped, cell.splits)
         assert after[number] == pytest.approx(before[number], abs=1e-3)
         assert np.abs(np.delete(after - before, number)).min() > 1e-3
 
@@ -109,7 +109,7 @@ def test_equal_states_score_exactly_one_half():
     labels = labels_of(8)
     X = np.tile(noise(9, 1), (COUNT, 1))
     (cell,), _ = make_cells(make_keys(COUNT, ["-1"]), answered(labels), ["-1"], STRICT)
-    values = score_inner_folds(X.copy(), _find_distinct_rows(X), labels, cell.splits)
+    values = score_inner_folds(X.copy(), find_distinct_rows(X), labels, cell.splits)
     assert (values == 0.5).all()
 
 
@@ -121,7 +121,7 @@ def test_groups_that_only_some_folds_have_are_no_signal():
     group = (np.arange(COUNT) // 30).astype(str)
     protocol = STRICT.changed(split="groups")
     (cell,), _ = make_cells(make_keys(COUNT, ["-1"]), answered(labels, group), ["-1"], protocol)
-    values = score_inner_folds(X.copy(), _find_distinct_rows(X), labels, cell.splits)
+    values = score_inner_folds(X.copy(), find_distinct_rows(X), labels, cell.splits)
     expected = [score_by_sklearn(X.astype(float), labels, split) for split in cell.splits]
     assert values == pytest.approx(expected, abs=5e-3)
 
