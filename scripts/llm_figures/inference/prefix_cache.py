@@ -66,15 +66,9 @@ class PrefixCache:
         self._tried = ids[len(self.prefix) :]
 
         def try_cache() -> float:
-            kept = {"past_key_values": self._cache, "use_cache": True}
-            if self.prefix and all(type(layer) is DynamicLayer for layer in self._cache.layers):
-                expected = _run(model, ids, **kept)
-                for layer in self._cache.layers:
-                    layer.crop(-len(self._tried))
-            else:
-                if self.prefix:
-                    _run(model, self.prefix, **kept)
-                expected = _run(model, ids, use_cache=False)
+            if self.prefix:
+                _run(model, self.prefix, past_key_values=self._cache, use_cache=True)
+            expected = _run(model, ids, use_cache=False)
             self._reliable = True
             self._expected = expected[0, len(self.prefix) :].float()
             return self._measure_difference()
