@@ -3,9 +3,9 @@
 On the CPU a row of a matrix product has the same bits whatever the other rows are, as long as there
 are at least four: smaller products use kernels that sum in another order. Batches are therefore
 padded to multiples of four rows. Attention's bits depend on the number of tokens, so all sequences
-of a pass have one length, or are padded to one that depends on their own length alone. `rows` has an
-attention that does not depend on it. Neither the batch size nor the number of shards then changes a
-bit (tests/unit/inference/test_same_bits.py). On a GPU they do.
+of a pass have one length, or are padded to one that depends on their own length alone. The
+attention of `rows` does not depend on it. Neither the batch size nor the number of shards then
+changes a bit (tests/unit/inference/test_same_bits.py). On a GPU they do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
