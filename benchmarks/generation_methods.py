@@ -1,4 +1,4 @@
-"""Greedy answers to the config's questions: transformers' own generation, and ours."""
+"""Answers to the config's questions, greedy and sampled: transformers' own generation, and ours."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,17 @@ import torch
 from limit import head_operations, shared_operations
 from made import config, load, results, sample
 from measuring import measured, note
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.inference.generation import generate
 from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import tokenize_questions
+from llm_figures.inference.resampling import choose_by_draws, draw_numbers, sample_answers
+
+# Of sampled answers.
+TEMPERATURE, SEED = 1.0, 0
 
 
 def loop(task: dict) -> None:
@@ -47,7 +51,7 @@ def _answered(task: dict, method) -> None:
     def work(prompts):
         return method(model, tokenizer, prompts, stop, most)
 
-    texts = measured(task, work, prompts, prompts[:1], len(prompts))
+    texts = measured(task, work, prompts, prompts[:1], len(prompts) * task.get("samples", 1))
     said = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     note(task, tokens=sum(said))
     if task["function"].endswith(":ours"):
@@ -58,8 +62,67 @@ def _answered(task: dict, method) -> None:
     Path(task["folder"], "texts.json").write_text(json.dumps(texts))
 
 
-def plain(model, tokenizer, prompts, stop, max_new_tokens, *, batch_size) -> list[str]:
-    """transformers' own generation, batches padded on the left and sorted by length."""
+def sampled_loop(task: dict) -> None:
+    def answered(model, tokenizer, prompts, stop, max_new_tokens):
+        texts = []
+        for index, prompt in enumerate(prompts):
+            for number in range(task["samples"]):
+                draw = Draw(draw_numbers(SEED, index, number, max_new_tokens), len(prompt))
+                texts += plain(
+                    model, tokenizer, [prompt], stop, max_new_tokens, batch_size=1, choose=draw
+                )
+        return texts
+
+    _answered(task, answered)
+
+
+def sampled_ours(task: dict) -> None:
+    size = config(task)["batch_size"]
+
+    def answered(model, tokenizer, prompts, stop, max_new_tokens):
+        batches = sample_answers(
+            model,
+            tokenizer,
+            prompts,
+            count=task["samples"],
+            temperature=TEMPERATURE,
+            seed=SEED,
+            stop=stop,
+            max_new_tokens=max_new_tokens,
+            batch_size=size,
+        )
+        found = sorted(
+            (sample.answer.index, sample.number, sample.answer.text)
+            for batch in batches
+            for sample in batch
+        )
+        return [text for _, _, text in found]
+
+    _answered(task, answered)
+
+
+class Draw(LogitsProcessor):
+    """Leaves the one token that a random number chooses, as the pipeline's sampling does.
+
+    numbers: one per new token. width: of the prompt, in tokens.
+    """
+
+    def __init__(self, numbers, width: int):
+        self._numbers, self._width = numbers, width
+
+    def __call__(self, input_ids, scores):
+        number = self._numbers[input_ids.shape[1] - self._width]
+        ((token,),) = choose_by_draws(scores, TEMPERATURE, [[number]])
+        left = torch.full_like(scores, -torch.inf)
+        left[0, token] = 0
+        return left
+
+
+def plain(model, tokenizer, prompts, stop, max_new_tokens, *, batch_size, choose=None) -> list[str]:
+    """transformers' own generation, batches padded on the left and sorted by length.
+
+    choose: a logits processor.
+    """
 
     class Stop(StoppingCriteria):
         def __init__(self, width: int):
@@ -86,6 +149,7 @@ def plain(model, tokenizer, prompts, stop, max_new_tokens, *, batch_size) -> lis
             do_sample=False,
             max_new_tokens=max_new_tokens,
             stopping_criteria=StoppingCriteriaList([Stop(width)]),
+            logits_processor=[choose] if choose else None,
             pad_token_id=tokenizer.eos_token_id,
         )
         for index, ids in zip(batch, generated[:, width:].tolist(), strict=True):

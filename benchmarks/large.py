@@ -29,7 +29,7 @@ def large(work: Work, **changes) -> Work:
 
 
 (PRODUCTS,) = limit.WORKS
-(STATES, GENERATION) = questions.WORKS
+STATES, GENERATION, _ = questions.WORKS
 _, MIDDLE, LONG = attention.WORKS
 same_maps = partial(attention.agree_by_row, largest=LARGEST_ROW_ERROR)
 WORKS = (

@@ -1,8 +1,9 @@
-"""Works over many questions: greedy answers, and hidden states at the named tokens."""
+"""Works over many questions: greedy and sampled answers, hidden states at the named tokens."""
 
 import json
 import operator
 from collections.abc import Callable
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from works import DisagreementError, Method, Work
 # How far the methods may be apart before the comparison is called off.
 MOST_DIFFERING_ANSWERS = 0.01  # of all answers
 LARGEST_STATE_ERROR = 1e-3  # of the layer's largest value
+# Of sampled ones: among the many unlikely tokens, rounding decides which one a number chooses.
+MOST_DIFFERING_SAMPLES = 0.03
 # Of transformers' own batches.
 PLAIN_BATCH = 16
 
@@ -95,5 +98,15 @@ WORKS = (
         options={"questions": 128, "plain_batch": PLAIN_BATCH},
         small={"questions": 8},
         agree=same_answers,
+    ),
+    Work(
+        "sampling",
+        (
+            Method("one sample at a time", "generation_methods:sampled_loop"),
+            Method("ours", "generation_methods:sampled_ours"),
+        ),
+        options={"questions": 32, "samples": 5},
+        small={"questions": 4, "samples": 2},
+        agree=partial(same_answers, most=MOST_DIFFERING_SAMPLES),
     ),
 )

@@ -3,9 +3,9 @@
 On the CPU a row of a matrix product has the same bits whatever the other rows are, as long as there
 are at least four: smaller products use kernels that sum in another order. Batches are therefore
 padded to multiples of four rows. Attention's bits depend on the number of tokens, so all sequences
-of a batch have one length, or are padded to one that depends on their own length alone. Neither the
-batch size nor the number of shards then changes a bit (tests/unit/inference/test_same_bits.py). On
-a GPU they do.
+of a pass have one length, or are padded to one that depends on their own length alone. The
+attention of `rows` does not depend on it. Neither the batch size nor the number of shards then
+changes a bit (tests/unit/inference/test_same_bits.py). On a GPU they do.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,12 +34,12 @@ def pad_batch(rows: Sequence[T], device: torch.device) -> list[T]:
     return [*rows, *[rows[-1]] * missing]
 
 
-def padded_length(length: int, context: int | None) -> int:
-    """The length to which a sequence is padded: the next multiple of `LENGTH_STEP` that fits.
+def padded_length(length: int, context: int | None, step: int = LENGTH_STEP) -> int:
+    """The length to which a sequence is padded: the next multiple of `step` that fits.
 
     context: the longest sequence that the model takes, in tokens; None where it is not known.
     """
-    padded = round_up(length, LENGTH_STEP)
+    padded = round_up(length, step)
     return max(length, min(padded, context or padded))
 
 
@@ -85,19 +85,30 @@ def with_oom_backoff(
             if result is not None:
                 yield part, result
                 continue
-            if len(part) == 1:
-                raise UserError(
-                    "CUDA out of memory with one sequence; spread the model over several GPUs "
-                    "(device_map: auto), or use a larger one; batch_size cannot go below 1"
-                )
-            while largest >= len(part):
-                largest //= 2
-            torch.cuda.empty_cache()
-            log.info(
-                "CUDA out of memory with %d sequences; going on with %d; "
-                "a batch_size of %d saves the attempt",
-                len(part),
-                largest,
-                largest,
-            )
+            largest = halve_batch(len(part), largest)
             waiting.insert(0, part)
+
+
+def halve_batch(count: int, largest: int) -> int:
+    """The batch size after CUDA ran out of memory with `count` sequences: `largest`, halved until
+    it is below `count`.
+
+    Raises:
+        UserError: `count` is 1.
+    """
+    if count == 1:
+        raise UserError(
+            "CUDA out of memory with one sequence; spread the model over several GPUs "
+            "(device_map: auto), or use a larger one; batch_size cannot go below 1"
+        )
+    while largest >= count:
+        largest //= 2
+    torch.cuda.empty_cache()
+    log.info(
+        "CUDA out of memory with %d sequences; going on with %d; "
+        "a batch_size of %d saves the attempt",
+        count,
+        largest,
+        largest,
+    )
+    return largest

@@ -1,20 +1,23 @@
-"""Generated answers: prompts batched by length, their common prefix computed once."""
+"""Generated answers: many prompts at a time, their common prefix computed once."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.inference.batching import batch_by_key, pad_batch, with_oom_backoff
+from llm_figures.inference.batching import batch_by_key, halve_batch
 from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import Sampling
-from llm_figures.inference.prefix_cache import Continuation, PrefixCache, shared_prefix
+from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
+from llm_figures.inference.rows import EqualRows, Rows, settle
 from llm_figures.inference.token_spans import decode_tokens, locate_tokens
-from llm_figures.models.loading import input_device
 
 GREEDY = Sampling(temperature=0)
+# New prompts enter when so large a part of the batch is free.
+FREE_SHARE = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ class Generation:
     cut: bool
 
 
+@dataclass
+class _Answer:
+    """An answer in the making. index: of its prompt; numbers: what its samples follow from."""
+
+    index: int
+    numbers: np.random.Generator
+    ids: list[int] = field(default_factory=list)
+    logs: list[float] = field(default_factory=list)
+
+
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
@@ -53,10 +66,12 @@ def generate(
     keys: Sequence[int] | None = None,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[list[Generation]]:
-    """Yield answers batch by batch; the prompts of a batch have one length, so none is padded.
+    """Yield answers, about `batch_size` at a time, in any order.
 
     An answer ends before any string of `stop`, at the model's end of text, or after
-    `max_new_tokens`. Batches are halved when CUDA runs out of memory.
+    `max_new_tokens`. So many prompts are continued at a time; the next ones take the places of
+    those that are answered. For models whose cache does not allow that, the prompts of a batch have
+    one length. Batches are halved when CUDA runs out of memory.
 
     keys: one number per prompt, its question's, which with the seed of `sampling` determines what
         is sampled, whatever the batch; by default the prompt's index.
@@ -67,35 +82,48 @@ def generate(
     """
     if not prompt_ids:
         return
-    prefix = shared_prefix(prompt_ids) if prefix is None else prefix
     keys = range(len(prompt_ids)) if keys is None else keys
-    cache = PrefixCache(model, prefix)
-    start = len(cache.prefix)
+    cache = PrefixCache(model, shared_prefix(prompt_ids) if prefix is None else prefix)
     end_ids = find_end_ids(model, tokenizer)
     is_finished = make_stop_check(tokenizer, end_ids, stop)
-    device = input_device(model)
+    open_batch = partial(
+        _Batch,
+        model,
+        begin=lambda index: _Answer(index, np.random.default_rng([sampling.seed, keys[index]])),
+        choose=lambda logits, rows: choose_tokens(logits, sampling, [row.numbers for row in rows]),
+        is_finished=lambda ids: len(ids) == max_new_tokens or is_finished(ids),
+        name=lambda answer: f"in the answer to question {keys[answer.index]}",
+    )
+    ready: list[Generation] = []
+    for mixed, waiting in divide_by_cache(cache, prompt_ids, max_new_tokens):
+        for answer in _answer_all(cache, prompt_ids, waiting, mixed, batch_size, open_batch):
+            prompt = list(prompt_ids[answer.index])
+            ready.append(
+                cut_at_stop(tokenizer, answer.index, prompt, answer.ids, answer.logs, end_ids, stop)
+            )
+            if len(ready) >= batch_size:
+                yield ready
+                ready = []
+    if ready:
+        yield ready
 
-    def continue_batch(batch: list[int]) -> list[tuple[list[int], list[float]]]:
-        suffixes = torch.tensor(
-            [prompt_ids[index][start:] for index in pad_batch(batch, device)], device=device
-        )
-        generators = [np.random.default_rng([sampling.seed, keys[index]]) for index in batch]
-        return _continue(
-            model,
-            suffixes,
-            cache.for_batch(len(suffixes)),
-            len(batch),
-            lambda logits, rows: choose_tokens(logits, sampling, [generators[r] for r in rows]),
-            is_finished,
-            max_new_tokens,
-            lambda row: f"in the answer to question {keys[batch[row]]}",
-        )
 
-    for batch, answers in with_oom_backoff(batch_by_length(prompt_ids, batch_size), continue_batch):
-        yield [
-            cut_at_stop(tokenizer, index, list(prompt_ids[index]), ids, logs, end_ids, stop)
-            for index, (ids, logs) in zip(batch, answers, strict=True)
-        ]
+def divide_by_cache(
+    cache: PrefixCache, prompt_ids: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[tuple[bool, list[int]]]:
+    """Whether prompts of unequal length share a batch, and the indices of those for which it holds.
+
+    They are in order of length. It follows from each prompt alone.
+    """
+    order = sorted(
+        range(len(prompt_ids)), key=lambda index: (len(prompt_ids[index]), prompt_ids[index])
+    )
+    mixing = [cache.mixes(len(prompt_ids[index]) + max_new_tokens) for index in order]
+    return [
+        (mixed, [index for index, mixes in zip(order, mixing, strict=True) if mixes is mixed])
+        for mixed in (True, False)
+        if mixed in mixing
+    ]
 
 
 def choose_tokens(
@@ -124,50 +152,97 @@ def batch_by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> list
     return [[order[at] for at in batch] for batch in batches]
 
 
-def _continue(
-    model: PreTrainedModel,
-    suffixes: torch.Tensor,
-    past: Continuation,
-    count: int,
-    choose: Callable[[torch.Tensor, list[int]], torch.Tensor],
-    is_finished: Callable[[list[int]], bool],
-    max_new_tokens: int,
-    name: Callable[[int], str],
-) -> list[tuple[list[int], list[float]]]:
-    """Continue the first `count` of `suffixes` [batch, tokens], which continue `past`.
+def _answer_all(
+    cache: PrefixCache,
+    prompt_ids: Sequence[Sequence[int]],
+    waiting: list[int],
+    mixed: bool,
+    batch_size: int,
+    open_batch: Callable[[Rows | EqualRows], "_Batch"],
+) -> Iterator[_Answer]:
+    """Yield the answers to the prompts that wait, in order of length, as they are finished.
 
-    The other suffixes only fill the batch up. Finished sequences leave it, so that the others do
-    not wait for them.
-
-    name: from a row to the answer's name in messages.
-
-    Returns the new tokens of each, and their log-probabilities.
+    mixed: whether prompts of unequal length share a batch.
 
     Raises:
         UserError: logits that are not finite.
     """
-    answers: list[tuple[list[int], list[float]]] = [([], []) for _ in range(count)]
-    running = list(range(count))
-    ids = suffixes
-    for _ in range(max_new_tokens):
-        logits = past.run(model, ids, logits_to_keep=1).logits[: len(running), -1]
-        ids = choose(logits, running)
+    start = len(cache.prefix)
+    batch = open_batch(cache.open_rows(mixed))
+    while waiting or batch.answers:
+        free = batch_size - len(batch.answers)
+        entering: list[int] = []
+        if not batch.answers or (mixed and free >= batch_size * FREE_SHARE):
+            entering = waiting[:free]
+        if not mixed:
+            lengths = [len(prompt_ids[index]) for index in entering]
+            entering = entering[: lengths.count(min(lengths, default=0))]
+        waiting = waiting[len(entering) :]
+        try:
+            batch.enter(entering, [prompt_ids[index][start:] for index in entering])
+            finished = batch.step()
+        except torch.OutOfMemoryError:
+            # Halved outside: here the exception still holds the pass and its tensors.
+            finished = None
+        if finished is None:
+            begun = [answer.index for answer in batch.answers]
+            batch = open_batch(cache.open_rows(mixed))
+            batch_size = halve_batch(len(begun), batch_size)
+            waiting = sorted([*begun, *waiting], key=lambda index: len(prompt_ids[index]))
+            continue
+        yield from finished
+
+
+class _Batch:
+    """Answers that are continued together.
+
+    begin: from a prompt's index to its answer. choose: from logits [rows, vocabulary] and the
+    rows' answers to their next tokens [rows, 1]. name: the answer's name in messages.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        rows: Rows | EqualRows,
+        *,
+        begin: Callable[[int], _Answer],
+        choose: Callable[[torch.Tensor, list[_Answer]], torch.Tensor],
+        is_finished: Callable[[list[int]], bool],
+        name: Callable[[_Answer], str],
+    ):
+        self.answers: list[_Answer] = []
+        self._tokens: list[int] = []  # the next input of each
+        self._model, self._rows = model, rows
+        self._begin, self._choose, self._is_finished, self._name = begin, choose, is_finished, name
+
+    def enter(self, indices: Sequence[int], suffixes: Sequence[Sequence[int]]) -> None:
+        """Begin the answers to further prompts; suffixes: what follows the prefix in each."""
+        if not indices:
+            return
+        self.answers += map(self._begin, indices)
+        self._tokens += [suffix[-1] for suffix in suffixes]
+        self._rows.add([suffix[:-1] for suffix in suffixes])
+
+    def step(self) -> list[_Answer]:
+        """Give every answer its next token; the finished ones leave."""
+        answers = self.answers
+        output = self._rows.run(self._model, self._tokens, logits_to_keep=1)
+        logits = output.logits[: len(answers), -1]
+        ids = self._choose(logits, answers)
         logs = logits.gather(-1, ids)[:, 0].float() - logits.float().logsumexp(dim=-1)
         logs = logs.tolist()
-        check_logits(model, logs, lambda at, rows=running: name(rows[at]))
-        for row, token, log in zip(running, ids[:, 0].tolist(), logs, strict=True):
-            answers[row][0].append(token)
-            answers[row][1].append(log)
-        keep = [at for at, row in enumerate(running) if not is_finished(answers[row][0])]
-        if not keep:
-            break
-        # On the CPU: layers may be on several devices.
-        rows = torch.tensor(pad_batch(keep, ids.device))
-        if len(keep) < len(running):
-            past.select(rows)
-            running = [running[at] for at in keep]
-        ids = ids[rows]
-    return answers
+        check_logits(self._model, logs, lambda at: self._name(answers[at]))
+        for answer, token, log in zip(answers, ids[:, 0].tolist(), logs, strict=True):
+            answer.ids.append(token)
+            answer.logs.append(log)
+        ended = [self._is_finished(answer.ids) for answer in answers]
+        going = [at for at, over in enumerate(ended) if not over]
+        if len(going) < len(answers):
+            going = [going[at] for at in settle(going)]
+            self._rows.select(going)
+            self.answers = [answers[at] for at in going]
+        self._tokens = [answer.ids[-1] for answer in self.answers]
+        return [answer for answer, over in zip(answers, ended, strict=True) if over]
 
 
 def find_end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixi
 
 from llm_figures.core.job import log
 from llm_figures.inference.batching import KERNEL_ROWS
+from llm_figures.inference.rows import EqualRows, Rows, find_reach
 from llm_figures.models.loading import context_length, decoder, input_device
 
 # Tokens after the prefix with which a cache is tried.
@@ -60,20 +61,21 @@ class PrefixCache:
         self._model = model
         self.prefix = list(prefix)
         self._cache = DynamicCache(config=model.config)
-        try:
+        # The tokens with which caches are tried.
+        ids = [*self.prefix, *range(1, TRIED + 1)][: context_length(model)]
+        self._tried = ids[len(self.prefix) :]
+
+        def try_cache() -> float:
             if self.prefix:
                 _run(model, self.prefix, past_key_values=self._cache, use_cache=True)
+            expected = _run(model, ids, use_cache=False)
             self._reliable = True
-            difference, rounding = self._measure_difference()
-            reason = f"with it hidden states differ by {difference:.2g}"
-            tolerance = max(TOLERANCE.get(model.dtype, LOW_PRECISION), 2 * rounding)
-            self._reliable = difference <= tolerance
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise
-        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-            self._reliable = False
-        if not self._reliable:
+            self._expected = expected[0, len(self.prefix) :].float()
+            return self._measure_difference()
+
+        reason = self._find_fault(try_cache)
+        self._reliable = not reason
+        if reason:
             log.info(
                 "models of type %s are run over whole sequences, without a cache of earlier tokens "
                 "(%s)",
@@ -90,27 +92,82 @@ class PrefixCache:
         """The prefix for a single pass, of which nothing is kept."""
         return self._continue(size, _OnePassCache)
 
-    def _measure_difference(self) -> tuple[float, float]:
-        """The difference of hidden states with and without the cache, and that of their rounding.
+    def mixes(self, length: int) -> bool:
+        """Whether sequences of up to `length` tokens share a batch with shorter ones."""
+        return length <= self._reach
 
-        They are those of some tokens after the prefix, which two equal sequences run in three
-        passes. Rounding is what further tokens change, which causal attention does not see. Both
-        are relative to the states' norm.
+    def open_rows(self, mixed: bool) -> Rows | EqualRows:
+        """No rows yet, each of which is to continue the prefix. mixed: in any length."""
+        if mixed:
+            return Rows(self._model, self.prefix, self._cache.layers)
+        return EqualRows(self._model, self.for_batch)
+
+    @cached_property
+    def _reach(self) -> int:
+        """The longest sequence that can be one of `Rows`; 0 where these give other states."""
+        reach = find_reach(self._model) if self._reliable else 0
+        if reach < len(self.prefix) + TRIED or len(self._tried) < TRIED:
+            return 0
+        reason = self._find_fault(self._measure_difference_of_rows)
+        if not reason:
+            return reach
+        log.info(
+            "models of type %s continue only sequences of one length in a batch (%s)",
+            self._model.config.model_type,
+            reason,
+        )
+        return 0
+
+    def _find_fault(self, measure: Callable[[], float]) -> str:
+        """Why a cache is not reliable; "" if the difference that `measure` returns is small."""
+        try:
+            difference = measure()
+            tolerance = TOLERANCE.get(self._model.dtype, LOW_PRECISION)
+            if difference <= tolerance or difference <= 2 * self._rounding:
+                return ""
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
+        except (
+            RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError
+        ) as error:  # fmt: skip
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        return f"with it hidden states differ by {difference:.2g}"
+
+    def _measure_difference(self) -> float:
+        """The difference of the tried tokens' hidden states with and without the cache.
+
+        Two equal sequences are run in three passes. The difference is relative to the states' norm.
         """
-        ids = [*self.prefix, *range(1, TRIED + 1)][: context_length(self._model)]
-        expected = _run(self._model, ids, use_cache=False)[:, -TRIED:].float()
-        rest = torch.tensor([ids[len(self.prefix) :]] * 2, device=input_device(self._model))
+        rest = torch.tensor([self._tried] * 2, device=input_device(self._model))
         past, found = self.for_batch(2), []
         for part in rest.split([TRIED - 2, 1, 1] if len(rest[0]) == TRIED else len(rest[0]), dim=1):
             found.append(past.run(decoder(self._model), part)[0])
             past.select(torch.tensor([1, 0]))
+        return _differ(torch.cat(found, dim=1).float(), self._expected)
+
+    @torch.inference_mode()
+    def _measure_difference_of_rows(self) -> float:
+        """The same of two beginnings of the tried tokens, of unequal length."""
+        rows, found, expected = self.open_rows(mixed=True), [], []
+
+        def run(*places: int) -> None:
+            states = rows.run(decoder(self._model), [self._tried[place] for place in places])[0]
+            found.append(states[: len(places), 0].float())
+            expected.append(self._expected[list(places)])
+
+        rows.add([self._tried[:3], self._tried[:1]])
+        run(3, 1)
+        rows.select([1, 0, 1])
+        run(2, 4, 2)
+        return _differ(torch.cat(found), torch.cat(expected))
+
+    @cached_property
+    def _rounding(self) -> float:
+        """The difference that further tokens make, which causal attention does not see."""
+        ids = [*self.prefix, *self._tried]
         longer = [*ids, *ids[-3:]][: context_length(self._model)]
-        again = _run(self._model, longer, use_cache=False)[:, : len(ids)].float()
-        expected, again = (states[:, -len(rest[0]) :] for states in (expected, again))
-        found = torch.cat(found, dim=1).float()
-        return tuple(
-            float((states - expected).norm() / expected.norm()) for states in (found, again)
-        )
+        again = _run(self._model, longer, use_cache=False)[0, len(self.prefix) : len(ids)]
+        return _differ(again.float(), self._expected)
 
     def _continue(self, size: int, kind: type[DynamicCache]) -> "Continuation":
         if not self._reliable:
@@ -189,3 +246,7 @@ def _run(model: PreTrainedModel, ids: Sequence[int], **options) -> torch.Tensor:
     """The last hidden states of one sequence."""
     ids = torch.tensor([list(ids)], device=input_device(model))
     return decoder(model)(input_ids=ids, **options)[0]
+
+
+def _differ(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())

@@ -11,22 +11,23 @@ the number of the sample. So neither the other rows of a batch nor its size chan
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.inference.batching import pad_batch, with_oom_backoff
+from llm_figures.inference.batching import batch_by_key, with_oom_backoff
 from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.generation import (
     Generation,
-    batch_by_length,
     cut_at_stop,
+    divide_by_cache,
     find_end_ids,
     make_stop_check,
 )
-from llm_figures.inference.prefix_cache import Continuation, PrefixCache, shared_prefix
-from llm_figures.models.loading import input_device
+from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
+from llm_figures.inference.rows import EqualRows, Rows, settle
 
 # Prompts of the first batch are so many times fewer than its rows may become.
 FIRST_SHARE = 4
@@ -85,43 +86,44 @@ def sample_answers(
         return
     keys = range(len(prompt_ids)) if keys is None else keys
     cache = PrefixCache(model, shared_prefix(prompt_ids) if prefix is None else prefix)
-    shared, device = len(cache.prefix), input_device(model)
+    shared = len(cache.prefix)
     end_ids = find_end_ids(model, tokenizer)
     is_finished = make_stop_check(tokenizer, end_ids, stop)
 
-    def sample_batch(batch: list[tuple[int, int]]) -> tuple[list[_Row], list, int]:
+    def sample_batch(batch: list[tuple[int, int]], mixed: bool) -> tuple[list[_Row], list, int]:
         samples_of: dict[int, list[tuple[int, int]]] = {}
         for prompt, number in batch:
             samples_of.setdefault(prompt, []).append((prompt, number))
-        rows = [_Row(samples) for samples in samples_of.values()]
-        suffixes = torch.tensor(
-            [prompt_ids[prompt][shared:] for prompt in pad_batch([*samples_of], device)],
-            device=device,
-        )
         draws = {
             sample: draw_numbers(seed, keys[sample[0]], sample[1], max_new_tokens)
             for sample in batch
         }
         return _grow(
             model,
-            suffixes,
-            cache.for_batch(len(suffixes)),
-            rows,
+            cache.open_rows(mixed),
+            [prompt_ids[prompt][shared:] for prompt in samples_of],
+            [_Row(samples) for samples in samples_of.values()],
             draws,
             temperature,
             is_finished,
             max_new_tokens,
-            most_rows=max(batch_size, len(rows)),
+            most_rows=max(batch_size, len(samples_of)),
             name=lambda row: f"in a sampled answer to question {keys[row.samples[0][0]]}",
         )
 
     at_once = max(1, batch_size // FIRST_SHARE)
-    for prompts in batch_by_length(prompt_ids, len(prompt_ids)):
+    groups = []
+    for mixed, indices in divide_by_cache(cache, prompt_ids, max_new_tokens):
+        lengths = [0 if mixed else len(prompt_ids[index]) for index in indices]
+        parts = batch_by_key(lengths, len(indices))
+        groups += [(mixed, [indices[at] for at in part]) for part in parts]
+    for mixed, prompts in groups:
         waiting = [(prompt, number) for prompt in prompts for number in range(count)]
         while waiting:
             batch = _take_prompts(waiting, at_once)
             waiting = waiting[len(batch) :]
-            for part, (rows, postponed, most) in with_oom_backoff([batch], sample_batch):
+            compute = partial(sample_batch, mixed=mixed)
+            for part, (rows, postponed, most) in with_oom_backoff([batch], compute):
                 waiting = [*postponed, *waiting]
                 begun = len({prompt for prompt, _ in part})
                 at_once = min(max(1, begun * batch_size // most), batch_size)
@@ -171,8 +173,8 @@ def _take_prompts(waiting: list[tuple[int, int]], count: int) -> list[tuple[int,
 
 def _grow(
     model: PreTrainedModel,
-    ids: torch.Tensor,
-    past: Continuation,
+    cache_rows: Rows | EqualRows,
+    suffixes: Sequence[Sequence[int]],
     rows: list[_Row],
     draws: dict[tuple[int, int], np.ndarray],
     temperature: float,
@@ -182,7 +184,7 @@ def _grow(
     most_rows: int,
     name: Callable[[_Row], str],
 ) -> tuple[list[_Row], list[tuple[int, int]], int]:
-    """Continue `rows`, whose first tokens are `ids` [rows or more, tokens], until all are finished.
+    """Continue `rows`, each of which begins with one of `suffixes`, until all are finished.
 
     Returns the finished rows, the samples of those that found no room, and the most rows that there
     were, or would have been.
@@ -190,8 +192,10 @@ def _grow(
     finished: list[_Row] = []
     postponed: list[tuple[int, int]] = []
     most = len(rows)
+    cache_rows.add([suffix[:-1] for suffix in suffixes])
+    last_ids = [suffix[-1] for suffix in suffixes]
     for step in range(max_new_tokens):
-        logits = past.run(model, ids, logits_to_keep=1).logits[: len(rows), -1]
+        logits = cache_rows.run(model, last_ids, logits_to_keep=1).logits[: len(rows), -1]
         tokens = choose_by_draws(
             logits, temperature, [[draws[sample][step] for sample in row.samples] for row in rows]
         )
@@ -215,12 +219,10 @@ def _grow(
         going = going[:most_rows]
         if not going:
             break
-        keep = pad_batch([at for at, _ in going], ids.device)
-        if keep != list(range(len(ids))):
-            past.select(torch.tensor(keep))
+        going = [going[index] for index in settle([at for at, _ in going])]
+        cache_rows.select([at for at, _ in going])
         rows = [row for _, row in going]
-        chosen = pad_batch([row.ids[-1] for row in rows], ids.device)
-        ids = torch.tensor(chosen, device=ids.device)[:, None]
+        last_ids = [row.ids[-1] for row in rows]
     return finished, sorted(postponed), most
 
 
