@@ -75,7 +75,7 @@ def ours(task: dict) -> None:
     from limit import attention_operations, block_operations
     from made import load
 
-    from llm_figures.attention.capture import build_layer_states, capture_attention
+    from llm_figures.attention.capture import capture_attention
     from llm_figures.models.loading import decoder_layers
 
     model, _ = load(task)
@@ -85,7 +85,7 @@ def ours(task: dict) -> None:
         maps = no_maps(texts)
         for index, ids in enumerate(texts):
             captured = capture_attention(model, ids, [layer])[layer]
-            our_maps(build_layer_states(index + 1, layer, captured), maps[:, index])
+            our_maps(captured.to_states(index + 1, layer), maps[:, index])
         return maps
 
     texts = token_ids(task)

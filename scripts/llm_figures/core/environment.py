@@ -12,6 +12,11 @@ JOB_ENVIRONMENT = {
     # SciPy's BLAS keeps its threads busy for a while after each call, and torch's threads wait for
     # the cores: a job that calls both in turn took twice the time.
     "OPENBLAS_THREAD_TIMEOUT": "20",  # 2^20 cycles, less than a millisecond
+    # Between two operators torch's threads wait for work in a loop, by default for 300,000 turns, 8
+    # ms on an AMD EPYC. Where another program holds the core of one thread, the others wait so long
+    # at every operator: passes over short texts took two to five times as long. After these turns
+    # they sleep.
+    "GOMP_SPINCOUNT": "10000",  # a quarter of a millisecond
     # glibc returns the memory of a large tensor to the system after each operator, and the system
     # clears it for the next one: an eighth of a pass over 2,048 tokens. Below these sizes glibc
     # keeps free memory. Other C libraries ignore the variables.

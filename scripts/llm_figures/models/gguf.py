@@ -40,12 +40,12 @@ def count_tensor_types(gguf: Path, where: str) -> dict[str, int]:
     Raises:
         UserError: a damaged file, or an unknown type; begins with `where`.
     """
-    from gguf import GGUFReader
+    from llm_figures.models.gguf_tensors import read_gguf_tensors
 
     check_gguf(gguf, where)
     try:
-        counts = Counter(tensor.tensor_type.name for tensor in GGUFReader(gguf).tensors)
-    except Exception as error:  # the reader checks no length in the file
+        counts = Counter(tensor.kind for tensor in read_gguf_tensors(gguf).values())
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{where}: {gguf.name} is damaged: {_reason(error)}; download it again"
         ) from None

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from llm_figures.core.errors import UserError
 from llm_figures.models.gguf_header import check_gguf_header, own_metadata
+from llm_figures.models.gguf_tensors import read_gguf_tensors, unpack
 
 # Numbers by which the frequencies of rotary embedding are divided. They are no weights.
 FACTORS = "rope_freqs.weight"
@@ -129,7 +130,7 @@ def apply_rotary_scaling(config: PreTrainedConfig, gguf: Path, where: str) -> No
                 f"{HINT}"
             )
     if FACTORS in header.tensors:
-        _apply_factors(config, parameters, _read_tensor(gguf, FACTORS), f"{where}: {gguf.name}")
+        _apply_factors(config, parameters, _read_factors(gguf), f"{where}: {gguf.name}")
 
 
 def _own_scale(config: PreTrainedConfig) -> float | None:
@@ -169,8 +170,6 @@ def llama3_factors(theta: float, pairs: int, scaling: dict) -> np.ndarray:
     return 1 / ((1 - smooth) / scaling["factor"] + smooth)
 
 
-def _read_tensor(gguf: Path, name: str) -> np.ndarray:
-    from gguf import GGUFReader
-
-    (tensor,) = (tensor for tensor in GGUFReader(gguf).tensors if tensor.name == name)
-    return np.array(tensor.data, dtype=np.float64)
+def _read_factors(gguf: Path) -> np.ndarray:
+    tensor = read_gguf_tensors(gguf)[FACTORS]
+    return unpack(tensor.read(), tensor.kind).ravel().astype(np.float64)

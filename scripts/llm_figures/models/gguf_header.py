@@ -7,6 +7,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping
+from io import SEEK_CUR
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,6 +22,8 @@ FORMATS = {
     **{6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"},
 }
 STRING, ARRAY = 8, 9
+# The data of tensors begin at a multiple of it, unless the metadata name another number of bytes.
+ALIGNMENT = 32
 # Metadata beyond these sizes stands in no file: what is read is damaged.
 LONGEST = {"string": 1 << 24, "array": 1 << 26, "tensors": 1 << 20, "dimensions": 8}
 DTYPES = {0: "float32", 1: "float16", 30: "bfloat16"}
@@ -30,11 +33,13 @@ class GgufHeader(NamedTuple):
     """metadata: {key: value}; of an array its largest number, or its length if it has none.
 
     tensors: {name: shape}, in torch's order. types: {name: number of the type}.
+    starts: {name: the byte of the file at which its data begin}.
     """
 
     metadata: dict[str, Any]
     tensors: dict[str, tuple[int, ...]]
     types: dict[str, int]
+    starts: dict[str, int]
 
 
 def is_gguf_name(name: str) -> bool:
@@ -84,18 +89,25 @@ def read_gguf_header(gguf: Path) -> GgufHeader:
         metadata = {}
         for _ in range(key_count):
             key = _read_string(file)
+            if key in metadata:
+                raise ValueError(f"two keys {key} in its header")
             metadata[key] = _read_value(file, _read(file, "I"))
         tensors: dict[str, tuple[int, ...]] = {}
         types: dict[str, int] = {}
+        offsets: dict[str, int] = {}
         for _ in range(tensor_count):
             name = _read_string(file)
+            if name in tensors:
+                raise ValueError(f"two tensors {name} in its header")
             dimensions = _read(file, "I")
             _check_size("dimensions", dimensions)
             # the fastest-moving dimension comes first
             tensors[name] = tuple(reversed([_read(file, "Q") for _ in range(dimensions)]))
             types[name] = _read(file, "I")
-            _read(file, "Q")  # where its data stand
-    return GgufHeader(metadata, tensors, types)
+            offsets[name] = _read(file, "Q")
+        first = _align(file.tell(), metadata.get("general.alignment", ALIGNMENT))
+    starts = {name: first + offset for name, offset in offsets.items()}
+    return GgufHeader(metadata, tensors, types, starts)
 
 
 def check_gguf_header(gguf: Path, where: str) -> GgufHeader:
@@ -183,9 +195,20 @@ def _read_value(file: BinaryIO, kind: int) -> Any:
         if len(data) < size:
             raise ValueError("it ends within its header")
         return max(struct.unpack(f"<{length}{FORMATS[element]}", data), default=0)
+    if element != STRING:  # llama.cpp reads no arrays of arrays either
+        raise ValueError(f"an array of the unknown type {element} in its header")
     for _ in range(length):
-        _read_value(file, element)
+        size = _read(file, "Q")
+        _check_size("string", size)
+        file.seek(size, SEEK_CUR)
     return length
+
+
+def _align(place: int, alignment: Any) -> int:
+    """The first multiple of `alignment` from `place` on."""
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise ValueError(f"general.alignment {alignment!r} in its header")
+    return -(-place // alignment) * alignment
 
 
 def _check_size(what: str, number: int) -> None:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, ReaderTensor
-from gguf.quants import dequantize
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.models.checkpoints import Checkpoint
+from llm_figures.models.gguf_tensors import GgufTensor, read_gguf_tensors, unpack
 from llm_figures.models.projection_layouts import (
     DOWN,
     GATE,
@@ -62,6 +62,8 @@ CODES = {
     "Q5_K": ((16, 48, 0), (48, 176, 0x11)),
     "Q6_K": ((0, 128, 0x11), (128, 192, 0)),
 }
+# Types whose blocks begin with the step of all their weights, a float16.
+ONE_STEP = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 FLOATS = ("F64", "F32", "F16", "BF16")
 # Weights unpacked at a time: what fits the cache of a core.
 PIECE = 2**17
@@ -80,8 +82,8 @@ class GgufFile:
         self.path, self.checkpoint = path, checkpoint
         self.where = f"{checkpoint.where}: figures.module_map.metric: gguf_error: {path.name}"
         try:
-            self._tensors = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
-        except (OSError, ValueError, KeyError, IndexError) as error:
+            self._tensors = read_gguf_tensors(path)
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.where} cannot be read as GGUF ({error}); download it again"
             ) from None
@@ -104,21 +106,18 @@ class GgufFile:
                 not finite.
         """
         tensor = self._tensor(layer, projection)
-        kind = tensor.tensor_type.name
+        kind = tensor.kind
         rows = self._rows(layer, projection, tensor)
         if kind in FLOATS:
             return 0.0
-        weights_of_block, bytes_of_block = GGML_QUANT_SIZES[tensor.tensor_type]
-        d_in = int(tensor.shape[0])
-        raw = np.fromfile(
-            self.path, np.uint8, count=int(tensor.n_bytes), offset=int(tensor.data_offset)
-        ).reshape(-1, d_in // weights_of_block * bytes_of_block)[rows]
+        raw = tensor.read()[rows]
         squares = norm = 0.0
-        rows_at_a_time = max(1, PIECE // d_in)
+        rows_at_a_time = max(1, PIECE // tensor.shape[-1])
         for start in range(0, len(raw), rows_at_a_time):
             packed = raw[start : start + rows_at_a_time]
-            squares += float(np.square(compute_steps(packed, kind), dtype=np.float64).sum())
-            norm += float(np.square(_unpack(packed, kind), dtype=np.float64).sum())
+            weights, steps = unpack(packed, kind), compute_steps(packed, kind)
+            norm += _sum_squares(weights)
+            squares += _sum_squares(steps) * (weights.size // steps.size)
         if not np.isfinite(squares + norm):
             raise UserError(
                 f"{self.where}: {tensor.name}, {projection} of layer {layer}, holds NaN or "
@@ -126,12 +125,12 @@ class GgufFile:
             )
         return float(np.sqrt(squares / 12 / norm)) if norm else float("nan")
 
-    def _tensor(self, layer: int, projection: str) -> ReaderTensor:
+    def _tensor(self, layer: int, projection: str) -> GgufTensor:
         names = [f"blk.{layer}.{name}.weight" for name in NAMES[projection]]
         name = next((name for name in names if name in self._tensors), None)
         if name is None:
             raise UserError(f"{self.where} has no {names[0]}")
-        kind = self._tensors[name].tensor_type.name
+        kind = self._tensors[name].kind
         if kind not in (*CODES, *FLOATS):
             raise UserError(
                 f"{self.where}: {name} is of type {kind}, whose steps are unknown; known: "
@@ -139,13 +138,13 @@ class GgufFile:
             )
         return self._tensors[name]
 
-    def _rows(self, layer: int, projection: str, tensor: ReaderTensor) -> slice | np.ndarray:
+    def _rows(self, layer: int, projection: str, tensor: GgufTensor) -> slice | np.ndarray:
         """The projection's rows in a tensor (of all experts): all, or some of a fused one.
 
         In GGUF, rows are outputs, and the parts of a fused map follow one another.
         """
         checkpoint = self.checkpoint
-        d_in, *outer = map(int, tensor.shape)
+        *outer, d_in = tensor.shape
         d_out = math.prod(outer)
         fused = tensor.name.endswith(".attn_qkv.weight") or (
             tensor.name == f"blk.{layer}.ffn_up.weight"
@@ -167,27 +166,31 @@ class GgufFile:
 
 
 def compute_steps(packed: np.ndarray, kind: str) -> np.ndarray:
-    """The distance between neighbouring values of each weight, [rows, weights].
+    """The distance between neighbouring values of each weight, or of each block that has but one.
 
-    It is the difference of codes 1 and 0, unpacked with each block's scales.
+    It is read from the block, or the difference of codes 1 and 0, unpacked with its scales.
 
     packed: [rows, bytes], the blocks of each row one after the other.
+
+    Returns float32 [rows, weights], or [rows, blocks] for the types in `ONE_STEP`.
     """
     _, bytes_of_block = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    if kind in ONE_STEP:
+        steps = packed.reshape(-1, bytes_of_block)[:, :2].copy().view(np.float16)
+        return np.abs(steps.astype(np.float32)).reshape(len(packed), -1)
     values = []
     for number in (0, 1):
         codes = packed.copy()
         blocks = codes.reshape(-1, bytes_of_block)
         for first, last, one in CODES[kind]:
             blocks[:, first:last] = number * one
-        values.append(_unpack(codes, kind))
+        values.append(unpack(codes, kind))
     zeros, ones = values
     return np.abs(ones - zeros)
 
 
-def _unpack(packed: np.ndarray, kind: str) -> np.ndarray:
-    # whole rows: the library takes 16 rows at a time, and 16 blocks would be few
-    return dequantize(packed, GGMLQuantizationType[kind])
+def _sum_squares(values: np.ndarray) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
 
 
 @contextmanager

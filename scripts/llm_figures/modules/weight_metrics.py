@@ -138,7 +138,7 @@ def quantization_error(
     """
     lost = norm = 0.0
     for matrix in matrices:
-        for piece in _pieces(matrix):
+        for piece in _pieces(matrix, PIECE // 2):  # beside its copies of each step
             norm += float(piece.square().sum())
             lost += float((piece - round_trip(piece, options)).square().sum())
     if not np.isfinite(norm):
@@ -200,9 +200,9 @@ def _in_coarser(*matrices: torch.Tensor) -> list[torch.Tensor]:
     return [matrix.to(coarse).to(wide) for matrix in matrices]
 
 
-def _pieces(matrix: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The rows of a matrix in float64, some at a time."""
-    for rows in matrix.split(max(1, PIECE // matrix.shape[1])):
+def _pieces(matrix: torch.Tensor, size: int = PIECE) -> Iterator[torch.Tensor]:
+    """The rows of a matrix in float64, `size` entries at a time."""
+    for rows in matrix.split(max(1, size // matrix.shape[1])):
         yield rows.double()
 
 

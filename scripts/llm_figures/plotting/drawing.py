@@ -151,7 +151,8 @@ def draw_heatmap(
     options: further arguments of `seaborn.heatmap`.
     """
     ax.panel = (title, values)
-    # seaborn draws the whole figure, to see whether labels overlap: half of the time of nine panels.
+    # seaborn draws the whole figure, to see whether labels overlap. With nine panels that took half
+    # of the time.
     others = [other for other in ax.figure.axes if other is not ax and other.get_visible()]
     plt.setp(others, visible=False)
     sns.heatmap(values, ax=ax, cmap=cmap, vmin=limits[0], vmax=limits[1], cbar=False, **options)

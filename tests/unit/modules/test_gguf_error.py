@@ -127,8 +127,9 @@ def test_steps_are_the_distance_of_neighbouring_values(kind):
     blocks = generator.integers(0, 256, (64, size), dtype=np.uint8)
     for at in halves(kind):  # scales that are ordinary numbers
         blocks[:, at : at + 2] = np.float16(generator.uniform(0.5, 2, (64, 1))).view(np.uint8)
-    step = compute_steps(blocks, kind)
     values = [unpack(blocks, kind)]
+    step = compute_steps(blocks, kind)
+    step = np.repeat(step, values[0].shape[1] // step.shape[1], axis=1)
     for _ in range(200):
         for first, last, _ in CODES[kind]:
             blocks[:, first:last] = generator.integers(0, 256, (64, last - first), dtype=np.uint8)
