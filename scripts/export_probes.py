@@ -25,7 +25,8 @@ from llm_figures.probe.export import (
 )
 from llm_figures.probe.options import Export
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_states import StoredStates
 from llm_figures.provenance.manifest import PROJECT, describe_project
 
 KEYS = ("auc", "ci_low", "ci_high")
@@ -52,7 +53,7 @@ def main(
     columns = read_layer_columns(states[0])
     fitted = {}
     for layer in sorted({layer for layer, _ in chosen}):
-        of_layer = read_states(states, columns[layer])
+        of_layer = StoredStates(states, columns[layer])
         for token in (token for at, token in chosen if at == layer):
             cell, own = of_token[token]
             with threadpool_limits(1):  # as the scored probes were fitted

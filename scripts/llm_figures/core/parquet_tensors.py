@@ -168,6 +168,41 @@ def read_columns(paths: Sequence[str | Path], column: str) -> np.ndarray:
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
+def read_rows(paths: Sequence[str | Path], column: str, rows: np.ndarray) -> np.ndarray:
+    """Read some rows of one tensor column of several files: [len(rows), *shape].
+
+    rows: their numbers, counted through all files; in any order, and one may be there twice.
+
+    Beside these rows, one row group of the column is in memory at a time. Row groups without any of
+    them are not read.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    order = np.argsort(rows, kind="stable")
+    ascending = rows[order]
+    found, start = None, 0
+    for path in paths:
+        with _name_damage(path):
+            check_seal(path)
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                kind = file.schema_arrow.field(column).type
+                if found is None:
+                    dtype = kind.value_type.to_pandas_dtype()
+                    found = np.empty((len(rows), *kind.shape), dtype)
+                for group in range(file.metadata.num_row_groups):
+                    stop = start + file.metadata.row_group(group).num_rows
+                    first, last = np.searchsorted(ascending, (start, stop))
+                    if first < last:
+                        table = file.read_row_group(group, columns=[column])
+                        values = read_tensors(table, column)
+                        found[order[first:last]] = values[ascending[first:last] - start]
+                    start = stop
+    if found is None or (len(rows) and not 0 <= ascending[0] <= ascending[-1] < start):
+        raise IndexError(f"rows of {column} outside the {start} of {len(paths)} file(s)")
+    return found
+
+
 class RowReader:
     """Reads single rows of a Parquet file of this workflow, with one row group in memory at a time.
 
@@ -206,6 +241,34 @@ class RowReader:
             ):
                 self._held = (group, file.read_row_group(group))
         return self._held[1].slice(number - self._starts[group], 1)
+
+
+class TableReader:
+    """Reads a Parquet file of this workflow by row groups.
+
+    Raises:
+        UserError: as `read_table`, here and in every method.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = path
+        with _name_damage(path):
+            check_seal(path)
+            self._metadata = pq.read_metadata(path)
+
+    def read_minima(self, column: str) -> list:
+        """The least value of a column of numbers in every row group, from the file's footer."""
+        at = self._metadata.schema.names.index(column)
+        groups = range(self._metadata.num_row_groups)
+        return [self._metadata.row_group(group).column(at).statistics.min for group in groups]
+
+    def read(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One row group."""
+        with (
+            _name_damage(self._path),
+            pq.ParquetFile(self._path, page_checksum_verification=True) as file,
+        ):
+            return file.read_row_group(group, columns=columns)
 
 
 def read_facts(path: str | Path) -> dict | None:

@@ -7,7 +7,7 @@ Young 1993). The statistic is the cross-validated AUC of the first Newton step (
 whose factor all permutations of a fold share; the observed labels are scored the same way.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,8 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import compute_column_aucs
-from llm_figures.probe.fitting import ProbeFitter, check_finite
+from llm_figures.probe.fitting import ProbeFitter
 from llm_figures.probe.protocol import PRESETS
+from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 
 
 def permute_labels(
@@ -63,7 +64,7 @@ def find_movable(labels: np.ndarray, groups: np.ndarray, split_groups: np.ndarra
 
 
 def score_permuted_cells(
-    layers: Sequence[tuple[int, Callable[[], np.ndarray]]],
+    layers: Sequence[tuple[int, LoadStates]],
     rows: Sequence[np.ndarray],
     cells: Sequence[Cell],
     labels: Sequence[np.ndarray],
@@ -88,12 +89,12 @@ def score_permuted_cells(
 
 
 def _score_layer(layer, load, rows, cells, labels) -> tuple[int, np.ndarray]:
-    states = load()
-    check_finite(layer, states)
     with threadpool_limits(1):
         values = [
-            score_permuted_cell(states[own], cell, columns)
-            for own, cell, columns in zip(rows, cells, labels, strict=True)
+            score_permuted_cell(states, cell, columns)
+            for states, cell, columns in zip(
+                read_cells_of_layer(layer, load(), rows), cells, labels, strict=True
+            )
         ]
     return layer, np.array(values)
 

@@ -5,6 +5,7 @@ probe that merely knows which group is asked scores 0.5.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 
 from llm_figures.probe.best_cell import ANY_TOKEN, CHOSEN_LAYER
 from llm_figures.probe.classification_metrics import draw_resamples
+from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 # Bootstrap resamples behind an interval.
 DRAWS = 1000
@@ -36,7 +38,7 @@ class _Pairs(NamedTuple):
 
 
 def tabulate_within_groups(
-    predictions: pd.DataFrame, nested: pd.DataFrame, answers: pd.DataFrame, seed: int
+    predictions: Predictions, nested: pd.DataFrame, answers: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
     """Rows by layer, token and group, of the probe itself and of nested selection.
 
@@ -61,7 +63,7 @@ def tabulate_within_groups(
         place = {"layer": CHOSEN_LAYER, "token": ANY_TOKEN}
         rows += [place | _leave_out(name, NO_CELL) for name in np.unique(names)]
     nested = nested.assign(layer=CHOSEN_LAYER, token=ANY_TOKEN)
-    for frame in (nested, predictions):
+    for frame in chain([nested], iterate_layers(predictions)):
         for (layer, token), cell in frame.groupby(["layer", "token"], observed=True, sort=False):
             place = {"layer": int(layer), "token": str(token)}
             at = np.searchsorted(questions, cell["question_id"].to_numpy())

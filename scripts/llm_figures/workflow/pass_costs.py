@@ -208,10 +208,11 @@ def ask_questions(job: Job, purpose: str, values: int = 0) -> Cost:
     computed = 2 * model.parameters * questions * prompts.new / job.rate
     read = steps * model.parameters * job.parameter_bytes / job.bandwidth
     seconds += max(computed, read) + steps * model.layers * STEP
+    stored = questions * job.work.states_bytes * values
     return Cost(
-        seconds + questions * 4 * values / WRITING,
+        seconds + stored / WRITING,
         memory=ROW_GROUP + 3 * batch * 4 * values,
-        disk=questions * (4096 + 4 * values),
+        disk=questions * 4096 + stored,
         on_device=_batch_bytes(model, prompts, batch, job.parameter_bytes),
     )
 
