@@ -54,13 +54,13 @@ def main(
             "answers of every group (dataset.group) are all right or all wrong; take shuffle: "
             "overall"
         )
-    columns_of = np.vstack([wrong, permuted]).T.astype(np.int8)  # sent to every process
+    labels = np.vstack([wrong.astype(np.int8), permuted]).T
     ids = valid["question_id"].to_numpy()
-    labels = [columns_of[np.searchsorted(ids, cell.questions)] for cell in cells]
+    places = [np.searchsorted(ids, cell.questions) for cell in cells]
     columns = read_layer_columns(states[0])
     layers = list(range(len(columns)))
     loaders = [(layer, partial(StoredStates, states, columns[layer])) for layer in layers]
-    permuted_aucs = score_permuted_cells(loaders, rows, cells, labels, jobs=threads)
+    permuted_aucs = score_permuted_cells(loaders, rows, cells, labels, places, jobs=threads)
     aucs = np.array([values for _, values in progress(permuted_aucs, "layers", len(layers))])
     log.info("%d permutations in %d cells", options.permutations, aucs[..., 0].size)
     names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]

@@ -108,19 +108,22 @@ def record_batches(
     """
     if not prompts:
         return
-    sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     prefix = shared_prefix(prompts) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
     start = len(cache.prefix)
     context = context_length(model)
-    widths = [padded_length(len(sequence), context) for sequence in sequences]
+    widths = [
+        padded_length(len(prompt) + len(answer), context)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
 
     def run_batch(batch: list[int]) -> tuple[dict[str, list], dict]:
         width = widths[batch[0]]
-        ids = torch.tensor(
-            [sequences[index][start:] + [0] * (width - len(sequences[index])) for index in batch],
-            device=input_device(model),
-        )
+        ids = torch.zeros((len(batch), width - start), dtype=torch.int64)
+        for row, index in enumerate(batch):
+            own = np.concatenate([prompts[index], answers[index]])[start:].astype(np.int64)
+            ids[row, : len(own)] = torch.from_numpy(own)
+        ids = ids.to(input_device(model))
         named = [
             (row, name, position - start)
             for row, index in enumerate(batch)

@@ -28,14 +28,15 @@ class StoredStates:
     def __init__(self, paths: Sequence[str | Path], column: str):
         self._paths, self._column = paths, column
         kind = pq.read_schema(paths[0]).field(column).type
-        self.bytes_of_row = math.prod(kind.shape) * kind.value_type.bit_width // 8
+        self._features = math.prod(kind.shape)
+        self.bytes_of_row = self._features * kind.value_type.bit_width // 8
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         return self.read(rows).astype(np.float32, copy=False)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """The same as they are stored."""
-        return read_rows(self._paths, self._column, rows).reshape(len(rows), -1)
+        return read_rows(self._paths, self._column, rows).reshape(-1, self._features)
 
 
 # Gives the states of a layer, [rows, features], to the process that fits its probes.

@@ -6,13 +6,12 @@ probe that merely knows which group is asked scores 0.5.
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from llm_figures.probe.best_cell import ANY_TOKEN, CHOSEN_LAYER
-from llm_figures.probe.classification_metrics import draw_resamples
+from llm_figures.probe.classification_metrics import count_pairs, draw_resamples
 from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 # Bootstrap resamples behind an interval.
@@ -28,13 +27,6 @@ TOO_FEW = f"fewer than {FEWEST} right or wrong answers"
 NO_PAIR = "no test set has a right and a wrong answer"
 UNTESTED = "in no test set"
 NO_CELL = "no cell could be chosen on the training answers"
-
-
-class _Pairs(NamedTuple):
-    """The tested answers of one group in one split: indices of answers, wrong and right ones."""
-
-    wrong: np.ndarray
-    right: np.ndarray
 
 
 def tabulate_within_groups(
@@ -114,14 +106,8 @@ def _tabulate_cell(
         above, pairs = np.zeros(len(weights)), np.zeros(len(weights))
         for split in np.unique(splits[inside]):
             own = inside[splits[inside] == split]
-            is_wrong = wrong[at[own]]
-            two = _Pairs(own[is_wrong], own[~is_wrong])
-            if not len(two.wrong) or not len(two.right):
-                continue
-            higher = _compare(scores[two.wrong], scores[two.right])
-            of_wrong, of_right = weights[:, at[two.wrong]], weights[:, at[two.right]]
-            above += ((of_wrong @ higher) * of_right).sum(axis=1)
-            pairs += of_wrong.sum(axis=1) * of_right.sum(axis=1)
+            found = count_pairs(wrong[at[own]], scores[own], weights[:, at[own]])
+            above, pairs = above + found.above, pairs + found.all
         if not pairs[0]:
             yield row | {"note": NO_PAIR}
             continue
@@ -161,12 +147,6 @@ def _leave_out(name: str, note: str) -> dict:
         "ci_high": np.nan,
         "note": note,
     }
-
-
-def _compare(wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """[wrong, right]: 1 where the wrong answer has the higher score, ½ where they are equal."""
-    difference = wrong[:, None] - right[None]
-    return (difference > 0) + (difference == 0) / 2
 
 
 def _summarise(aucs: np.ndarray) -> dict[str, float]:
