@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -101,33 +100,13 @@ def _count_by_score(
     return ranked[starts], positive, negative
 
 
-class Pairs(NamedTuple):
-    """Pairs of a positive and a negative example, [draws]: all, and those in which the positive one
-    has the higher score; equal scores count half."""
-
-    above: np.ndarray
-    all: np.ndarray
-
-
-def count_pairs(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> Pairs:
-    """The pairs whose share is the AUC; arguments as for `compute_metrics`."""
-    _, positive, negative = _count_by_score(labels, scores, weights)
-    return _count_above(positive, negative)
-
-
 def _area(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, ties counting half; NaN without one of the classes."""
-    above, pairs = _count_above(positive, negative)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(pairs > 0, above / pairs, np.nan)
-
-
-def _count_above(positive: np.ndarray, negative: np.ndarray) -> Pairs:
-    """positive, negative: [draws, distinct], the weight of either class at descending scores."""
     false_above = negative.cumsum(axis=1)
     below = false_above[:, -1:] - false_above
-    above = (positive * (below + negative / 2)).sum(axis=1)
-    return Pairs(above, positive.sum(axis=1) * negative.sum(axis=1))
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, (positive * (below + negative / 2)).sum(axis=1) / pairs, np.nan)
 
 
 def compute_p(observed: float, permuted: np.ndarray) -> float:
