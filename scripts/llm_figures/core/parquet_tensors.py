@@ -42,6 +42,9 @@ class TensorWriter:
         self._rows_of_group = rows if rows > 4 else 1  # large rows are written one by one
         self._has_lists = any(map(_is_list, schema.types))
         self._waiting: list[pa.Table] = []
+        # Of what waits, counted as it comes: a sum over thousands of rows, for each of them, would
+        # take hours.
+        self._rows = self._bytes = 0
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
         """Append rows: {column: values}; tensor columns as arrays [rows, *shape].
@@ -55,28 +58,33 @@ class TensorWriter:
         parts = [table.slice(start, step) for start in range(0, len(table), step)]
         del table
         while parts:
-            self._waiting.append(parts.pop(0))
+            self._wait(parts.pop(0))
             while self._is_full():
                 self._write_group()
 
     def close(self) -> None:
         """Write the last row group."""
-        if sum(map(len, self._waiting)):
+        if self._rows:
             self._write_group()
 
+    def _wait(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._rows += len(table)
+        if self._has_lists:
+            self._bytes += table.nbytes
+
     def _is_full(self) -> bool:
-        if sum(map(len, self._waiting)) >= self._rows_of_group:
-            return True
-        return self._has_lists and sum(part.nbytes for part in self._waiting) >= ROW_GROUP_BYTES
+        return self._rows >= self._rows_of_group or self._bytes >= ROW_GROUP_BYTES
 
     def _write_group(self) -> None:
         together = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting.clear()
+        self._rows = self._bytes = 0
         self._writer.write_table(together.slice(0, self._rows_of_group))
         if (
             len(together) > self._rows_of_group
         ):  # even an empty slice would keep the table in memory
-            self._waiting.append(together.slice(self._rows_of_group))
+            self._wait(together.slice(self._rows_of_group))
         if self._rows_of_group == 1 or self._has_lists:
             del together
             pa.default_memory_pool().release_unused()

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -36,6 +38,27 @@ def test_long_lists_fill_a_row_group_early(tmp_path, monkeypatch):
                 [5],
             ]
             assert file.read()["bias"].to_pylist() == lists
+
+
+def test_the_work_for_a_row_does_not_depend_on_how_many_wait(tmp_path):
+    """Rows with lists wait by the thousand for a row group; what is counted is calls, not time."""
+    schema = pa.schema([("key", pa.int32()), ("ids", pa.list_(pa.int32()))])
+
+    def count_calls(rows):
+        calls = 0
+
+        def count(frame, event, argument):
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        with tensor_file(tmp_path / f"{rows}.parquet", schema) as file:
+            sys.setprofile(count)
+            file.write({"key": range(rows), "ids": [[1, 2]] * rows})
+            sys.setprofile(None)
+        return calls
+
+    count_calls(10)  # what only a first call does
+    assert count_calls(2000) < 2.5 * count_calls(1000)
 
 
 def batch(start):
