@@ -49,7 +49,7 @@ def main() -> None:
     works = [
         work
         for work in EVERY
-        if any(fnmatch(work.name, name) for name in options.works) and work.shown(options.small)
+        if any(_is_meant(work, name) for name in options.works) and work.shown(options.small)
     ]
     if not works:
         sys.exit(f"no work is named so; there is: {'; '.join(work.name for work in EVERY)}")
@@ -77,6 +77,10 @@ def main() -> None:
     if options.output:
         costs.to_parquet(options.output, index=False)
     print(f"\n{report(works, costs)}")
+
+
+def _is_meant(work: Work, name: str) -> bool:
+    return work.name == name or (not work.named_only and fnmatch(work.name, name))
 
 
 def arguments() -> argparse.Namespace:

@@ -1,4 +1,7 @@
-"""How time and memory of ours grow: over questions, over tokens of a text, over layers."""
+"""How time and memory of ours grow: over questions, over tokens of a text, over layers.
+
+Over questions, states are extracted, and probes are fitted to made-up states.
+"""
 
 from collections.abc import Sequence
 from itertools import starmap, zip_longest
@@ -8,13 +11,16 @@ import pandas as pd
 from works import Method, Work
 
 QUESTIONS = (250, 500, 1000, 2000, 4000)
+# Takes a quarter of an hour each time, and 11 GB of disk.
+MANY_QUESTIONS = 20_000
+FITTED_QUESTIONS = (1000, 4000, 20_000, 100_000)
 TOKENS = (64, 256, 1024, 4096, 8192)
 LAYERS = (5, 10, 20, 30)
 # Stages of attention, and who runs each.
 STAGES = {"extraction": "growth_methods", "scoring": "growth_scoring"}
 STATES = "states.parquet"  # of a text, in the folder of the extraction
 # What a tiny model takes instead of the first ones; the others are left out there.
-FEW_QUESTIONS, FEW_TOKENS, FEW_LAYERS = (8, 16), (8, 32), (1, 2)
+FEW_QUESTIONS, FEW_TOKENS, FEW_LAYERS, FEW_FITTED = (8, 16), (8, 32), (1, 2), (100, 200)
 # Memory that grows by less than this share from the smallest size to the largest is called flat.
 FLAT = 0.1
 
@@ -75,6 +81,15 @@ def over_questions(count: int, few: int | None) -> Method:
     )
 
 
+def over_fitted_questions(count: int, few: int | None) -> Method:
+    return Method(
+        f"{count:,} questions",
+        "growth_probes:probes",
+        options={"questions": count},
+        small=few and {"questions": few},
+    )
+
+
 def over_tokens(stage: str, count: int, few: int | None) -> Method:
     options = {"tokens": count}
     if stage == "scoring":
@@ -103,6 +118,20 @@ WORKS = (
         tuple(starmap(over_questions, zip_longest(QUESTIONS, FEW_QUESTIONS))),
         options={"questions": 250},
         small={"questions": 8},
+        summary=growth,
+    ),
+    Work(
+        "growth over questions, 20,000",
+        (over_questions(MANY_QUESTIONS, None),),
+        options={"questions": 250},
+        small=None,
+        named_only=True,
+    ),
+    Work(
+        "growth over questions, probes",
+        tuple(starmap(over_fitted_questions, zip_longest(FITTED_QUESTIONS, FEW_FITTED))),
+        options={"features": 576},
+        small={"features": 16},
         summary=growth,
     ),
     Work(

@@ -54,8 +54,8 @@ def to_file(task: dict, model, path: Path, answers: pd.DataFrame) -> None:
     batches = extract_hidden_states(
         model,
         answers["question_id"].tolist(),
-        [list(ids) for ids in answers["prompt_ids"]],
-        [list(ids) for ids in answers["answer_ids"]],
+        answers["prompt_ids"].tolist(),
+        answers["answer_ids"].tolist(),
         locate_tokens(answers),
         batch_size=config(task)["batch_size"],
     )

@@ -57,7 +57,8 @@ class Work:
     that shows only that all of it works; None: it is left out there, as another work runs the same
     code. agree: {method: folder of its results} -> how far the methods agree, in a sentence; raises
     DisagreementError. summary: costs of the work's runs -> paragraphs for below the table.
-    largest_mb: what our peak is to stay under. memory_target: how many times less memory ours is to
+    named_only: whether it takes too long to run unless it is named. largest_mb: what our peak is to
+    stay under. memory_target: how many times less memory ours is to
     take than the first method.
     """
 
@@ -70,6 +71,7 @@ class Work:
     largest_mb: float | None = None
     memory_target: float | None = None
     setting: Setting = ON_CPU
+    named_only: bool = False
 
     @property
     def ours(self) -> Method:

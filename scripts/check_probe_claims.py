@@ -6,7 +6,8 @@ from llm_figures.claims.claim import FigureClaim, read_figure_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.claims.probe_claims import check_probe_claims
 from llm_figures.core.job import job, log
-from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
+from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.probe.stored_predictions import StoredPredictions
 
 
 def main(
@@ -24,7 +25,7 @@ def main(
         model,
         claims,
         read_frame(scores),
-        read_frames(predictions, columns),
+        StoredPredictions(predictions, columns),
         answered[answered["valid"]],
         seed,
     )

@@ -8,7 +8,8 @@ from llm_figures.probe.answer_choice import apply_probe, compare_strategies, sel
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.sample_states import find_sample_states, order_states, select_samples
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_states import StoredStates
 
 
 def main(
@@ -27,17 +28,15 @@ def main(
     beginnings = find_sample_states(drawn, token)
     order = order_states(beginnings, read_frames(sample_states, ["question_id", "sample"]))
     columns = read_layer_columns(states[0])
-    layers = [(at, partial(read_states, states, name)) for at, name in enumerate(columns)]
+    layers = [(at, partial(StoredStates, states, name)) for at, name in enumerate(columns)]
     chosen = select_layers(layers, examples, cell, protocol, jobs=threads)
     log.info("layers chosen on the training questions: %s", ", ".join(map(str, chosen)))
     choices = []
     for layer in sorted(set(chosen)):
-        greedy = read_states(states, columns[layer])
-        sampled = read_states(sample_states, columns[layer])[order]
+        greedy = StoredStates(states, columns[layer])[examples]
+        sampled = StoredStates(sample_states, columns[layer])[order]
         choices += [
-            apply_probe(
-                greedy, sampled, examples, beginnings.question_ids, cell, split, layer, protocol
-            )
+            apply_probe(greedy, sampled, beginnings.question_ids, cell, split, layer, protocol)
             for split, own in enumerate(chosen)
             if own == layer
         ]

@@ -10,6 +10,7 @@ from llm_figures.probe.cells import find_splits_of, make_cells
 from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.scores import measure_cells, tabulate_cells
+from llm_figures.probe.stored_predictions import StoredPredictions
 
 
 def main(
@@ -26,8 +27,10 @@ def main(
     if p_true:
         rows = rows.merge(read_frames(p_true), on="question_id", how="left")
     keys = read_frames(states, ["question_id", "token"])
-    scored = read_frames(predictions)
-    splits = find_splits_of(scored, rows, protocol)
+    scored = StoredPredictions(predictions)
+    # the answers of every layer are tested in the same folds
+    first = next(iter(scored), None)
+    splits = None if first is None else find_splits_of(first, rows, protocol)
     cells, _ = make_cells(keys, rows, tokens, protocol, splits)
     measured = measure_cells(scored, cells, rows, protocol)
     table = pd.concat([tabulate_cells(measured), tabulate_nested(measured)], ignore_index=True)

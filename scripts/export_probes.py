@@ -25,7 +25,8 @@ from llm_figures.probe.export import (
 )
 from llm_figures.probe.options import Export
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_states import StoredStates, read_cells_of_layer
 from llm_figures.provenance.manifest import PROJECT, describe_project
 
 KEYS = ("auc", "ci_low", "ci_high")
@@ -52,11 +53,12 @@ def main(
     columns = read_layer_columns(states[0])
     fitted = {}
     for layer in sorted({layer for layer, _ in chosen}):
-        of_layer = read_states(states, columns[layer])
-        for token in (token for at, token in chosen if at == layer):
-            cell, own = of_token[token]
+        of_layer = StoredStates(states, columns[layer])
+        wanted = [token for at, token in chosen if at == layer]
+        read = read_cells_of_layer(layer, of_layer, [of_token[token][1] for token in wanted])
+        for token, own in zip(wanted, read, strict=True):
             with threadpool_limits(1):  # as the scored probes were fitted
-                fitted[layer, token] = refit_probe(of_layer[own], cell, layer, protocol)
+                fitted[layer, token] = refit_probe(own, of_token[token][0], layer, protocol)
     refitted = [fitted[cell] for cell in chosen]
     with whole_file(probes) as partial:
         partial.write_bytes(save(collect_tensors(refitted)))

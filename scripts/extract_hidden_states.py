@@ -16,6 +16,7 @@ def main(
     output: str,
     shard: tuple[int, int],
     site: str,
+    states_dtype: str,
     batch_size: int,
     runtime: Runtime,
     threads: int,
@@ -33,11 +34,13 @@ def main(
         site=site,
         batch_size=batch_size,
         prefix=shard_answers.prefix,
+        states_dtype=states_dtype,
     )
     schema = make_hidden_states_schema(
         len(decoder_layers(model)),
         model.config.get_text_config().hidden_size,
         find_head_shapes(model, site),
+        states_dtype,
     )
     total = sum(map(len, shard_answers.positions))
     with tensor_file(output, schema, runtime_facts(model)) as file:
@@ -53,6 +56,7 @@ if "snakemake" in globals():
             snakemake.output.states,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.wildcards.site,
+            snakemake.params.states_dtype,
             snakemake.config["batch_size"],
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,

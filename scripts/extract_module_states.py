@@ -15,6 +15,7 @@ def main(
     output: str,
     shard: tuple[int, int],
     token: str,
+    states_dtype: str,
     batch_size: int,
     runtime: Runtime,
     threads: int,
@@ -29,8 +30,9 @@ def main(
         probed.positions,
         batch_size=batch_size,
         prefix=probed.prefix,
+        states_dtype=states_dtype,
     )
-    schema = build_schema(list_widths(model))
+    schema = build_schema(list_widths(model), states_dtype)
     with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(
             batches, "answers", len(probed.positions), lambda rows: len(rows["token"])
@@ -46,6 +48,7 @@ if "snakemake" in globals():
             snakemake.output.states,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.params.token,
+            snakemake.params.states_dtype,
             snakemake.config["batch_size"],
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,

@@ -23,6 +23,7 @@ def main(
     shard: tuple[int, int],
     token: str,
     site: str,
+    states_dtype: str,
     batch_size: int,
     runtime: Runtime,
     threads: int,
@@ -47,11 +48,13 @@ def main(
         batch_size=batch_size,
         # of all shards: what is computed once must not depend on their number
         prefix=shared_prefix([*prompts.values()]),
+        states_dtype=states_dtype,
     )  # fmt: skip
     schema = make_sample_states_schema(
         len(decoder_layers(model)),
         model.config.get_text_config().hidden_size,
         find_head_shapes(model, site),
+        states_dtype,
     )
     with tensor_file(output, schema, runtime_facts(model)) as file:
         for batch in progress(batches, "answers", len(own), lambda rows: len(rows["question_id"])):
@@ -70,6 +73,7 @@ if "snakemake" in globals():
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
             snakemake.params.token,
             snakemake.wildcards.site,
+            snakemake.params.states_dtype,
             snakemake.config["batch_size"],
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,

@@ -7,7 +7,7 @@ import numpy as np
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
+from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.probe.best_cell import find_nested_cell
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
 from llm_figures.probe.cell_files import read_cells
@@ -20,7 +20,9 @@ from llm_figures.probe.permutation import (
     score_permuted_cells,
 )
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_predictions import StoredPredictions
+from llm_figures.probe.stored_states import StoredStates
 from llm_figures.probe.within_groups import tabulate_within_groups
 
 
@@ -52,19 +54,17 @@ def main(
             "answers of every group (dataset.group) are all right or all wrong; take shuffle: "
             "overall"
         )
-    columns_of = np.vstack([wrong, permuted]).T.astype(np.int8)  # sent to every process
+    labels = np.vstack([wrong.astype(np.int8), permuted]).T
     ids = valid["question_id"].to_numpy()
-    labels = [columns_of[np.searchsorted(ids, cell.questions)] for cell in cells]
+    places = [np.searchsorted(ids, cell.questions) for cell in cells]
     columns = read_layer_columns(states[0])
     layers = list(range(len(columns)))
-    loaders = [(layer, partial(read_states, states, columns[layer])) for layer in layers]
-    permuted_aucs = score_permuted_cells(loaders, rows, cells, labels, jobs=threads)
+    loaders = [(layer, partial(StoredStates, states, columns[layer])) for layer in layers]
+    permuted_aucs = score_permuted_cells(loaders, rows, cells, labels, places, jobs=threads)
     aucs = np.array([values for _, values in progress(permuted_aucs, "layers", len(layers))])
     log.info("%d permutations in %d cells", options.permutations, aucs[..., 0].size)
     names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
-    own = read_frames(predictions, names)
-    own = own[own["control"] == "none"]
-    own = own.assign(token=own["token"].astype(str))
+    own = StoredPredictions(predictions, names, controls=["none"])
     scored = read_frame(scores)
     nested = select_nested(own, tokens)
     if find_nested_cell(scored, "auc") is None:  # a choice for a single fold is none

@@ -15,7 +15,8 @@ from llm_figures.probe.kind_probes import (
     score_kinds,
 )
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_states import StoredStates
 
 
 def main(
@@ -34,7 +35,7 @@ def main(
     cells = [restrict_cell(cell, keep) for cell, keep in zip(cells, kept, strict=True)]
     rows = [own[keep] for own, keep in zip(rows, kept, strict=True)]
     columns = read_layer_columns(states[0])
-    layers = [(at, partial(read_states, states, name)) for at, name in enumerate(columns)]
+    layers = [(at, partial(StoredStates, states, name)) for at, name in enumerate(columns)]
     fits = [
         fit
         for layer in progress(

@@ -5,11 +5,12 @@ from functools import partial
 import pandas as pd
 
 from llm_figures.core.job import job, log, progress
-from llm_figures.core.parquet_tensors import read_columns, write_frame
+from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.probes import score_projections
 from llm_figures.modules.schema import find_columns
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.stored_states import StoredStates
 
 
 def main(
@@ -17,7 +18,7 @@ def main(
 ) -> None:
     _, (cell,), (rows,) = read_cells(answers, states, [token], protocol)
     projections = [
-        (layer, projection, partial(read_columns, states, column))
+        (layer, projection, partial(StoredStates, states, column))
         for column, layer, projection in find_columns(states[0])
     ]
     scored = score_projections(projections, rows, cell, protocol, jobs=threads)

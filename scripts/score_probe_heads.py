@@ -1,7 +1,5 @@
 """Fit a probe on the output of every attention head at one named token, and score them."""
 
-import pandas as pd
-
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.numbers import with_interval
 from llm_figures.core.parquet_tensors import read_frames, write_frame
@@ -26,8 +24,8 @@ def main(
     heads = number_heads(counts)
     log.info("%d heads in %d of %d layers, at %s", len(heads), len(counts), layers, token)
     frames = probe_heads(states, heads, cell, examples, protocol, jobs=threads)
-    predictions = pd.concat(progress(frames, "layers", len(counts) + 1), ignore_index=True)
-    table = compute_head_scores(predictions, heads, layers, cell, rows, protocol)
+    frames = progress(frames, "layers", len(counts) + 1)
+    table = compute_head_scores(frames, heads, layers, cell, rows, protocol)
     table.attrs = {"protocol": protocol.plain(), "token": token}
     shown = table[(table["metric"] == "auc") & (table["control"] == "none")]
     if shown["mean"].notna().any():

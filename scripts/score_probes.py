@@ -10,7 +10,8 @@ from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import SMALLEST_GROUP, Protocol
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_states import StoredStates
 
 SCHEMA = pa.schema(
     [
@@ -45,7 +46,7 @@ def main(
     columns = read_layer_columns(states[0])
     layers = list(range(index, len(columns), count))
 
-    loaders = [(layer, partial(read_states, states, columns[layer])) for layer in layers]
+    loaders = [(layer, partial(StoredStates, states, columns[layer])) for layer in layers]
     fits = unconverged = 0
     with frames_file(predictions, SCHEMA) as file:
         for frame in progress(

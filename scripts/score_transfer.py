@@ -1,7 +1,7 @@
 """Train probes on every set of questions, and test each on every other."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_states import StoredStates
 from llm_figures.probe.transfer import (
     Trained,
     check_sets,
@@ -67,7 +68,6 @@ def main(
     loaders = [(layer, partial(load, layer)) for layer in range(len(columns))]
     fits = probe_layers(loaders, rows, cells, protocol, jobs=threads, select=False)
     predictions = join_predictions(progress(fits, "layers", len(loaders)), options.tokens)
-    once = lru_cache(2)(load)
     trained = []
     with threadpool_limits(1):
         for one, of_set in zip(training, nested, strict=True):
@@ -75,7 +75,7 @@ def main(
                 trained.append(Trained(one))
                 continue
             tests = [test for test in sets if one.excluded in (None, test.name)]
-            arguments = (predictions, tests, once, options.tokens, protocol)
+            arguments = (predictions, tests, load, options.tokens, protocol)
             trained.append(transfer(one, of_set, *arguments))
     folds = {
         one.name: of_set.folds
@@ -87,9 +87,9 @@ def main(
     write_frame(table, scores)
 
 
-def _load(paths: Sequence[str], columns: Sequence[str], layer: int) -> np.ndarray:
+def _load(paths: Sequence[str], columns: Sequence[str], layer: int) -> StoredStates:
     """The states of a layer, of all files: [rows, features]."""
-    return read_states(paths, columns[layer])
+    return StoredStates(paths, columns[layer])
 
 
 def _log_means(table: pd.DataFrame) -> None:

@@ -74,6 +74,7 @@ def test_a_repeat_has_nothing_to_do(made):
         ({"probe__C": 0.1}, FITS),
         ({"strict_versions": True}, {}),
         ({"probe__site": "mlp"}, {"extract_hidden_states": 1, **FITS}),
+        ({"states_dtype": "float16"}, {"extract_hidden_states": 1, **FITS}),
         ({"probe__p_true": None}, SCORES),
         ({"probe__p_true__if_true": " yes"}, {"ask_p_true": 1, **SCORES}),
         ({"exact_answer__method": "line"}, {"judge_answers": 1, **JUDGED}),

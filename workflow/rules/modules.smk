@@ -68,6 +68,7 @@ rule extract_module_states:
         *code("extract_module_states"),
         token=MODULE_MAP.probe_token,
         runtime=RUNTIME,
+        states_dtype=config["states_dtype"],
     script:
         "../../scripts/extract_module_states.py"
 

@@ -24,6 +24,7 @@ rule extract_hidden_states:
     params:
         *code("extract_hidden_states"),
         runtime=RUNTIME,
+        states_dtype=config["states_dtype"],
     script:
         "../../scripts/extract_hidden_states.py"
 
@@ -260,6 +261,7 @@ rule extract_sample_states:
         *code("extract_sample_states"),
         token=config["figures"]["answer_choice"]["token"],
         runtime=RUNTIME,
+        states_dtype=config["states_dtype"],
     script:
         "../../scripts/extract_sample_states.py"
 

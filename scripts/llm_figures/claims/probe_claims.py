@@ -1,6 +1,6 @@
 """Evaluate claims about the probe figure, with bootstrap resamples of the questions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from llm_figures.claims.regions import Table, build_table, list_controls, measur
 from llm_figures.probe.best_cell import list_nested_scores
 from llm_figures.probe.classification_metrics import compute_auc, draw_resamples
 from llm_figures.probe.nested import select_nested
+from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 DRAWS = 500
 NESTED = "nested"  # the control of `build_score_tables`
@@ -21,7 +22,7 @@ def check_probe_claims(
     model: str,
     claims: Sequence[FigureClaim],
     scores: pd.DataFrame,
-    predictions: pd.DataFrame,
+    predictions: Predictions,
     answers: pd.DataFrame,
     seed: int,
 ) -> pd.DataFrame:
@@ -39,9 +40,7 @@ def check_probe_claims(
     """
     tables = build_score_tables(scores)
     controls = {control for claim in claims for control in list_controls(claim)}
-    drawn = bootstrap_tables(
-        predictions[predictions["control"].isin(controls)], answers, tables["none"], seed
-    )
+    drawn = bootstrap_tables(predictions, answers, tables["none"], seed, controls=controls)
     if NESTED in controls and NESTED in tables:
         chosen = select_nested(predictions, tables["none"].columns, of_token=True)
         chosen = chosen.assign(control=NESTED, layer=0)
@@ -90,12 +89,18 @@ def build_score_tables(scores: pd.DataFrame) -> dict[str, Table]:
 
 
 def bootstrap_tables(
-    predictions: pd.DataFrame, answers: pd.DataFrame, like: Table, seed: int, draws: int = DRAWS
+    predictions: Predictions,
+    answers: pd.DataFrame,
+    like: Table,
+    seed: int,
+    draws: int = DRAWS,
+    controls: Collection[str] | None = None,
 ) -> list[dict[str, Table]]:
     """For every resample {control: table of AUCs}, of the controls with predictions of their own.
 
-    like: the table whose layers and columns they have. A cell's AUC is the mean over folds of the
-    fold's AUC, as in the scores; a fold without one of the classes in a resample does not count.
+    like: the table whose layers and columns they have. controls: some of them. A cell's AUC is the
+    mean over folds of the fold's AUC, as in the scores; a fold without one of the classes in a
+    resample does not count.
     """
     answers = answers.sort_values("question_id")
     questions = answers["question_id"].to_numpy()
@@ -105,7 +110,13 @@ def bootstrap_tables(
     layers = {layer: index for index, layer in enumerate(like.layers)}
     columns = {column: index for index, column in enumerate(like.columns)}
     grids: dict[str, np.ndarray] = {}
-    cells = predictions.groupby(["control", "layer", "token"], observed=True)
+    cells = (
+        cell
+        for frame in iterate_layers(predictions)
+        for cell in (frame if controls is None else frame[frame["control"].isin(controls)]).groupby(
+            ["control", "layer", "token"], observed=True
+        )
+    )
     for (control, layer, token), cell in cells:
         folds = []
         for _, fold in cell.groupby(["repeat", "fold"]):

@@ -42,6 +42,9 @@ class TensorWriter:
         self._rows_of_group = rows if rows > 4 else 1  # large rows are written one by one
         self._has_lists = any(map(_is_list, schema.types))
         self._waiting: list[pa.Table] = []
+        # Of what waits, counted as it comes: a sum over thousands of rows, for each of them, would
+        # take hours.
+        self._rows = self._bytes = 0
 
     def write(self, columns: Mapping[str, Sequence | np.ndarray]) -> None:
         """Append rows: {column: values}; tensor columns as arrays [rows, *shape].
@@ -55,28 +58,33 @@ class TensorWriter:
         parts = [table.slice(start, step) for start in range(0, len(table), step)]
         del table
         while parts:
-            self._waiting.append(parts.pop(0))
+            self._wait(parts.pop(0))
             while self._is_full():
                 self._write_group()
 
     def close(self) -> None:
         """Write the last row group."""
-        if sum(map(len, self._waiting)):
+        if self._rows:
             self._write_group()
 
+    def _wait(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._rows += len(table)
+        if self._has_lists:
+            self._bytes += table.nbytes
+
     def _is_full(self) -> bool:
-        if sum(map(len, self._waiting)) >= self._rows_of_group:
-            return True
-        return self._has_lists and sum(part.nbytes for part in self._waiting) >= ROW_GROUP_BYTES
+        return self._rows >= self._rows_of_group or self._bytes >= ROW_GROUP_BYTES
 
     def _write_group(self) -> None:
         together = pa.concat_tables(self._waiting).combine_chunks()
         self._waiting.clear()
+        self._rows = self._bytes = 0
         self._writer.write_table(together.slice(0, self._rows_of_group))
         if (
             len(together) > self._rows_of_group
         ):  # even an empty slice would keep the table in memory
-            self._waiting.append(together.slice(self._rows_of_group))
+            self._wait(together.slice(self._rows_of_group))
         if self._rows_of_group == 1 or self._has_lists:
             del together
             pa.default_memory_pool().release_unused()
@@ -168,6 +176,41 @@ def read_columns(paths: Sequence[str | Path], column: str) -> np.ndarray:
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
+def read_rows(paths: Sequence[str | Path], column: str, rows: np.ndarray) -> np.ndarray:
+    """Read some rows of one tensor column of several files: [len(rows), *shape].
+
+    rows: their numbers, counted through all files; in any order, and one may be there twice.
+
+    Beside these rows, one row group of the column is in memory at a time. Row groups without any of
+    them are not read.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    order = np.argsort(rows, kind="stable")
+    ascending = rows[order]
+    found, start = None, 0
+    for path in paths:
+        with _name_damage(path):
+            check_seal(path)
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                kind = file.schema_arrow.field(column).type
+                if found is None:
+                    dtype = kind.value_type.to_pandas_dtype()
+                    found = np.empty((len(rows), *kind.shape), dtype)
+                for group in range(file.metadata.num_row_groups):
+                    stop = start + file.metadata.row_group(group).num_rows
+                    first, last = np.searchsorted(ascending, (start, stop))
+                    if first < last:
+                        table = file.read_row_group(group, columns=[column])
+                        values = read_tensors(table, column)
+                        found[order[first:last]] = values[ascending[first:last] - start]
+                    start = stop
+    if found is None or (len(rows) and not 0 <= ascending[0] <= ascending[-1] < start):
+        raise IndexError(f"rows of {column} outside the {start} of {len(paths)} file(s)")
+    return found
+
+
 class RowReader:
     """Reads single rows of a Parquet file of this workflow, with one row group in memory at a time.
 
@@ -206,6 +249,34 @@ class RowReader:
             ):
                 self._held = (group, file.read_row_group(group))
         return self._held[1].slice(number - self._starts[group], 1)
+
+
+class TableReader:
+    """Reads a Parquet file of this workflow by row groups.
+
+    Raises:
+        UserError: as `read_table`, here and in every method.
+    """
+
+    def __init__(self, path: str | Path):
+        self._path = path
+        with _name_damage(path):
+            check_seal(path)
+            self._metadata = pq.read_metadata(path)
+
+    def read_minima(self, column: str) -> list:
+        """The least value of a column of numbers in every row group, from the file's footer."""
+        at = self._metadata.schema.names.index(column)
+        groups = range(self._metadata.num_row_groups)
+        return [self._metadata.row_group(group).column(at).statistics.min for group in groups]
+
+    def read(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One row group."""
+        with (
+            _name_damage(self._path),
+            pq.ParquetFile(self._path, page_checksum_verification=True) as file,
+        ):
+            return file.read_row_group(group, columns=columns)
 
 
 def read_facts(path: str | Path) -> dict | None:

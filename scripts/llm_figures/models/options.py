@@ -60,6 +60,17 @@ class Runtime(Options):
     fill all GPUs alike, sequential one after the other. Nothing is put on the CPU or on disk."""
 
 
+class StoredStates(Options):
+    """How hidden states are kept between the model and the probes; results depend on it."""
+
+    states_dtype: Literal["float32", "float16"] = "float32"
+    """float16 halves the files of hidden states of a float32 model, and moves AUC a little
+
+    Data type of the files of hidden states, of heads' outputs and of modules' outputs. float16
+    halves those of a float32 model; a value beyond its range, 65,504, stops the extraction, with
+    its layer. docs/large-models.md says what it changes."""
+
+
 class Resources(Options):
     """What jobs are given. Results do not depend on it."""
 

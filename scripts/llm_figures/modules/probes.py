@@ -1,6 +1,6 @@
 """Probes on the outputs of single projections."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,11 @@ from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.stored_states import LoadStates
 
 
 def score_projections(
-    projections: Sequence[tuple[int, str, Callable[[], np.ndarray]]],
+    projections: Sequence[tuple[int, str, LoadStates]],
     rows: np.ndarray,
     cell: Cell,
     protocol: Protocol,

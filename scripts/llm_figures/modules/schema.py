@@ -14,10 +14,10 @@ def column_name(layer: int, projection: str) -> str:
     return f"layer_{layer:02d} {projection}"
 
 
-def build_schema(projections: Iterable[tuple[int, str, int]]) -> pa.Schema:
+def build_schema(projections: Iterable[tuple[int, str, int]], dtype: str = "float32") -> pa.Schema:
     """One row per question, one tensor column [d_out] per projection.
 
-    projections: (layer, projection, d_out) of each.
+    projections: (layer, projection, d_out) of each. dtype: of the stored values.
     """
     return pa.schema(
         [
@@ -25,7 +25,7 @@ def build_schema(projections: Iterable[tuple[int, str, int]]) -> pa.Schema:
             ("token", pa.string()),
             ("position", pa.int32()),
             *(
-                (column_name(layer, projection), tensor((d_out,)))
+                (column_name(layer, projection), tensor((d_out,), dtype))
                 for layer, projection, d_out in projections
             ),
         ]

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from llm_figures.models.projections import Application, find_projections, watch_projections
 from llm_figures.modules.schema import column_name
-from llm_figures.probe.hidden_states import check_finite, record_batches
+from llm_figures.probe.hidden_states import cast_states, check_finite, record_batches
 
 
 def list_widths(model: PreTrainedModel) -> list[tuple[int, str, int]]:
@@ -27,6 +27,7 @@ def extract_module_states(
     *,
     batch_size: int,
     prefix: Sequence[int] | None = None,
+    states_dtype: str = "float32",
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
     """Yield the columns of `schema.build_schema` batch by batch.
 
@@ -37,7 +38,8 @@ def extract_module_states(
     routed to, weighted by the router.
 
     Raises:
-        UserError: the family keeps its projections in an unknown place; a value is not finite.
+        UserError: the family keeps its projections in an unknown place; a value is not finite,
+            or too large for states_dtype.
     """
 
     @contextmanager
@@ -71,4 +73,5 @@ def extract_module_states(
     ):
         for column, states in recorded.items():
             check_finite(column, states, keys, model.dtype)
+            recorded[column] = cast_states(column, states, keys, states_dtype)
         yield keys | recorded

@@ -26,7 +26,8 @@ from llm_figures.models.model_info import read_model_info
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.labelled_states import HiddenStates
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.schema import read_layer_columns, read_states
+from llm_figures.probe.schema import read_layer_columns
+from llm_figures.probe.stored_states import StoredStates
 from llm_figures.provenance.manifest import FORMAT, PROJECT
 from llm_figures.workflow.figures import FIGURE_TABLE, FURTHER_TARGETS
 
@@ -198,7 +199,7 @@ class Results:
             )
         groups = answers.set_index("question_id")["group"].fillna("")
         return HiddenStates(
-            X=read_states(states, columns[layer])[own],
+            X=StoredStates(states, columns[layer])[own],
             y=cell.labels,
             groups=groups.loc[cell.questions].to_numpy(dtype=str),
             question_ids=cell.questions,

@@ -5,7 +5,7 @@ and chooses among the samples of its test questions. Its layer is chosen on the 
 too: by AUC in cross-validation among them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +21,10 @@ from llm_figures.probe.classification_metrics import (
     compute_metrics,
     draw_resamples,
 )
-from llm_figures.probe.fitting import INNER_FOLDS, ProbeFitter, check_finite, draw_seed
+from llm_figures.probe.fitting import INNER_FOLDS, ProbeFitter, draw_seed
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 from llm_figures.probe.scores import DRAWS
+from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 from llm_figures.questions.error_kinds import KINDS
 
 # {strategy: its display name}, in the order of the figure.
@@ -71,7 +72,7 @@ class SplitChoice(NamedTuple):
 
 
 def select_layers(
-    layers: Sequence[tuple[int, Callable[[], np.ndarray]]],
+    layers: Sequence[tuple[int, LoadStates]],
     rows: np.ndarray,
     cell: Cell,
     protocol: Protocol,
@@ -94,8 +95,7 @@ def select_layers(
 
 def _measure_layer(layer, load, rows, cell: Cell, protocol: Protocol) -> list[float]:
     """The mean AUC over the inner folds of each split; −1 where there is none."""
-    states = load()
-    check_finite(layer, states)
+    (states,) = read_cells_of_layer(layer, load(), [rows])
     means = []
     for split in cell.splits:
         train = np.flatnonzero(split.train)
@@ -108,7 +108,7 @@ def _measure_layer(layer, load, rows, cell: Cell, protocol: Protocol) -> list[fl
             own, other = train[folds != fold], train[folds == fold]
             if min(len(np.unique(cell.labels[part])) for part in (own, other)) < 2:
                 continue
-            X_train, X_test = (states[rows[part]].astype(np.float32) for part in (own, other))
+            X_train, X_test = (states[part] for part in (own, other))
             fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[own])
             seed = draw_seed(protocol.seed, layer, split.repeat, split.fold, fold)
             scores = fitter.fit(cell.labels[own], seed=seed).scores
@@ -120,7 +120,6 @@ def _measure_layer(layer, load, rows, cell: Cell, protocol: Protocol) -> list[fl
 def apply_probe(
     states: np.ndarray,
     sampled: np.ndarray,
-    rows: np.ndarray,
     sampled_questions: np.ndarray,
     cell: Cell,
     split: int,
@@ -129,14 +128,14 @@ def apply_probe(
 ) -> SplitChoice:
     """Train the probe of a split on greedy answers; score its test questions and their samples.
 
-    states: [rows, features], of the greedy answers; rows: [examples], those of the cell. sampled:
-    [sampled states, features], of the questions sampled_questions.
+    states: [examples, features], of the cell's greedy answers. sampled: [sampled states, features],
+    of the questions sampled_questions.
     """
     own = cell.splits[split]
     train, test = np.flatnonzero(own.train), np.flatnonzero(own.test)
     of_test = np.flatnonzero(np.isin(sampled_questions, cell.questions[test]))
-    X_test = np.concatenate([states[rows[test]], sampled[of_test]]).astype(np.float32)
-    X_train = states[rows[train]].astype(np.float32)
+    X_test = np.concatenate([states[test], sampled[of_test]]).astype(np.float32)
+    X_train = states[train].astype(np.float32)
     seed = draw_seed(protocol.seed, layer, own.repeat, own.fold)
     with threadpool_limits(1):  # sums differ with the number of threads
         fitter = ProbeFitter(X_train, X_test, protocol, cell.split_groups[train])

@@ -9,6 +9,7 @@ import pandas as pd
 from llm_figures.core.errors import UserError
 from llm_figures.probe.best_cell import CHOSEN_LAYER, find_highest_cell, find_nested_cell
 from llm_figures.probe.classification_metrics import compute_metrics
+from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 from llm_figures.probe.within_groups import MEAN
 
 COLUMNS = [
@@ -33,7 +34,7 @@ class PermutedCells(NamedTuple):
 def tabulate_best(
     permuted: PermutedCells,
     scores: pd.DataFrame,
-    predictions: pd.DataFrame,
+    predictions: Predictions,
     nested: pd.DataFrame,
     groups: pd.DataFrame,
     answers: pd.DataFrame,
@@ -120,13 +121,14 @@ def tabulate_best(
 
 
 def _tabulate_folds(
-    highest: pd.Series, predictions: pd.DataFrame, nested: pd.DataFrame, answers: pd.DataFrame
+    highest: pd.Series, predictions: Predictions, nested: pd.DataFrame, answers: pd.DataFrame
 ) -> list[dict]:
     """One row per split: the chosen cell and the highest one on the same test set."""
     wrong = 1 - answers.set_index("question_id")["correct"].astype(int)
-    in_highest = predictions[
-        (predictions["layer"] == highest["layer"]) & (predictions["token"] == highest["token"])
-    ]
+    in_highest = pd.concat(
+        frame[(frame["layer"] == highest["layer"]) & (frame["token"] == highest["token"])]
+        for frame in iterate_layers(predictions)
+    )
     other = {split: _score(fold, wrong) for split, fold in in_highest.groupby(["repeat", "fold"])}
     return [
         {

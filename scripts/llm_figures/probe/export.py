@@ -11,7 +11,7 @@ from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.exported import ARRAYS, FORMAT, TENSORS
-from llm_figures.probe.fitting import ProbeFitter, Scaler, check_finite, weigh_classes
+from llm_figures.probe.fitting import ProbeFitter, Scaler, weigh_classes
 from llm_figures.probe.options import ExportedCell
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol, check_exportable
 from llm_figures.probe.protocol_text import SITES, describe_method
@@ -137,11 +137,9 @@ def refit_probe(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) 
     hold-out file, and those of the test set of a single split.
 
     Raises:
-        UserError: states that are not finite; a training set without one of the labels; a kind of
-            probe that is not linear.
+        UserError: a training set without one of the labels; a kind of probe that is not linear.
     """
     check_exportable(protocol.kind)
-    check_finite(layer, states)
     train = np.any([split.train for split in cell.splits], axis=0)
     labels = cell.labels[train]
     if len(np.unique(labels)) < 2:

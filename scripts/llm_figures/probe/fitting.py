@@ -20,13 +20,13 @@ from joblib import Parallel, delayed, parallel_config
 from scipy.linalg.lapack import sposv
 from threadpoolctl import threadpool_limits
 
-from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import Cell, Split, assign_folds
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.kinds import fit_kind
 from llm_figures.probe.newton import BLOCK, LogisticSolver, Primal
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 from llm_figures.probe.selection import find_penalty, score_inner_folds
+from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 
 # A single split with fewer test answers of either label gives no score.
 FEWEST_TEST_ANSWERS = 4
@@ -470,7 +470,7 @@ def _make_frame(fits: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def probe_layers(
-    layers: Sequence[tuple[int, Callable[[], np.ndarray]]],
+    layers: Sequence[tuple[int, LoadStates]],
     rows: Sequence[np.ndarray],
     cells: Sequence[Cell],
     protocol: Protocol,
@@ -484,8 +484,8 @@ def probe_layers(
 
     layers: (layer, loader of its states [rows, features]). States are loaded inside the worker.
     rows: for each cell, the rows of states that are its examples. jobs: number of worker processes,
-    each on one core and with one layer in memory; threads would wait for one another between the
-    small steps of a fit.
+    each on one core and with few cells in memory (see `stored_states`); threads would wait for one
+    another between the small steps of a fit.
 
     Raises:
         UserError: states that are not finite.
@@ -516,32 +516,13 @@ def _probe_layer(
     protocol: Protocol,
     select: bool,
 ) -> list[dict[str, Any]]:
-    states = load()
-    check_finite(layer, states)
     with warnings.catch_warnings(action="ignore"):  # unconverged fits are counted instead
+        states_of_cells = read_cells_of_layer(layer, load(), [rows for _, rows in examples])
         return [
             fit
-            for cell, rows in examples
-            for fit in _fit_splits(states, rows, cell, layer, protocol, select)
+            for (cell, rows), states in zip(examples, states_of_cells, strict=True)
+            for fit in _fit_splits(states, np.arange(len(rows)), cell, layer, protocol, select)
         ]
-
-
-def check_finite(layer: int, states: np.ndarray) -> None:
-    """Check the states [rows, features] of a layer.
-
-    Raises:
-        UserError: a value that is not finite; names its row.
-    """
-    # A sum is finite only if all its terms are, and takes half as long to check.
-    if np.isfinite(states @ np.ones(states.shape[1], states.dtype)).all():
-        return
-    finite = np.isfinite(states).all(axis=1)
-    if not finite.all():
-        raise UserError(
-            f"hidden states of layer {layer} hold values that are not finite, the first in row "
-            f"{int(np.argmin(finite)) + 1} of its file, counted through all shards; extract them "
-            "again with dtype: float32"
-        )
 
 
 def _shuffle_within_groups(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.parquet_tensors import read_columns
+from llm_figures.core.parquet_tensors import read_rows
 from llm_figures.probe.best_cell import ANY_TOKEN, CHOSEN, CHOSEN_LAYER
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.controls import FEWER_HEADS, NO_HEADS
@@ -22,6 +22,7 @@ from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.schema import count_layers, layer_column, read_layer_shapes
 from llm_figures.probe.scores import MeasuredCell, MeasuredCells, measure_cells, tabulate_cells
+from llm_figures.probe.stored_predictions import Predictions
 
 EMBEDDINGS = 0
 
@@ -69,7 +70,7 @@ def probe_heads(
     of_layer += [(layer + 1, part["number"]) for layer, part in heads.groupby("layer")]
     every = np.arange(len(rows))
     for layer, numbers in of_layer:
-        values = read_columns(states, layer_column(layer))[rows]
+        values = read_rows(states, layer_column(layer), rows).astype(np.float32, copy=False)
         parts = [values] if layer == EMBEDDINGS else np.moveaxis(values, 1, 0)
         loaders = [
             (number, partial(np.array, part)) for number, part in zip(numbers, parts, strict=True)
@@ -78,7 +79,7 @@ def probe_heads(
 
 
 def compute_head_scores(
-    predictions: pd.DataFrame,
+    predictions: Predictions,
     heads: pd.DataFrame,
     layers: int,
     cell: Cell,
@@ -87,7 +88,7 @@ def compute_head_scores(
 ) -> pd.DataFrame:
     """Tidy scores, one row per layer × head × metric × control.
 
-    predictions: as from `probe_heads`, together. heads: as from `number_heads`. layers: all of the
+    predictions: as from `probe_heads`. heads: as from `number_heads`. layers: all of the
     model's. answers: see `scores.compute_probe_scores`.
 
     The columns are those of `compute_probe_scores`, with `head` after `layer`, both counted from 0.

@@ -16,6 +16,8 @@ from llm_figures.models.loading import context_length, decoder, decoder_layers, 
 from llm_figures.probe.head_outputs import find_head_outputs
 from llm_figures.probe.schema import layer_column, list_layers
 
+# The largest number that float16 holds; what is 16 or more above it would become infinite.
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 # Names that model families give to the two halves of a block.
 SITE_MODULES = {
     "attention": ("self_attn", "attention", "attn", "self_attention"),
@@ -34,6 +36,7 @@ def extract_hidden_states(
     site: str = "residual",
     batch_size: int,
     prefix: Sequence[int] | None = None,
+    states_dtype: str = "float32",
 ) -> Iterator[dict[str, Sequence | np.ndarray]]:
     """Yield the columns of `schema.make_hidden_states_schema`, batch by batch.
 
@@ -44,14 +47,15 @@ def extract_hidden_states(
     put in between; or "head", the outputs of the attention heads (see `head_outputs`), [heads,
     head size] for each token; a block without heads has no column then.
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
+    states_dtype: of the columns, "float32" or "float16".
 
     Batches are padded on the right, where causal attention keeps the padding out of every position
     that is read. One batch is in memory at a time, whatever the number of questions. Batches are
     halved when CUDA runs out of memory.
 
     Raises:
-        UserError: a state that is not finite; a block without a known module for the site; blocks
-            with several residual streams.
+        UserError: a state that is not finite, or too large for states_dtype; a block without a
+            known module for the site; blocks with several residual streams.
     """
     layers = decoder_layers(model)
     heads = find_head_outputs(model) if site == "head" else {}
@@ -76,8 +80,10 @@ def extract_hidden_states(
     ):
         for layer, states in states_of_layer.items():
             check_finite(f"layer {layer}", states, keys, model.dtype)
+            states = cast_states(f"layer {layer}", states, keys, states_dtype)
             if layer in heads:
-                states_of_layer[layer] = states.reshape(-1, heads[layer].count, heads[layer].size)
+                states = states.reshape(-1, heads[layer].count, heads[layer].size)
+            states_of_layer[layer] = states
         yield keys | {layer_column(layer): states for layer, states in states_of_layer.items()}
 
 
@@ -102,19 +108,22 @@ def record_batches(
     """
     if not prompts:
         return
-    sequences = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     prefix = shared_prefix(prompts) if prefix is None else prefix
     cache = PrefixCache(model, prefix)
     start = len(cache.prefix)
     context = context_length(model)
-    widths = [padded_length(len(sequence), context) for sequence in sequences]
+    widths = [
+        padded_length(len(prompt) + len(answer), context)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
 
     def run_batch(batch: list[int]) -> tuple[dict[str, list], dict]:
         width = widths[batch[0]]
-        ids = torch.tensor(
-            [sequences[index][start:] + [0] * (width - len(sequences[index])) for index in batch],
-            device=input_device(model),
-        )
+        ids = torch.zeros((len(batch), width - start), dtype=torch.int64)
+        for row, index in enumerate(batch):
+            own = np.concatenate([prompts[index], answers[index]])[start:].astype(np.int64)
+            ids[row, : len(own)] = torch.from_numpy(own)
+        ids = ids.to(input_device(model))
         named = [
             (row, name, position - start)
             for row, index in enumerate(batch)
@@ -223,3 +232,22 @@ def check_finite(where: str, states: np.ndarray, keys: dict, dtype: torch.dtype)
             f"{where} gives values that are not finite at {keys['token'][row]} of "
             f"question {keys['question_id'][row]}, computed in {kind}; {advise(kind)}"
         )
+
+
+def cast_states(where: str, states: np.ndarray, keys: dict, dtype: str) -> np.ndarray:
+    """States [named tokens, features] as they are stored. where: as for `check_finite`.
+
+    Raises:
+        UserError: a value beyond float16's range; names its question and token.
+    """
+    if dtype == "float32":
+        return states
+    largest = np.abs(states).max(axis=1)
+    if largest.max(initial=0) > LARGEST_FLOAT16:
+        row = int(np.argmax(largest))
+        raise UserError(
+            f"config: states_dtype: float16: {where} has a value of {largest[row]:,.0f} at "
+            f"{keys['token'][row]} of question {keys['question_id'][row]}, and float16 ends at "
+            f"{LARGEST_FLOAT16:,.0f}; set states_dtype: float32"
+        )
+    return states.astype(dtype)

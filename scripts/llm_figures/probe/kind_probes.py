@@ -5,7 +5,7 @@ All labels of a split share one standardisation and one factorisation (`fitting.
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -22,9 +22,10 @@ from llm_figures.probe.classification_metrics import (
     compute_fold_interval,
     draw_resamples,
 )
-from llm_figures.probe.fitting import FEWEST_TEST_ANSWERS, ProbeFitter, check_finite, draw_seed
+from llm_figures.probe.fitting import FEWEST_TEST_ANSWERS, ProbeFitter, draw_seed
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, Protocol
 from llm_figures.probe.scores import DRAWS
+from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 from llm_figures.questions.error_kinds import KINDS
 
@@ -70,7 +71,7 @@ def find_probed_kinds(kinds: Iterable[str]) -> list[str]:
 
 
 def probe_kinds(
-    layers: Sequence[tuple[int, Callable[[], np.ndarray]]],
+    layers: Sequence[tuple[int, LoadStates]],
     rows: Sequence[np.ndarray],
     cells: Sequence[Cell],
     kind_of: Mapping[int, str],
@@ -120,13 +121,13 @@ def probe_groups(
 
 
 def _probe_layer(layer, load, rows, cells, kinds, protocol) -> list[FoldScore]:
-    states = load()
-    check_finite(layer, states)
     with warnings.catch_warnings(action="ignore"):
         return [
             score
-            for own, cell, kind in zip(rows, cells, kinds, strict=True)
-            for score in _probe_cell(states[own], cell, kind, layer, protocol)
+            for states, cell, kind in zip(
+                read_cells_of_layer(layer, load(), rows), cells, kinds, strict=True
+            )
+            for score in _probe_cell(states, cell, kind, layer, protocol)
         ]
 
 

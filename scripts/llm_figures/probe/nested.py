@@ -22,6 +22,7 @@ from llm_figures.probe.best_cell import (
 )
 from llm_figures.probe.classification_metrics import METRICS
 from llm_figures.probe.scores import COLUMNS, MeasuredCell, MeasuredCells
+from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 
 class Choice(NamedTuple):
@@ -154,7 +155,7 @@ def _tabulate_choices(control: str, choices: Sequence[Choice]) -> Iterator[dict]
 
 
 def select_nested(
-    predictions: pd.DataFrame, tokens: Sequence[str], of_token: bool = False
+    predictions: Predictions, tokens: Sequence[str], of_token: bool = False
 ) -> pd.DataFrame:
     """The probes' scores of single answers by the cell that is chosen for each split.
 
@@ -162,12 +163,16 @@ def select_nested(
     preference. of_token: choose a layer for each token instead.
     """
     order = {token: number for number, token in enumerate(tokens)}
-    probes = predictions[predictions["control"] == "none"]
-    probes = probes.assign(token=probes["token"].astype(str))
-    probes = probes[probes["token"].isin(order)]
-    split = ["token", "repeat", "fold"] if of_token else ["repeat", "fold"]
-    fits = probes.drop_duplicates(["layer", "token", "repeat", "fold"])
+
+    def probes() -> Iterator[pd.DataFrame]:
+        for frame in iterate_layers(predictions):
+            frame = frame[frame["control"] == "none"]
+            yield frame[frame["token"].isin(order)].astype({"token": str})
+
+    place = ["layer", "token", "repeat", "fold"]
+    fits = pd.concat([frame.drop_duplicates(place) for frame in probes()], ignore_index=True)
     fits = fits[np.isfinite(fits["inner_auc"])].assign(order=fits["token"].map(order))
     fits = fits.sort_values(["layer", "order"], kind="stable").reset_index(drop=True)
+    split = ["token", "repeat", "fold"] if of_token else ["repeat", "fold"]
     best = fits.loc[fits.groupby(split)["inner_auc"].idxmax()] if len(fits) else fits
-    return probes.merge(best[["layer", "token", "repeat", "fold"]])
+    return pd.concat([frame.merge(best[place]) for frame in probes()], ignore_index=True)

@@ -7,8 +7,7 @@ Young 1993). The statistic is the cross-validated AUC of the first Newton step (
 whose factor all permutations of a fold share; the observed labels are scored the same way.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
@@ -16,24 +15,29 @@ from threadpoolctl import threadpool_limits
 
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import compute_column_aucs
-from llm_figures.probe.fitting import ProbeFitter, check_finite
+from llm_figures.probe.fitting import ProbeFitter
 from llm_figures.probe.protocol import PRESETS
+from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
+
+AT_ONCE = 64  # permutations
 
 
 def permute_labels(
     labels: np.ndarray, groups: np.ndarray, split_groups: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
-    """[count, questions]: labels permuted among questions of the same group.
+    """[count, questions], int8: labels permuted among questions of the same group.
 
     labels, groups: [questions]. split_groups: [questions], equal for questions that differ only in
     spelling: their labels move together, to as many equal questions of the same groups. A question
     that has no other to change places with keeps its label.
     """
     random = np.random.default_rng([seed, 21])
-    permuted = np.tile(labels, (count, 1))
+    permuted = np.tile(labels.astype(np.int8), (count, 1))
     for blocks in _list_exchangeable(groups, split_groups):
-        drawn = random.permuted(np.tile(np.arange(len(blocks)), (count, 1)), axis=1)
-        permuted[:, blocks] = labels[blocks][drawn]
+        for start in range(0, count, AT_ONCE):  # which bounds the memory
+            some = permuted[start : start + AT_ONCE]
+            drawn = random.permuted(np.tile(np.arange(len(blocks)), (len(some), 1)), axis=1)
+            some[:, blocks] = labels[blocks][drawn]
     return permuted
 
 
@@ -63,16 +67,18 @@ def find_movable(labels: np.ndarray, groups: np.ndarray, split_groups: np.ndarra
 
 
 def score_permuted_cells(
-    layers: Sequence[tuple[int, Callable[[], np.ndarray]]],
+    layers: Sequence[tuple[int, LoadStates]],
     rows: Sequence[np.ndarray],
     cells: Sequence[Cell],
-    labels: Sequence[np.ndarray],
+    labels: np.ndarray,
+    places: Sequence[np.ndarray],
     jobs: int,
 ):
     """Yield (layer, [cells, columns]): the cross-validated AUC of each column of labels.
 
     layers: (layer, loader of its states [rows, features]). rows: for each cell, the rows of states
-    that are its examples. labels: for each cell [examples, columns]. jobs: number of processes.
+    that are its examples. labels: [questions, columns]; every process has a copy. places: for each
+    cell [examples], the places of its questions among them. jobs: number of processes.
 
     NaN where no split has both labels on both sides, and in cells without a score of the probe.
 
@@ -80,20 +86,20 @@ def score_permuted_cells(
         UserError: states that are not finite.
     """
     tasks = (
-        delayed(partial(_score_layer, layer, load, rows, cells, labels))() for layer, load in layers
+        delayed(_score_layer)(layer, load, rows, cells, labels, places) for layer, load in layers
     )
     with threadpool_limits(1), parallel_config(backend="loky", inner_max_num_threads=1):
         results = Parallel(jobs, return_as="generator", batch_size=1, max_nbytes=None)(tasks)
         yield from results
 
 
-def _score_layer(layer, load, rows, cells, labels) -> tuple[int, np.ndarray]:
-    states = load()
-    check_finite(layer, states)
+def _score_layer(layer, load, rows, cells, labels, places) -> tuple[int, np.ndarray]:
     with threadpool_limits(1):
         values = [
-            score_permuted_cell(states[own], cell, columns)
-            for own, cell, columns in zip(rows, cells, labels, strict=True)
+            score_permuted_cell(states, cell, labels[at])
+            for states, cell, at in zip(
+                read_cells_of_layer(layer, load(), rows), cells, places, strict=True
+            )
         ]
     return layer, np.array(values)
 

@@ -73,10 +73,13 @@ def select_shard(states: SampleStates, shard: tuple[int, int]) -> list[int]:
 
 
 def make_sample_states_schema(
-    layers: int, hidden_size: int, heads: Mapping[int, tuple[int, int]] | None = None
+    layers: int,
+    hidden_size: int,
+    heads: Mapping[int, tuple[int, int]] | None = None,
+    dtype: str = "float32",
 ) -> pa.Schema:
     """`make_hidden_states_schema` with the number of the sample, for forward/sample_states."""
-    schema = make_hidden_states_schema(layers, hidden_size, heads)
+    schema = make_hidden_states_schema(layers, hidden_size, heads, dtype)
     return schema.insert(1, pa.field("sample", pa.int32()))
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.parquet_tensors import read_columns, tensor
+from llm_figures.core.parquet_tensors import tensor
 
 # In the metadata of the schema of the site "head": the model's number of blocks.
 LAYERS = b"layers"
@@ -20,7 +19,10 @@ def layer_column(layer: int) -> str:
 
 
 def make_hidden_states_schema(
-    layers: int, hidden_size: int, heads: Mapping[int, tuple[int, int]] | None = None
+    layers: int,
+    hidden_size: int,
+    heads: Mapping[int, tuple[int, int]] | None = None,
+    dtype: str = "float32",
 ) -> pa.Schema:
     """Schema with one row per question × named token.
 
@@ -28,7 +30,7 @@ def make_hidden_states_schema(
     output of block NN before any final norm, or of its attention or MLP for another site.
 
     heads: for the site "head", {layer, counted from 1: (heads, size of each)}. Its column is a
-    tensor [heads, size] then; a block without heads has none.
+    tensor [heads, size] then; a block without heads has none. dtype: of the stored values.
     """
     shapes = dict.fromkeys(range(layers + 1), (hidden_size,))
     if heads is not None:
@@ -38,7 +40,10 @@ def make_hidden_states_schema(
             ("question_id", pa.int32()),
             ("token", pa.string()),
             ("position", pa.int32()),
-            *((layer_column(layer), tensor(shape)) for layer, shape in sorted(shapes.items())),
+            *(
+                (layer_column(layer), tensor(shape, dtype))
+                for layer, shape in sorted(shapes.items())
+            ),
         ],
         metadata=None if heads is None else {LAYERS: str(layers)},
     )
@@ -78,9 +83,3 @@ def list_layers(layers: Sequence[int]) -> str:
     """Layers in words, the first eight by their numbers."""
     shown = ", ".join(map(str, layers[:8]))
     return shown if len(layers) <= 8 else f"{shown} and {len(layers) - 8} more"
-
-
-def read_states(paths: Sequence[str | Path], column: str) -> np.ndarray:
-    """The states of a layer, [rows, features]; those of heads are side by side."""
-    states = read_columns(paths, column)
-    return states.reshape(len(states), -1)

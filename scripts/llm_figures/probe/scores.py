@@ -18,6 +18,7 @@ from llm_figures.probe.classification_metrics import (
 )
 from llm_figures.probe.fitting import probe_cell
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, OUTPUT_BASELINES, PRESETS, Protocol
+from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 # Bootstrap resamples behind the interval of a single split.
 DRAWS = 1000
@@ -28,7 +29,7 @@ COLUMNS = [
 
 
 def compute_probe_scores(
-    predictions: pd.DataFrame, cells: list[Cell], answers: pd.DataFrame, protocol: Protocol
+    predictions: Predictions, cells: list[Cell], answers: pd.DataFrame, protocol: Protocol
 ) -> pd.DataFrame:
     """Tidy scores, one row per layer × token × metric × control.
 
@@ -72,25 +73,29 @@ class MeasuredCells(NamedTuple):
 
 
 def measure_cells(
-    predictions: pd.DataFrame, cells: list[Cell], answers: pd.DataFrame, protocol: Protocol
+    predictions: Predictions, cells: list[Cell], answers: pd.DataFrame, protocol: Protocol
 ) -> MeasuredCells:
     """The metrics of every probe and control in every split; see `compute_probe_scores`."""
-    layers = [int(layer) for layer in sorted(predictions["layer"].unique())]
+    baselines = _Baselines(answers, protocol)
+    by_token = {cell.token: cell for cell in cells}
+    found: dict[str, dict[tuple[int, str], Result]] = {}
+    for frame in iterate_layers(predictions):
+        for token, fitted in frame.groupby("token", observed=True):
+            results = _measure(fitted, by_token[token], protocol)
+            found.setdefault(str(token), {}).update(results)
+    layers = sorted({layer for results in found.values() for layer, _ in results})
     if not layers:
         counts = ", ".join(f"{cell.token} {len(cell.labels)}" for cell in cells)
         raise UserError(
             "dataset: no token has enough right and wrong answers for a score; answers by token: "
             f"{counts}; add questions, or choose other tokens"
         )
-    predictions_of_token = dict(tuple(predictions.groupby("token", observed=True)))
-    baselines = _Baselines(answers, protocol)
     measured = []
     for cell in cells:
-        fitted = predictions_of_token.get(cell.token)
-        if fitted is None:
+        results = found.get(cell.token, {})
+        if not results:
             measured.append(MeasuredCell(cell, {}))
             continue
-        results = _measure(fitted, cell, protocol)
         for control, frame in baselines.predict(cell).items():
             (result,) = _measure(frame, cell, protocol).values()
             results |= {(layer, control): result for layer in layers}

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from llm_figures.core.parquet_tensors import read_frame
@@ -13,13 +14,14 @@ from llm_figures.questions.answers import check_labels
 class ShardAnswers(NamedTuple):
     """Answers with a valid exact answer; every list has one entry per answer.
 
-    prompts, answers: token ids. positions: {named token: position in prompt + answer}. prefix:
-    token ids with which the prompts of all shards begin.
+    prompts, answers: token ids, as arrays: lists of 100,000 prompts would take gigabytes.
+    positions: {named token: position in prompt + answer}. prefix: token ids with which the prompts
+    of all shards begin.
     """
 
     question_ids: list[int]
-    prompts: list[list[int]]
-    answers: list[list[int]]
+    prompts: list[np.ndarray]
+    answers: list[np.ndarray]
     positions: list[dict[str, int]]
     prefix: list[int]
 
@@ -43,7 +45,7 @@ def read_shard_answers(
     if rows.empty:
         return ShardAnswers([], [], [], [], [])
     # The prefix must not depend on the number of shards.
-    prefix = shared_prefix(rows["prompt_ids"].map(list).tolist())
+    prefix = shared_prefix(rows["prompt_ids"].tolist())
     rows = rows[rows["question_id"] % count == index]
     positions = pd.Series(locate_tokens(rows), index=rows.index, dtype=object)
     if token is not None:
@@ -52,8 +54,8 @@ def read_shard_answers(
         positions = positions[has_token].map(lambda named: {token: named[token]})
     return ShardAnswers(
         rows["question_id"].tolist(),
-        [list(ids) for ids in rows["prompt_ids"]],
-        [list(ids) for ids in rows["answer_ids"]],
+        rows["prompt_ids"].tolist(),
+        rows["answer_ids"].tolist(),
         positions.tolist(),
         prefix,
     )

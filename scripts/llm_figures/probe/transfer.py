@@ -21,6 +21,7 @@ from llm_figures.probe.classification_metrics import (
 )
 from llm_figures.probe.fitting import ProbeFitter, draw_seed
 from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.stored_states import StoredStates
 from llm_figures.probe.transfer_sets import AnsweredSet, NestedCells
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 
@@ -179,7 +180,7 @@ def transfer(
     nested: NestedCells,
     predictions: pd.DataFrame,
     tests: Sequence[AnsweredSet],
-    load: Callable[[int], np.ndarray],
+    load: Callable[[int], np.ndarray | StoredStates],
     tokens: Sequence[str],
     protocol: Protocol,
 ) -> Trained:
@@ -202,9 +203,11 @@ def transfer(
     where = [_find_rows(test, token) for test in tests]
     rows = np.concatenate([of_test[of_test >= 0] for of_test in where])
     of_cell = nested.cells[cell]
+    own = nested.rows[cell]
+    read = states[np.concatenate([own, rows])].astype(np.float32, copy=False)
     fitter = ProbeFitter(
-        states[nested.rows[cell]].astype(np.float32),
-        states[rows].astype(np.float32),
+        read[: len(own)],
+        read[len(own) :],
         protocol,
         of_cell.split_groups,
     )

@@ -36,7 +36,7 @@ from llm_figures.models.gguf_header import check_gguf, check_gguf_header, sizes_
 from llm_figures.models.layer_checks import check_choices, check_same_shape, check_shape
 from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import drop_shape, shape_of, text_part
-from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime
+from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime, StoredStates
 from llm_figures.modules.metrics import of_measure
 from llm_figures.paper.options import Paper
 from llm_figures.plotting.style import Style
@@ -92,7 +92,7 @@ class Subject(Options):
     """The texts of the attention figures, one row of panels each."""
 
 
-class Config(Reuse, Resources, Runtime, Subject):
+class Config(Reuse, Resources, StoredStates, Runtime, Subject):
     """Every option. Unknown keys are refused at every level."""
 
     dataset: Dataset = Dataset()

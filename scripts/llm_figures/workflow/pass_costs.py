@@ -40,6 +40,7 @@ BASE = 600e6  # Python with torch, or with pandas
 CUDA = 2.6e9
 SNAKEMAKE = 400e6  # its two processes on the node, which a cluster counts as part of the job
 ROW_GROUP = 64e6  # of a Parquet file of states
+ROW, TOKEN = 4096, 48  # of a question in memory, and of one of its tokens
 LOGITS = 2**29  # of the copies in one pass of modules/ablation.py
 MASK_COPIES, HELD_COPIES = 8, 3  # of a layer's own mask, and of each further one in memory
 PIECE = 32  # tokens whose logits are in memory at once, as in inference/responses.py
@@ -208,12 +209,18 @@ def ask_questions(job: Job, purpose: str, values: int = 0) -> Cost:
     computed = 2 * model.parameters * questions * prompts.new / job.rate
     read = steps * model.parameters * job.parameter_bytes / job.bandwidth
     seconds += max(computed, read) + steps * model.layers * STEP
+    stored = questions * job.work.states_bytes * values
     return Cost(
-        seconds + questions * 4 * values / WRITING,
-        memory=ROW_GROUP + 3 * batch * 4 * values,
-        disk=questions * (4096 + 4 * values),
+        seconds + stored / WRITING,
+        memory=ROW_GROUP + 3 * batch * 4 * values + questions * _row_bytes(prompts),
+        disk=questions * 4096 + stored,
         on_device=_batch_bytes(model, prompts, batch, job.parameter_bytes),
     )
+
+
+def _row_bytes(prompts: Prompts) -> float:
+    """Memory of a question with its answer: its columns, and its tokens as lists."""
+    return ROW + TOKEN * sum(prompts)
 
 
 def read_responses(job: Job) -> Cost:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from llm_figures.probe.protocol import BATCH, EPOCHS, HIDDEN_UNITS, STEPS
 from llm_figures.probe.token_positions import NAMED_TOKENS
 from llm_figures.workflow.pass_costs import (
+    ROW_GROUP,
     STORAGE,
     Cost,
     Job,
@@ -20,6 +21,10 @@ FIT = 3e-3  # a fit's small steps
 MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 PROBE_PROCESS = 300e6  # NumPy and pandas
 MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
+AT_ONCE = 2**29  # bytes of states, as in probe/stored_states.py
+CELL_COPIES = 12  # of a cell's states in float32, in one process
+PREDICTION = 160  # bytes of one in memory
+RESAMPLES = 3 * 8 * 1001  # bytes, for each answer, of the weights of bootstrap resamples
 FACTORS = 3  # Cholesky factors of a fit
 DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
 KIND_LABELS = 16  # kinds of error, and each shuffled
@@ -49,9 +54,22 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
 
 
 def _probe_bytes(job: Job, features: int) -> float:
-    """Each process reads a layer, all tokens of all questions, twice; a fit uses ten tokens."""
-    token = 4 * job.work.questions * features
-    return job.threads * (PROBE_PROCESS + (2 * len(NAMED_TOKENS) + 10) * token)
+    """Each process reads tokens of a layer, as many as fit, and fits one after the other."""
+    token = job.work.questions * features
+    stored = job.work.states_bytes * token
+    read = max(stored, min(AT_ONCE, len(NAMED_TOKENS) * stored))
+    return job.threads * (PROBE_PROCESS + ROW_GROUP + read + CELL_COPIES * 4 * token)
+
+
+def _read_seconds(job: Job, values: float, passes: float = 2) -> float:
+    """Seconds in which states are read. values: of one question; passes: over the files."""
+    return passes * job.work.states_bytes * job.work.questions * values / STORAGE
+
+
+def _layer_passes(job: Job, tokens: int) -> int:
+    """How often a layer is read for the probes of some tokens."""
+    stored = job.work.states_bytes * job.work.questions * job.model.hidden_size
+    return math.ceil(tokens / max(1, AT_ONCE // max(1, stored)))
 
 
 def score_probes(job: Job) -> Cost:
@@ -59,7 +77,8 @@ def score_probes(job: Job) -> Cost:
     layers = math.ceil((job.model.layers + 1) / jobs)
     fits = layers * probe.tokens * probe.divisions * probe.labels
     seconds = fits * _fit_seconds(job, job.protocol, hidden, probe.labels) / job.threads
-    read = 2 * 4 * job.work.questions * hidden_values(job) / jobs / STORAGE
+    passes = 1 + _layer_passes(job, probe.tokens)
+    read = _read_seconds(job, hidden_values(job), passes) / jobs
     predictions = fits * job.work.questions / probe.divisions
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
 
@@ -71,9 +90,9 @@ def score_best_cell(job: Job) -> Cost:
     fitted = job.work.questions * probe.share
     operations = fitted * columns * (fitted + 2 * hidden)
     seconds = _fit_seconds(job, "scores", hidden, labels=1) + operations / PROBE_RATE
-    read = 2 * 4 * job.work.questions * hidden_values(job) / STORAGE
-    predictions = 160 * (job.model.layers + 1) * probe.tokens * job.work.questions
-    memory = _probe_bytes(job, hidden) + predictions + 12 * job.threads * 4 * fitted * columns
+    read = _read_seconds(job, hidden_values(job), 1 + _layer_passes(job, probe.tokens))
+    of_layer = (PREDICTION * probe.tokens + RESAMPLES) * job.work.questions
+    memory = _probe_bytes(job, hidden) + of_layer + 12 * job.threads * 4 * fitted * columns
     return Cost(fits * seconds / job.threads + read, memory)
 
 
@@ -84,10 +103,11 @@ def score_transfer(job: Job) -> Cost:
     of_sets = [job._replace(work=replace(job.work, questions=n)) for n in job.work.transferred]
     each = sum(_fit_seconds(one, "scores", hidden, labels=1) for one in of_sets)
     questions = sum(job.work.transferred)
-    read = 2 * 4 * questions * hidden_values(job) / STORAGE
-    states = job.threads * (PROBE_PROCESS + (2 * len(NAMED_TOKENS) + 10) * 4 * questions * hidden)
+    every = job._replace(work=replace(job.work, questions=questions))
+    read = _read_seconds(every, hidden_values(job), 1 + _layer_passes(every, tokens))
     predictions = (job.model.layers + 1) * tokens * questions * NESTED_PREDICTIONS
-    return Cost(fits * each / job.threads + read, states + 160 * predictions)
+    memory = _probe_bytes(every, hidden) + PREDICTION * predictions
+    return Cost(fits * each / job.threads + read, memory)
 
 
 def score_probe_heads(job: Job) -> Cost:
@@ -96,17 +116,18 @@ def score_probe_heads(job: Job) -> Cost:
     fits = model.layers * model.heads * probe.divisions * probe.labels
     seconds = fits * _fit_seconds(job, "scores", model.head_dim, probe.labels) / job.threads
     width = model.heads * model.head_dim
-    read = 4 * job.work.questions * width * model.layers * len(NAMED_TOKENS) / STORAGE
-    predictions = fits * job.work.questions / probe.divisions / PREDICTION_RATE
-    memory = _probe_bytes(job, width) + 160 * fits * job.work.questions / probe.divisions
-    return Cost(seconds + read + predictions, memory)
+    read = _read_seconds(job, width * model.layers * len(NAMED_TOKENS), passes=1)
+    predictions = fits * job.work.questions / probe.divisions
+    of_layer = PREDICTION * predictions / model.layers + RESAMPLES * job.work.questions
+    seconds += read + predictions / PREDICTION_RATE
+    return Cost(seconds, _probe_bytes(job, width) + of_layer)
 
 
 def export_probes(job: Job) -> Cost:
     """One probe per token, each of another layer at most."""
     hidden, probe = job.model.hidden_size, job.work.probes["scores"]
     fits = probe.tokens * probe.labels * _fit_seconds(job, "scores", hidden, labels=1)
-    read = 2 * 4 * job.work.questions * probe.tokens * hidden * len(NAMED_TOKENS) / STORAGE
+    read = _read_seconds(job, probe.tokens * hidden * len(NAMED_TOKENS))
     written = probe.tokens * EXPORTED_VECTORS * 8 * hidden
     return Cost(fits + read, _probe_bytes(job, hidden), disk=1e6 + written)
 
@@ -122,7 +143,7 @@ def score_kinds(job: Job, tokens: int, labels: int) -> Cost:
     layers, hidden = job.model.layers + 1, job.model.hidden_size
     fits = layers * tokens * job.work.probes["scores"].divisions * labels
     seconds = fits * _fit_seconds(job, "scores", hidden, labels) / job.threads
-    read = 2 * 4 * job.work.questions * hidden_values(job) / STORAGE
+    read = _read_seconds(job, hidden_values(job), 1 + _layer_passes(job, tokens))
     return Cost(seconds + read, _probe_bytes(job, hidden))
 
 
@@ -132,12 +153,13 @@ def score_module_probes(job: Job) -> Cost:
     block = 5 * _fit_seconds(job, "scores", model.hidden_size, labels=1)
     block += 2 * _fit_seconds(job, "scores", widest, labels=1)
     fits = model.layers * job.work.probes["scores"].divisions * block / job.threads
-    read = 2 * 4 * job.work.questions * module_values(job) / STORAGE
+    read = _read_seconds(job, module_values(job))
     return Cost(fits + read, _probe_bytes(job, widest))
 
 
 def read_predictions(job: Job) -> Cost:
-    """A probe's predictions, in memory or bootstrapped."""
-    count = max(probe.tokens * probe.labels for probe in job.work.probes.values())
-    count *= (job.model.layers + 1) * job.work.questions
-    return Cost(count / PREDICTION_RATE, memory=160 * count)
+    """A probe's predictions, read layer by layer and bootstrapped."""
+    of_layer = max(probe.tokens * probe.labels for probe in job.work.probes.values())
+    of_layer *= job.work.questions
+    seconds = (job.model.layers + 1) * of_layer / PREDICTION_RATE
+    return Cost(seconds, memory=PREDICTION * of_layer + RESAMPLES * job.work.questions)

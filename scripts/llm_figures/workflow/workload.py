@@ -49,7 +49,8 @@ class Probe:
 class Workload:
     """The work that a run has for a model, and where it runs.
 
-    origin: how the number of questions is known, in words. prompts: by purpose: "answer", "quote",
+    origin: how the number of questions is known, in words. states_bytes: of a stored number of
+    hidden states. prompts: by purpose: "answer", "quote",
     "judge", "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each
     text of the attention figures and of the module map. sink_tokens: of each text that count in
     sink_map. intervention_passes, choice_passes: passes
@@ -63,6 +64,7 @@ class Workload:
     origin: str
     shards: int
     batch_size: int
+    states_bytes: int
     prompts: Mapping[str, Prompts]
     texts: tuple[int, ...]
     map_texts: tuple[int, ...]
@@ -109,6 +111,7 @@ def describe_workload(
         questions=questions,
         origin=origin,
         prompts=_prompts(config, own, count_tokens(question_bytes)),
+        states_bytes={"float32": 4, "float16": 2}[config["states_dtype"]],
         texts=texts,
         map_texts=tuple(count_tokens(text) for text in map_texts),
         sink_tokens=figures["sink_map"]["tokens"],

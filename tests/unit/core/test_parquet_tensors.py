@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -8,6 +10,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import (
     read_facts,
     read_frame,
+    read_rows,
     read_table,
     read_tensors,
     tensor,
@@ -35,6 +38,27 @@ def test_long_lists_fill_a_row_group_early(tmp_path, monkeypatch):
                 [5],
             ]
             assert file.read()["bias"].to_pylist() == lists
+
+
+def test_the_work_for_a_row_does_not_depend_on_how_many_wait(tmp_path):
+    """Rows with lists wait by the thousand for a row group; what is counted is calls, not time."""
+    schema = pa.schema([("key", pa.int32()), ("ids", pa.list_(pa.int32()))])
+
+    def count_calls(rows):
+        calls = 0
+
+        def count(frame, event, argument):
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        with tensor_file(tmp_path / f"{rows}.parquet", schema) as file:
+            sys.setprofile(count)
+            file.write({"key": range(rows), "ids": [[1, 2]] * rows})
+            sys.setprofile(None)
+        return calls
+
+    count_calls(10)  # what only a first call does
+    assert count_calls(2000) < 2.5 * count_calls(1000)
 
 
 def batch(start):
@@ -147,3 +171,52 @@ def test_facts_of_a_damaged_file_are_refused(tmp_path):
     (tmp_path / "states.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"states\.parquet cannot be read"):
         read_facts(tmp_path / "states.parquet")
+
+
+@pytest.fixture
+def numbered(tmp_path, monkeypatch):
+    """Two files of rows 0 to 9 and 10 to 16 in groups of five; row n holds 6 n, 6 n + 1, …"""
+    monkeypatch.setattr("llm_figures.core.parquet_tensors.ROW_GROUP_BYTES", 5 * (2 * 6 + 64))
+    schema = pa.schema([("name", pa.string()), ("states", tensor((2, 3), "float16"))])
+    paths, values = [], np.arange(17 * 6.0).reshape(17, 2, 3)
+    for name, part in (("one", values[:10]), ("two", values[10:])):
+        paths.append(tmp_path / f"{name}.parquet")
+        with tensor_file(paths[-1], schema) as file:
+            file.write({"name": [name] * len(part), "states": part})
+    assert [pq.ParquetFile(path).num_row_groups for path in paths] == [2, 2]
+    return paths, values
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [3], [16, 0, 9, 10, 0], list(range(17)), list(range(16, 4, -3))]
+)
+def test_some_rows_of_several_files_are_read_in_the_order_asked_for(numbered, rows):
+    paths, values = numbered
+    found = read_rows(paths, "states", np.array(rows, int))
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, values[rows])
+
+
+def test_only_row_groups_with_such_rows_are_read(numbered, monkeypatch):
+    read = []
+    whole = pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda file, group, columns: read.append((group, columns)) or whole(file, group, columns),
+    )
+    read_rows(numbered[0], "states", np.array([5, 14, 6]))
+    assert read == [(1, ["states"]), (0, ["states"])]
+
+
+@pytest.mark.parametrize("row", [17, -1])
+def test_a_row_outside_the_files_is_no_row(numbered, row):
+    with pytest.raises(IndexError, match=r"rows of states outside the 17 of 2 file"):
+        read_rows(numbered[0], "states", np.array([2, row]))
+
+
+def test_a_damaged_file_is_named_where_rows_are_read(numbered):
+    paths, _ = numbered
+    paths[1].write_bytes(paths[1].read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"two.parquet cannot be read .*; remove it and run again"):
+        read_rows(paths, "states", np.array([12]))

@@ -115,9 +115,7 @@ def choose(planted, chosen=None):
     rows = np.arange(COUNT)
     chosen = chosen or select_layers(layers_of(states), rows, cell, PROTOCOL, jobs=1)
     choices = [
-        apply_probe(
-            states[layer], sampled, rows, samples["question_id"], cell, split, layer, PROTOCOL
-        )
+        apply_probe(states[layer], sampled, samples["question_id"], cell, split, layer, PROTOCOL)
         for split, layer in enumerate(chosen)
     ]
     kinds = assign_kinds(samples, ErrorTaxonomy())
@@ -186,7 +184,7 @@ def test_logits_depend_on_no_number_of_threads(kind):
     found = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            found.append(apply_probe(X, X[:50] * 1.1, ids, ids[:50], cell, 0, 3, protocol))
+            found.append(apply_probe(X, X[:50] * 1.1, ids[:50], cell, 0, 3, protocol))
     assert (found[0].greedy == found[1].greedy).all()
     assert (found[0].samples == found[1].samples).all()
 

@@ -27,8 +27,8 @@ from llm_figures.probe.schema import (
     layer_column,
     make_hidden_states_schema,
     read_layer_columns,
-    read_states,
 )
+from llm_figures.probe.stored_states import StoredStates
 
 PREFIX = [7, 8, 9, 10, 11, 12, 13]
 PROMPTS = [[*PREFIX, 20, 21], [*PREFIX, 22], [*PREFIX, 23, 24, 25]]
@@ -174,7 +174,7 @@ def test_the_heads_of_a_layer_are_side_by_side_for_a_probe_of_the_layer(tmp_path
     with tensor_file(path, make_hidden_states_schema(3, 32, shapes)) as file:
         file.write(batch)
     assert read_layer_columns(path) == [layer_column(layer) for layer in range(4)]
-    given = read_states([path], "layer_02")
+    given = StoredStates([path], "layer_02")[np.arange(6)]
     assert (given == batch["layer_02"].reshape(len(given), -1)).all()
     assert read_columns([path], "layer_02").shape == (6, 4, 12)
 

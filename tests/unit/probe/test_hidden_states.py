@@ -6,7 +6,7 @@ import families
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
-from llm_figures.probe.hidden_states import extract_hidden_states
+from llm_figures.probe.hidden_states import cast_states, extract_hidden_states
 from llm_figures.probe.schema import layer_column, make_hidden_states_schema, read_layer_columns
 
 PREFIX = [7, 8, 9, 10, 11, 12, 13]
@@ -121,6 +121,52 @@ def test_a_state_that_is_not_finite_is_named():
         list(
             extract_hidden_states(model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1], batch_size=3)
         )
+
+
+@pytest.mark.parametrize("site", ["residual", "head"])
+def test_float16_rounds_what_float32_has(site):
+    model = tiny.model()
+    found = [
+        next(
+            extract_hidden_states(
+                *(model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS),
+                **{"site": site, "batch_size": 3, "states_dtype": dtype},
+            )
+        )
+        for dtype in ("float32", "float16")
+    ]
+    for layer in range(4):
+        full, half = (batch[layer_column(layer)] for batch in found)
+        assert half.dtype == np.float16
+        np.testing.assert_array_equal(half, full.astype(np.float16))
+        assert (half != full).any()
+
+
+@pytest.mark.parametrize(("largest", "fits"), [(65504, True), (-65504, True), (65505, False)])
+def test_a_value_beyond_float16_is_named(largest, fits):
+    states = np.ones((3, 4), np.float32)
+    states[1, 2] = largest
+    keys = {"question_id": [4, 5, 6], "token": ["-1", "last_q", "-1"]}
+    if fits:
+        assert np.isfinite(cast_states("layer 2", states, keys, "float16")).all()
+    else:
+        with pytest.raises(
+            UserError,
+            match=r"^config: states_dtype: float16: layer 2 has a value of 65,505 at last_q of "
+            r"question 5, and float16 ends at 65,504; set states_dtype: float32$",
+        ):
+            cast_states("layer 2", states, keys, "float16")
+    assert cast_states("layer 2", states, keys, "float32") is states
+
+
+def test_an_extraction_stops_at_a_value_beyond_float16():
+    model = tiny.model()
+    with torch.no_grad():
+        model.get_decoder().layers[1].mlp.down_proj.weight[0] *= 1e7
+    arguments = (model, [4], PROMPTS[:1], ANSWERS[:1], POSITIONS[:1])
+    assert [*extract_hidden_states(*arguments, batch_size=3)]
+    with pytest.raises(UserError, match=r"states_dtype: float16: layer 2 has a value of .*float32"):
+        list(extract_hidden_states(*arguments, batch_size=3, states_dtype="float16"))
 
 
 def test_layers_without_the_site_are_named():

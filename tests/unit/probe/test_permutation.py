@@ -158,7 +158,7 @@ def find_p(seed, strength=0.0, group=None, within=None, count=39):
     layers[3] = layers[3] + (strength * labels[:, None]).astype(np.float32)
     loaders = [(n, lambda states=states: states) for n, states in enumerate(layers)]
     rows = [np.arange(COUNT)]
-    found = score_permuted_cells(loaders, rows, [cell], [columns], jobs=1)
+    found = score_permuted_cells(loaders, rows, [cell], columns, [np.arange(COUNT)], jobs=1)
     values = np.array([aucs for _, aucs in found])
     maxima = values.max(axis=(0, 1))
     return compute_p(maxima[0], maxima[1:])

@@ -1,9 +1,12 @@
 import itertools
 import random
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
+from llm_figures.questions import duplicates
 from llm_figures.questions.duplicates import find_near_duplicates, normalise_question
 from llm_figures.questions.facts import build_facts
 
@@ -279,6 +282,34 @@ def test_each_question_has_its_most_similar_one_and_each_pair_once():
 )
 def test_questions_without_words_have_none(questions):
     assert near(questions) == {}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_pairs_found_are_those_of_all_pairs(seed):
+    """Words of every frequency, in questions of one to nine of them."""
+    drawn = random.Random(seed)
+    words = [f"w{''.join(drawn.choices('abcdef', k=4))}" for _ in range(30)]
+    weights = [1 / (place + 1) for place in range(30)]
+    texts = [" ".join(drawn.choices(words, weights, k=drawn.randint(1, 9))) for _ in range(400)]
+    table = pd.DataFrame({"question_id": range(400), "question": texts, "split_group": range(400)})
+    table["split_group"] //= 2
+    found = find_near_duplicates(table)
+    assert len(found) > 100
+    sets = duplicates._find_words(texts)
+    weighted, plain = (
+        TfidfVectorizer(analyzer=list, use_idf=use_idf, binary=True).fit_transform(sets).toarray()
+        for use_idf in (True, False)
+    )
+    every = np.minimum(weighted @ weighted.T, plain @ plain.T).round(6)
+    every[table["split_group"].to_numpy()[:, None] == table["split_group"].to_numpy()] = 0
+    best = every.argmax(axis=1)
+    pairs = {
+        (min(one, other), max(one, other)): every[one, other]
+        for one, other in enumerate(best.tolist())
+        if every[one, other] >= duplicates.SIMILARITY
+    }
+    rows = [(*pair, value) for pair, value in sorted(pairs.items())]
+    assert found.to_numpy().tolist() == [[*map(float, row)] for row in rows]
 
 
 def test_twenty_thousand_questions_take_seconds():

@@ -10,8 +10,9 @@ import yaml
 import families
 import tiny
 from llm_figures.core.errors import UserError
+from llm_figures.core.formatting import format_bytes
 from llm_figures.inference import responses
-from llm_figures.probe import newton
+from llm_figures.probe import newton, stored_states
 from llm_figures.probe.options import list_protocols
 from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
@@ -217,6 +218,65 @@ def test_a_layer_outside_a_model_is_named_before_its_download(root, default_conf
     asked(root, default_config, figures=figures, model=BIG)
     with pytest.raises(UserError, match=r"figures.mean_qkv.layer: 32 is outside .* 0 to 31"):
         asked(root, default_config, figures=figures, model="mistral-7b-instruct")
+
+
+LARGE_MODELS = {"mistral-7b-instruct": "7B", "llama-3-70b-instruct": "70B"}
+
+
+def test_the_page_says_what_the_formulas_say_of_many_questions(root, default_config):
+    rows = []
+    for name, label in LARGE_MODELS.items():
+        overlay = yaml.safe_load((root / "config" / f"{name}.yaml").read_text())
+        changes = {
+            key: {**default_config[key], **value} if isinstance(value, dict) else value
+            for key, value in overlay.items()
+        }
+        for count in (1000, 20_000, 100_000):
+            numbers = []
+            for dtype in ("float32", "float16"):
+                shape, work = asked(root, default_config, **changes, states_dtype=dtype)
+                work = replace(work, questions=count)
+                numbers.append(estimate("extract_hidden_states", shape, work).disk)
+            single = replace(work, states_bytes=4)
+            numbers += [
+                estimate("score_probes", shape, single, threads=cores).memory for cores in (1, 8)
+            ]
+            cells = [label, f"{count:,}", *map(format_bytes, numbers)]
+            rows.append(f"| {' | '.join(cells)} |")
+    page = (root / "docs" / "large-models.md").read_text(encoding="utf-8")
+    assert "\n".join(rows) in page, "\n".join(rows)
+
+
+def test_float16_halves_the_states_and_no_more_than_them(root, default_config):
+    one, other = (
+        asked(root, default_config, states_dtype=dtype) for dtype in ("float32", "float16")
+    )
+    for stage in ("extract_hidden_states", "extract_module_states", "extract_sample_states"):
+        full, half = estimate(stage, *one), estimate(stage, *other)
+        assert half.disk == pytest.approx(full.disk / 2, rel=0.06)
+        assert half.seconds < full.seconds
+    for stage in ("generate_answers", "extract_attention_states", "collect_probe_scores"):
+        assert estimate(stage, *one) == estimate(stage, *other)
+    assert estimate("score_probes", *other).memory < estimate("score_probes", *one).memory
+
+
+def test_probes_of_many_questions_need_what_they_were_measured_to_need(root, default_config):
+    """benchmarks/growth_probes.py, 576 features: MiB of one process, of which each has two tokens.
+
+    It reads the two at once, a job as many of fifteen as fit.
+    """
+    assert probe_costs.AT_ONCE == stored_states.AT_ONCE
+    shape, work = asked(root, default_config)
+    for count, mib in ((1000, 289), (4000, 426), (20_000, 938), (100_000, 2033)):
+        many = replace(work, questions=count)
+        token = 4 * 576 * count
+        more = min(stored_states.AT_ONCE, 15 * token) - min(stored_states.AT_ONCE, 2 * token)
+        need = estimate("score_probes", shape, many, threads=1)
+        assert mib * MIB + more <= need.memory <= 4 * (mib * MIB + more)
+    # a layer at a time, whatever their number
+    deep = replace(shape, layers=4 * shape.layers)
+    for stage in ("score_probes", "collect_probe_scores", "check_probe_claims"):
+        assert estimate(stage, deep, many).memory == estimate(stage, shape, many).memory
 
 
 def test_where_a_models_size_is_known_from(tmp_path):
