@@ -105,7 +105,7 @@ def bootstrap_tables(
     answers = answers.sort_values("question_id")
     questions = answers["question_id"].to_numpy()
     wrong = (~answers["correct"].astype(bool)).to_numpy().astype(int)
-    weights = draw_resamples(answers["split_group"].to_numpy(), draws, seed)[1:]
+    weights = draw_resamples(answers["split_group"].to_numpy(), draws, seed)[1:].astype(np.float32)
     shape = (draws, len(like.layers), len(like.columns))
     layers = {layer: index for index, layer in enumerate(like.layers)}
     columns = {column: index for index, column in enumerate(like.columns)}
@@ -118,10 +118,11 @@ def bootstrap_tables(
         )
     )
     for (control, layer, token), cell in cells:
-        folds = []
-        for _, fold in cell.groupby(["repeat", "fold"]):
-            at = np.searchsorted(questions, fold["question_id"].to_numpy())
-            folds.append(compute_auc(wrong[at], fold["score"].to_numpy(), weights[:, at]))
+        own = np.searchsorted(questions, cell["question_id"].to_numpy())
+        found, folds = cell["score"].to_numpy(), []
+        for rows in cell.groupby(["repeat", "fold"]).indices.values():
+            at = own[rows]
+            folds.append(compute_auc(wrong[at], found[rows], weights[:, at]))
         grid = grids.setdefault(str(control), np.full(shape, np.nan))
         grid[:, layers[layer], columns[str(token)]] = _mean(np.stack(folds))
     return [

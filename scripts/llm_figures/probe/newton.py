@@ -153,6 +153,8 @@ class LogisticSolver(ABC):
                 previous = None if previous is None else previous.take(kept)
             missing = any(systems[fit] is None for fit in active)
             if missing or (steps >= FEWEST_STEPS and left.max() > before * SLOW**steps):
+                if made > SHARED and not exact:
+                    break  # what slows the fits is the rounding of single precision
                 curvatures = scored.curvature
                 if missing:  # the same for all examples: of products that do not depend on it
                     curvatures = np.full((1, len(self._X)), curvatures.mean())

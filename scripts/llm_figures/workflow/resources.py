@@ -123,10 +123,19 @@ TABLE: dict[str, tuple[tuple[int, int], Callable[[Job], Cost]]] = {
 }
 
 
+# Neither needs the other's files, and both are there after the answers are judged.
+SIDE_BY_SIDE = ("ask_p_true", "extract_hidden_states")
+
+
 def threads_needed(rule: str, model: ModelSize) -> int:
     """Number of CPU cores of a job."""
     (few, many), _ = TABLE.get(rule, SMALL)
     return many if model.parameters > LARGE else few
+
+
+def run_side_by_side(rule: str, model: ModelSize) -> bool:
+    """Whether a job runs beside another one, with a model of which two fit the memory."""
+    return rule in SIDE_BY_SIDE and model.parameters <= LARGE
 
 
 def estimate(
