@@ -15,17 +15,16 @@ from llm_figures.workflow.pass_costs import (
     module_values,
 )
 
-PROBE_RATE = 25e9  # operations, a core: products and Cholesky factors of a few hundred examples
+PROBE_RATE = 30e9  # operations, a core: products and Cholesky factors of a few hundred examples
 PREDICTION_RATE = 80e3  # predictions that are bootstrapped
 FIT = 3e-3  # a fit's small steps
 MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 PROBE_PROCESS = 300e6  # NumPy and pandas
-MORE_EXAMPLES = 1.5  # as in probe/newton.py, which imports more than the Snakefile should
 AT_ONCE = 2**29  # bytes of states, as in probe/stored_states.py
-CELL_COPIES = 12  # of a cell's states in float32, in one process
+CELL_COPIES = 7  # of a cell's states in float32, in one process
 PREDICTION = 160  # bytes of one in memory
 RESAMPLES = 3 * 8 * 1001  # bytes, for each answer, of the weights of bootstrap resamples
-FACTORS = 3  # Cholesky factors of a fit
+PASSES = 30  # steps of a fit, each two products with the states
 DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
 KIND_LABELS = 16  # kinds of error, and each shuffled
 INNER_FITS = 4  # folds among the training questions, and the final fit
@@ -34,7 +33,7 @@ NESTED_FITS, NESTED_PREDICTIONS = 15, 5  # of five folds and their pairs; of one
 
 
 def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
-    """Seconds of one fit of a probe; labels: the number of labels that share a product."""
+    """Seconds of one fit of a probe; labels: the number of labels that are fitted together."""
     probe = job.work.probes[protocol]
     fitted = job.work.questions * probe.share
     if probe.kind == "mean_difference":
@@ -46,11 +45,11 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
         return (6 * fitted * features**2 + 12 * features**3) / PROBE_RATE + FIT
     if probe.solver != "newton":  # limited by memory, not by arithmetic
         return 100 * 4 * fitted * features / 1e9 + 0.01
-    if fitted < MORE_EXAMPLES * features:  # the dual problem, in the examples
-        side, product = fitted, fitted**2 * features / labels
-    else:
-        side, product = features, FACTORS * fitted * features**2
-    return (product + FACTORS * side**3 / 3) / PROBE_RATE + FIT
+    # A system that all fits of a cell share, one of its own, and products with the states.
+    side = min(fitted, features)
+    system = fitted * features * side + side**3 / 3
+    shared = system / (probe.divisions * labels)
+    return (shared + system + PASSES * 4 * fitted * features) / PROBE_RATE + FIT
 
 
 def _probe_bytes(job: Job, features: int) -> float:
