@@ -5,6 +5,7 @@ import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import which
 
 # The clone, also where this workflow is imported as a module from another folder.
 HOME = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
@@ -129,14 +130,16 @@ def sizes(rule, wildcards):
 def cores(rule):
     """The threads of a rule, as a function of its job.
 
-    On one machine, jobs with a small model that can run side by side have half of its cores each:
-    together they take four fifths of the time that they take in turn.
+    On one machine without a GPU, jobs with a small model that can run side by side have half of the
+    cores each: together they take four fifths of the time that they take in turn.
     """
+    on_cpu = config["device"] == "cpu" or (config["device"] == "auto" and not which("nvidia-smi"))
 
     def threads(wildcards):
         size = sizes(rule, wildcards)[0]
         count = threads_needed(rule, size)
-        if workflow.local_exec and not workflow.remote_exec and run_side_by_side(rule, size):
+        here = on_cpu and workflow.local_exec and not workflow.remote_exec
+        if here and run_side_by_side(rule, size):
             return max(1, min(count, workflow.cores // 2))
         return count
 

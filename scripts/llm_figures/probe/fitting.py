@@ -35,6 +35,10 @@ C_GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 INNER_FOLDS = 3
 # A feature that varies less, in units of its mean, varies no more than single precision rounds.
 CONSTANT = 1e-6
+# Deviations of a training set, in units of the cell's, up to which, or down to one over which, its
+# fits are solved together with the others; and how many at once.
+UNLIKE = 2.0
+TOGETHER = 60
 # The least number of tasks per process, so that none is idle for long at the end.
 TASKS_PER_PROCESS = 3
 # Columns of predictions.
@@ -183,7 +187,8 @@ class ProbeFitter:
                 X = X.copy()
                 scaler = standardise(X)
                 features = (scaler.scale[None], scaler.mean[None])
-            self._solver, self._features = LogisticSolver.of(X), features
+            self._solver = LogisticSolver.of(X, find_distinct_rows(X))
+            self._features = features
         weights = weigh_examples(labels, self._protocol)
         fits = self._solver.fit(labels[None], weights[None], C, *self._features)
         weights, intercept = fits.weights[0], float(fits.intercepts[0])
@@ -338,20 +343,35 @@ def _fit_splits(
     X = states[rows].astype(np.float32, copy=False)
     together = protocol.kind == "logistic" and protocol.solver == "newton" and protocol.C != "cv"
     scaler = standardise(X) if together else None
-    solver = LogisticSolver.of(X) if together else None
     distinct = find_distinct_rows(X)
+    solver = LogisticSolver.of(X, distinct) if together else None
     inner_aucs: dict[tuple[int, int], float] = {}
     if select:
-        own = X if together else X.copy()
-        gram = solver.gram if isinstance(solver, Primal) else None
+        # of products that the fits need, too
+        gram = solver.gram if isinstance(solver, Primal) and len(distinct[0]) == len(X) else None
+        own = X if gram is not None else X.copy()
         values = score_inner_folds(own, distinct, cell.labels, cell.splits, gram)
         splits = [(split.repeat, split.fold) for split in cell.splits]
         inner_aucs = dict(zip(splits, values.tolist(), strict=True))
-    fits = (
-        _fit_together(solver, X, scaler, distinct, tasks, protocol)
-        if together
-        else _fit_apart(X, cell, tasks, protocol)
-    )
+    if together:
+        features = _find_features(X, scaler, tasks, protocol)
+        fits: list[ProbeFit | None] = [None] * len(tasks)
+        apart = np.flatnonzero(features.apart)
+        if len(apart):
+            raw = states[rows].astype(np.float32, copy=False)
+            own = [tasks[at] for at in apart]
+            for at, fit in zip(apart, _fit_apart(raw, cell, own, protocol), strict=True):
+                fits[at] = fit
+        near = np.flatnonzero(~features.apart)
+        for start in range(0, len(near), TOGETHER):
+            ats = near[start : start + TOGETHER]
+            own = [tasks[at] for at in ats]
+            part = features.take(ats)
+            found = _fit_together(solver, X, part, distinct, own, protocol)
+            for at, fit in zip(ats, found, strict=True):
+                fits[at] = fit
+    else:
+        fits = _fit_apart(X, cell, tasks, protocol)
     for task, fit in zip(tasks, fits, strict=True):
         split = task.split
         inner_auc = inner_aucs.get((split.repeat, split.fold)) if task.control == "none" else None
@@ -383,41 +403,63 @@ def _fit_apart(
         yield fitter.fit(task.labels, seed=draw_seed(*task.key))
 
 
+class _Features(NamedTuple):
+    """The features of each fit: X · scales + offsets, both [fits, features].
+
+    apart: [fits], whether its training set is so unlike the cell, as where the test set has an
+    outlier, that single precision would be lost on the way.
+    """
+
+    scales: np.ndarray
+    offsets: np.ndarray
+    apart: np.ndarray
+
+    def take(self, fits: np.ndarray) -> "_Features":
+        return _Features(*(values[fits] for values in self))
+
+
+def _find_features(
+    X: np.ndarray, scaler: Scaler, tasks: Sequence[Task], protocol: Protocol
+) -> _Features:
+    """X: [examples, features], float32, as `scaler` made them from the cell's states."""
+    if not protocol.standardise:
+        scales, offsets = (np.tile(values, (len(tasks), 1)) for values in scaler[::-1])
+        return _Features(scales, offsets, np.zeros(len(tasks), bool))
+    splits = {id(task.split): task.split for task in tasks}
+    order = {key: number for number, key in enumerate(splits)}
+    of_fit = [order[id(task.split)] for task in tasks]
+    trains = np.array([split.train for split in splits.values()])
+    means, deviations = measure_features(X, trains, scaler)
+    scales = np.divide(1, deviations, out=np.zeros_like(means), where=deviations > 0)
+    apart = ((scales > UNLIKE) | ((scales > 0) & (scales < 1 / UNLIKE))).any(axis=1)
+    return _Features(scales[of_fit], (-means * scales)[of_fit], apart[of_fit])
+
+
 def _fit_together(
     solver: LogisticSolver,
     X: np.ndarray,
-    scaler: Scaler,
+    features: _Features,
     distinct: tuple[np.ndarray, np.ndarray],
     tasks: Sequence[Task],
     protocol: Protocol,
 ) -> Iterator[ProbeFit]:
-    """The fits of all splits by one solver, made for X.
+    """Fits of several splits by one solver, made for X.
 
-    X: [examples, features], float32, as `scaler` made them from the cell's states. distinct: the
-    first of each set of equal rows, and for every row the index of its first.
+    X: [examples, features], float32, standardised on all of them. distinct: the first of each set
+    of equal rows, and for every row the index of its first.
     """
     C = 1 / X.shape[1] if protocol.C == "auto" else float(protocol.C)
     labels, weights = np.zeros((2, len(tasks), len(X)))
     for number, task in enumerate(tasks):
         labels[number, task.split.train] = task.labels
         weights[number, task.split.train] = weigh_examples(task.labels, protocol)
-    if protocol.standardise:
-        splits = {id(task.split): task.split for task in tasks}
-        order = {key: number for number, key in enumerate(splits)}
-        of_fit = [order[id(task.split)] for task in tasks]
-        trains = np.array([split.train for split in splits.values()])
-        means, deviations = measure_features(X, trains, scaler)
-        scales = np.divide(1, deviations, out=np.zeros_like(means), where=deviations > 0)[of_fit]
-        offsets = -means[of_fit] * scales
-    else:
-        scales, offsets = (np.tile(values, (len(tasks), 1)) for values in scaler[::-1])
-    fits = solver.fit(labels, weights, C, scales, offsets)
+    fits = solver.fit(labels, weights, C, features.scales, features.offsets)
     # Identical inputs must get equal scores. Matrix products differ in the last bits from row to
     # row, and a ranking metric would rank that noise.
     varies = X.any(axis=0)
     same_of: dict[bytes, np.ndarray] = {varies.tobytes(): distinct[0][distinct[1]]}
     for number, task in enumerate(tasks):
-        used = varies & (scales[number] > 0)
+        used = varies & (features.scales[number] > 0)
         if used.tobytes() not in same_of:
             # Equal for the fit, too, are rows that differ only in features which do not vary in its
             # training set, such as groups of which all questions are tested.
@@ -543,7 +585,7 @@ def find_distinct_rows(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(min(1, len(X))), np.zeros(len(X), int)
     # Rows that differ usually do so in their first features.
     for width in (4, X.shape[1]):
-        part = np.ascontiguousarray(X[:, :width])
+        part = np.ascontiguousarray(X[:, :width]) + np.float32(0)  # -0 becomes 0
         as_bytes = part.view(np.dtype((np.void, part.dtype.itemsize * part.shape[1])))[:, 0]
         _, first, distinct_of_row = np.unique(as_bytes, return_index=True, return_inverse=True)
         if len(first) == len(X):

@@ -39,6 +39,10 @@ ROUGH = 4
 FEWEST_STEPS = 6
 SLOW = 0.5
 SHARED = 2
+MOST_SYSTEMS = 8
+ALIKE = 0.2  # scales whose system serves another fit, too
+# How much is added to the diagonal of a system that is not positive but for rounding.
+JITTERS = (0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 MOST_STEPS = 400
 # Newton steps inside a plane of at most four dimensions. One is enough where no logit changes by
 # more than this: there the loss is all but quadratic, and falls.
@@ -68,17 +72,24 @@ class LogisticSolver(ABC):
     Made once for some examples, and used for any number of fits to some of them each.
     """
 
-    def __init__(self, X: np.ndarray):
-        self._X = X
+    def __init__(self, X: np.ndarray, of_row: np.ndarray | None = None):
+        self._X, self._of_row = X, of_row
 
     @staticmethod
-    def of(X: np.ndarray) -> "LogisticSolver":
+    def of(
+        X: np.ndarray, distinct: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> "LogisticSolver":
         """The cheaper one for examples [examples, features], float32.
 
         Features should have mean 0 and deviation 1 in all examples, or nearly so, for precision.
+        distinct: the first of each set of equal rows, and for every row the index of its first;
+        with it each distinct row is fitted once.
         """
+        of_row = None
+        if distinct is not None and len(distinct[0]) < len(X):
+            X, of_row = X[distinct[0]], distinct[1]
         examples, features = X.shape
-        return (Primal if examples >= features else Dual)(X)
+        return (Primal if examples >= features else Dual)(X, of_row)
 
     def fit(
         self,
@@ -98,10 +109,16 @@ class LogisticSolver(ABC):
         A fit has converged when no entry of the gradient of its mean loss exceeds `TOLERANCE`, in
         units of the root mean square of the feature in its training set.
         """
+        labels, weights = labels.astype(np.float64), weights.astype(np.float64)
+        if self._of_row is not None:  # the share of a row's examples that have label 1
+            totals = self._sum_equal(weights)
+            ones = self._sum_equal(weights * labels)
+            weights = totals
+            labels = np.divide(ones, totals, out=np.zeros_like(ones), where=totals > 0)
         fits, features = len(labels), self._X.shape[1]
         scales = np.ones((fits, features)) if scales is None else scales
         offsets = np.zeros((fits, features)) if offsets is None else offsets
-        data = _Data(labels.astype(np.float64), weights.astype(np.float64), C, scales, offsets)
+        data = _Data(labels, weights, C, scales, offsets)
         counts = data.weights.sum(axis=1)
         rates = (data.weights * data.labels).sum(axis=1) / counts
         intercepts = np.log(rates / (1 - rates))
@@ -118,8 +135,12 @@ class LogisticSolver(ABC):
         at, converged = self._descend(data, at, tolerances, systems, exact=True)
         found = self._weights(data, at.point)
         shifts = np.einsum("fp,fp->f", found, offsets)
-        logits = at.image + at.intercept[:, None]
+        logits = at.logits if self._of_row is None else at.logits[:, self._of_row]
         return Fits(found, at.intercept - shifts, converged, logits)
+
+    def _sum_equal(self, values: np.ndarray) -> np.ndarray:
+        """[fits, distinct rows]: sums of [fits, examples] over equal rows."""
+        return np.array([np.bincount(self._of_row, own, len(self._X)) for own in values])
 
     def _descend(
         self,
@@ -153,8 +174,8 @@ class LogisticSolver(ABC):
                 previous = None if previous is None else previous.take(kept)
             missing = any(systems[fit] is None for fit in active)
             if missing or (steps >= FEWEST_STEPS and left.max() > before * SLOW**steps):
-                if made > SHARED and not exact:
-                    break  # what slows the fits is the rounding of single precision
+                if made > (MOST_SYSTEMS if exact else SHARED):
+                    break  # without exact: what slows the fits is the rounding of single precision
                 curvatures = scored.curvature
                 if missing:  # the same for all examples: of products that do not depend on it
                     curvatures = np.full((1, len(self._X)), curvatures.mean())
@@ -286,6 +307,14 @@ class LogisticSolver(ABC):
             ],
             axis=1,
         )
+
+    @staticmethod
+    def _measure(data: "_Data", gradient: np.ndarray, residual: np.ndarray) -> np.ndarray:
+        """[fits]: the largest entry of a weights' gradient, in units of one example's residual."""
+        # With the intercept of the features, not of the states.
+        whole = gradient + data.offsets * residual.sum(axis=1)[:, None]
+        units = np.sqrt(np.square(data.scales) + np.square(data.offsets))
+        return (abs(whole) / np.maximum(units, 1e-30)).max(axis=1)
 
     @property
     @abstractmethod
@@ -422,7 +451,7 @@ class _System:
     cholesky: lower, which LAPACK finds in three quarters of the time of the upper one.
     column: how the intercept's equation depends on a point. shift: how the point answers to a
     change of the intercept. corner: the intercept's own equation, after that.
-    rows: the examples that a system of examples takes in. root: of their curvature.
+    rows: the examples that a system of examples takes in. root: of their curvature. kernel: of all.
     """
 
     cholesky: np.ndarray
@@ -431,13 +460,28 @@ class _System:
     column: np.ndarray | None = None
     rows: np.ndarray | slice | None = None
     root: np.ndarray | None = None
+    kernel: np.ndarray | None = None
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """right: [fits, n]."""
+        if not right.shape[1]:
+            return right
         if len(right) == 1:  # spotrs takes four times as long for a single vector
             half = strsv(self.cholesky, right[0], lower=1)
             return strsv(self.cholesky, half, lower=1, trans=1)[None]
         return spotrs(self.cholesky, _pad(right).T, lower=1, overwrite_b=1)[0].T[: len(right)]
+
+
+def _factorise(system: np.ndarray) -> np.ndarray | None:
+    """The Cholesky factor of a positive system; what rounding took from it is added."""
+    diagonal = system.diagonal().copy()
+    for jitter in JITTERS:
+        if jitter:
+            system.flat[:: len(system) + 1] = diagonal * np.float32(1 + jitter)
+        cholesky, failed = spotrf(system.T, lower=1, clean=0)
+        if not failed:
+            return cholesky
+    return None
 
 
 class Primal(LogisticSolver):
@@ -461,14 +505,11 @@ class Primal(LogisticSolver):
 
     def _gradient(self, data, at, residual, exact):
         gradient = self._times_states(residual, exact) * data.scales - at.point / data.C
-        # With the intercept of the features, not of the states.
-        whole = gradient + data.offsets * residual.sum(axis=1)[:, None]
-        units = np.sqrt(np.square(data.scales) + np.square(data.offsets))
-        return gradient, (abs(whole) / np.maximum(units, 1e-30)).max(axis=1)
+        return gradient, self._measure(data, gradient, residual)
 
     def _make_system(self, data, curvature):
         # [features, features]: ZᵀWZ + 1 / C
-        scales = data.scales.mean(axis=0)
+        scales = np.median(data.scales, axis=0)
         single = scales.astype(np.float32)
         if (curvature == curvature[0]).all():
             system = self.gram * single
@@ -479,8 +520,7 @@ class Primal(LogisticSolver):
             scaled *= single
             system = scaled.T @ scaled
         system.flat[:: len(system) + 1] += np.float32(1 / data.C)
-        cholesky, failed = spotrf(system.T, lower=1, clean=0, overwrite_a=1)
-        if failed:
+        if (cholesky := _factorise(system)) is None:
             return None
         # The intercept's column of the system is ZᵀW1, its corner 1ᵀW1.
         column = (curvature.astype(np.float32) @ self._X) * scales
@@ -503,9 +543,9 @@ class Dual(LogisticSolver):
 
     _axis = 0
 
-    def __init__(self, X: np.ndarray):
-        super().__init__(X)
-        self._kernel: np.ndarray | None = None
+    def __init__(self, X: np.ndarray, of_row: np.ndarray | None = None):
+        super().__init__(X, of_row)
+        self._kernel: tuple[np.ndarray, np.ndarray] | None = None
 
     def _weights(self, data, point):
         return data.C * self._times_states(point, exact=True) * data.scales
@@ -519,34 +559,40 @@ class Dual(LogisticSolver):
 
     def _gradient(self, data, at, residual, exact):
         gradient = residual - at.point
-        return gradient, abs(gradient).max(axis=1)
+        # Part of it may be one that no weights have.
+        of_weights = self._times_states(gradient, exact) * data.scales
+        return gradient, self._measure(data, of_weights, residual)
 
     def _make_system(self, data, curvature):
         # I + W^½ K W^½
         rows = _find_rows(curvature)
-        kernel = self._find_kernel(data)
-        kernel = kernel if isinstance(rows, slice) else kernel[np.ix_(rows, rows)]
+        whole = self._find_kernel(np.median(data.scales, axis=0).astype(np.float32))
+        kernel = whole if isinstance(rows, slice) else whole[np.ix_(rows, rows)]
         root = np.sqrt(np.maximum(curvature[rows], 1e-12)).astype(np.float32)
         system = np.multiply(kernel, root)
         system *= np.float32(data.C) * root[:, None]
         system.flat[:: len(system) + 1] += 1
-        cholesky, failed = spotrf(system.T, lower=1, clean=0, overwrite_a=1)
-        if failed:
+        if (cholesky := _factorise(system)) is None:
             return None
-        system = _System(cholesky, root, 1.0, rows=rows, root=root)
+        system = _System(cholesky, root, 1.0, rows=rows, root=root, kernel=whole)
         shift = self._solve_freely(system, data, curvature[None])[0]
         return replace(system, shift=shift, corner=float(shift.sum()))
 
-    def _find_kernel(self, data):
-        """[examples, examples]: ZZᵀ, with the mean scales of the first fits."""
+    def _find_kernel(self, scales):
+        """[examples, examples]: ZZᵀ with these scales, or the first ones if they are alike."""
         if self._kernel is None:
-            scaled = self._X * data.scales.mean(axis=0).astype(np.float32)
-            self._kernel = scaled @ scaled.T
-        return self._kernel
+            self._kernel = scales, self._multiply(scales)
+        first, kernel = self._kernel
+        alike = abs(scales - first) <= ALIKE * first
+        return kernel if alike.all() else self._multiply(scales)
+
+    def _multiply(self, scales):
+        scaled = self._X * scales
+        return scaled @ scaled.T
 
     def _solve_freely(self, system, data, right):
         """(K + W⁻¹)⁻¹ W⁻¹ right; right: [fits, examples]."""
-        images = data.C * (_pad(right) @ self._find_kernel(data))[: len(right), system.rows]
+        images = data.C * (_pad(right) @ system.kernel)[: len(right), system.rows]
         # An example without curvature keeps its own.
         free = right.copy()
         free[:, system.rows] -= system.root * system.solve(system.root * images)

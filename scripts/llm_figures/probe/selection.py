@@ -82,15 +82,16 @@ def fit_ridges(
 ) -> np.ndarray:
     """[fits, features]: the weights of the first Newton step on each training set, but for a scale.
 
-    X: [examples, features], float32; the mean of each feature is taken away in place, for
-    precision. labels: [examples]. trains: masks [fits, examples], each with both labels. gram: XᵀX
-    of standardised features; with it the fits take fewer steps.
+    X: [examples, features], float32; without gram the mean of each feature is taken away in place,
+    for precision. labels: [examples]. trains: masks [fits, examples], each with both labels. gram:
+    XᵀX of standardised features; with it the fits take fewer steps.
 
     A fit's score of a row x of X is weights · x, plus a constant.
     """
     share = np.full(len(X), 1 / len(X), np.float32)
     overall = share @ X
-    X -= overall
+    if gram is None:
+        X -= overall
     masks = trains.astype(np.float32)
     counts = masks.sum(axis=1, keepdims=True)
     means = (masks @ X) / counts

@@ -11,6 +11,7 @@ from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.fitting import (
     ProbeFitter,
     _shuffle_within_groups,
+    find_distinct_rows,
     list_tasks,
     probe_cell,
     probe_layers,
@@ -160,6 +161,47 @@ def test_fits_made_together_are_those_of_each_split_by_itself(labels, C, standar
         fit = fitter.fit(task.labels)
         found = frame[(frame["fold"] == split.fold) & (frame["control"] == task.control)]
         np.testing.assert_allclose(found["score"], fit.scores, atol=2e-3)
+
+
+def few_distinct(states):
+    return states[np.random.default_rng(5).integers(0, 3, len(states))]
+
+
+def outlier_row(states):
+    states[11] *= 1e4
+    return states
+
+
+def outlier_value(states):
+    states[11, 3] += 1e5 * states[:, 3].std()
+    return states
+
+
+@pytest.mark.parametrize("spoil", [few_distinct, outlier_row, outlier_value])
+@pytest.mark.parametrize("hidden", [HIDDEN, 2 * COUNT])
+def test_odd_states_are_fitted_to_convergence(labels, spoil, hidden):
+    """Also where the one training set without an outlier is unlike all others."""
+    states = spoil(noise(0, hidden=hidden))
+    keys = pd.DataFrame({"question_id": np.arange(COUNT), "token": "-1"})
+    (cell,), _ = make_cells(keys, answered(labels), ["-1"], STRICT)
+    frame = probe_cell(states, cell, 0, STRICT)
+    assert frame["converged"].all()
+    for split in cell.splits:
+        rows = standardised(states, split.train).astype(float)
+        reference = LogisticRegression(C=1 / hidden, tol=1e-10, max_iter=10_000)
+        reference.fit(rows[split.train], labels[split.train])
+        own = frame[(frame["fold"] == split.fold) & (frame["control"] == "none")]
+        expected = reference.decision_function(rows[split.test])
+        np.testing.assert_allclose(own["score"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_feature_that_does_not_vary_breaks_no_tie():
+    """Its sign may be that of zero."""
+    X = np.tile(np.random.default_rng(0).normal(size=(10, 5)).astype(np.float32), (2, 1))
+    X[:, 2] = np.repeat(np.array([0.0, -0.0], np.float32), 10)
+    first, of_row = find_distinct_rows(X)
+    assert len(first) == 10
+    np.testing.assert_array_equal(of_row[:10], of_row[10:])
 
 
 def test_standardised_uses_the_training_rows_and_drops_what_does_not_vary():
