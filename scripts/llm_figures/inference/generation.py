@@ -66,7 +66,7 @@ def generate(
     keys: Sequence[int] | None = None,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[list[Generation]]:
-    """Yield answers, about `batch_size` at a time, in any order.
+    """Yield answers, about `batch_size` at a time, in an order that depends on no batch.
 
     An answer ends before any string of `stop`, at the model's end of text, or after
     `max_new_tokens`. So many prompts are continued at a time; the next ones take the places of
@@ -96,7 +96,8 @@ def generate(
     )
     ready: list[Generation] = []
     for mixed, waiting in divide_by_cache(cache, prompt_ids, max_new_tokens):
-        for answer in _answer_all(cache, prompt_ids, waiting, mixed, batch_size, open_batch):
+        answers = _answer_all(cache, prompt_ids, waiting, mixed, batch_size, open_batch)
+        for answer in _put_in_order(answers, waiting):
             prompt = list(prompt_ids[answer.index])
             ready.append(
                 cut_at_stop(tokenizer, answer.index, prompt, answer.ids, answer.logs, end_ids, stop)
@@ -106,6 +107,18 @@ def generate(
                 ready = []
     if ready:
         yield ready
+
+
+def _put_in_order(answers: Iterator[_Answer], order: Sequence[int]) -> Iterator[_Answer]:
+    """The answers in this order of their indices; few wait, for prompts are begun in it, too."""
+    done: dict[int, _Answer] = {}
+    following = iter(order)
+    due = next(following, None)
+    for answer in answers:
+        done[answer.index] = answer
+        while due in done:
+            yield done.pop(due)
+            due = next(following, None)
 
 
 def divide_by_cache(
