@@ -17,11 +17,11 @@ def same_auc(folders: dict[str, Path]) -> str:
     sentences = []
     if not apart.max() <= LARGEST_AUC_ERROR:
         raise DisagreementError(
-            f"our AUC of a cell is {apart.max():.4f} from that of sklearn's converged fit"
+            f"our AUC of a fit is {apart.max():.4f} from that of sklearn's converged fit"
         )
     sentences.append(
-        f"Of {len(ours)} cells ({len(ours) - int(ours['converged'].sum())} fits of ours not "
-        f"converged) our AUC is within {apart.max():.5f} of that of `{CONVERGED}`, "
+        f"Of {len(ours)} fits ({len(ours) - int(ours['converged'].sum())} of ours not converged) "
+        f"our AUC is within {apart.max():.5f} of that of `{CONVERGED}`, "
         f"{apart.mean():.6f} on average."
     )
     for method, own in list(found.items())[:-1]:
