@@ -231,10 +231,7 @@ class RowReader:
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Some columns of all rows."""
         # by row group: read_table would also fetch what lies between the columns
-        with (
-            _name_damage(self._path),
-            pq.ParquetFile(self._path, page_checksum_verification=True) as file,
-        ):
+        with _open_file(self._path) as file:
             groups = range(len(self._starts) - 1)
             return pa.concat_tables([file.read_row_group(n, columns=list(names)) for n in groups])
 
@@ -243,10 +240,7 @@ class RowReader:
         group = int(np.searchsorted(self._starts, number, side="right")) - 1
         if self._held is None or self._held[0] != group:
             self._held = None  # freed before another is read
-            with (
-                _name_damage(self._path),
-                pq.ParquetFile(self._path, page_checksum_verification=True) as file,
-            ):
+            with _open_file(self._path) as file:
                 self._held = (group, file.read_row_group(group))
         return self._held[1].slice(number - self._starts[group], 1)
 
@@ -272,10 +266,7 @@ class TableReader:
 
     def read(self, group: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One row group."""
-        with (
-            _name_damage(self._path),
-            pq.ParquetFile(self._path, page_checksum_verification=True) as file,
-        ):
+        with _open_file(self._path) as file:
             return file.read_row_group(group, columns=columns)
 
 
@@ -335,6 +326,13 @@ def _with_facts(schema: pa.Schema, facts: Mapping | None) -> pa.Schema:
         return schema
     written = json.dumps(facts, sort_keys=True).encode()
     return schema.with_metadata({**(schema.metadata or {}), FACTS: written})
+
+
+@contextmanager
+def _open_file(path: str | Path) -> Iterator[pq.ParquetFile]:
+    """Open a file for reading; pages are checked as they are read."""
+    with _name_damage(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        yield file
 
 
 @contextmanager

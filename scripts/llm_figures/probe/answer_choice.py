@@ -21,9 +21,9 @@ from llm_figures.probe.classification_metrics import (
     compute_metrics,
     draw_resamples,
 )
-from llm_figures.probe.fitting import INNER_FOLDS, ProbeFitter, draw_seed
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
 from llm_figures.probe.scores import DRAWS
+from llm_figures.probe.split_fitter import INNER_FOLDS, ProbeFitter, draw_seed
 from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 from llm_figures.questions.error_kinds import KINDS
 

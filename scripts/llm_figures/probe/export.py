@@ -11,10 +11,11 @@ from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.exported import ARRAYS, FORMAT, TENSORS
-from llm_figures.probe.fitting import ProbeFitter, Scaler, weigh_classes
 from llm_figures.probe.options import ExportedCell
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol, check_exportable
 from llm_figures.probe.protocol_text import SITES, describe_method
+from llm_figures.probe.split_fitter import ProbeFitter, weigh_classes
+from llm_figures.probe.standardising import Scaler
 
 BEST = "best"
 # Of model.json, what says which model it is.

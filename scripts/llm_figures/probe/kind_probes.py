@@ -1,6 +1,6 @@
 """Probes of the kind of error: one kind against all others, on the splits of the probe.
 
-All labels of a split share one standardisation and one factorisation (`fitting.ProbeFitter`).
+All labels of a split share one standardisation and one factorisation (`split_fitter.ProbeFitter`).
 """
 
 import warnings
@@ -22,9 +22,10 @@ from llm_figures.probe.classification_metrics import (
     compute_fold_interval,
     draw_resamples,
 )
-from llm_figures.probe.fitting import FEWEST_TEST_ANSWERS, ProbeFitter, draw_seed
+from llm_figures.probe.fitting import FEWEST_TEST_ANSWERS
 from llm_figures.probe.protocol import CROSS_VALIDATIONS, PRESETS, Protocol
 from llm_figures.probe.scores import DRAWS
+from llm_figures.probe.split_fitter import ProbeFitter, draw_seed
 from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL
 from llm_figures.questions.error_kinds import KINDS

@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from llm_figures.probe.cells import Cell
 from llm_figures.probe.classification_metrics import compute_column_aucs
-from llm_figures.probe.fitting import ProbeFitter
 from llm_figures.probe.protocol import PRESETS
+from llm_figures.probe.split_fitter import ProbeFitter
 from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 
 AT_ONCE = 64  # permutations

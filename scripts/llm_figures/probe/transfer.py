@@ -19,8 +19,8 @@ from llm_figures.probe.classification_metrics import (
     compute_bootstrap_interval,
     draw_resamples,
 )
-from llm_figures.probe.fitting import ProbeFitter, draw_seed
 from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.split_fitter import ProbeFitter, draw_seed
 from llm_figures.probe.stored_states import StoredStates
 from llm_figures.probe.transfer_sets import AnsweredSet, NestedCells
 from llm_figures.questions.answers import FEWEST_OF_A_LABEL

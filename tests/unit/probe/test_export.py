@@ -16,10 +16,10 @@ from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import make_cells
 from llm_figures.probe.export import choose_cells, collect_tensors, make_card, refit_probe
 from llm_figures.probe.exported import CARD, TENSORS
-from llm_figures.probe.fitting import ProbeFitter
 from llm_figures.probe.labelled_states import HiddenStates
 from llm_figures.probe.options import ExportedCell
 from llm_figures.probe.protocol import PRESETS
+from llm_figures.probe.split_fitter import ProbeFitter
 
 COUNT, HIDDEN = 240, 12
 TOKENS = ["last_q", "-1"]

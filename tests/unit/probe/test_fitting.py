@@ -9,17 +9,16 @@ from llm_figures.core.errors import UserError
 from llm_figures.probe.cells import assign_folds, make_cells, split_questions
 from llm_figures.probe.classification_metrics import compute_metrics
 from llm_figures.probe.fitting import (
-    ProbeFitter,
     _shuffle_within_groups,
-    find_distinct_rows,
     list_tasks,
     probe_cell,
     probe_layers,
-    standardise,
 )
-from llm_figures.probe.newton import Dual, LogisticSolver, Primal
+from llm_figures.probe.newton import Dual, Primal, make_solver
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.scores import compute_probe_scores
+from llm_figures.probe.split_fitter import ProbeFitter
+from llm_figures.probe.standardising import find_distinct_rows, standardise
 
 COUNT, HIDDEN = 300, 24
 STRICT = PRESETS["strict"]
@@ -137,8 +136,8 @@ def test_separable_labels_converge_too(labels, kind):
 
 
 def test_more_features_than_examples_and_the_other_way_round_take_the_cheaper_system():
-    assert isinstance(LogisticSolver.of(np.zeros((10, 20), np.float32)), Dual)
-    assert isinstance(LogisticSolver.of(np.zeros((20, 10), np.float32)), Primal)
+    assert isinstance(make_solver(np.zeros((10, 20), np.float32)), Dual)
+    assert isinstance(make_solver(np.zeros((20, 10), np.float32)), Primal)
 
 
 @pytest.mark.parametrize("standardise", [False, True])
@@ -439,7 +438,7 @@ def test_copies_of_an_input_tie_exactly(labels):
     for fold in range(5):
         train, test = folds != fold, folds == fold
         rows = standardised(noise(0)[which], train)
-        fits = LogisticSolver.of(rows).fit(labels[None], train[None], 1.0)
+        fits = make_solver(rows).fit(labels[None], train[None], 1.0)
         value = [fits.logits[0, which == kind][0] for kind in range(3)]
         expected.append(compute_metrics(labels[test], np.array(value)[which[test]])["auc"][0])
     assert auc["none", 0, "-1"] == pytest.approx(np.mean(expected), abs=1e-12)

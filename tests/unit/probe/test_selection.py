@@ -9,11 +9,12 @@ from sklearn.preprocessing import StandardScaler
 
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cells import make_cells
-from llm_figures.probe.fitting import find_distinct_rows, probe_layers
+from llm_figures.probe.fitting import probe_layers
 from llm_figures.probe.nested import select_nested, tabulate_nested
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.scores import measure_cells, tabulate_cells
 from llm_figures.probe.selection import score_inner_folds
+from llm_figures.probe.standardising import find_distinct_rows
 
 STRICT = PRESETS["strict"].changed(controls=())
 COUNT, HIDDEN = 240, 30
