@@ -20,8 +20,8 @@ from llm_figures.probe.stored_states import StoredStates
 
 SEED = 0
 TOKENS = ("last_q", "exact_answer_last")
-# Directions of which states are made, what varies besides, and how much of it hides the label.
-DIRECTIONS, NOISE, HIDDEN = 64, 0.3, 1.5
+# How many directions span the states, and the noise added to the states and to the labels.
+DIRECTIONS, NOISE, LABEL_NOISE = 64, 0.3, 1.5
 ROWS = 1000  # questions that are made at a time
 WARM_UP = 100  # questions
 
@@ -47,12 +47,12 @@ def probes(task: dict) -> None:
 
 
 def write_states(folder: Path, count: int, features: int) -> tuple[Path, Path]:
-    """Files of answers and of their states, made in pieces. A direction tells the label, not quite.
+    """Write answers and their states piece by piece. One direction predicts the label, with noise.
 
     Features are of unlike size and offset, as a model's are.
     """
     random = np.random.default_rng(SEED)
-    told = random.standard_normal(DIRECTIONS)
+    label_direction = random.standard_normal(DIRECTIONS)
     mixing = random.standard_normal((len(TOKENS), DIRECTIONS, features), dtype=np.float32)
     size = random.lognormal(0, 1, features).astype(np.float32)
     offset = 10 * random.standard_normal(features).astype(np.float32)
@@ -62,8 +62,8 @@ def write_states(folder: Path, count: int, features: int) -> tuple[Path, Path]:
         for start in range(0, count, ROWS):
             ids = np.arange(start, min(start + ROWS, count))
             meaning = random.standard_normal((len(ids), DIRECTIONS), dtype=np.float32)
-            hidden = HIDDEN * np.sqrt(DIRECTIONS) * random.standard_normal(len(ids))
-            wrong.append(meaning @ told + hidden > 0)
+            label_noise = LABEL_NOISE * np.sqrt(DIRECTIONS) * random.standard_normal(len(ids))
+            wrong.append(meaning @ label_direction + label_noise > 0)
             for token, own in zip(TOKENS, mixing, strict=True):
                 made = meaning @ own
                 made += NOISE * random.standard_normal(made.shape, dtype=np.float32)
