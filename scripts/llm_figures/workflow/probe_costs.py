@@ -21,6 +21,7 @@ FIT = 3e-3  # a fit's small steps
 MEMORY_RATE = 1e9  # bytes of features, a core, read for sums
 PROBE_PROCESS = 300e6  # NumPy and pandas
 AT_ONCE = 2**29  # bytes of states, as in probe/stored_states.py
+TOGETHER = 60  # fits, as in probe/fitting.py
 CELL_COPIES = 7  # of a cell's states in float32, in one process
 PREDICTION = 160  # bytes of one in memory
 RESAMPLES = 3 * 8 * 1001  # bytes, for each answer, of the weights of bootstrap resamples
@@ -57,7 +58,11 @@ def _probe_bytes(job: Job, features: int) -> float:
     token = job.work.questions * features
     stored = job.work.states_bytes * token
     read = max(stored, min(AT_ONCE, len(NAMED_TOKENS) * stored))
-    return job.threads * (PROBE_PROCESS + ROW_GROUP + read + CELL_COPIES * 4 * token)
+    # Fits that converge slowly have a system each, as many as are fitted together.
+    probe = job.work.probes["scores"]
+    together = min(TOGETHER, probe.divisions * probe.labels)
+    systems = together * 4 * min(job.work.questions, features) ** 2
+    return job.threads * (PROBE_PROCESS + ROW_GROUP + read + CELL_COPIES * 4 * token + systems)
 
 
 def _read_seconds(job: Job, values: float, passes: float = 2) -> float:

@@ -12,7 +12,7 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes
 from llm_figures.inference import responses
-from llm_figures.probe import stored_states
+from llm_figures.probe import fitting, stored_states
 from llm_figures.probe.options import list_protocols
 from llm_figures.questions.options import Dataset
 from llm_figures.questions.questions import load_questions
@@ -262,6 +262,7 @@ def test_probes_of_many_questions_need_what_they_were_measured_to_need(root, def
     It reads the two at once, a job as many of fifteen as fit.
     """
     assert probe_costs.AT_ONCE == stored_states.AT_ONCE
+    assert probe_costs.TOGETHER == fitting.TOGETHER
     shape, work = asked(root, default_config)
     for count, mib in ((1000, 276), (4000, 377), (20_000, 776), (100_000, 1579)):
         many = replace(work, questions=count)
