@@ -20,6 +20,7 @@ import tiny
 from llm_figures import Results
 from llm_figures.claims.figures import FIGURES
 from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.workflow.figures import FIGURE_TABLE
 from project import OTHER_MODEL, Project
 
 pytestmark = pytest.mark.workflow
@@ -101,6 +102,10 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
     )
     benchmark = (made.results / "benchmarks/score_probes/scores/0-of-1.tsv").read_text()
     assert "max_rss" in benchmark
+
+
+def test_every_figure_is_a_target(made):
+    made.run("--dry-run", *FIGURE_TABLE)
 
 
 def test_a_figure_is_a_target_of_its_own(project):
@@ -662,6 +667,19 @@ def test_without_a_model_a_target_says_so(tmp_path, root, target):
     if target == "compare":
         wanted = "compare needs at least two models: big (missing: big/claims.parquet, "
     assert len([line for line in output.splitlines() if line.startswith(wanted)]) == 1, output
+
+
+def test_folders_are_compared_without_a_model(made, tmp_path):
+    for name in ("one", "two"):
+        for part in ("attention/mean_qkv.parquet", "modules/scores.parquet", "claims.parquet"):
+            (tmp_path / name / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made.results / part, tmp_path / name / part)
+    alone = Project(tmp_path, made.root, {"models": [], "result_folders": ["one", "two"]})
+    alone.run("compare")
+    compared = tmp_path / "results" / "_models"
+    figures = {path.stem for path in (compared / "figures").glob("*.png")}
+    assert figures == {"mean_qkv", "module_map"}
+    assert list(pd.read_parquet(compared / "claims.parquet")["model"].unique()) == ["one", "two"]
 
 
 def test_a_guard_waits_for_the_claims_of_all_models(project):

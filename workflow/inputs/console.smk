@@ -13,7 +13,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 from llm_figures.workflow.job_graph import list_files, list_tasks
 from llm_figures.workflow.run_console import CONSOLE, RunMonitor
 from llm_figures.workflow.run_progress import RunProgress
-from llm_figures.workflow.run_summary import describe_end
+from llm_figures.workflow.run_summary import describe_claims, describe_end
 from llm_figures.workflow.targets import ExplainTarget
 
 
@@ -47,6 +47,8 @@ def end_of_run(success=True):
     """Lines for the end of the run."""
     files, pages = list_files(workflow.dag)
     failed = [*MONITOR.failed.values()]
+    if success:
+        yield from describe_claims([f"results/{model}/claims.md" for model in MODELS], files)
     yield from describe_end(files, pages, failed, success, time.time() - MONITOR.began)
     if MONITOR.run:
         logs = map(os.path.relpath, workflow.logger_manager.get_logfile())
