@@ -118,6 +118,10 @@ def test_a_figure_is_a_target_of_its_own(project):
     named = re.findall(r"^  (figures/\S+): changed \(made by render_figure\)", output, re.M)
     kinds = ("pdf", "svg", "png", "panels.json")
     assert set(named) == {f"figures/scale_qkv.{kind}" for kind in kinds}
+    assert (
+        ", and so do options of this run (style.font_size); to make files and manifest with these: "
+        "snakemake figures --configfile overlay.yaml; to keep the manifest's, "
+    ) in output
     assert project.planned("module_map") == {"render_figure": 1}
 
 
@@ -149,8 +153,11 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
     assert written["model"]["weights"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     assert str(project.folder.parent.parent) not in json.dumps(written)
 
-    _, output = project.run("verify")
+    _, output = project.run("verify", "--config", "style={font_size: 10}")
     assert f"{len(made) + 2} files agree with results/tiny/manifest.json" in output
+    assert "options of this run differ from the manifest's: style.font_size\n" in output
+    _, output = project.run("verify")
+    assert "options of this run" not in output
     path = project.results / "modules/scores.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -161,12 +168,14 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
         f"verify: error: 1 of {len(made) + 2} files differ from results/tiny/manifest.json"
         in output
     )
+    again = "snakemake figures --configfile overlay.yaml"
+    assert f"; to make a file again: {again} --forcerun RULE; if " in output
     assert "modules/scores.parquet: changed (made by score_modules)" in output
     assert "Traceback" not in output
     (project.results / "manifest.json").unlink()
     code, output = project.run("verify", check=False)
     assert code == 1
-    assert "results/tiny/manifest.json is missing; run: snakemake figures" in output
+    assert f"results/tiny/manifest.json is missing; run: {again}\n" in output
     assert not (project.results / "manifest.json").exists()
 
 
