@@ -17,12 +17,15 @@ ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(M
 $(error with BUNDLE and reproduce, settings come from a file: ARGS='--configfile mine.yaml')
 endif
 
+# Snakemake, once the config files in ARGS can be read.
+CHECKED = PYTHONPATH=$(CURDIR)/scripts $(or $(1),$(BIN))/python -m llm_figures.workflow.command
+
 ifdef BUNDLE
 figures: $(DRAWING)/ready
-	$(DRAWING)/bin/snakemake figures --config 'bundle=$(BUNDLE)' $(ARGS)
+	$(call CHECKED,$(DRAWING)/bin) figures --config 'bundle=$(BUNDLE)' $(ARGS)
 else
 figures: $(READY)
-	$(BIN)/snakemake figures $(ARGS)
+	$(CHECKED) figures $(ARGS)
 endif
 
 # Say who holds this folder, and remove the lock of a run that was killed.

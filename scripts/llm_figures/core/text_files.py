@@ -154,6 +154,18 @@ def _find_rows(content: Any, where: str) -> list:
     raise UserError(f"{where}: is {what}; {save}")
 
 
+def describe_yaml_error(error: yaml.YAMLError) -> str:
+    """One line for an error of PyYAML: line, column and what is wrong there."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if not problem or mark is None:
+        return " ".join(str(error).split())[:200]
+    if "'\\t'" in problem:
+        problem = "a tab; indent with spaces"
+    elif "end of stream" in problem and error.context_mark is not None:
+        mark, problem = error.context_mark, f"{error.context}: it is not closed"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
 def read_user_yaml(path: Path) -> Any:
     """Read any YAML file.
 
