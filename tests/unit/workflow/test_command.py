@@ -28,10 +28,11 @@ def problem(tmp_path, monkeypatch):
     [
         (b"model: mine\n\tdevice: cpu\n", "line 2, column 1: a tab; indent with spaces"),
         (b"dtype: auto\nmodel: \"mine\ndevice: cpu\n",
-         "line 2, column 8: while scanning a quoted scalar: it is not closed"),
+         "line 2, column 8: a quoted scalar is not closed"),
         (b"model: [a, b\ndevice: cpu\n", "line 2, column 7: "),
+        (b"inputs: [a,\n  b\n", "line 1, column 9: a flow sequence is not closed"),
         (b"model: mine: yours\n", "line 1, column 12: mapping values are not allowed here"),
-        (b"inputs:\n - a\nb\n", "line 3, column 2: could not find expected ':'"),
+        (b"inputs:\n - a\nb\n", "line 3, column 1: could not find expected ':'"),
         (b"\xff", "not a text in UTF-8; save it as such"),
         (b"- a\n- b\n", "holds no keys; write lines of the form key: value"),
         (b"a text", "holds no keys; "),
@@ -71,7 +72,7 @@ def test_a_config_file_that_snakemake_reads_is_none_of_them(problem, tmp_path, c
         (["--help"], None),
         ([], None),
     ],
-    ids=" ".join,
+    ids=str,
 )  # fmt: skip
 def test_a_target_that_was_taken_for_a_file_is_told(problem, tmp_path, arguments, said):
     found = problem(*arguments)
