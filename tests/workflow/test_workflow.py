@@ -104,8 +104,8 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
     assert "max_rss" in benchmark
 
 
-def test_every_figure_is_a_target(made):
-    made.run("--dry-run", *FIGURE_TABLE)
+def test_every_figure_is_a_target(project):
+    project.planned(*FIGURE_TABLE)
 
 
 def test_a_figure_is_a_target_of_its_own(project):
@@ -676,6 +676,17 @@ def test_without_a_model_a_target_says_so(tmp_path, root, target):
     if target == "compare":
         wanted = "compare needs at least two models: big (missing: big/claims.parquet, "
     assert len([line for line in output.splitlines() if line.startswith(wanted)]) == 1, output
+
+
+def test_a_missing_package_is_named_with_the_environment(root, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["pyarrow"] = None\n')
+    project = Project(tmp_path, root, {})
+    code, output = project.run("--dry-run", check=False, PYTHONPATH=str(tmp_path))
+    assert code != 0
+    (line,) = [line for line in output.splitlines() if "pyarrow" in line]
+    assert line.startswith("the package pyarrow is not installed for ")
+    assert "source .venv/bin/activate" in line
+    assert "Traceback" not in output
 
 
 def test_folders_are_compared_without_a_model(made, tmp_path):
