@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import tiny
+from documented import find_differences
 from llm_figures import Results
 from llm_figures.claims.figures import FIGURES
 from llm_figures.probe.token_positions import NAMED_TOKENS
@@ -81,6 +82,10 @@ def test_files_have_the_columns_that_others_rely_on(made):
     modules = pd.read_parquet(made.results / "modules/scores.parquet")
     assert len(modules) == 3 * 7
     assert modules["value"].between(0, 1).all()
+
+
+def test_every_column_is_documented(author):
+    assert find_differences(author.results) == {}
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(made):
@@ -279,6 +284,7 @@ def test_held_out_questions_of_another_file(project):
 
 def test_both_presets_side_by_side(project):
     project.run("probe_presets")
+    assert find_differences(project.results) == {}
     scores = pd.read_parquet(project.results / "probe/presets.parquet")
     published = scores[(scores["preset"] == "published") & (scores["metric"] == "auc")]
     assert published["token"].nunique() == 15
@@ -293,6 +299,7 @@ def test_both_presets_side_by_side(project):
 def test_the_best_cell_is_tested_and_scored_by_group(project):
     project.change(figures__probe_best__permutations=20)
     project.run("probe_best")
+    assert find_differences(project.results) == {}
     best = pd.read_parquet(project.results / "probe/best.parquet")
     assert (best["kind"] == "permuted").sum() == 20
     nested, highest = (
@@ -331,6 +338,7 @@ def test_the_model_quotes_its_own_answers(project):
     project.change(exact_answer__method="model", prompt__style="completion")
     project.run("results/tiny/forward/answers.parquet")
     answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    assert find_differences(project.results) == {}
     quotes = pd.read_parquet(project.results / "forward/quotes/0-of-1.parquet")
     assert len(quotes) == (answers["answer"].str.strip() != "").sum()
     for row in answers[answers["valid"]].itertuples():
@@ -426,6 +434,7 @@ def test_another_model_judges_the_answers(project):
         "the answer is empty",
         "the judge says neither right nor wrong",
     }
+    assert find_differences(project.results) == {}
     replies = pd.read_parquet(project.results / "forward/replies/0-of-1.parquet")
     located = answers[answers["exact_answer"] != ""]
     assert sorted(replies["question_id"]) == located["question_id"].tolist()
@@ -700,6 +709,7 @@ def test_folders_are_compared_without_a_model(made, tmp_path):
     figures = {path.stem for path in (compared / "figures").glob("*.png")}
     assert figures == {"mean_qkv", "module_map"}
     assert list(pd.read_parquet(compared / "claims.parquet")["model"].unique()) == ["one", "two"]
+    assert find_differences(compared) == {}
 
 
 def test_a_guard_waits_for_the_claims_of_all_models(project):

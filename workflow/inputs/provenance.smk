@@ -71,7 +71,10 @@ def make_figures():
     if given.configfiles:
         near = [os.path.relpath(file) for file in given.configfiles]
         paths = zip(near, given.configfiles)
-        words += ["--configfile", *(str(far) if path.startswith("..") else path for path, far in paths)]
+        words += [
+            "--configfile",
+            *(str(far) if path.startswith("..") else path for path, far in paths),
+        ]
     if given.config_args:
         words += ["--config", *given.config_args]
     return shlex.join(words)

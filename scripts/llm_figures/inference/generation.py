@@ -69,9 +69,9 @@ def generate(
     """Yield answers, about `batch_size` at a time, in an order that depends on no batch.
 
     An answer ends before any string of `stop` that follows its leading white space, at the model's
-    end of text, or after `max_new_tokens`. So many prompts are continued at a time; the next ones take the places of
-    those that are answered. For models whose cache does not allow that, the prompts of a batch have
-    one length. Batches are halved when CUDA runs out of memory.
+    end of text, or after `max_new_tokens`. `batch_size` prompts are continued at a time; the next
+    ones take the places of those that are answered. For models whose cache does not allow that, the
+    prompts of a batch have one length. Batches are halved when CUDA runs out of memory.
 
     keys: one number per prompt, its question's, which with the seed of `sampling` determines what
         is sampled, whatever the batch; by default the prompt's index.

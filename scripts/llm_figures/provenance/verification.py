@@ -73,7 +73,7 @@ def verify(
 
 
 def find_changed_options(path: str | Path, config: dict | None) -> list[str]:
-    """Dotted keys in which the config of this run differs from that of a manifest; more are counted.
+    """Dotted keys in which the config of this run differs from a manifest's; many are counted.
 
     config: see `verify`.
     """

@@ -179,8 +179,8 @@ def _advise(problems: dict[str, int], rows: pd.DataFrame) -> str:
         ABSTAINED: "change prompt, or set judge.abstentions: wrong",
         CUT: "raise prompt.max_new_tokens",
         UNCLEAR: "change judge.prompt",
-        EMPTY: "the model ends its answers at once: change prompt.template or prompt.stop, or solve "
-        "some questions of this kind in prompt.preamble",
+        EMPTY: "the model ends its answers at once: change prompt.template or prompt.stop, or "
+        "solve some questions of this kind in prompt.preamble",
     }.get(most, "add questions, or change prompt, exact_answer or judge")
 
 

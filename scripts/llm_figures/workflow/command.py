@@ -17,7 +17,7 @@ from llm_figures.core.text_files import describe_yaml_error, read_user_yaml
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run Snakemake with these arguments, by default those of the command line; ends the process."""
+    """Run Snakemake with these arguments, by default the command line's, and end the process."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         check_arguments(arguments)
@@ -32,8 +32,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """Check the config files and values of a command line of Snakemake.
 
     Raises:
-        UserError: a file is missing or cannot be read, or a target stands where a file or a value is
-            expected.
+        UserError: a file is missing or cannot be read, or a target stands in the place of a file or
+            of a value.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="*", default=[])
@@ -45,7 +45,9 @@ def check_arguments(arguments: Sequence[str]) -> None:
     for word in given.configfile:
         path = Path(word)
         if not path.is_file():
-            advice = "correct the path" if path.suffix or path.name != word else _targets_first(word)
+            advice = (
+                "correct the path" if path.suffix or path.name != word else _targets_first(word)
+            )
             raise UserError(f"--configfile: {word}: no such file in {Path.cwd()}; {advice}")
         _check_file(path)
 

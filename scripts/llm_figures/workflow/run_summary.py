@@ -51,8 +51,8 @@ def describe_end(
 def describe_claims(pages: Iterable[str], asked: Collection[str]) -> Iterator[str]:
     """How many claims have each verdict, by figure, as the pages of claims begin.
 
-    pages: the pages `claims.md` of the run's models. asked: files that the targets ask for; of other
-    pages nothing is said.
+    pages: the pages `claims.md` of the run's models. asked: files that the targets ask for; nothing
+    is said of other pages.
     """
     for page in map(Path, pages):
         if str(page) not in asked or not page.is_file():
@@ -67,7 +67,9 @@ def describe_claims(pages: Iterable[str], asked: Collection[str]) -> Iterator[st
 
 def _align(table: str) -> Iterator[str]:
     """The lines of a Markdown table in columns: the first one on the left, numbers on the right."""
-    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+    )
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for first, *cells in (head, *rows):
         padded = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))

@@ -11,8 +11,8 @@ from llm_figures.inference.generation import (
     batch_by_length,
     choose_tokens,
     cut_at_stop,
-    make_stop_check,
     generate,
+    make_stop_check,
 )
 from llm_figures.inference.options import Sampling
 from llm_figures.inference.prefix_cache import shared_prefix

@@ -505,7 +505,9 @@ def test_a_cache_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, wheel
     with pytest.raises(UserError) as caught:
         prepare_model("mine", entry(wheel), cache)
     assert again in str(caught.value)
-    assert str(caught.value).endswith(f"; make room in {cache}/wheels and the temporary folder (TMPDIR)")
+    assert str(caught.value).endswith(
+        f"; make room in {cache}/wheels and the temporary folder (TMPDIR)"
+    )
 
 
 def test_a_hub_model_in_the_cache_needs_no_connection(refusing_hub, tmp_path):

@@ -1,9 +1,9 @@
-import judge_answers as judge_answers_script
-import judge_samples as judge_samples_script
 import numpy as np
 import pandas as pd
 import pytest
 
+import judge_answers as judge_answers_script
+import judge_samples as judge_samples_script
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame, write_frame

@@ -90,7 +90,7 @@ def test_pictures_are_true_colour_and_small(root):
 
 
 def unclosed_fences(text):
-    """Numbers of lines that begin a code block which does not end, or which another begins within."""
+    """Numbers of lines that begin a code block without an end, or with another one in it."""
     opened, unclosed = None, []
     for number, line in enumerate(text.splitlines(), start=1):
         if not (fence := re.match(r" *```(.*)", line)):
