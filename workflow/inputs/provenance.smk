@@ -69,12 +69,10 @@ def make_figures():
     given = workflow.config_settings
     words = ["snakemake", "figures"]
     if given.configfiles:
-        near = [os.path.relpath(file) for file in given.configfiles]
-        paths = zip(near, given.configfiles)
-        words += [
-            "--configfile",
-            *(str(far) if path.startswith("..") else path for path, far in paths),
-        ]
+        words.append("--configfile")
+    for file in given.configfiles:  # as absolute paths
+        near = os.path.relpath(file)
+        words.append(str(file) if near.startswith("..") else near)
     if given.config_args:
         words += ["--config", *given.config_args]
     return shlex.join(words)
