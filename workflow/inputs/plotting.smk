@@ -69,7 +69,7 @@ def shown_name(wildcards):
 
 def module_metrics(model):
     """The metrics of one model's module map, the figure's own first."""
-    name = BUNDLE.model if BUNDLE else model
+    name = BUNDLE.model if BUNDLE else model_of(model)
     metrics = MODULE_MAP.metrics_of(name)
     if not metrics:
         sys.exit(
