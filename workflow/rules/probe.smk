@@ -193,6 +193,7 @@ rule score_best_cell:
         states=states_of_protocol,
         predictions=predictions_of("scores"),
         scores="results/{model}/probe/scores.parquet",
+        p_true=shard_files("p_true") if config["probe"]["p_true"] else [],
     output:
         best="results/{model}/probe/best.parquet",
         groups="results/{model}/probe/groups.parquet",
@@ -211,7 +212,7 @@ rule score_best_cell:
         protocol=PROTOCOLS["scores"]["protocol"],
         options={
             key: config["figures"]["probe_best"][key]
-            for key in ("permutations", "shuffle", "seed")
+            for key in ("permutations", "repeats", "shuffles", "shuffle", "seed")
         },
     script:
         "../../scripts/score_best_cell.py"

@@ -2,6 +2,10 @@
 
 import pandas as pd
 
+from llm_figures.probe.best_cell import BRIER, CALIBRATION_ERROR, SLOPE, WITHIN_GROUP
+from llm_figures.probe.protocol import OUTPUT_AND_GROUP, OUTPUT_COMBINED
+from llm_figures.questions.log_probabilities import PARTS
+
 LABELS = {
     "auc": "AUC",
     "accuracy": "Accuracy",
@@ -17,6 +21,27 @@ CONTROLS = {
     "answer_log_probability": "mean log-probability of the answer",
     "exact_answer_log_probability": "mean log-probability of the exact answer",
     "p_true": "p(true)",
+    OUTPUT_COMBINED: "all confidence scores of the output together",
+    OUTPUT_AND_GROUP: "all confidence scores of the output and the group",
+}
+_SUMMARIES = {
+    "_sum": "sum of the log-probabilities",
+    "_min": "least log-probability",
+    "_max": "greatest log-probability",
+    "_last": "last log-probability",
+}
+# The same with the confidence scores that only tables name.
+NAMES = CONTROLS | {
+    f"{part}_log_probability{suffix}": f"{words} of {of}"
+    for part, of in PARTS.items()
+    for suffix, words in _SUMMARIES.items()
+}
+# What else is said of the chosen cells.
+DETAIL_NAMES = {
+    WITHIN_GROUP: "AUC over pairs of the same group",
+    SLOPE: "calibration slope",
+    CALIBRATION_ERROR: "expected calibration error",
+    BRIER: "Brier score",
 }
 # Why a cell of a map of heads is empty: notes of probe/heads.parquet.
 NO_HEADS = "the layer has no attention heads"
@@ -38,6 +63,8 @@ NEEDS = {
     "answer_log_probability": "it takes answers that the model generated",
     "exact_answer_log_probability": "it takes answers that the model generated",
     "p_true": "it takes probe.p_true",
+    OUTPUT_COMBINED: "it takes answers that the model generated",
+    OUTPUT_AND_GROUP: "it takes answers that the model generated, and groups (dataset.group)",
     "nested": "a layer is chosen where training sets have enough answers, or groups",
 }
 
@@ -51,7 +78,7 @@ def name_control(control: str, row: pd.Series, share: object = None) -> str:
     part = ""
     if row.get("within_group", 1.0) < 1:
         part = f" ({share or format_share(row['within_group'])} of them)"
-    return f"{CONTROLS[control]}{part}"
+    return f"{NAMES[control]}{part}"
 
 
 def format_share(share: float) -> str:

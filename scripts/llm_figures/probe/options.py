@@ -337,10 +337,19 @@ class ProbeCurves(Drawing, Figure):
 
 
 class ProbeBestScoring(Options):
-    """What the permutation test of the probe's highest cell depends on."""
+    """What the permutation test of the probe's highest cell and its repeated choice depend on."""
 
     permutations: Annotated[Integer, Field(ge=20, le=100_000)] = 200
     """How often labels are permuted; the smallest p is 1 / (1 + permutations)."""
+
+    repeats: Annotated[Integer, Field(ge=2, le=100)] = 10
+    """Draws of folds, in each of which the cell is chosen anew
+
+    Draws of folds in each of which the cell is chosen anew and scored with its controls; only
+    cross-validated probes have them."""
+
+    shuffles: Annotated[Integer, Field(ge=2, le=1000)] = 20
+    """Permutations of the training labels in each of these folds, for every shuffled control."""
 
     shuffle: Literal["within_group", "overall"] = "within_group"
     """within_group (overall without groups) | overall

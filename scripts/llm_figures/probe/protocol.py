@@ -10,9 +10,13 @@ from typing import Annotated, Literal
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Flag, Integer, Items, Number, Options, Seed, by_kind
 from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.questions.log_probabilities import LOG_PROBABILITIES
 
-# Baselines without hidden states: the output's own confidence in an answer.
-OUTPUT_BASELINES = ("answer_log_probability", "exact_answer_log_probability", "p_true")
+# Baselines without hidden states: the output's own confidence in an answer. Each score by itself,
+OUTPUT_SCORES = (*LOG_PROBABILITIES, "p_true")
+# all of them as the features of one probe, and these beside the question's group.
+OUTPUT_COMBINED, OUTPUT_AND_GROUP = "output_combined", "output_and_group"
+OUTPUT_BASELINES = (*OUTPUT_SCORES, OUTPUT_COMBINED, OUTPUT_AND_GROUP)
 # Left to right, as in the published figure; the published code has one token more.
 TOKENS = {
     "strict": [token for token in NAMED_TOKENS if token != "exact_answer_after_last"],

@@ -9,11 +9,17 @@ import pandas as pd
 from llm_figures.core.errors import UserError
 from llm_figures.questions.judging.abstentions import abstains
 from llm_figures.questions.judging.judges import Judgement, could_match, judge
+from llm_figures.questions.log_probabilities import PARTS, SUFFIXES
 from llm_figures.questions.options import ExactAnswer, Judge
 from llm_figures.questions.spans import check_pattern, find_exact_answer, overlapping
 
 # With fewer answers of a label, each of five folds would hold less than four of it.
 FEWEST_OF_A_LABEL = 20
+
+# By the ends of the columns' names.
+_SUMMARIES = dict(
+    zip(SUFFIXES, (np.mean, np.sum, np.min, np.max, lambda values: values[-1]), strict=True)
+)
 
 # Why an answer with an exact answer is left out of the probe.
 ABSTAINED = "the answer abstains"
@@ -52,7 +58,8 @@ def judge_answers(
             decided (`judging.rules`); "" if not valid.
         doubt: why a person should look at the judgement (`judging.judges.DOUBTS`), else "".
         answer_log_probability, exact_answer_log_probability: means over the tokens of the answer,
-            and over those that overlap the exact answer; NaN without any.
+            and over those that overlap the exact answer; NaN without any. The same with _sum,
+            _min, _max and _last: their sum, least, greatest and last.
 
     Raises:
         UserError: a pattern that is not a regular expression, a question without an answer.
@@ -81,7 +88,7 @@ def judge_answers(
         (row.span_start, row.span_end) if row.span_start >= 0 else None
         for row in answers.itertuples()
     ]
-    return answers.assign(**_mean_log_probabilities(answers, spans))
+    return answers.assign(**_summarise_log_probabilities(answers, spans))
 
 
 def locate_exact_answers(
@@ -232,10 +239,11 @@ def read_reply(reply: str | None, judging: Judge) -> Judgement:
     return Judgement(False, "", UNCLEAR)
 
 
-def _mean_log_probabilities(
+def _summarise_log_probabilities(
     answers: pd.DataFrame, spans: Sequence[tuple[int, int] | None]
 ) -> dict[str, list[float]]:
-    whole, exact = [], []
+    """{column of `LOG_PROBABILITIES`: a value for each answer}."""
+    parts: dict[str, list[Sequence[float]]] = {part: [] for part in PARTS}
     for span, values, starts, ends in zip(
         spans,
         _column(answers, "token_log_probabilities"),
@@ -245,13 +253,15 @@ def _mean_log_probabilities(
     ):
         values = [] if values is None else values
         inside = overlapping(starts, ends, span) if span and len(values) else []
-        whole.append(_mean(values))
-        exact.append(_mean([values[index] for index in inside]))
-    return {"answer_log_probability": whole, "exact_answer_log_probability": exact}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+        parts["answer"].append(values)
+        parts["exact_answer"].append([values[index] for index in inside])
+    return {
+        f"{part}_log_probability{suffix}": [
+            float(summarise(values)) if len(values) else float("nan") for values in of_answers
+        ]
+        for part, of_answers in parts.items()
+        for suffix, summarise in _SUMMARIES.items()
+    }
 
 
 def _column(frame: pd.DataFrame, name: str) -> list:

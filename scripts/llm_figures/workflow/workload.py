@@ -55,7 +55,7 @@ class Workload:
     text of the attention figures and of the module map. sink_tokens: of each text that count in
     sink_map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
-    permutations: of the labels, for the probe's best cell.
+    permutations: of the labels, for the probe's best cell. best_repeats: draws of folds there.
     sampled, samples: questions of which answers are sampled, and how many of each. kind_tokens:
     tokens at which kinds of error are probed.
     """
@@ -75,6 +75,7 @@ class Workload:
     probes: Mapping[str, Probe]
     probe_jobs: int
     permutations: int
+    best_repeats: int
     transferred: tuple[int, ...]
     transfer_tokens: int
     sampled: int
@@ -121,6 +122,7 @@ def describe_workload(
         probes={name: _describe_probe(entry) for name, entry in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
         permutations=figures["probe_best"]["permutations"],
+        best_repeats=figures["probe_best"]["repeats"],
         transferred=tuple(
             count_questions(one)[0] for one in (config["dataset"], *further.values())
         ),
