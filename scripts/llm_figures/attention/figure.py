@@ -38,9 +38,13 @@ CONSTANTS = {"(from 0)": "layers are counted from 0", "less than 1": "weights of
 
 
 def format_epsilon(epsilon: float) -> str:
-    """5e-1, 1e-3, 2.5e-1: scientific notation without superfluous digits."""
+    """5e-1 and 1e-10 as published, other factors as plain numbers where these are short: 0.75, 2."""
     mantissa, exponent = f"{epsilon:.6e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    mantissa, power = mantissa.rstrip("0").rstrip("."), int(exponent)
+    plain = f"{epsilon:.7g}"
+    if "e" in plain or ("." not in mantissa and power < 0):
+        return f"{mantissa}e{power}"
+    return plain
 
 
 def make_panel_title(panel: pd.Series) -> str:

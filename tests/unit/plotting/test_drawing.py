@@ -443,9 +443,12 @@ def test_captions_name_the_components_that_are_shown(options, components, named)
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.25, "2.5e-1"), (20, "2e1"), (0, "0e0")],
-)
-def test_epsilons_are_written_as_published(value, label):
+    [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.75, "0.75"), (0.05, "5e-2"), (2, "2"),
+     (1, "1"), (20, "20"), (0, "0"), (1.5, "1.5"), (-1, "-1"), (-0.5, "-5e-1"), (-2.25, "-2.25"),
+     (0.00025, "0.00025"), (2.5e-7, "2.5e-7"), (1e6, "1000000"), (3e12, "3e12"),
+     (0.1 + 0.2, "3e-1")],
+)  # fmt: skip
+def test_epsilons_are_written_as_published_or_as_short_numbers(value, label):
     assert format_epsilon(value) == label
 
 
