@@ -121,13 +121,14 @@ def choose_tick_labels(
     layout = find_layout()
     smallest = SMALLEST_TEXT if layout.sized else SMALLEST_LABEL
     bins = panel.drop_duplicates("key_position").sort_values("key_position")
-    size = min(LARGEST_LABEL, layout.small, side * 72 / len(bins) / 1.15)
+    largest = min(layout.growth * LARGEST_LABEL, layout.small)
+    size = min(largest, side * 72 / len(bins) / 1.15)
     known = "key_token" in bins and bins["key_token"].fillna("").ne("").any()
     if kind == "tokens" and known and size >= smallest and not is_binned(panel):
         names = [_label_token(token) for token in bins["key_token"]]
         return [place + 0.5 for place in range(len(names))], names, size
     positions = bins["key_position"].astype(str).tolist()
-    size = min(LARGEST_LABEL, layout.small)
+    size = largest
     step = _choose_step(len(positions), side * 72 / (1.6 * size))
     # The first cell, where the sink is, always has a label.
     places = range(0, len(positions), step)
@@ -172,7 +173,7 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
     # All panels of a row show the same text. A row has labels unless the next one repeats them.
     texts = {row: panels[row, 0]["input"].iloc[0] for row in range(rows)}
     labelled = {row for row in range(rows) if row == rows - 1 or texts[row] != texts[row + 1]}
-    side, wide, kind, ticks = PANEL, 0.0, options.tick_labels, {}
+    side, wide, kind, ticks = layout.growth * PANEL, 0.0, options.tick_labels, {}
     for _ in range(3 if layout.sized else 1):  # labels take room from the maps
         if layout.sized:
             most = (layout.height - wide * len(labelled) - 0.7) / rows - 0.2
@@ -184,7 +185,8 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
         wide = max(map(_measure_labels, ticks.values()), default=0.0)
     # A figure of its own size grows by the labels, so that the maps keep theirs.
     high = wide * len(labelled)
-    own = (3.0 * columns + 0.9 + wide, 3.05 * rows + 0.4 + high)
+    labels = wide / layout.growth, high / layout.growth
+    own = (3.0 * columns + 0.9 + labels[0], 3.05 * rows + 0.4 + labels[1])
     fig, axes = make_grid(
         rows, columns, own=own, height=(side + 0.2) * rows + high + 0.7, square=True
     )

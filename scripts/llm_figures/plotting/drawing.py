@@ -199,6 +199,7 @@ def add_title(place, text: str, name: str, *, anchor, transform, loc: str, size:
                     side, textprops={"size": size, "style": "italic" if index % 2 else "normal"}
                 )
                 area._text.set_gid(f"{name}-{len(pieces)}")
+                area._text.title = name  # its pieces touch each other
                 pieces.append(area)
     place.add_artist(
         AnchoredOffsetbox(
