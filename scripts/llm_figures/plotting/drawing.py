@@ -33,7 +33,7 @@ from llm_figures.plotting.layout import (
     layout_of,
 )
 from llm_figures.plotting.style import Style
-from llm_figures.plotting.venues import VENUES
+from llm_figures.plotting.venues import SANS, TIMES, VENUES
 
 # For characters that a font lacks.
 FALLBACK = "DejaVu Sans"
@@ -74,8 +74,7 @@ def drawing_style(style: Style) -> Iterator[None]:
         UserError: a font that matplotlib does not know.
     """
     font = style.font or VENUES[style.venue].font
-    if font not in get_font_names():
-        raise UserError(f"config: style.font: {font!r} is not known to matplotlib")
+    check_font(font)
     size, small = find_font_sizes(style)
     settings = {
         "font.family": font,
@@ -103,8 +102,23 @@ def drawing_style(style: Style) -> Iterator[None]:
         yield
 
 
-def find_colour_map(palette: str) -> Colormap:
+def check_font(font: str) -> None:
+    """Check that matplotlib finds a font of this family.
+
+    Raises:
+        UserError: it does not.
+    """
+    if font not in get_font_names():
+        raise UserError(
+            f"config: style.font: {font!r} is not known to matplotlib; install it, or take one that "
+            f"comes with it, such as {SANS} or {TIMES}"
+        )
+
+
+def find_colour_map(palette: str, key: str = "palette") -> Colormap:
     """The palette `blue-white-orange`, or one known to seaborn; missing values are grey.
+
+    key: of the config, for the message.
 
     Raises:
         UserError: an unknown palette.
@@ -116,28 +130,31 @@ def find_colour_map(palette: str) -> Colormap:
             colours = sns.color_palette(palette, as_cmap=True)
         except (ValueError, TypeError):
             raise UserError(
-                f"config: palette: {palette!r} is not known; allowed: blue-white-orange, or a "
-                "palette of seaborn or matplotlib such as coolwarm, Blues, viridis"
+                f"config: {key}: {palette!r} is not known; allowed: blue-white-orange, or a palette "
+                "of seaborn or matplotlib such as coolwarm, Blues, viridis"
             ) from None
         if not isinstance(colours, Colormap):
             raise UserError(
-                f"config: palette: {palette!r} is a list of colours; choose a continuous one"
+                f"config: {key}: {palette!r} is a list of colours; choose a continuous one, such as "
+                "coolwarm, Blues or viridis"
             )
     return colours.with_extremes(bad="0.85")
 
 
-def find_colours(palette: str, count: int) -> list:
+def find_colours(palette: str, count: int, key: str = "palette") -> list:
     """`count` distinct colours of a palette known to seaborn, for lines.
+
+    key: of the config, for the message.
 
     Raises:
         UserError: an unknown palette.
     """
     try:
         return sns.color_palette(palette, count)
-    except ValueError:
+    except (ValueError, TypeError):
         raise UserError(
-            f"config: palette: {palette!r} is not known; allowed: a palette of seaborn or "
-            "matplotlib such as colorblind, deep, Set2"
+            f"config: {key}: {palette!r} is not known; allowed: a palette of seaborn or matplotlib "
+            "such as colorblind, deep, Set2"
         ) from None
 
 

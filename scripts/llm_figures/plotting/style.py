@@ -18,7 +18,9 @@ from llm_figures.core.options import (
 )
 from llm_figures.plotting.venues import VENUES, find_width, parse_width
 
+# Of heatmaps, and of lines and marks, see `look.check_look`.
 Palette = Annotated[NonEmpty, Says("blue-white-orange or a palette known to seaborn")]
+LinePalette = Annotated[NonEmpty, Says("a palette known to seaborn")]
 # The widest ends of a colour scale, and the least share of the larger one by which they differ.
 LARGEST_LIMIT = 1e30
 LEAST_SPAN = 1e-9

@@ -20,7 +20,7 @@ from llm_figures.core.options import (
     by_kind,
 )
 from llm_figures.core.options_reader import read_options
-from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
+from llm_figures.plotting.style import Figure, FigureSource, Limits, LinePalette, Palette
 from llm_figures.probe.protocol import (
     CROSS_VALIDATIONS,
     OF_LOGISTIC,
@@ -332,7 +332,7 @@ class ProbeCurves(Drawing, Figure):
     metric: Metric = "auc"
     """The score shown, of detecting a wrong answer (the positive class)."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the curves."""
 
 
@@ -355,7 +355,7 @@ class ProbeBestScoring(Options):
 class ProbeBestDrawing(Drawing):
     """What only the drawing of the probe's best cell reads."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the marks."""
 
 

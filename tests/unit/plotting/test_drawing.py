@@ -457,7 +457,7 @@ def test_tick_steps_grow_with_the_depth():
 
 
 def test_unknown_palettes_and_fonts_are_one_clear_line():
-    with pytest.raises(UserError, match="palette: 'Bleus' is not known"):
+    with pytest.raises(UserError, match="^config: palette: 'Bleus' is not known"):
         find_colour_map("Bleus")
     with (
         pytest.raises(UserError, match=r"style.font: 'Comic' is not known"),
