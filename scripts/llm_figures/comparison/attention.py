@@ -95,7 +95,8 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         tops.append(below + above)
         below += above + maps_high + block_gap
     block_wide = line + maps_wide
-    bottom = margin + (0.5 if layout.sized else 2.4) * line  # with the figure's title
+    titled = options.titles and not layout.sized
+    bottom = margin + (2.4 if titled else 0.5) * line  # with the figure's title
     right = margin + columns * block_wide + (columns - 1) * block_gap
     wide, high = right + beside_bar, tops[-1] + maps_high + bottom
     fig = make_figure((wide / growth, high / growth), high)  # grown above already
@@ -115,7 +116,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
                 (*place(x, y + side), side / total_wide, side / total_high),
                 gid=f"block-{index}-panel-{row}-{column}",
             )
-            mesh = draw_panel(panel, ax, cmap, options.limits)
+            mesh = draw_panel(panel, ax, cmap, options.limits, options.masked)
         middle = left + (shapes[name][1] * (side + between) - between) / 2
         fig.text(
             *place(middle, top - line - 0.2 * line),
@@ -151,7 +152,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         (*place(right + bar_gap, end), BAR / total_wide, (end - top) / total_high), gid="bar"
     )
     add_colour_bar(fig, mesh, "Attention Weight", ticks=ticks, cax=bar)
-    if not layout.sized:
+    if titled:
         add_title(
             fig,
             make_figure_title(options),
@@ -178,10 +179,12 @@ def describe(tables: Tables, options: AttentionFigure) -> str:
             + ("" if same else f", {interventions[name]}")
         )
     what = f": Query, Key or Value {next(iter(interventions.values()))}" if same else ""
+    masked = " Grey: keys that the queries cannot attend to." if options.masked == "grey" else ""
     return (
         f"Attention weights of one layer, one block per model{what}. Rows of a map are query "
         "positions from the top, columns key positions; models cut the same text into different "
-        f"tokens. Colours span {low:g} to {high:g} in all blocks. Displayed: {'; '.join(shown)}."
+        f"tokens. Colours span {low:g} to {high:g} in all blocks.{masked} Displayed: "
+        f"{'; '.join(shown)}."
     )
 
 
