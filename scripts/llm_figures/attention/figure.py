@@ -79,6 +79,7 @@ def draw_panel(
     are bins of positions, all drawn with the same width. masked: the option of that name.
     """
     weights = panel.pivot(index="query_position", columns="key_position", values="weight")
+    names = None
     if masked == "grey":
         hidden = panel.assign(masked=_find_masked(panel))
         weights = weights.mask(
@@ -87,12 +88,15 @@ def draw_panel(
     if is_binned(panel):
         weights.index = _label_bins(panel, "query")
         weights.columns = _label_bins(panel, "key")
+    else:
+        names = {"rows": _find_tokens(panel, "query"), "columns": _find_tokens(panel, "key")}
     mesh = draw_heatmap(
         weights,
         ax,
         cmap=cmap,
         limits=limits,
         title=make_panel_title(panel.iloc[0]).replace("*", ""),
+        names=names,
         square=True,
         xticklabels=False,
         yticklabels=False,
@@ -112,6 +116,15 @@ def _find_masked(panel: pd.DataFrame) -> pd.Series:
         return panel["masked"]
     last = panel["query_position"] + panel.get("query_count", 1) - 1
     return panel["key_position"] > last
+
+
+def _find_tokens(panel: pd.DataFrame, side: str) -> list[str] | None:
+    """The tokens of one axis as they are shown; None where they are not known."""
+    if f"{side}_token" not in panel:
+        return None
+    places = panel.drop_duplicates(f"{side}_position").sort_values(f"{side}_position")
+    tokens = places[f"{side}_token"].fillna("")
+    return [_show_token(token) for token in tokens] if tokens.ne("").any() else None
 
 
 def _label_bins(panel: pd.DataFrame, side: str) -> pd.Index:
@@ -162,10 +175,15 @@ def _choose_step(cells: int, room: float) -> int:
     return cells
 
 
-def _label_token(token: str) -> str:
-    """A token as a label, cut if it is long; white space is shown if the token has nothing else."""
+def _show_token(token: str) -> str:
+    """A token without white space around it; white space is shown if it has nothing else."""
     text = token.strip() or repr(token)[1:-1].replace(" ", "␣")
-    text = _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
+    return _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def _label_token(token: str) -> str:
+    """A token as a label, cut if it is long."""
+    text = _show_token(token)
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 

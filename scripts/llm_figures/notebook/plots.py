@@ -215,7 +215,7 @@ def plot_module_map(
     mesh = modules_figure.draw_panel(values, ax, colours, ends, choose_tick_step(len(values)))
     ax.set(xlabel="", ylabel="Layer")
     if cbar:
-        modules_figure.draw_colour_bar(ax.figure, mesh, values.to_numpy(), ends, metric, ax=ax)
+        modules_figure.draw_colour_bar(ax.figure, mesh, metric, ax=ax)
     return ax
 
 

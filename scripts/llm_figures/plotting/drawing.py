@@ -68,7 +68,7 @@ MOST_CELLS = 100_000
 def drawing_style(style: Style) -> Iterator[None]:
     """The style of what is drawn inside the block, the same on every machine.
 
-    Text in vector files stays text; ids are fixed.
+    Text in vector files stays text, unless the style says otherwise; ids are fixed.
 
     Raises:
         UserError: a font that matplotlib does not know.
@@ -76,11 +76,14 @@ def drawing_style(style: Style) -> Iterator[None]:
     font = style.font or VENUES[style.venue].font
     check_font(font)
     size, small = find_font_sizes(style)
+    # for readers of an SVG who lack the font
+    generic = "serif" if font == TIMES or "Serif" in font else "sans-serif"
     settings = {
-        "font.family": font,
+        "font.family": [font, generic],
+        f"font.{generic}": [font],
         "font.size": size,
         "axes.titlesize": size,
-        "svg.fonttype": "none",
+        "svg.fonttype": "none" if style.svg_text == "text" else "path",
         "svg.hashsalt": "llm-figures",
         "pdf.fonttype": 42,
         "savefig.dpi": style.dpi,
@@ -92,7 +95,7 @@ def drawing_style(style: Style) -> Iterator[None]:
     }
     if style.inches:
         settings |= PAGE | {
-            "font.family": [font, FALLBACK],
+            "font.family": [font, FALLBACK, generic],
             "legend.fontsize": small,
             "xtick.labelsize": small,
             "ytick.labelsize": small,
@@ -159,15 +162,25 @@ def find_colours(palette: str, count: int, key: str = "palette") -> list:
 
 
 def draw_heatmap(
-    values: pd.DataFrame, ax, *, cmap: Colormap, limits: Sequence[float], title: str = "", **options
+    values: pd.DataFrame,
+    ax,
+    *,
+    cmap: Colormap,
+    limits: Sequence[float],
+    title: str = "",
+    names: Mapping[str, Sequence[str]] | None = None,
+    **options,
 ):
     """Draw a seaborn heatmap without seams between its cells; return the mesh for a colour bar.
 
     values: the rows in the order in which they are drawn, with named index and columns.
     title: what distinguishes this panel from the others of the figure, for `describe_panels`.
+    names: {"rows": , "columns": } what stands at each place, such as a token, if its label does not
+        say so. It is for `describe_panels` as well.
     options: further arguments of `seaborn.heatmap`.
     """
     ax.panel = (title, values)
+    ax.panel_names = names or {}
     # seaborn draws the whole figure, to see whether labels overlap. With nine panels that took half
     # of the time.
     others = [other for other in ax.figure.axes if other is not ax and other.get_visible()]
@@ -187,8 +200,10 @@ def draw_heatmap(
 def add_colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
     """Add a vertical colour bar, as vectors in vector files. options: see `Figure.colorbar`.
 
-    On a page it has the same breadth whatever its height.
+    On a page it has the same breadth whatever its height. An end beyond which there are values of the
+    panels is pointed.
     """
+    options["extend"] = _find_pointed_ends(fig, mesh, options.get("ax"))
     if find_layout().sized and "ax" in options:
         panels = Bbox.union([ax.get_position() for ax in np.ravel(options["ax"])])
         options["aspect"] = panels.height * fig.get_figheight() / BAR
@@ -198,6 +213,23 @@ def add_colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None 
     bar.solids.set_edgecolor("face")
     bar.outline.set_linewidth(0.6)
     return bar
+
+
+def _find_pointed_ends(fig: Figure, mesh, panels: Any) -> str:
+    """What `Figure.colorbar` calls the ends of the scale beyond which there are values.
+
+    panels: those that the bar is of; None are all of the figure.
+    """
+    axes = fig.axes if panels is None else np.ravel(panels)
+    low, high = mesh.get_clim()
+    slack = 1e-6 * (high - low)  # a weight of 1 may be rounded up
+    values = [ax.panel[1].to_numpy(dtype=float) for ax in axes if hasattr(ax, "panel")]
+    # false where no cell has a value
+    below = any((part < low - slack).any() for part in values)
+    above = any((part > high + slack).any() for part in values)
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (below, above), "neither"
+    )
 
 
 def add_title(place, text: str, name: str, *, anchor, transform, loc: str, size: float) -> None:
@@ -321,8 +353,9 @@ def describe_panels(fig: Figure, box: Bbox) -> dict:
 
     Returns {"values": whether values are included (up to `MOST_CELLS` cells), "panels": a list of
     {title, box: [left, top, right, bottom] in fractions of the saved figure from its top left
-    corner, row_axis, column_axis, rows, columns: labels from the top and from the left, values:
-    [rows, columns] with 4 significant digits, null if missing; or null for all}}.
+    corner, row_axis, column_axis, rows, columns: labels from the top and from the left, row_names,
+    column_names: what stands there, if that is known, values: [rows, columns] with 4 significant
+    digits, null if missing; or null for all}}.
     """
     panels = [(ax, *ax.panel) for ax in fig.axes if hasattr(ax, "panel")]
     with_values = sum(values.size for *_, values in panels) <= MOST_CELLS
@@ -332,7 +365,13 @@ def describe_panels(fig: Figure, box: Bbox) -> dict:
         rows, columns = values.shape
         corners = ax.transData.transform([(0, 0), (columns, rows)]) / fig.dpi
         (x0, y0), (x1, y1) = corners
-        shown = values.iloc[:: 1 if y0 > y1 else -1, :: 1 if x0 < x1 else -1]
+        down, across = (1 if y0 > y1 else -1), (1 if x0 < x1 else -1)
+        shown = values.iloc[::down, ::across]
+        named = {
+            f"{side.removesuffix('s')}_names": list(names)[::step]
+            for side, step in (("rows", down), ("columns", across))
+            if (names := ax.panel_names.get(side)) is not None
+        }
         left, right = ((x - box.x0) / box.width for x in sorted((x0, x1)))
         top, bottom = ((box.y1 - y) / box.height for y in sorted((y0, y1), reverse=True))
         notes.append(
@@ -343,6 +382,7 @@ def describe_panels(fig: Figure, box: Bbox) -> dict:
                 "column_axis": str(shown.columns.name or "column"),
                 "rows": [str(label) for label in shown.index],
                 "columns": [str(label) for label in shown.columns],
+                **named,
                 "values": [[_round(value) for value in row] for row in shown.to_numpy()]
                 if with_values
                 else None,

@@ -134,6 +134,12 @@ class Style(Drawing):
     dpi: Annotated[Integer, Field(ge=200, le=1200)] = 300
     """Resolution of the PNG files."""
 
+    svg_text: Literal["text", "paths"] = "text"
+    """text, or paths, which need no font where the file is read
+
+    Text of SVG files: text can be searched and edited, and is drawn in another font where the reader
+    lacks ours; paths look alike everywhere."""
+
     @property
     def inches(self) -> float | None:
         """The exact width of every figure; None if each has its own size."""

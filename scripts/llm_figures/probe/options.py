@@ -301,6 +301,11 @@ class ProbeAucDrawing(Drawing):
     highlight: Highlight | None = Highlight()
     """The black rectangle; null for none."""
 
+    mark_best: Flag = True
+    """A dot in the cell with the highest score
+
+    Whether a dot marks the cell with the highest score, the first of equals."""
+
     palette: Palette = "Blues"
     """Colours of the cells."""
 
