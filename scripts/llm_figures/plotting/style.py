@@ -129,7 +129,7 @@ class Style(Drawing):
     """In points; null takes the venue's
 
     Size of the font in points. null takes the venue's. With a venue or a width, ticks and legends
-    are 2 points smaller, and no text is smaller than 6."""
+    are 2 points smaller, and no text is smaller than 6. Without, figures grow with a font above 9."""
 
     dpi: Annotated[Integer, Field(ge=200, le=1200)] = 300
     """Resolution of the PNG files."""
