@@ -39,7 +39,7 @@ CONSTANTS = {"(from 0)": "layers are counted from 0", "less than 1": "weights of
 
 
 def format_epsilon(epsilon: float) -> str:
-    """5e-1 and 1e-10 as published, other factors as plain numbers where these are short: 0.75, 2."""
+    """5e-1 and 1e-10 as published, other factors as plain numbers where that is short: 0.75, 2."""
     mantissa, exponent = f"{epsilon:.6e}".split("e")
     mantissa, power = mantissa.rstrip("0").rstrip("."), int(exponent)
     plain = f"{epsilon:.7g}"
@@ -55,7 +55,9 @@ def make_panel_title(panel: pd.Series) -> str:
     """
     component = panel["component"].capitalize()
     if panel["component"] == CLEAN:
-        return "Clean Model" + (f" (Input {panel['input']})" if panel["operation"] == "mean" else "")
+        return "Clean Model" + (
+            f" (Input {panel['input']})" if panel["operation"] == "mean" else ""
+        )
     if panel["operation"] == "mean":
         return f"Taking the Mean of *{component}* (Input {panel['input']})"
     return f"Modifying {component} with ε = {format_epsilon(panel['epsilon'])}"

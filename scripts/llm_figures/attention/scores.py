@@ -128,7 +128,8 @@ def compute_panel_maps(
 ) -> Iterator[tuple[int, int, int, Intervention | None, np.ndarray | BinnedMap]]:
     """Yield the figure's panels with their maps: (row, column, text, intervention, map).
 
-    The intervention is None in a clean panel. A map is [tokens, tokens], or a `BinnedMap` if the text has more tokens than `options.bins`.
+    The intervention is None in a clean panel. A map is [tokens, tokens], or a `BinnedMap` if the
+    text has more tokens than `options.bins`.
 
     options: from `resolve_auto`. clean, intervened: see `compute_cells`.
 

@@ -25,8 +25,8 @@ def make_panels(values: Tables, *, width: float, labels: float) -> tuple[Figure,
     """A figure with one panel per model, its panels, and their height in inches.
 
     values: heatmaps by model, rows are layers. width: of a panel, in inches. labels: height of the
-    names of columns below a panel, in inches. Both are at a font size of 9 points. On a page the panels are
-    as wide as it allows, in as many rows as that takes.
+    names of columns below a panel, in inches. Both are at a font size of 9 points. On a page the
+    panels are as wide as it allows, in as many rows as that takes.
     """
     layout = find_layout()
     rows, columns = choose_grid(len(values))

@@ -113,8 +113,8 @@ def check_font(font: str) -> None:
     """
     if font not in get_font_names():
         raise UserError(
-            f"config: style.font: {font!r} is not known to matplotlib; install it, or take one that "
-            f"comes with it, such as {SANS} or {TIMES}"
+            f"config: style.font: {font!r} is not known to matplotlib; install it, or take one "
+            f"that comes with matplotlib, such as {SANS} or {TIMES}"
         )
 
 
@@ -133,13 +133,13 @@ def find_colour_map(palette: str, key: str = "palette") -> Colormap:
             colours = sns.color_palette(palette, as_cmap=True)
         except (ValueError, TypeError):
             raise UserError(
-                f"config: {key}: {palette!r} is not known; allowed: blue-white-orange, or a palette "
-                "of seaborn or matplotlib such as coolwarm, Blues, viridis"
+                f"config: {key}: {palette!r} is not known; allowed: blue-white-orange, or a "
+                "palette of seaborn or matplotlib such as coolwarm, Blues, viridis"
             ) from None
         if not isinstance(colours, Colormap):
             raise UserError(
-                f"config: {key}: {palette!r} is a list of colours; choose a continuous one, such as "
-                "coolwarm, Blues or viridis"
+                f"config: {key}: {palette!r} is a list of colours; choose a continuous one, such "
+                "as coolwarm, Blues or viridis"
             )
     return colours.with_extremes(bad="0.85")
 
@@ -200,8 +200,8 @@ def draw_heatmap(
 def add_colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
     """Add a vertical colour bar, as vectors in vector files. options: see `Figure.colorbar`.
 
-    On a page it has the same breadth whatever its height. An end beyond which there are values of the
-    panels is pointed.
+    On a page it has the same breadth whatever its height. An end beyond which there are values of
+    the panels is pointed.
     """
     options["extend"] = _find_pointed_ends(fig, mesh, options.get("ax"))
     if find_layout().sized and "ax" in options:

@@ -32,8 +32,8 @@ class Layout:
     """What a figure may take up, and the sizes of its fonts.
 
     width: exactly, in inches; None if each figure has its own size. height: at most, in inches.
-    size: points, of titles and labels. small: points, of ticks and legends. growth: of a figure that
-    has its own size, with a font larger than OWN_SIZE; all that is given in inches grows with it.
+    size: points, of titles and labels. small: points, of ticks and legends. growth: factor on all
+    inches of a figure that has its own size, above 1 with a font larger than OWN_SIZE.
     """
 
     width: float | None
@@ -300,8 +300,8 @@ class _Texts(RendererBase):
 def find_problem(fig: Figure, on_page: bool = True) -> str:
     """What makes the figure illegible, in words; "" if nothing does.
 
-    Its texts may overlap neither each other nor a panel that is not their own. On a page they must be
-    large enough and inside the figure; elsewhere the figure is saved with all that is drawn.
+    Its texts may overlap neither each other nor a panel that is not their own. On a page they must
+    be large enough and inside the figure; elsewhere the figure is saved with all that is drawn.
     """
     dpi, renderer = fig.dpi, _Texts()
     fig.set_dpi(72)

@@ -129,7 +129,8 @@ class Style(Drawing):
     """In points; null takes the venue's
 
     Size of the font in points. null takes the venue's. With a venue or a width, ticks and legends
-    are 2 points smaller, and no text is smaller than 6. Without, figures grow with a font above 9."""
+    are 2 points smaller, and no text is smaller than 6. Without, figures grow with a font above
+    9."""
 
     dpi: Annotated[Integer, Field(ge=200, le=1200)] = 300
     """Resolution of the PNG files."""
@@ -137,8 +138,8 @@ class Style(Drawing):
     svg_text: Literal["text", "paths"] = "text"
     """text, or paths, which need no font where the file is read
 
-    Text of SVG files: text can be searched and edited, and is drawn in another font where the reader
-    lacks ours; paths look alike everywhere."""
+    Text of SVG files: text can be searched and edited, and is drawn in another font where the
+    reader lacks ours; paths look alike everywhere."""
 
     @property
     def inches(self) -> float | None:

@@ -129,9 +129,7 @@ def draw_highlight(
         )
 
 
-def mark_best(
-    ax, values: pd.DataFrame, highest: HighestCell | None, name: str = "best"
-) -> None:
+def mark_best(ax, values: pd.DataFrame, highest: HighestCell | None, name: str = "best") -> None:
     """Mark the highest cell with a dot, if there is one.
 
     values: as from `pivot_scores`. name: its id in the SVG.
@@ -242,9 +240,7 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     return numbers
 
 
-def _state_rectangle(
-    numbers: StatedNumbers, shown: pd.DataFrame, options: DrawnProbeAuc
-) -> None:
+def _state_rectangle(numbers: StatedNumbers, shown: pd.DataFrame, options: DrawnProbeAuc) -> None:
     """Add the first and the last layer inside the rectangle, and the tokens above it."""
     ends, tokens = (None, None), None
     highlight = options.highlight

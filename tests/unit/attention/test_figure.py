@@ -1,5 +1,7 @@
 """The panels of an attention figure: clean ones, masked cells, titles, and tokens by name."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -22,10 +24,10 @@ from llm_figures.provenance.summaries import summarise_attention
 WORDS = ["The", " lamp", " ", " was", "</b>", " lit"]
 
 
-def states(index, tokens=len(WORDS), **changes):
-    random, shape = np.random.default_rng(index), (2, tokens, 4)
+def states(index, **changes):
+    random, shape = np.random.default_rng(index), (2, len(WORDS), 4)
     query, key = random.normal(size=shape), random.normal(size=shape)
-    return LayerStates(index, 0, query, key, 0.5, tokens=WORDS[:tokens], **changes)
+    return LayerStates(index, 0, query, key, 0.5, tokens=WORDS, **changes)
 
 
 TEXTS = [states(1), states(2)]
@@ -71,15 +73,19 @@ def test_clean_panels_stand_left_of_the_others_which_stay_the_same(kind, scope):
         shown = panel.pivot(index="query_position", columns="key_position", values="weight")
         np.testing.assert_array_equal(shown, compute_mean_map(own, bin_edges(len(WORDS), None)))
     # what is said and claimed of the interventions is the same
-    assert read_maps(cells).keys() == read_maps(without).keys() == compute_maps(
-        options, TEXTS, None
-    ).keys()
+    assert (
+        read_maps(cells).keys()
+        == read_maps(without).keys()
+        == compute_maps(options, TEXTS, None).keys()
+    )
     assert summarise_attention(cells) == summarise_attention(without)
     numbers, before = (attention_figure.state_numbers(table, options) for table in (cells, without))
     for name, number in before.items():
         assert (numbers[name].value, numbers[name].text) == (number.value, number.text), name
-    added = {"scale": {"clean_sink", "clean_distance"},
-             "mean": {f"text_{n}_clean_{what}" for n in (1, 2) for what in ("sink", "distance")}}
+    added = {
+        "scale": {"clean_sink", "clean_distance"},
+        "mean": {f"text_{n}_clean_{what}" for n in (1, 2) for what in ("sink", "distance")},
+    }
     assert numbers.keys() - before.keys() == added[kind]
     caption = attention_figure.describe(cells, "m", options)
     assert " The first column is the clean model." in caption
@@ -134,8 +140,8 @@ def test_a_cell_is_masked_where_no_query_may_attend_to_a_key(changes, bins):
     own, edges = states(1, **changes), bin_edges(6, bins)
     weights = own.compute_weights().mean(axis=0)
     expected = [
-        [(weights[a:b, c:d] == 0).all() for c, d in zip(edges, edges[1:], strict=False)]
-        for a, b in zip(edges, edges[1:], strict=False)
+        [(weights[a:b, c:d] == 0).all() for c, d in itertools.pairwise(edges)]
+        for a, b in itertools.pairwise(edges)
     ]
     np.testing.assert_array_equal(find_masked(own, edges), expected)
 
