@@ -542,10 +542,12 @@ def test_svg_text_has_a_generic_font_to_fall_back_to(options, tmp_path):
             with drawing_style(Style(font=font, **page)):
                 fig = attention_figure.draw(table, attention(options, "mean_qkv"))
                 save(fig, [tmp_path / "a.svg"])
-            fonts = set(re.findall(r"font: [^;\"]*", (tmp_path / "a.svg").read_text()))
+            root = ET.parse(tmp_path / "a.svg").getroot()
+            styles = [text.get("style") for text in root.iter(f"{SVG}text")]
+            fonts = {re.search("font-family: ([^;]*)", style)[1] for style in styles}
             assert fonts
             for one in fonts:
-                assert f"px '{font}'" in one
+                assert one.startswith(f"'{font}', ")
                 assert one.endswith(f", {generic}")
 
 
