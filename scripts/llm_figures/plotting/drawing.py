@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
@@ -60,6 +61,8 @@ LONGEST_SIDE = 65_535
 MOST_PIXELS = 600_000_000
 # Heatmaps of more cells altogether are images in vector files, too. A cell takes 20 bytes of a PDF.
 VECTOR_CELLS = 20_000
+# Points by which a cell reaches below the next ones in vector files: one pixel at 60 dpi.
+OVERLAP = 1.2
 # The notes on the panels of a figure with more cells leave out the values.
 MOST_CELLS = 100_000
 
@@ -171,7 +174,7 @@ def draw_heatmap(
     names: Mapping[str, Sequence[str]] | None = None,
     **options,
 ):
-    """Draw a seaborn heatmap without seams between its cells; return the mesh for a colour bar.
+    """Draw a seaborn heatmap; return the mesh for a colour bar.
 
     values: the rows in the order in which they are drawn, with named index and columns.
     title: what distinguishes this panel from the others of the figure, for `describe_panels`.
@@ -294,9 +297,9 @@ def save(
     """
     _check_size(fig)
     heatmaps = [ax for ax in fig.axes if hasattr(ax, "panel")]
-    if sum(ax.panel[1].size for ax in heatmaps) > VECTOR_CELLS:
-        for ax in heatmaps:
-            ax.collections[0].set_rasterized(True)
+    as_image = sum(ax.panel[1].size for ax in heatmaps) > VECTOR_CELLS
+    for ax in heatmaps:
+        ax.collections[0].set_rasterized(as_image)
     alt = make_alt_text(caption)
     metadata = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None, "Subject": alt},
@@ -307,7 +310,8 @@ def save(
     box = Bbox.from_bounds(0, 0, *fig.get_size_inches()) if sized else _measure_ink(fig)
     for path in map(Path, paths):
         kind = path.suffix.removeprefix(".")
-        with whole_file(path) as partial:
+        overlapping = [] if as_image or kind == "png" else heatmaps
+        with whole_file(path) as partial, _overlapping_cells(overlapping):
             fig.savefig(partial, format=kind, metadata=metadata[kind], bbox_inches=box)
             if kind == "svg":  # browsers read the title of an image only
                 text = Path(partial).read_text(encoding="utf-8")
@@ -316,6 +320,42 @@ def save(
         text = json.dumps(describe_panels(fig, box), ensure_ascii=False, separators=(",", ":"))
         write_text(panels, text)
     plt.close(fig)
+
+
+@contextmanager
+def _overlapping_cells(panels: Sequence) -> Iterator[None]:
+    """Draw the cells of heatmaps so that each reaches below the later ones at its right and below it.
+
+    Viewers of vector files blend the edge of a shape with what is under it. Cells that only touch
+    each other would let the page through, as fine lines.
+    """
+    drawn = []
+    for number, ax in enumerate(panels, start=1):
+        mesh, points = ax.collections[0], 72 / ax.figure.dpi
+        mesh.update_scalarmappable()
+        unit = np.abs(ax.transData.transform((1, 1)) - ax.transData.transform((0, 0))) * points
+        corners = mesh.get_coordinates()
+        low = corners[:-1, :-1].reshape(-1, 2)
+        high = corners[1:, 1:].reshape(-1, 2) + OVERLAP / unit
+        places = [(low[:, 0], low[:, 1]), (high[:, 0], low[:, 1]),
+                  (high[:, 0], high[:, 1]), (low[:, 0], high[:, 1])]  # fmt: skip
+        cells = PolyCollection(
+            np.stack([np.stack(place, axis=-1) for place in places], axis=1),
+            facecolors=mesh.get_facecolors(),
+            edgecolors="none",
+            linewidths=0,
+            zorder=mesh.get_zorder(),
+            gid=f"cells-{number}",
+        )
+        ax.add_collection(cells, autolim=False)
+        mesh.set_visible(False)
+        drawn.append((mesh, cells))
+    try:
+        yield
+    finally:
+        for mesh, cells in drawn:
+            cells.remove()
+            mesh.set_visible(True)
 
 
 def _check_size(fig: Figure) -> None:

@@ -164,7 +164,7 @@ def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path
     numbers = [float(n) for n in re.findall(r"[\d.]+", next(rectangle.iter(f"{SVG}path")).get("d"))]
     xs, ys = numbers[::2], numbers[1::2]
     step = (heights[-1] - heights[0]) / 32
-    mesh = next(group for group in svg.iter(f"{SVG}g") if group.get("id", "").startswith("Quad"))
+    mesh = next(group for group in svg.iter(f"{SVG}g") if group.get("id") == "cells-1")
     cells = [
         [float(n) for n in re.findall(r"[\d.]+", path.get("d"))] for path in mesh.iter(f"{SVG}path")
     ]
@@ -532,6 +532,46 @@ def test_scores_below_the_colours_of_the_probe_point_its_bar(options, tmp_path):
         bar = fig.axes[0].collections[0].colorbar
         assert bar.extend == ("min" if (shown < 0.5).any() else "neither")
         plt.close(fig)
+
+
+def read_cells(root):
+    """{id of a heatmap: left, top, right and bottom of its cells [cells, 4]}, in points."""
+    found = {}
+    for group in root.iter(f"{SVG}g"):
+        if group.get("id", "").startswith("cells-"):
+            places = [re.findall(r"([-\d.]+) ([-\d.]+)", path.get("d"))
+                      for path in group.iter(f"{SVG}path")]  # fmt: skip
+            corners = np.array([place[:4] for place in places], dtype=float)
+            found[group.get("id")] = np.hstack([corners.min(axis=1), corners.max(axis=1)])
+    return found
+
+
+@pytest.mark.parametrize("name", ["mean_qkv", "module_map"])
+def test_cells_leave_no_seams_in_vector_files(options, tmp_path, name):
+    """Each reaches below the next ones by a pixel of 60 dpi, in the order in which they are drawn."""
+    if name == "mean_qkv":
+        table, shape = cells("mean_qkv", options["mean_qkv"]), (7, 7)
+        svg = drawn(attention_figure.draw, table, attention(options, name), tmp_path)
+    else:  # its first row is the lowest
+        shape, random = (9, 7), np.random.default_rng(0)
+        table = pd.DataFrame(
+            [(layer, column, "output_rms", random.uniform())
+             for layer in range(9) for column in PROJECTIONS],
+            columns=["layer", "projection", "metric", "value"],
+        )  # fmt: skip
+        own = ModuleMap.model_validate({**options[name], "metric": "output_rms"})
+        svg = drawn(module_figure.draw, table, own.of_metric("output_rms"), tmp_path)
+    found = read_cells(svg)
+    assert len(found) == (9 if name == "mean_qkv" else 1)
+    for boxes in found.values():
+        left, top, right, bottom = boxes.reshape(*shape, 4).transpose(2, 0, 1)
+        np.testing.assert_allclose((right[:, :-1] - left[:, 1:]).min(), 1.2, atol=0.01)
+        if name == "mean_qkv":
+            overlap = bottom[:-1] - top[1:]
+        else:
+            overlap = bottom[1:] - top[:-1]
+        np.testing.assert_allclose(overlap, 1.2, atol=0.01)
+        np.testing.assert_allclose(np.diff(left[0]), left[0, 1] - left[0, 0], atol=0.01)
 
 
 def test_svg_text_has_a_generic_font_to_fall_back_to(options, tmp_path):
