@@ -324,7 +324,7 @@ def save(
 
 @contextmanager
 def _overlapping_cells(panels: Sequence) -> Iterator[None]:
-    """Draw the cells of heatmaps so that each reaches below the later ones at its right and below it.
+    """Draw the cells of heatmaps so that each reaches under those that are drawn after it.
 
     Viewers of vector files blend the edge of a shape with what is under it. Cells that only touch
     each other would let the page through, as fine lines.

@@ -548,7 +548,7 @@ def read_cells(root):
 
 @pytest.mark.parametrize("name", ["mean_qkv", "module_map"])
 def test_cells_leave_no_seams_in_vector_files(options, tmp_path, name):
-    """Each reaches below the next ones by a pixel of 60 dpi, in the order in which they are drawn."""
+    """Each reaches under the next ones by a pixel of 60 dpi."""
     if name == "mean_qkv":
         table, shape = cells("mean_qkv", options["mean_qkv"]), (7, 7)
         svg = drawn(attention_figure.draw, table, attention(options, name), tmp_path)
@@ -566,10 +566,8 @@ def test_cells_leave_no_seams_in_vector_files(options, tmp_path, name):
     for boxes in found.values():
         left, top, right, bottom = boxes.reshape(*shape, 4).transpose(2, 0, 1)
         np.testing.assert_allclose((right[:, :-1] - left[:, 1:]).min(), 1.2, atol=0.01)
-        if name == "mean_qkv":
-            overlap = bottom[:-1] - top[1:]
-        else:
-            overlap = bottom[1:] - top[:-1]
+        down = name == "mean_qkv"
+        overlap = bottom[:-1] - top[1:] if down else bottom[1:] - top[:-1]
         np.testing.assert_allclose(overlap, 1.2, atol=0.01)
         np.testing.assert_allclose(np.diff(left[0]), left[0, 1] - left[0, 0], atol=0.01)
 
