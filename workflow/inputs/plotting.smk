@@ -1,8 +1,12 @@
 # What the rules of plotting.smk take as inputs and params, and which figures a run has.
 
+from snakemake_interface_executor_plugins.settings import ExecMode
+
 from llm_figures.modules.metrics import name_maps
 from llm_figures.modules.options import ModuleMap
+from llm_figures.plotting.look import check_look
 from llm_figures.workflow.code_digests import find_drawing_versions
+from llm_figures.workflow.config import Config
 from llm_figures.workflow.figures import (
     FIGURE_TABLE,
     FURTHER,
@@ -10,6 +14,11 @@ from llm_figures.workflow.figures import (
     find_source,
     list_figures,
 )
+
+# Only in the process that a user starts: those of its jobs read the Snakefile as well.
+if workflow.exec_mode == ExecMode.DEFAULT:
+    with user_errors():
+        check_look(Config.model_validate(config))
 
 # Figures may look different when drawn with other versions of the libraries.
 LIBRARIES = find_drawing_versions()

@@ -52,7 +52,7 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
     columns = layout.count(2, NARROWEST, 0.4)
     rows = 2 // columns
     points = _list_points(table, drawn)
-    names = [_fit_name(name, layout.small) for name, _, _ in points]
+    names = [_fit_name(name, layout.small / layout.growth) for name, _, _ in points]
     lines = (len(points) or 1) * max((name.count("\n") + 1 for name in names), default=1)
     fig, axes = make_grid(
         rows,

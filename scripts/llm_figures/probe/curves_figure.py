@@ -5,6 +5,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from llm_figures.core.numbers import minus_signs
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import find_colours
@@ -56,9 +57,10 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     )
     for ax, token in zip(axes.flat, tokens, strict=False):
         draw_panel(shown[shown["token"] == token], ax, styles)
-        ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
+        ax.set(title=minus_signs(token), xlabel="Layer", ylabel=LABELS[metric])
         if layout.sized:
-            ax.set_title(wrap_name(token, width - 0.1, layout.small), size=layout.small)
+            title = wrap_name(minus_signs(token), width - 0.1, layout.small)
+            ax.set_title(title, size=layout.small)
             ax.label_outer()
         ax.get_legend().remove()
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))

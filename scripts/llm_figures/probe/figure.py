@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from llm_figures.core.numbers import minus_signs
 from llm_figures.core.stated_numbers import StatedNumbers, plain_value
 from llm_figures.models.layer_checks import check_shape
 from llm_figures.plotting.captions import Shown
@@ -98,6 +99,8 @@ def draw(scores: pd.DataFrame, options: DrawnProbeAuc) -> Figure:
     if options.highlight:
         check_shape({"probe_auc": options.plain()}, {"layers": rows - 1, "heads": None})
         draw_highlight(ax, options.highlight, tokens, rows - 1)
+    if options.mark_best:
+        mark_best(ax, values, find_highest_cell(scores, options.metric, tokens))
     draw_colour_bar(fig, mesh, options.metric, options.limits, ax=ax, pad=0.02)
     return fig
 
@@ -134,6 +137,22 @@ def draw_highlight(
         )
 
 
+def mark_best(ax, values: pd.DataFrame, highest: HighestCell | None, name: str = "best") -> None:
+    """Mark the highest cell with a dot, if there is one.
+
+    values: as from `pivot_scores`. name: its id in the SVG.
+    """
+    if highest is None:
+        return
+    column = values.columns.get_loc(highest.probe["token"])
+    place = column + 0.5, values.index.get_loc(highest.probe["layer"]) + 0.5
+    small = find_layout().sized
+    ax.plot(
+        *place, "o", ms=2.5 if small else 4.0, mfc="white", mec="black", mew=0.6, gid=name,
+        label="_best",
+    )  # fmt: skip
+
+
 def draw_colour_bar(fig: Figure, mesh, metric: str, limits: Sequence[float], **place):
     """The colour bar of a metric, with ticks from one limit to the other."""
     ticks = np.round(np.linspace(*limits, 6), 10)
@@ -154,7 +173,7 @@ def draw_panel(
     values: as from `pivot_scores`. title: what distinguishes this panel from others of the figure.
     Returns the mesh for a colour bar.
     """
-    tokens, rows = list(values.columns), len(values)
+    tokens, rows = list(map(minus_signs, values.columns)), len(values)
     mesh = draw_heatmap(
         values,
         ax,
@@ -186,6 +205,7 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     shown = chosen[chosen["control"] == "none"]
     for end, limit in zip(("low", "high"), options.limits, strict=True):
         numbers.take_option(f"colour_{end}", limit, "g", "figures.probe_auc.limits")
+    _state_rectangle(numbers, shown, options)
     of_probe = {**select_chosen(chosen), "control": "none"}
     numbers.add("answers", shown["n"].max(), ",", "largest n", row=of_probe)
     highest = find_highest_cell(scores, options.metric, options.tokens)
@@ -244,6 +264,21 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     return numbers
 
 
+def _state_rectangle(numbers: StatedNumbers, shown: pd.DataFrame, options: DrawnProbeAuc) -> None:
+    """Add the first and the last layer inside the rectangle, and the tokens above it."""
+    ends, tokens = (None, None), None
+    highlight = options.highlight
+    if highlight and len(shown) and (columns := highlight.find_columns(options.tokens)):
+        ends = find_highlighted_layers(highlight.layers, int(shown["layer"].max()))
+        runs = [[options.tokens[column] for column in run] for run in columns]
+        tokens = ", ".join(first if first == last else f"{first} to {last}" for first, last in runs)
+    source = "config: figures.probe_auc.highlight"
+    for name, layer in zip(("first", "last"), ends, strict=True):
+        formula = f"the {name} layer inside, a share of the largest layer if it is given as one"
+        numbers.add(f"rectangle_{name}", layer, "d", formula, source=source)
+    numbers.add("rectangle_tokens", tokens, str, "the tokens inside", source=source)
+
+
 def _row_of(cell: HighestCell | NestedCell | None, control: str) -> dict | None:
     """The row of a control in a cell."""
     if cell is None or control not in cell.beside.index:
@@ -284,9 +319,23 @@ def describe(
         sentences.append(f"{numbers['unconverged_fits']} fits did not converge.")
     sentences.append(
         f"Colours span {numbers['colour_low']} to {numbers['colour_high']}; lower values take the "
-        "lightest."
+        f"lightest.{_describe_marks(numbers, options)}"
     )
     return " ".join(sentence for sentence in sentences if sentence) + "\n"
+
+
+def _describe_marks(numbers: StatedNumbers, options: DrawnProbeAuc) -> str:
+    """What the dot and the rectangle are."""
+    marked = options.mark_best and numbers["highest_layer"].value is not None
+    dot = " The dot marks the highest cell." if marked else ""
+    if numbers["rectangle_tokens"].value is None:
+        return dot
+    default = options.highlight == Highlight()
+    why = ", which is where the published figure has it" if default else ""
+    return (
+        f"{dot} The rectangle frames layers {numbers['rectangle_first']} to "
+        f"{numbers['rectangle_last']} at {numbers['rectangle_tokens']}{why}."
+    )
 
 
 def _describe_counts(shown: pd.DataFrame, numbers: StatedNumbers) -> str:

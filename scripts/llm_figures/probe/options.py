@@ -20,7 +20,7 @@ from llm_figures.core.options import (
     by_kind,
 )
 from llm_figures.core.options_reader import read_options
-from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
+from llm_figures.plotting.style import Figure, FigureSource, Limits, LinePalette, Palette
 from llm_figures.probe.protocol import (
     CROSS_VALIDATIONS,
     OF_LOGISTIC,
@@ -301,6 +301,11 @@ class ProbeAucDrawing(Drawing):
     highlight: Highlight | None = Highlight()
     """The black rectangle; null for none."""
 
+    mark_best: Flag = True
+    """A dot in the cell with the highest score
+
+    Whether a dot marks the cell with the highest score, the first of equals."""
+
     palette: Palette = "Blues"
     """Colours of the cells."""
 
@@ -332,7 +337,7 @@ class ProbeCurves(Drawing, Figure):
     metric: Metric = "auc"
     """The score shown, of detecting a wrong answer (the positive class)."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the curves."""
 
 
@@ -364,7 +369,7 @@ class ProbeBestScoring(Options):
 class ProbeBestDrawing(Drawing):
     """What only the drawing of the probe's best cell reads."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the marks."""
 
 

@@ -69,8 +69,8 @@ def restore_records(
             found.unknown.append(file)
             wanted = _unknown(files[file])
         else:
-            if known is not None and _is_marked(known):
-                known = None  # it may be known by now
+            if known is not None and (_is_marked(known) or record.superseded):
+                known = None  # it may be known by now, or is that of a job that failed
             wanted = _compare(file, files.get(file), record, known, records, found)
             if wanted is not None:
                 wanted = _with_versions(wanted, record, strict, found)

@@ -279,8 +279,8 @@ def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[s
     if refused:
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
-            "only style, palette, limits, centre, highlight, tick_labels, the probe figures' "
-            "metric and the tokens of probe_curves may be changed"
+            "only style, palette, limits, centre, highlight, mark_best, tick_labels, titles, "
+            "masked, the probe figures' metric and the tokens of probe_curves may be changed"
         )
     if problems:
         raise UserError("\n".join(problems))
