@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from documented import find_differences
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.probe.transfer import BASELINE
 
@@ -46,6 +47,7 @@ def test_further_sets_are_answered_and_scored_by_the_same_rules(made, tmp_path):
         ),
     }
     project.run("probe_transfer")
+    assert find_differences(project.results) == {}
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert project.planned("probe_transfer") == {}
     # the manifest holds the config; nothing else of the target `figures` is concerned

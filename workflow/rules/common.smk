@@ -141,7 +141,7 @@ def code(script, *modules):
 def sizes(rule, wildcards):
     """The size of a job's model and the workload of the run, found once."""
     judging = {"ask_judge": config.get("judge", {}).get("model")}
-    name = judging.get(rule) or wildcards.get("model", next(iter(MODELS), None))
+    name = judging.get(rule) or wildcards.get("model", next(iter(MODELS), ""))
     questions = "work", Path(wildcards.get("set", "")).name
     if questions not in ESTIMATED:
         ESTIMATED[questions] = describe_workload(config, PROTOCOLS, questions[1])

@@ -68,10 +68,10 @@ def generate(
 ) -> Iterator[list[Generation]]:
     """Yield answers, about `batch_size` at a time, in an order that depends on no batch.
 
-    An answer ends before any string of `stop`, at the model's end of text, or after
-    `max_new_tokens`. So many prompts are continued at a time; the next ones take the places of
-    those that are answered. For models whose cache does not allow that, the prompts of a batch have
-    one length. Batches are halved when CUDA runs out of memory.
+    An answer ends before any string of `stop` that follows its leading white space, at the model's
+    end of text, or after `max_new_tokens`. `batch_size` prompts are continued at a time; the next
+    ones take the places of those that are answered. For models whose cache does not allow that, the
+    prompts of a batch have one length. Batches are halved when CUDA runs out of memory.
 
     keys: one number per prompt, its question's, which with the seed of `sampling` determines what
         is sampled, whatever the batch; by default the prompt's index.
@@ -273,10 +273,20 @@ def make_stop_check(
     def is_finished(ids: list[int]) -> bool:
         if ids[-1] in end_ids:
             return True
-        text = decode_tokens(tokenizer, ids) if stop else ""
-        return any(string in text for string in stop)
+        return bool(stop) and find_stop(decode_tokens(tokenizer, ids), stop) is not None
 
     return is_finished
+
+
+def find_stop(text: str, stop: Sequence[str]) -> int | None:
+    """The character at which a text ends: the first stop string after its leading white space.
+
+    Models trained on chats like to begin with a new line, which would leave nothing of the answer.
+    None if there is none.
+    """
+    begins = len(text) - len(text.lstrip())
+    found = (text.find(string, begins) for string in stop)
+    return min((at for at in found if at >= 0), default=None)
 
 
 def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Generation:
@@ -288,9 +298,9 @@ def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Gener
     if ended:
         ids = ids[:-1]
     text, starts, ends = locate_tokens(tokenizer, ids)
-    cuts = [cut for string in stop if (cut := text.find(string)) >= 0]
-    if cuts:
-        text = text[: min(cuts)]
+    stopped = find_stop(text, stop)
+    if stopped is not None:
+        text = text[:stopped]
         ids = ids[: sum(start < len(text) for start in starts)]
     return Generation(
         index=index,
@@ -300,5 +310,5 @@ def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Gener
         starts=starts[: len(ids)],
         ends=[min(end, len(text)) for end in ends[: len(ids)]],
         log_probabilities=logs[: len(ids)],
-        cut=not (ended or cuts),
+        cut=not ended and stopped is None,
     )

@@ -11,7 +11,7 @@ from llm_figures.questions.judging.abstentions import abstains
 from llm_figures.questions.judging.judges import Judgement, could_match, judge
 from llm_figures.questions.log_probabilities import PARTS, SUFFIXES
 from llm_figures.questions.options import ExactAnswer, Judge
-from llm_figures.questions.spans import check_pattern, find_exact_answer, overlapping
+from llm_figures.questions.spans import EMPTY, check_pattern, find_exact_answer, overlapping
 
 # With fewer answers of a label, each of five folds would hold less than four of it.
 FEWEST_OF_A_LABEL = 20
@@ -158,7 +158,8 @@ def check_labels(answers: pd.DataFrame, report: str) -> None:
         wrong = len(valid) - right
         if min(right, wrong) >= FEWEST_OF_A_LABEL:
             continue
-        shown = "; ".join(map(repr, rows.sort_values("question_id")["answer"][:3]))
+        first = rows.sort_values("question_id")["answer"][:3]
+        shown = "; ".join(repr(answer) if answer.strip() else "(empty)" for answer in first)
         problems = Counter(rows.loc[~rows["valid"], "problem"]) if "problem" in rows else {}
         reasons = "; ".join(
             f"{count}: {problem}" for problem, count in sorted(problems.items(), key=_most_first)
@@ -185,6 +186,8 @@ def _advise(problems: dict[str, int], rows: pd.DataFrame) -> str:
         ABSTAINED: "change prompt, or set judge.abstentions: wrong",
         CUT: "raise prompt.max_new_tokens",
         UNCLEAR: "change judge.prompt",
+        EMPTY: "the model ends its answers at once: change prompt.template or prompt.stop, or "
+        "solve some questions of this kind in prompt.preamble",
     }.get(most, "add questions, or change prompt, exact_answer or judge")
 
 

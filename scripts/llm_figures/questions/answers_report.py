@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from llm_figures.core.formatting import format_percent
 from llm_figures.questions.answers import ABSTAINED, CUT
 from llm_figures.questions.duplicates import find_near_duplicates
 from llm_figures.questions.judging.judges import DOUBTS
@@ -69,8 +70,8 @@ def _totals(answers: pd.DataFrame, left_out: pd.DataFrame, held_out: pd.Series) 
     lines = [
         f"- questions: {count}",
         f"- rows of the dataset left out: {len(left_out)}",
-        f"- valid answers (with an exact answer): {valid} ({_share(valid, len(answers))})",
-        f"- right answers: {right} ({_share(right, valid)} of valid answers)",
+        f"- valid answers (with an exact answer): {valid} ({format_percent(valid, len(answers))})",
+        f"- right answers: {right} ({format_percent(right, valid)} of valid answers)",
         f"- answers that abstain: {_with_fate(abstained, answers)}",
         f"- answers cut at max_new_tokens: {_with_fate(cut, answers)}",
         f"- judgements in doubt: {int(answers['doubt'].ne('').sum())}",
@@ -157,7 +158,7 @@ def _groups(answers: pd.DataFrame) -> str:
 def _group(name: str, answers: pd.DataFrame) -> list[str]:
     kinds = answers.apply(_find_kind, axis=1).value_counts() if len(answers) else {}
     counts = [int(kinds.get(kind, 0)) for kind in _KINDS]
-    share = _share(counts[0], counts[0] + counts[1])
+    share = format_percent(counts[0], counts[0] + counts[1])
     doubt = int(answers["doubt"].ne("").sum())
     return [name, str(len(answers)), *map(str, counts), share, str(doubt)]
 
@@ -231,10 +232,6 @@ def _counts(values: pd.Series) -> list[list[str]]:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}%" if whole else "–"
 
 
 def _held_out(answers: pd.DataFrame) -> pd.Series:

@@ -18,6 +18,7 @@ from llm_figures.claims.claims_file import read_claims
 from llm_figures.claims.figures import ATTENTION_FIGURES, KINDS, Figures
 from llm_figures.claims.options import Choices, Claims
 from llm_figures.comparison.options import Checkpoints
+from llm_figures.core.differences import list_differences
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Items, Options, Text, drawn_keys
 from llm_figures.core.options_reader import read_options
@@ -272,7 +273,7 @@ def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[s
     before = portable(read_config(written, f"{archive}: config.yaml").plain())
     options = read_config(_overlay(before, given))
     config = portable(options.plain()) | {"bundle": None}
-    changed = list(_differences(before, config))
+    changed = list(list_differences(before, config))
     problems = list(_figure_problems(options))
     free = tuple(drawn_keys(Config))
     refused = [key for key in changed if not f"{key}.".startswith(tuple(f"{k}." for k in free))]
@@ -303,16 +304,6 @@ def _overlay(value: Any, over: Any) -> Any:
         return copy.deepcopy(over)
     joined = {key: _overlay(value[key], over[key]) for key in value.keys() & over.keys()}
     return {**value, **over, **joined}
-
-
-def _differences(value: Any, other: Any, key: str = "") -> Iterator[str]:
-    """Dotted keys in which two configs differ."""
-    if isinstance(value, dict) and isinstance(other, dict):
-        for name in sorted(value.keys() | other.keys(), key=str):
-            where = f"{key}.{name}".removeprefix(".")
-            yield from _differences(value.get(name), other.get(name), where)
-    elif value != other:
-        yield key
 
 
 def _resolve(config: Config) -> Config:

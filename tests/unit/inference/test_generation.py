@@ -12,6 +12,7 @@ from llm_figures.inference.generation import (
     choose_tokens,
     cut_at_stop,
     generate,
+    make_stop_check,
 )
 from llm_figures.inference.options import Sampling
 from llm_figures.inference.prefix_cache import shared_prefix
@@ -138,6 +139,27 @@ def test_the_stop_is_no_part_of_the_answer(model, tokenizer):
     assert cut.text == longest.text.split(stop)[0]
     assert len(cut.answer_ids) < len(longest.answer_ids)
     assert cut.answer_ids == longest.answer_ids[: len(cut.answer_ids)]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (" Paris.\nQ: What", " Paris."),
+        ("\n\nParis.\nQ: What", "\n\nParis."),  # as models trained on chats begin
+        (" \n Paris. Q: What", " \n Paris. "),
+        ("Q: What is", ""),
+        (" \n ", " \n "),
+        ("Paris", "Paris"),
+        ("", ""),
+    ],
+)
+def test_a_stop_counts_once_the_answer_has_begun(tokenizer, text, answer):
+    ids = tokenizer(text)["input_ids"]
+    stop = ["\n", "Q:"]
+    cut = cut_at_stop(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), stop)
+    assert cut.text == answer
+    assert cut.cut is (answer == text)
+    assert make_stop_check(tokenizer, {-1}, stop)(ids or [0]) is (answer != text)
 
 
 def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):

@@ -2,7 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import judge_answers as judge_answers_script
+import judge_samples as judge_samples_script
 from llm_figures.core.errors import UserError
+from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.questions.answers import check_labels, judge_answers
 from llm_figures.questions.answers_report import render_answers_report
@@ -342,6 +345,41 @@ def judge_all(answers, aliases=("Lima",), question="Which?", judging=None, repli
     )
     generations = pd.DataFrame({"question_id": range(count), "answer": answers, **columns})
     return judge_answers(questions, generations, ExactAnswer(), judging or Judge(), replies=replies)
+
+
+def test_empty_answers_are_named_and_advised_on():
+    judged = judge_all(["", " \n", "Lima", "\n"]).assign(hold_out=False)
+    assert judged["valid"].tolist() == [False, False, True, False]
+    with pytest.raises(UserError) as caught:
+        check_labels(judged, "answers.md")
+    message = str(caught.value)
+    assert "First answers: (empty); (empty); 'Lima'. Left out: 3: the answer is empty. " in message
+    assert "the model ends its answers at once: change prompt.template or prompt.stop" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("answers", [["", ""], ["Lima", "Quito"]])
+def test_shares_of_no_answer_are_not_logged(tmp_path, caplog, monkeypatch, answers):
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level("INFO", log.name)
+    frame = pd.DataFrame({"question_id": [0, 1], "question": "Which?", "group": "a",
+                          "aliases": [["Lima"]] * 2})  # fmt: skip
+    write_frame(frame, tmp_path / "questions.parquet")
+    tokens = {"answer_ids": [1], "token_starts": [0], "token_ends": [1]}
+    said = pd.DataFrame({"question_id": [0, 1], "answer": answers, "cut": False, "problem": "",
+                         **{name: [value] * 2 for name, value in tokens.items()},
+                         "token_log_probabilities": [[-1.0]] * 2, "sample": 0})  # fmt: skip
+    write_frame(said, tmp_path / "said.parquet")
+    questions, output = tmp_path / "questions.parquet", tmp_path / "out.parquet"
+    generations, options = [tmp_path / "said.parquet"], (ExactAnswer(), Judge())
+    judge_answers_script.main(questions, generations, [], [], output, *options)
+    right = "; 50.0% of these are right" if answers[0] else ""
+    count = "2 of 2 answers (100.0%)" if answers[0] else "0 of 2 answers (0.0%)"
+    assert f"{count} can be probed{right}" in caplog.messages
+    judge_samples_script.main(questions, generations, output, *options)
+    share = "50.0% of 2" if answers[0] else "none of 0"
+    assert f"2 samples of 2 questions; {share} valid ones are right" in caplog.messages
+    assert "nan" not in caplog.text
 
 
 def test_abstentions_are_left_out_or_wrong():
