@@ -282,15 +282,16 @@ def test_held_out_questions_of_another_file(project):
     assert "held-out ones" in (project.results / "figures/probe_auc.caption.txt").read_text()
 
 
-def test_both_presets_side_by_side(project):
+def test_all_presets_side_by_side(project):
     project.run("probe_presets")
     assert find_differences(project.results) == {}
     scores = pd.read_parquet(project.results / "probe/presets.parquet")
-    published = scores[(scores["preset"] == "published") & (scores["metric"] == "auc")]
-    assert published["token"].nunique() == 15
-    assert "shuffled_labels" not in set(published["control"])
-    assert set(published.loc[published["mean"].notna(), "folds"]) == {1}
-    assert (project.results / "forward/hidden_states/mlp/0-of-1.parquet").exists()
+    for preset, site in (("published", "mlp_input"), ("published_output", "mlp")):
+        published = scores[(scores["preset"] == preset) & (scores["metric"] == "auc")]
+        assert published["token"].nunique() == 15
+        assert "shuffled_labels" not in set(published["control"])
+        assert set(published.loc[published["mean"].notna(), "folds"]) == {1}
+        assert (project.results / f"forward/hidden_states/{site}/0-of-1.parquet").exists()
     # The configured probe is the strict one: it is not fitted again.
     assert not (project.results / "probe/strict.parquet").exists()
     assert (project.results / "figures/probe_presets.svg").stat().st_size > 1000

@@ -83,7 +83,7 @@ STRICT = config.pop("strict_versions")
 # What every forward pass depends on besides its model; the job adds its threads. The batch size is
 # no param: scripts read it from the config, so that a smaller one keeps finished shards.
 RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
-# {name of a file of scores: its protocol}, the configured one and both presets.
+# {name of a file of scores: its protocol}, the configured one and all presets.
 PROTOCOLS = list_protocols(config)
 # {name: options} of the further sets of questions, each in a folder of its own.
 SETS = {name: one for name, one in config["datasets"].items() if one is not None}
@@ -103,7 +103,7 @@ wildcard_constraints:
     shards=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    site="residual|attention|mlp|head",
+    site="residual|attention|mlp|mlp_input|head",
     set=f"(?:{'|'.join(map(re.escape, PARTS.values()))})",
     protocol="|".join(PROTOCOLS),
 

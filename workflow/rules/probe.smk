@@ -107,6 +107,7 @@ rule compare_presets:
     input:
         strict=scores_of_preset("strict"),
         published=scores_of_preset("published"),
+        published_output=scores_of_preset("published_output"),
     output:
         scores="results/{model}/probe/presets.parquet",
     log:

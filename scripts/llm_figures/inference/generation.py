@@ -18,6 +18,8 @@ from llm_figures.inference.token_spans import decode_tokens, locate_tokens
 GREEDY = Sampling(temperature=0)
 # New prompts enter when so large a part of the batch is free.
 FREE_SHARE = 1 / 4
+# The stop token of an answer that has none.
+NO_STOP = -1
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Generation:
 
     index: of its prompt.
     prompt_ids, answer_ids: token ids; the stop string is not part of the answer.
+    stop_id: the token after these that ended the answer: that of the end of text, or the first of a
+        stop string. `NO_STOP` where the answer was cut, where its last token holds the stop string,
+        and where it was not generated here.
     text: the answer's text; starts, ends: the characters [start, end) of it that each answer token
         covers (see `token_spans`).
     log_probabilities: natural logarithm of the model's probability of each answer token, before
@@ -41,6 +46,7 @@ class Generation:
     ends: list[int]
     log_probabilities: list[float]
     cut: bool
+    stop_id: int = NO_STOP
 
 
 @dataclass
@@ -295,20 +301,20 @@ def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Gener
     A token that carries text before the stop stays; its text is cut.
     """
     ended = bool(ids) and ids[-1] in end_ids
-    if ended:
-        ids = ids[:-1]
-    text, starts, ends = locate_tokens(tokenizer, ids)
+    text, starts, ends = locate_tokens(tokenizer, ids[:-1] if ended else ids)
     stopped = find_stop(text, stop)
+    kept = len(starts)
     if stopped is not None:
         text = text[:stopped]
-        ids = ids[: sum(start < len(text) for start in starts)]
+        kept = sum(start < len(text) for start in starts)
     return Generation(
         index=index,
         prompt_ids=prompt_ids,
-        answer_ids=ids,
+        answer_ids=ids[:kept],
         text=text,
-        starts=starts[: len(ids)],
-        ends=[min(end, len(text)) for end in ends[: len(ids)]],
-        log_probabilities=logs[: len(ids)],
+        starts=starts[:kept],
+        ends=[min(end, len(text)) for end in ends[:kept]],
+        log_probabilities=logs[:kept],
         cut=not ended and stopped is None,
+        stop_id=ids[kept] if kept < len(ids) else NO_STOP,
     )

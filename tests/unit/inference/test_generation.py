@@ -8,6 +8,7 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.generation import (
+    NO_STOP,
     batch_by_length,
     choose_tokens,
     cut_at_stop,
@@ -185,6 +186,7 @@ def test_an_answer_is_cut_unless_it_ends_by_itself(model, tokenizer):
             (stopped,) = answers(model, tokenizer, [ids[index]], batch_size=1, stop=[stop]).values()
             assert stopped.text == text.removesuffix(stop)
             assert not stopped.cut
+            assert stopped.stop_id == answer.answer_ids[-1]
             break
     else:
         pytest.fail("no answer ends in a token of its own")
@@ -197,6 +199,8 @@ def test_an_answer_is_cut_unless_it_ends_by_itself(model, tokenizer):
     assert not ended.cut
     assert end not in ended.answer_ids
     assert ended.answer_ids == free[0].answer_ids[: free[0].answer_ids.index(last)]
+    assert ended.stop_id == last
+    assert {answer.stop_id for answer in free.values()} == {NO_STOP}
 
 
 @pytest.fixture

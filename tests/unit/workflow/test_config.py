@@ -179,7 +179,7 @@ BAD = [
     (
         "probe.site",
         "block",
-        "probe.site: 'block'; allowed: residual, attention, mlp, head, or null",
+        "probe.site: 'block'; allowed: residual, attention, mlp, mlp_input, head, or null",
     ),
     ("probe.C", "best", "probe.C: 'best'; allowed:"),
     ("probe.export.cells", "all", "probe.export.cells: 'all'; allowed: best, or a list of tables"),
@@ -357,7 +357,8 @@ def test_the_published_preset_brings_its_fifteen_tokens(default_config, root):
     default_config["probe"]["preset"] = "published"
     tokens = checked(default_config, root)[0]["figures"]["probe_auc"]["tokens"]
     assert len(tokens) == 15
-    assert "exact_answer_after_last" in tokens
+    assert {"exact_answer_after_last", "stop"} < {*tokens}
+    assert "-8" not in tokens
 
 
 def test_a_layer_or_head_outside_the_model_is_named(default_config):
@@ -538,5 +539,5 @@ def test_what_stands_for_something_else_is_resolved_once(default_config):
     default_config["models"] = ["a", "b"]
     config = read_config(default_config)
     assert config.prompt.stop == ()
-    assert (config.protocol.site, config.protocol.solver) == ("mlp", "newton")
+    assert (config.protocol.site, config.protocol.solver) == ("mlp_input", "newton")
     assert config.model_names == ("a", "b")
