@@ -13,6 +13,8 @@ from llm_figures.probe.token_positions import NAMED_TOKENS
 
 # Baselines without hidden states: the output's own confidence in an answer.
 OUTPUT_BASELINES = ("answer_log_probability", "exact_answer_log_probability", "p_true")
+# What the names of further ones begin with, of probe.p_true.variants.
+VARIANT = "p_true_"
 # Left to right, as in the published figure; the published code has one token more.
 TOKENS = {
     "strict": [token for token in NAMED_TOKENS if token != "exact_answer_after_last"],

@@ -17,7 +17,13 @@ from llm_figures.probe.classification_metrics import (
     draw_resamples,
 )
 from llm_figures.probe.fitting import probe_cell
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, OUTPUT_BASELINES, PRESETS, Protocol
+from llm_figures.probe.protocol import (
+    CROSS_VALIDATIONS,
+    OUTPUT_BASELINES,
+    PRESETS,
+    VARIANT,
+    Protocol,
+)
 from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 # Bootstrap resamples behind the interval of a single split.
@@ -34,12 +40,14 @@ def compute_probe_scores(
     """Tidy scores, one row per layer × token × metric × control.
 
     predictions: as from `fitting.probe_cell`, of all layers. cells: as from `cells.make_cells`.
-    answers: columns question_id, group, and those of `OUTPUT_BASELINES` that there are.
+    answers: columns question_id, group, and those of `OUTPUT_BASELINES` that there are, and of
+    probe.p_true.variants ("p_true_NAME").
 
     control is "none" for the probe itself. Fitted controls are "shuffled_labels" and
     "shuffled_within_group". "embeddings" is the probe of layer 0 at the same token, "group_only" a
     probe whose only input is the question's group. The output's own confidence gives
-    "answer_log_probability", "exact_answer_log_probability" (means over tokens) and "p_true".
+    "answer_log_probability", "exact_answer_log_probability" (means over tokens), "p_true" and its
+    variants.
 
     mean, ci_low, ci_high: over folds with the interval of Nadeau & Bengio, or of a single split's
     test set with a bootstrap interval; clipped to [0, 1]. gain, gain_low, gain_high (controls
@@ -261,7 +269,8 @@ class _Baselines:
         features = {}
         if groups.nunique() > 1:
             features["group_only"] = pd.get_dummies(groups).to_numpy(np.float32)
-        for name in OUTPUT_BASELINES:
+        variants = [name for name in answers if name.startswith(VARIANT)]
+        for name in (*OUTPUT_BASELINES, *variants):
             if name in answers:
                 # An answer too long to be judged gets the median of the others.
                 values = answers[name].fillna(answers[name].median())

@@ -218,6 +218,14 @@ def ask_questions(job: Job, purpose: str, values: int = 0) -> Cost:
     )
 
 
+def ask_p_true(job: Job) -> Cost:
+    """The questions in each way of asking, one after the other."""
+    purposes = [purpose for purpose in job.work.prompts if purpose.startswith("p_true")]
+    costs = [ask_questions(job, purpose) for purpose in purposes]
+    largest = max(costs, key=lambda cost: cost.on_device)
+    return largest._replace(seconds=sum(cost.seconds for cost in costs))
+
+
 def _row_bytes(prompts: Prompts) -> float:
     """Memory of a question with its answer: its columns, and its tokens as lists."""
     return ROW + TOKEN * sum(prompts)

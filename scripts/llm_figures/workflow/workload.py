@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from llm_figures.core.text_files import open_binary
 from llm_figures.modules.metrics import shown_metrics
-from llm_figures.probe.protocol import CROSS_VALIDATIONS
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, VARIANT
 from llm_figures.questions.question_files import find_kind
 
 # Questions of the built-in sets.
@@ -50,8 +50,8 @@ class Workload:
     """The work that a run has for a model, and where it runs.
 
     origin: how the number of questions is known, in words. states_bytes: of a stored number of
-    hidden states. prompts: by purpose: "answer", "quote",
-    "judge", "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each
+    hidden states. prompts: by purpose: "answer", "quote", "judge", "p_true" and its variants
+    ("p_true_NAME"), "states" (question and answer), "training". texts, map_texts: tokens of each
     text of the attention figures and of the module map. sink_tokens: of each text that count in
     sink_map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
@@ -163,7 +163,9 @@ def _prompts(config: Mapping, dataset: Mapping, question: int) -> dict[str, Prom
         "training": Prompts(shared, count_tokens(FACT_BYTES) + frame, 16),
     }
     if ask:
-        prompts["p_true"] = after_examples(ask["prompt"], question + new // 2, 0)
+        variants = {f"{VARIANT}{name}": variant for name, variant in ask["variants"].items()}
+        for name, one in {"p_true": ask, **variants}.items():
+            prompts[name] = after_examples(one["prompt"], question + new // 2, 0)
     return prompts
 
 

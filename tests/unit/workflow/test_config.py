@@ -206,6 +206,21 @@ BAD = [
         "probe.p_true.prompt: '{question}?' lacks {answer} or {exact_answer}",
     ),
     (
+        "probe.p_true.variants",
+        {"short": {"prompt": "{answer}?"}},
+        "probe.p_true.variants.short.prompt: '{answer}?' lacks {question}",
+    ),
+    (
+        "probe.p_true.variants",
+        {"a b": {}},
+        "probe.p_true.variants: 'a b'; allowed: a name of at most 30 letters, digits and _ that ",
+    ),
+    (
+        "probe.p_true.variants",
+        {"short": {"if_ture": " yes"}},
+        "probe.p_true.variants.short: unknown key 'if_ture'; did you mean if_true?",
+    ),
+    (
         "probe",
         {"kind": "lda", "C": 0.5},
         "probe.C: 0.5; only for probe.kind: logistic, and it is lda; leave one of them null",
