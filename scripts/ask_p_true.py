@@ -62,9 +62,7 @@ def main(
             for batch, shares in batches
             for row, share in zip(batch, shares, strict=True)
         }
-    schema = pa.schema(
-        [("question_id", pa.int64()), *((column, pa.float32()) for column in found)]
-    )
+    schema = pa.schema([("question_id", pa.int64()), *((column, pa.float32()) for column in found)])
     questions = sorted(set().union(*found.values()))
     with tensor_file(output, schema, runtime_facts(model)) as file:
         if questions:

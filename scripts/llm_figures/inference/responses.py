@@ -116,9 +116,9 @@ def compute_log_probabilities(
     """Yield indices of answers and natural log-probabilities of their tokens, batch by batch.
 
     They are those that generation reports for the same tokens. All tokens of a sequence go through
-    the model at once, but for pieces that keep the logits small. Prompts of a batch are of about one
-    length, and sequences are padded on the right; where pieces begin and end depends on a sequence's
-    own lengths alone. Batches are halved when CUDA runs out of memory.
+    the model at once, but for pieces that keep the logits small. The prompts of a batch have about
+    one length, and sequences are padded on the right. Where pieces begin and end depends on a
+    sequence's own lengths alone. Batches are halved when CUDA runs out of memory.
 
     prompt_ids, answer_ids: none is empty, and both together fit the model's context.
     keys: the number of each answer's question, for messages; by default the answer's index.

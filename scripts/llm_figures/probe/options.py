@@ -42,6 +42,7 @@ Row = Annotated[
     Says("a layer from 0 (embeddings) or a share of the depth such as 12.5%"),
 ]
 
+
 class ExportedCell(Options):
     """A probe to export."""
 

@@ -46,7 +46,7 @@ MASK_COPIES, HELD_COPIES = 8, 3  # of a layer's own mask, and of each further on
 PIECE = 32  # tokens whose logits are in memory at once, as in inference/responses.py
 
 PROJECTIONS = 7  # of a block
-LENGTHS = 24  # prompts of equal length share a batch; this many batches are not full
+LENGTHS = 24  # sequences of about one length share a batch; so many batches are not full
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 

@@ -57,7 +57,8 @@ class Workload:
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
     permutations: of the labels, for the probe's best cell.
     sampled, samples: questions of which answers are sampled, and how many of each. kind_tokens:
-    tokens at which kinds of error are probed.
+    tokens at which kinds of error are probed. transfer_layers: in which transferred probes are
+    fitted; None for all.
     """
 
     questions: int
@@ -77,6 +78,7 @@ class Workload:
     permutations: int
     transferred: tuple[int, ...]
     transfer_tokens: int
+    transfer_layers: int | None
     sampled: int
     samples: int
     kind_tokens: int
@@ -125,6 +127,7 @@ def describe_workload(
             count_questions(one)[0] for one in (config["dataset"], *further.values())
         ),
         transfer_tokens=len(figures["probe_transfer"]["tokens"]),
+        transfer_layers=None if figures["probe_transfer"]["layer"] is None else 1,
         sampled=min(questions, config["resamples"]["limit"] or questions),
         samples=config["resamples"]["count"],
         kind_tokens=len(figures["error_kinds"]["tokens"]),

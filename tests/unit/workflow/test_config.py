@@ -226,6 +226,13 @@ BAD = [
         "probe.C: 0.5; only for probe.kind: logistic, and it is lda; leave one of them null",
     ),
     ("probe.kind", "svm", "'svm'; allowed: logistic, mean_difference, lda, mlp"),
+    (
+        "figures.probe_transfer.layer",
+        31,
+        "figures.probe_transfer.layer: 31 is outside the model, whose probes are of layers 0 "
+        "(embeddings) to 30",
+    ),
+    ("figures.probe_transfer.layer", -1, "figures.probe_transfer.layer: -1; allowed: an integer"),
     ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
     ("figures.module_map.compare_with", "x", "figures.module_map.compare_with: 'x' is neither in"),
     ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: a name of letters"),
