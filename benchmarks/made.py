@@ -1,9 +1,11 @@
 """What the methods take from a finished run: its config, model, questions and answers.
 
-A work's task may name a built-in set of questions (`dataset`) in place of the run's own.
+A work's task may name another set of questions (`dataset`) in place of the run's own: a built-in
+one, or `SUMS`.
 """
 
 import json
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +16,14 @@ from llm_figures.inference.prompts import tokenize_questions
 from llm_figures.inference.token_spans import locate_tokens
 from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
+from llm_figures.questions.arithmetic import spell_number
 from llm_figures.questions.built_in import build_set
 
 SEED = 0
+# Questions of almost as many lengths as there are of them, as word problems and texts with a
+# question have. The built-in sets have a template for each relation, and a dozen lengths.
+SUMS = "long sums"
+COUNT, MOST_TERMS, LARGEST = 300, 40, 99
 
 
 def config(task: dict) -> dict:
@@ -50,10 +57,23 @@ def sample(frame: pd.DataFrame, count: int | None) -> pd.DataFrame:
 def asked_questions(task: dict) -> pd.DataFrame:
     """The task's number of questions: question_id, question, and aliases (right answers)."""
     if "dataset" in task:
-        every = build_set(task["dataset"]).rename_axis("question_id").reset_index()
+        name = task["dataset"]
+        every = _build_sums() if name == SUMS else build_set(name)
+        every = every.rename_axis("question_id").reset_index()
     else:
         every = read_frame(results(task, "forward", "questions.parquet"))
     return sample(every, task["questions"])
+
+
+def _build_sums() -> pd.DataFrame:
+    """Sums of 2 to `MOST_TERMS` numbers in words: question, aliases."""
+    drawn = random.Random(SEED)
+    rows = []
+    for _ in range(COUNT):
+        terms = [drawn.randint(1, LARGEST) for _ in range(drawn.randint(2, MOST_TERMS))]
+        *first, last = map(spell_number, terms)
+        rows.append((f"What is the sum of {', '.join(first)} and {last}?", [str(sum(terms))]))
+    return pd.DataFrame(rows, columns=["question", "aliases"])
 
 
 def asked_as(task: dict) -> Prompt:
@@ -68,7 +88,7 @@ def valid_answers(task: dict, count: int | None) -> pd.DataFrame:
 
 
 def given_answers(task: dict, tokenizer) -> pd.DataFrame:
-    """The task's number of answers: valid ones of the run, or the right ones to a built-in set.
+    """The task's number of answers: valid ones of the run, or the right ones to another set.
 
     They have the columns of forward/answers.parquet that hidden states and P(true) take.
     """

@@ -19,6 +19,7 @@ MOST_DIFFERING_SAMPLES = 0.03
 LARGEST_SHARE_ERROR = 1e-4  # of P(true), from 0 to 1
 # Of transformers' own batches.
 PLAIN_BATCH = 16
+SUMS = "long sums"  # as in made.py, which loads models
 
 
 def same_answers(
@@ -90,8 +91,8 @@ def same_shares(folders: dict[str, Path]) -> str:
     return f"P(true) of {len(ours)} answers differs by at most {error:.0e}."
 
 
-def spread(work: Work, dataset: str) -> Work:
-    """A work about a built-in set whose prompts differ more in length than those of the facts."""
+def about(dataset: str, work: Work) -> Work:
+    """The same work about another set of questions, see `made`."""
     options = {**work.options, "questions": 128, "dataset": dataset}
     return replace(work, name=f"{work.name}, {dataset}", options=options, memory_target=None)
 
@@ -143,10 +144,10 @@ STATES, GENERATION, SAMPLING, P_TRUE = (
 )
 WORKS = (
     STATES,
-    spread(STATES, "arithmetic"),
+    about(SUMS, STATES),
     GENERATION,
-    *(spread(GENERATION, dataset) for dataset in ("arithmetic", "elements")),
+    *(about(dataset, GENERATION) for dataset in ("arithmetic", "elements", SUMS)),
     SAMPLING,
     P_TRUE,
-    *(spread(P_TRUE, dataset) for dataset in ("arithmetic", "elements")),
+    about(SUMS, P_TRUE),
 )

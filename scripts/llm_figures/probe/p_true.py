@@ -70,7 +70,8 @@ def compute_p_true(
     cache = PrefixCache(model, prefix)
     start = len(cache.prefix)
     context, device = context_length(model), input_device(model)
-    # As the prompts of `Rows`: many are not much longer than the step of hidden states.
+    # A pass over a few hundred tokens is as fast for each as a larger one, and many prompts are
+    # short, so little padding counts for more than full batches.
     widths = [padded_length(len(prompt), context, KERNEL_ROWS) for prompt in prompt_ids]
 
     def compute_batch(batch: list[int]) -> list[float]:
