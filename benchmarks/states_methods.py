@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from limit import shared_operations
-from made import config, load, repeated, valid_answers
+from made import config, given_answers, load, repeated
 from measuring import measured, note
 
 from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
@@ -36,8 +36,8 @@ def plain_batches(task: dict) -> None:
 
 def ours(task: dict) -> None:
     """As scripts/extract_hidden_states.py does it, the file included."""
-    model, _ = load(task)
-    answers = valid_answers(task, task["questions"])
+    model, tokenizer = load(task)
+    answers = given_answers(task, tokenizer)
     if "repeated" in task:  # few rows again and again: the work for a row is the same
         answers = repeated(answers, task["repeated"])
     path = Path(task["folder"], "states.parquet")
@@ -75,8 +75,8 @@ def _compared(path: Path, answers: pd.DataFrame) -> np.ndarray:
 
 
 def _plain(task: dict, method: Callable) -> None:
-    model, _ = load(task)
-    answers = valid_answers(task, task["questions"])
+    model, tokenizer = load(task)
+    answers = given_answers(task, tokenizer)
     found = measured(task, partial(method, model), answers, answers[:1], len(answers))
     few = locate_positions(answers[:COMPARED_QUESTIONS])
     at = [list(names).index(COMPARED_TOKEN) for names in few]

@@ -313,7 +313,10 @@ rule score_transfer:
     params:
         *code("score_transfer"),
         names=list(SETS),
-        options={key: config["figures"]["probe_transfer"][key] for key in ("sets", "tokens")},
+        options={
+            key: config["figures"]["probe_transfer"][key]
+            for key in ("sets", "by_group", "layer", "tokens")
+        },
         protocol=PROTOCOLS["scores"]["protocol"] | {"controls": []},
     script:
         "../../scripts/score_transfer.py"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.inference.batching import batch_by_key, halve_batch
+from llm_figures.inference.batching import halve_batch
 from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import Sampling
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
@@ -159,16 +159,6 @@ def choose_tokens(
     draws = torch.tensor([[one.random()] for one in generators], dtype=torch.float64) * mass
     chosen = torch.searchsorted(total, draws, right=True).clamp_max(total.shape[-1] - 1)
     return tokens.gather(-1, chosen).to(logits.device)
-
-
-def batch_by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """Indices of `sequences` in batches of at most `batch_size`, each of one length.
-
-    Sequences that begin alike are neighbours: their answers tend to have one length, too.
-    """
-    order = sorted(range(len(sequences)), key=lambda index: sequences[index])
-    batches = batch_by_key([len(sequences[index]) for index in order], batch_size)
-    return [[order[at] for at in batch] for batch in batches]
 
 
 def _answer_all(

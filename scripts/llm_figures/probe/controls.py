@@ -3,7 +3,12 @@
 import pandas as pd
 
 from llm_figures.probe.best_cell import BRIER, CALIBRATION_ERROR, SLOPE, WITHIN_GROUP
-from llm_figures.probe.protocol import OUTPUT_AND_GROUP, OUTPUT_COMBINED
+from llm_figures.probe.protocol import (
+    OUTPUT_AND_GROUP,
+    OUTPUT_BASELINES,
+    OUTPUT_COMBINED,
+    VARIANT,
+)
 from llm_figures.questions.log_probabilities import PARTS
 
 LABELS = {
@@ -78,7 +83,17 @@ def name_control(control: str, row: pd.Series, share: object = None) -> str:
     part = ""
     if row.get("within_group", 1.0) < 1:
         part = f" ({share or format_share(row['within_group'])} of them)"
-    return f"{NAMES[control]}{part}"
+    return f"{name_of(control)}{part}"
+
+
+def is_output(control: str) -> bool:
+    """Whether a control is the output's own confidence."""
+    return control in OUTPUT_BASELINES or control.startswith(VARIANT)
+
+
+def name_of(control: str) -> str:
+    """A control's display name; those of probe.p_true.variants follow from their keys."""
+    return NAMES.get(control) or f"p(true), {control.removeprefix(VARIANT)}"
 
 
 def format_share(share: float) -> str:

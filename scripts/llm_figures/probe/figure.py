@@ -45,14 +45,16 @@ from llm_figures.probe.controls import (
     LABELS,
     NAMES,
     format_share,
+    is_output,
     name_control,
+    name_of,
 )
 from llm_figures.probe.group_text import describe_groups, select_chosen, state_groups
 from llm_figures.probe.options import Highlight, ProbeAuc
 from llm_figures.probe.protocol import (
     BY_GROUP,
-    OUTPUT_BASELINES,
     SMALLEST_GROUP,
+    VARIANT,
     Protocol,
 )
 from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
@@ -216,7 +218,8 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     nested = find_nested_cell(scores, options.metric)
     state_nested(numbers, "nested", nested, highest)
     for name, cell in (("nested", nested), ("highest", highest)):
-        for control in NAMES:
+        variants = [one for one in (cell.beside.index if cell else ()) if one.startswith(VARIANT)]
+        for control in (*NAMES, *variants):
             row = _row_of(cell, control)
             if row is None and control not in CONTROLS:
                 continue
@@ -414,13 +417,13 @@ def _describe_controls(
     if not {"shuffled_labels", "shuffled_within_group"}.isdisjoint(beside.index):
         sentences.append("Labels are shuffled once for each fold, so these controls scatter.")
     sentences.append(_describe_explanations(beside, protocol, "best" if nested else "highest"))
-    outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
+    outputs = beside[beside.index.map(is_output)]
     if len(outputs):
         strongest = outputs["mean"].idxmax()
         gain, low, high = (numbers[f"{name}_{strongest}_{column}"] for column in GAINS)
         sentences.append(
             "Probe − control for the strongest baseline without hidden states, "
-            f"{NAMES[strongest]}: {gain} [{low}, {high}]."
+            f"{name_of(strongest)}: {gain} [{low}, {high}]."
         )
     sentences += _describe_details(numbers)
     for control, name in COUNTED.items():

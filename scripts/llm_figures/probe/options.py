@@ -6,13 +6,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from llm_figures.core.options import (
-    AnyText,
     Drawing,
     Flag,
-    Holds,
     Integer,
     Items,
-    NonEmpty,
     Number,
     Options,
     Says,
@@ -21,6 +18,7 @@ from llm_figures.core.options import (
 )
 from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, LinePalette, Palette
+from llm_figures.probe.p_true_options import PTrue
 from llm_figures.probe.protocol import (
     CROSS_VALIDATIONS,
     OF_LOGISTIC,
@@ -43,44 +41,6 @@ Row = Annotated[
     by_kind,
     Says("a layer from 0 (embeddings) or a share of the depth such as 12.5%"),
 ]
-
-_P_TRUE = """\
-Question: What is the capital of Greenland?
-Proposed answer: Nuuk
-Is the proposed answer true or false? True
-
-Question: What is the chemical symbol of nihonium?
-Proposed answer: Ni
-Is the proposed answer true or false? False
-
-Question: {question}
-Proposed answer: {exact_answer}
-Is the proposed answer true or false?"""
-
-
-class PTrue(Options):
-    """P(true), a baseline without a probe: the model is asked whether its own answer is true.
-
-    Kadavath et al. 2022, arXiv 2207.05221.
-    """
-
-    prompt: Annotated[
-        AnyText,
-        Holds(("{question}",)),
-        Holds(("{answer}", "{exact_answer}"), any_of=True),
-    ] = _P_TRUE
-    """Plain text, whatever prompt.style is
-
-    Plain text, whatever prompt.style is. {question}, and {answer} or {exact_answer}, stand for
-    the question and the model's own answer."""
-
-    if_true: NonEmpty = " True"
-    """What the model says for true
-
-    What the model says for true. It is compared with if_false up to where the two differ."""
-
-    if_false: NonEmpty = " False"
-    """What the model says for false."""
 
 
 class ExportedCell(Options):

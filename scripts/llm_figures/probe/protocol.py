@@ -19,6 +19,8 @@ OUTPUT_SCORES = (*LOG_PROBABILITIES, "p_true")
 # all of them as the features of one probe, and these beside the question's group.
 OUTPUT_COMBINED, OUTPUT_AND_GROUP = "output_combined", "output_and_group"
 OUTPUT_BASELINES = (*OUTPUT_SCORES, OUTPUT_COMBINED, OUTPUT_AND_GROUP)
+# What the names of further scores begin with, of probe.p_true.variants.
+VARIANT = "p_true_"
 _OUTPUT_TOKENS = [token for token in NAMED_TOKENS if token not in (STOP, MEAN)]
 # Left to right, as in the published figure; the published code has one token more. It counts the
 # token that ended an answer as -1, so that its -8 to -1 are our -7 to -1 and `stop`.

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from llm_figures.core.stated_numbers import StatedNumbers
-from llm_figures.probe.controls import CONTROLS, NAMES
-from llm_figures.probe.protocol import OUTPUT_BASELINES
+from llm_figures.probe.controls import CONTROLS, is_output, name_of
 
 SHUFFLED = ("shuffled_labels", "shuffled_within_group")
 
@@ -15,7 +14,7 @@ def state_repeated(table: pd.DataFrame, repeats: int, shuffles: int) -> StatedNu
     """The numbers of `describe_repeated`. table: probe/best.parquet."""
     numbers = StatedNumbers()
     rows = table[table["kind"] == "repeated"].set_index("control")
-    outputs = rows.index.intersection(OUTPUT_BASELINES)
+    outputs = [name for name in rows.index if is_output(name)]
     strongest = rows.loc[outputs, "value"].astype(float).idxmax() if len(outputs) else None
     of = {"repeated": "none", "repeated_output": strongest}
     of |= {f"repeated_{control}": control for control in SHUFFLED}
@@ -26,7 +25,7 @@ def state_repeated(table: pd.DataFrame, repeats: int, shuffles: int) -> StatedNu
             numbers.take(f"{name}{end}", row, column, ".3f", keys)
         for column in ("gain", "gain_low", "gain_high", "spread"):
             numbers.take(f"{name}_{column}", row, column, ".3f", keys)
-    numbers.add("repeated_output_name", strongest and NAMES[strongest], str, "the largest value")
+    numbers.add("repeated_output_name", strongest and name_of(strongest), str, "the largest value")
     made = len(rows) > 0
     for name, value in (("repeats", repeats), ("shuffles", shuffles)):
         numbers.take_option(name, value if made else None, "d", f"figures.probe_best.{name}")

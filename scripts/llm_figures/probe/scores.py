@@ -1,6 +1,6 @@
 """Tidy scores from the probes' predictions: metrics, intervals and controls."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from llm_figures.probe.protocol import (
     OUTPUT_COMBINED,
     OUTPUT_SCORES,
     PRESETS,
+    VARIANT,
     Protocol,
 )
 from llm_figures.probe.stored_predictions import Predictions, iterate_layers
@@ -43,13 +44,14 @@ def compute_probe_scores(
     """Tidy scores, one row per layer × token × metric × control.
 
     predictions: as from `fitting.probe_cell`, of all layers. cells: as from `cells.make_cells`.
-    answers: columns question_id, group, and those of `OUTPUT_SCORES` that there are.
+    answers: columns question_id, group, and those of `OUTPUT_SCORES` that there are, and of
+    probe.p_true.variants ("p_true_NAME").
 
     control is "none" for the probe itself. Fitted controls are "shuffled_labels" and
     "shuffled_within_group". "embeddings" is the probe of layer 0 at the same token, "group_only" a
     probe whose only input is the question's group. The output's own confidence gives
-    `OUTPUT_BASELINES`, each fitted like a probe; their rows with the metric "raw_auc" are not
-    fitted: how well low confidence by itself detects a wrong answer.
+    `OUTPUT_BASELINES` and variants of "p_true", each fitted like a probe; their rows with the
+    metric "raw_auc" are not fitted: how well low confidence by itself detects a wrong answer.
 
     mean, ci_low, ci_high: over folds with the interval of Nadeau & Bengio, or of a single split's
     test set with a bootstrap interval; clipped to [0, 1]. gain, gain_low, gain_high (controls
@@ -272,7 +274,7 @@ class _Baselines:
                 name: probe_cell(values, cell, 0, self._protocol)
                 for name, values in features.items()
             }
-            for name in [name for name in OUTPUT_SCORES if name in found]:
+            for name in _list_outputs(found):
                 place = np.searchsorted(cell.questions, found[name]["question_id"].to_numpy())
                 found[f"{RAW}{name}"] = found[name].assign(score=-features[name][place, 0])
             self._known[key] = found
@@ -286,15 +288,21 @@ class _Baselines:
         if groups.nunique() > 1:
             features["group_only"] = pd.get_dummies(groups).to_numpy(np.float32)
         outputs = []
-        for name in OUTPUT_SCORES:
-            if name in answers:
-                # An answer too long to be judged gets the median of the others.
-                values = answers[name].fillna(answers[name].median())
-                if values.notna().all():
-                    features[name] = values.to_numpy(np.float32)[:, None]
-                    outputs.append(features[name])
+        for name in _list_outputs(answers):
+            # An answer too long to be judged gets the median of the others.
+            values = answers[name].fillna(answers[name].median())
+            if values.notna().all():
+                features[name] = values.to_numpy(np.float32)[:, None]
+                outputs.append(features[name])
         if outputs:
             features[OUTPUT_COMBINED] = np.hstack(outputs)
             if "group_only" in features:
                 features[OUTPUT_AND_GROUP] = np.hstack([*outputs, features["group_only"]])
         return features
+
+
+def _list_outputs(names: Iterable[str]) -> list[str]:
+    """Those that are confidence scores of the output, in the order of `OUTPUT_SCORES`."""
+    names = list(names)
+    variants = [name for name in names if name.startswith(VARIANT)]
+    return [*(name for name in OUTPUT_SCORES if name in names), *variants]

@@ -38,6 +38,7 @@ from llm_figures.core.numbers import three_decimals, three_digits
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cell_text import write_choices
 from llm_figures.probe.controls import DETAIL_NAMES, EXPLANATIONS, LABELS, NAMES, name_control
+from llm_figures.probe.protocol import VARIANT
 from llm_figures.probe.protocol_text import name_probe
 from llm_figures.provenance.manifest_facts import describe_provenance
 
@@ -249,7 +250,8 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
     shown = nested or highest
     place = f"layer {highest.probe['layer']}, {highest.probe['token']}"
     rows = []
-    for control in ("none", *NAMES):
+    variants = [name for name in shown.beside.index if name.startswith(VARIANT)]
+    for control in ("none", *NAMES, *variants):
         if control not in shown.beside.index:
             continue
         row = shown.beside.loc[control]

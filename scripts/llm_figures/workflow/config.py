@@ -221,9 +221,13 @@ def check_config(
         if shape is None:
             continue
         try:
-            check_shape(checked["figures"], shape)
+            # its layers are those of states, which begin with the embeddings
+            of_blocks = {
+                name: one for name, one in checked["figures"].items() if name != "probe_transfer"
+            }
+            check_shape(of_blocks, shape)
             check_choices(checked["choices"], shape)
-            _check_exported_layers(options, shape)
+            _check_probed_layers(options, shape)
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
     return checked, {name_folder(name, options.run): entry for name, entry in entries.items()}
@@ -459,11 +463,16 @@ def _export_problems(config: Config) -> Iterator[str]:
             )
 
 
-def _check_exported_layers(config: Config, shape: dict) -> None:
-    cells, layers = config.probe.export.cells, shape["layers"]
-    for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1):
-        if isinstance(cell.layer, int) and layers is not None and cell.layer > layers:
+def _check_probed_layers(config: Config, shape: dict) -> None:
+    cells = config.probe.export.cells
+    layers = {
+        f"probe.export.cells[{number}].layer": cell.layer
+        for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1)
+    }
+    layers["figures.probe_transfer.layer"] = config.figures.probe_transfer.layer
+    for key, layer in layers.items():
+        if isinstance(layer, int) and shape["layers"] is not None and layer > shape["layers"]:
             raise UserError(
-                f"config: probe.export.cells[{number}].layer: {cell.layer} is outside the model, "
-                f"whose probes are of layers 0 (embeddings) to {layers}"
+                f"config: {key}: {layer} is outside the model, whose probes are of layers 0 "
+                f"(embeddings) to {shape['layers']}"
             )

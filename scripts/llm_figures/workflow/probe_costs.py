@@ -108,13 +108,14 @@ def score_best_cell(job: Job) -> Cost:
 def score_transfer(job: Job) -> Cost:
     """Probes of every fold and pair of folds, in every cell of every set."""
     hidden, tokens = job.model.hidden_size, job.work.transfer_tokens
-    fits = (job.model.layers + 1) * tokens * NESTED_FITS
+    layers = job.work.transfer_layers or job.model.layers + 1
+    fits = layers * tokens * NESTED_FITS
     of_sets = [job._replace(work=replace(job.work, questions=n)) for n in job.work.transferred]
     each = sum(_fit_seconds(one, "scores", hidden, labels=1) for one in of_sets)
     questions = sum(job.work.transferred)
     every = job._replace(work=replace(job.work, questions=questions))
     read = _read_seconds(every, hidden_values(job), 1 + _layer_passes(every, tokens))
-    predictions = (job.model.layers + 1) * tokens * questions * NESTED_PREDICTIONS
+    predictions = layers * tokens * questions * NESTED_PREDICTIONS
     memory = _probe_bytes(every, hidden) + PREDICTION * predictions
     return Cost(fits * each / job.threads + read, memory)
 

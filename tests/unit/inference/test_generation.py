@@ -9,7 +9,6 @@ from llm_figures.core.errors import UserError
 from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.generation import (
     NO_STOP,
-    batch_by_length,
     choose_tokens,
     cut_at_stop,
     generate,
@@ -277,9 +276,7 @@ def test_no_questions_give_no_batches(model, tokenizer):
     assert list(generate(model, tokenizer, [], **SETTINGS, batch_size=4)) == []
 
 
-def test_batches_hold_one_length_and_the_prefix_leaves_a_token():
-    sequences = [[1, 2, 3], [1, 2], [1, 2, 4], [1, 2, 5]]
-    assert batch_by_length(sequences, 2) == [[1], [0, 2], [3]]
+def test_the_prefix_leaves_a_token():
     assert shared_prefix([[1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 4, 5, 7]]) == [1, 2, 3, 4]
     assert shared_prefix([[1, 2, 3, 4], [1, 2, 3, 4, 5]]) == []
     assert shared_prefix([[1, 2, 3, 4, 5]] * 2) == [1, 2, 3, 4]

@@ -411,12 +411,14 @@ def test_output_baselines_stand_beside_every_cell(labels):
     random = np.random.default_rng(4)
     confidence = random.normal(size=COUNT) - 2 * labels
     answers = answered(labels, answer_log_probability=confidence, p_true=random.random(COUNT))
+    answers["p_true_short"] = answers["answer_log_probability"].where(answers.index != 3)
     auc = means(scored([noise(0, 3 * COUNT), noise(1, 3 * COUNT)], answers))
     best = compute_metrics(labels, -confidence)["auc"][0]
     for layer in (0, 1):
         for token in TOKENS:
             assert auc["answer_log_probability", layer, token] == pytest.approx(best, abs=0.02)
             assert abs(auc["p_true", layer, token] - 0.5) < 0.15
+            assert auc["p_true_short", layer, token] == pytest.approx(best, abs=0.02)
     assert "exact_answer_log_probability" not in auc.index
     assert "group_only" not in auc.index
 

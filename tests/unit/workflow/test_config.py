@@ -206,11 +206,33 @@ BAD = [
         "probe.p_true.prompt: '{question}?' lacks {answer} or {exact_answer}",
     ),
     (
+        "probe.p_true.variants",
+        {"short": {"prompt": "{answer}?"}},
+        "probe.p_true.variants.short.prompt: '{answer}?' lacks {question}",
+    ),
+    (
+        "probe.p_true.variants",
+        {"a b": {}},
+        "probe.p_true.variants: 'a b'; allowed: a name of at most 30 letters, digits and _ that ",
+    ),
+    (
+        "probe.p_true.variants",
+        {"short": {"if_ture": " yes"}},
+        "probe.p_true.variants.short: unknown key 'if_ture'; did you mean if_true?",
+    ),
+    (
         "probe",
         {"kind": "lda", "C": 0.5},
         "probe.C: 0.5; only for probe.kind: logistic, and it is lda; leave one of them null",
     ),
     ("probe.kind", "svm", "'svm'; allowed: logistic, mean_difference, lda, mlp"),
+    (
+        "figures.probe_transfer.layer",
+        31,
+        "figures.probe_transfer.layer: 31 is outside the model, whose probes are of layers 0 "
+        "(embeddings) to 30",
+    ),
+    ("figures.probe_transfer.layer", -1, "figures.probe_transfer.layer: -1; allowed: an integer"),
     ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
     ("figures.module_map.compare_with", "x", "figures.module_map.compare_with: 'x' is neither in"),
     ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: a name of letters"),
