@@ -33,7 +33,9 @@ DRAWING_OPTIONS = {
     "probe_heads": lambda figure, model: config["figures"][figure] | {"protocol": HEADS_PROTOCOL},
     "probe_presets": lambda figure, model: {
         **{key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")},
-        "protocols": {name: PROTOCOLS[name]["protocol"] for name in ("strict", "published")},
+        "protocols": {
+            name: entry["protocol"] for name, entry in PROTOCOLS.items() if name != "scores"
+        },
     },
     **dict.fromkeys(
         ("error_kinds", "answer_choice"),
@@ -78,7 +80,7 @@ def shown_name(wildcards):
 
 def module_metrics(model):
     """The metrics of one model's module map, the figure's own first."""
-    name = BUNDLE.model if BUNDLE else model
+    name = BUNDLE.model if BUNDLE else model_of(model)
     metrics = MODULE_MAP.metrics_of(name)
     if not metrics:
         sys.exit(

@@ -143,10 +143,10 @@ rule render_checkpoints:
 # Compare a fine-tuned model's answers with those of its base, where the run has both.
 rule compare_training:
     input:
-        questions="results/{model}/finetuned/questions.parquet",
-        before=lambda wildcards: (
-            f"results/{PREPARED[wildcards.model]['base']}/forward/answers.parquet"
+        questions=lambda wildcards: (
+            f"results/{model_of(wildcards.model)}/finetuned/questions.parquet"
         ),
+        before=lambda wildcards: f"results/{base_of(wildcards.model)}/forward/answers.parquet",
         after="results/{model}/forward/answers.parquet",
     output:
         page=report(
@@ -168,6 +168,6 @@ rule compare_training:
         **needs("compare_training"),
     params:
         *code("compare_training"),
-        base=lambda wildcards: PREPARED[wildcards.model]["base"],
+        base=lambda wildcards: base_of(wildcards.model),
     script:
         "../../scripts/compare_training.py"

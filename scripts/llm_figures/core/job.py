@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from llm_figures.core.progress_lines import (
     format_progress,
 )
 from llm_figures.core.records import list_earlier_files, recorded
+from llm_figures.core.write_errors import FULL, find_write_problem
 
 log = logging.getLogger("llm_figures")
 
@@ -70,7 +71,8 @@ def job(snakemake) -> Iterator[None]:
         log.debug("stopped by Ctrl-C")
         sys.exit(130)
     except Exception as error:
-        handler.stream.write(traceback.format_exc())
+        with suppress(OSError):  # the disk may be full
+            handler.stream.write(traceback.format_exc())
         summary = " ".join(str(error).split())[:300]
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             log.error(
@@ -79,6 +81,10 @@ def job(snakemake) -> Iterator[None]:
                 summary,
                 path,
             )
+            sys.exit(1)
+        if problem := find_write_problem(error, FULL):
+            place = getattr(error, "filename", None) or Path.cwd()
+            log.error("error: cannot write to %s: %s; make room and run again", place, problem)
             sys.exit(1)
         log.error("failed: %s: %s (traceback in %s)", type(error).__name__, summary, path)
         _say_kept(earlier)

@@ -4,11 +4,11 @@ from typing import Annotated, ClassVar, Literal
 
 from llm_figures.core.options import Drawing, Items, Options
 from llm_figures.plotting.style import Figure, FigureSource, LinePalette
-from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.probe.token_positions import ANSWER_TOKENS, NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
 # last_q is the same for all samples of a question.
-AnswerToken = Literal[NAMED_TOKENS[1:]]
+AnswerToken = Literal[ANSWER_TOKENS]
 
 
 class ErrorKindsScoring(Options):

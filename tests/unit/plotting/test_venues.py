@@ -71,10 +71,10 @@ def draw_attention(name):
 
 
 def draw_presets(layers, options):
-    both = pd.concat([plant_probe(layers).assign(preset=name) for name in PRESETS])
+    every = pd.concat([plant_probe(layers).assign(preset=name) for name in PRESETS])
     shared = {key: options["probe_auc"][key] for key in ("metric", "palette", "limits")}
     drawn = presets_figure.OPTIONS.model_validate({**shared, "protocols": PRESETS})
-    return presets_figure.draw(both, drawn)
+    return presets_figure.draw(every, drawn)
 
 
 def draw_planted(module, table, options):

@@ -202,6 +202,43 @@ def test_the_caption_states_the_folds_that_were_used(changes, folds):
     assert nested_protocol(protocol).folds == folds
 
 
+@pytest.mark.parametrize(
+    ("changes", "place", "diagonal"),
+    [
+        (
+            {},
+            "Layer and token are those with the highest AUC over 5 folds of the training set; the "
+            "tested set is not looked at.",
+            "was fitted, and whose layer and token were chosen, without it.",
+        ),
+        (
+            {"layer": 20},
+            "All probes are of layer 20. Token is that with the highest AUC over 5 folds",
+            "was fitted, and whose token was chosen, without it.",
+        ),
+        (
+            {"tokens": ("-1",)},
+            "All probes are of token -1. Layer is that with the highest AUC over 5 folds",
+            "was fitted, and whose layer was chosen, without it.",
+        ),
+        (
+            {"layer": 0, "tokens": ("last_q",)},
+            "All probes are of layer 0 and token last_q. The framed diagonal is the set itself",
+            "each fold tested by a probe that was fitted without it.",
+        ),
+    ],
+)
+def test_the_caption_states_what_is_chosen_and_what_is_fixed(changes, place, diagonal):
+    options = OPTIONS.changed(**changes)
+    text, stated = make_caption(figure, PUBLISHED, "the model", options, "probe/transfer.parquet")
+    assert place in text
+    assert diagonal in text
+    rest = MARK.sub("", stated["caption"])
+    for phrase in sorted(stated["constants"], key=len, reverse=True):
+        rest = rest.replace(phrase, "")
+    assert not re.search(r"\d", rest), rest
+
+
 def test_the_caption_counts_pairs():
     numbers = figure.state_numbers(PUBLISHED, OPTIONS)
     assert numbers["pairs"].value == 72
