@@ -14,7 +14,7 @@ from llm_figures.claims.definitions import NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims.table_claims import check_table_claims
 from llm_figures.core.errors import UserError
 from llm_figures.plotting.drawing import drawing_style
-from llm_figures.plotting.layout import draw_to_fit
+from llm_figures.plotting.layout import draw_to_fit, find_problem
 from llm_figures.plotting.style import Style
 from llm_figures.probe import best_figure
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
@@ -186,6 +186,15 @@ def test_groups_stand_in_order_of_their_score_and_lines_at_their_values(tmp_path
     names = [label.get_text() for label in right.get_yticklabels()]
     assert names == ["all questions", "pairs in groups", "group 1", "group 3", "group 0"]
     plt.close(fig)
+
+
+@pytest.mark.parametrize("size", [15, 24])
+def test_it_grows_with_a_large_font(size):
+    with drawing_style(Style(font_size=size)):
+        fig = draw_to_fit(
+            "probe_best", lambda: best_figure.draw(planted_best.make_table(), OPTIONS)
+        )
+        assert find_problem(fig, on_page=False) == ""
 
 
 @pytest.mark.parametrize("groups", [planted_best.GROUPS, (), tuple(np.linspace(0.4, 0.9, 60))])
