@@ -232,7 +232,7 @@ BAD = [
         "figures.probe_transfer.layer: 31 is outside the model, whose probes are of layers 0 "
         "(embeddings) to 30",
     ),
-    ("figures.probe_transfer.layer", -1, "figures.probe_transfer.layer: -1; allowed: an integer"),
+    ("figures.probe_transfer.layer", -1, "figures.probe_transfer.layer: -1; must be at least 0"),
     ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
     ("figures.module_map.compare_with", "x", "figures.module_map.compare_with: 'x' is neither in"),
     ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: a name of letters"),
