@@ -19,7 +19,7 @@ COUNT = 9
 WITH_EXAMPLE = {"prompt": "One is one. True\n\n{question} {exact_answer}?", "if_true": " True"}
 ALONE = {"prompt": "{question} {answer}?", "if_true": " yes", "if_false": " no"}
 # Only the shortest answers fit the context of the tiny model.
-LONG = {"prompt": "a b " * 20 + "{question} {answer}"}
+LONG = {"prompt": "a b " * 8 + "{question} {answer}"}
 
 
 @pytest.fixture
