@@ -72,6 +72,19 @@ def test_further_sets_are_answered_and_scored_by_the_same_rules(made, tmp_path):
         assert (project.results / "datasets" / name / "forward" / "answers.md").is_file()
         assert list((project.results / "records" / "datasets" / name).rglob("*.json"))
 
+    # one cell for all probes, and the groups as one set: nothing is answered or extracted again
+    project.change(figures__probe_transfer={"tokens": ["-1"], "layer": 2, "by_group": False})
+    scored = ("score_transfer", "render_figure", "check_table_claims", "probe_transfer")
+    assert project.planned("probe_transfer") == dict.fromkeys(scored, 1)
+    project.run("probe_transfer")
+    table = read_frame(project.results / "probe" / "transfer.parquet")
+    probes = table[table["control"].eq("none") & table["auc"].notna()]
+    assert {*probes["train"]} == {"dataset", "again"}
+    assert {*probes["layer"]} == {2}
+    assert {*probes["token"]} == {"-1"}
+    caption = (project.results / "figures" / "probe_transfer.caption.txt").read_text()
+    assert "All probes are of layer 2 and token -1." in caption
+
     # another question in one set runs that set's chain alone
     (project.folder / "again.jsonl").write_text("\n".join(map(json.dumps, rows[58:])))
     planned = project.planned("probe_transfer")

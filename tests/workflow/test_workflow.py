@@ -282,15 +282,16 @@ def test_held_out_questions_of_another_file(project):
     assert "held-out ones" in (project.results / "figures/probe_auc.caption.txt").read_text()
 
 
-def test_both_presets_side_by_side(project):
+def test_all_presets_side_by_side(project):
     project.run("probe_presets")
     assert find_differences(project.results) == {}
     scores = pd.read_parquet(project.results / "probe/presets.parquet")
-    published = scores[(scores["preset"] == "published") & (scores["metric"] == "auc")]
-    assert published["token"].nunique() == 15
-    assert "shuffled_labels" not in set(published["control"])
-    assert set(published.loc[published["mean"].notna(), "folds"]) == {1}
-    assert (project.results / "forward/hidden_states/mlp/0-of-1.parquet").exists()
+    for preset, site in (("published", "mlp_input"), ("published_output", "mlp")):
+        published = scores[(scores["preset"] == preset) & (scores["metric"] == "auc")]
+        assert published["token"].nunique() == 15
+        assert "shuffled_labels" not in set(published["control"])
+        assert set(published.loc[published["mean"].notna(), "folds"]) == {1}
+        assert (project.results / f"forward/hidden_states/{site}/0-of-1.parquet").exists()
     # The configured probe is the strict one: it is not fitted again.
     assert not (project.results / "probe/strict.parquet").exists()
     assert (project.results / "figures/probe_presets.svg").stat().st_size > 1000
@@ -547,6 +548,11 @@ def test_another_models_files_are_not_made_from_this_models_weights(project):
         ({"figurs": 1}, "config: unknown key 'figurs'; did you mean figures?"),
         ({"model_sources__tiny__path": "gone"}, "config: model tiny: path: gone: no such folder"),
         ({"dataset__answer": "reply"}, "dataset.answer: mine.jsonl has no column 'reply'"),
+        (
+            {"figures__module_map__palette": "Bleus"},
+            "config: figures.module_map.palette: 'Bleus' is not known",
+        ),
+        ({"style": {"font": "Comic"}}, "config: style.font: 'Comic' is not known to matplotlib"),
     ],
     ids=str,
 )
@@ -571,7 +577,6 @@ def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
             "probe_auc",
             "do not differ in a token of this model",
         ),
-        ({"figures__module_map__palette": "Bleus"}, "module_map", "palette: 'Bleus' is not known"),
         ({"device": "cuda:99"}, "module_map", "config: device: 'cuda:99' cannot be used here"),
     ],
     ids=str,
@@ -587,6 +592,33 @@ def test_bad_input_met_by_a_job_is_one_line_and_loses_nothing(project, changes, 
     # at most what the failed job makes itself
     assert len(lost - {project.results / "forward/random_weights_states.parquet"}) <= 1, lost
     assert not list(project.results.rglob("*.partial"))
+
+
+def test_a_figure_is_replaced_only_after_it_was_drawn(project):
+    """A failed drawing leaves the earlier figure, and nobody takes that for the new one."""
+    files = sorted(project.results.glob("figures/mean_qkv.*"))
+    before = {path: path.read_bytes() for path in files}
+    assert len(before) == 6
+    project.change(figures__mean_qkv__palette="viridis", style={"width": "2cm"})
+    code, output = project.run("mean_qkv", check=False)
+    assert code != 0
+    assert "render_figure: error: mean_qkv: at a width of " in output
+    assert (
+        "render_figure: results/tiny/figures/mean_qkv.pdf is still the one of the earlier run"
+        in output
+    )
+    assert "Restored" not in output
+    assert {path: path.read_bytes() for path in files} == before
+    # it is to be drawn again as long as the config asks for another
+    assert project.planned("mean_qkv") == {"render_figure": 1}
+    project.overlay.pop("style")
+    project.overlay["figures"]["mean_qkv"].pop("palette")
+    assert project.planned("mean_qkv") == {}
+    assert project.planned() == {}
+    project.change(figures__mean_qkv__palette="viridis")
+    project.run("mean_qkv")
+    assert {path: path.read_bytes() for path in files} != before
+    assert project.planned("mean_qkv") == {}
 
 
 def test_a_killed_job_leaves_nothing_that_a_later_run_takes_for_whole(project):

@@ -10,6 +10,7 @@ import time
 from snakemake.logging import logger
 from snakemake_interface_executor_plugins.settings import ExecMode
 
+from llm_figures.provenance.outdated import find_outdated
 from llm_figures.workflow.job_graph import list_files, list_tasks
 from llm_figures.workflow.run_console import CONSOLE, RunMonitor
 from llm_figures.workflow.run_progress import RunProgress
@@ -49,7 +50,9 @@ def end_of_run(success=True):
     failed = [*MONITOR.failed.values()]
     if success:
         yield from describe_claims([f"results/{model}/claims.md" for model in MODELS], files)
-    yield from describe_end(files, pages, failed, success, time.time() - MONITOR.began)
+    outdated = find_outdated(RESULTS / model for model in MODELS) if success else []
+    took = time.time() - MONITOR.began
+    yield from describe_end(files, pages, failed, success, took, outdated)
     if MONITOR.run:
         logs = map(os.path.relpath, workflow.logger_manager.get_logfile())
         yield f"What Snakemake did: {', '.join(logs)}"

@@ -169,7 +169,8 @@ def _check_owner(path: Path, seal: Mapping) -> None:
     model, owner = seal.get("model"), _read_model(folder / MODEL_INFO)
     if model is None or "model" not in owner:
         return
-    if model != owner["model"]:
+    # what follows an @ names a checkpoint, which its weights tell from others, or a run
+    if model.partition("@")[0] != owner["model"].partition("@")[0]:
         raise UserError(
             f"{path} was made for model {model}, not {owner['model']}; remove it and run again"
         )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.inference.batching import batch_by_key, halve_batch
+from llm_figures.inference.batching import halve_batch
 from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import Sampling
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
@@ -18,6 +18,8 @@ from llm_figures.inference.token_spans import decode_tokens, locate_tokens
 GREEDY = Sampling(temperature=0)
 # New prompts enter when so large a part of the batch is free.
 FREE_SHARE = 1 / 4
+# The stop token of an answer that has none.
+NO_STOP = -1
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Generation:
 
     index: of its prompt.
     prompt_ids, answer_ids: token ids; the stop string is not part of the answer.
+    stop_id: the token after these that ended the answer: that of the end of text, or the first of a
+        stop string. `NO_STOP` where the answer was cut, where its last token holds the stop string,
+        and where it was not generated here.
     text: the answer's text; starts, ends: the characters [start, end) of it that each answer token
         covers (see `token_spans`).
     log_probabilities: natural logarithm of the model's probability of each answer token, before
@@ -41,6 +46,7 @@ class Generation:
     ends: list[int]
     log_probabilities: list[float]
     cut: bool
+    stop_id: int = NO_STOP
 
 
 @dataclass
@@ -153,16 +159,6 @@ def choose_tokens(
     draws = torch.tensor([[one.random()] for one in generators], dtype=torch.float64) * mass
     chosen = torch.searchsorted(total, draws, right=True).clamp_max(total.shape[-1] - 1)
     return tokens.gather(-1, chosen).to(logits.device)
-
-
-def batch_by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """Indices of `sequences` in batches of at most `batch_size`, each of one length.
-
-    Sequences that begin alike are neighbours: their answers tend to have one length, too.
-    """
-    order = sorted(range(len(sequences)), key=lambda index: sequences[index])
-    batches = batch_by_key([len(sequences[index]) for index in order], batch_size)
-    return [[order[at] for at in batch] for batch in batches]
 
 
 def _answer_all(
@@ -295,20 +291,20 @@ def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Gener
     A token that carries text before the stop stays; its text is cut.
     """
     ended = bool(ids) and ids[-1] in end_ids
-    if ended:
-        ids = ids[:-1]
-    text, starts, ends = locate_tokens(tokenizer, ids)
+    text, starts, ends = locate_tokens(tokenizer, ids[:-1] if ended else ids)
     stopped = find_stop(text, stop)
+    kept = len(starts)
     if stopped is not None:
         text = text[:stopped]
-        ids = ids[: sum(start < len(text) for start in starts)]
+        kept = sum(start < len(text) for start in starts)
     return Generation(
         index=index,
         prompt_ids=prompt_ids,
-        answer_ids=ids,
+        answer_ids=ids[:kept],
         text=text,
-        starts=starts[: len(ids)],
-        ends=[min(end, len(text)) for end in ends[: len(ids)]],
-        log_probabilities=logs[: len(ids)],
+        starts=starts[:kept],
+        ends=[min(end, len(text)) for end in ends[:kept]],
+        log_probabilities=logs[:kept],
         cut=not ended and stopped is None,
+        stop_id=ids[kept] if kept < len(ids) else NO_STOP,
     )

@@ -9,6 +9,8 @@ from llm_figures.core.formatting import format_duration
 State = Literal["made", "there", "missing"]
 # Kinds of a figure's files that are worth naming.
 KINDS = (".pdf", ".svg", ".png")
+LOOKED_AT = (*KINDS, ".md", ".html", ".tex")
+LEFT = "Left as they are, from earlier results"
 NAMED = 8  # failed jobs
 
 
@@ -18,11 +20,13 @@ def describe_end(
     failed: Sequence[tuple[str, str]],
     success: bool,
     seconds: float,
+    outdated: Sequence[str] = (),
 ) -> Iterator[str]:
     """Lines of the block at the end of a run; none where no file was asked for.
 
     files: those that the targets ask for. pages: to be read first. failed: (job, its log). seconds:
-    that the run took.
+    that the run took. outdated: files of the same folders that were made from earlier results, of
+    which figures and pages are named.
     """
     headings = {
         "made": f"Made in {format_duration(seconds)}:",
@@ -46,6 +50,9 @@ def describe_end(
     elif files and pages:
         yield "Read first:"
         yield from (f"  {page}" for page in pages)
+    if left := [file for file in outdated if file not in files and file.endswith(LOOKED_AT)]:
+        yield f"{LEFT} (`snakemake figures report` brings up to date):"
+        yield from (f"  {line}" for line in _list_files(left))
 
 
 def describe_claims(pages: Iterable[str], asked: Collection[str]) -> Iterator[str]:

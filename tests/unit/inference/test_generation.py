@@ -8,7 +8,7 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.generation import (
-    batch_by_length,
+    NO_STOP,
     choose_tokens,
     cut_at_stop,
     generate,
@@ -185,6 +185,7 @@ def test_an_answer_is_cut_unless_it_ends_by_itself(model, tokenizer):
             (stopped,) = answers(model, tokenizer, [ids[index]], batch_size=1, stop=[stop]).values()
             assert stopped.text == text.removesuffix(stop)
             assert not stopped.cut
+            assert stopped.stop_id == answer.answer_ids[-1]
             break
     else:
         pytest.fail("no answer ends in a token of its own")
@@ -197,6 +198,8 @@ def test_an_answer_is_cut_unless_it_ends_by_itself(model, tokenizer):
     assert not ended.cut
     assert end not in ended.answer_ids
     assert ended.answer_ids == free[0].answer_ids[: free[0].answer_ids.index(last)]
+    assert ended.stop_id == last
+    assert {answer.stop_id for answer in free.values()} == {NO_STOP}
 
 
 @pytest.fixture
@@ -273,9 +276,7 @@ def test_no_questions_give_no_batches(model, tokenizer):
     assert list(generate(model, tokenizer, [], **SETTINGS, batch_size=4)) == []
 
 
-def test_batches_hold_one_length_and_the_prefix_leaves_a_token():
-    sequences = [[1, 2, 3], [1, 2], [1, 2, 4], [1, 2, 5]]
-    assert batch_by_length(sequences, 2) == [[1], [0, 2], [3]]
+def test_the_prefix_leaves_a_token():
     assert shared_prefix([[1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 4, 5, 7]]) == [1, 2, 3, 4]
     assert shared_prefix([[1, 2, 3, 4], [1, 2, 3, 4, 5]]) == []
     assert shared_prefix([[1, 2, 3, 4, 5]] * 2) == [1, 2, 3, 4]

@@ -178,6 +178,7 @@ def answers_table(right, wrong, without, **columns):
         "exact_answer": [name if v else "" for name, v in zip(names, valid, strict=True)],
         "correct": [kind == "r" for kind in kinds],
         "problem": ["" if v else "no frame" for v in valid],
+        "off_option": False,
         "abstained": False,
         "cut": False,
         "judged_by": ["contains" if v else "" for v in valid],
@@ -518,3 +519,60 @@ def test_the_report_shows_questions_that_ask_nearly_the_same():
     answers["split_group"] = 0
     report = render_answers_report(answers, NONE_LEFT_OUT)
     assert section(report, "Questions that ask nearly the same") == "None."
+
+
+OFF_OPTION = "the answer names none of the options"
+
+
+@pytest.mark.parametrize(
+    ("aliases", "options"),
+    [
+        (["Lima"], {"wrong_answers": ["Quito"]}),
+        (["A", "Lima"], {"choices": ["Lima", "Quito"]}),
+    ],
+)
+def test_answers_that_name_no_option_are_left_out_or_wrong(aliases, options):
+    answers = ["Lima.", "Quito.", "Bogota.", "I don't know.", "Lima or Quito."]
+    columns = {name: [value] * len(answers) for name, value in options.items()}
+    judged = judge_all(answers, aliases, **columns)
+    assert judged["off_option"].tolist() == [False, False, True, False, False]
+    assert judged["problem"].tolist() == ["", "", OFF_OPTION, "the answer abstains", ""]
+    assert judged["correct"].tolist() == [True, False, False, False, False]
+    assert judged["judged_by"].tolist()[2] == ""
+    judged = judge_all(answers, aliases, judging=Judge(off_options="wrong"), **columns)
+    assert judged["off_option"].tolist() == [False, False, True, False, False]
+    assert judged["valid"].tolist() == [True, True, True, False, True]
+    assert judged["correct"].tolist() == [True, False, False, False, False]
+
+
+def test_without_known_options_no_answer_is_off_them():
+    judged = judge_all(["Bogota."], wrong_answers=[[]], choices=[[]])
+    assert judged[["valid", "off_option"]].to_numpy().tolist() == [[True, False]]
+    assert not judge_all(["Bogota."])["off_option"].any()
+
+
+def test_a_label_stands_for_an_answer_that_names_no_option_too():
+    judged = judge_all(["Bogota."], wrong_answers=[["Quito"]], label=[False])
+    assert judged[["valid", "off_option"]].to_numpy().tolist() == [[True, False]]
+
+
+def test_too_few_answers_that_name_an_option_are_one_clear_line():
+    judged = judge_all(["Bogota."] * 3 + ["Lima."], wrong_answers=[["Quito"]] * 4)
+    with pytest.raises(
+        UserError,
+        match=f"Left out: 3: {OFF_OPTION}. See answers.md; change prompt so that answers name an "
+        "option, or set judge.off_options: wrong",
+    ):
+        check_labels(judged.assign(hold_out=False), "answers.md")
+
+
+def test_the_report_counts_answers_that_name_no_option():
+    answers = answers_table(2, 2, 2)
+    answers.loc[4, ["problem", "off_option"]] = [OFF_OPTION, True]
+    answers.loc[3, "off_option"] = True
+    report = render_answers_report(answers, NONE_LEFT_OUT)
+    assert "- answers that name no option: 2, 1 of them left out" in report
+    header, _, row, _ = section(report, "Groups").splitlines()
+    assert header.startswith("| group | questions | right | wrong | no option | abstained | cut |")
+    assert row == "| g | 6 | 2 | 2 | 1 | 0 | 0 | 1 | 0 | 50.0% | 0 |"
+    assert "no option" not in render_answers_report(answers_table(2, 2, 2), NONE_LEFT_OUT)

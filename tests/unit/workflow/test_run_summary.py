@@ -52,6 +52,17 @@ def test_a_failed_run_says_what_is_missing_and_which_log_says_why():
     assert "  and 92 more" in many
 
 
+def test_figures_and_pages_of_earlier_results_are_named():
+    files = states(made=figure("probe_auc"))
+    earlier = [*figure("probe_auc"), *figure("scale_qkv"), "results/tiny/claims.parquet"]
+    lines = [*describe_end(files, [], [], True, 1, [*earlier, "results/tiny/claims.md"])]
+    assert lines[2:] == [
+        "Left as they are, from earlier results (`snakemake figures report` brings up to date):",
+        "  results/tiny/figures/  scale_qkv (pdf, svg, png)",
+        "  results/tiny/claims.md",
+    ]
+
+
 def test_a_run_that_was_stopped_blames_no_job():
     lines = [*describe_end(states(missing=["results/tiny/claims.md"]), [], [], False, 1)]
     assert lines[-1] == "Stopped. What was made stays; the same command goes on from there."
