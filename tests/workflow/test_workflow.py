@@ -599,7 +599,7 @@ def test_a_figure_is_replaced_only_after_it_was_drawn(project):
     files = sorted(project.results.glob("figures/mean_qkv.*"))
     before = {path: path.read_bytes() for path in files}
     assert len(before) == 6
-    project.change(figures__mean_qkv__palette="viridis", style={"width": "2cm"})
+    project.change(figures__mean_qkv__palette="viridis", style={"width": "2.6cm"})
     code, output = project.run("mean_qkv", check=False)
     assert code != 0
     assert "render_figure: error: mean_qkv: at a width of " in output
