@@ -24,8 +24,12 @@ from llm_figures.claims.definitions import (
     REPRODUCED,
     SYMBOLS,
     format_threshold,
+    is_certain,
 )
+from llm_figures.claims.page import cites_descriptions
 from llm_figures.claims.references import (
+    RANDOM_WEIGHTS,
+    compute_baseline,
     count_decided,
     count_verdicts,
     find_decided,
@@ -152,6 +156,10 @@ def render_report(
                 "downloads": _embed_data(section.data, f"{model}_{name}"),
                 "groups": grouped,
                 "total": len(rows) - len(grouped.get(DECIDED, ())),
+                "baselines": {
+                    "random or permuted data": compute_baseline(own),
+                    "random weights": compute_baseline(own, RANDOM_WEIGHTS),
+                },
                 # the most frequent is said once for all claims
                 "spread": spreads[0][0] if spreads else None,
                 "spreads": len(spreads),
@@ -163,6 +171,8 @@ def render_report(
         model=model,
         sections=parts,
         counts=_count_groups(claims),
+        baseline=compute_baseline(claims),
+        cites_descriptions=cites_descriptions(claims),
         symbols=SYMBOLS | {DECIDED: "="},
         decided=DECIDED,
         choices=choices
@@ -215,6 +225,7 @@ def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
                 "held": f"held in {' and '.join(counts)}" if counts else None,
                 "expected": _format_expected(claim),
                 "expected_key": _given(claim["threshold"]),
+                "certain": is_certain(claim),
             }
         )
     return rows
@@ -295,6 +306,7 @@ def tabulate_combinations(choices: pd.DataFrame) -> list[dict]:
                 "layer_key": shown["layer"],
                 "reproduced": reproduced,
                 "applicable": reproduced + len(missed),
+                "baseline": compute_baseline(claims),
                 "missed": missed,
             }
         )
