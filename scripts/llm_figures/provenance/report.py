@@ -156,10 +156,11 @@ def render_report(
                 "downloads": _embed_data(section.data, f"{model}_{name}"),
                 "groups": grouped,
                 "total": len(rows) - len(grouped.get(DECIDED, ())),
-                "baselines": {
-                    "random or permuted data": compute_baseline(own),
-                    "random weights": compute_baseline(own, RANDOM_WEIGHTS),
-                },
+                "baselines": [
+                    f"{what} {baseline.satisfied:.1f}"
+                    for what, kind in (("random data", None), ("random weights", RANDOM_WEIGHTS))
+                    if (baseline := compute_baseline(own, kind))
+                ],
                 # the most frequent is said once for all claims
                 "spread": spreads[0][0] if spreads else None,
                 "spreads": len(spreads),
