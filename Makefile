@@ -17,12 +17,15 @@ ifneq ($(and $(filter --config -C,$(ARGS)),$(or $(BUNDLE),$(filter reproduce,$(M
 $(error with BUNDLE and reproduce, settings come from a file: ARGS='--configfile mine.yaml')
 endif
 
+# Snakemake, once the config files in ARGS can be read.
+CHECKED = PYTHONPATH=$(CURDIR)/scripts $(or $(1),$(BIN))/python -m llm_figures.workflow.command
+
 ifdef BUNDLE
 figures: $(DRAWING)/ready
-	$(DRAWING)/bin/snakemake figures --config 'bundle=$(BUNDLE)' $(ARGS)
+	$(call CHECKED,$(DRAWING)/bin) figures --config 'bundle=$(BUNDLE)' $(ARGS)
 else
 figures: $(READY)
-	$(BIN)/snakemake figures $(ARGS)
+	$(CHECKED) figures $(ARGS)
 endif
 
 # Say who holds this folder, and remove the lock of a run that was killed.
@@ -66,15 +69,22 @@ environment: $(READY)
 $(READY): requirements.txt requirements-figures.txt
 # `import llm_figures` in a notebook is this clone's library.
 $(READY): LIBRARY := --no-deps --no-build-isolation --editable .
+$(READY): SIZE := 1.9 GB, some minutes
+.venv-figures/ready: SIZE := 0.6 GB, half a minute
+$(READY) .venv-figures/ready: PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 .venv-figures/ready: requirements-figures.txt
 
 $(READY) .venv-figures/ready:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "llm-figures needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
-	$(if $(LIBRARY),$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(LIBRARY))
+	@echo "Installing into $(@D), once: about $(SIZE)"
+	@$(PYTHON) -m venv --clear $(@D) || { echo "$(@D) cannot be made: python3-venv may be missing, the \
+	disk full or this folder read-only" >&2; exit 1; }
+	@$(PIP) --requirement $< || { echo "$(@D) is not complete: check the network, a proxy or \
+	PIP_INDEX_URL, and the free space, then make it again" >&2; exit 1; }
+	$(if $(LIBRARY),@$(PIP) $(LIBRARY))
 	@touch $@
+	@echo "Installed into $(@D)"
 
 # Tests run in parallel on all cores. The run of the default model is kept: test-all compares it with
 # a run on Slurm.

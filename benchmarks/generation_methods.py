@@ -5,13 +5,11 @@ from pathlib import Path
 
 import torch
 from limit import head_operations, shared_operations
-from made import config, load, results, sample
+from made import asked_as, asked_questions, config, load
 from measuring import measured, note
 from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 
-from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.inference.generation import generate
-from llm_figures.inference.options import Prompt
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.prompts import tokenize_questions
 from llm_figures.inference.resampling import choose_by_draws, draw_numbers, sample_answers
@@ -42,11 +40,10 @@ def ours(task: dict) -> None:
 
 
 def _answered(task: dict, method) -> None:
-    prompt = Prompt(**config(task)["prompt"])
-    asked = sample(read_frame(results(task, "forward", "questions.parquet")), task["questions"])
+    asking = asked_as(task)
     model, tokenizer = load(task)
-    prompts = tokenize_questions(tokenizer, prompt, asked["question"].tolist())
-    stop, most = prompt.stop_strings(), prompt.max_new_tokens
+    prompts = tokenize_questions(tokenizer, asking, asked_questions(task)["question"].tolist())
+    stop, most = asking.stop_strings(), asking.max_new_tokens
 
     def work(prompts):
         return method(model, tokenizer, prompts, stop, most)

@@ -6,6 +6,7 @@ from functools import partial
 import attention
 import limit
 import questions
+from questions import GENERATION, STATES
 from works import ON_GPU, Work
 
 # In bfloat16 a number is known to 1 in 256, and after 32 layers to a few in a hundred.
@@ -29,7 +30,6 @@ def large(work: Work, **changes) -> Work:
 
 
 (PRODUCTS,) = limit.WORKS
-STATES, GENERATION, _ = questions.WORKS
 _, MIDDLE, LONG = attention.WORKS
 same_maps = partial(attention.agree_by_row, largest=LARGEST_ROW_ERROR)
 WORKS = (

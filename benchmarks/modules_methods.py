@@ -20,7 +20,7 @@ from measuring import measured, note
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
-from states_methods import forward, whole_sequences
+from states_methods import forward, locate_positions, whole_sequences
 from threadpoolctl import threadpool_limits
 from transformers import AutoModelForCausalLM
 
@@ -42,7 +42,6 @@ from llm_figures.modules.weight_metrics import compute_update_metrics, quantizat
 from llm_figures.probe.cells import Cell, make_cells
 from llm_figures.probe.options import Probe
 from llm_figures.probe.protocol import Protocol
-from llm_figures.probe.shard_answers import locate_tokens
 
 ACTIVITY = ("operation_strength", "output_rms", "input_alignment")
 UPDATES = ("relative_update", "update_density", "update_effective_rank", "subspace_rotation")
@@ -209,7 +208,7 @@ def _probed(task: dict) -> tuple[pd.DataFrame, Cell, str, Protocol]:
     probe = Probe.model_validate(settings["probe"] | {"preset": "strict"})
     chosen = probe.resolve(hold_out=False).changed(controls=())
     answers = valid_answers(task, task["questions"])
-    answers = answers[[token in positions for positions in locate_tokens(answers)]]
+    answers = answers[[token in positions for positions in locate_positions(answers)]]
     keys = pd.DataFrame({"question_id": answers["question_id"].to_numpy(), "token": token})
     (cell,), _ = make_cells(keys, answers, [token], chosen)
     return answers, cell, token, chosen
@@ -226,7 +225,7 @@ def _named_outputs(model, answers: pd.DataFrame, token: str) -> dict[torch.nn.Mo
 
         for module in found:
             hooks.callback(module.register_forward_hook(keep).remove)
-        for ids, positions in zip(whole_sequences(answers), locate_tokens(answers), strict=True):
+        for ids, positions in zip(whole_sequences(answers), locate_positions(answers), strict=True):
             at = positions[token]
             forward(model, [ids])
     return {module: np.stack(outputs) for module, outputs in found.items()}
@@ -252,7 +251,7 @@ def _module_states_file(task: dict, model, path: Path, answers: pd.DataFrame, to
         answers["question_id"].tolist(),
         [list(ids) for ids in answers["prompt_ids"]],
         [list(ids) for ids in answers["answer_ids"]],
-        [{token: positions[token]} for positions in locate_tokens(answers)],
+        [{token: positions[token]} for positions in locate_positions(answers)],
         batch_size=config(task)["batch_size"],
     )
     with tensor_file(path, build_schema(list_widths(model))) as file:

@@ -3,6 +3,7 @@
 import json
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -15,8 +16,10 @@ MOST_DIFFERING_ANSWERS = 0.01  # of all answers
 LARGEST_STATE_ERROR = 1e-3  # of the layer's largest value
 # Of sampled ones: among the many unlikely tokens, rounding decides which one a number chooses.
 MOST_DIFFERING_SAMPLES = 0.03
+LARGEST_SHARE_ERROR = 1e-4  # of P(true), from 0 to 1
 # Of transformers' own batches.
 PLAIN_BATCH = 16
+SUMS = "long sums"  # as in made.py, which loads models
 
 
 def same_answers(
@@ -75,7 +78,26 @@ def same_states(folders: dict[str, Path], largest: float = LARGEST_STATE_ERROR) 
     )
 
 
-WORKS = (
+def same_shares(folders: dict[str, Path]) -> str:
+    """How far P(true) differs.
+
+    Raises:
+        DisagreementError: by more than it may.
+    """
+    one, ours = (np.load(folder / "shares.npy") for folder in folders.values())
+    error = np.abs(one - ours).max()
+    if not error <= LARGEST_SHARE_ERROR:
+        raise DisagreementError(f"P(true) differs by {error:.1e}")
+    return f"P(true) of {len(ours)} answers differs by at most {error:.0e}."
+
+
+def about(dataset: str, work: Work) -> Work:
+    """The same work about another set of questions, see `made`."""
+    options = {**work.options, "questions": 128, "dataset": dataset}
+    return replace(work, name=f"{work.name}, {dataset}", options=options, memory_target=None)
+
+
+STATES, GENERATION, SAMPLING, P_TRUE = (
     Work(
         "states",
         (
@@ -109,4 +131,23 @@ WORKS = (
         small={"questions": 4, "samples": 2},
         agree=partial(same_answers, most=MOST_DIFFERING_SAMPLES),
     ),
+    Work(
+        "P(true)",
+        (
+            Method("one prompt at a time", "p_true_methods:loop"),
+            Method("ours", "p_true_methods:ours"),
+        ),
+        options={"questions": 128},
+        small={"questions": 8},
+        agree=same_shares,
+    ),
+)
+WORKS = (
+    STATES,
+    about(SUMS, STATES),
+    GENERATION,
+    *(about(dataset, GENERATION) for dataset in ("arithmetic", "elements", SUMS)),
+    SAMPLING,
+    P_TRUE,
+    about(SUMS, P_TRUE),
 )

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 from limit import shared_operations
-from made import config, load, repeated, valid_answers
+from made import config, given_answers, load, repeated
 from measuring import measured, note
 
 from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
+from llm_figures.inference.generation import NO_STOP
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.models.loading import decoder, decoder_layers
 from llm_figures.probe.hidden_states import extract_hidden_states
@@ -35,8 +36,8 @@ def plain_batches(task: dict) -> None:
 
 def ours(task: dict) -> None:
     """As scripts/extract_hidden_states.py does it, the file included."""
-    model, _ = load(task)
-    answers = valid_answers(task, task["questions"])
+    model, tokenizer = load(task)
+    answers = given_answers(task, tokenizer)
     if "repeated" in task:  # few rows again and again: the work for a row is the same
         answers = repeated(answers, task["repeated"])
     path = Path(task["folder"], "states.parquet")
@@ -56,7 +57,7 @@ def to_file(task: dict, model, path: Path, answers: pd.DataFrame) -> None:
         answers["question_id"].tolist(),
         answers["prompt_ids"].tolist(),
         answers["answer_ids"].tolist(),
-        locate_tokens(answers),
+        locate_positions(answers),
         batch_size=config(task)["batch_size"],
     )
     with tensor_file(path, schema) as file:
@@ -74,10 +75,10 @@ def _compared(path: Path, answers: pd.DataFrame) -> np.ndarray:
 
 
 def _plain(task: dict, method: Callable) -> None:
-    model, _ = load(task)
-    answers = valid_answers(task, task["questions"])
+    model, tokenizer = load(task)
+    answers = given_answers(task, tokenizer)
     found = measured(task, partial(method, model), answers, answers[:1], len(answers))
-    few = locate_tokens(answers[:COMPARED_QUESTIONS])
+    few = locate_positions(answers[:COMPARED_QUESTIONS])
     at = [list(names).index(COMPARED_TOKEN) for names in few]
     states = np.stack([layers[:, row] for layers, row in zip(found, at, strict=False)])
     np.save(Path(task["folder"], "states.npy"), states)
@@ -98,14 +99,14 @@ def _one_by_one(model, answers: pd.DataFrame) -> list[np.ndarray]:
         kept.append(found)
     return [
         np.stack([states[list(positions.values())] for states in layers])
-        for layers, positions in zip(kept, locate_tokens(answers), strict=True)
+        for layers, positions in zip(kept, locate_positions(answers), strict=True)
     ]
 
 
 def _in_batches(model, answers: pd.DataFrame, size: int) -> list[np.ndarray]:
     """The same in padded batches, of which only the named tokens are kept."""
     sequences = whole_sequences(answers)
-    places = [list(positions.values()) for positions in locate_tokens(answers)]
+    places = [list(positions.values()) for positions in locate_positions(answers)]
     named: list[np.ndarray] = [np.empty(0)] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
     for start in range(0, len(order), size):
@@ -122,6 +123,14 @@ def _in_batches(model, answers: pd.DataFrame, size: int) -> list[np.ndarray]:
         for index, states in zip(batch, np.split(np.stack(found), ends, axis=1), strict=True):
             named[index] = states
     return named
+
+
+def locate_positions(answers: pd.DataFrame) -> list[dict[str, int]]:
+    """Positions of the named tokens that are tokens of the prompt and the answer."""
+    return [
+        {name: position for name, position in positions.items() if isinstance(position, int)}
+        for positions in locate_tokens(answers.assign(stop_id=NO_STOP))
+    ]
 
 
 def whole_sequences(answers: pd.DataFrame) -> list[list[int]]:

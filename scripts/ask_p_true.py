@@ -1,6 +1,8 @@
 """Ask the model whether its own answers are true, for one shard of them."""
 
+import pandas as pd
 import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
 
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.parquet_tensors import read_frame, tensor_file
@@ -9,8 +11,7 @@ from llm_figures.inference.prompts import fill, tokenize_texts, too_long
 from llm_figures.models.loading import context_length, load_model, runtime_facts
 from llm_figures.models.options import Runtime
 from llm_figures.probe.p_true import compute_p_true, split_choices
-
-SCHEMA = pa.schema([("question_id", pa.int64()), ("p_true", pa.float32())])
+from llm_figures.probe.p_true_options import PTrue, PTrueVariant
 
 
 def main(
@@ -18,8 +19,7 @@ def main(
     answers: str,
     output: str,
     shard: tuple[int, int],
-    prompt: str,
-    choices: tuple[str, str],
+    ask: PTrue,
     batch_size: int,
     runtime: Runtime,
     threads: int,
@@ -28,53 +28,81 @@ def main(
     rows = read_frame(answers, ["question_id", "question", "answer", "exact_answer", "valid"])
     rows = rows[rows["valid"]]
     model, tokenizer = load_model(model_info, runtime, threads)
+    templates = ask.templates()
+    # Of all templates before any pass: a fault in the last one shows at once.
+    choices = {
+        column: split_choices(tokenizer, one.if_true, one.if_false, key)
+        for column, (key, one) in templates.items()
+    }
+    found: dict[str, dict[int, float]] = {}  # {column: {question: P(true)}}
+    for column, (common, *choice_tokens) in choices.items():
+        ids_of_question = _tokenize(tokenizer, rows, templates[column][1], common)
+        context = context_length(model)
+        fitting = {
+            question: ids
+            for question, ids in ids_of_question.items()
+            if not too_long(ids, 1, context)
+        }
+        if len(fitting) < len(rows):
+            log.info("%d answers are too long to be asked about", len(rows) - len(fitting))
+        # The prefix must not depend on the number of shards.
+        prefix = shared_prefix(list(fitting.values())) if fitting else []
+        questions = [question for question in fitting if question % count == index]
+        batches = compute_p_true(
+            model,
+            [fitting[question] for question in questions],
+            *choice_tokens,
+            batch_size=batch_size,
+            keys=questions,
+            prefix=prefix,
+        )
+        batches = progress(batches, "answers", len(questions), lambda result: len(result[0]))
+        found[column] = {
+            questions[row]: share
+            for batch, shares in batches
+            for row, share in zip(batch, shares, strict=True)
+        }
+    schema = pa.schema([("question_id", pa.int64()), *((column, pa.float32()) for column in found)])
+    questions = sorted(set().union(*found.values()))
+    with tensor_file(output, schema, runtime_facts(model)) as file:
+        if questions:
+            columns = {
+                column: [of.get(question) for question in questions] for column, of in found.items()
+            }
+            file.write({"question_id": questions, **columns})
+
+
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase,
+    answers: pd.DataFrame,
+    template: PTrueVariant,
+    common: list[int],
+) -> dict[int, list[int]]:
+    """{question: token ids of the prompt about its answer}.
+
+    common: the tokens with which both choices begin.
+    """
     texts = [
         fill(
-            prompt,
+            template.prompt,
             question=row.question,
             answer=row.answer.strip(),
             exact_answer=row.exact_answer,
         )
-        for row in rows.itertuples()
+        for row in answers.itertuples()
     ]
-    context = context_length(model)
-    common, *choice_tokens = split_choices(tokenizer, *choices)
-    ids_of_text = [ids + common for ids in tokenize_texts(tokenizer, texts)]
-    prompts = [
-        (question, ids)
-        for question, ids in zip(rows["question_id"].tolist(), ids_of_text, strict=True)
-        if not too_long(ids, 1, context)
-    ]
-    if len(prompts) < len(rows):
-        log.info("%d answers are too long to be asked about", len(rows) - len(prompts))
-    # The prefix must not depend on the number of shards.
-    prefix = shared_prefix([ids for _, ids in prompts]) if prompts else []
-    prompts = [(question, ids) for question, ids in prompts if question % count == index]
-    batches = compute_p_true(
-        model,
-        [ids for _, ids in prompts],
-        *choice_tokens,
-        batch_size=batch_size,
-        keys=[question for question, _ in prompts],
-        prefix=prefix,
-    )
-    with tensor_file(output, SCHEMA, runtime_facts(model)) as file:
-        for batch, shares in progress(
-            batches, "answers", len(prompts), lambda result: len(result[0])
-        ):
-            file.write({"question_id": [prompts[row][0] for row in batch], "p_true": shares})
+    ids = [ids + common for ids in tokenize_texts(tokenizer, texts)]
+    return dict(zip(answers["question_id"].tolist(), ids, strict=True))
 
 
 if "snakemake" in globals():
     with job(snakemake):
-        ask = snakemake.params.ask
         main(
             snakemake.input.model_info,
             snakemake.input.answers,
             snakemake.output.p_true,
             (int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
-            ask["prompt"],
-            (ask["if_true"], ask["if_false"]),
+            PTrue.model_validate(snakemake.params.ask),
             snakemake.config["batch_size"],
             Runtime.model_validate(snakemake.params.runtime),
             snakemake.threads,

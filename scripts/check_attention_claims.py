@@ -14,6 +14,7 @@ from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.core.result_folders import name_model
 
 
 def main(
@@ -42,7 +43,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.wildcards.model,
+            name_model(snakemake.wildcards.model, snakemake.config["run"]),
             read_figure_claims(snakemake.params.claims),
             snakemake.input.cells,
             snakemake.input.clean,

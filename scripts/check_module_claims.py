@@ -7,6 +7,7 @@ from llm_figures.claims.module_claims import check_module_claims
 from llm_figures.claims.page import log_verdicts
 from llm_figures.core.job import job, log
 from llm_figures.core.parquet_tensors import read_frame, write_frame
+from llm_figures.core.result_folders import name_model
 
 
 def main(
@@ -31,7 +32,7 @@ def main(
 if "snakemake" in globals():
     with job(snakemake):
         main(
-            snakemake.wildcards.model,
+            name_model(snakemake.wildcards.model, snakemake.config["run"]),
             read_figure_claims(snakemake.params.claims),
             snakemake.input.scores,
             snakemake.input.get("measured"),

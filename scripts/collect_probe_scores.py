@@ -5,9 +5,15 @@ import pandas as pd
 from llm_figures.core.job import job, log
 from llm_figures.core.numbers import with_interval
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
-from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
+from llm_figures.probe.best_cell import (
+    find_highest_cell,
+    find_nested_cell,
+    list_candidates,
+    select_probe,
+)
 from llm_figures.probe.cells import find_splits_of, make_cells
 from llm_figures.probe.nested import tabulate_nested
+from llm_figures.probe.nested_details import tabulate_nested_details
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.scores import measure_cells, tabulate_cells
 from llm_figures.probe.stored_predictions import StoredPredictions
@@ -33,7 +39,13 @@ def main(
     splits = None if first is None else find_splits_of(first, rows, protocol)
     cells, _ = make_cells(keys, rows, tokens, protocol, splits)
     measured = measure_cells(scored, cells, rows, protocol)
-    table = pd.concat([tabulate_cells(measured), tabulate_nested(measured)], ignore_index=True)
+    scores_of_cells, nested = tabulate_cells(measured), tabulate_nested(measured)
+    names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
+    own = StoredPredictions(predictions, names, controls=["none"])
+    candidates = list_candidates(select_probe(scores_of_cells, "auc"))
+    details = tabulate_nested_details(own, nested, rows, tokens, candidates, protocol)
+    tables = [table for table in (scores_of_cells, nested, details) if len(table)]
+    table = pd.concat(tables, ignore_index=True)
     # Kept in the file: by it the cells of these scores are found again (`notebook.results`).
     table.attrs = {"protocol": protocol.plain(), "tokens": list(tokens)}
     _log_cells(table)

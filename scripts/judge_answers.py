@@ -1,5 +1,6 @@
 """Locate and judge the exact answers of all shards; write them as one table."""
 
+from llm_figures.core.formatting import format_percent
 from llm_figures.core.job import job, log
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
@@ -25,12 +26,13 @@ def main(
         read_frames(replies) if replies else None,
     )
     valid = judged[judged["valid"]]
+    right = f"; {format_percent(valid['correct'].sum(), len(valid))} of these are right"
     log.info(
-        "%d of %d answers (%.1f%%) can be probed; %.1f%% of these are right",
+        "%d of %d answers (%s) can be probed%s",
         len(valid),
         len(judged),
-        100 * len(valid) / len(judged),
-        100 * valid["correct"].mean(),
+        format_percent(len(valid), len(judged)),
+        right if len(valid) else "",
     )
     for problem, count in judged.loc[~judged["valid"], "problem"].value_counts().items():
         log.info("  %d left out: %s", count, problem)

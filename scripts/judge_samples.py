@@ -1,5 +1,6 @@
 """Locate, judge and cluster the exact answers of all samples; write them as one table."""
 
+from llm_figures.core.formatting import format_percent
 from llm_figures.core.job import job, log
 from llm_figures.core.options_reader import read_options
 from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
@@ -17,10 +18,10 @@ def main(
     samples = judge_samples(read_frame(questions), read_frames(generations), exact_answer, judging)
     valid = samples[samples["valid"]]
     log.info(
-        "%d samples of %d questions; %.1f%% of %d valid ones are right",
+        "%d samples of %d questions; %s of %d valid ones are right",
         len(samples),
         samples["question_id"].nunique(),
-        100 * valid["correct"].mean() if len(valid) else 0,
+        format_percent(valid["correct"].sum(), len(valid)) if len(valid) else "none",
         len(valid),
     )
     for problem, count in samples.loc[~samples["valid"], "problem"].value_counts().items():

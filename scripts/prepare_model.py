@@ -4,6 +4,7 @@ import json
 
 from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
+from llm_figures.core.result_folders import name_model
 from llm_figures.models.sources import prepare_model
 
 
@@ -13,4 +14,5 @@ def main(model_info: str, name: str, entry: dict) -> None:
 
 if "snakemake" in globals():
     with job(snakemake):
-        main(snakemake.output.model_info, snakemake.wildcards.model, snakemake.params.entry)
+        name = name_model(snakemake.wildcards.model, snakemake.config["run"])
+        main(snakemake.output.model_info, name, snakemake.params.entry)

@@ -3,14 +3,16 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import job, log, progress
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.parquet_tensors import read_frame, write_frame
-from llm_figures.probe.best_cell import find_nested_cell
+from llm_figures.core.parquet_tensors import read_frame, read_frames, write_frame
+from llm_figures.probe.best_cell import find_nested_cell, list_candidates, select_probe
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
 from llm_figures.probe.cell_files import read_cells
+from llm_figures.probe.cells import replace_splits
 from llm_figures.probe.classification_metrics import compute_p
 from llm_figures.probe.nested import select_nested
 from llm_figures.probe.options import ProbeBestScoring
@@ -19,7 +21,8 @@ from llm_figures.probe.permutation import (
     permute_labels,
     score_permuted_cells,
 )
-from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
+from llm_figures.probe.repeated_choice import score_repeated_choice
 from llm_figures.probe.schema import read_layer_columns
 from llm_figures.probe.stored_predictions import StoredPredictions
 from llm_figures.probe.stored_states import StoredStates
@@ -31,6 +34,7 @@ def main(
     states: list[str],
     predictions: list[str],
     scores: str,
+    p_true: list[str],
     best: str,
     groups: str,
     tokens: list[str],
@@ -39,6 +43,8 @@ def main(
     threads: int,
 ) -> None:
     valid, cells, rows = read_cells(answers, states, tokens, protocol)
+    if p_true:
+        valid = valid.merge(read_frames(p_true), on="question_id", how="left")
     valid = valid.sort_values("question_id", ignore_index=True)
     wrong = 1 - valid["correct"].to_numpy(int)
     named = valid["group"].fillna("").to_numpy(str)
@@ -66,13 +72,29 @@ def main(
     names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
     own = StoredPredictions(predictions, names, controls=["none"])
     scored = read_frame(scores)
-    nested = select_nested(own, tokens)
+    candidates = list_candidates(select_probe(scored, "auc"))
+    nested = select_nested(own, candidates)
     if find_nested_cell(scored, "auc") is None:  # a choice for a single fold is none
         nested = nested[:0]
     of_groups = tabulate_within_groups(own, nested, valid, options.seed)
     write_frame(of_groups, groups)
+    repeated = pd.DataFrame(columns=["metric"])
+    if protocol.split in CROSS_VALIDATIONS:
+        often = protocol.changed(repeats=options.repeats)
+        splits = replace_splits(cells, valid, often)
+        allowed = [at for at, cell in enumerate(cells) if cell.token in candidates]
+        repeated = score_repeated_choice(
+            loaders,
+            [rows[at] for at in allowed],
+            [splits[at] for at in allowed],
+            valid,
+            often,
+            options.shuffles,
+            jobs=threads,
+        )
+        log.info("%d draws of folds, %d permutations in each", options.repeats, options.shuffles)
     cells_permuted = PermutedCells(layers, tokens, aucs, shuffle, movable)
-    table = tabulate_best(cells_permuted, scored, own, nested, of_groups, valid)
+    table = tabulate_best(cells_permuted, scored, own, nested, of_groups, repeated, valid)
     table.attrs = {"protocol": protocol.plain()}
     observed = table.loc[table["kind"] == "observed", "value"].iloc[0]
     maxima = table.loc[table["kind"] == "permuted", "value"].dropna().to_numpy()
@@ -87,6 +109,7 @@ if "snakemake" in globals():
             snakemake.input.states,
             snakemake.input.predictions,
             snakemake.input.scores,
+            snakemake.input.p_true,
             snakemake.output.best,
             snakemake.output.groups,
             snakemake.params.tokens,

@@ -45,6 +45,7 @@ def main(
     every = read_sets(
         {name: read_frame(path) for name, path in answers.items()},
         {name: read_frames(paths, KEYS) for name, paths in states.items()},
+        options.by_group,
     )
     chosen = choose_sets(every, options.sets)
     left_out = {one.name: one.problem for one in chosen if one.problem}
@@ -65,7 +66,7 @@ def main(
     load = partial(_load, paths, tuple(columns))
     cells = [cell for of_set in nested if of_set for cell in of_set.cells]
     rows = [own for of_set in nested if of_set for own in of_set.rows]
-    loaders = [(layer, partial(load, layer)) for layer in range(len(columns))]
+    loaders = [(layer, partial(load, layer)) for layer in _find_layers(options, len(columns))]
     fits = probe_layers(loaders, rows, cells, protocol, jobs=threads, select=False)
     predictions = join_predictions(progress(fits, "layers", len(loaders)), options.tokens)
     trained = []
@@ -85,6 +86,18 @@ def main(
     table = compare_transfer(sets, trained, folds, left_out, protocol.seed)
     _log_means(table)
     write_frame(table, scores)
+
+
+def _find_layers(options: TransferScoring, count: int) -> Sequence[int]:
+    """The layers that probes are fitted in. count: of the layers that there are."""
+    if options.layer is None:
+        return range(count)
+    if options.layer >= count:
+        raise UserError(
+            f"config: figures.probe_transfer.layer: {options.layer} is outside the model, whose "
+            f"probes are of layers 0 (embeddings) to {count - 1}"
+        )
+    return [options.layer]
 
 
 def _load(paths: Sequence[str], columns: Sequence[str], layer: int) -> StoredStates:

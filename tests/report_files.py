@@ -68,11 +68,17 @@ def module_scores() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "projection", "metric", "value"])
 
 
+WORDS = ["The", " lamp", " was", "</b>", " lit", " again", "."]
+
+
 def cells(figure: str, options: dict) -> pd.DataFrame:
-    """Attention cells of three inputs of seven tokens."""
-    random = np.random.default_rng(2)
+    """Attention cells of three inputs of seven tokens, whose names only mean_qkv knows."""
+    random, shape = np.random.default_rng(2), (2, 7, 4)
+    tokens = WORDS if figure == "mean_qkv" else []
     states = [
-        LayerStates(index, 0, random.normal(size=(2, 7, 4)), random.normal(size=(2, 7, 4)), 0.5)
+        LayerStates(
+            index, 0, random.normal(size=shape), random.normal(size=shape), 0.5, tokens=tokens
+        )
         for index in (1, 2, 3)
     ]
     return compute_cells(figure, read_options(AttentionFigure, options, figure), states)

@@ -42,6 +42,8 @@ from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
+from llm_figures.probe.controls import is_output
+from llm_figures.probe.protocol import OUTPUT_AND_GROUP
 from llm_figures.provenance.pictures import reduce_figure
 from notebook import PATH, execute, list_outputs, split_numbers
 
@@ -339,7 +341,9 @@ def test_the_readme_states_the_numbers_of_this_run(results, root):
     text = " ".join((root / "README.md").read_text(encoding="utf-8").split())
     scores = pd.read_parquet(results / "probe/scores.parquet")
     nested, highest = find_nested_cell(scores, "auc"), find_highest_cell(scores, "auc")
-    gain = nested.beside.loc["answer_log_probability"]
+    outputs = nested.beside[nested.beside.index.map(is_output)]
+    gain = outputs.loc[outputs["mean"].idxmax()]
+    assert gain.name == OUTPUT_AND_GROUP
     answers = pd.read_parquet(results / "forward/answers.parquet")
     used = answers[answers["valid"]]
     claims = pd.read_parquet(results / "claims.parquet")
@@ -348,8 +352,8 @@ def test_the_readme_states_the_numbers_of_this_run(results, root):
         f"an AUC of {nested.probe['mean']:.3f} [{nested.probe['ci_low']:.3f}, "
         f"{nested.probe['ci_high']:.3f}] over {len(used):,} answers of which "
         f"{used['correct'].sum()} are right, {gain['gain']:.3f} [{gain['gain_low']:.3f}, "
-        f"{gain['gain_high']:.3f}] above the output's own confidence; the highest of "
-        f"{highest.scored} cells has {highest.probe['mean']:.3f}."
+        f"{gain['gain_high']:.3f}] above all of the output's confidence and the group together; "
+        f"the highest of {highest.scored} cells has {highest.probe['mean']:.3f}."
     ) in text
     reproduced, could_fail = count_verdicts(claims)[REPRODUCED], count_open(claims)
     assert (

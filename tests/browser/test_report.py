@@ -540,7 +540,8 @@ def test_a_cell_of_one_panel_among_many(page, results):
         "panel_row == 1 and panel_column == 2 and query_position == 6 and key_position == 3"
     )["weight"]
     assert css(page, ".tooltip")[0].text == (
-        f"Taking the Mean of Value (Input 2)\nquery position 6 · key position 3: {weight:#.4g}"
+        "Taking the Mean of Value (Input 2)\n"
+        f'query position 6 "." · key position 3 "</b>": {weight:#.4g}'
     )
     # the margin holds no cell
     point(page, "mean_qkv", {**panels[0], "box": [0, 0, 0.004, 0.004]}, 0, 0)
@@ -562,9 +563,10 @@ def test_keys_go_from_cell_to_cell_and_from_panel_to_panel(page, results):
     assert not tooltip.is_displayed()
     (image,) = css(page, "#mean_qkv-image")
     image.send_keys(Keys.ARROW_RIGHT, *[Keys.ARROW_RIGHT] * 7)
-    assert tooltip.text.startswith("Taking the Mean of Key (Input 1)\nquery position 0 · key pos")
+    first = 'query position 0 "The" · key pos'
+    assert tooltip.text.startswith(f"Taking the Mean of Key (Input 1)\n{first}")
     image.send_keys(*[Keys.ARROW_DOWN] * 7)
-    assert tooltip.text.startswith("Taking the Mean of Key (Input 2)\nquery position 0 · key pos")
+    assert tooltip.text.startswith(f"Taking the Mean of Key (Input 2)\n{first}")
 
 
 def test_downloads_arrive_whole(page, results, tmp_path):

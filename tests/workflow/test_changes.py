@@ -77,6 +77,7 @@ def test_a_repeat_has_nothing_to_do(made):
         ({"states_dtype": "float16"}, {"extract_hidden_states": 1, **FITS}),
         ({"probe__p_true": None}, SCORES),
         ({"probe__p_true__if_true": " yes"}, {"ask_p_true": 1, **SCORES}),
+        ({"probe__p_true__variants": {"a": {"if_true": " yes"}}}, {"ask_p_true": 1, **SCORES}),
         ({"exact_answer__method": "line"}, {"judge_answers": 1, **JUDGED}),
         ({"exact_answer__method": "model"}, {"quote_answers": 1, "judge_answers": 1, **JUDGED}),
         ({"judge__method": "exact"}, {"judge_answers": 1, **JUDGED}),

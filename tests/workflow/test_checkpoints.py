@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import tiny
+from documented import find_differences
 from project import OTHER_MODEL, tiny_project
 
 pytestmark = pytest.mark.workflow
@@ -41,6 +42,7 @@ def trained(tmp_path_factory, root):
 def test_curves_over_checkpoints(trained):
     project, output = trained
     results = project.folder / "results"
+    assert find_differences(results / "_models") == {}
     table = pd.read_parquet(results / "_models" / "over_checkpoints.parquet")
     assert table["checkpoint"].unique().tolist() == ["step-10", "step-20", "step-40"]
     assert table["x"].unique().tolist() == [10, 20, 40]

@@ -5,6 +5,8 @@ import re
 import pandas as pd
 import pytest
 
+from llm_figures.claims.figures import FIGURES
+
 pytestmark = pytest.mark.workflow
 
 # Of Snakemake's own lines.
@@ -51,7 +53,14 @@ def test_a_run_says_what_it_made_and_leaves_the_rest_to_the_log(project):
     ]
     _, output = project.run("claims")
     tables = ["  results/tiny/claims.parquet", "  results/tiny/claims.md"]
-    assert end_of(output) == ["There already:", *tables, "Read first:", tables[1]]
+    page = (project.results / "claims.md").read_text()
+    claims, summary, head, *rest = end_of(output)
+    assert claims == "Claims: tiny"
+    assert summary.strip() in page.splitlines()
+    assert head.split()[:2] == ["figure", "reproduced"]
+    rows = [line.split() for line in rest[: len(FIGURES)]]
+    assert [f"| {' | '.join(row)} |" in page for row in rows] == [True] * len(FIGURES)
+    assert rest[len(FIGURES) :] == ["There already:", *tables, "Read first:", tables[1]]
 
 
 def test_options_of_the_users_say_what_is_printed(project):

@@ -10,6 +10,7 @@ import time
 import pandas as pd
 import pytest
 
+from documented import find_differences
 from project import tiny_project
 
 pytestmark = pytest.mark.workflow
@@ -153,6 +154,7 @@ def test_before_and_after_side_by_side(finetuned, tmp_path):
     )
     project.run("finetune_demo")
     results = project.folder / "results"
+    assert find_differences(results / "tuned") == {}
     page = (results / "tuned" / "finetuned" / "answers.md").read_text()
     assert "| trained |" in page
     assert "| held out |" in page

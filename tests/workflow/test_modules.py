@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import tiny
+from documented import find_differences
 from llm_figures.claims.figures import FIGURES
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules.metrics import METRICS
@@ -28,6 +29,7 @@ def test_every_metric_is_a_figure_and_nothing_is_measured_twice(author, tmp_path
     assert "measure_modules" not in jobs
     assert "generate_answers" not in jobs
     project.run("figures", "report")
+    assert find_differences(project.results) == {}
     scores = pd.read_parquet(project.results / "modules/scores.parquet")
     assert set(scores["metric"]) == {*WANTED, "ablation_kl"}
     assert (scores.groupby("metric").size() == 3 * len(PROJECTIONS)).all()

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 import llm_figures.probe
 from llm_figures import Intervention, Results, UserError
+from llm_figures.core.parquet_seal import SHAPES
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.notebook.results import find_own_version
 from llm_figures.probe.exported import CARD, TENSORS
@@ -330,6 +331,8 @@ def test_polars_and_duckdb_read_every_file(made):
             assert same([_plain(row[number]) for row in rows], values), (path, name)
             if isinstance(expected[name].type, pa.FixedShapeTensorType):
                 tensors += 1
+                shapes = pq.read_metadata(path).metadata[SHAPES]
+                assert json.loads(shapes)[name] == list(expected[name].type.shape)
                 array = expected[name].combine_chunks().to_numpy_ndarray()
                 shaped = by_polars[name].to_numpy().reshape(-1, *expected[name].type.shape)
                 np.testing.assert_array_equal(shaped, array)

@@ -4,6 +4,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from documented import find_differences
 from llm_figures import Results
 from llm_figures.core.parquet_tensors import read_frame
 
@@ -16,6 +17,7 @@ def test_heads_are_probed_one_by_one_at_one_token(project):
         "extract_hidden_states": 1, **made, "probe_heads": 1,
     }  # fmt: skip
     project.run("probe_heads")
+    assert find_differences(project.results) == {}
     states = pq.read_schema(project.results / "forward/hidden_states/head/0-of-1.parquet")
     assert list(states.field("layer_03").type.shape) == [4, 12]
     scores = read_frame(project.results / "probe/heads.parquet")

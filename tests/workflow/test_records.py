@@ -222,3 +222,36 @@ def test_a_killed_run_leaves_no_job_and_no_lock(project):
     assert f"removed the lock of {line}" in output
     assert project.planned("probe_auc") == {}
     assert not list(project.results.rglob("*.partial"))
+
+
+def test_a_named_run_has_a_folder_of_its_own_and_shares_what_is_the_same(project):
+    base, run = (project.folder / "results" / name for name in ("tiny", "tiny@layer-0"))
+    before = {path: path.stat().st_mtime_ns for path in base.rglob("*") if path.is_file()}
+    project.change(run="layer-0", figures__scale_qkv__layer=0)
+    planned = project.planned()
+    assert planned == {
+        "report_answers": 1,
+        **ONE_MAP,
+        "render_figure": len(list((base / "figures").glob("*.pdf"))),
+    }
+    project.run()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    states = "forward/hidden_states/residual/0-of-1.parquet"
+    assert (run / states).samefile(base / states)
+    scores = [read_frame(folder / "attention" / "scale_qkv.parquet") for folder in (base, run)]
+    assert scores[1]["layer"].unique().tolist() == [0] != scores[0]["layer"].unique().tolist()
+    assert "tiny@layer-0" in (run / "figures" / "scale_qkv.caption.txt").read_text()
+    assert project.planned() == {}
+    project.change(result_folders=["results/tiny"])
+    project.run("compare")
+    compared = read_frame(project.folder / "results" / "_models" / "claims.parquet")
+    assert compared["model"].unique().tolist() == ["tiny@layer-0", "tiny"]
+
+
+def test_a_partial_run_names_the_figures_of_earlier_results(project):
+    project.change(probe__seed=7)
+    _, output = project.run("results/tiny/probe/scores.parquet")
+    _, _, left = output.partition("Left as they are, from earlier results")
+    assert "results/tiny/figures/  probe_auc, probe_curves (pdf, svg, png)" in left
+    assert "results/tiny/claims.md" in left
+    assert "scale_qkv" not in left

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from documented import find_differences
 from llm_figures.questions.error_kinds import KINDS
 
 pytestmark = pytest.mark.workflow
@@ -12,6 +13,7 @@ SAMPLES = "results/tiny/forward/samples.parquet"
 def test_kinds_of_error_and_the_choice_among_samples(project):
     project.change(resamples={"count": 4, "temperature": 0.7, "limit": 100})
     project.run("error_kinds", "answer_choice")
+    assert find_differences(project.results) == {}
     samples = pd.read_parquet(project.folder / SAMPLES)
     assert (samples.groupby("question_id")["sample"].agg(list).map(len) == 4).all()
     assert samples["question_id"].nunique() == 100

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from documented import find_differences
 from llm_figures import Results
 
 pytestmark = pytest.mark.workflow
@@ -16,6 +17,7 @@ def test_sinks_need_no_pass_through_the_model(project):
     every = {"score_sink_map": 1, "render_figure": 1, "check_table_claims": 1}
     assert planned(project) == every
     project.run("sink_map")
+    assert find_differences(project.results) == {}
     scores = pd.read_parquet(project.results / "attention/sink_map.parquet")
     # 3 texts of at least 6 tokens through 3 layers of 4 heads and 2 key-value heads
     assert len(scores) == 3 * (2 * 4 + 2 * 2) * scores.drop_duplicates("input")["tokens"].sum()

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from documented import find_differences
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.probe.transfer import BASELINE
 
@@ -46,6 +47,7 @@ def test_further_sets_are_answered_and_scored_by_the_same_rules(made, tmp_path):
         ),
     }
     project.run("probe_transfer")
+    assert find_differences(project.results) == {}
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert project.planned("probe_transfer") == {}
     # the manifest holds the config; nothing else of the target `figures` is concerned
@@ -69,6 +71,19 @@ def test_further_sets_are_answered_and_scored_by_the_same_rules(made, tmp_path):
     for name in ("again", "wrong"):
         assert (project.results / "datasets" / name / "forward" / "answers.md").is_file()
         assert list((project.results / "records" / "datasets" / name).rglob("*.json"))
+
+    # one cell for all probes, and the groups as one set: nothing is answered or extracted again
+    project.change(figures__probe_transfer={"tokens": ["-1"], "layer": 2, "by_group": False})
+    scored = ("score_transfer", "render_figure", "check_table_claims", "probe_transfer")
+    assert project.planned("probe_transfer") == dict.fromkeys(scored, 1)
+    project.run("probe_transfer")
+    table = read_frame(project.results / "probe" / "transfer.parquet")
+    probes = table[table["control"].eq("none") & table["auc"].notna()]
+    assert {*probes["train"]} == {"dataset", "again"}
+    assert {*probes["layer"]} == {2}
+    assert {*probes["token"]} == {"-1"}
+    caption = (project.results / "figures" / "probe_transfer.caption.txt").read_text()
+    assert "All probes are of layer 2 and token -1." in caption
 
     # another question in one set runs that set's chain alone
     (project.folder / "again.jsonl").write_text("\n".join(map(json.dumps, rows[58:])))

@@ -17,9 +17,11 @@ import pytest
 import yaml
 
 import tiny
+from documented import find_differences
 from llm_figures import Results
 from llm_figures.claims.figures import FIGURES
 from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.workflow.figures import FIGURE_TABLE
 from project import OTHER_MODEL, Project
 
 pytestmark = pytest.mark.workflow
@@ -82,6 +84,10 @@ def test_files_have_the_columns_that_others_rely_on(made):
     assert modules["value"].between(0, 1).all()
 
 
+def test_every_column_is_documented(author):
+    assert find_differences(author.results) == {}
+
+
 def test_every_job_leaves_a_log_and_a_benchmark(made):
     logs = {
         path.relative_to(made.results / "logs").with_suffix("")
@@ -103,6 +109,10 @@ def test_every_job_leaves_a_log_and_a_benchmark(made):
     assert "max_rss" in benchmark
 
 
+def test_every_figure_is_a_target(project):
+    project.planned(*FIGURE_TABLE)
+
+
 def test_a_figure_is_a_target_of_its_own(project):
     project.change(style__font_size=10)
     assert project.planned("scale_qkv") == {"render_figure": 1}
@@ -113,6 +123,10 @@ def test_a_figure_is_a_target_of_its_own(project):
     named = re.findall(r"^  (figures/\S+): changed \(made by render_figure\)", output, re.M)
     kinds = ("pdf", "svg", "png", "panels.json")
     assert set(named) == {f"figures/scale_qkv.{kind}" for kind in kinds}
+    assert (
+        ", and so do options of this run (style.font_size); to make files and manifest with these: "
+        "snakemake figures --configfile overlay.yaml; to keep the manifest's, "
+    ) in output
     assert project.planned("module_map") == {"render_figure": 1}
 
 
@@ -144,8 +158,11 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
     assert written["model"]["weights"] == {"model.safetensors": hashlib.sha256(weights).hexdigest()}
     assert str(project.folder.parent.parent) not in json.dumps(written)
 
-    _, output = project.run("verify")
+    _, output = project.run("verify", "--config", "style={font_size: 10}")
     assert f"{len(made) + 2} files agree with results/tiny/manifest.json" in output
+    assert "options of this run differ from the manifest's: style.font_size\n" in output
+    _, output = project.run("verify")
+    assert "options of this run" not in output
     path = project.results / "modules/scores.parquet"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -156,12 +173,14 @@ def test_the_manifest_lists_what_was_made_and_verify_finds_a_changed_byte(projec
         f"verify: error: 1 of {len(made) + 2} files differ from results/tiny/manifest.json"
         in output
     )
+    again = "snakemake figures --configfile overlay.yaml"
+    assert f"; to make a file again: {again} --forcerun RULE; if " in output
     assert "modules/scores.parquet: changed (made by score_modules)" in output
     assert "Traceback" not in output
     (project.results / "manifest.json").unlink()
     code, output = project.run("verify", check=False)
     assert code == 1
-    assert "results/tiny/manifest.json is missing; run: snakemake figures" in output
+    assert f"results/tiny/manifest.json is missing; run: {again}\n" in output
     assert not (project.results / "manifest.json").exists()
 
 
@@ -263,26 +282,29 @@ def test_held_out_questions_of_another_file(project):
     assert "held-out ones" in (project.results / "figures/probe_auc.caption.txt").read_text()
 
 
-def test_both_presets_side_by_side(project):
+def test_all_presets_side_by_side(project):
     project.run("probe_presets")
+    assert find_differences(project.results) == {}
     scores = pd.read_parquet(project.results / "probe/presets.parquet")
-    published = scores[(scores["preset"] == "published") & (scores["metric"] == "auc")]
-    assert published["token"].nunique() == 15
-    assert "shuffled_labels" not in set(published["control"])
-    assert set(published.loc[published["mean"].notna(), "folds"]) == {1}
-    assert (project.results / "forward/hidden_states/mlp/0-of-1.parquet").exists()
+    for preset, site in (("published", "mlp_input"), ("published_output", "mlp")):
+        published = scores[(scores["preset"] == preset) & (scores["metric"] == "auc")]
+        assert published["token"].nunique() == 15
+        assert "shuffled_labels" not in set(published["control"])
+        assert set(published.loc[published["mean"].notna(), "folds"]) == {1}
+        assert (project.results / f"forward/hidden_states/{site}/0-of-1.parquet").exists()
     # The configured probe is the strict one: it is not fitted again.
     assert not (project.results / "probe/strict.parquet").exists()
     assert (project.results / "figures/probe_presets.svg").stat().st_size > 1000
     project.run("report")
     page = (project.results / "report.html").read_text()
     assert '<section id="probe_presets"' in page
-    assert 'id="probe_presets-title">The Probe under Two Protocols ' in page
+    assert 'id="probe_presets-title">The Presets of the Probe Side by Side ' in page
 
 
 def test_the_best_cell_is_tested_and_scored_by_group(project):
     project.change(figures__probe_best__permutations=20)
     project.run("probe_best")
+    assert find_differences(project.results) == {}
     best = pd.read_parquet(project.results / "probe/best.parquet")
     assert (best["kind"] == "permuted").sum() == 20
     nested, highest = (
@@ -321,6 +343,7 @@ def test_the_model_quotes_its_own_answers(project):
     project.change(exact_answer__method="model", prompt__style="completion")
     project.run("results/tiny/forward/answers.parquet")
     answers = pd.read_parquet(project.results / "forward/answers.parquet")
+    assert find_differences(project.results) == {}
     quotes = pd.read_parquet(project.results / "forward/quotes/0-of-1.parquet")
     assert len(quotes) == (answers["answer"].str.strip() != "").sum()
     for row in answers[answers["valid"]].itertuples():
@@ -416,6 +439,7 @@ def test_another_model_judges_the_answers(project):
         "the answer is empty",
         "the judge says neither right nor wrong",
     }
+    assert find_differences(project.results) == {}
     replies = pd.read_parquet(project.results / "forward/replies/0-of-1.parquet")
     located = answers[answers["exact_answer"] != ""]
     assert sorted(replies["question_id"]) == located["question_id"].tolist()
@@ -528,6 +552,11 @@ def test_another_models_files_are_not_made_from_this_models_weights(project):
         ({"figurs": 1}, "config: unknown key 'figurs'; did you mean figures?"),
         ({"model_sources__tiny__path": "gone"}, "config: model tiny: path: gone: no such folder"),
         ({"dataset__answer": "reply"}, "dataset.answer: mine.jsonl has no column 'reply'"),
+        (
+            {"figures__module_map__palette": "Bleus"},
+            "config: figures.module_map.palette: 'Bleus' is not known",
+        ),
+        ({"style": {"font": "Comic"}}, "config: style.font: 'Comic' is not known to matplotlib"),
     ],
     ids=str,
 )
@@ -552,7 +581,6 @@ def test_bad_input_ends_before_any_job_in_one_line(project, changes, message):
             "probe_auc",
             "do not differ in a token of this model",
         ),
-        ({"figures__module_map__palette": "Bleus"}, "module_map", "palette: 'Bleus' is not known"),
         ({"device": "cuda:99"}, "module_map", "config: device: 'cuda:99' cannot be used here"),
     ],
     ids=str,
@@ -568,6 +596,33 @@ def test_bad_input_met_by_a_job_is_one_line_and_loses_nothing(project, changes, 
     # at most what the failed job makes itself
     assert len(lost - {project.results / "forward/random_weights_states.parquet"}) <= 1, lost
     assert not list(project.results.rglob("*.partial"))
+
+
+def test_a_figure_is_replaced_only_after_it_was_drawn(project):
+    """A failed drawing leaves the earlier figure, and nobody takes that for the new one."""
+    files = sorted(project.results.glob("figures/mean_qkv.*"))
+    before = {path: path.read_bytes() for path in files}
+    assert len(before) == 6
+    project.change(figures__mean_qkv__palette="viridis", style={"width": "2cm"})
+    code, output = project.run("mean_qkv", check=False)
+    assert code != 0
+    assert "render_figure: error: mean_qkv: at a width of " in output
+    assert (
+        "render_figure: results/tiny/figures/mean_qkv.pdf is still the one of the earlier run"
+        in output
+    )
+    assert "Restored" not in output
+    assert {path: path.read_bytes() for path in files} == before
+    # it is to be drawn again as long as the config asks for another
+    assert project.planned("mean_qkv") == {"render_figure": 1}
+    project.overlay.pop("style")
+    project.overlay["figures"]["mean_qkv"].pop("palette")
+    assert project.planned("mean_qkv") == {}
+    assert project.planned() == {}
+    project.change(figures__mean_qkv__palette="viridis")
+    project.run("mean_qkv")
+    assert {path: path.read_bytes() for path in files} != before
+    assert project.planned("mean_qkv") == {}
 
 
 def test_a_killed_job_leaves_nothing_that_a_later_run_takes_for_whole(project):
@@ -666,6 +721,31 @@ def test_without_a_model_a_target_says_so(tmp_path, root, target):
     if target == "compare":
         wanted = "compare needs at least two models: big (missing: big/claims.parquet, "
     assert len([line for line in output.splitlines() if line.startswith(wanted)]) == 1, output
+
+
+def test_a_missing_package_is_named_with_the_environment(root, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text('import sys\nsys.modules["pyarrow"] = None\n')
+    project = Project(tmp_path, root, {})
+    code, output = project.run("--dry-run", check=False, PYTHONPATH=str(tmp_path))
+    assert code != 0
+    (line,) = [line for line in output.splitlines() if "pyarrow" in line]
+    assert line.startswith("the package pyarrow is not installed for ")
+    assert "source .venv/bin/activate" in line
+    assert "Traceback" not in output
+
+
+def test_folders_are_compared_without_a_model(made, tmp_path):
+    for name in ("one", "two"):
+        for part in ("attention/mean_qkv.parquet", "modules/scores.parquet", "claims.parquet"):
+            (tmp_path / name / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made.results / part, tmp_path / name / part)
+    alone = Project(tmp_path, made.root, {"models": [], "result_folders": ["one", "two"]})
+    alone.run("compare")
+    compared = tmp_path / "results" / "_models"
+    figures = {path.stem for path in (compared / "figures").glob("*.png")}
+    assert figures == {"mean_qkv", "module_map"}
+    assert list(pd.read_parquet(compared / "claims.parquet")["model"].unique()) == ["one", "two"]
+    assert find_differences(compared) == {}
 
 
 def test_a_guard_waits_for_the_claims_of_all_models(project):

@@ -91,7 +91,7 @@ def comparisons(wildcards):
 
 def training_shown(wildcards):
     """Answers and figures before and after fine-tuning, for every fine-tuned model of the run."""
-    trained = [name for name in MODELS if PREPARED[name].get("base") in MODELS]
+    trained = [name for name in MODELS if "base" in MODELS[name] and base_of(name) in MODELS]
     if not trained:
         sys.exit(
             "finetune_demo: no model of the run is fine-tuned from another one; add: "

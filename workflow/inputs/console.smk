@@ -10,10 +10,11 @@ import time
 from snakemake.logging import logger
 from snakemake_interface_executor_plugins.settings import ExecMode
 
+from llm_figures.provenance.outdated import find_outdated
 from llm_figures.workflow.job_graph import list_files, list_tasks
 from llm_figures.workflow.run_console import CONSOLE, RunMonitor
 from llm_figures.workflow.run_progress import RunProgress
-from llm_figures.workflow.run_summary import describe_end
+from llm_figures.workflow.run_summary import describe_claims, describe_end
 from llm_figures.workflow.targets import ExplainTarget
 
 
@@ -47,7 +48,11 @@ def end_of_run(success=True):
     """Lines for the end of the run."""
     files, pages = list_files(workflow.dag)
     failed = [*MONITOR.failed.values()]
-    yield from describe_end(files, pages, failed, success, time.time() - MONITOR.began)
+    if success:
+        yield from describe_claims([f"results/{model}/claims.md" for model in MODELS], files)
+    outdated = find_outdated(RESULTS / model for model in MODELS) if success else []
+    took = time.time() - MONITOR.began
+    yield from describe_end(files, pages, failed, success, took, outdated)
     if MONITOR.run:
         logs = map(os.path.relpath, workflow.logger_manager.get_logfile())
         yield f"What Snakemake did: {', '.join(logs)}"

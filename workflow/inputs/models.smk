@@ -15,7 +15,7 @@ def local_weights(wildcards):
     """A local folder's files, so that new weights in it are noticed; nothing for a download."""
     entry = PREPARED[wildcards.model]
     if entry["source"] == "finetune":
-        return trained_files(wildcards.model, "questions", "steps", "weights")
+        return trained_files(model_of(wildcards.model), "questions", "steps", "weights")
     if entry["source"] != "path":
         return []
     # ancient: they count by content alone (see below), so that large ones may be touched

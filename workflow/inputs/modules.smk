@@ -42,7 +42,7 @@ def measured_on_texts(wildcards):
 def compared_model_info(wildcards):
     """The model info of the checkpoint that the model's weights are compared with."""
     other = MODULE_MAP.compare_with
-    if other in (None, wildcards.model):
+    if other in (None, model_of(wildcards.model)):
         problem = "is null" if other is None else f"is {other!r}, the model itself"
         sys.exit(f"config: figures.module_map.compare_with {problem}; name an earlier checkpoint")
     return f"results/{other}/model.json"

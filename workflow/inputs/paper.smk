@@ -36,9 +36,12 @@ def paper_claims(wildcards):
 def paper_prefix(model):
     """The letters before every macro of one model's paper."""
     prefix = config["paper"]["prefix"]
-    given = {name: prefix.get(name, "") if isinstance(prefix, dict) else prefix for name in MODELS}
+    given = {
+        name: prefix.get(model_of(name), "") if isinstance(prefix, dict) else prefix
+        for name in MODELS
+    }
     if len({*given.values()}) < len(given):
-        example = ", ".join(f"{name}: {letter}" for name, letter in zip(MODELS, "ABCDEFGH"))
+        example = ", ".join(f"{name}: {letter}" for name, letter in zip(map(model_of, MODELS), "ABCDEFGH"))
         sys.exit(
             "config: paper.prefix: several models need different letters before their macros; "
             f"give a table such as {{{example}}}"

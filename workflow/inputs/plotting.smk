@@ -1,8 +1,12 @@
 # What the rules of plotting.smk take as inputs and params, and which figures a run has.
 
+from snakemake_interface_executor_plugins.settings import ExecMode
+
 from llm_figures.modules.metrics import name_maps
 from llm_figures.modules.options import ModuleMap
+from llm_figures.plotting.look import check_look
 from llm_figures.workflow.code_digests import find_drawing_versions
+from llm_figures.workflow.config import Config
 from llm_figures.workflow.figures import (
     FIGURE_TABLE,
     FURTHER,
@@ -10,6 +14,11 @@ from llm_figures.workflow.figures import (
     find_source,
     list_figures,
 )
+
+# Only in the process that a user starts: those of its jobs read the Snakefile as well.
+if workflow.exec_mode == ExecMode.DEFAULT:
+    with user_errors():
+        check_look(Config.model_validate(config))
 
 # Figures may look different when drawn with other versions of the libraries.
 LIBRARIES = find_drawing_versions()
@@ -24,7 +33,9 @@ DRAWING_OPTIONS = {
     "probe_heads": lambda figure, model: config["figures"][figure] | {"protocol": HEADS_PROTOCOL},
     "probe_presets": lambda figure, model: {
         **{key: config["figures"]["probe_auc"][key] for key in ("metric", "palette", "limits")},
-        "protocols": {name: PROTOCOLS[name]["protocol"] for name in ("strict", "published")},
+        "protocols": {
+            name: entry["protocol"] for name, entry in PROTOCOLS.items() if name != "scores"
+        },
     },
     **dict.fromkeys(
         ("error_kinds", "answer_choice"),
@@ -69,7 +80,7 @@ def shown_name(wildcards):
 
 def module_metrics(model):
     """The metrics of one model's module map, the figure's own first."""
-    name = BUNDLE.model if BUNDLE else model
+    name = BUNDLE.model if BUNDLE else model_of(model)
     metrics = MODULE_MAP.metrics_of(name)
     if not metrics:
         sys.exit(

@@ -1,5 +1,7 @@
 # What the rules of provenance.smk take as inputs and params.
 
+import shlex
+
 from snakemake.iocontainers import Wildcards
 
 from llm_figures.workflow.figures import list_figures, list_scores
@@ -61,6 +63,20 @@ def earlier_model_info(wildcards):
     """model.json of the checkpoint that metrics of the module map compare with, if any does."""
     updates = of_measure(module_metrics(wildcards.model), "updates")
     return {"earlier": compared_model_info(wildcards)} if updates else {}
+
+
+def make_figures():
+    """The command that makes the figures with the config files and values of this run."""
+    given = workflow.config_settings
+    words = ["snakemake", "figures"]
+    if given.configfiles:
+        words.append("--configfile")
+    for file in given.configfiles:  # as absolute paths
+        near = os.path.relpath(file)
+        words.append(str(file) if near.startswith("..") else near)
+    if given.config_args:
+        words += ["--config", *given.config_args]
+    return shlex.join(words)
 
 
 def template(*files):

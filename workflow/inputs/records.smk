@@ -7,6 +7,7 @@ from snakemake.settings.types import ExecMode, PersistenceBackend
 
 from llm_figures.core.result_folders import RESULTS
 from llm_figures.provenance.locks import NameHolder, hold_folder
+from llm_figures.provenance.shared_results import find_other_runs, share_results
 from llm_figures.provenance.snakemake_records import restore_records
 
 
@@ -31,6 +32,8 @@ if workflow.exec_mode == ExecMode.DEFAULT:
         logger.warning(removed)
     # with environments of their own (--sdm conda), jobs have other versions than this process
     strict = None if workflow.deployment_settings.deployment_method else STRICT
+    for folder in [] if BUNDLE else MODELS:
+        share_results(RESULTS / folder, find_other_runs(RESULTS, model_of(folder), folder))
     folders = [RESULTS / name for name in (*PREPARED, "_models")]
     for line in restore_records(folders, own_output, open_persistence(), strict):
         logger.warning(line)

@@ -156,8 +156,11 @@
   let active = null; // the image whose cell is shown
   let follow = null; // moves the tooltip with that cell; null where it is at the pointer
 
-  const nameOf = (axis, label) =>
-    /^-?\d+$/.test(label) ? `${axis.replaceAll("_", " ")} ${label}` : label;
+  /** A row or a column: its number with its axis, and the token that stands there. */
+  function nameOf(axis, label, token) {
+    const place = /^-?\d+$/.test(label) ? `${axis.replaceAll("_", " ")} ${label}` : label;
+    return token ? `${place} "${token}"` : place;
+  }
 
   function formatValue(value) {
     if (value === null) return "no value";
@@ -165,8 +168,10 @@
   }
 
   function describe(panels, panel, row, column) {
-    const row_label = nameOf(panel.row_axis, panel.rows[row]);
-    const column_label = nameOf(panel.column_axis, panel.columns[column]);
+    const row_label = nameOf(panel.row_axis, panel.rows[row], panel.row_names?.[row]);
+    const column_label = nameOf(
+      panel.column_axis, panel.columns[column], panel.column_names?.[column],
+    );
     const value = panel.values ? `: ${formatValue(panel.values[row][column])}` : "";
     const title = panels.length > 1 && panel.title ? `${panel.title}\n` : "";
     return `${title}${row_label} · ${column_label}${value}`;

@@ -16,6 +16,7 @@ from llm_figures.core.content_digests import digest_contents
 from llm_figures.core.environment import JOB_ENVIRONMENT
 from llm_figures.core.errors import UserError
 from llm_figures.core.processes import announce_head
+from llm_figures.core.result_folders import name_folder, name_model
 from llm_figures.probe.options import list_protocols
 from llm_figures.provenance.bundle import read_bundle
 from llm_figures.questions.options import find_part
@@ -67,7 +68,13 @@ with user_errors():
         # fine-tuned from, of which only the weights are prepared
         checked, MODELS = check_config(config, MODELS_FILE)
         others = find_compared_entry(checked, MODELS_FILE) | find_judge_entry(checked, MODELS_FILE)
-        PREPARED = add_bases(others | MODELS)
+        # fine-tuned once for all runs, in the folder without a run's name
+        trained = {
+            name_model(folder, checked["run"]): entry
+            for folder, entry in MODELS.items()
+            if entry["source"] == "finetune"
+        }
+        PREPARED = add_bases(others | trained | MODELS)
 config.clear()
 config.update(checked)
 # It decides what is made again and changes no file, so the manifest does not depend on it.
@@ -76,7 +83,7 @@ STRICT = config.pop("strict_versions")
 # What every forward pass depends on besides its model; the job adds its threads. The batch size is
 # no param: scripts read it from the config, so that a smaller one keeps finished shards.
 RUNTIME = {key: config[key] for key in ("device", "dtype", "device_map")}
-# {name of a file of scores: its protocol}, the configured one and both presets.
+# {name of a file of scores: its protocol}, the configured one and all presets.
 PROTOCOLS = list_protocols(config)
 # {name: options} of the further sets of questions, each in a folder of its own.
 SETS = {name: one for name, one in config["datasets"].items() if one is not None}
@@ -96,9 +103,25 @@ wildcard_constraints:
     shards=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    site="residual|attention|mlp|head",
+    site="residual|attention|mlp|mlp_input|head",
     set=f"(?:{'|'.join(map(re.escape, PARTS.values()))})",
     protocol="|".join(PROTOCOLS),
+
+
+def folder_of(model):
+    """The name of the folder of a model's results in this run, or of its weights alone."""
+    folder = name_folder(model, config["run"])
+    return folder if folder in MODELS else model
+
+
+def base_of(folder):
+    """The folder of the model that another is fine-tuned from."""
+    return folder_of(PREPARED[folder]["base"])
+
+
+def model_of(folder):
+    """The name of the model whose results are in a folder."""
+    return name_model(folder, config["run"])
 
 
 def states(file):
@@ -118,7 +141,7 @@ def code(script, *modules):
 def sizes(rule, wildcards):
     """The size of a job's model and the workload of the run, found once."""
     judging = {"ask_judge": config.get("judge", {}).get("model")}
-    name = judging.get(rule) or wildcards.get("model", next(iter(MODELS), None))
+    name = judging.get(rule) or wildcards.get("model", next(iter(MODELS), ""))
     questions = "work", Path(wildcards.get("set", "")).name
     if questions not in ESTIMATED:
         ESTIMATED[questions] = describe_workload(config, PROTOCOLS, questions[1])

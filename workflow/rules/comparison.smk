@@ -41,15 +41,17 @@ rule render_comparison:
             COMPARED[wildcards.figure], f"results/_models/figures/{wildcards.figure}"
         ),
     output:
-        pdf="results/_models/figures/{figure}.pdf",
-        svg=report(
-            "results/_models/figures/{figure}.svg",
-            caption="../report/compared_figure.rst",
-            category="Comparison",
-            labels={"figure": "{figure}"},
+        pdf=update("results/_models/figures/{figure}.pdf"),
+        svg=update(
+            report(
+                "results/_models/figures/{figure}.svg",
+                caption="../report/compared_figure.rst",
+                category="Comparison",
+                labels={"figure": "{figure}"},
+            )
         ),
-        png="results/_models/figures/{figure}.png",
-        caption="results/_models/figures/{figure}.caption.txt",
+        png=update("results/_models/figures/{figure}.png"),
+        caption=update("results/_models/figures/{figure}.caption.txt"),
     log:
         "results/_models/logs/render_comparison/{figure}.log",
     benchmark:
@@ -105,17 +107,19 @@ rule render_checkpoints:
     input:
         scores="results/_models/over_checkpoints.parquet",
     output:
-        pdf="results/_models/figures/over_checkpoints.pdf",
-        svg=report(
-            "results/_models/figures/over_checkpoints.svg",
-            caption="../report/compared_figure.rst",
-            category="Comparison",
-            labels={"figure": "over_checkpoints"},
+        pdf=update("results/_models/figures/over_checkpoints.pdf"),
+        svg=update(
+            report(
+                "results/_models/figures/over_checkpoints.svg",
+                caption="../report/compared_figure.rst",
+                category="Comparison",
+                labels={"figure": "over_checkpoints"},
+            )
         ),
-        png="results/_models/figures/over_checkpoints.png",
-        caption="results/_models/figures/over_checkpoints.caption.txt",
-        panels="results/_models/figures/over_checkpoints.panels.json",
-        numbers="results/_models/figures/over_checkpoints.numbers.json",
+        png=update("results/_models/figures/over_checkpoints.png"),
+        caption=update("results/_models/figures/over_checkpoints.caption.txt"),
+        panels=update("results/_models/figures/over_checkpoints.panels.json"),
+        numbers=update("results/_models/figures/over_checkpoints.numbers.json"),
     log:
         "results/_models/logs/render_checkpoints.log",
     benchmark:
@@ -139,10 +143,10 @@ rule render_checkpoints:
 # Compare a fine-tuned model's answers with those of its base, where the run has both.
 rule compare_training:
     input:
-        questions="results/{model}/finetuned/questions.parquet",
-        before=lambda wildcards: (
-            f"results/{PREPARED[wildcards.model]['base']}/forward/answers.parquet"
+        questions=lambda wildcards: (
+            f"results/{model_of(wildcards.model)}/finetuned/questions.parquet"
         ),
+        before=lambda wildcards: f"results/{base_of(wildcards.model)}/forward/answers.parquet",
         after="results/{model}/forward/answers.parquet",
     output:
         page=report(
@@ -164,6 +168,6 @@ rule compare_training:
         **needs("compare_training"),
     params:
         *code("compare_training"),
-        base=lambda wildcards: PREPARED[wildcards.model]["base"],
+        base=lambda wildcards: base_of(wildcards.model),
     script:
         "../../scripts/compare_training.py"

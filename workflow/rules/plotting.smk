@@ -4,28 +4,33 @@
 include: "../inputs/plotting.smk"
 
 
+# Files that are updated are there until the job has succeeded, and are put back if it fails.
 rule render_figure:
     input:
         scores=lambda wildcards: f"results/{{model}}/{find_source(wildcards.figure).scores}",
     output:
-        pdf="results/{model}/figures/{figure}.pdf",
-        svg=report(
-            "results/{model}/figures/{figure}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-            subcategory="{model}",
-            labels={"figure": "{figure}", "file": "figure"},
+        pdf=update("results/{model}/figures/{figure}.pdf"),
+        svg=update(
+            report(
+                "results/{model}/figures/{figure}.svg",
+                caption="../report/figure.rst",
+                category="Figures",
+                subcategory="{model}",
+                labels={"figure": "{figure}", "file": "figure"},
+            )
         ),
-        png="results/{model}/figures/{figure}.png",
-        caption=report(
-            "results/{model}/figures/{figure}.caption.txt",
-            caption="../report/caption.rst",
-            category="Figures",
-            subcategory="{model}",
-            labels={"figure": "{figure}", "file": "caption"},
+        png=update("results/{model}/figures/{figure}.png"),
+        caption=update(
+            report(
+                "results/{model}/figures/{figure}.caption.txt",
+                caption="../report/caption.rst",
+                category="Figures",
+                subcategory="{model}",
+                labels={"figure": "{figure}", "file": "caption"},
+            )
         ),
-        panels="results/{model}/figures/{figure}.panels.json",
-        numbers="results/{model}/figures/{figure}.numbers.json",
+        panels=update("results/{model}/figures/{figure}.panels.json"),
+        numbers=update("results/{model}/figures/{figure}.numbers.json"),
     log:
         "results/{model}/logs/render_figure/{figure}.log",
     benchmark:

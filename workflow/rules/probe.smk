@@ -107,6 +107,7 @@ rule compare_presets:
     input:
         strict=scores_of_preset("strict"),
         published=scores_of_preset("published"),
+        published_output=scores_of_preset("published_output"),
     output:
         scores="results/{model}/probe/presets.parquet",
     log:
@@ -193,6 +194,7 @@ rule score_best_cell:
         states=states_of_protocol,
         predictions=predictions_of("scores"),
         scores="results/{model}/probe/scores.parquet",
+        p_true=shard_files("p_true") if config["probe"]["p_true"] else [],
     output:
         best="results/{model}/probe/best.parquet",
         groups="results/{model}/probe/groups.parquet",
@@ -211,7 +213,7 @@ rule score_best_cell:
         protocol=PROTOCOLS["scores"]["protocol"],
         options={
             key: config["figures"]["probe_best"][key]
-            for key in ("permutations", "shuffle", "seed")
+            for key in ("permutations", "repeats", "shuffles", "shuffle", "seed")
         },
     script:
         "../../scripts/score_best_cell.py"
@@ -311,7 +313,10 @@ rule score_transfer:
     params:
         *code("score_transfer"),
         names=list(SETS),
-        options={key: config["figures"]["probe_transfer"][key] for key in ("sets", "tokens")},
+        options={
+            key: config["figures"]["probe_transfer"][key]
+            for key in ("sets", "by_group", "layer", "tokens")
+        },
         protocol=PROTOCOLS["scores"]["protocol"] | {"controls": []},
     script:
         "../../scripts/score_transfer.py"

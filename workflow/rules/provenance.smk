@@ -44,6 +44,7 @@ rule verify:
         **needs("verify"),
     params:
         manifests=of_models("manifest.json"),
+        command=make_figures(),
     script:
         "../../scripts/verify.py"
 

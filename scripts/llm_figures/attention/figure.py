@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from llm_figures.attention.interventions import CLEAN
 from llm_figures.attention.maps import distance_to_uniform, sink_strength
 from llm_figures.attention.options import AttentionFigure, AttentionInterventions
 from llm_figures.core.stated_numbers import StatedNumbers
@@ -38,9 +39,13 @@ CONSTANTS = {"(from 0)": "layers are counted from 0", "less than 1": "weights of
 
 
 def format_epsilon(epsilon: float) -> str:
-    """5e-1, 1e-3, 2.5e-1: scientific notation without superfluous digits."""
+    """5e-1 and 1e-10 as published, other factors as plain numbers where that is short: 0.75, 2."""
     mantissa, exponent = f"{epsilon:.6e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    mantissa, power = mantissa.rstrip("0").rstrip("."), int(exponent)
+    plain = f"{epsilon:.7g}"
+    if "e" in plain or ("." not in mantissa and power < 0):
+        return f"{mantissa}e{power}"
+    return plain
 
 
 def make_panel_title(panel: pd.Series) -> str:
@@ -49,6 +54,10 @@ def make_panel_title(panel: pd.Series) -> str:
     panel: one of its cells.
     """
     component = panel["component"].capitalize()
+    if panel["component"] == CLEAN:
+        return "Clean Model" + (
+            f" (Input {panel['input']})" if panel["operation"] == "mean" else ""
+        )
     if panel["operation"] == "mean":
         return f"Taking the Mean of *{component}* (Input {panel['input']})"
     return f"Modifying {component} with ε = {format_epsilon(panel['epsilon'])}"
@@ -63,22 +72,33 @@ def make_figure_title(options: AttentionInterventions) -> str:
     return title.replace(f"{star}Query{star}, {star}Key{star} and {star}Value{star}", listed)
 
 
-def draw_panel(panel: pd.DataFrame, ax, cmap: Colormap, limits: Sequence[float]):
+def draw_panel(
+    panel: pd.DataFrame, ax, cmap: Colormap, limits: Sequence[float], masked: str = "zero"
+):
     """Draw one map from its tidy cells, without title or ticks; return the mesh for a colour bar.
 
     Rows are query positions from the top, columns key positions from the left. For a long text they
-    are bins of positions, all drawn with the same width.
+    are bins of positions, all drawn with the same width. masked: the option of that name.
     """
     weights = panel.pivot(index="query_position", columns="key_position", values="weight")
+    names = None
+    if masked == "grey":
+        hidden = panel.assign(masked=_find_masked(panel))
+        weights = weights.mask(
+            hidden.pivot(index="query_position", columns="key_position", values="masked")
+        )
     if is_binned(panel):
         weights.index = _label_bins(panel, "query")
         weights.columns = _label_bins(panel, "key")
+    else:
+        names = {"rows": _find_tokens(panel, "query"), "columns": _find_tokens(panel, "key")}
     mesh = draw_heatmap(
         weights,
         ax,
         cmap=cmap,
         limits=limits,
         title=make_panel_title(panel.iloc[0]).replace("*", ""),
+        names=names,
         square=True,
         xticklabels=False,
         yticklabels=False,
@@ -90,6 +110,23 @@ def draw_panel(panel: pd.DataFrame, ax, cmap: Colormap, limits: Sequence[float])
 def is_binned(cells: pd.DataFrame) -> bool:
     """Whether cells are bins of tokens. Files of earlier versions have neither counts nor bins."""
     return "query_count" in cells and bool(cells["query_count"].max() > 1)
+
+
+def _find_masked(panel: pd.DataFrame) -> pd.Series:
+    """Whether a cell is masked; files of earlier versions tell no more than that keys are later."""
+    if "masked" in panel:
+        return panel["masked"]
+    last = panel["query_position"] + panel.get("query_count", 1) - 1
+    return panel["key_position"] > last
+
+
+def _find_tokens(panel: pd.DataFrame, side: str) -> list[str] | None:
+    """The tokens of one axis as they are shown; None where they are not known."""
+    if f"{side}_token" not in panel:
+        return None
+    places = panel.drop_duplicates(f"{side}_position").sort_values(f"{side}_position")
+    tokens = places[f"{side}_token"].fillna("")
+    return [_show_token(token) for token in tokens] if tokens.ne("").any() else None
 
 
 def _label_bins(panel: pd.DataFrame, side: str) -> pd.Index:
@@ -117,13 +154,14 @@ def choose_tick_labels(
     layout = find_layout()
     smallest = SMALLEST_TEXT if layout.sized else SMALLEST_LABEL
     bins = panel.drop_duplicates("key_position").sort_values("key_position")
-    size = min(LARGEST_LABEL, layout.small, side * 72 / len(bins) / 1.15)
+    largest = min(layout.growth * LARGEST_LABEL, layout.small)
+    size = min(largest, side * 72 / len(bins) / 1.15)
     known = "key_token" in bins and bins["key_token"].fillna("").ne("").any()
     if kind == "tokens" and known and size >= smallest and not is_binned(panel):
         names = [_label_token(token) for token in bins["key_token"]]
         return [place + 0.5 for place in range(len(names))], names, size
     positions = bins["key_position"].astype(str).tolist()
-    size = min(LARGEST_LABEL, layout.small)
+    size = largest
     step = _choose_step(len(positions), side * 72 / (1.6 * size))
     # The first cell, where the sink is, always has a label.
     places = range(0, len(positions), step)
@@ -139,10 +177,15 @@ def _choose_step(cells: int, room: float) -> int:
     return cells
 
 
-def _label_token(token: str) -> str:
-    """A token as a label, cut if it is long; white space is shown if the token has nothing else."""
+def _show_token(token: str) -> str:
+    """A token without white space around it; white space is shown if it has nothing else."""
     text = token.strip() or repr(token)[1:-1].replace(" ", "␣")
-    text = _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
+    return _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def _label_token(token: str) -> str:
+    """A token as a label, cut if it is long."""
+    text = _show_token(token)
     return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
 
 
@@ -168,7 +211,7 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
     # All panels of a row show the same text. A row has labels unless the next one repeats them.
     texts = {row: panels[row, 0]["input"].iloc[0] for row in range(rows)}
     labelled = {row for row in range(rows) if row == rows - 1 or texts[row] != texts[row + 1]}
-    side, wide, kind, ticks = PANEL, 0.0, options.tick_labels, {}
+    side, wide, kind, ticks = layout.growth * PANEL, 0.0, options.tick_labels, {}
     for _ in range(3 if layout.sized else 1):  # labels take room from the maps
         if layout.sized:
             most = (layout.height - wide * len(labelled) - 0.7) / rows - 0.2
@@ -178,20 +221,23 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
         if before and any(ticks[place] and ticks[place][1] != before[place][1] for place in ticks):
             kind = "positions"  # tokens are readable only where they have no room
         wide = max(map(_measure_labels, ticks.values()), default=0.0)
+    titled = options.titles and not layout.sized
     # A figure of its own size grows by the labels, so that the maps keep theirs.
     high = wide * len(labelled)
-    own = (3.0 * columns + 0.9 + wide, 3.05 * rows + 0.4 + high)
+    labels = wide / layout.growth, high / layout.growth
+    below = 0.4 if titled else 0.0  # for the title
+    own = (3.0 * columns + 0.9 + labels[0], 3.05 * rows + below + labels[1])
     fig, axes = make_grid(
         rows, columns, own=own, height=(side + 0.2) * rows + high + 0.7, square=True
     )
-    below = 0.0 if layout.sized else 0.4 / own[1]  # for the title
-    fig.get_layout_engine().set(rect=(0, below, 1, 1), wspace=0.03, hspace=0.03)
+    bottom = below / own[1]
+    fig.get_layout_engine().set(rect=(0, bottom, 1, 1), wspace=0.03, hspace=0.03)
     for (row, column), panel in panels.items():
         ax = axes[row, column]
-        mesh = draw_panel(panel, ax, cmap, options.limits)
+        mesh = draw_panel(panel, ax, cmap, options.limits, options.masked)
         if ticks[row, column] is not None:
             _label_ticks(ax, ticks[row, column], below=row in labelled, left=column == 0)
-        if not layout.sized:
+        if titled:
             add_title(
                 ax,
                 make_panel_title(panel.iloc[0]),
@@ -212,28 +258,33 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
         aspect=40,
         pad=0.02,
     )
-    if layout.sized:
-        _head_panels(axes, *label_panels(cells))
-    else:
+    if titled:
         _add_figure_title(fig, axes, make_figure_title(options))
+    else:
+        _head_panels(axes, *label_panels(cells))
     return fig
 
 
 def label_panels(cells: pd.DataFrame) -> tuple[list[str], list[str]]:
     """(labels above the columns of panels, labels beside the rows); starred words are italic.
 
-    Columns and rows are components and inputs for mean, ε and components for scale.
+    Columns and rows are components and inputs for mean, ε and components for scale. A first column
+    of clean panels is labelled as such.
     """
+    clean = cells["component"] == CLEAN
+    left, cells = ["Clean"] if clean.any() else [], cells[~clean]
     first_row = cells[cells["panel_row"] == 0].drop_duplicates("panel_column")
-    first_column = cells[cells["panel_column"] == 0].drop_duplicates("panel_row")
+    first_column = cells[cells["panel_column"] == len(left)].drop_duplicates("panel_row")
+    columns = first_row.sort_values("panel_column")
+    rows = first_column.sort_values("panel_row")
     if cells["operation"].iloc[0] == "mean":
         return (
-            [f"*{name.capitalize()}*" for name in first_row.sort_values("panel_column").component],
-            [f"Input {index}" for index in first_column.sort_values("panel_row").input],
+            [*left, *(f"*{name.capitalize()}*" for name in columns.component)],
+            [f"Input {index}" for index in rows.input],
         )
     return (
-        [f"ε = {format_epsilon(e)}" for e in first_row.sort_values("panel_column").epsilon],
-        [name.capitalize() for name in first_column.sort_values("panel_row").component],
+        [*left, *(f"ε = {format_epsilon(epsilon)}" for epsilon in columns.epsilon)],
+        [name.capitalize() for name in rows.component],
     )
 
 
@@ -289,11 +340,18 @@ def state_numbers(cells: pd.DataFrame, options: AttentionFigure) -> StatedNumber
     numbers.add("bins", bins, "d", "number of query_position of the longest text that is in bins")
     numbers.add("longest_text", longest, ",", "sum of query_count over the bins of that text")
     numbers.add("tokens_per_bin", most, "d", "largest query_count of that text")
+    left = int((cells["component"] == CLEAN).any())
     for place, panel in panels:
         row = dict(zip(("panel_row", "panel_column"), map(int, place), strict=True))
-        name = _name_panel(panel.iloc[0])
-        if panel["operation"].iloc[0] == "scale":
-            epsilon = f"epsilon_{row['panel_column'] + 1}"
+        clean, scaled = (
+            panel[key].iloc[0] == value
+            for key, value in (("component", CLEAN), ("operation", "scale"))
+        )
+        if clean and scaled and row["panel_row"]:
+            continue  # the same map once more
+        name = _name_panel(panel.iloc[0], left)
+        if scaled and not clean:
+            epsilon = f"epsilon_{row['panel_column'] + 1 - left}"
             numbers.take(epsilon, panel.iloc[0], "epsilon", format_epsilon, ["panel_column"])
         weights = None
         if not is_binned(panel):
@@ -318,11 +376,16 @@ def _format_sink(share: float) -> str:
     return f"{share:.2g}" if share >= LEAST_SINK else "0"
 
 
-def _name_panel(panel: pd.Series) -> str:
-    """text_1_query, or query_epsilon_2: by its place, whatever the text and the ε."""
+def _name_panel(panel: pd.Series, left: int) -> str:
+    """text_1_query, or query_epsilon_2: by its place, whatever the text and the ε.
+
+    left: columns of clean panels.
+    """
     if panel["operation"] == "mean":
         return f"text_{panel['input']}_{panel['component']}"
-    return f"{panel['component']}_epsilon_{panel['panel_column'] + 1}"
+    if panel["component"] == CLEAN:
+        return CLEAN
+    return f"{panel['component']}_epsilon_{panel['panel_column'] + 1 - left}"
 
 
 def describe(
@@ -353,11 +416,13 @@ def describe(
             "attention maps)"
         )
         scope = scope.replace("every layer", "each of them")
+    shown = " The first column is the clean model." if (cells["component"] == CLEAN).any() else ""
+    masked = " Grey: keys that the queries cannot attend to." if options.masked == "grey" else ""
     return (
         f"Attention weights of {model}, layer {numbers['layer']} (from 0){auto}, {head}. "
-        f"{changed} is {operation}, {scope}. Rows are query "
+        f"{changed} is {operation}, {scope}.{shown} Rows are query "
         "positions from the top, columns key positions. Colours span "
-        f"{numbers['colour_low']} to {numbers['colour_high']}.{_describe_sinks(numbers)}"
+        f"{numbers['colour_low']} to {numbers['colour_high']}.{masked}{_describe_sinks(numbers)}"
         f"{_describe_bins(numbers)}\n"
     )
 

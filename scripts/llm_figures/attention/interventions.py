@@ -7,6 +7,8 @@ two cannot differ.
 from dataclasses import dataclass
 
 COMPONENTS = ("query", "key", "value")
+# In place of a component, where there is no intervention.
+CLEAN = "clean"
 OPERATIONS = ("mean", "scale")
 MEAN_OVER = ("features", "tokens")
 STAGES = ("after_rotary", "before_rotary")

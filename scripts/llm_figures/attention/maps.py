@@ -245,6 +245,23 @@ def compute_mean_map(states: LayerStates, edges: np.ndarray) -> np.ndarray:
     return means / np.diff(edges)[:, None]
 
 
+def find_masked(states: LayerStates, edges: np.ndarray) -> np.ndarray:
+    """Whether no query of a cell may attend to any of its keys: [bins (query), bins (key)].
+
+    edges: see `bin_edges`.
+    """
+    first, last = edges[:-1], edges[1:] - 1
+    if states.bias is not None:
+        visible = np.tril((states.bias > -np.inf).any(axis=0))
+        for axis in (0, 1):
+            visible = np.logical_or.reduceat(visible, first, axis=axis)
+        return ~visible
+    masked = last[:, None] < first
+    if states.window is not None:
+        masked |= first[:, None] - last >= states.window
+    return masked
+
+
 def find_equivalent(intervention: Intervention | None) -> Intervention | None:
     """One representative of all interventions that give the same map in their own layer.
 

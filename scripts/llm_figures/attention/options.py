@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from llm_figures.core.options import (
     Drawing,
+    Flag,
     Integer,
     Items,
     Number,
@@ -109,6 +110,12 @@ class AttentionScoring(AttentionInterventions):
     Texts of more tokens are shown in this many bins per axis. The first token has its own bin; the
     others share the remaining bins evenly."""
 
+    clean: Flag = False
+    """A column of panels of the clean model, left of the others
+
+    Whether a first column of panels shows the clean model, beside the panels of the
+    interventions."""
+
 
 class AttentionDrawing(Drawing):
     """What only the drawing of an attention figure reads."""
@@ -118,6 +125,18 @@ class AttentionDrawing(Drawing):
 
     Tick labels of the maps. tokens falls back to positions, counted from 0, if the tokens would not
     be readable."""
+
+    titles: Flag = True
+    """Titles of the figure and its panels; false heads columns and rows shortly
+
+    Whether the figure and its panels have titles. false heads the columns and rows of panels
+    shortly, as on a page (style.width), where figures have no titles either."""
+
+    masked: Literal["zero", "grey"] = "zero"
+    """Cells that no query may attend to: zero (the colour of 0), grey
+
+    How cells are drawn whose keys are hidden from their queries, later keys for example: zero gives
+    them the colour of a weight of 0, grey tells them from small weights."""
 
     palette: Palette = "coolwarm"
     """Colour palette of the maps."""
@@ -134,14 +153,22 @@ def _source(figure: str) -> FigureSource:
 class AttentionFigure(AttentionDrawing, AttentionScoring, Figure):
     """Attention maps under an intervention on Query, Key or Value."""
 
+    clean: Flag = True
 
-class MeanQkv(AttentionFigure):
+
+class PublishedAttention(AttentionFigure):
+    """An attention figure with the published panels alone."""
+
+    clean: Flag = False
+
+
+class MeanQkv(PublishedAttention):
     """Attention maps after Query, Key or Value is replaced by its mean over features."""
 
     source: ClassVar[FigureSource] = _source("mean_qkv")
 
 
-class MeanQkvTokens(AttentionFigure):
+class MeanQkvTokens(PublishedAttention):
     """Attention maps after Query, Key or Value is replaced by its mean over tokens."""
 
     source: ClassVar[FigureSource] = _source("mean_qkv_tokens")
@@ -149,7 +176,7 @@ class MeanQkvTokens(AttentionFigure):
     over: Literal["features", "tokens"] = "tokens"
 
 
-class ScaleQkv(AttentionFigure):
+class ScaleQkv(PublishedAttention):
     """Attention maps after Query, Key or Value is scaled by ε."""
 
     source: ClassVar[FigureSource] = _source("scale_qkv")

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from llm_figures.attention.interventions import Intervention
+from llm_figures.attention.interventions import CLEAN, Intervention
 from llm_figures.attention.maps import (
     BinnedMap,
     LayerStates,
@@ -14,6 +14,7 @@ from llm_figures.attention.maps import (
     compute_mean_map,
     explain_unknown_rotation,
     find_equivalent,
+    find_masked,
     find_strongest_head,
     find_strongest_layer,
 )
@@ -33,22 +34,31 @@ def list_panels(
     """The figure's panels: (row, column, text, intervention), rows and columns counted from 0.
 
     mean: rows are texts, columns components. scale: rows are components, columns epsilons, all of
-    one text.
+    one text. Column 0 is left to the clean panels if there are any.
 
     texts: the number of texts, which are numbered from 1.
     """
-    stage = options.stage
+    stage, left = options.stage, int(getattr(options, "clean", False))
     if options.operation == "mean":
         return [
             (text - 1, column, text, Intervention(component, "mean", options.over, stage=stage))
             for text in range(1, texts + 1)
-            for column, component in enumerate(options.components)
+            for column, component in enumerate(options.components, start=left)
         ]
     return [
         (row, column, options.input, Intervention(component, "scale", epsilon=epsilon, stage=stage))
         for row, component in enumerate(options.components)
-        for column, epsilon in enumerate(options.epsilon)
+        for column, epsilon in enumerate(options.epsilon, start=left)
     ]
+
+
+def list_clean_panels(options: AttentionScoring, texts: int) -> list[tuple[int, int, int, None]]:
+    """The figure's panels without an intervention, one in column 0 of every row; see `list_panels`.
+
+    All of a scale figure are alike, for its rows are of one text.
+    """
+    rows = {row: text for row, _, text, _ in list_panels(options, texts)} if options.clean else {}
+    return [(row, 0, text, None) for row, text in rows.items()]
 
 
 def find_shape(clean: Sequence[States]) -> dict[str, int]:
@@ -115,10 +125,11 @@ def check_stage(figure: str, options: AttentionInterventions, clean: Sequence[St
 
 def compute_panel_maps(
     options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
-) -> Iterator[tuple[int, int, int, Intervention, np.ndarray | BinnedMap]]:
+) -> Iterator[tuple[int, int, int, Intervention | None, np.ndarray | BinnedMap]]:
     """Yield the figure's panels with their maps: (row, column, text, intervention, map).
 
-    A map is [tokens, tokens], or a `BinnedMap` if the text has more tokens than `options.bins`.
+    The intervention is None in a clean panel. A map is [tokens, tokens], or a `BinnedMap` if the
+    text has more tokens than `options.bins`.
 
     options: from `resolve_auto`. clean, intervened: see `compute_cells`.
 
@@ -127,10 +138,13 @@ def compute_panel_maps(
     """
     displayed = {states.input: states for states in clean if states.layer == options.layer}
     maps: dict[tuple[int, Intervention | None], np.ndarray | BinnedMap] = {}
-    for row, column, text, intervention in list_panels(options, len(displayed)):
-        key = text, find_equivalent(intervention) if intervened is None else intervention
+    texts = len(displayed)
+    panels = [*list_clean_panels(options, texts), *list_panels(options, texts)]
+    for row, column, text, intervention in panels:
+        from_clean = intervened is None or intervention is None
+        key = text, find_equivalent(intervention) if from_clean else intervention
         if key not in maps:
-            if intervened is None:
+            if from_clean:
                 states = displayed[text].load().intervene(key[1])
             else:
                 states = intervened[options.layer, text, intervention].load()
@@ -145,7 +159,7 @@ def compute_panel_maps(
 
 
 def _check_finite(
-    weights: np.ndarray, intervention: Intervention, options: AttentionScoring, text: int
+    weights: np.ndarray, intervention: Intervention | None, options: AttentionScoring, text: int
 ) -> None:
     """Refuse a map that holds NaN or infinity, as where ε carries states out of float32.
 
@@ -155,13 +169,13 @@ def _check_finite(
     count = weights.size - int(np.isfinite(weights).sum())
     if not count:
         return
-    component, scaled = intervention.component, intervention.operation == "scale"
-    operation = f"{component} × ε = {intervention.epsilon:g}" if scaled else f"mean of {component}"
-    advice = (
-        "the states overflow; take an ε nearer to 1"
-        if scaled and not abs(intervention.epsilon) <= 1
-        else "the states are not finite"
-    )
+    operation, advice = "the clean model", "the states are not finite"
+    if intervention is not None:
+        operation = f"mean of {intervention.component}"
+        if intervention.operation == "scale":
+            operation = f"{intervention.component} × ε = {intervention.epsilon:g}"
+            if not abs(intervention.epsilon) <= 1:
+                advice = "the states overflow; take an ε nearer to 1"
     raise UserError(
         f"input {text}, {operation}, layer {options.layer}, head {options.head}: {count:,} of "
         f"{weights.size:,} attention weights are NaN or infinite: {advice}"
@@ -178,7 +192,8 @@ def compute_cells(
 
     A text of more than `options.bins` tokens is shown in bins. Positions and tokens are then those
     of the first token of a bin, counts the tokens in it (1 in a shorter text), and a weight is the
-    total weight on the bin's keys, averaged over the bin's queries.
+    total weight on the bin's keys, averaged over the bin's queries. `masked` says that none of a
+    cell's queries may attend to any of its keys. A clean panel has the component "clean" and no ε.
 
     clean: the clean states of every layer and text.
     intervened: with scope model, the states of the displayed layer from passes with interventions.
@@ -191,15 +206,16 @@ def compute_cells(
     check_displayed(f"figures.{figure}", options, clean)
     check_stage(figure, options, clean)
     displayed = (states.load() for states in clean if states.layer == options.layer)
-    texts = {
-        states.input: (states.tokens, bin_edges(states.query.shape[1], options.bins))
-        for states in displayed
-    }
+    texts = {}
+    for states in displayed:
+        edges = bin_edges(states.query.shape[1], options.bins)
+        head = states if options.head == "mean" else states.select_head(options.head)
+        texts[states.input] = states.tokens, edges, find_masked(head, edges)
     frames = []
     for row, column, text, intervention, weights in compute_panel_maps(options, clean, intervened):
         if isinstance(weights, BinnedMap):
             weights = weights.weights
-        tokens, edges = texts[text]
+        tokens, edges, masked = texts[text]
         counts, tokens = np.diff(edges), np.array(tokens or [""] * edges[-1], dtype=object)
         query, key = (place.ravel() for place in np.indices(weights.shape))
         frames.append(
@@ -209,12 +225,12 @@ def compute_cells(
                     "panel_row": row,
                     "panel_column": column,
                     "input": text,
-                    "component": intervention.component,
-                    "operation": intervention.operation,
-                    "over": intervention.over,
-                    "epsilon": intervention.epsilon,
+                    "component": intervention.component if intervention else CLEAN,
+                    "operation": options.operation,
+                    "over": options.over if options.operation == "mean" else None,
+                    "epsilon": intervention.epsilon if intervention else None,
                     "scope": options.scope,
-                    "stage": intervention.stage,
+                    "stage": options.stage,
                     "layer": options.layer,
                     "attention_layers": len({states.layer for states in clean}),
                     "model_layers": find_shape(clean)["layers"],
@@ -226,6 +242,7 @@ def compute_cells(
                     "query_token": tokens[edges[query]],
                     "key_token": tokens[edges[key]],
                     "weight": weights.ravel().astype(np.float64),
+                    "masked": masked.ravel(),
                 }
             )
         )

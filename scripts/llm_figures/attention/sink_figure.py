@@ -70,7 +70,7 @@ def draw(scores: pd.DataFrame, options: SinkMap) -> Figure:
     axes[0, 0].set(xlabel="", ylabel="Head")
     add_colour_bar(fig, mesh, "α₁", cax=axes[0, 1])
     handles = draw_lines(scores, axes[1:, 0], options, layers)
-    step = choose_tick_step(layers, width * 72 / (2.6 * layout.small))
+    step = choose_tick_step(layers, layout.growth * width * 72 / (2.6 * layout.small))
     axes[-1, 0].set_xticks(
         np.arange(0, layers, step) + 0.5, [str(n) for n in range(0, layers, step)]
     )

@@ -15,7 +15,11 @@ from llm_figures.claims.definitions import STATISTICS, as_tuple
 from llm_figures.claims.figures import ATTENTION_FIGURES
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.text_files import read_project_yaml, read_user_yaml
+from llm_figures.core.text_files import (
+    describe_yaml_error,
+    read_project_yaml,
+    read_user_yaml,
+)
 
 # Keys by which a claim selects its numbers, by kind of figure, and those of minus and versus.
 _MAP_KEYS = ("panels", "minus", "versus", "across", "along")
@@ -119,7 +123,7 @@ def _read(file: str, read: Callable[[Path], Any]) -> Any:
     except UnicodeDecodeError:
         raise UserError(f"{file}: not a text in UTF-8") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"{file}: {describe_yaml_error(error)}") from None
     except ValueError as error:  # no such day, or a number of thousands of digits
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{file}: a date or number cannot be read ({reason}); quote it") from None

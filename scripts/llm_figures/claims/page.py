@@ -30,7 +30,7 @@ that no data of this shape can, is decided by construction: it is counted apart.
 columns of the first table are the baseline of its counts: how many of the claims that could have
 failed such data satisfy on average, and how many of those about attention a layer of the same model
 with random weights."""
-_SOURCES = """\
+_SOURCES = """
 A source that begins with a figure's name is a line of a reader's description of the published
 figure, whose original is not at hand: docs/descriptions.md of llm-figures says what these are."""
 # Such as mean_qkv a, line 22.
@@ -45,12 +45,11 @@ def render_claims_page(claims: pd.DataFrame, model: str) -> str:
 
     claims: as from `evaluation.build_claims_table`.
     """
+    introduction = f"{_INTRODUCTION}{_SOURCES if cites_descriptions(claims) else ''}"
     if not len(claims):
-        return f"# Claims: {model}\n\n{_NONE}\n"
-    sections = [f"# Claims: {model}", _INTRODUCTION]
-    if cites_descriptions(claims):
-        sections.append(_SOURCES)
-    sections += [f"{summarize(claims)}.", _overview(claims)]
+        return f"# Claims: {model}\n\n{introduction}\n\n{_NONE}\n"
+    # a run's end prints what follows the introduction, up to the first figure
+    sections = [f"# Claims: {model}", introduction, f"{summarize(claims)}.", _overview(claims)]
     for figure, part in claims.groupby("figure", sort=False):
         sections += [f"## {figure}", _table(part)]
         if notes := [
@@ -88,7 +87,7 @@ def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
 
 
 def _overview(claims: pd.DataFrame) -> str:
-    heads = [*SYMBOLS, DECIDED, "random or permuted data", "random weights"]
+    heads = [*SYMBOLS, DECIDED, "random data", "random weights"]
     lines = [f"| figure | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for figure, part in claims.groupby("figure", sort=False):
         baselines = [compute_baseline(part, kind) or "–" for kind in (None, RANDOM_WEIGHTS)]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from llm_figures.attention.interventions import CLEAN
 from llm_figures.attention.maps import BinnedMap
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.attention.scores import Intervened, States, compute_panel_maps
@@ -31,7 +32,11 @@ Maps = Mapping[Panel, np.ndarray | BinnedMap]
 
 
 def read_maps(cells: pd.DataFrame) -> dict[Panel, np.ndarray | BinnedMap]:
-    """The maps of an attention figure's tidy cells: arrays [query, key], or binned."""
+    """The maps of an attention figure's tidy cells: arrays [query, key], or binned.
+
+    Statements are about panels with an intervention, so that clean ones are left out.
+    """
+    cells = cells[cells["component"] != CLEAN]
     keys = ["input", "component", "operation", "epsilon"]
     maps = {}
     for (index, component, operation, epsilon), panel in cells.groupby(keys, dropna=False):
@@ -47,10 +52,14 @@ def read_maps(cells: pd.DataFrame) -> dict[Panel, np.ndarray | BinnedMap]:
 def compute_maps(
     options: AttentionScoring, clean: Sequence[States], intervened: Intervened | None = None
 ) -> dict[Panel, np.ndarray | BinnedMap]:
-    """The maps of a figure with these options, from stored states; see `compute_panel_maps`."""
+    """The maps of a figure with these options, from stored states; see `compute_panel_maps`.
+
+    Clean ones are left out.
+    """
     return {
         Panel(text, intervention.component, intervention.operation, intervention.epsilon): weights
         for _, _, text, intervention, weights in compute_panel_maps(options, clean, intervened)
+        if intervention is not None
     }
 
 

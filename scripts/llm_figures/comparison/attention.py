@@ -48,7 +48,10 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
     layout, cmap = find_layout(), find_colour_map(options.palette)
     size = layout.small
     line = 1.4 * size / 72
-    margin, block_gap, bar_gap = PAGE if layout.sized else (MARGIN, BLOCK_GAP, BAR_GAP)
+    growth = layout.growth
+    own_gaps = (growth * gap for gap in (MARGIN, BLOCK_GAP, BAR_GAP))
+    margin, block_gap, bar_gap = PAGE if layout.sized else own_gaps
+    between = growth * GAP  # two maps
     shapes = {
         name: (cells["panel_row"].max() + 1, cells["panel_column"].max() + 1)
         for name, cells in tables.items()
@@ -61,7 +64,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         for part in pair
         for text in part
     )
-    side = max(MAP, least)
+    side = max(growth * MAP, least)
     most_rows, most_columns = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
     ticks = np.round(np.linspace(*options.limits, 6), 10)
     rows, columns = choose_grid(len(tables))
@@ -82,7 +85,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         large = [count for count, found in choices.items() if found >= max(least, SMALLEST_MAP)]
         columns = large[0] if large else max(choices, key=choices.get)
         rows, side = math.ceil(len(tables) / columns), choices[columns]
-    maps_wide, maps_high = (n * side + (n - 1) * GAP for n in (most_columns, most_rows))
+    maps_wide, maps_high = (n * side + (n - 1) * between for n in (most_columns, most_rows))
     names = {name: wrap_name(name, maps_wide, 1.2 * size) for name in tables}
     lines = [text.count("\n") + 1 for text in names.values()]
     # tops of the maps by row of the grid; the columns' titles and the models' names are above
@@ -92,11 +95,11 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         tops.append(below + above)
         below += above + maps_high + block_gap
     block_wide = line + maps_wide
-    bottom = margin + (0.5 if layout.sized else 2.4) * line  # with the figure's title
+    titled = options.titles and not layout.sized
+    bottom = margin + (2.4 if titled else 0.5) * line  # with the figure's title
     right = margin + columns * block_wide + (columns - 1) * block_gap
-    fig = make_figure(
-        (right + beside_bar, tops[-1] + maps_high + bottom), tops[-1] + maps_high + bottom
-    )
+    wide, high = right + beside_bar, tops[-1] + maps_high + bottom
+    fig = make_figure((wide / growth, high / growth), high)  # grown above already
     total_wide, total_high = fig.get_size_inches()
 
     def place(left: float, top: float) -> tuple[float, float]:
@@ -108,13 +111,13 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         top = tops[index // columns]
         column_labels, row_labels = labels[name]
         for (row, column), panel in cells.groupby(["panel_row", "panel_column"]):
-            x, y = left + column * (side + GAP), top + row * (side + GAP)
+            x, y = left + column * (side + between), top + row * (side + between)
             ax = fig.add_axes(
                 (*place(x, y + side), side / total_wide, side / total_high),
                 gid=f"block-{index}-panel-{row}-{column}",
             )
-            mesh = draw_panel(panel, ax, cmap, options.limits)
-        middle = left + (shapes[name][1] * (side + GAP) - GAP) / 2
+            mesh = draw_panel(panel, ax, cmap, options.limits, options.masked)
+        middle = left + (shapes[name][1] * (side + between) - between) / 2
         fig.text(
             *place(middle, top - line - 0.2 * line),
             names[name],
@@ -126,7 +129,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         )
         for column, text in enumerate(column_labels):
             fig.text(
-                *place(left + column * (side + GAP) + side / 2, top - 0.25 * line),
+                *place(left + column * (side + between) + side / 2, top - 0.25 * line),
                 text.replace("*", ""),
                 style="italic" if "*" in text else "normal",
                 size=size,
@@ -136,7 +139,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
             )
         for row, text in enumerate(row_labels):
             fig.text(
-                *place(left - 0.25 * line, top + row * (side + GAP) + side / 2),
+                *place(left - 0.25 * line, top + row * (side + between) + side / 2),
                 text.replace("*", ""),
                 size=size,
                 ha="right",
@@ -149,7 +152,7 @@ def draw(tables: Tables, options: AttentionFigure) -> Figure:
         (*place(right + bar_gap, end), BAR / total_wide, (end - top) / total_high), gid="bar"
     )
     add_colour_bar(fig, mesh, "Attention Weight", ticks=ticks, cax=bar)
-    if not layout.sized:
+    if titled:
         add_title(
             fig,
             make_figure_title(options),
@@ -176,10 +179,12 @@ def describe(tables: Tables, options: AttentionFigure) -> str:
             + ("" if same else f", {interventions[name]}")
         )
     what = f": Query, Key or Value {next(iter(interventions.values()))}" if same else ""
+    masked = " Grey: keys that the queries cannot attend to." if options.masked == "grey" else ""
     return (
         f"Attention weights of one layer, one block per model{what}. Rows of a map are query "
         "positions from the top, columns key positions; models cut the same text into different "
-        f"tokens. Colours span {low:g} to {high:g} in all blocks. Displayed: {'; '.join(shown)}."
+        f"tokens. Colours span {low:g} to {high:g} in all blocks.{masked} Displayed: "
+        f"{'; '.join(shown)}."
     )
 
 

@@ -134,7 +134,8 @@ def draw(scores: pd.DataFrame, options: Checkpoints) -> Figure:
                 x, value, label=line.label, ms=2.5 * size, lw=size, **style
             )
             ax.fill_between(x, own["low"], own["high"], color=style["color"], alpha=0.2, lw=0)
-        ax.set_title(wrap_name(panel.title, width - 0.15, layout.small), size=layout.small)
+        title = wrap_name(panel.title, width - 0.15, layout.small / layout.growth)
+        ax.set_title(title, size=layout.small)
         _set_scale(ax, places, options)
         ax.yaxis.set_major_locator(MaxNLocator(4))
     for index, ax in enumerate(axes.flat):

@@ -54,7 +54,7 @@ def draw(tables: Tables, options: MetricMap) -> Figure:
         mesh = draw_panel(cells, ax, cmap, limits, choose_layer_step(len(cells), height))
         name_panel(ax, name, width)
     label_axes(axes, "", "Layer")
-    draw_colour_bar(fig, mesh, _all_values(values), limits, options.metric, ax=axes, pad=0.02)
+    draw_colour_bar(fig, mesh, options.metric, ax=axes, pad=0.02)
     return fig
 
 

@@ -15,7 +15,7 @@ from llm_figures.core.options import (
 )
 from llm_figures.core.text_checks import PathText
 from llm_figures.models.options import ModelName
-from llm_figures.plotting.style import Palette
+from llm_figures.plotting.style import LinePalette
 
 Label = Annotated[
     AnyText,
@@ -81,7 +81,7 @@ class CheckpointsDrawing(Drawing):
 
     Label of the axis. null is `step`, and `parameters` for models."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the lines."""
 
 

@@ -25,8 +25,8 @@ def make_panels(values: Tables, *, width: float, labels: float) -> tuple[Figure,
     """A figure with one panel per model, its panels, and their height in inches.
 
     values: heatmaps by model, rows are layers. width: of a panel, in inches. labels: height of the
-    names of columns below a panel at a font size of 9 points, in inches. On a page the panels are
-    as wide as it allows, in as many rows as that takes.
+    names of columns below a panel, in inches. Both are at a font size of 9 points. On a page the
+    panels are as wide as it allows, in as many rows as that takes.
     """
     layout = find_layout()
     rows, columns = choose_grid(len(values))
@@ -36,7 +36,7 @@ def make_panels(values: Tables, *, width: float, labels: float) -> tuple[Figure,
         columns = layout.count(columns, 1.3 * layout.small / 72 * cells + 0.15, BESIDE)
         rows = math.ceil(len(values) / columns)
         width, height = layout.share(columns, BESIDE), 1.7
-    larger = layout.small / 9
+    larger = layout.small / 9 / layout.growth
     labelled = 1 + (
         rows > 1 and len(values) % columns > 0
     )  # the panel above an empty place has names, too
@@ -46,7 +46,7 @@ def make_panels(values: Tables, *, width: float, labels: float) -> tuple[Figure,
     fig, axes = make_grid(rows, columns, own=own, height=high)
     for ax in axes.flat[len(values) :]:
         ax.remove()
-    return fig, list(axes.flat[: len(values)]), height
+    return fig, list(axes.flat[: len(values)]), layout.growth * height
 
 
 def label_axes(axes: list, x: str, y: str) -> None:
@@ -60,8 +60,12 @@ def label_axes(axes: list, x: str, y: str) -> None:
 
 
 def name_panel(ax, name: str, width: float) -> None:
-    """Title a panel with its model's name, wrapped to `width` inches, or as a page allows."""
+    """Title a panel with its model's name, wrapped to its width, or as a page allows.
+
+    width: see `make_panels`.
+    """
     layout, size = find_layout(), plt.rcParams["axes.titlesize"]
+    width *= layout.growth
     if layout.sized:
         width = layout.share(ax.get_gridspec().ncols, BESIDE) - 0.1
     ax.set_title(wrap_name(name, width, size), parse_math=False)

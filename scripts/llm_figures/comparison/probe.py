@@ -21,6 +21,7 @@ from llm_figures.probe.figure import (
     draw_colour_bar,
     draw_highlight,
     draw_panel,
+    mark_best,
     pivot_scores,
 )
 from llm_figures.probe.options import Highlight, ProbeAuc
@@ -53,6 +54,9 @@ def draw(tables: Tables, options: ProbeAuc) -> Figure:
         if options.highlight and _rectangle_fits(options.highlight, rows - 1):
             # ids are unique in the SVG
             draw_highlight(ax, options.highlight, tokens, rows - 1, f"highlight-{index}")
+        if options.mark_best:
+            highest = find_highest_cell(tables[name], options.metric, tokens)
+            mark_best(ax, cells, highest, f"best-{index}")
         name_panel(ax, name, width)
     label_axes(axes, "Token", "Layer")
     draw_colour_bar(fig, mesh, options.metric, options.limits, ax=axes, pad=0.02)
@@ -69,6 +73,8 @@ def describe(tables: Tables, options: ProbeAuc) -> str:
         "the model's number of layers, so equal heights are equal shares of the depth. Colours "
         f"span {low:g} to {high:g} in all panels; cells without a score are grey. By model: {best}."
     )
+    if options.mark_best:
+        text += " A dot marks the highest cell of each."
     shallow = [
         name
         for name, table in tables.items()

@@ -34,9 +34,6 @@ REPEATABLE = {
 # network.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
-# Progress bars do not belong in a log.
-NO_PROGRESS_BARS = {"TQDM_DISABLE": "1"}
-
 
 def cache_folder() -> Path:
     """$XDG_CACHE_HOME/llm-figures, by default ~/.cache/llm-figures."""

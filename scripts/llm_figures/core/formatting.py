@@ -37,6 +37,11 @@ def format_count(count: float) -> str:
     return f"{count / 1e6:.3g} M" if count < 999.5e6 else f"{count / 1e9:.3g} B"
 
 
+def format_percent(part: float, whole: float) -> str:
+    """53.2%; – where the whole is nothing."""
+    return f"{100 * part / whole:.1f}%" if whole else "–"
+
+
 def join_ranges(numbers: Sequence[int]) -> str:
     """Ascending numbers as ranges: 0–2, 4, 8–11."""
     runs: list[list[int]] = []

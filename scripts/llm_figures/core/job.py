@@ -5,8 +5,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,8 @@ from llm_figures.core.progress_lines import (
     format_completed,
     format_progress,
 )
-from llm_figures.core.records import recorded
+from llm_figures.core.records import list_earlier_files, recorded
+from llm_figures.core.write_errors import FULL, find_write_problem
 
 log = logging.getLogger("llm_figures")
 
@@ -58,17 +59,20 @@ def job(snakemake) -> Iterator[None]:
     logging.getLogger().addHandler(handler)
     log.debug("started in %.2f s", _age())
     end_with_head(log)
+    earlier = list_earlier_files(snakemake)
     try:
         with threadpool_limits(snakemake.threads), recorded(snakemake):
             yield
     except UserError as error:
         log.error("error: %s", error)
+        _say_kept(earlier)
         sys.exit(1)
     except KeyboardInterrupt:
         log.debug("stopped by Ctrl-C")
         sys.exit(130)
     except Exception as error:
-        handler.stream.write(traceback.format_exc())
+        with suppress(OSError):  # the disk may be full
+            handler.stream.write(traceback.format_exc())
         summary = " ".join(str(error).split())[:300]
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             log.error(
@@ -78,8 +82,19 @@ def job(snakemake) -> Iterator[None]:
                 path,
             )
             sys.exit(1)
+        if problem := find_write_problem(error, FULL):
+            place = getattr(error, "filename", None) or Path.cwd()
+            log.error("error: cannot write to %s: %s; make room and run again", place, problem)
+            sys.exit(1)
         log.error("failed: %s: %s (traceback in %s)", type(error).__name__, summary, path)
+        _say_kept(earlier)
         sys.exit(1)
+
+
+def _say_kept(earlier: Sequence[str]) -> None:
+    """Name what is still there of an earlier run, after the job that was to replace it failed."""
+    if earlier:
+        log.error("%s is still the one of the earlier run", earlier[0])
 
 
 def progress(

@@ -1,6 +1,7 @@
 """Read options from plain values, and explain in one line each what is wrong with them."""
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from types import NoneType
@@ -149,9 +150,20 @@ def _explained(kind: Any, error: Mapping[str, Any]) -> str:
         case "string_pattern_mismatch" if ctx["pattern"] == r"\S":
             return f"{at}{shown} is an empty text"
         case "literal_error" | "string_pattern_mismatch":
-            return f"{at}{shown}; allowed: {allowed(whole)}"
+            return f"{at}{shown}; allowed: {allowed(whole)}{_as_list(whole, value)}"
     about = f" ({place.description})" if place.description else ""
-    return f"{at}{shown} is not of type {' or '.join(kinds(whole))}{about}"
+    return f"{at}{shown} is not of type {' or '.join(kinds(whole))}{about}{_as_list(whole, value)}"
+
+
+def _as_list(kind: Any, value: Any) -> str:
+    """What to write where a list of this one value is allowed; "" where it is not."""
+    if isinstance(value, list | dict):
+        return ""
+    try:
+        TypeAdapter(kind).validate_python([value])
+    except ValidationError:
+        return ""
+    return f"; write {cut(json.dumps([value], ensure_ascii=False, default=str))}"
 
 
 def _bound(value: float) -> str:

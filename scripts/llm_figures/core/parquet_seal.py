@@ -44,6 +44,8 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.versions import find_versions_in_use
 
 SEAL = b"llm_figures_seal"
+# For readers that give tensors as flat lists: {column: its shape}.
+SHAPES = b"llm_figures_shapes"
 # After the footer: its length, and the magic number.
 TAIL_BYTES = 8
 MODEL_INFO = "model.json"
@@ -69,7 +71,16 @@ def write_sealed(
     ):
         yield writer
         seal = {"bytes": file.tell(), **_describe_origin(Path(name))}
-        writer.add_key_value_metadata({SEAL: json.dumps(seal, sort_keys=True).encode()})
+        notes = {SEAL: seal, SHAPES: _list_shapes(schema)}
+        writer.add_key_value_metadata(
+            {key: json.dumps(note, sort_keys=True).encode() for key, note in notes.items() if note}
+        )
+
+
+def _list_shapes(schema: pa.Schema) -> dict[str, list[int]]:
+    """{column: shape} of the tensors."""
+    tensors = (field for field in schema if isinstance(field.type, pa.FixedShapeTensorType))
+    return {field.name: list(field.type.shape) for field in tensors}
 
 
 def check_seal(path: str | Path) -> None:
@@ -158,7 +169,8 @@ def _check_owner(path: Path, seal: Mapping) -> None:
     model, owner = seal.get("model"), _read_model(folder / MODEL_INFO)
     if model is None or "model" not in owner:
         return
-    if model != owner["model"]:
+    # what follows an @ names a checkpoint, which its weights tell from others, or a run
+    if model.partition("@")[0] != owner["model"].partition("@")[0]:
         raise UserError(
             f"{path} was made for model {model}, not {owner['model']}; remove it and run again"
         )

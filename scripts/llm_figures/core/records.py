@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import stat_result
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ KINDS = {
     **dict.fromkeys(("bytes", "mtime_ns"), int),
     "sha256": str | None,
     "facts": dict | None,
+    "superseded": bool,
 }
 
 
@@ -45,6 +46,8 @@ class Record:
     file: the file, from the working directory. params: as Snakemake compares them. inputs: {file:
     sha256, null for a large one}. versions: {package: version} of what the job had imported.
     facts: what a Parquet file's rows were computed on, for when the file itself is deleted.
+    superseded: whether a later job began to replace the file. It did not end, or failed and
+    Snakemake put the file back: as a file of the later job, whose params it then has by mistake.
     """
 
     file: str
@@ -57,6 +60,7 @@ class Record:
     mtime_ns: int
     sha256: str | None
     facts: dict | None = None
+    superseded: bool = False
     format: int = FORMAT
 
     def describes(self, path: Path, found: stat_result) -> bool:
@@ -96,8 +100,8 @@ def recorded(snakemake: Any) -> Iterator[None]:
     global current
     folder = find_folder(snakemake.log[0])
     files = [file for file in snakemake.output if folder in Path(file).parents]
-    for file in files:  # an earlier record would describe another file
-        record_path(file, folder).unlink(missing_ok=True)
+    for file in files:
+        _supersede(Path(file), record_path(file, folder))
     params = serialise(snakemake.params)
     made_from = hashlib.sha256("\n".join(params).encode()).hexdigest()[:12]
     maker = current = Maker(folder, snakemake.rule, made_from, list(snakemake.input))
@@ -122,7 +126,28 @@ def recorded(snakemake: Any) -> Iterator[None]:
             sha256=sha256(Path(file)) if stat.st_size <= HASHED_BYTES else None,
             facts=maker.facts.get(file),
         )
-        write_text(record_path(file, folder), json.dumps(vars(record), sort_keys=True) + "\n")
+        _write_record(record_path(file, folder), record)
+
+
+def _supersede(file: Path, path: Path) -> None:
+    """Mark the earlier record of a file, or remove it if Snakemake has removed the file."""
+    record = read_record(path) if file.exists() else None
+    if record is None:  # it would describe another file
+        path.unlink(missing_ok=True)
+    else:
+        _write_record(path, replace(record, superseded=True))
+
+
+def _write_record(path: Path, record: Record) -> None:
+    write_text(path, json.dumps(vars(record), sort_keys=True) + "\n")
+
+
+def list_earlier_files(snakemake: Any) -> list[str]:
+    """Files of an earlier run that the job is to replace; Snakemake puts them back if it fails.
+
+    Those of a rule with `update` outputs. Of other rules Snakemake removes them before the job.
+    """
+    return [file for file in snakemake.output if Path(file).exists()]
 
 
 def keep_facts(file: str | Path, facts: Mapping | None) -> None:

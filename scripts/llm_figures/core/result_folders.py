@@ -26,6 +26,16 @@ def folder_path(folder: str) -> str:
     return os.path.normpath(at_home(folder))
 
 
+def name_folder(model: str, run: str | None) -> str:
+    """The name of a model's folder of results in a named run, or in the run without a name."""
+    return model if run is None else f"{model}@{run}"
+
+
+def name_model(folder: str, run: str | None) -> str:
+    """The model's name, from that of its folder."""
+    return folder if run is None else folder.removesuffix(f"@{run}")
+
+
 def folder_name(folder: str) -> str:
     """The name of a result folder's model: the folder's own name."""
     return Path(os.path.abspath(folder)).name  # noqa: PTH100 (a link keeps its own name)

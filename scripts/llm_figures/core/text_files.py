@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import yaml
 from llm_figures.core.errors import UserError
 from llm_figures.core.text_checks import value_problems
 
+# Problems that PyYAML finds long after their cause.
+_AT_END = re.compile(r"end of stream|<stream end>|could not find expected")
 # libyaml, if PyYAML is built with it, takes a tenth of the time.
 _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -152,6 +155,21 @@ def _find_rows(content: Any, where: str) -> list:
     columns = all(isinstance(value, dict | list) for value in content.values())
     what = "an object of columns, not of rows" if content and columns else "one object"
     raise UserError(f"{where}: is {what}; {save}")
+
+
+def describe_yaml_error(error: yaml.YAMLError) -> str:
+    """One line for an error of PyYAML: line, column and what is wrong there."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if not problem or mark is None:
+        return " ".join(str(error).split())[:200]
+    if "'\\t'" in problem:
+        problem = "a tab; indent with spaces"
+    elif error.context_mark is not None and _AT_END.search(problem):
+        # what began there goes on to the end of the file, or of the line
+        mark = error.context_mark
+        if "stream" in problem:
+            problem = f"{re.sub(r'while (scanning|parsing) ', '', error.context)} is not closed"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def read_user_yaml(path: Path) -> Any:

@@ -43,6 +43,15 @@ def padded_length(length: int, context: int | None, step: int = LENGTH_STEP) -> 
     return max(length, min(padded, context or padded))
 
 
+def pad_sequence(sequence: Sequence[int], width: int) -> list[int]:
+    """The tokens of a sequence, padded on the right to `width`.
+
+    The tokens of the padding have no meaning: causal attention keeps them out of every position
+    before them.
+    """
+    return [*sequence, *[0] * (width - len(sequence))]
+
+
 def batch_by_key(
     keys: Sequence[int] | Sequence[tuple[int, ...]], batch_size: int
 ) -> list[list[int]]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llm_figures.inference.batching import batch_by_key, halve_batch
+from llm_figures.inference.batching import halve_batch
 from llm_figures.inference.finite_outputs import check_logits
 from llm_figures.inference.options import Sampling
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
@@ -18,6 +18,8 @@ from llm_figures.inference.token_spans import decode_tokens, locate_tokens
 GREEDY = Sampling(temperature=0)
 # New prompts enter when so large a part of the batch is free.
 FREE_SHARE = 1 / 4
+# The stop token of an answer that has none.
+NO_STOP = -1
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Generation:
 
     index: of its prompt.
     prompt_ids, answer_ids: token ids; the stop string is not part of the answer.
+    stop_id: the token after these that ended the answer: that of the end of text, or the first of a
+        stop string. `NO_STOP` where the answer was cut, where its last token holds the stop string,
+        and where it was not generated here.
     text: the answer's text; starts, ends: the characters [start, end) of it that each answer token
         covers (see `token_spans`).
     log_probabilities: natural logarithm of the model's probability of each answer token, before
@@ -41,6 +46,7 @@ class Generation:
     ends: list[int]
     log_probabilities: list[float]
     cut: bool
+    stop_id: int = NO_STOP
 
 
 @dataclass
@@ -68,10 +74,10 @@ def generate(
 ) -> Iterator[list[Generation]]:
     """Yield answers, about `batch_size` at a time, in an order that depends on no batch.
 
-    An answer ends before any string of `stop`, at the model's end of text, or after
-    `max_new_tokens`. So many prompts are continued at a time; the next ones take the places of
-    those that are answered. For models whose cache does not allow that, the prompts of a batch have
-    one length. Batches are halved when CUDA runs out of memory.
+    An answer ends before any string of `stop` that follows its leading white space, at the model's
+    end of text, or after `max_new_tokens`. `batch_size` prompts are continued at a time; the next
+    ones take the places of those that are answered. For models whose cache does not allow that, the
+    prompts of a batch have one length. Batches are halved when CUDA runs out of memory.
 
     keys: one number per prompt, its question's, which with the seed of `sampling` determines what
         is sampled, whatever the batch; by default the prompt's index.
@@ -153,16 +159,6 @@ def choose_tokens(
     draws = torch.tensor([[one.random()] for one in generators], dtype=torch.float64) * mass
     chosen = torch.searchsorted(total, draws, right=True).clamp_max(total.shape[-1] - 1)
     return tokens.gather(-1, chosen).to(logits.device)
-
-
-def batch_by_length(sequences: Sequence[Sequence[int]], batch_size: int) -> list[list[int]]:
-    """Indices of `sequences` in batches of at most `batch_size`, each of one length.
-
-    Sequences that begin alike are neighbours: their answers tend to have one length, too.
-    """
-    order = sorted(range(len(sequences)), key=lambda index: sequences[index])
-    batches = batch_by_key([len(sequences[index]) for index in order], batch_size)
-    return [[order[at] for at in batch] for batch in batches]
 
 
 def _answer_all(
@@ -273,10 +269,20 @@ def make_stop_check(
     def is_finished(ids: list[int]) -> bool:
         if ids[-1] in end_ids:
             return True
-        text = decode_tokens(tokenizer, ids) if stop else ""
-        return any(string in text for string in stop)
+        return bool(stop) and find_stop(decode_tokens(tokenizer, ids), stop) is not None
 
     return is_finished
+
+
+def find_stop(text: str, stop: Sequence[str]) -> int | None:
+    """The character at which a text ends: the first stop string after its leading white space.
+
+    Models trained on chats like to begin with a new line, which would leave nothing of the answer.
+    None if there is none.
+    """
+    begins = len(text) - len(text.lstrip())
+    found = (text.find(string, begins) for string in stop)
+    return min((at for at in found if at >= 0), default=None)
 
 
 def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Generation:
@@ -285,20 +291,20 @@ def cut_at_stop(tokenizer, index, prompt_ids, ids, logs, end_ids, stop) -> Gener
     A token that carries text before the stop stays; its text is cut.
     """
     ended = bool(ids) and ids[-1] in end_ids
-    if ended:
-        ids = ids[:-1]
-    text, starts, ends = locate_tokens(tokenizer, ids)
-    cuts = [cut for string in stop if (cut := text.find(string)) >= 0]
-    if cuts:
-        text = text[: min(cuts)]
-        ids = ids[: sum(start < len(text) for start in starts)]
+    text, starts, ends = locate_tokens(tokenizer, ids[:-1] if ended else ids)
+    stopped = find_stop(text, stop)
+    kept = len(starts)
+    if stopped is not None:
+        text = text[:stopped]
+        kept = sum(start < len(text) for start in starts)
     return Generation(
         index=index,
         prompt_ids=prompt_ids,
-        answer_ids=ids,
+        answer_ids=ids[:kept],
         text=text,
-        starts=starts[: len(ids)],
-        ends=[min(end, len(text)) for end in ends[: len(ids)]],
-        log_probabilities=logs[: len(ids)],
-        cut=not (ended or cuts),
+        starts=starts[:kept],
+        ends=[min(end, len(text)) for end in ends[:kept]],
+        log_probabilities=logs[:kept],
+        cut=not ended and stopped is None,
+        stop_id=ids[kept] if kept < len(ids) else NO_STOP,
     )

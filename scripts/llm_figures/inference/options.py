@@ -78,8 +78,8 @@ class QuestionFormat(Options):
     ] = "auto"
     """A list of texts, or auto: a new line, nothing for chat
 
-    An answer ends before any of these strings, and at the model's own end of text. auto is a new
-    line for few_shot and completion, and nothing for chat."""
+    An answer ends before any of these strings that follows its leading white space, and at the
+    model's own end of text. auto is a new line for few_shot and completion, nothing for chat."""
 
     max_new_tokens: Annotated[Integer, Field(ge=2, le=4096)] = 32
     """Longest answer, in tokens."""

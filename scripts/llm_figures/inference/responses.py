@@ -8,9 +8,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.inference.batching import (
+    LENGTH_STEP,
     batch_by_key,
     pad_batch,
+    pad_sequence,
     padded_length,
+    round_up,
     with_oom_backoff,
 )
 from llm_figures.inference.finite_outputs import check_logits
@@ -113,9 +116,9 @@ def compute_log_probabilities(
     """Yield indices of answers and natural log-probabilities of their tokens, batch by batch.
 
     They are those that generation reports for the same tokens. All tokens of a sequence go through
-    the model at once, but for pieces that keep the logits small. The prompts of a batch have one
-    length; answers are padded on the right to a length that depends on their own alone. Batches are
-    halved when CUDA runs out of memory.
+    the model at once, but for pieces that keep the logits small. The prompts of a batch have about
+    one length, and sequences are padded on the right. Where pieces begin and end depends on a
+    sequence's own lengths alone. Batches are halved when CUDA runs out of memory.
 
     prompt_ids, answer_ids: none is empty, and both together fit the model's context.
     keys: the number of each answer's question, for messages; by default the answer's index.
@@ -131,44 +134,43 @@ def compute_log_probabilities(
     cache = PrefixCache(model, prefix)
     shared = len(cache.prefix)
     context, device = context_length(model), input_device(model)
-    lengths = [len(prompt) for prompt in prompt_ids]
-    widths = [
-        padded_length(len(answer), context and context - length)
-        for length, answer in zip(lengths, answer_ids, strict=True)
+    # Of each sequence: up to where a prompt of the batch may end at the earliest, and its width.
+    places = [
+        (
+            max(round_up(len(prompt), LENGTH_STEP) - LENGTH_STEP, shared),
+            padded_length(len(prompt) + len(answer), context),
+        )
+        for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
     ]
 
     def compute_batch(batch: list[int]) -> list[list[float]]:
-        own, width = lengths[batch[0]] - shared, widths[batch[0]]
+        first, width = places[batch[0]]
         ids = torch.tensor(
             [
-                [
-                    *prompt_ids[index][shared:],
-                    *answer_ids[index],
-                    *[0] * (width - len(answer_ids[index])),
-                ]
+                pad_sequence([*prompt_ids[index], *answer_ids[index]], width)[shared:]
                 for index in pad_batch(batch, device)
             ],
             device=device,
         )
         past = cache.for_batch(len(ids))
         logs: list[list[float]] = [[] for _ in batch]
-        for start in range(0, width, PIECE):
-            end = min(start + PIECE, width)
-            # A token is predicted at the one before it; the first, at the prompt's last.
-            first = own - 1 + start if start else 0
-            piece = ids[:, first : own - 1 + end]
-            logits = past.run(model, piece, logits_to_keep=end - start).logits
-            targets = ids[:, own + start : own + end, None].to(logits.device)
+        # A token is predicted at the one before it, and none at the last.
+        first, last, begun = first - shared, width - shared - 1, 0
+        for start in range(first, last, PIECE):
+            end = min(start + PIECE, last)
+            logits = past.run(model, ids[:, begun:end], logits_to_keep=end - start).logits
+            targets = ids[:, start + 1 : end + 1, None].to(logits.device)
             for row in range(len(batch)):
                 scores = logits[row].float()
                 logs[row] += (
                     scores.gather(-1, targets[row])[:, 0] - scores.logsumexp(dim=-1)
                 ).tolist()
+            begun = end
         for row, index in enumerate(batch):
-            logs[row] = logs[row][: len(answer_ids[index])]
+            before = len(prompt_ids[index]) - 1 - shared - first
+            logs[row] = logs[row][before : before + len(answer_ids[index])]
             name = f"in the answer to question {keys[index]}"
             check_logits(model, logs[row], lambda _, name=name: name)
         return logs
 
-    batches = batch_by_key(list(zip(lengths, widths, strict=True)), batch_size)
-    yield from with_oom_backoff(batches, compute_batch)
+    yield from with_oom_backoff(batch_by_key(places, batch_size), compute_batch)

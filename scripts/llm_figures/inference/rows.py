@@ -19,7 +19,12 @@ from torch import Tensor
 from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
-from llm_figures.inference.batching import KERNEL_ROWS, pad_batch, padded_length
+from llm_figures.inference.batching import (
+    KERNEL_ROWS,
+    pad_batch,
+    pad_sequence,
+    padded_length,
+)
 from llm_figures.models.loading import context_length, decoder, input_device
 
 ATTENTION = "llm_figures_rows"
@@ -71,7 +76,7 @@ class Rows:
         first = len(self._lengths)
         for width in sorted({*widths} - {0}):
             at = [row for row, own in enumerate(widths) if own == width]
-            ids = [[*sequences[row], *[0] * (width - len(sequences[row]))] for row in at]
+            ids = [pad_sequence(sequences[row], width) for row in at]
             self._places.fill([first + row for row in at])
             decoder(self._model)(
                 input_ids=torch.tensor(pad_batch(ids, self._device), device=self._device),

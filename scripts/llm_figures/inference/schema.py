@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from llm_figures.inference.generation import Generation
+from llm_figures.inference.generation import NO_STOP, Generation
 
 SCHEMA = pa.schema(
     [
         ("question_id", pa.int64()),
         ("prompt_ids", pa.list_(pa.int64())),
         ("answer_ids", pa.list_(pa.int64())),
+        # The token after these that ended the answer, else -1.
+        ("stop_id", pa.int64()),
         ("answer", pa.string()),
         # Characters [start, end) of the answer that each token covers.
         ("token_starts", pa.list_(pa.int32())),
@@ -30,6 +32,7 @@ def answer_columns(question_ids: Sequence[int], answers: Sequence[Generation]) -
         "question_id": list(question_ids),
         "prompt_ids": [answer.prompt_ids for answer in answers],
         "answer_ids": [answer.answer_ids for answer in answers],
+        "stop_id": [answer.stop_id for answer in answers],
         "answer": [answer.text for answer in answers],
         "token_starts": [answer.starts for answer in answers],
         "token_ends": [answer.ends for answer in answers],
@@ -47,6 +50,7 @@ def problem_columns(
         "question_id": [question_id],
         "prompt_ids": [list(prompt_ids)],
         "answer_ids": [[]],
+        "stop_id": [NO_STOP],
         "answer": [answer],
         "token_starts": [[]],
         "token_ends": [[]],

@@ -1,5 +1,6 @@
 """What a folder or a repository is if it is no complete transformers model, and what to do."""
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -11,6 +12,8 @@ ADAPTER = "adapter_config.json"
 GENERATION = "generation_config.json"
 # Pickled weights, which can run code when they are read.
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
+# A name on the hub, owner/name.
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MERGE = (
     "merge it into its base model with peft (AutoPeftModelForCausalLM.from_pretrained(…)"
     ".merge_and_unload().save_pretrained(…), and save the tokenizer there) and name that folder"
@@ -24,7 +27,7 @@ def check_folder(folder: Path, where: str) -> None:
         UserError: it is no folder of a transformers model; begins with `where`.
     """
     if not folder.is_dir():
-        raise UserError(f"{where}: no such folder")
+        raise UserError(f"{where}: no such folder{_hint_of_hub(folder)}")
     files = [path.relative_to(folder).as_posix() for path in _near_files(folder)]
     check_files(files, where, lambda name: folder / name)
     read_json_object(folder / "config.json", where)
@@ -98,6 +101,13 @@ def _describe_adapter(file: Path, where: str, beside_a_model: bool) -> str:
             f"ignored; {MERGE}, or remove {ADAPTER} to use the weights without it"
         )
     return f"it is a {what}{trained}, not a model; {MERGE}"
+
+
+def _hint_of_hub(folder: Path) -> str:
+    """How to name a repository of the hub, if the path may be one's name."""
+    if not _REPOSITORY.fullmatch(str(folder)) or folder.parent.is_dir():
+        return ""
+    return f"; for a repository of the hub write: source: hub, repo: {folder}, revision: (a commit)"
 
 
 def _hint(files: Collection[str]) -> str:

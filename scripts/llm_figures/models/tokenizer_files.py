@@ -23,6 +23,8 @@ _TOKENIZER = re.compile(
     r"(tokenizer|vocab|merges|spiece|sentencepiece|tekken|bpe\.|encoder\.json).*"
     r"|.*\.(model|spm|tiktoken)"
 )
+# Every vocabulary has tokens for one of these, if only an unknown one.
+_TRIED = ("a", "A", "0")
 CONVERTERS = {"tokenizer.model": "sentencepiece", "spiece.model": "sentencepiece"}
 
 
@@ -34,16 +36,25 @@ def load_tokenizer(
     where: how messages begin.
 
     Raises:
-        UserError: its files are missing or damaged, or need a package that is not installed.
+        UserError: its files are missing or damaged, need a package that is not installed, or have
+            no vocabulary.
     """
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
+        known = any(tokenizer(text, add_special_tokens=False)["input_ids"] for text in _TRIED)
     except Exception as error:  # tokenizers raises exceptions of no class of its own
         check_tokenizer_files(folder, where)
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{where}: its tokenizer does not load: {reason}") from error
+    if not known:
+        raise UserError(
+            f"{where}: its tokenizer knows no text: there is no vocabulary in it (tokenizer.json, "
+            "tokenizer.model or vocab.json); put the files of the tokenizer that belongs to the "
+            "weights into one folder with them"
+        )
+    return tokenizer
 
 
 def check_tokenizer_files(folder: Path, where: str) -> None:

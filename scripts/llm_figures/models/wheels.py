@@ -15,6 +15,7 @@ from typing import IO
 from llm_figures.core.checksums import sha256
 from llm_figures.core.errors import UserError
 from llm_figures.core.job import log
+from llm_figures.core.write_errors import find_write_problem
 
 COPIED = 2**20  # bytes at a time
 
@@ -121,8 +122,10 @@ def _download_wheel(where: str, part: Mapping, folder: Path) -> Path:
         if done.returncode or not wheels:
             errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
             reason = " ".join((errors or done.stderr.splitlines() or ["no wheel"])[-1].split())
+            advice = "check the network and pip's settings"
+            if find_write_problem(reason):
+                advice = f"make room in {folder} and the temporary folder (TMPDIR)"
             raise UserError(
-                f"{where} cannot be fetched from the package index: {reason[:200]}; "
-                "check the network and pip's settings"
+                f"{where} cannot be fetched from the package index: {reason[:200]}; {advice}"
             )
         return Path(shutil.move(wheels[0], folder / wheels[0].name))

@@ -93,8 +93,22 @@ def draw(scores: pd.DataFrame, options: MetricMap) -> Figure:
     ax = axes[0, 0]
     mesh = draw_panel(values, ax, cmap, limits, max(1, choose_tick_step(rows) // 2))
     ax.set(xlabel="", ylabel="Layer")
-    draw_colour_bar(fig, mesh, values.to_numpy(), limits, options.metric, ax=ax, pad=0.03)
+    bar = draw_colour_bar(fig, mesh, options.metric, ax=ax, pad=0.03)
+    for size, value in find_random(scores, options.metric).items():
+        if limits[0] <= value <= limits[1]:
+            bar.ax.axhline(value, color="black", lw=0.8, gid=f"random-{size}")
     return fig
+
+
+def find_random(scores: pd.DataFrame, metric: str) -> dict[int, float]:
+    """{d_in: 1/√d_in}, the operation strength for an input in a random direction, by size of W.
+
+    Empty for other metrics, and for scores of earlier versions, which have no column d_in.
+    """
+    if metric != "operation_strength" or "d_in" not in scores:
+        return {}
+    sizes = scores.loc[scores["metric"] == metric, "d_in"].dropna().unique()
+    return {int(size): float(size) ** -0.5 for size in sorted(sizes)}
 
 
 def pivot_scores(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -130,21 +144,9 @@ def draw_panel(values: pd.DataFrame, ax, cmap: Colormap, limits: tuple[float, fl
     return mesh
 
 
-def draw_colour_bar(
-    fig: Figure, mesh, values: np.ndarray, limits: tuple[float, float], metric: str, **place
-):
-    """Draw a colour bar; arrows at its ends show that values lie beyond them."""
-    # false where no cell has a value
-    below, above = (values < limits[0]).any(), (values > limits[1]).any()
-    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
-    bar = add_colour_bar(
-        fig,
-        mesh,
-        METRICS[metric].label,
-        aspect=30,
-        extend=extend.get((bool(below), bool(above)), "neither"),
-        **place,
-    )
+def draw_colour_bar(fig: Figure, mesh, metric: str, **place):
+    """Draw a colour bar with few ticks."""
+    bar = add_colour_bar(fig, mesh, METRICS[metric].label, aspect=30, **place)
     bar.locator = MaxNLocator(nbins=4)
     bar.formatter = ScalarFormatter(useOffset=False)  # whole numbers, however close they lie
     bar.update_ticks()
@@ -178,6 +180,10 @@ def state_numbers(scores: pd.DataFrame, options: MetricMap) -> StatedNumbers:
         numbers.add(f"colour_{end}", limit, four_decimals, formula, row=row)
         of_scale = "percentile of value at which the colour scale ends"
         numbers.add(f"percentile_{end}", percentile, "g", of_scale)
+    for place, (size, value) in enumerate(find_random(scores, options.metric).items(), start=1):
+        of_size = {**row, "d_in": size}
+        numbers.add(f"random_{place}", value, four_decimals, "1 / √d_in", row=of_size)
+        numbers.take(f"random_{place}_inputs", of_size, "d_in", ",", ["metric", "d_in"])
     centre = find_centre(options, *limits)
     numbers.add("centre", centre, "g", "the value of the palette's middle colour")
     for name, value, form in (
@@ -247,7 +253,20 @@ def describe(
     return (
         f"{metric} Values span {numbers['values_low']} to {numbers['values_high']}, colours "
         f"{numbers['colour_low']} to {numbers['colour_high']}{percentiles}{middle}; layer 0 at the "
-        f"bottom.{describe_notes(shown, numbers)}\n"
+        f"bottom.{_describe_random(scores, options, numbers)}{describe_notes(shown, numbers)}\n"
+    )
+
+
+def _describe_random(scores: pd.DataFrame, options: MetricMap, numbers: StatedNumbers) -> str:
+    """Which values the lines across the colour bar mark."""
+    low, high = numbers["colour_low"].value, numbers["colour_high"].value
+    on_scale: dict[bool, list[str]] = {True: [], False: []}
+    for place, value in enumerate(find_random(scores, options.metric).values(), start=1):
+        words = f"{numbers[f'random_{place}']} for {numbers[f'random_{place}_inputs']} inputs"
+        on_scale[low <= value <= high].append(words)
+    marked, beyond = (", ".join(words) for words in on_scale.values())
+    return (f" A line across the colour bar marks 1/√d_in: {marked}." if marked else "") + (
+        f" Beyond the colours, 1/√d_in is {beyond}." if beyond else ""
     )
 
 

@@ -18,9 +18,10 @@ from llm_figures.core.options import (
 from llm_figures.models.options import ModelName
 from llm_figures.modules.metrics import METRICS, shown_metrics
 from llm_figures.plotting.style import Figure, FigureSource, Palette, TwoLimits
-from llm_figures.probe.options import Token
+from llm_figures.probe.token_positions import SINGLE_TOKENS
 
 ModuleMetric = Literal[tuple(METRICS)]
+ProbeToken = Literal[SINGLE_TOKENS]
 MetricLimits = Annotated[
     Literal["robust", "data"] | TwoLimits,
     by_kind,
@@ -92,7 +93,7 @@ class ModuleScoring(Options):
     module_map_<metric>; modules/scores.parquet holds all. ablation_effect brings ablation_kl with
     it."""
 
-    probe_token: Token = "exact_answer_last"
+    probe_token: ProbeToken = "exact_answer_last"
     """Where probe_auc takes the outputs
 
     The token at which the metric probe_auc takes a projection's outputs."""
@@ -193,7 +194,7 @@ class MetricMap(Options):
     """Options for drawing one metric (see `ModuleMap`)."""
 
     metric: ModuleMetric
-    probe_token: Token
+    probe_token: ProbeToken
     compare_with: ModelName | None
     update: Update
     quantization: Quantization

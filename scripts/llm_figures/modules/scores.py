@@ -19,13 +19,14 @@ def compute_scores(
     metric: str,
     model_info: Mapping | None = None,
 ) -> pd.DataFrame:
-    """One metric's rows of modules/scores.parquet: layer, projection, metric, value, note.
+    """One metric's rows of modules/scores.parquet: layer, projection, metric, value, note, d_in.
 
     measure: of the metric, see `metrics.Metric`. tables: {measure: its table}. model_info: of the
         model; with it the table has every layer × projection.
 
     note: why a cell has no value, which is NaN then: the layer has no such projection, or the
-    metric is not defined. Else what the layer has that no column shows, or "".
+    metric is not defined. Else what the layer has that no column shows, or "". d_in: the size of
+    the projection's inputs, of metrics of its activity.
 
     Raises:
         UserError: a value that is not a finite number, for no reason that a note can name.
@@ -35,7 +36,8 @@ def compute_scores(
         table = score_activity(table, [metric])
     elif measure == "ablation":
         table = score_ablation(table)
-    scores = table.loc[table["metric"] == metric, SCORES[:-1]]
+    size = ["d_in"] if measure == "activity" else []
+    scores = table.loc[table["metric"] == metric, [*SCORES[:-1], *size]]
     undefined = METRICS[metric].undefined
     noted = scores["value"].isna() & bool(undefined)
     _check_finite(scores[~noted], metric)
@@ -79,7 +81,7 @@ def _add_absent(scores: pd.DataFrame, metric: str, model_info: Mapping) -> pd.Da
 
 
 def score_activity(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per layer × projection × metric: layer, projection, metric, value.
+    """One row per layer × projection × metric: layer, projection, metric, value, d_in.
 
     activity: from `activity.measure_activity`. All rows have equal weight: with experts, every pair
     of a token and an expert that it is routed to.
@@ -93,16 +95,14 @@ def score_activity(activity: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFra
     """
     frames = []
     for metric in metrics:
-        means = (
-            activity.assign(value=_values(activity, metric))
-            .groupby(["layer", "projection"], sort=False)["value"]
-            .mean()
-            .reset_index()
+        by_cell = activity.assign(value=_values(activity, metric)).groupby(
+            ["layer", "projection"], sort=False
         )
+        means = by_cell["value"].mean().reset_index()
         if metric == "output_rms":
             means["value"] = np.sqrt(means["value"])
         means.insert(2, "metric", metric)
-        frames.append(means)
+        frames.append(means.assign(d_in=by_cell["d_in"].first().to_numpy()))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from llm_figures.attention import figure as attention_figure
+from llm_figures.attention.interventions import CLEAN
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.modules import figure as modules_figure
@@ -52,7 +53,8 @@ def plot_attention_map(
     cells: a table of an attention figure, `results.table("mean_qkv")`; or weights as an array
         [tokens (query), tokens (key)], such as
         `states.intervene(intervention).compute_weights().mean(axis=0)`.
-    input, component, epsilon: the panel, where the table has several.
+    input, component, epsilon: the panel, where the table has several. The component "clean" is a
+        panel without an intervention, if the table has any.
     palette: "blue-white-orange", or the name of one that seaborn knows.
     limits: both ends of the colour scale.
     cbar: whether to add a colour bar. ax: by default the current axes.
@@ -213,7 +215,7 @@ def plot_module_map(
     mesh = modules_figure.draw_panel(values, ax, colours, ends, choose_tick_step(len(values)))
     ax.set(xlabel="", ylabel="Layer")
     if cbar:
-        modules_figure.draw_colour_bar(ax.figure, mesh, values.to_numpy(), ends, metric, ax=ax)
+        modules_figure.draw_colour_bar(ax.figure, mesh, metric, ax=ax)
     return ax
 
 
@@ -225,6 +227,8 @@ def _choose_panel(cells: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.DataFram
         if value is not None:
             _check_known(key, [value], cells[key].dropna().unique().tolist())
             cells = cells[cells[key] == value]
+    if len(cells) and (cells["component"] == CLEAN).all():  # alike in all rows of one text
+        cells = cells.drop_duplicates([*PANEL_KEYS, "query_position", "key_position"])
     count = len(cells.drop_duplicates(["panel_row", "panel_column"]))
     if count == 1:
         _check_distinct(cells, ["query_position", "key_position"])

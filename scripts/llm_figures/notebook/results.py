@@ -25,7 +25,7 @@ from llm_figures.core.parquet_tensors import read_frame
 from llm_figures.models.model_info import read_model_info
 from llm_figures.probe.cell_files import read_cells
 from llm_figures.probe.labelled_states import HiddenStates
-from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.protocol import PRESETS, Protocol
 from llm_figures.probe.schema import read_layer_columns
 from llm_figures.probe.stored_states import StoredStates
 from llm_figures.provenance.manifest import FORMAT, PROJECT
@@ -60,7 +60,7 @@ NEEDED = {
 # Only in folders that are, or were drawn from, an archive of `snakemake bundle`.
 ARCHIVED = ("bundle.json", "redraw.json")
 # Scores of the probe's protocols, the configured one first, and the targets that make them.
-PROTOCOLS = {"scores": "probe_auc", "strict": "probe_presets", "published": "probe_presets"}
+PROTOCOLS = {"scores": "probe_auc", **dict.fromkeys(PRESETS, "probe_presets")}
 
 
 class Results:
@@ -160,7 +160,7 @@ class Results:
 
         layer: 0 is the embeddings, n the output of block n, counted from 1.
         token: a token of the figure probe_auc, such as "exact_answer_last".
-        site: "residual", "attention", "mlp" or "head"; by default that of the figure.
+        site: "residual", "attention", "mlp", "mlp_input" or "head"; by default that of the figure.
 
         Only the layer's own column is read.
 

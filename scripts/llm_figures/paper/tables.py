@@ -20,6 +20,7 @@ from llm_figures.probe.best_cell import (
     find_nested_cell,
 )
 from llm_figures.probe.controls import CONTROLS, LABELS
+from llm_figures.probe.protocol import OUTPUT_AND_GROUP, OUTPUT_COMBINED
 from llm_figures.probe.protocol_text import name_probe
 
 # Lines of a table that fit on a page, and letters in one line of a statement or of a reason.
@@ -34,6 +35,8 @@ HEADS = {
     "answer_log_probability": "answer",
     "exact_answer_log_probability": "exact",
     "p_true": "p(true)",
+    OUTPUT_COMBINED: "all",
+    OUTPUT_AND_GROUP: "+ group",
 }
 
 

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
@@ -33,7 +34,7 @@ from llm_figures.plotting.layout import (
     layout_of,
 )
 from llm_figures.plotting.style import Style
-from llm_figures.plotting.venues import VENUES
+from llm_figures.plotting.venues import SANS, TIMES, VENUES
 
 # For characters that a font lacks.
 FALLBACK = "DejaVu Sans"
@@ -60,6 +61,8 @@ LONGEST_SIDE = 65_535
 MOST_PIXELS = 600_000_000
 # Heatmaps of more cells altogether are images in vector files, too. A cell takes 20 bytes of a PDF.
 VECTOR_CELLS = 20_000
+# Points by which a cell reaches below the next ones in vector files: one pixel at 60 dpi.
+OVERLAP = 1.2
 # The notes on the panels of a figure with more cells leave out the values.
 MOST_CELLS = 100_000
 
@@ -68,20 +71,22 @@ MOST_CELLS = 100_000
 def drawing_style(style: Style) -> Iterator[None]:
     """The style of what is drawn inside the block, the same on every machine.
 
-    Text in vector files stays text; ids are fixed.
+    Text in vector files stays text, unless the style says otherwise; ids are fixed.
 
     Raises:
         UserError: a font that matplotlib does not know.
     """
     font = style.font or VENUES[style.venue].font
-    if font not in get_font_names():
-        raise UserError(f"config: style.font: {font!r} is not known to matplotlib")
+    check_font(font)
     size, small = find_font_sizes(style)
+    # for readers of an SVG who lack the font
+    generic = "serif" if font == TIMES or "Serif" in font else "sans-serif"
     settings = {
-        "font.family": font,
+        "font.family": [font, generic],
+        f"font.{generic}": [font],
         "font.size": size,
         "axes.titlesize": size,
-        "svg.fonttype": "none",
+        "svg.fonttype": "none" if style.svg_text == "text" else "path",
         "svg.hashsalt": "llm-figures",
         "pdf.fonttype": 42,
         "savefig.dpi": style.dpi,
@@ -93,7 +98,7 @@ def drawing_style(style: Style) -> Iterator[None]:
     }
     if style.inches:
         settings |= PAGE | {
-            "font.family": [font, FALLBACK],
+            "font.family": [font, FALLBACK, generic],
             "legend.fontsize": small,
             "xtick.labelsize": small,
             "ytick.labelsize": small,
@@ -103,8 +108,23 @@ def drawing_style(style: Style) -> Iterator[None]:
         yield
 
 
-def find_colour_map(palette: str) -> Colormap:
+def check_font(font: str) -> None:
+    """Check that matplotlib finds a font of this family.
+
+    Raises:
+        UserError: it does not.
+    """
+    if font not in get_font_names():
+        raise UserError(
+            f"config: style.font: {font!r} is not known to matplotlib; install it, or take one "
+            f"that comes with matplotlib, such as {SANS} or {TIMES}"
+        )
+
+
+def find_colour_map(palette: str, key: str = "palette") -> Colormap:
     """The palette `blue-white-orange`, or one known to seaborn; missing values are grey.
+
+    key: of the config, for the message.
 
     Raises:
         UserError: an unknown palette.
@@ -116,41 +136,54 @@ def find_colour_map(palette: str) -> Colormap:
             colours = sns.color_palette(palette, as_cmap=True)
         except (ValueError, TypeError):
             raise UserError(
-                f"config: palette: {palette!r} is not known; allowed: blue-white-orange, or a "
+                f"config: {key}: {palette!r} is not known; allowed: blue-white-orange, or a "
                 "palette of seaborn or matplotlib such as coolwarm, Blues, viridis"
             ) from None
         if not isinstance(colours, Colormap):
             raise UserError(
-                f"config: palette: {palette!r} is a list of colours; choose a continuous one"
+                f"config: {key}: {palette!r} is a list of colours; choose a continuous one, such "
+                "as coolwarm, Blues or viridis"
             )
     return colours.with_extremes(bad="0.85")
 
 
-def find_colours(palette: str, count: int) -> list:
+def find_colours(palette: str, count: int, key: str = "palette") -> list:
     """`count` distinct colours of a palette known to seaborn, for lines.
+
+    key: of the config, for the message.
 
     Raises:
         UserError: an unknown palette.
     """
     try:
         return sns.color_palette(palette, count)
-    except ValueError:
+    except (ValueError, TypeError):
         raise UserError(
-            f"config: palette: {palette!r} is not known; allowed: a palette of seaborn or "
-            "matplotlib such as colorblind, deep, Set2"
+            f"config: {key}: {palette!r} is not known; allowed: a palette of seaborn or matplotlib "
+            "such as colorblind, deep, Set2"
         ) from None
 
 
 def draw_heatmap(
-    values: pd.DataFrame, ax, *, cmap: Colormap, limits: Sequence[float], title: str = "", **options
+    values: pd.DataFrame,
+    ax,
+    *,
+    cmap: Colormap,
+    limits: Sequence[float],
+    title: str = "",
+    names: Mapping[str, Sequence[str]] | None = None,
+    **options,
 ):
-    """Draw a seaborn heatmap without seams between its cells; return the mesh for a colour bar.
+    """Draw a seaborn heatmap; return the mesh for a colour bar.
 
     values: the rows in the order in which they are drawn, with named index and columns.
     title: what distinguishes this panel from the others of the figure, for `describe_panels`.
+    names: {"rows": , "columns": } what stands at each place, such as a token, if its label does not
+        say so. It is for `describe_panels` as well.
     options: further arguments of `seaborn.heatmap`.
     """
     ax.panel = (title, values)
+    ax.panel_names = names or {}
     # seaborn draws the whole figure, to see whether labels overlap. With nine panels that took half
     # of the time.
     others = [other for other in ax.figure.axes if other is not ax and other.get_visible()]
@@ -170,8 +203,10 @@ def draw_heatmap(
 def add_colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None = None, **options):
     """Add a vertical colour bar, as vectors in vector files. options: see `Figure.colorbar`.
 
-    On a page it has the same breadth whatever its height.
+    On a page it has the same breadth whatever its height. An end beyond which there are values of
+    the panels is pointed.
     """
+    options["extend"] = _find_pointed_ends(fig, mesh, options.get("ax"))
     if find_layout().sized and "ax" in options:
         panels = Bbox.union([ax.get_position() for ax in np.ravel(options["ax"])])
         options["aspect"] = panels.height * fig.get_figheight() / BAR
@@ -181,6 +216,23 @@ def add_colour_bar(fig: Figure, mesh, label: str, ticks: Sequence[float] | None 
     bar.solids.set_edgecolor("face")
     bar.outline.set_linewidth(0.6)
     return bar
+
+
+def _find_pointed_ends(fig: Figure, mesh, panels: Any) -> str:
+    """What `Figure.colorbar` calls the ends of the scale beyond which there are values.
+
+    panels: those that the bar is of; None are all of the figure.
+    """
+    axes = fig.axes if panels is None else np.ravel(panels)
+    low, high = mesh.get_clim()
+    slack = 1e-6 * (high - low)  # a weight of 1 may be rounded up
+    values = [ax.panel[1].to_numpy(dtype=float) for ax in axes if hasattr(ax, "panel")]
+    # false where no cell has a value
+    below = any((part < low - slack).any() for part in values)
+    above = any((part > high + slack).any() for part in values)
+    return {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (below, above), "neither"
+    )
 
 
 def add_title(place, text: str, name: str, *, anchor, transform, loc: str, size: float) -> None:
@@ -199,6 +251,7 @@ def add_title(place, text: str, name: str, *, anchor, transform, loc: str, size:
                     side, textprops={"size": size, "style": "italic" if index % 2 else "normal"}
                 )
                 area._text.set_gid(f"{name}-{len(pieces)}")
+                area._text.title = name  # its pieces touch each other
                 pieces.append(area)
     place.add_artist(
         AnchoredOffsetbox(
@@ -244,9 +297,9 @@ def save(
     """
     _check_size(fig)
     heatmaps = [ax for ax in fig.axes if hasattr(ax, "panel")]
-    if sum(ax.panel[1].size for ax in heatmaps) > VECTOR_CELLS:
-        for ax in heatmaps:
-            ax.collections[0].set_rasterized(True)
+    as_image = sum(ax.panel[1].size for ax in heatmaps) > VECTOR_CELLS
+    for ax in heatmaps:
+        ax.collections[0].set_rasterized(as_image)
     alt = make_alt_text(caption)
     metadata = {
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None, "Subject": alt},
@@ -257,7 +310,8 @@ def save(
     box = Bbox.from_bounds(0, 0, *fig.get_size_inches()) if sized else _measure_ink(fig)
     for path in map(Path, paths):
         kind = path.suffix.removeprefix(".")
-        with whole_file(path) as partial:
+        overlapping = [] if as_image or kind == "png" else heatmaps
+        with whole_file(path) as partial, _overlapping_cells(overlapping):
             fig.savefig(partial, format=kind, metadata=metadata[kind], bbox_inches=box)
             if kind == "svg":  # browsers read the title of an image only
                 text = Path(partial).read_text(encoding="utf-8")
@@ -266,6 +320,42 @@ def save(
         text = json.dumps(describe_panels(fig, box), ensure_ascii=False, separators=(",", ":"))
         write_text(panels, text)
     plt.close(fig)
+
+
+@contextmanager
+def _overlapping_cells(panels: Sequence) -> Iterator[None]:
+    """Draw the cells of heatmaps so that each reaches under those that are drawn after it.
+
+    Viewers of vector files blend the edge of a shape with what is under it. Cells that only touch
+    each other would let the page through, as fine lines.
+    """
+    drawn = []
+    for number, ax in enumerate(panels, start=1):
+        mesh, points = ax.collections[0], 72 / ax.figure.dpi
+        mesh.update_scalarmappable()
+        unit = np.abs(ax.transData.transform((1, 1)) - ax.transData.transform((0, 0))) * points
+        corners = mesh.get_coordinates()
+        low = corners[:-1, :-1].reshape(-1, 2)
+        high = corners[1:, 1:].reshape(-1, 2) + OVERLAP / unit
+        places = [(low[:, 0], low[:, 1]), (high[:, 0], low[:, 1]),
+                  (high[:, 0], high[:, 1]), (low[:, 0], high[:, 1])]  # fmt: skip
+        cells = PolyCollection(
+            np.stack([np.stack(place, axis=-1) for place in places], axis=1),
+            facecolors=mesh.get_facecolors(),
+            edgecolors="none",
+            linewidths=0,
+            zorder=mesh.get_zorder(),
+            gid=f"cells-{number}",
+        )
+        ax.add_collection(cells, autolim=False)
+        mesh.set_visible(False)
+        drawn.append((mesh, cells))
+    try:
+        yield
+    finally:
+        for mesh, cells in drawn:
+            cells.remove()
+            mesh.set_visible(True)
 
 
 def _check_size(fig: Figure) -> None:
@@ -303,8 +393,9 @@ def describe_panels(fig: Figure, box: Bbox) -> dict:
 
     Returns {"values": whether values are included (up to `MOST_CELLS` cells), "panels": a list of
     {title, box: [left, top, right, bottom] in fractions of the saved figure from its top left
-    corner, row_axis, column_axis, rows, columns: labels from the top and from the left, values:
-    [rows, columns] with 4 significant digits, null if missing; or null for all}}.
+    corner, row_axis, column_axis, rows, columns: labels from the top and from the left, row_names,
+    column_names: what stands there, if that is known, values: [rows, columns] with 4 significant
+    digits, null if missing; or null for all}}.
     """
     panels = [(ax, *ax.panel) for ax in fig.axes if hasattr(ax, "panel")]
     with_values = sum(values.size for *_, values in panels) <= MOST_CELLS
@@ -314,7 +405,13 @@ def describe_panels(fig: Figure, box: Bbox) -> dict:
         rows, columns = values.shape
         corners = ax.transData.transform([(0, 0), (columns, rows)]) / fig.dpi
         (x0, y0), (x1, y1) = corners
-        shown = values.iloc[:: 1 if y0 > y1 else -1, :: 1 if x0 < x1 else -1]
+        down, across = (1 if y0 > y1 else -1), (1 if x0 < x1 else -1)
+        shown = values.iloc[::down, ::across]
+        named = {
+            f"{side.removesuffix('s')}_names": list(names)[::step]
+            for side, step in (("rows", down), ("columns", across))
+            if (names := ax.panel_names.get(side)) is not None
+        }
         left, right = ((x - box.x0) / box.width for x in sorted((x0, x1)))
         top, bottom = ((box.y1 - y) / box.height for y in sorted((y0, y1), reverse=True))
         notes.append(
@@ -325,6 +422,7 @@ def describe_panels(fig: Figure, box: Bbox) -> dict:
                 "column_axis": str(shown.columns.name or "column"),
                 "rows": [str(label) for label in shown.index],
                 "columns": [str(label) for label in shown.columns],
+                **named,
                 "values": [[_round(value) for value in row] for row in shown.to_numpy()]
                 if with_values
                 else None,

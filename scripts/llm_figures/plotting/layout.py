@@ -20,6 +20,8 @@ from llm_figures.plotting.style import SMALLEST_TEXT, WIDEST, Style
 from llm_figures.plotting.venues import VENUES
 
 OWN_SIZE = 9  # points, of all texts of a figure that has its own size
+# By how much more such a figure grows, at a time and at most, where a larger font has no room.
+STEP, MOST_STEPS = 1.15, 5
 GAP = 0.02  # inches, around the drawing
 LOWEST_MAP, HIGHEST_MAP = 1.8, 4.2  # inches, of a heatmap on a page
 CLEARANCE = 0.4  # points, between two texts and between a text and a panel
@@ -30,13 +32,15 @@ class Layout:
     """What a figure may take up, and the sizes of its fonts.
 
     width: exactly, in inches; None if each figure has its own size. height: at most, in inches.
-    size: points, of titles and labels. small: points, of ticks and legends.
+    size: points, of titles and labels. small: points, of ticks and legends. growth: factor on all
+    inches of a figure that has its own size, above 1 with a font larger than OWN_SIZE.
     """
 
     width: float | None
     height: float
     size: float
     small: float
+    growth: float = 1.0
 
     @property
     def sized(self) -> bool:
@@ -69,7 +73,9 @@ _current: ContextVar[Layout | None] = ContextVar("layout", default=None)
 @contextmanager
 def layout_of(style: Style) -> Iterator[Layout]:
     """Lay out as the style says what is drawn inside the block."""
-    layout = Layout(style.inches, VENUES[style.venue].height, *find_font_sizes(style))
+    sizes = find_font_sizes(style)
+    growth = max(1.0, sizes[0] / OWN_SIZE) if style.inches is None else 1.0
+    layout = Layout(style.inches, VENUES[style.venue].height, *sizes, growth)
     with _using(layout):
         yield layout
 
@@ -92,12 +98,12 @@ def find_layout() -> Layout:
 def make_figure(own: tuple[float, float], height: float, **options) -> Figure:
     """An empty figure.
 
-    own: width and height in inches, if the figure has its own size. height: what its contents need
-    in the width of the layout, in inches. options: see `Figure`.
+    own: width and height in inches with a font of OWN_SIZE, if the figure has its own size.
+    height: what its contents need in the width of the layout, in inches. options: see `Figure`.
     """
     layout = find_layout()
     if layout.width is None:
-        return plt.figure(figsize=own, **options)
+        return plt.figure(figsize=tuple(layout.growth * side for side in own), **options)
     # not of pyplot: seaborn would draw the whole figure once more for every heatmap
     return Figure(figsize=(layout.width, min(height, layout.height)), **options)
 
@@ -157,14 +163,17 @@ class LayerLocator(FixedLocator):
 def draw_to_fit(name: str, draw: Callable[[], Figure]) -> Figure:
     """Draw a figure, of the exact width that the layout asks for if it asks for one.
 
+    A figure that has its own size grows as a larger font needs.
+
     name: the figure's, for the message.
 
     Raises:
-        UserError: the figure is not legible at this width; with the least at which it is.
+        UserError: the figure is not legible at this width; with the least at which it is. Or it is
+            not with a large font, even if it grows.
     """
     layout = find_layout()
     if not layout.sized:
-        return draw()
+        return draw() if layout.growth == 1 else _draw_growing(name, draw, layout)
     fig, problem = _try(draw, layout)
     if not problem:
         return fig
@@ -188,16 +197,34 @@ def draw_to_fit(name: str, draw: Callable[[], Figure]) -> Figure:
     )
 
 
+def _draw_growing(name: str, draw: Callable[[], Figure], layout: Layout) -> Figure:
+    """Draw a figure of its own size, the larger the more room its font needs."""
+    problems = []
+    for step in range(MOST_STEPS + 1):
+        fig, problem = _try(draw, replace(layout, growth=layout.growth * STEP**step))
+        if not problem:
+            return fig
+        plt.close(fig)
+        problems.append(problem)
+    raise UserError(
+        f"{name}: in {layout.size:g} pt {problems[0]} (config: style.font_size); take a smaller "
+        "font, or set a style.width"
+    )
+
+
 def _try(draw: Callable[[], Figure], layout: Layout) -> tuple[Figure | None, str]:
     """The figure in this layout, and what is illegible in it; "" if nothing is."""
     with _using(layout), warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*(axes sizes collapsed|_layout not applied)")
         try:
             fig = draw()
-            _settle(fig, layout)
+            if layout.sized:
+                _settle(fig, layout)
+            else:
+                fig.draw_without_rendering()
         except UserWarning:
             return None, "there is no room for its panels"
-    return fig, find_problem(fig)
+    return fig, find_problem(fig, on_page=layout.sized)
 
 
 def _settle(fig: Figure, layout: Layout) -> None:
@@ -270,11 +297,11 @@ class _Texts(RendererBase):
         return False
 
 
-def find_problem(fig: Figure) -> str:
+def find_problem(fig: Figure, on_page: bool = True) -> str:
     """What makes the figure illegible, in words; "" if nothing does.
 
-    Its texts must be large enough and inside the figure, and may overlap neither each other nor a
-    panel that is not their own.
+    Its texts may overlap neither each other nor a panel that is not their own. On a page they must
+    be large enough and inside the figure; elsewhere the figure is saved with all that is drawn.
     """
     dpi, renderer = fig.dpi, _Texts()
     fig.set_dpi(72)
@@ -284,18 +311,25 @@ def find_problem(fig: Figure) -> str:
     right, top = 72 * fig.get_size_inches()
     fig.set_dpi(dpi)
     for text in renderer.texts:
-        if text.size < SMALLEST_TEXT - 0.01:
+        if on_page and text.size < SMALLEST_TEXT - 0.01:
             return f"{text.words!r} would have {text.size:.1f} pt, less than {SMALLEST_TEXT}"
-        if text.corners.min() < 0 or (text.corners > (right, top)).any():
+        if on_page and (text.corners.min() < 0 or (text.corners > (right, top)).any()):
             return f"{text.words!r} would be cut off"
         own = text.artist and text.artist.axes
         if any(_overlap(text.corners, box) for ax, box in panels if ax is not own):
             return f"{text.words!r} would run into a neighbouring panel"
     for one, other in combinations(renderer.texts, 2):
+        if (title := _title_of(one)) and title == _title_of(other):
+            continue
         lines = one.artist is other.artist  # of one text
         if _overlap(one.corners, other.corners, 0.0 if lines else CLEARANCE):
             return f"{one.words!r} and {other.words!r} would overlap"
     return ""
+
+
+def _title_of(text: _Text) -> str | None:
+    """The title that a text is a piece of, see `drawing.add_title`."""
+    return getattr(text.artist, "title", None)
 
 
 def _overlap(one: np.ndarray, other: np.ndarray, clearance: float = 0.0) -> bool:

@@ -18,7 +18,9 @@ from llm_figures.core.options import (
 )
 from llm_figures.plotting.venues import VENUES, find_width, parse_width
 
+# Of heatmaps, and of lines and marks, see `look.check_look`.
 Palette = Annotated[NonEmpty, Says("blue-white-orange or a palette known to seaborn")]
+LinePalette = Annotated[NonEmpty, Says("a palette known to seaborn")]
 # The widest ends of a colour scale, and the least share of the larger one by which they differ.
 LARGEST_LIMIT = 1e30
 LEAST_SPAN = 1e-9
@@ -127,10 +129,17 @@ class Style(Drawing):
     """In points; null takes the venue's
 
     Size of the font in points. null takes the venue's. With a venue or a width, ticks and legends
-    are 2 points smaller, and no text is smaller than 6."""
+    are 2 points smaller, and no text is smaller than 6. Without, figures grow with a font above
+    9."""
 
     dpi: Annotated[Integer, Field(ge=200, le=1200)] = 300
     """Resolution of the PNG files."""
+
+    svg_text: Literal["text", "paths"] = "text"
+    """text, or paths, which need no font where the file is read
+
+    Text of SVG files: text can be searched and edited, and is drawn in another font where the
+    reader lacks ours; paths look alike everywhere."""
 
     @property
     def inches(self) -> float | None:

@@ -13,6 +13,7 @@ from llm_figures.probe.classification_metrics import compute_p
 from llm_figures.probe.controls import format_share
 from llm_figures.probe.options import ProbeBest
 from llm_figures.probe.protocol_text import name_probe
+from llm_figures.probe.repeated_text import describe_repeated, state_repeated
 from llm_figures.probe.within_groups import NO_CELL, NO_PAIR, TOO_FEW, UNTESTED
 
 OPTIONS = ProbeBest
@@ -33,7 +34,7 @@ WITHOUT = {
 SHORT = 18  # letters of a group's name that stand in one line
 NARROWEST = 2.4  # inches, of a panel on a page
 UNNAMED = "no group"  # of questions without one
-MEAN, OVERALL = "mean by size", "all questions"
+MEAN, OVERALL = "pairs in groups", "all questions"
 # The score where the cell is chosen, the highest, and the maximum that is compared with permuted
 # ones: lines and markers, so that they differ without their colours, too.
 LINES = {
@@ -51,7 +52,7 @@ def draw(table: pd.DataFrame, options: ProbeBest) -> Figure:
     columns = layout.count(2, NARROWEST, 0.4)
     rows = 2 // columns
     points = _list_points(table, drawn)
-    names = [_fit_name(name, layout.small) for name, _, _ in points]
+    names = [_fit_name(name, layout.small / layout.growth) for name, _, _ in points]
     lines = (len(points) or 1) * max((name.count("\n") + 1 for name in names), default=1)
     fig, axes = make_grid(
         rows,
@@ -171,6 +172,9 @@ def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
     numbers.add("permuted_mean", maxima.mean(), ".3f", "mean of value", row=row)
     high = np.percentile(maxima, 95)
     numbers.add("permuted_95", high, ".3f", "95th percentile of value", row=row)
+    above = _find_row(table, "above")
+    numbers.take("cells_above", above, "value", ".0f", ["kind"])
+    numbers.take("scored_cells", above, "n", "d", ["kind"])
     p = compute_p(observed["value"], maxima)
     formula = "(1 + rows of kind permuted with a value ≥ that of observed) / (1 + their number)"
     numbers.add("p", p, ".3g", formula, row={"kind": ["permuted", "observed"]})
@@ -186,6 +190,7 @@ def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
     numbers.take(
         "answers", nested if nested is not None else highest, "n", ",", ["kind", "control"]
     )
+    numbers.update(state_repeated(table, options.repeats, options.shuffles))
     bias = None if nested is None else highest["value"] - nested["value"]
     formula = "value of highest − value of nested"
     origin = {"kind": ["highest", "nested"], "control": "none"}
@@ -238,6 +243,11 @@ def describe(
         f"{numbers['observed']}, at layer {numbers['observed_layer']}, "
         f"{numbers['observed_token']}: p = {numbers['p']}.",
     ]
+    if numbers["cells_above"].value is not None:
+        sentences.append(
+            f"Of {numbers['scored_cells']} cells {numbers['cells_above']} are above 95% of these "
+            "maxima."
+        )
     if numbers["permutations_left_out"].value:
         sentences.append(
             f"Left out: {numbers['permutations_left_out']} permutations without both labels in any "
@@ -261,6 +271,7 @@ def describe(
         sentences.append(
             f"The probe itself has {numbers['highest']} in its highest cell; {NO_CELL} alone."
         )
+    sentences += describe_repeated(numbers)
     sentences += _describe_groups(table, numbers)
     return " ".join(sentences) + "\n"
 
@@ -280,8 +291,8 @@ def _describe_groups(table: pd.DataFrame, numbers: StatedNumbers) -> list[str]:
         f"set, with 95% bootstrap intervals over its answers{shown}: from "
         f"{numbers['lowest_group_auc']} ({numbers['lowest_group']}) to "
         f"{numbers['highest_group_auc']} ({numbers['highest_group']}), above AUC 0.5 with its "
-        f"interval in {numbers['groups_above']} of {numbers['scored_groups']} groups; on average, "
-        f"weighted by size, {numbers['within']} [{numbers['within_low']}, "
+        f"interval in {numbers['groups_above']} of {numbers['scored_groups']} groups; over the "
+        f"pairs of all of them, {numbers['within']} [{numbers['within_low']}, "
         f"{numbers['within_high']}]."
     ]
     sentences += [

@@ -245,6 +245,14 @@ def find_splits_of(
     return splits
 
 
+def replace_splits(cells: Sequence[Cell], answers: pd.DataFrame, protocol: Protocol) -> list[Cell]:
+    """The same cells with the splits of another protocol. answers: as for `make_cells`."""
+    keys = pd.concat(
+        pd.DataFrame({"question_id": cell.questions, "token": cell.token}) for cell in cells
+    ).reset_index(drop=True)
+    return make_cells(keys, answers, [cell.token for cell in cells], protocol)[0]
+
+
 def make_cells(
     keys: pd.DataFrame,
     answers: pd.DataFrame,

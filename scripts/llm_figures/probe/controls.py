@@ -2,6 +2,15 @@
 
 import pandas as pd
 
+from llm_figures.probe.best_cell import BRIER, CALIBRATION_ERROR, SLOPE, WITHIN_GROUP
+from llm_figures.probe.protocol import (
+    OUTPUT_AND_GROUP,
+    OUTPUT_BASELINES,
+    OUTPUT_COMBINED,
+    VARIANT,
+)
+from llm_figures.questions.log_probabilities import PARTS
+
 LABELS = {
     "auc": "AUC",
     "accuracy": "Accuracy",
@@ -17,6 +26,27 @@ CONTROLS = {
     "answer_log_probability": "mean log-probability of the answer",
     "exact_answer_log_probability": "mean log-probability of the exact answer",
     "p_true": "p(true)",
+    OUTPUT_COMBINED: "all confidence scores of the output together",
+    OUTPUT_AND_GROUP: "all confidence scores of the output and the group",
+}
+_SUMMARIES = {
+    "_sum": "sum of the log-probabilities",
+    "_min": "least log-probability",
+    "_max": "greatest log-probability",
+    "_last": "last log-probability",
+}
+# The same with the confidence scores that only tables name.
+NAMES = CONTROLS | {
+    f"{part}_log_probability{suffix}": f"{words} of {of}"
+    for part, of in PARTS.items()
+    for suffix, words in _SUMMARIES.items()
+}
+# What else is said of the chosen cells.
+DETAIL_NAMES = {
+    WITHIN_GROUP: "AUC over pairs of the same group",
+    SLOPE: "calibration slope",
+    CALIBRATION_ERROR: "expected calibration error",
+    BRIER: "Brier score",
 }
 # Why a cell of a map of heads is empty: notes of probe/heads.parquet.
 NO_HEADS = "the layer has no attention heads"
@@ -38,6 +68,8 @@ NEEDS = {
     "answer_log_probability": "it takes answers that the model generated",
     "exact_answer_log_probability": "it takes answers that the model generated",
     "p_true": "it takes probe.p_true",
+    OUTPUT_COMBINED: "it takes answers that the model generated",
+    OUTPUT_AND_GROUP: "it takes answers that the model generated, and groups (dataset.group)",
     "nested": "a layer is chosen where training sets have enough answers, or groups",
 }
 
@@ -51,7 +83,17 @@ def name_control(control: str, row: pd.Series, share: object = None) -> str:
     part = ""
     if row.get("within_group", 1.0) < 1:
         part = f" ({share or format_share(row['within_group'])} of them)"
-    return f"{CONTROLS[control]}{part}"
+    return f"{name_of(control)}{part}"
+
+
+def is_output(control: str) -> bool:
+    """Whether a control is the output's own confidence."""
+    return control in OUTPUT_BASELINES or control.startswith(VARIANT)
+
+
+def name_of(control: str) -> str:
+    """A control's display name; those of probe.p_true.variants follow from their keys."""
+    return NAMES.get(control) or f"p(true), {control.removeprefix(VARIANT)}"
 
 
 def format_share(share: float) -> str:

@@ -5,6 +5,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from llm_figures.core.numbers import minus_signs
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import find_colours
@@ -14,7 +15,7 @@ from llm_figures.probe.controls import CONTROLS, LABELS
 from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.group_text import describe_groups, state_groups
 from llm_figures.probe.options import ProbeCurves
-from llm_figures.probe.protocol import OUTPUT_BASELINES, Protocol
+from llm_figures.probe.protocol import OUTPUT_BASELINES, OUTPUT_COMBINED, Protocol
 from llm_figures.probe.protocol_text import PROBES, SITES, describe_intervals
 
 
@@ -28,9 +29,10 @@ OPTIONS = DrawnProbeCurves
 # Of the control probes, so that the lines differ without their colours, too.
 DASHES = ((0, (5, 1.5)), (0, (2.5, 1)), (0, (9, 2)), (0, (7, 1.5, 2.5, 1.5)))
 NARROWEST = 1.2  # inches, of a panel on a page
-# Of the lines of `OUTPUT_BASELINES`.
-GREYS = ("0.15", "0.35", "0.55")
-DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)))
+# Of the output's confidence, those that are drawn.
+OUTPUTS = ("answer_log_probability", "exact_answer_log_probability", "p_true", OUTPUT_COMBINED)
+GREYS = ("0.25", "0.4", "0.55", "0.0")
+DOTS = ((0, (1, 1)), (0, (1, 2.5)), (0, (4, 1.2, 1, 1.2)), (0, (2, 0.8)))
 
 
 def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
@@ -55,9 +57,10 @@ def draw(scores: pd.DataFrame, options: DrawnProbeCurves) -> Figure:
     )
     for ax, token in zip(axes.flat, tokens, strict=False):
         draw_panel(shown[shown["token"] == token], ax, styles)
-        ax.set(title=token, xlabel="Layer", ylabel=LABELS[metric])
+        ax.set(title=minus_signs(token), xlabel="Layer", ylabel=LABELS[metric])
         if layout.sized:
-            ax.set_title(wrap_name(token, width - 0.1, layout.small), size=layout.small)
+            title = wrap_name(minus_signs(token), width - 0.1, layout.small)
+            ax.set_title(title, size=layout.small)
             ax.label_outer()
         ax.get_legend().remove()
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -91,7 +94,7 @@ def choose_styles(scores: pd.DataFrame, palette: str, width: float = 1.0) -> dic
     }
     dotted = {
         control: {"color": grey, "linestyle": dots, "lw": width}
-        for control, grey, dots in zip(OUTPUT_BASELINES, GREYS, DOTS, strict=True)
+        for control, grey, dots in zip(OUTPUTS, GREYS, DOTS, strict=True)
         if control in beside
     }
     return {"none": {"color": colour, "lw": 1.6 * width}, **dashed, **dotted}

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from llm_figures.core.numbers import minus_signs
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import find_colours
@@ -78,7 +79,7 @@ def draw(scores: pd.DataFrame, options: DrawnErrorKinds) -> Figure:
         ax.tick_params(labelbottom=last_row, labelleft=column == 0)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     handles = [Line2D([], [], **style) for style in styles.values()]
-    labels = [CONTROLS[name][0] if name in CONTROLS else name for name in styles]
+    labels = [CONTROLS[name][0] if name in CONTROLS else minus_signs(name) for name in styles]
     if kinds:
         add_legend(fig, handles, labels, 2)
     return fig

@@ -39,6 +39,8 @@ LAYERS = {
     "norm there",
     "attention": f"{_INPUT} the output of the attention {_ADDED}",
     "mlp": f"{_INPUT} the output of the MLP {_ADDED}",
+    "mlp_input": f"{_INPUT} the input of the MLP of block n, counted from 1, after the norm before "
+    "it where the block has one",
     "head": f"{_INPUT} the outputs of all attention heads of block n, counted from 1, side by "
     "side: the input of its output projection",
 }
@@ -66,6 +68,8 @@ TOKENS = {
     "exact_answer_last": "the last token of the exact answer within the answer",
     "exact_answer_after_last": "the token of the answer after its exact answer",
     "-1": "the last token of the answer",
+    "stop": "the token after the answer that ended it: the end of text, or that of a stop text",
+    "answer_mean": "the mean of the states of all tokens of the answer, in float32",
 }
 
 

@@ -38,8 +38,9 @@ class ExportedProbe:
 
     weights, mean, scale: [hidden], float64. A state x has the logit
     weights · ((x − mean) / scale) + intercept = direction · x + bias.
-    layer: 0 is the embeddings, n the site at block n, counted from 1. site: "residual", "attention"
-    or "mlp". about: the card's entry, with what the probe was fitted on and its held-out AUC.
+    layer: 0 is the embeddings, n the site at block n, counted from 1. site: one of
+    `protocol.Site`. about: the card's entry, with what the probe was fitted on and its held-out
+    AUC.
     card: the whole card, with the model, the protocol and the tokens.
     """
 

@@ -1,13 +1,14 @@
 """How well a probe detects a wrong answer: the layer × token heatmap."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from llm_figures.core.stated_numbers import StatedNumbers
+from llm_figures.core.numbers import minus_signs
+from llm_figures.core.stated_numbers import StatedNumbers, plain_value
 from llm_figures.models.layer_checks import check_shape
 from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import (
@@ -19,10 +20,16 @@ from llm_figures.plotting.drawing import (
 )
 from llm_figures.plotting.layout import choose_height, find_layout, make_grid
 from llm_figures.probe.best_cell import (
+    BRIER,
+    CALIBRATION_ERROR,
+    DETAILS,
+    SLOPE,
+    WITHIN_GROUP,
     HighestCell,
     NestedCell,
     find_highest_cell,
     find_nested_cell,
+    list_candidates,
 )
 from llm_figures.probe.cell_text import (
     CELL,
@@ -36,15 +43,18 @@ from llm_figures.probe.controls import (
     EXPLANATIONS,
     FITTED,
     LABELS,
+    NAMES,
     format_share,
+    is_output,
     name_control,
+    name_of,
 )
 from llm_figures.probe.group_text import describe_groups, select_chosen, state_groups
 from llm_figures.probe.options import Highlight, ProbeAuc
 from llm_figures.probe.protocol import (
     BY_GROUP,
-    OUTPUT_BASELINES,
     SMALLEST_GROUP,
+    VARIANT,
     Protocol,
 )
 from llm_figures.probe.protocol_text import CONSTANTS as CONSTANTS_OF_PROTOCOL
@@ -63,6 +73,7 @@ OPTIONS = DrawnProbeAuc
 CONSTANTS = {
     **CONSTANTS_OF_PROTOCOL,
     "0 is the embeddings": "layers are counted from 0",
+    "the group alone has 0.5": "the AUC of a score that is the same for all",
     f"fewer than {SMALLEST_GROUP} training": "the smallest group in which labels are shuffled",
     **dict.fromkeys(NAMED_TOKENS, "the name of a token"),
 }
@@ -90,6 +101,8 @@ def draw(scores: pd.DataFrame, options: DrawnProbeAuc) -> Figure:
     if options.highlight:
         check_shape({"probe_auc": options.plain()}, {"layers": rows - 1, "heads": None})
         draw_highlight(ax, options.highlight, tokens, rows - 1)
+    if options.mark_best:
+        mark_best(ax, values, find_highest_cell(scores, options.metric, tokens))
     draw_colour_bar(fig, mesh, options.metric, options.limits, ax=ax, pad=0.02)
     return fig
 
@@ -126,6 +139,22 @@ def draw_highlight(
         )
 
 
+def mark_best(ax, values: pd.DataFrame, highest: HighestCell | None, name: str = "best") -> None:
+    """Mark the highest cell with a dot, if there is one.
+
+    values: as from `pivot_scores`. name: its id in the SVG.
+    """
+    if highest is None:
+        return
+    column = values.columns.get_loc(highest.probe["token"])
+    place = column + 0.5, values.index.get_loc(highest.probe["layer"]) + 0.5
+    small = find_layout().sized
+    ax.plot(
+        *place, "o", ms=2.5 if small else 4.0, mfc="white", mec="black", mew=0.6, gid=name,
+        label="_best",
+    )  # fmt: skip
+
+
 def draw_colour_bar(fig: Figure, mesh, metric: str, limits: Sequence[float], **place):
     """The colour bar of a metric, with ticks from one limit to the other."""
     ticks = np.round(np.linspace(*limits, 6), 10)
@@ -146,7 +175,7 @@ def draw_panel(
     values: as from `pivot_scores`. title: what distinguishes this panel from others of the figure.
     Returns the mesh for a colour bar.
     """
-    tokens, rows = list(values.columns), len(values)
+    tokens, rows = list(map(minus_signs, values.columns)), len(values)
     mesh = draw_heatmap(
         values,
         ax,
@@ -178,22 +207,39 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     shown = chosen[chosen["control"] == "none"]
     for end, limit in zip(("low", "high"), options.limits, strict=True):
         numbers.take_option(f"colour_{end}", limit, "g", "figures.probe_auc.limits")
+    _state_rectangle(numbers, shown, options)
     of_probe = {**select_chosen(chosen), "control": "none"}
     numbers.add("answers", shown["n"].max(), ",", "largest n", row=of_probe)
     highest = find_highest_cell(scores, options.metric, options.tokens)
     scored = "number of rows with a value of mean"
-    numbers.add("scored_cells", highest and highest.scored, "d", scored, row=of_probe)
+    of_candidates = {**of_probe, "token": list_candidates(shown)}
+    numbers.add("scored_cells", highest and highest.scored, "d", scored, row=of_candidates)
     state_cell(numbers, "highest", highest)
     nested = find_nested_cell(scores, options.metric)
     state_nested(numbers, "nested", nested, highest)
     for name, cell in (("nested", nested), ("highest", highest)):
-        for control in CONTROLS:
+        variants = [one for one in (cell.beside.index if cell else ()) if one.startswith(VARIANT)]
+        for control in (*NAMES, *variants):
             row = _row_of(cell, control)
+            if row is None and control not in CONTROLS:
+                continue
             numbers.take(f"{name}_{control}", row, "mean", ".3f", CELL)
             for gain in GAINS:
                 numbers.take(f"{name}_{control}_{gain}", row, gain, ".3f", CELL)
+            if row is not None and control in cell.raw:
+                origin = {key: plain_value(row[key]) for key in CELL}
+                raw = f"mean of the row with metric {row['metric'].replace('auc', 'raw_auc')}"
+                numbers.add(f"{name}_{control}_raw", cell.raw[control], ".3f", raw, row=origin)
         share = _row_of(cell, "shuffled_within_group")
         numbers.take(f"{name}_shuffled_share", share, "within_group", format_share, CELL)
+    for detail in DETAILS:
+        row = None
+        if nested and options.metric == "auc" and detail in nested.details.index:
+            row = {**nested.details.loc[detail], "metric": detail}
+        numbers.take(detail, row, "mean", ".3f", CELL)
+        if detail == WITHIN_GROUP:
+            for end in ("low", "high"):
+                numbers.take(f"{detail}_{end}", row, f"ci_{end}", ".3f", CELL)
     for control in COUNTED:
         rows = _select_gains(chosen, control)
         where = " in layers above 0" if control == "embeddings" else ""
@@ -213,11 +259,27 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
         rows = shown[shown["token"] == token]
         first = rows.iloc[0] if len(rows) else None
         numbers.take(f"{token}_answers", first, "n", ",", ("token", "metric", "control"))
+        numbers.take(f"{token}_folds", first, "folds", "d", ("token", "metric", "control"))
         highest = find_highest_cell(scores, options.metric, (token,))
         state_cell(numbers, f"{token}_highest", highest)
         nested = find_nested_cell(scores, options.metric, token)
         state_nested(numbers, f"{token}_nested", nested, highest)
     return numbers
+
+
+def _state_rectangle(numbers: StatedNumbers, shown: pd.DataFrame, options: DrawnProbeAuc) -> None:
+    """Add the first and the last layer inside the rectangle, and the tokens above it."""
+    ends, tokens = (None, None), None
+    highlight = options.highlight
+    if highlight and len(shown) and (columns := highlight.find_columns(options.tokens)):
+        ends = find_highlighted_layers(highlight.layers, int(shown["layer"].max()))
+        runs = [[options.tokens[column] for column in run] for run in columns]
+        tokens = ", ".join(first if first == last else f"{first} to {last}" for first, last in runs)
+    source = "config: figures.probe_auc.highlight"
+    for name, layer in zip(("first", "last"), ends, strict=True):
+        formula = f"the {name} layer inside, a share of the largest layer if it is given as one"
+        numbers.add(f"rectangle_{name}", layer, "d", formula, source=source)
+    numbers.add("rectangle_tokens", tokens, str, "the tokens inside", source=source)
 
 
 def _row_of(cell: HighestCell | NestedCell | None, control: str) -> dict | None:
@@ -260,9 +322,23 @@ def describe(
         sentences.append(f"{numbers['unconverged_fits']} fits did not converge.")
     sentences.append(
         f"Colours span {numbers['colour_low']} to {numbers['colour_high']}; lower values take the "
-        "lightest."
+        f"lightest.{_describe_marks(numbers, options)}"
     )
     return " ".join(sentence for sentence in sentences if sentence) + "\n"
+
+
+def _describe_marks(numbers: StatedNumbers, options: DrawnProbeAuc) -> str:
+    """What the dot and the rectangle are."""
+    marked = options.mark_best and numbers["highest_layer"].value is not None
+    dot = " The dot marks the highest cell." if marked else ""
+    if numbers["rectangle_tokens"].value is None:
+        return dot
+    default = options.highlight == Highlight()
+    why = ", which is where the published figure has it" if default else ""
+    return (
+        f"{dot} The rectangle frames layers {numbers['rectangle_first']} to "
+        f"{numbers['rectangle_last']} at {numbers['rectangle_tokens']}{why}."
+    )
 
 
 def _describe_counts(shown: pd.DataFrame, numbers: StatedNumbers) -> str:
@@ -275,7 +351,29 @@ def _describe_counts(shown: pd.DataFrame, numbers: StatedNumbers) -> str:
     empty = shown.loc[shown["mean"].isna(), "token"].unique()
     missing = f" Too few answers for a score (grey): {', '.join(empty)}." if len(empty) else ""
     beside = f" ({fewer})" if fewer else ""
-    return f"Each cell has {numbers['answers']} answers{beside}.{missing}"
+    counted = f"Each cell has {numbers['answers']} answers{beside}.{missing}"
+    return counted + _describe_weak(shown, numbers)
+
+
+def _describe_weak(shown: pd.DataFrame, numbers: StatedNumbers) -> str:
+    """The tokens that rest on fewer folds than others, and those that are not compared."""
+    scored = shown[shown["mean"].notna()]
+    if scored.empty:
+        return ""
+    text = ""
+    folds = scored.groupby("token", sort=False)["folds"].max()
+    if few := [token for token, count in folds.items() if count < folds.max()]:
+        named = ", ".join(f"{token}: {numbers[f'{token}_folds']}" for token in few)
+        text += (
+            f" In other folds a label is missing; scored folds are fewer at some tokens ({named})."
+        )
+    candidates = list_candidates(shown)
+    if left := [token for token in folds.index if token not in candidates]:
+        text += (
+            f" Not compared with others, as fewer than half as many answers have them: "
+            f"{', '.join(left)}."
+        )
+    return text
 
 
 def _describe_controls(
@@ -290,11 +388,18 @@ def _describe_controls(
     cells = numbers["scored_cells"]
     name, beside = ("nested", nested.beside) if nested else ("highest", highest.beside)
     share = numbers[f"{name}_shuffled_share"]
-    controls = [
-        f"{name_control(control, beside.loc[control], share)} {numbers[f'{name}_{control}']}"
-        for control in CONTROLS
-        if control in beside.index
-    ]
+    raw = (nested or highest).raw
+    controls = []
+    for control in CONTROLS:
+        if control in beside.index:
+            text = name_control(control, beside.loc[control], share)
+            text += f" {numbers[f'{name}_{control}']}"
+            if raw.get(control, 1.0) < 0.5:
+                text += (
+                    f" (fitted; {numbers[f'{name}_{control}_raw']} as it is, for it is higher for "
+                    "wrong answers)"
+                )
+            controls.append(text)
     if nested:
         higher = numbers["nested_selection"]
         sentences = [
@@ -309,15 +414,18 @@ def _describe_controls(
             "of a single cell.",
             f"Controls there: {', '.join(controls)}.",
         ]
+    if not {"shuffled_labels", "shuffled_within_group"}.isdisjoint(beside.index):
+        sentences.append("Labels are shuffled once for each fold, so these controls scatter.")
     sentences.append(_describe_explanations(beside, protocol, "best" if nested else "highest"))
-    outputs = beside[beside.index.isin(OUTPUT_BASELINES)]
+    outputs = beside[beside.index.map(is_output)]
     if len(outputs):
         strongest = outputs["mean"].idxmax()
         gain, low, high = (numbers[f"{name}_{strongest}_{column}"] for column in GAINS)
         sentences.append(
-            "Probe − control for the strongest confidence score of the output, "
-            f"{CONTROLS[strongest]}: {gain} [{low}, {high}]."
+            "Probe − control for the strongest baseline without hidden states, "
+            f"{name_of(strongest)}: {gain} [{low}, {high}]."
         )
+    sentences += _describe_details(numbers)
     for control, name in COUNTED.items():
         rows = _select_gains(chosen, control)
         if len(rows):
@@ -333,6 +441,22 @@ def _describe_controls(
                 + (f", none at {', '.join(never)}." if never else ".")
             )
     return [*sentences, describe_groups(chosen, protocol, numbers)]
+
+
+def _describe_details(numbers: StatedNumbers) -> Iterator[str]:
+    """What the chosen cells know within groups, and whether their logits are probabilities."""
+    if numbers[WITHIN_GROUP].value is not None:
+        low, high = (numbers[f"{WITHIN_GROUP}_{end}"] for end in ("low", "high"))
+        yield (
+            "Over pairs of a wrong and a right answer of the same group the chosen cells have "
+            f"{numbers[WITHIN_GROUP]} [{low}, {high}], where the group alone has 0.5."
+        )
+    if numbers[BRIER].value is not None:
+        slope = "none" if numbers[SLOPE].value is None else numbers[SLOPE]
+        yield (
+            f"Their logits as probabilities: calibration slope {slope}, expected calibration error "
+            f"{numbers[CALIBRATION_ERROR]}, Brier score {numbers[BRIER]}."
+        )
 
 
 def _describe_explanations(beside: pd.DataFrame, protocol: Protocol, which: str) -> str:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 import torch
 from torch.nn import Module
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from llm_figures.core.errors import UserError
@@ -22,7 +23,12 @@ LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 SITE_MODULES = {
     "attention": ("self_attn", "attention", "attn", "self_attention"),
     "mlp": ("mlp", "feed_forward", "block_sparse_moe", "fc2"),  # OPT has no module around its two
+    "mlp_input": ("mlp", "feed_forward", "block_sparse_moe", "fc1"),
 }
+# Sites that are the input of their modules; the others are outputs.
+INPUTS = ("head", "mlp_input")
+# The column `position` of a mean over several.
+NO_POSITION = -1
 
 
 @torch.inference_mode()
@@ -31,7 +37,7 @@ def extract_hidden_states(
     question_ids: Sequence[int],
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
-    positions: Sequence[Mapping[str, int]],
+    positions: Sequence[Mapping[str, int | range]],
     *,
     site: str = "residual",
     batch_size: int,
@@ -41,11 +47,13 @@ def extract_hidden_states(
     """Yield the columns of `schema.make_hidden_states_schema`, batch by batch.
 
     prompts, answers: token ids of each question's prompt and generated answer.
-    positions: {named token: position in prompt + answer} of each question.
+    positions: {named token: position in prompt + answer} of each question; of several positions the
+    mean is taken, in float32.
     site: "residual" (the residual stream after each block), or the output of each block's
     "attention" or "mlp" before it is added to the stream, and before the norm that Gemma and OLMo 2
-    put in between; or "head", the outputs of the attention heads (see `head_outputs`), [heads,
-    head size] for each token; a block without heads has no column then.
+    put in between; "mlp_input", the input of each block's MLP, after the norm before it; or "head",
+    the outputs of the attention heads (see `head_outputs`), [heads, head size] for each token; a
+    block without heads has no column then.
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
     states_dtype: of the columns, "float32" or "float16".
 
@@ -65,14 +73,14 @@ def extract_hidden_states(
         modules = dict(enumerate(found, start=1))
 
     @contextmanager
-    def record(rows: list[int], columns: list[int], tokens: int):
+    def record(rows: list[int], columns: list[int | range], tokens: int):
         states_of_layer: dict[int, np.ndarray] = {}
 
         def store(layer, states):
             states = _shape_states(model, states, tokens)
-            states_of_layer[layer] = states[rows, columns].float().cpu().numpy()
+            states_of_layer[layer] = _take_states(states, rows, columns).cpu().numpy()
 
-        with _hook_layers(layers[0], modules, store, inputs=site == "head"):
+        with _hook_layers(layers[0], modules, store, inputs=site in INPUTS):
             yield states_of_layer
 
     for keys, states_of_layer in record_batches(
@@ -92,8 +100,8 @@ def record_batches(
     question_ids: Sequence[int],
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
-    positions: Sequence[Mapping[str, int]],
-    record: Callable[[list[int], list[int], int], AbstractContextManager[dict]],
+    positions: Sequence[Mapping[str, int | range]],
+    record: Callable[[list[int], list[int | range], int], AbstractContextManager[dict]],
     batch_size: int,
     prefix: Sequence[int] | None = None,
 ) -> Iterator[tuple[dict[str, list], dict]]:
@@ -101,10 +109,11 @@ def record_batches(
 
     record(rows, columns, tokens): a context manager around the pass of one batch; it yields the
     dict that the pass fills. (rows, columns) index the named tokens in [sequences, tokens], tokens
-    is the length of the second axis.
+    is the length of the second axis. A column is a range for a named token of several positions.
 
     Yields (keys, recorded): keys are the columns question_id, token and position of the named
-    tokens, in the same order. The other arguments are those of `extract_hidden_states`.
+    tokens, in the same order; the position of several is `NO_POSITION`. The other arguments are
+    those of `extract_hidden_states`.
     """
     if not prompts:
         return
@@ -125,7 +134,7 @@ def record_batches(
             ids[row, : len(own)] = torch.from_numpy(own)
         ids = ids.to(input_device(model))
         named = [
-            (row, name, position - start)
+            (row, name, _shift(position, -start))
             for row, index in enumerate(batch)
             for name, position in positions[index].items()
         ]
@@ -135,12 +144,35 @@ def record_batches(
         keys = {
             "question_id": [question_ids[batch[row]] for row in rows],
             "token": [name for _, name, _ in named],
-            "position": [column + start for column in columns],
+            "position": [
+                NO_POSITION if isinstance(column, range) else column + start for column in columns
+            ],
         }
         return keys, recorded
 
     for _, result in with_oom_backoff(batch_by_key(widths, batch_size), run_batch):
         yield result
+
+
+def _shift(position: int | range, by: int) -> int | range:
+    if isinstance(position, range):
+        return range(position.start + by, position.stop + by)
+    return position + by
+
+
+def _take_states(
+    states: torch.Tensor, rows: Sequence[int], columns: Sequence[int | range]
+) -> torch.Tensor:
+    """States [named tokens, hidden] in float32, of [sequences, tokens, hidden].
+
+    Each mean is a sum of its own, so that it does not depend on the batch.
+    """
+    firsts = [column.start if isinstance(column, range) else column for column in columns]
+    taken = states[rows, firsts].float()
+    for at, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        if isinstance(column, range):
+            taken[at] = states[row, column.start : column.stop].float().mean(dim=0)
+    return taken
 
 
 @contextmanager
@@ -155,17 +187,17 @@ def _hook_layers(
     Layer 0 is the input of the block `first`, the others are the outputs of `modules`, or their
     inputs.
     """
-    handles = [
-        first.register_forward_pre_hook(
-            lambda module, args, kwargs: store(0, args[0] if args else kwargs["hidden_states"]),
+
+    def hook_input(layer: int, module: Module) -> RemovableHandle:
+        return module.register_forward_pre_hook(
+            lambda module, args, kwargs: store(layer, args[0] if args else kwargs["hidden_states"]),
             with_kwargs=True,
         )
-    ]
+
+    handles = [hook_input(0, first)]
     for layer, module in modules.items():
         if inputs:
-            handle = module.register_forward_pre_hook(
-                lambda module, args, layer=layer: store(layer, args[0])
-            )
+            handle = hook_input(layer, module)
         else:
             handle = module.register_forward_hook(
                 lambda module, args, output, layer=layer: store(
@@ -199,7 +231,7 @@ def _shape_states(model: PreTrainedModel, states: torch.Tensor, tokens: int) -> 
 def _find_site_modules(
     model: PreTrainedModel, blocks: Iterable[torch.nn.Module], site: str
 ) -> list[torch.nn.Module]:
-    """The module of each block whose output the site is."""
+    """The module of each block whose output the site is, or whose input."""
     names = SITE_MODULES[site]
     found = [
         next(

@@ -19,9 +19,10 @@ from llm_figures.probe.best_cell import (
     CHOSEN_LAYER,
     CHOSEN_OF_TOKEN,
     NESTED,
+    has_enough_answers,
 )
 from llm_figures.probe.classification_metrics import METRICS
-from llm_figures.probe.scores import COLUMNS, MeasuredCell, MeasuredCells
+from llm_figures.probe.scores import COLUMNS, MeasuredCell, MeasuredCells, tabulate_control
 from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 
@@ -62,10 +63,15 @@ def tabulate_nested(measured: MeasuredCells) -> pd.DataFrame:
     Rows with control "chosen" ("chosen_of_token") are the cells that were chosen among all (of
     their token). folds: in how many splits; mean: the score there.
 
-    A choice that no test set can score, or that is not made for at least two folds, has no rows.
+    Cells of too few answers are not among those that are compared with other tokens' (see
+    `best_cell.list_candidates`). A choice that no test set can score, or that is not made for at
+    least two folds, has no rows.
     """
     rows: list[dict] = []
-    scopes = [(ANY_TOKEN, CHOSEN, measured.tokens)]
+    scored = [part for part in measured.tokens if part.results]
+    counts = np.array([len(part.cell.labels) for part in scored])
+    enough = [part for part, there in zip(scored, has_enough_answers(counts), strict=True) if there]
+    scopes = [(ANY_TOKEN, CHOSEN, enough)]
     scopes += [(part.cell.token, CHOSEN_OF_TOKEN, [part]) for part in measured.tokens]
     for token, chosen, parts in scopes:
         choices = choose_cells(parts)
@@ -92,10 +98,10 @@ def _tabulate_scope(token: str, choices: Sequence[Choice]) -> Iterator[dict]:
         result = _combine(choices, control)
         if result is None:
             continue
-        own = place | {"control": control}
+        own = dict(place)
         if control == "shuffled_within_group":
             own["within_group"] = float(np.mean([c.compute_within_group_share() for c in cells]))
-        for row in result.rows(None if control == "none" else probe):
+        for row in tabulate_control(control, result, None if control == "none" else probe):
             yield own | row | {"metric": f"{NESTED}{row['metric']}"}
 
 
@@ -160,7 +166,7 @@ def select_nested(
     """The probes' scores of single answers by the cell that is chosen for each split.
 
     predictions: as from `fitting.probe_layers`. tokens: those to choose from, in the order of
-    preference. of_token: choose a layer for each token instead.
+    preference (`best_cell.list_candidates`). of_token: choose a layer for each token instead.
     """
     order = {token: number for number, token in enumerate(tokens)}
 

@@ -6,13 +6,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from llm_figures.core.options import (
-    AnyText,
     Drawing,
     Flag,
-    Holds,
     Integer,
     Items,
-    NonEmpty,
     Number,
     Options,
     Says,
@@ -20,7 +17,8 @@ from llm_figures.core.options import (
     by_kind,
 )
 from llm_figures.core.options_reader import read_options
-from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
+from llm_figures.plotting.style import Figure, FigureSource, Limits, LinePalette, Palette
+from llm_figures.probe.p_true_options import PTrue
 from llm_figures.probe.protocol import (
     CROSS_VALIDATIONS,
     OF_LOGISTIC,
@@ -43,44 +41,6 @@ Row = Annotated[
     by_kind,
     Says("a layer from 0 (embeddings) or a share of the depth such as 12.5%"),
 ]
-
-_P_TRUE = """\
-Question: What is the capital of Greenland?
-Proposed answer: Nuuk
-Is the proposed answer true or false? True
-
-Question: What is the chemical symbol of nihonium?
-Proposed answer: Ni
-Is the proposed answer true or false? False
-
-Question: {question}
-Proposed answer: {exact_answer}
-Is the proposed answer true or false?"""
-
-
-class PTrue(Options):
-    """P(true), a baseline without a probe: the model is asked whether its own answer is true.
-
-    Kadavath et al. 2022, arXiv 2207.05221.
-    """
-
-    prompt: Annotated[
-        AnyText,
-        Holds(("{question}",)),
-        Holds(("{answer}", "{exact_answer}"), any_of=True),
-    ] = _P_TRUE
-    """Plain text, whatever prompt.style is
-
-    Plain text, whatever prompt.style is. {question}, and {answer} or {exact_answer}, stand for
-    the question and the model's own answer."""
-
-    if_true: NonEmpty = " True"
-    """What the model says for true
-
-    What the model says for true. It is compared with if_false up to where the two differ."""
-
-    if_false: NonEmpty = " False"
-    """What the model says for false."""
 
 
 class ExportedCell(Options):
@@ -117,28 +77,29 @@ class Export(Options):
 class Probe(Options):
     """The probe. preset sets the protocol; an option that is not null replaces its value."""
 
-    preset: Literal["strict", "published"] = "strict"
-    """strict, published
+    preset: Literal[tuple(PRESETS)] = "strict"
+    """strict, published, published_output
 
     strict standardises features, fits to convergence, cross-validates by question and adds
-    controls. published is the protocol of Orgad et al. 2025 (arXiv 2410.02707): scikit-learn's
-    default logistic regression and a single split."""
+    controls. published is the protocol of the heatmaps of Orgad et al. 2025 (arXiv 2410.02707): the
+    MLP's input, scikit-learn's default logistic regression and a single split. published_output is
+    the same with the MLP's output, and without the token that ends an answer."""
 
     kind: Kind | None = None
     """logistic; also mean_difference, lda, mlp
 
-    The probe itself: logistic regression (both presets); mean_difference, the projection onto the
+    The probe itself: logistic regression (all presets); mean_difference, the projection onto the
     difference of the means of wrong and right answers (Marks & Tegmark 2023, arXiv 2310.06824);
     lda, linear discriminant analysis with Ledoit-Wolf shrinkage; mlp, a multilayer perceptron with
     one hidden layer of 64 units. solver, C and class_weight are options of logistic alone."""
 
     site: Site | None = None
-    """residual | mlp; also attention, head
+    """residual | mlp_input; also mlp, attention, head
 
-    What is probed: the residual stream after each block (strict), or the output of the block's
-    mlp (published) or attention; or head, the outputs of all attention heads of the block side by
-    side, before the output projection. probe_heads probes them one by one. Layer 0 is the
-    embeddings."""
+    What is probed: the residual stream after each block (strict); mlp_input, the input of the
+    block's MLP (published); the output of its mlp (published_output) or attention; or head, the
+    outputs of all attention heads of the block side by side, before the output projection.
+    probe_heads probes them one by one. Layer 0 is the embeddings."""
 
     split: Literal["folds", "group_folds", "groups", "single", None] = None
     """folds | single; also group_folds, groups
@@ -184,18 +145,18 @@ class Probe(Options):
     class_weight: Literal["none", "balanced", None] = None
     """none; also balanced
 
-    balanced gives right and wrong answers equal weight (none in both presets)."""
+    balanced gives right and wrong answers equal weight (none in all presets)."""
 
     short_answers: Literal["missing", "complete", None] = None
     """missing; also complete
 
     An answer of six tokens has no token -8. missing leaves the answer out of that column alone,
-    complete leaves it out of every column (missing in both presets)."""
+    complete leaves it out of every column (missing in all presets)."""
 
     controls: Annotated[tuple[Control, ...], Items(distinct=True)] | None = None
     """[shuffled_labels, shuffled_within_group] | []
 
-    Probes that should fail, fitted beside every probe (both in strict, none in published).
+    Probes that should fail, fitted beside every probe (both in strict, none in the published ones).
     shuffled_within_group needs groups with at least 20 training questions."""
 
     seed: Seed = 0
@@ -284,10 +245,13 @@ class ProbeScoring(Options):
 
     tokens: Annotated[tuple[Token, ...], Items(1, distinct=True)] | None = None
     """null takes the preset's: last_q, first_answer, second_answer, exact_answer_before_first,
-    exact_answer_first, exact_answer_last, -8 to -1; published also exact_answer_after_last.
+    exact_answer_first, exact_answer_last, -8 to -1; published also exact_answer_after_last, and
+    stop in place of -8; also answer_mean.
 
     Columns, from left to right. null takes those of probe.preset: the published figure's 14 for
-    strict, and exact_answer_after_last as well for published."""
+    strict; for published_output exact_answer_after_last as well, and for published besides stop in
+    place of -8. stop is the token that ended an answer; answers that were cut, or given by
+    dataset.response, have none. answer_mean is the mean over all tokens of an answer."""
 
 
 class ProbeAucDrawing(Drawing):
@@ -300,6 +264,11 @@ class ProbeAucDrawing(Drawing):
 
     highlight: Highlight | None = Highlight()
     """The black rectangle; null for none."""
+
+    mark_best: Flag = True
+    """A dot in the cell with the highest score
+
+    Whether a dot marks the cell with the highest score, the first of equals."""
 
     palette: Palette = "Blues"
     """Colours of the cells."""
@@ -332,15 +301,24 @@ class ProbeCurves(Drawing, Figure):
     metric: Metric = "auc"
     """The score shown, of detecting a wrong answer (the positive class)."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the curves."""
 
 
 class ProbeBestScoring(Options):
-    """What the permutation test of the probe's highest cell depends on."""
+    """What the permutation test of the probe's highest cell and its repeated choice depend on."""
 
     permutations: Annotated[Integer, Field(ge=20, le=100_000)] = 200
     """How often labels are permuted; the smallest p is 1 / (1 + permutations)."""
+
+    repeats: Annotated[Integer, Field(ge=2, le=100)] = 10
+    """Draws of folds, in each of which the cell is chosen anew
+
+    Draws of folds in each of which the cell is chosen anew and scored with its controls; only
+    cross-validated probes have them."""
+
+    shuffles: Annotated[Integer, Field(ge=2, le=1000)] = 20
+    """Permutations of the training labels in each of these folds, for every shuffled control."""
 
     shuffle: Literal["within_group", "overall"] = "within_group"
     """within_group (overall without groups) | overall
@@ -355,7 +333,7 @@ class ProbeBestScoring(Options):
 class ProbeBestDrawing(Drawing):
     """What only the drawing of the probe's best cell reads."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the marks."""
 
 
@@ -416,7 +394,7 @@ FIGURES = {
 
 
 def list_protocols(config: Mapping) -> dict[str, dict]:
-    """The protocols of a run, of plain values: the configured one, and both presets unchanged.
+    """The protocols of a run, of plain values: the configured one, and all presets unchanged.
 
     config: checked and complete. Returns {name of the file of scores: {protocol, tokens}}. Single
     heads are probed by the configured one with the site "head" and a token of their own.

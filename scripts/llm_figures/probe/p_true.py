@@ -7,17 +7,25 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llm_figures.core.errors import UserError
-from llm_figures.inference.batching import pad_batch, with_oom_backoff
+from llm_figures.inference.batching import (
+    KERNEL_ROWS,
+    batch_by_key,
+    pad_batch,
+    pad_sequence,
+    padded_length,
+    with_oom_backoff,
+)
 from llm_figures.inference.finite_outputs import check_logits
-from llm_figures.inference.generation import batch_by_length
 from llm_figures.inference.prefix_cache import PrefixCache, shared_prefix
-from llm_figures.models.loading import input_device
+from llm_figures.models.loading import context_length, input_device
 
 
 def split_choices(
-    tokenizer: PreTrainedTokenizerBase, true: str, false: str
+    tokenizer: PreTrainedTokenizerBase, true: str, false: str, key: str = "probe.p_true"
 ) -> tuple[list[int], int, int]:
     """The tokens with which two answers begin alike, and the first token in which each differs.
+
+    key: of the config's table that names the answers, for messages.
 
     Raises:
         UserError: one answer is the beginning of the other.
@@ -28,7 +36,7 @@ def split_choices(
         if left != right:
             return ids[0][:index], left, right
     raise UserError(
-        f"config: probe.p_true: {true!r} and {false!r} do not differ in a token of this model; "
+        f"config: {key}: {true!r} and {false!r} do not differ in a token of this model; "
         "choose other words for if_true and if_false"
     )
 
@@ -46,6 +54,9 @@ def compute_p_true(
 ) -> Iterator[tuple[list[int], list[float]]]:
     """Yield indices of prompts and P(true) / (P(true) + P(false)) of the next token, by batch.
 
+    Batches are padded on the right, each prompt to a length that depends on its own alone, and its
+    logits are read at its own last token. Batches are halved when CUDA runs out of memory.
+
     keys: the number of each prompt's question, for messages; by default the prompt's index.
     prefix: tokens with which every prompt begins, computed once; by default all that they share.
 
@@ -58,14 +69,22 @@ def compute_p_true(
     keys = range(len(prompt_ids)) if keys is None else keys
     cache = PrefixCache(model, prefix)
     start = len(cache.prefix)
-    device = input_device(model)
+    context, device = context_length(model), input_device(model)
+    # A pass over a few hundred tokens is as fast for each as a larger one, and many prompts are
+    # short, so little padding counts for more than full batches.
+    widths = [padded_length(len(prompt), context, KERNEL_ROWS) for prompt in prompt_ids]
 
     def compute_batch(batch: list[int]) -> list[float]:
+        width = widths[batch[0]]
         ids = torch.tensor(
-            [prompt_ids[index][start:] for index in pad_batch(batch, device)], device=device
+            [pad_sequence(prompt_ids[index], width)[start:] for index in pad_batch(batch, device)],
+            device=device,
         )
+        # Counted from the end, of the padded length.
+        last = [len(prompt_ids[index]) - 1 - width for index in batch]
         past = cache.for_one_pass(len(ids))
-        logits = past.run(model, ids, logits_to_keep=1).logits[: len(batch), -1]
+        logits = past.run(model, ids, logits_to_keep=-min(last)).logits
+        logits = logits[range(len(batch)), last]
         check_logits(
             model,
             logits.float().logsumexp(dim=-1).tolist(),
@@ -75,4 +94,4 @@ def compute_p_true(
         # One by one: torch's sigmoid rounds differently where a vector of eight is not full.
         return [1 / (1 + math.exp(min(-margin, 700))) for margin in margins]
 
-    yield from with_oom_backoff(batch_by_length(prompt_ids, batch_size), compute_batch)
+    yield from with_oom_backoff(batch_by_key(widths, batch_size), compute_batch)

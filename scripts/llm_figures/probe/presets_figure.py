@@ -1,4 +1,4 @@
-"""The probe under two protocols, strict and published, side by side."""
+"""The probe under the protocols of all presets, side by side."""
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,11 @@ from llm_figures.probe.controls import LABELS
 from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.figure import draw_panel, pivot_scores
 from llm_figures.probe.options import Metric
-from llm_figures.probe.protocol import TOKENS, Protocol
+from llm_figures.probe.protocol import PRESETS, TOKENS, Protocol
 from llm_figures.probe.protocol_text import SITES, describe_method, state_protocol
 
-PRESETS = ("strict", "published")
+# The presets that strict is compared with.
+OTHERS = tuple(preset for preset in PRESETS if preset != "strict")
 STACKED = 1.5  # inches, the height of a panel above others on a page
 
 
@@ -44,7 +45,7 @@ OPTIONS = DrawnPresets
 def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
     """The presets side by side on one scale, and strict minus published.
 
-    scores: tidy scores with a further column preset. Tokens that only one preset has are left out.
+    scores: tidy scores with a further column preset. Tokens that not all presets have are left out.
     """
     tables = {preset: scores[scores["preset"] == preset] for preset in PRESETS}
     tokens = _find_tokens(scores)
@@ -56,26 +57,27 @@ def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
     rows = len(difference)
     step = choose_tick_step(rows)
     layout = find_layout()
-    own = (3 * (0.3 * len(tokens) + 0.9) + 0.8, max(0.14 * rows, 2.2) + 1.4)
+    count = len(PRESETS) + 1
+    own = (count * (0.3 * len(tokens) + 0.9) + 0.8, max(0.14 * rows, 2.2) + 1.4)
     # below each other where the names of the tokens have no room side by side
-    stacked = layout.share(3, 1.8) * 72 < 1.2 * layout.small * len(tokens)
+    stacked = layout.share(count, 1.8) * 72 < 1.2 * layout.small * len(tokens)
     fig, axes = make_grid(
-        *((3, 1) if stacked else (1, 3)),
+        *((count, 1) if stacked else (1, count)),
         own=own,
-        height=3 * STACKED + 1.2 if stacked else 2.9,
+        height=count * STACKED + 1.2 if stacked else 2.9,
         sharex=stacked,
         sharey=True,
     )
     panels = axes.ravel()
     for ax, preset in zip(panels, PRESETS, strict=False):
         mesh = draw_panel(values[preset], ax, options.palette, options.limits, step, preset)
-        ax.set(title=preset, xlabel="Token", ylabel="Layer" if preset == PRESETS[0] else "")
+        ax.set(title=preset, xlabel="Token", ylabel="" if preset in OTHERS else "Layer")
     label = LABELS[options.metric]
-    add_colour_bar(fig, mesh, label, ax=panels[:2], pad=0.02, aspect=30)
+    add_colour_bar(fig, mesh, label, ax=panels[:-1], pad=0.02, aspect=30)
     title = "strict − published"
-    mesh = draw_panel(difference, panels[2], "coolwarm", (-extent, extent), step, title)
-    panels[2].set(title=title, xlabel="Token", ylabel="")
-    add_colour_bar(fig, mesh, f"Difference in {label}", ax=panels[2], aspect=30)
+    mesh = draw_panel(difference, panels[-1], "coolwarm", (-extent, extent), step, title)
+    panels[-1].set(title=title, xlabel="Token", ylabel="")
+    add_colour_bar(fig, mesh, f"Difference in {label}", ax=panels[-1], aspect=30)
     if layout.sized:
         for ax in panels:
             ax.set_ylabel("Layer")
@@ -84,7 +86,7 @@ def draw(scores: pd.DataFrame, options: DrawnPresets) -> Figure:
 
 
 def _find_tokens(scores: pd.DataFrame) -> list[str]:
-    """The tokens that both presets have."""
+    """The tokens that all presets have."""
     of = [set(scores.loc[scores["preset"] == preset, "token"]) for preset in PRESETS]
     return [token for token in TOKENS["strict"] if all(token in tokens for tokens in of)]
 
@@ -96,7 +98,7 @@ def find_shown(scores: pd.DataFrame, options: DrawnPresets) -> Shown:
 
 
 def state_numbers(scores: pd.DataFrame, options: DrawnPresets) -> StatedNumbers:
-    """The numbers of the caption: both protocols, their cells, and how they differ."""
+    """The numbers of the caption: all protocols, their cells, and how they differ."""
     numbers = StatedNumbers()
     chosen = scores[(scores["metric"] == options.metric) & (scores["control"] == "none")]
     for preset in PRESETS:
@@ -112,17 +114,17 @@ def state_numbers(scores: pd.DataFrame, options: DrawnPresets) -> StatedNumbers:
             formula = f"sum of {column}"
             numbers.add(f"{preset}_{name}", rows[column].sum(), "d", formula, row=row)
     means = chosen.set_index(["preset", "layer", "token"])["mean"]
-    difference = (means["strict"] - means["published"]).dropna()
-    for name, value, form in (
-        ("compared_cells", len(difference) or None, "d"),
-        ("difference", difference.mean(), ".3f"),
-        ("difference_low", difference.min(), ".3f"),
-        ("difference_high", difference.max(), ".3f"),
-    ):
-        what = {"compared_cells": "number", "difference": "mean"}.get(name, name[11:] + "est")
-        formula = f"{what} of mean at strict − mean at published, over layers and tokens"
-        row = {"metric": options.metric, "control": "none"}
-        numbers.add(name, value, form, formula, row=row)
+    for preset in OTHERS:
+        difference = (means["strict"] - means[preset]).dropna()
+        for name, value, form, what in (
+            ("compared_cells", len(difference) or None, "d", "number"),
+            ("difference", difference.mean(), ".3f", "mean"),
+            ("difference_low", difference.min(), ".3f", "lowest"),
+            ("difference_high", difference.max(), ".3f", "highest"),
+        ):
+            formula = f"{what} of mean at strict − mean at {preset}, over layers and tokens of both"
+            row = {"metric": options.metric, "control": "none"}
+            numbers.add(f"{preset}_{name}", value, form, formula, row=row)
     return numbers
 
 
@@ -132,7 +134,7 @@ def describe(
     options: DrawnPresets,
     numbers: StatedNumbers | None = None,
 ) -> str:
-    """Both protocols, the cells chosen and highest, and how they differ on average.
+    """All protocols, the cells chosen and highest, and how they differ on average.
 
     numbers: as from `state_numbers`, by default; see `drawing.render`.
     """
@@ -140,7 +142,8 @@ def describe(
     chosen = scores[(scores["metric"] == options.metric) & (scores["control"] == "none")]
     sentences = [
         f"{LABELS[options.metric]} of linear probes on {model} that detect a wrong answer, under "
-        "two protocols, on the same answers."
+        "several protocols, on the same answers. Columns of one name are the same tokens, of which "
+        "the published code counts the one that ended an answer (stop) as its last (-1)."
     ]
     if chosen["mean"].isna().any():
         sentences.append("Cells with too few answers for a score are grey.")
@@ -168,10 +171,12 @@ def describe(
                 else ""
             )
         )
-    if numbers["compared_cells"].value:
-        sentences.append(
-            f"Over the {numbers['compared_cells']} cells of both, strict is higher by "
-            f"{numbers['difference']} on average (from {numbers['difference_low']} to "
-            f"{numbers['difference_high']})."
-        )
+    for preset in OTHERS:
+        name = f"{preset}_difference"
+        if numbers[f"{preset}_compared_cells"].value:
+            sentences.append(
+                f"Over the {numbers[f'{preset}_compared_cells']} cells of both, strict − {preset} "
+                f"is {numbers[name]} on average (from {numbers[f'{name}_low']} to "
+                f"{numbers[f'{name}_high']})."
+            )
     return " ".join(sentences) + "\n"

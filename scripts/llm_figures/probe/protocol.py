@@ -1,22 +1,33 @@
-"""The probe's protocol: how probes are fitted and scored, and the two presets.
+"""The probe's protocol: how probes are fitted and scored, and the presets.
 
-`published` follows Orgad et al. 2025 (arXiv 2410.02707) and its code: output of the MLP, one
-unstratified split with a fifth of the questions in the test set, scikit-learn's default logistic
-regression on raw features, a wrong answer as the positive class.
+`published` follows Orgad et al. 2025 (arXiv 2410.02707) and the code for its heatmaps: input of the
+MLP, the token that ended an answer counted as its last, one unstratified split with a fifth of the
+questions in the test set, scikit-learn's default logistic regression on raw features, a wrong
+answer as the positive class. `published_output` is the same with the output of the MLP, which that
+code takes in its other examples, and without the token that ended an answer.
 """
 
 from typing import Annotated, Literal
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Flag, Integer, Items, Number, Options, Seed, by_kind
-from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.probe.token_positions import MEAN, NAMED_TOKENS, STOP
+from llm_figures.questions.log_probabilities import LOG_PROBABILITIES
 
-# Baselines without hidden states: the output's own confidence in an answer.
-OUTPUT_BASELINES = ("answer_log_probability", "exact_answer_log_probability", "p_true")
-# Left to right, as in the published figure; the published code has one token more.
+# Baselines without hidden states: the output's own confidence in an answer. Each score by itself,
+OUTPUT_SCORES = (*LOG_PROBABILITIES, "p_true")
+# all of them as the features of one probe, and these beside the question's group.
+OUTPUT_COMBINED, OUTPUT_AND_GROUP = "output_combined", "output_and_group"
+OUTPUT_BASELINES = (*OUTPUT_SCORES, OUTPUT_COMBINED, OUTPUT_AND_GROUP)
+# What the names of further scores begin with, of probe.p_true.variants.
+VARIANT = "p_true_"
+_OUTPUT_TOKENS = [token for token in NAMED_TOKENS if token not in (STOP, MEAN)]
+# Left to right, as in the published figure; the published code has one token more. It counts the
+# token that ended an answer as -1, so that its -8 to -1 are our -7 to -1 and `stop`.
 TOKENS = {
-    "strict": [token for token in NAMED_TOKENS if token != "exact_answer_after_last"],
-    "published": list(NAMED_TOKENS),
+    "strict": [token for token in _OUTPUT_TOKENS if token != "exact_answer_after_last"],
+    "published": [token for token in (*_OUTPUT_TOKENS, STOP) if token != "-8"],
+    "published_output": _OUTPUT_TOKENS,
 }
 # Tokens of the curves: the end of the question, around the exact answer, the end of the answer.
 KEY_TOKENS = ("last_q", "exact_answer_before_first", "exact_answer_last", "-1")
@@ -30,7 +41,7 @@ CROSS_VALIDATIONS = ("folds", "group_folds", "groups")
 BY_GROUP = ("group_folds", "groups")
 
 Control = Literal["shuffled_labels", "shuffled_within_group"]
-Site = Literal["residual", "attention", "mlp", "head"]
+Site = Literal["residual", "attention", "mlp", "mlp_input", "head"]
 Kind = Literal["logistic", "mean_difference", "lda", "mlp"]
 # Options that only logistic regression has; in the protocol of another kind they are None.
 OF_LOGISTIC = ("solver", "C", "class_weight")
@@ -57,6 +68,18 @@ class Protocol(Options):
     seed: Seed = 0
 
 
+_PUBLISHED = Protocol(
+    site="mlp_input",
+    split="single",
+    folds=5,
+    repeats=1,
+    standardise=False,
+    solver="lbfgs",
+    C=1.0,
+    class_weight="none",
+    short_answers="missing",
+    controls=(),
+)
 PRESETS = {
     "strict": Protocol(
         site="residual",
@@ -70,18 +93,8 @@ PRESETS = {
         short_answers="missing",
         controls=("shuffled_labels", "shuffled_within_group"),
     ),
-    "published": Protocol(
-        site="mlp",
-        split="single",
-        folds=5,
-        repeats=1,
-        standardise=False,
-        solver="lbfgs",
-        C=1.0,
-        class_weight="none",
-        short_answers="missing",
-        controls=(),
-    ),
+    "published": _PUBLISHED,
+    "published_output": _PUBLISHED.changed(site="mlp"),
 }
 
 

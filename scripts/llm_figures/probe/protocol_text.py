@@ -10,6 +10,7 @@ SITES = {
     "residual": "the residual stream",
     "attention": "the attention output of each block",
     "mlp": "the MLP output of each block",
+    "mlp_input": "the MLP input of each block",
     "head": "the outputs of all attention heads of each block, side by side,",
 }
 # What captions call a probe of each kind.

@@ -3,12 +3,12 @@
 from typing import Annotated, ClassVar, Literal
 
 from llm_figures.core.options import Drawing, Items, Options
-from llm_figures.plotting.style import Figure, FigureSource, Palette
-from llm_figures.probe.token_positions import NAMED_TOKENS
+from llm_figures.plotting.style import Figure, FigureSource, LinePalette
+from llm_figures.probe.token_positions import ANSWER_TOKENS, NAMED_TOKENS
 
 Token = Literal[NAMED_TOKENS]
 # last_q is the same for all samples of a question.
-AnswerToken = Literal[NAMED_TOKENS[1:]]
+AnswerToken = Literal[ANSWER_TOKENS]
 
 
 class ErrorKindsScoring(Options):
@@ -27,7 +27,7 @@ class ErrorKindsScoring(Options):
 class ErrorKindsDrawing(Drawing):
     """Options of error_kinds that only its drawing reads."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the lines."""
 
 
@@ -58,7 +58,7 @@ class AnswerChoiceScoring(Options):
 class AnswerChoiceDrawing(Drawing):
     """Options of answer_choice that only its drawing reads."""
 
-    palette: Palette = "colorblind"
+    palette: LinePalette = "colorblind"
     """Colours of the strategies."""
 
 

@@ -27,7 +27,8 @@ def make_hidden_states_schema(
     """Schema with one row per question × named token.
 
     `layers` blocks give layers + 1 columns: layer_00 is the input of the first block, layer_NN the
-    output of block NN before any final norm, or of its attention or MLP for another site.
+    output of block NN before any final norm, or what another site takes of the block. The position
+    of a mean over several tokens is −1.
 
     heads: for the site "head", {layer, counted from 1: (heads, size of each)}. Its column is a
     tensor [heads, size] then; a block without heads has none. dtype: of the stored values.

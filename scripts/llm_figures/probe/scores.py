@@ -1,6 +1,6 @@
 """Tidy scores from the probes' predictions: metrics, intervals and controls."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,11 +17,21 @@ from llm_figures.probe.classification_metrics import (
     draw_resamples,
 )
 from llm_figures.probe.fitting import probe_cell
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, OUTPUT_BASELINES, PRESETS, Protocol
+from llm_figures.probe.protocol import (
+    CROSS_VALIDATIONS,
+    OUTPUT_AND_GROUP,
+    OUTPUT_COMBINED,
+    OUTPUT_SCORES,
+    PRESETS,
+    VARIANT,
+    Protocol,
+)
 from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 # Bootstrap resamples behind the interval of a single split.
 DRAWS = 1000
+# Before the name of a baseline that is not fitted, and of its metric.
+RAW = "raw_"
 COLUMNS = [
     "layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "gain", "gain_low",
     "gain_high", "n", "n_train", "n_test", "folds", "unconverged", "groups", "within_group",
@@ -34,12 +44,14 @@ def compute_probe_scores(
     """Tidy scores, one row per layer × token × metric × control.
 
     predictions: as from `fitting.probe_cell`, of all layers. cells: as from `cells.make_cells`.
-    answers: columns question_id, group, and those of `OUTPUT_BASELINES` that there are.
+    answers: columns question_id, group, and those of `OUTPUT_SCORES` that there are, and of
+    probe.p_true.variants ("p_true_NAME").
 
     control is "none" for the probe itself. Fitted controls are "shuffled_labels" and
     "shuffled_within_group". "embeddings" is the probe of layer 0 at the same token, "group_only" a
     probe whose only input is the question's group. The output's own confidence gives
-    "answer_log_probability", "exact_answer_log_probability" (means over tokens) and "p_true".
+    `OUTPUT_BASELINES` and variants of "p_true", each fitted like a probe; their rows with the
+    metric "raw_auc" are not fitted: how well low confidence by itself detects a wrong answer.
 
     mean, ci_low, ci_high: over folds with the interval of Nadeau & Bengio, or of a single split's
     test set with a bootstrap interval; clipped to [0, 1]. gain, gain_low, gain_high (controls
@@ -81,7 +93,7 @@ def measure_cells(
     found: dict[str, dict[tuple[int, str], Result]] = {}
     for frame in iterate_layers(predictions):
         for token, fitted in frame.groupby("token", observed=True):
-            results = _measure(fitted, by_token[token], protocol)
+            results = measure_predictions(fitted, by_token[token], protocol)
             found.setdefault(str(token), {}).update(results)
     layers = sorted({layer for results in found.values() for layer, _ in results})
     if not layers:
@@ -97,7 +109,7 @@ def measure_cells(
             measured.append(MeasuredCell(cell, {}))
             continue
         for control, frame in baselines.predict(cell).items():
-            (result,) = _measure(frame, cell, protocol).values()
+            (result,) = measure_predictions(frame, cell, protocol).values()
             results |= {(layer, control): result for layer in layers}
         for layer in layers:
             # Layer 0 has no context: the token alone gives away what it scores.
@@ -128,12 +140,21 @@ def tabulate_cells(measured: MeasuredCells) -> pd.DataFrame:
         within = cell.compute_within_group_share()
         for (layer, control), result in sorted(results.items(), key=lambda item: item[0]):
             probe = None if control == "none" else results[layer, "none"]
-            place = {"layer": layer, "token": cell.token, "control": control}
+            place = {"layer": layer, "token": cell.token}
             place |= {"n": len(cell.labels), "groups": cell.group_count}
             if control == "shuffled_within_group":
                 place["within_group"] = within
-            rows += [place | row for row in result.rows(probe)]
+            rows += [place | row for row in tabulate_control(control, result, probe)]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def tabulate_control(control: str, result: "Result", probe: "Result | None") -> Iterator[dict]:
+    """One row per metric. probe: the result that the control is compared with."""
+    for row in result.rows(probe):
+        if not control.startswith(RAW):
+            yield {"control": control} | row
+        elif row["metric"] == "auc":  # confidence has no threshold of its own
+            yield row | {"control": control.removeprefix(RAW), "metric": f"{RAW}auc"}
 
 
 @dataclass(frozen=True)
@@ -182,7 +203,7 @@ class Result:
         return tuple(np.transpose([compute_bootstrap_interval(row) for row in values]))
 
 
-def _measure(
+def measure_predictions(
     predictions: pd.DataFrame, cell: Cell, protocol: Protocol
 ) -> dict[tuple[int, str], Result]:
     """{(layer, control): metrics}, on the same folds or resamples for every control."""
@@ -248,10 +269,15 @@ class _Baselines:
         """{control: predictions, as from `probe_cell`}."""
         key = cell.questions.tobytes()
         if key not in self._known:
-            self._known[key] = {
-                name: probe_cell(features, cell, 0, self._protocol)
-                for name, features in self._features(cell).items()
+            features = self._features(cell)
+            found = {
+                name: probe_cell(values, cell, 0, self._protocol)
+                for name, values in features.items()
             }
+            for name in _list_outputs(found):
+                place = np.searchsorted(cell.questions, found[name]["question_id"].to_numpy())
+                found[f"{RAW}{name}"] = found[name].assign(score=-features[name][place, 0])
+            self._known[key] = found
         return self._known[key]
 
     def _features(self, cell: Cell) -> dict[str, np.ndarray]:
@@ -261,10 +287,22 @@ class _Baselines:
         features = {}
         if groups.nunique() > 1:
             features["group_only"] = pd.get_dummies(groups).to_numpy(np.float32)
-        for name in OUTPUT_BASELINES:
-            if name in answers:
-                # An answer too long to be judged gets the median of the others.
-                values = answers[name].fillna(answers[name].median())
-                if values.notna().all():
-                    features[name] = values.to_numpy(np.float32)[:, None]
+        outputs = []
+        for name in _list_outputs(answers):
+            # An answer too long to be judged gets the median of the others.
+            values = answers[name].fillna(answers[name].median())
+            if values.notna().all():
+                features[name] = values.to_numpy(np.float32)[:, None]
+                outputs.append(features[name])
+        if outputs:
+            features[OUTPUT_COMBINED] = np.hstack(outputs)
+            if "group_only" in features:
+                features[OUTPUT_AND_GROUP] = np.hstack([*outputs, features["group_only"]])
         return features
+
+
+def _list_outputs(names: Iterable[str]) -> list[str]:
+    """Those that are confidence scores of the output, in the order of `OUTPUT_SCORES`."""
+    names = list(names)
+    variants = [name for name in names if name.startswith(VARIANT)]
+    return [*(name for name in OUTPUT_SCORES if name in names), *variants]

@@ -14,15 +14,16 @@ from llm_figures.questions.answers import check_labels
 class ShardAnswers(NamedTuple):
     """Answers with a valid exact answer; every list has one entry per answer.
 
-    prompts, answers: token ids, as arrays: lists of 100,000 prompts would take gigabytes.
-    positions: {named token: position in prompt + answer}. prefix: token ids with which the prompts
-    of all shards begin.
+    prompts, answers: token ids, as arrays: lists of 100,000 prompts would take gigabytes. An answer
+    goes on with the token that ended it.
+    positions: {named token: position in prompt + answer, or several}. prefix: token ids with which
+    the prompts of all shards begin.
     """
 
     question_ids: list[int]
     prompts: list[np.ndarray]
     answers: list[np.ndarray]
-    positions: list[dict[str, int]]
+    positions: list[dict[str, int | range]]
     prefix: list[int]
 
 
@@ -55,20 +56,32 @@ def read_shard_answers(
     return ShardAnswers(
         rows["question_id"].tolist(),
         rows["prompt_ids"].tolist(),
-        rows["answer_ids"].tolist(),
+        list_sequences(rows),
         positions.tolist(),
         prefix,
     )
 
 
-def locate_tokens(answers: pd.DataFrame) -> list[dict[str, int]]:
-    """{named token: position in prompt + answer} of each row of forward/answers.parquet."""
+def list_sequences(answers: pd.DataFrame) -> list[np.ndarray]:
+    """Token ids of the answer, and that which ended it, of each row of forward/answers.parquet."""
+    return [
+        np.append(row.answer_ids, row.stop_id) if row.stop_id >= 0 else row.answer_ids
+        for row in answers.itertuples()
+    ]
+
+
+def locate_tokens(answers: pd.DataFrame) -> list[dict[str, int | range]]:
+    """{named token: position in prompt + answer, or several} of each row of answers.parquet.
+
+    The answers are those of `list_sequences`.
+    """
     return [
         locate_named_tokens(
             len(row.prompt_ids),
             list(row.token_starts),
             list(row.token_ends),
             (row.span_start, row.span_end),
+            stops=row.stop_id >= 0,
         )
         for row in answers.itertuples()
     ]

@@ -150,6 +150,10 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeTransfer) -> StatedNu
     )
     for end, limit in zip(("low", "high"), options.limits, strict=True):
         numbers.take_option(f"colour_{end}", limit, "g", "figures.probe_transfer.limits")
+    if options.layer is not None:
+        numbers.take_option("layer", options.layer, "d", "figures.probe_transfer.layer")
+    if len(options.tokens) == 1:
+        numbers.take_option("token", options.tokens[0], str, "figures.probe_transfer.tokens")
     scored = scores[scores["auc"].notna()]
     numbers.add("sets", scores.loc[scores["n_test"].notna(), "test"].nunique(), "d",
                 "number of tests with n_test")  # fmt: skip
@@ -216,10 +220,8 @@ def describe(
         f"that detects a wrong answer, trained on one of {numbers['sets']} sets of questions "
         "(rows) and tested on another (columns), and its difference from the logit baseline, in "
         "hundredths. "
-        f"{describe_fit(options.protocol, numbers)}. Layer and token are those with the highest "
-        f"AUC over {numbers['folds']} folds of the training set; the tested set is not looked at. "
-        "The framed diagonal is the set itself, each fold tested by a probe that was fitted, and "
-        "whose layer and token were chosen, without it. The baseline is the log-probability of the "
+        f"{describe_fit(options.protocol, numbers)}. {_describe_place(options, numbers)} "
+        "The baseline is the log-probability of the "
         "answer or of the exact answer, whichever is better on the training set, in the direction "
         "that is better there. 95% intervals are bootstrap intervals over the tested answers.",
     ]
@@ -245,6 +247,27 @@ def describe(
         "values take the lightest."
     )
     return " ".join(sentences) + "\n"
+
+
+def _describe_place(options: DrawnProbeTransfer, numbers: StatedNumbers) -> str:
+    """How layer and token are chosen, and what the diagonal is."""
+    place = [] if options.layer is None else [f"layer {numbers['layer']}"]
+    place += [f"token {numbers['token']}"] if len(options.tokens) == 1 else []
+    chosen = ["layer"] * (options.layer is None) + ["token"] * (len(options.tokens) > 1)
+    sentences = [f"All probes are of {' and '.join(place)}."] if place else []
+    what = " and ".join(chosen)
+    if chosen:
+        are = "are those" if len(chosen) > 1 else "is that"
+        sentences.append(
+            f"{what.capitalize()} {are} with the highest AUC over {numbers['folds']} folds of the "
+            "training set; the tested set is not looked at."
+        )
+    without = f", and whose {what} {'were' if len(chosen) > 1 else 'was'} chosen," if chosen else ""
+    sentences.append(
+        "The framed diagonal is the set itself, each fold tested by a probe that was fitted"
+        f"{without} without it."
+    )
+    return " ".join(sentences)
 
 
 def _describe_pairs(numbers: StatedNumbers) -> str:

@@ -2,7 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from llm_figures.core.options import AnyText, Drawing, Items, Options
+from pydantic import Field
+
+from llm_figures.core.options import AnyText, Drawing, Flag, Integer, Items, Options
 from llm_figures.plotting.style import Figure, FigureSource, Limits, Palette
 from llm_figures.probe.protocol import KEY_TOKENS
 from llm_figures.probe.token_positions import NAMED_TOKENS
@@ -17,8 +19,20 @@ class TransferScoring(Options):
     Names of the sets, in their order: groups of the run's own questions, and keys of datasets. null
     takes all. Sets with fewer than 20 right or 20 wrong answers are left out and named."""
 
+    by_group: Flag = True
+    """Whether each group of the run's own questions is a set
+
+    Whether each group of the run's own questions (dataset.group) is a set. With false they are one
+    set, named dataset."""
+
+    layer: Annotated[Integer, Field(ge=0)] | None = None
+    """null: chosen on the training set; or a layer for all probes, from 0 (embeddings)
+
+    A layer for the probes of every set, from 0 (the embeddings). null chooses each probe's own on
+    its training set."""
+
     tokens: Annotated[tuple[Literal[NAMED_TOKENS], ...], Items(1, distinct=True)] = KEY_TOKENS
-    """Tokens that a probe's own is chosen from."""
+    """Tokens that a probe's own is chosen from; a single one is that of all probes."""
 
 
 class ProbeTransferDrawing(Drawing):

@@ -61,13 +61,15 @@ class AnsweredSet:
         return _select(self, ~asked.to_numpy(), self.name, other.name)
 
 
-def divide_by_group(own: AnsweredSet, taken: Sequence[str] = ()) -> list[AnsweredSet]:
-    """One set per group of the run's own questions; without groups, one of all.
+def divide_by_group(
+    own: AnsweredSet, taken: Sequence[str] = (), by_group: bool = True
+) -> list[AnsweredSet]:
+    """One set per group of the run's own questions; without groups, or by_group, one of all.
 
     taken: names of other sets, from which a group of the same name is told apart.
     """
     groups = own.answers["group"]
-    if groups.isna().all():
+    if not by_group or groups.isna().all():
         return [_select(own, np.ones(len(groups), bool), _name(WHOLE, taken))]
     named = groups.fillna(WITHOUT_GROUP)
     return [
@@ -175,9 +177,9 @@ def _name(group: str, taken: Sequence[str]) -> str:
 
 
 def read_sets(
-    answers: Mapping[str, pd.DataFrame], keys: Mapping[str, pd.DataFrame]
+    answers: Mapping[str, pd.DataFrame], keys: Mapping[str, pd.DataFrame], by_group: bool = True
 ) -> list[AnsweredSet]:
-    """The sets of a run: groups of its own questions, named "", then the further named ones.
+    """The sets of a run: its own questions, named "", by group or as one, then the further ones.
 
     answers: rows of forward/answers.parquet. keys: question_id and token of every row of the states
     of a set; both {name of the set: frame}, in the order in which the states are read.
@@ -196,4 +198,4 @@ def read_sets(
             )
         read.append(AnsweredSet(name, valid, own))
     own, *others = read
-    return [*divide_by_group(own, [one.name for one in others]), *others]
+    return [*divide_by_group(own, [one.name for one in others], by_group), *others]

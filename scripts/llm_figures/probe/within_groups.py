@@ -41,7 +41,7 @@ def tabulate_within_groups(
     auc: over all pairs of a group in the same split. ci_low, ci_high: 95% of `DRAWS` bootstrap
     resamples of the group's questions; the probes are not fitted again. n, wrong_share: of the
     answers that are tested. A group without an AUC has a note that says why, also where none of its
-    answers is tested. Rows with level "mean" average the groups that have one, weighted by n. Rows
+    answers is tested. Rows with level "mean" are of the pairs of all groups that have one. Rows
     of nested selection have layer −1 and token "any"; where no cell was chosen, no group has an
     AUC.
     """
@@ -83,7 +83,8 @@ def _tabulate_cell(
     weights: np.ndarray,
 ) -> Iterator[dict]:
     """Rows of one cell. at, scores, splits: [tested]; the others: of all answers."""
-    means, sizes = [], []
+    every_above, every_pair = np.zeros((2, len(weights)))
+    size = 0
     for name in np.unique(names):
         inside = np.flatnonzero(names[at] == name)
         if not len(inside):
@@ -118,24 +119,21 @@ def _tabulate_cell(
         with np.errstate(invalid="ignore"):
             aucs = above / pairs
         yield row | {"pairs": int(pairs[0])} | _summarise(aucs)
-        means.append(aucs)
-        sizes.append(len(tested))
-    every = np.unique(at)
+        every_above, every_pair = every_above + above, every_pair + pairs
+        size += len(tested)
     row = {
         "level": MEAN,
         "group": None,
-        "n": sum(sizes),
-        "wrong_share": float(wrong[every].mean()),
+        "n": size,
+        "wrong_share": float(wrong[np.unique(at)].mean()),
+        "pairs": int(every_pair[0]),
         "note": "",
     }
-    if not means:
-        yield row | {"pairs": 0, "note": NO_PAIR}
+    if not size:
+        yield row | {"note": NO_PAIR}
         return
-    values, by_size = np.array(means), np.array(sizes, dtype=float)[:, None]
-    there = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        mean = np.where(there, values * by_size, 0).sum(axis=0) / (there * by_size).sum(axis=0)
-    yield row | {"pairs": 0} | _summarise(mean)
+        yield row | _summarise(every_above / every_pair)
 
 
 def _leave_out(name: str, note: str) -> dict:

@@ -41,7 +41,8 @@ from llm_figures.core.formatting import format_bytes
 from llm_figures.core.numbers import three_decimals, three_digits
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cell_text import write_choices
-from llm_figures.probe.controls import CONTROLS, EXPLANATIONS, LABELS, name_control
+from llm_figures.probe.controls import DETAIL_NAMES, EXPLANATIONS, LABELS, NAMES, name_control
+from llm_figures.probe.protocol import VARIANT
 from llm_figures.probe.protocol_text import name_probe
 from llm_figures.provenance.manifest_facts import describe_provenance
 
@@ -249,7 +250,8 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
     choice, the highest.
 
     Returns {probe: what captions call it, cells, nested, highest, metric, rows: [{name, mean,
-    interval, gain, gain_interval, explains}]}, the probe itself first; gain is probe − control. A
+    interval, gain, gain_interval, raw, explains}], details: [{name, mean, interval}]}, the probe
+    itself first; gain is probe − control; raw: where confidence as it is points the other way. A
     control explains the cell if the interval of probe − control includes zero and the control rests
     on no judgement of the model (`controls.EXPLANATIONS`).
     """
@@ -260,7 +262,8 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
     shown = nested or highest
     place = f"layer {highest.probe['layer']}, {highest.probe['token']}"
     rows = []
-    for control in ("none", *CONTROLS):
+    variants = [name for name in shown.beside.index if name.startswith(VARIANT)]
+    for control in ("none", *NAMES, *variants):
         if control not in shown.beside.index:
             continue
         row = shown.beside.loc[control]
@@ -272,6 +275,10 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
                 "interval": _interval(row["ci_low"], row["ci_high"]),
                 "gain": None if itself else three_decimals(row["gain"]),
                 "gain_interval": None if itself else _interval(row["gain_low"], row["gain_high"]),
+                # confidence that is higher for wrong answers, and is of use only once it is fitted
+                "raw": three_decimals(shown.raw[control])
+                if shown.raw.get(control, 1) < 0.5
+                else None,
                 # without an interval there is no evidence of a difference either
                 "explains": control in EXPLANATIONS and not row["gain_low"] > 0,
             }
@@ -283,7 +290,23 @@ def tabulate_controls(scores: pd.DataFrame, metric: str, tokens: Sequence[str]) 
         "highest": f"{place}: {three_decimals(highest.probe['mean'])}",
         "metric": LABELS[metric],
         "rows": rows,
+        "details": [] if nested is None or metric != "auc" else _list_details(nested.details),
     }
+
+
+def _list_details(details: pd.DataFrame) -> list[dict]:
+    """What else is known of the chosen cells: {name, mean, interval}."""
+    return [
+        {
+            "name": name,
+            "mean": three_decimals(details.loc[metric, "mean"]),
+            "interval": _interval(details.loc[metric, "ci_low"], details.loc[metric, "ci_high"])
+            if pd.notna(details.loc[metric, "ci_low"])
+            else "",
+        }
+        for metric, name in DETAIL_NAMES.items()
+        if metric in details.index and pd.notna(details.loc[metric, "mean"])
+    ]
 
 
 def tabulate_combinations(choices: pd.DataFrame) -> list[dict]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord, PersistenceBase
 
 from llm_figures.core.errors import UserError
-from llm_figures.core.records import RECORDS, Record, read_record
+from llm_figures.core.records import RECORDS, Record
 from llm_figures.core.versions import find_other_versions
+from llm_figures.provenance.outdated import find_replaced_input, read_records
 
 # Params that no job has. Snakemake shows them as the reason why a file is made again.
 UNKNOWN = "'made from nobody knows what'"
@@ -55,7 +56,7 @@ def restore_records(
     files, records = {}, {}
     for folder in folders:
         files |= {str(path): path.stat() for path in _walk(folder)}
-        records |= _read_records(folder)
+        records |= read_records(folder)
     every = {*files, *records}
     found = _Findings()
     for file in sorted(every - persistence._filter_incomplete_keys(every)):
@@ -68,8 +69,8 @@ def restore_records(
             found.unknown.append(file)
             wanted = _unknown(files[file])
         else:
-            if known is not None and _is_marked(known):
-                known = None  # it may be known by now
+            if known is not None and (_is_marked(known) or record.superseded):
+                known = None  # it may be known by now, or is that of a job that failed
             wanted = _compare(file, files.get(file), record, known, records, found)
             if wanted is not None:
                 wanted = _with_versions(wanted, record, strict, found)
@@ -92,10 +93,10 @@ def _compare(
     """
     if known is not None and (stat is None or _of_this_file(known, stat)):
         # whoever touched a file, by --touch, takes it as it is
-        earlier = None if _is_touched(known, record) else _replaced_input(record, records)
+        earlier = None if _is_touched(known, record) else find_replaced_input(record, records)
         return _outdated(known, earlier) if earlier else known
     if stat is None or record.describes(Path(file), stat):
-        earlier = _replaced_input(record, records)
+        earlier = find_replaced_input(record, records)
         restored = _restored(record, record.mtime_ns / 1e9 if stat is None else stat.st_mtime)
         return _outdated(restored, earlier) if earlier else restored
     if file.endswith(".parquet"):
@@ -130,14 +131,6 @@ def _with_versions(
     marks = [f"{VERSIONS}{'; '.join(now)}'"] if now and strict else []
     params = [param for param in known.params or [] if not param.startswith(VERSIONS)]
     return known.model_copy(update={"params": sorted([*params, *marks])})
-
-
-def _replaced_input(record: Record, records: Mapping[str, Record]) -> str | None:
-    """An input whose own record is of other content than the one that was read, if there is one."""
-    for file, digest in record.inputs.items():
-        if digest and file in records and records[file].sha256 not in (None, digest):
-            return file
-    return None
 
 
 def _is_touched(known: MetadataRecord, record: Record) -> bool:
@@ -227,15 +220,3 @@ def _entries(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [folder / name for name in names if not name.startswith(".")]
-
-
-def _read_records(folder: Path) -> dict[str, Record]:
-    """{file: its record} of a model's folder, without those of files elsewhere."""
-    home = folder / RECORDS
-    records = {}
-    for path in _walk_all(home):
-        file = str(folder / path.relative_to(home).with_suffix(""))
-        record = read_record(path)
-        if record is not None and record.file == file:
-            records[file] = record
-    return records

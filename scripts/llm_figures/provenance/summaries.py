@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.attention.figure import format_epsilon
+from llm_figures.attention.interventions import CLEAN
 from llm_figures.core.numbers import low_to_high, three_digits
 from llm_figures.modules.metrics import METRICS
 
@@ -23,6 +24,7 @@ def summarise_attention(cells: pd.DataFrame) -> str | None:
 
     cells: tidy cells of an attention figure.
     """
+    cells = cells[cells["component"] != CLEAN]
     first = cells.iloc[0]
     change = CHANGES.get(first["over"])
     if first["operation"] == "scale":

@@ -4,17 +4,23 @@ import json
 from pathlib import Path
 
 from llm_figures.core.checksums import describe_files, result_files
+from llm_figures.core.differences import list_differences
 from llm_figures.core.errors import UserError
 
-# Files listed by name in a message; more are counted.
-NAMED = 20
+# Files and keys of the config that a message names; more are counted.
+NAMED, NAMED_KEYS = 20, 6
 
 
-def verify(path: str | Path) -> tuple[int, dict[str, str]]:
+def verify(
+    path: str | Path, config: dict | None = None, command: str = "snakemake figures"
+) -> tuple[int, dict[str, str]]:
     """Compare the files beside the manifest `path` with it.
 
     A file without a maker is not part of the manifest's run: another target, or a later setting,
     may add, change or remove it without a new manifest.
+
+    config: the whole config of this run, resolved; None if it is not known. command: makes the
+    figures with that config.
 
     Returns the number of files that agree with the manifest, and {file: "added", "changed" or
     "removed"} of the files that are not part of the run.
@@ -24,7 +30,7 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
             missing, one line each.
     """
     path = Path(path)
-    listed, passing = read_listed_files(path), read_passing_files(path)
+    listed, passing = read_listed_files(path, command), read_passing_files(path)
     folder = path.parent
     here = {name for name in listed if (folder / name).is_file()}
     # only files of the same size need hashing
@@ -52,11 +58,31 @@ def verify(path: str | Path) -> tuple[int, dict[str, str]]:
     ]
     if len(problems) > NAMED:
         lines.append(f"  and {len(problems) - NAMED} more")
-    raise UserError(
-        f"{len(problems)} of {len(listed)} files differ from {path}; to make a file again: "
-        "snakemake figures --forcerun RULE; if the change is intended, remove the manifest and "
-        "run: snakemake figures\n" + "\n".join(lines)
+    advice = (
+        f"; to make a file again: {command} --forcerun RULE; if the change is intended, remove the "
+        f"manifest and run: {command}"
     )
+    if keys := find_changed_options(path, config):
+        advice = (
+            f", and so do options of this run ({', '.join(keys)}); to make files and manifest with "
+            f"these: {command}; to keep the manifest's, give verify the config of its run"
+        )
+    raise UserError(
+        f"{len(problems)} of {len(listed)} files differ from {path}{advice}\n" + "\n".join(lines)
+    )
+
+
+def find_changed_options(path: str | Path, config: dict | None) -> list[str]:
+    """Dotted keys in which the config of this run differs from a manifest's; many are counted.
+
+    config: see `verify`.
+    """
+    written = json.loads(Path(path).read_text(encoding="utf-8")).get("config")
+    if config is None or not isinstance(written, dict):
+        return []
+    keys = list(list_differences(written, json.loads(json.dumps(config))))
+    more = [f"and {len(keys) - NAMED_KEYS} more"] if len(keys) > NAMED_KEYS else []
+    return keys[:NAMED_KEYS] + more
 
 
 def read_passing_files(path: Path) -> set[str]:
@@ -65,13 +91,13 @@ def read_passing_files(path: Path) -> set[str]:
     return {name for name in names if isinstance(name, str)}
 
 
-def read_listed_files(path: Path) -> dict[str, dict]:
-    """{file: {bytes, sha256, made_by}} of a manifest.
+def read_listed_files(path: Path, command: str = "snakemake figures") -> dict[str, dict]:
+    """{file: {bytes, sha256, made_by}} of a manifest; command: makes it again.
 
     Raises:
         UserError: the manifest is missing or cannot be read.
     """
-    again = "run: snakemake figures"
+    again = f"run: {command}"
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

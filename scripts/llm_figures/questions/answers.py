@@ -8,16 +8,23 @@ import pandas as pd
 
 from llm_figures.core.errors import UserError
 from llm_figures.questions.judging.abstentions import abstains
-from llm_figures.questions.judging.judges import Judgement, could_match, judge
+from llm_figures.questions.judging.judges import Judgement, could_match, judge, names_option
+from llm_figures.questions.log_probabilities import PARTS, SUFFIXES
 from llm_figures.questions.options import ExactAnswer, Judge
-from llm_figures.questions.spans import check_pattern, find_exact_answer, overlapping
+from llm_figures.questions.spans import EMPTY, check_pattern, find_exact_answer, overlapping
 
 # With fewer answers of a label, each of five folds would hold less than four of it.
 FEWEST_OF_A_LABEL = 20
 
+# By the ends of the columns' names.
+_SUMMARIES = dict(
+    zip(SUFFIXES, (np.mean, np.sum, np.min, np.max, lambda values: values[-1]), strict=True)
+)
+
 # Why an answer with an exact answer is left out of the probe.
 ABSTAINED = "the answer abstains"
 CUT = "the answer was cut at max_new_tokens"
+OFF_OPTION = "the answer names none of the options"
 UNMATCHED = "no answer could match its right answers"
 UNCLEAR = "the judge says neither right nor wrong"
 # An abstention is looked for in so much of an answer without an exact answer.
@@ -35,7 +42,8 @@ def judge_answers(
     """Locate every exact answer without using the gold answer, then judge it.
 
     questions: as from `questions.load_questions`. A question with a `label` (True or False) is
-        judged by it, any other by the judge from its `aliases`.
+        judged by it, any other by the judge from its `aliases`. Of a question with `choices` or
+        `wrong_answers`, the options are known.
     generations: question_id, answer; optionally cut, prompt_ids, answer_ids, token_starts and
         token_ends (characters of the answer), token_log_probabilities (natural logarithms, one per
         token of the answer) and problem (why there is no answer, else "").
@@ -48,11 +56,13 @@ def judge_answers(
         span_start, span_end: characters of the exact answer within `answer`, else -1.
         exact_answer: its text, else "".
         abstained: whether the answer declines to answer. cut: whether max_new_tokens cut it off.
+        off_option: whether it names none of the question's options; False where they are unknown.
         correct: False if not valid. judged_by: label, the judge's method, or the rule of it that
             decided (`judging.rules`); "" if not valid.
         doubt: why a person should look at the judgement (`judging.judges.DOUBTS`), else "".
         answer_log_probability, exact_answer_log_probability: means over the tokens of the answer,
-            and over those that overlap the exact answer; NaN without any.
+            and over those that overlap the exact answer; NaN without any. The same with _sum,
+            _min, _max and _last: their sum, least, greatest and last.
 
     Raises:
         UserError: a pattern that is not a regular expression, a question without an answer.
@@ -68,6 +78,7 @@ def judge_answers(
         for row, judgement in zip(answers.to_dict("records"), judgements, strict=True)
     ]
     answers["valid"] = answers["problem"].eq("")
+    answers["off_option"] = [judgement.off_option for judgement in judgements]
     for column, name, empty in (
         ("correct", "right", False),
         ("judged_by", "rule", ""),
@@ -81,7 +92,7 @@ def judge_answers(
         (row.span_start, row.span_end) if row.span_start >= 0 else None
         for row in answers.itertuples()
     ]
-    return answers.assign(**_mean_log_probabilities(answers, spans))
+    return answers.assign(**_summarise_log_probabilities(answers, spans))
 
 
 def locate_exact_answers(
@@ -151,7 +162,8 @@ def check_labels(answers: pd.DataFrame, report: str) -> None:
         wrong = len(valid) - right
         if min(right, wrong) >= FEWEST_OF_A_LABEL:
             continue
-        shown = "; ".join(map(repr, rows.sort_values("question_id")["answer"][:3]))
+        first = rows.sort_values("question_id")["answer"][:3]
+        shown = "; ".join(repr(answer) if answer.strip() else "(empty)" for answer in first)
         problems = Counter(rows.loc[~rows["valid"], "problem"]) if "problem" in rows else {}
         reasons = "; ".join(
             f"{count}: {problem}" for problem, count in sorted(problems.items(), key=_most_first)
@@ -177,7 +189,10 @@ def _advise(problems: dict[str, int], rows: pd.DataFrame) -> str:
         UNMATCHED: "check dataset.answer, or choose another judge.method",
         ABSTAINED: "change prompt, or set judge.abstentions: wrong",
         CUT: "raise prompt.max_new_tokens",
+        OFF_OPTION: "change prompt so that answers name an option, or set judge.off_options: wrong",
         UNCLEAR: "change judge.prompt",
+        EMPTY: "the model ends its answers at once: change prompt.template or prompt.stop, or "
+        "solve some questions of this kind in prompt.preamble",
     }.get(most, "add questions, or change prompt, exact_answer or judge")
 
 
@@ -187,6 +202,8 @@ def _find_problem(row: dict, judgement: Judgement, judging: Judge) -> str:
         return ABSTAINED
     if not row["problem"] and row["cut"] and judging.cut == "leave_out":
         return CUT
+    if judgement.off_option and judging.off_options == "leave_out":
+        return OFF_OPTION
     return row["problem"] or (judgement.doubt if not judgement.rule else "")
 
 
@@ -202,24 +219,30 @@ def _judge(
         return Judgement(bool(label), "label")
     if judging.method == "model":
         return read_reply(_text(reply_of.get(row["question_id"])), judging)
-    aliases, choices = (_items(row.get(name)) for name in ("aliases", "choices"))
+    aliases, choices, wrong = (
+        _items(row.get(name)) for name in ("aliases", "choices", "wrong_answers")
+    )
     subject = (row["question"], choices, judging.applied_rules())
     if row["abstained"]:
         judgement = Judgement(False, "abstention")
     else:
         judgement = judge(judging.method, exact, aliases, *subject)
+    off_option = False
     if judgement.right:
         doubt = judgement.doubt
     elif not could_match(judging.method, aliases, *subject, _text(row.get("frame")), exact_answer):
         return Judgement(False, "", UNMATCHED)
     else:
         doubt = judgement.doubt
+        others = wrong or [text for text in choices if text not in aliases]
+        if others and not row["abstained"]:
+            off_option = not names_option(exact, aliases, others, *subject)
         elsewhere = row["answer"][: row["span_start"]] + " | " + row["answer"][row["span_end"] :]
         if not doubt and judge("contains", elsewhere, aliases, *subject).right:
             doubt = "the gold answer occurs elsewhere in the answer"
     if not doubt and row["cut"] and not row["answer"][row["span_end"] :].strip():
         doubt = CUT
-    return Judgement(judgement.right, judgement.rule, doubt)
+    return Judgement(judgement.right, judgement.rule, doubt, off_option)
 
 
 def read_reply(reply: str | None, judging: Judge) -> Judgement:
@@ -232,10 +255,11 @@ def read_reply(reply: str | None, judging: Judge) -> Judgement:
     return Judgement(False, "", UNCLEAR)
 
 
-def _mean_log_probabilities(
+def _summarise_log_probabilities(
     answers: pd.DataFrame, spans: Sequence[tuple[int, int] | None]
 ) -> dict[str, list[float]]:
-    whole, exact = [], []
+    """{column of `LOG_PROBABILITIES`: a value for each answer}."""
+    parts: dict[str, list[Sequence[float]]] = {part: [] for part in PARTS}
     for span, values, starts, ends in zip(
         spans,
         _column(answers, "token_log_probabilities"),
@@ -245,13 +269,15 @@ def _mean_log_probabilities(
     ):
         values = [] if values is None else values
         inside = overlapping(starts, ends, span) if span and len(values) else []
-        whole.append(_mean(values))
-        exact.append(_mean([values[index] for index in inside]))
-    return {"answer_log_probability": whole, "exact_answer_log_probability": exact}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+        parts["answer"].append(values)
+        parts["exact_answer"].append([values[index] for index in inside])
+    return {
+        f"{part}_log_probability{suffix}": [
+            float(summarise(values)) if len(values) else float("nan") for values in of_answers
+        ]
+        for part, of_answers in parts.items()
+        for suffix, summarise in _SUMMARIES.items()
+    }
 
 
 def _column(frame: pd.DataFrame, name: str) -> list:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from llm_figures.questions.answers import ABSTAINED, CUT
+from llm_figures.core.formatting import format_percent
+from llm_figures.questions.answers import ABSTAINED, CUT, OFF_OPTION
 from llm_figures.questions.duplicates import find_near_duplicates
 from llm_figures.questions.judging.judges import DOUBTS
 
@@ -20,7 +21,8 @@ Check that the text marked **⟦…⟧** is what a person would call the answer,
 answers alike. This exact answer is located without using the gold answer; whether it is right is
 judged afterwards, on the marked text alone. The judgements that are least certain come first."""
 # What becomes of an answer, in the order of the columns.
-_KINDS = ("right", "wrong", "abstained", "cut", "no exact answer", "not judged")
+_KINDS = ("right", "wrong", "no option", "abstained", "cut", "no exact answer", "not judged")
+_LEFT_OUT = {ABSTAINED: "abstained", CUT: "cut", OFF_OPTION: "no option"}
 
 
 def render_answers_report(
@@ -69,8 +71,9 @@ def _totals(answers: pd.DataFrame, left_out: pd.DataFrame, held_out: pd.Series) 
     lines = [
         f"- questions: {count}",
         f"- rows of the dataset left out: {len(left_out)}",
-        f"- valid answers (with an exact answer): {valid} ({_share(valid, len(answers))})",
-        f"- right answers: {right} ({_share(right, valid)} of valid answers)",
+        f"- valid answers (with an exact answer): {valid} ({format_percent(valid, len(answers))})",
+        f"- right answers: {right} ({format_percent(right, valid)} of valid answers)",
+        *_off_options(answers),
         f"- answers that abstain: {_with_fate(abstained, answers)}",
         f"- answers cut at max_new_tokens: {_with_fate(cut, answers)}",
         f"- judgements in doubt: {int(answers['doubt'].ne('').sum())}",
@@ -78,6 +81,13 @@ def _totals(answers: pd.DataFrame, left_out: pd.DataFrame, held_out: pd.Series) 
     if "label" in answers and (labelled := int(answers["label"].notna().sum())):
         lines.append(f"- answers judged by the dataset's label: {labelled}")
     return "\n".join(lines)
+
+
+def _off_options(answers: pd.DataFrame) -> list[str]:
+    """The line about answers that name no option; none where there are no such answers."""
+    if not answers["off_option"].any():
+        return []
+    return [f"- answers that name no option: {_with_fate(answers['off_option'], answers)}"]
 
 
 def _with_fate(rows: pd.Series, answers: pd.DataFrame) -> str:
@@ -149,15 +159,17 @@ def _left_out(left_out: pd.DataFrame) -> list[str]:
 
 def _groups(answers: pd.DataFrame) -> str:
     names = answers["group"].map(lambda name: _NO_GROUP if _blank(name) else str(name))
-    rows = [_group(_escaped(str(name)), group) for name, group in answers.groupby(names)]
-    header = ["group", "questions", *_KINDS, "right % of valid", "in doubt"]
-    return _table(header, [*rows, _group("all", answers)])
+    shown = [kind for kind in _KINDS if kind != "no option" or answers["off_option"].any()]
+    rows = [_group(_escaped(str(name)), group, shown) for name, group in answers.groupby(names)]
+    header = ["group", "questions", *shown, "right % of valid", "in doubt"]
+    return _table(header, [*rows, _group("all", answers, shown)])
 
 
-def _group(name: str, answers: pd.DataFrame) -> list[str]:
+def _group(name: str, answers: pd.DataFrame, shown: Sequence[str]) -> list[str]:
+    """A row of the table of groups. shown: the kinds of answers that have a column."""
     kinds = answers.apply(_find_kind, axis=1).value_counts() if len(answers) else {}
-    counts = [int(kinds.get(kind, 0)) for kind in _KINDS]
-    share = _share(counts[0], counts[0] + counts[1])
+    counts = [int(kinds.get(kind, 0)) for kind in shown]
+    share = format_percent(counts[0], counts[0] + counts[1])
     doubt = int(answers["doubt"].ne("").sum())
     return [name, str(len(answers)), *map(str, counts), share, str(doubt)]
 
@@ -165,8 +177,8 @@ def _group(name: str, answers: pd.DataFrame) -> list[str]:
 def _find_kind(row: pd.Series) -> str:
     if row["valid"]:
         return "right" if row["correct"] else "wrong"
-    if row["problem"] in (ABSTAINED, CUT):
-        return "abstained" if row["problem"] == ABSTAINED else "cut"
+    if row["problem"] in _LEFT_OUT:
+        return _LEFT_OUT[row["problem"]]
     return "not judged" if row["exact_answer"] else "no exact answer"
 
 
@@ -231,10 +243,6 @@ def _counts(values: pd.Series) -> list[list[str]]:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}%" if whole else "–"
 
 
 def _held_out(answers: pd.DataFrame) -> pd.Series:

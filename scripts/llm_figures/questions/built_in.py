@@ -16,5 +16,8 @@ SETS = {
 
 
 def build_set(name: str) -> pd.DataFrame:
-    """A built-in set: question, aliases (right answers), group (the relation), frame."""
+    """A built-in set: question, aliases (right answers), group (the relation), frame.
+
+    The elements have wrong_answers, too.
+    """
     return SETS[name]()

@@ -27,7 +27,7 @@ OF_SEVERAL_DENSITIES = "phosphorus"
 def build_elements() -> pd.DataFrame:
     """320 questions: the heavier of two elements, by atomic mass, and the denser.
 
-    Returns columns as `facts.build_facts`.
+    Returns columns as `facts.build_facts`, and wrong_answers, the names of the other element.
     """
     from periodictable import elements
 
@@ -54,10 +54,13 @@ def build_elements() -> pd.DataFrame:
                 continue
             taken.add(frozenset((one, other)))
             what = f"the {kind} of {one} and {other}"
-            right = max(one, other, key=values.get)
-            aliases = [right] + ([SPELLINGS[right]] if right in SPELLINGS else [])
-            rows.append((f"What is {what}?", aliases, kind, f"The{what[3:]} is"))
-    return pd.DataFrame(rows, columns=["question", "aliases", "group", "frame"])
+            wrong, right = sorted((one, other), key=values.get)
+            names, others = (
+                [name, *filter(None, [SPELLINGS.get(name)])] for name in (right, wrong)
+            )
+            rows.append((f"What is {what}?", names, others, kind, f"The{what[3:]} is"))
+    columns = ["question", "aliases", "wrong_answers", "group", "frame"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _find_density(element) -> float | None:

@@ -80,9 +80,14 @@ def dataset_problems(options: Dataset) -> Iterator[str]:
                     f"config: dataset.{key}: {dataset[key]!r} without dataset.choices; name the "
                     "column of choices"
                 )
+    if options.wrong is not None and options.choices is not None:
+        yield (
+            f"config: dataset.wrong: {options.wrong!r} beside dataset.choices, whose other choices "
+            "are the wrong answers; set one of them"
+        )
     if source == "facts":
         for key in (
-            *("id", "group", "frame", "response", "label", "hold_out", "revision", "file"),
+            *("wrong", "id", "group", "frame", "response", "label", "hold_out", "revision", "file"),
             *("separator", "answer_pattern", "choices"),
         ):
             if dataset[key] is not None:

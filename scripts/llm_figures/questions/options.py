@@ -20,7 +20,7 @@ from llm_figures.core.text_checks import FileName
 from llm_figures.questions.judging.rules import RULES
 
 # Keys of `Dataset` that name a column.
-COLUMNS = ("question", "answer", "id", "group", "frame", "response", "label")
+COLUMNS = ("question", "answer", "wrong", "id", "group", "frame", "response", "label")
 
 Rule = Literal[RULES]
 
@@ -114,6 +114,14 @@ class Dataset(Options):
     Python prints it, as aliases, other text as one answer, and refuses what may be either. text
     takes every text as it is, and list requires each to be a list. Lists of JSONL and Parquet files
     are always aliases."""
+
+    wrong: AnyText | None = None
+    """Column of wrong answers, where a question has few answers to choose from
+
+    Name of the column of wrong answers, of questions that name what to choose from ("Which is
+    heavier, iron or lead?"): a string or a list each, read as the right answers are. They are not
+    shown to the model. An answer that names none of the right and wrong ones is then known; see
+    judge.off_options. With choices, the other choices are the wrong answers."""
 
     separator: NonEmpty | None = None
     """Text between aliases in one cell, such as ";"
@@ -278,6 +286,14 @@ class Judge(Options):
 
     What becomes of answers such as "I don't know": they are left out of the probe and counted, or
     count as wrong."""
+
+    off_options: Literal["leave_out", "wrong"] = "leave_out"
+    """leave_out, wrong
+
+    What becomes of answers that name none of a question's options, where these are known
+    (dataset.choices, dataset.wrong, the built-in elements): they are left out of the probe and
+    counted, or count as wrong. The column off_option marks them either way. The method model
+    decides by itself."""
 
     cut: Literal["keep", "leave_out"] = "keep"
     """keep, leave_out

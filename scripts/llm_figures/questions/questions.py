@@ -48,6 +48,7 @@ QUESTION_TYPES = {
     "question": "str",
     "choices": "object",
     "aliases": "object",
+    "wrong_answers": "object",
     "group": "str",
     "frame": "str",
     "response": "str",
@@ -71,9 +72,10 @@ def load_questions(dataset: Dataset, preamble: str = "") -> tuple[pd.DataFrame, 
     questions, the held-out ones last: question_id (0, 1, …), id (the dataset's own, else the row
     number), question (with its choices below it), choices (texts; empty without choices), aliases
     (right answers; empty if the dataset has no column of them; the letter and the text of the right
-    choice), group and frame (missing if it has none), response (the model's own answer with its
-    outer white space; missing if it has none), label (whether that is right; missing if it has
-    none), split_group (equal for questions that differ only in spelling, as in
+    choice), wrong_answers (the options of a question that are no right answers; empty if they are
+    unknown, and with choices), group and frame (missing if it has none), response (the model's own
+    answer with its outer white space; missing if it has none), label (whether that is right;
+    missing if it has none), split_group (equal for questions that differ only in spelling, as in
     `normalise_question`, and therefore stay on one side of every split), hold_out.
 
     left_out: source (name of the file), row (from 1), id, question, reason. Questions that `limit`
@@ -108,7 +110,7 @@ def _read_dataset(dataset: Dataset) -> list[dict]:
     """All rows, the held-out ones last; `reason` says why a row cannot be used, else it is None."""
     if dataset.source == "facts":
         common = {"where": "config: dataset", "source": dataset.name, "response": None}
-        common |= {"label": None, "reason": None}
+        common |= {"wrong_answers": [], "label": None, "reason": None}
         return [
             {**common, "choices": [], "row": number, "id": str(number), **fact, "hold_out": False}
             for number, fact in enumerate(build_set(dataset.name).to_dict("records"), start=1)
@@ -141,6 +143,8 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> list[dict]:
             try:
                 if key == "answer":
                     row[key] = _read_gold(values[column], dataset)
+                elif key == "wrong":
+                    row[key] = read_aliases(values[column], dataset.changed(answer_pattern=None))
                 elif key == "response":
                     row[key] = _read_response(values[column])
                 else:
@@ -150,8 +154,9 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> list[dict]:
             except NoMatchError:
                 reason = "answer_pattern does not match the answer"
             except DoubtError as error:
-                doubts.append((number, str(error)))
-                reason = f"answer is {error}"
+                if key == "answer":
+                    doubts.append((number, str(error)))
+                reason = f"{key} is {error}"
             except NotAListError:
                 raise UserError(
                     f"config: dataset.answer_format: list: {file.shown}: row {number}: column "
@@ -185,6 +190,7 @@ def _read_file(dataset: Dataset, file: QuestionFile) -> list[dict]:
                 "question": row["question"],
                 "choices": choices,
                 "aliases": [] if row["answer"] is None else row["answer"],
+                "wrong_answers": row["wrong"] or [],
                 "group": row["group"],
                 "frame": row["frame"],
                 "response": row["response"],
@@ -302,6 +308,8 @@ def _find_fault(row: dict, columns: Mapping[str, str]) -> str | None:
     for key in ("answer", "response", "label", "id"):
         if key in columns and (row[key] is None or row[key] in ("", [])):
             return f"no {key}"
+    if "wrong" in columns and set(row["wrong"]) & set(row["answer"] or ()):
+        return "a wrong answer is among the right ones"
     if "label" in columns and row["label"].casefold() not in LABELS:
         return "label is none of true/false, 1/0, right/wrong, correct/incorrect, yes/no"
     return None

@@ -13,8 +13,8 @@ from llm_figures.questions.options import ExactAnswer, Judge
 
 COLUMNS = [
     "question_id", "sample", "answer", "exact_answer", "valid", "problem", "correct", "judged_by",
-    "abstained", "cut", "log_probability", "answer_log_probability", "cluster", "answer_ids",
-    "token_starts", "token_ends", "span_start", "span_end",
+    "off_option", "abstained", "cut", "log_probability", "answer_log_probability", "cluster",
+    "answer_ids", "token_starts", "token_ends", "span_start", "span_end",
 ]  # fmt: skip
 # Of samples that are in no cluster.
 NO_CLUSTER = -1

@@ -46,6 +46,8 @@ _DISPLAY = re.compile(r"[\s*_:]*(?:\\\[|\\\(|\$\$)?\s*")
 # With more "answer is" than this, the last ones are tried.
 _MOST_MARKERS = 20
 _BOX = re.compile(r"\\f?boxed\s*\{")
+# Why an answer of nothing but white space has no exact answer.
+EMPTY = "the answer is empty"
 
 
 def find_exact_answer(
@@ -75,7 +77,7 @@ def find_exact_answer(
     Returns the characters [start, end) and "", or None and why there is no exact answer.
     """
     if not answer.strip():
-        return None, "the answer is empty"
+        return None, EMPTY
     method = options.method
     if method == "auto":
         method = "frame" if frame else "sentence"

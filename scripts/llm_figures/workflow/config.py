@@ -18,6 +18,7 @@ from llm_figures.claims.claims_file import read_claims
 from llm_figures.claims.figures import ATTENTION_FIGURES, KINDS, Figures
 from llm_figures.claims.options import Choices, Claims
 from llm_figures.comparison.options import Checkpoints
+from llm_figures.core.differences import list_differences
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Items, Options, Text, drawn_keys
 from llm_figures.core.options_reader import read_options
@@ -26,6 +27,7 @@ from llm_figures.core.result_folders import (
     case_problems,
     folder_path,
     folder_problems,
+    name_folder,
     portable,
 )
 from llm_figures.core.text_checks import PathText
@@ -36,7 +38,14 @@ from llm_figures.models.gguf_header import check_gguf, check_gguf_header, sizes_
 from llm_figures.models.layer_checks import check_choices, check_same_shape, check_shape
 from llm_figures.models.model_files import read_json_object
 from llm_figures.models.model_info import drop_shape, shape_of, text_part
-from llm_figures.models.options import ModelEntry, ModelName, Resources, Runtime, StoredStates
+from llm_figures.models.options import (
+    ModelEntry,
+    ModelName,
+    Resources,
+    RunName,
+    Runtime,
+    StoredStates,
+)
 from llm_figures.modules.metrics import of_measure
 from llm_figures.paper.options import Paper
 from llm_figures.plotting.style import Style
@@ -71,6 +80,13 @@ class Subject(Options):
     """Several, [a, b], in place of model; `snakemake compare` draws them side by side
 
     Several models in one run, in place of model. null takes model."""
+
+    run: RunName | None = None
+    """A name for this variant of the options, which goes to results/{model}@{run}
+
+    A name for this variant of the options: its results go to results/{model}@{run}, beside those
+    of other runs. Intermediate results that another run of the model has made in the same way are
+    taken from there. null writes to results/{model}."""
 
     result_folders: Annotated[tuple[PathText, ...], Items(distinct=True)] = ()
     """Folders results/<model> made elsewhere or earlier, to compare with the models
@@ -169,8 +185,8 @@ def check_config(
 
     results: where an earlier run may have left model.json files, which hold the models' shapes.
 
-    Returns the whole config, and the entries of the run's models by name in the config's order;
-    both as plain tables with defaults.
+    Returns the whole config, and the entries of the run's models by the names of their folders,
+    in the config's order; both as plain tables with defaults.
 
     Raises:
         UserError: all problems found, one line each.
@@ -205,12 +221,16 @@ def check_config(
         if shape is None:
             continue
         try:
-            check_shape(checked["figures"], shape)
+            # its layers are those of states, which begin with the embeddings
+            of_blocks = {
+                name: one for name, one in checked["figures"].items() if name != "probe_transfer"
+            }
+            check_shape(of_blocks, shape)
             check_choices(checked["choices"], shape)
-            _check_exported_layers(options, shape)
+            _check_probed_layers(options, shape)
         except UserError as error:
             raise UserError(f"{error} (model {name})" if len(shapes) > 1 else f"{error}") from None
-    return checked, entries
+    return checked, {name_folder(name, options.run): entry for name, entry in entries.items()}
 
 
 def find_compared_entry(config: dict, models_file: Path) -> dict[str, dict]:
@@ -257,15 +277,15 @@ def check_redraw(written: dict, given: dict, archive: str) -> tuple[dict, list[s
     before = portable(read_config(written, f"{archive}: config.yaml").plain())
     options = read_config(_overlay(before, given))
     config = portable(options.plain()) | {"bundle": None}
-    changed = list(_differences(before, config))
+    changed = list(list_differences(before, config))
     problems = list(_figure_problems(options))
     free = tuple(drawn_keys(Config))
     refused = [key for key in changed if not f"{key}.".startswith(tuple(f"{k}." for k in free))]
     if refused:
         problems.append(
             f"config: {', '.join(refused)}: {archive} was made with another value; drawn from it, "
-            "only style, palette, limits, centre, highlight, tick_labels, the probe figures' "
-            "metric and the tokens of probe_curves may be changed"
+            "only style, palette, limits, centre, highlight, mark_best, tick_labels, titles, "
+            "masked, the probe figures' metric and the tokens of probe_curves may be changed"
         )
     if problems:
         raise UserError("\n".join(problems))
@@ -289,16 +309,6 @@ def _overlay(value: Any, over: Any) -> Any:
         return copy.deepcopy(over)
     joined = {key: _overlay(value[key], over[key]) for key in value.keys() & over.keys()}
     return {**value, **over, **joined}
-
-
-def _differences(value: Any, other: Any, key: str = "") -> Iterator[str]:
-    """Dotted keys in which two configs differ."""
-    if isinstance(value, dict) and isinstance(other, dict):
-        for name in sorted(value.keys() | other.keys(), key=str):
-            where = f"{key}.{name}".removeprefix(".")
-            yield from _differences(value.get(name), other.get(name), where)
-    elif value != other:
-        yield key
 
 
 def _resolve(config: Config) -> Config:
@@ -349,7 +359,8 @@ def _models_problems(config: Config) -> Iterator[str]:
                 "models one at a time, each with its own"
             )
     files = {kind.source.scores for kind in KINDS.values()}
-    yield from folder_problems(config.result_folders, config.model_names, sorted(files))
+    names = [name_folder(name, config.run) for name in config.model_names]
+    yield from folder_problems(config.result_folders, names, sorted(files))
 
 
 def _compare_problems(config: Config) -> Iterator[str]:
@@ -453,11 +464,16 @@ def _export_problems(config: Config) -> Iterator[str]:
             )
 
 
-def _check_exported_layers(config: Config, shape: dict) -> None:
-    cells, layers = config.probe.export.cells, shape["layers"]
-    for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1):
-        if isinstance(cell.layer, int) and layers is not None and cell.layer > layers:
+def _check_probed_layers(config: Config, shape: dict) -> None:
+    cells = config.probe.export.cells
+    layers = {
+        f"probe.export.cells[{number}].layer": cell.layer
+        for number, cell in enumerate(() if isinstance(cells, str) else cells, start=1)
+    }
+    layers["figures.probe_transfer.layer"] = config.figures.probe_transfer.layer
+    for key, layer in layers.items():
+        if isinstance(layer, int) and shape["layers"] is not None and layer > shape["layers"]:
             raise UserError(
-                f"config: probe.export.cells[{number}].layer: {cell.layer} is outside the model, "
-                f"whose probes are of layers 0 (embeddings) to {layers}"
+                f"config: {key}: {layer} is outside the model, whose probes are of layers 0 "
+                f"(embeddings) to {shape['layers']}"
             )

@@ -16,7 +16,7 @@ FIGURE_TABLE = {
         "probe/presets.parquet",
         "llm_figures.probe.presets_figure",
         by_default=False,
-        title="The Probe under Two Protocols",
+        title="The Presets of the Probe Side by Side",
     ),
     "choices": Choices.source,
 }

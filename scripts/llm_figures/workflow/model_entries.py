@@ -8,7 +8,7 @@ import yaml
 from llm_figures.comparison.options import Checkpoints
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
-from llm_figures.core.text_files import read_project_yaml
+from llm_figures.core.text_files import describe_yaml_error, read_project_yaml
 from llm_figures.models.options import ModelEntry, ModelName
 from llm_figures.workflow.checkpoints import WHERE, make_entries
 
@@ -102,5 +102,7 @@ def add_bases(entries: dict[str, dict]) -> dict[str, dict]:
 def _read_yaml(path: Path) -> Any:
     try:
         return read_project_yaml(path)
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: {describe_yaml_error(error)}") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None

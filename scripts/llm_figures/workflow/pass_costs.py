@@ -46,7 +46,7 @@ MASK_COPIES, HELD_COPIES = 8, 3  # of a layer's own mask, and of each further on
 PIECE = 32  # tokens whose logits are in memory at once, as in inference/responses.py
 
 PROJECTIONS = 7  # of a block
-LENGTHS = 24  # prompts of equal length share a batch; this many batches are not full
+LENGTHS = 24  # sequences of about one length share a batch; so many batches are not full
 LOGARITHM = 3000  # operations that the logarithm of one logit is worth
 GRAM_MATRICES = {"update_effective_rank": 1, "subspace_rotation": 2}
 
@@ -216,6 +216,14 @@ def ask_questions(job: Job, purpose: str, values: int = 0) -> Cost:
         disk=questions * 4096 + stored,
         on_device=_batch_bytes(model, prompts, batch, job.parameter_bytes),
     )
+
+
+def ask_p_true(job: Job) -> Cost:
+    """The questions in each way of asking, one after the other."""
+    purposes = [purpose for purpose in job.work.prompts if purpose.startswith("p_true")]
+    costs = [ask_questions(job, purpose) for purpose in purposes]
+    largest = max(costs, key=lambda cost: cost.on_device)
+    return largest._replace(seconds=sum(cost.seconds for cost in costs))
 
 
 def _row_bytes(prompts: Prompts) -> float:

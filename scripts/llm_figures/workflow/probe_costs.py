@@ -25,6 +25,7 @@ TOGETHER = 60  # fits, as in probe/fitting.py
 CELL_COPIES = 7  # of a cell's states in float32, in one process
 PREDICTION = 160  # bytes of one in memory
 RESAMPLES = 3 * 8 * 1001  # bytes, for each answer, of the weights of bootstrap resamples
+INNER_STEPS = 15  # of a ridge regression within a training set
 PASSES = 30  # steps of a fit, each two products with the states
 DIFFERENT = 1 / 3  # of sampled answers, those that are no beginning of another
 KIND_LABELS = 16  # kinds of error, and each shuffled
@@ -88,11 +89,15 @@ def score_probes(job: Job) -> Cost:
 
 
 def score_best_cell(job: Job) -> Cost:
-    """One factor per cell and split, and a product with the labels of every permutation."""
+    """One factor per cell and split, and a product with the labels of every permutation.
+
+    For the repeated choice, a ridge regression for every pair of folds of each draw.
+    """
     hidden, probe, columns = job.model.hidden_size, job.work.probes["scores"], job.work.permutations
     fits = (job.model.layers + 1) * probe.tokens * probe.divisions
     fitted = job.work.questions * probe.share
     operations = fitted * columns * (fitted + 2 * hidden)
+    operations += 2 * job.work.best_repeats * INNER_STEPS * 4 * fitted * hidden
     seconds = _fit_seconds(job, "scores", hidden, labels=1) + operations / PROBE_RATE
     read = _read_seconds(job, hidden_values(job), 1 + _layer_passes(job, probe.tokens))
     of_layer = (PREDICTION * probe.tokens + RESAMPLES) * job.work.questions
@@ -103,13 +108,14 @@ def score_best_cell(job: Job) -> Cost:
 def score_transfer(job: Job) -> Cost:
     """Probes of every fold and pair of folds, in every cell of every set."""
     hidden, tokens = job.model.hidden_size, job.work.transfer_tokens
-    fits = (job.model.layers + 1) * tokens * NESTED_FITS
+    layers = job.work.transfer_layers or job.model.layers + 1
+    fits = layers * tokens * NESTED_FITS
     of_sets = [job._replace(work=replace(job.work, questions=n)) for n in job.work.transferred]
     each = sum(_fit_seconds(one, "scores", hidden, labels=1) for one in of_sets)
     questions = sum(job.work.transferred)
     every = job._replace(work=replace(job.work, questions=questions))
     read = _read_seconds(every, hidden_values(job), 1 + _layer_passes(every, tokens))
-    predictions = (job.model.layers + 1) * tokens * questions * NESTED_PREDICTIONS
+    predictions = layers * tokens * questions * NESTED_PREDICTIONS
     memory = _probe_bytes(every, hidden) + PREDICTION * predictions
     return Cost(fits * each / job.threads + read, memory)
 

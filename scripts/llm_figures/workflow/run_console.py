@@ -42,6 +42,8 @@ UNINTERESTING_LINES = (
     "Complete log(s): ",
     "Elapsed time: ",
 )
+# Beginnings of warnings, one for every file of a job that failed, which says what is kept.
+UNINTERESTING_WARNINGS = ("Restored previous version of ", "Cannot restore ")
 NOTHING = "Nothing to be done"
 INTERRUPTED = "Terminating processes on user request"
 
@@ -52,7 +54,7 @@ NEXT_SHARE, NEXT_LINE, SHORTEST = 0.1, 600, 10
 
 
 class Uninteresting(logging.Filter):
-    """Leaves out Snakemake's lines about its own work; no warning and no error is one of them.
+    """Leaves out Snakemake's lines about its own work; no error and few warnings are among them.
 
     stopped: whether the user stopped the run; errors of the jobs that this ends are left out, too.
     """
@@ -61,6 +63,8 @@ class Uninteresting(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno > logging.INFO:
+            if str(record.msg).startswith(UNINTERESTING_WARNINGS):
+                return False
             return not (self.stopped and getattr(record, "event", None) in ENDED)
         if event := getattr(record, "event", None):
             return event not in UNINTERESTING

@@ -1,7 +1,7 @@
 """What a run says at its end: what was asked for and where it is, and what is missing."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Literal
 
 from llm_figures.core.formatting import format_duration
@@ -9,6 +9,8 @@ from llm_figures.core.formatting import format_duration
 State = Literal["made", "there", "missing"]
 # Kinds of a figure's files that are worth naming.
 KINDS = (".pdf", ".svg", ".png")
+LOOKED_AT = (*KINDS, ".md", ".html", ".tex")
+LEFT = "Left as they are, from earlier results"
 NAMED = 8  # failed jobs
 
 
@@ -18,11 +20,13 @@ def describe_end(
     failed: Sequence[tuple[str, str]],
     success: bool,
     seconds: float,
+    outdated: Sequence[str] = (),
 ) -> Iterator[str]:
     """Lines of the block at the end of a run; none where no file was asked for.
 
     files: those that the targets ask for. pages: to be read first. failed: (job, its log). seconds:
-    that the run took.
+    that the run took. outdated: files of the same folders that were made from earlier results, of
+    which figures and pages are named.
     """
     headings = {
         "made": f"Made in {format_duration(seconds)}:",
@@ -46,6 +50,37 @@ def describe_end(
     elif files and pages:
         yield "Read first:"
         yield from (f"  {page}" for page in pages)
+    if left := [file for file in outdated if file not in files and file.endswith(LOOKED_AT)]:
+        yield f"{LEFT} (`snakemake figures report` brings up to date):"
+        yield from (f"  {line}" for line in _list_files(left))
+
+
+def describe_claims(pages: Iterable[str], asked: Collection[str]) -> Iterator[str]:
+    """How many claims have each verdict, by figure, as the pages of claims begin.
+
+    pages: the pages `claims.md` of the run's models. asked: files that the targets ask for; nothing
+    is said of other pages.
+    """
+    for page in map(Path, pages):
+        if str(page) not in asked or not page.is_file():
+            continue
+        head, *_ = page.read_text(encoding="utf-8").partition("\n\n## ")
+        title, _, *parts = head.split("\n\n")
+        yield title.removeprefix("# ")
+        for part in parts:
+            lines = _align(part) if part.startswith("|") else part.splitlines()
+            yield from (f"  {line}" for line in lines)
+
+
+def _align(table: str) -> Iterator[str]:
+    """The lines of a Markdown table in columns: the first one on the left, numbers on the right."""
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+    )
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for first, *cells in (head, *rows):
+        padded = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        yield "  ".join((first.ljust(widths[0]), *padded))
 
 
 def _list_files(files: Iterable[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from llm_figures.core.text_files import open_binary
 from llm_figures.modules.metrics import shown_metrics
-from llm_figures.probe.protocol import CROSS_VALIDATIONS
+from llm_figures.probe.protocol import CROSS_VALIDATIONS, VARIANT
 from llm_figures.questions.question_files import find_kind
 
 # Questions of the built-in sets.
@@ -50,14 +50,15 @@ class Workload:
     """The work that a run has for a model, and where it runs.
 
     origin: how the number of questions is known, in words. states_bytes: of a stored number of
-    hidden states. prompts: by purpose: "answer", "quote",
-    "judge", "p_true", "states" (question and answer), "training". texts, map_texts: tokens of each
+    hidden states. prompts: by purpose: "answer", "quote", "judge", "p_true" and its variants
+    ("p_true_NAME"), "states" (question and answer), "training". texts, map_texts: tokens of each
     text of the attention figures and of the module map. sink_tokens: of each text that count in
     sink_map. intervention_passes, choice_passes: passes
     over one text with an intervention, for the figures and for the choices. probes: by protocol.
-    permutations: of the labels, for the probe's best cell.
+    permutations: of the labels, for the probe's best cell. best_repeats: draws of folds there.
     sampled, samples: questions of which answers are sampled, and how many of each. kind_tokens:
-    tokens at which kinds of error are probed.
+    tokens at which kinds of error are probed. transfer_layers: in which transferred probes are
+    fitted; None for all.
     """
 
     questions: int
@@ -75,8 +76,10 @@ class Workload:
     probes: Mapping[str, Probe]
     probe_jobs: int
     permutations: int
+    best_repeats: int
     transferred: tuple[int, ...]
     transfer_tokens: int
+    transfer_layers: int | None
     sampled: int
     samples: int
     kind_tokens: int
@@ -121,10 +124,12 @@ def describe_workload(
         probes={name: _describe_probe(entry) for name, entry in protocols.items()},
         probe_jobs=config["probe"]["jobs"],
         permutations=figures["probe_best"]["permutations"],
+        best_repeats=figures["probe_best"]["repeats"],
         transferred=tuple(
             count_questions(one)[0] for one in (config["dataset"], *further.values())
         ),
         transfer_tokens=len(figures["probe_transfer"]["tokens"]),
+        transfer_layers=None if figures["probe_transfer"]["layer"] is None else 1,
         sampled=min(questions, config["resamples"]["limit"] or questions),
         samples=config["resamples"]["count"],
         kind_tokens=len(figures["error_kinds"]["tokens"]),
@@ -163,7 +168,9 @@ def _prompts(config: Mapping, dataset: Mapping, question: int) -> dict[str, Prom
         "training": Prompts(shared, count_tokens(FACT_BYTES) + frame, 16),
     }
     if ask:
-        prompts["p_true"] = after_examples(ask["prompt"], question + new // 2, 0)
+        variants = {f"{VARIANT}{name}": variant for name, variant in ask["variants"].items()}
+        for name, one in {"p_true": ask, **variants}.items():
+            prompts[name] = after_examples(one["prompt"], question + new // 2, 0)
     return prompts
 
 

@@ -335,7 +335,7 @@ PARTS = {  # of a block: the outputs of attention and of the feed-forward part
 }
 
 
-@pytest.mark.parametrize("site", ["residual", "attention", "mlp"])
+@pytest.mark.parametrize("site", ["residual", "attention", "mlp", "mlp_input"])
 def test_hidden_states_are_those_of_plain_passes(site, family, model):
     sequences = [[*prompt, *answer] for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
     positions = [
@@ -352,9 +352,12 @@ def test_hidden_states_are_those_of_plain_passes(site, family, model):
     assert len(found) == 6
     outputs = {}
     parts = dict(zip(("attention", "mlp"), PARTS.get(family, ("self_attn", "mlp")), strict=True))
+    parts["mlp_input"] = "fc1" if family == "opt" else parts["mlp"]
     handles = [
         (block if site == "residual" else getattr(block, parts[site])).register_forward_hook(
-            lambda module, args, output, layer=layer: outputs.update({layer: output})
+            lambda module, args, output, layer=layer: outputs.update(
+                {layer: args[0] if site == "mlp_input" else output}
+            )
         )
         for layer, block in enumerate(decoder_layers(model), start=1)
     ]

@@ -313,7 +313,7 @@ def test_all_mistakes_of_a_file_are_reported_at_once(root, tmp_path):
     ("content", "problem"),
     [
         (None, "config: claims.files: {path}: No such file or directory"),
-        (b"claims: [", "{path}: while parsing a flow node .*"),
+        (b"claims: [", r"{path}: line 1, column \d+: a flow node is not closed"),
         (b"claims: []\nname: caf\xe9\n", "{path}: not a text in UTF-8"),
         (b"", r"{path}: None is not of type object.*"),
         (

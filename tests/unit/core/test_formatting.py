@@ -2,7 +2,12 @@
 
 import pytest
 
-from llm_figures.core.formatting import format_bytes, format_count, format_duration
+from llm_figures.core.formatting import (
+    format_bytes,
+    format_count,
+    format_duration,
+    format_percent,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,10 @@ def test_durations(seconds, text):
 )
 def test_counts(count, text):
     assert format_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"), [(542, 1019, "53.2%"), (0, 3, "0.0%"), (3, 3, "100.0%"), (0, 0, "–")]
+)
+def test_percentages(part, whole, text):
+    assert format_percent(part, whole) == text

@@ -1,5 +1,6 @@
 """What every script of a rule shares."""
 
+import errno
 import os
 import re
 import subprocess
@@ -67,6 +68,37 @@ def test_progress_is_left_to_the_log_where_the_run_shows_it(root, tmp_path, show
     # what is no terminal gets plain lines
     printed = [f"score_probes: {line}" for line in (lines[2:] if shown else lines)]
     assert done.stderr.splitlines() == printed
+
+
+FAILING = """
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+from llm_figures.core.job import job
+of_rule = {"log": ["log"], "rule": "score_probes", "threads": 1}
+with job(SimpleNamespace(**of_rule, input=[], output=[], params=[])):
+    raise OSError(int(sys.argv[2]), "why", sys.argv[3] or None)
+"""
+
+
+@pytest.mark.parametrize("path", ["results/a.parquet", ""])
+@pytest.mark.parametrize(("number", "is_full"), [(errno.ENOSPC, True), (errno.EACCES, False)])
+def test_a_full_disk_is_no_fault_of_the_job(root, tmp_path, number, is_full, path):
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, str(root / "scripts"), str(number), path],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    if is_full:
+        full = "No space left on device; make room and run again"
+        assert line == f"score_probes: error: cannot write to {path or tmp_path}: {full}"
+    else:
+        assert line.startswith("score_probes: failed: PermissionError: ")
+    assert "Traceback" in (tmp_path / "log").read_text()
 
 
 STOPPED = """

@@ -74,6 +74,11 @@ class Whole(Colours, Base):
     numbers: dict[str, Number] = Field(default={})
     entries: dict[str, Entry] = Field(default={})
     colours: Colours = Colours()
+    names: Annotated[
+        Literal["auto"] | Annotated[tuple[NonEmpty, ...], Items()],
+        by_kind,
+        Says("auto or a list of texts"),
+    ] = "auto"
 
 
 def problems(values):
@@ -141,8 +146,10 @@ def test_plain_options_are_what_yaml_would_give_and_read_as_the_same():
         ({"share": 1.5}, "share: 1.5; must be at most 1"),
         ({"share": "half"}, "share: 'half' is not of type number"),
         ({"share": False}, "share: False is not of type number"),
-        ({"values": 1}, "values: 1 is not of type array"),
-        ({"values": "12"}, "values: '12' is not of type array"),
+        ({"values": 1}, "values: 1 is not of type array; write [1]"),
+        ({"values": "12"}, """values: '12' is not of type array; write ["12"]"""),
+        ({"values": "twelve"}, "values: 'twelve' is not of type array"),
+        ({"names": "ä"}, """names: 'ä'; allowed: auto or a list of texts; write ["ä"]"""),
         ({"values": []}, "values: [] has 0 entries; at least 1"),
         ({"values": [1, 2, 3, 4]}, "values: 4 entries; at most 3"),
         ({"values": [1, 0.5, "5e-1"]}, "values: duplicate value 0.5"),

@@ -238,3 +238,15 @@ def test_a_folder_may_be_copied_renamed_or_read_alone(results):
     shutil.copy(results / "copy/forward/answers.parquet", results / "mine.parquet")
     assert len(read_frame(results / "mine.parquet")) == 1
     assert len(read_frame(results / "a/forward/answers.parquet")) == 1
+
+
+def test_shapes_of_tensors_are_told_to_readers_that_are_not_arrow(frame, tensors):
+    shapes = json.loads(pq.read_metadata(tensors).metadata[seal.SHAPES])
+    schema = pq.read_schema(tensors)
+    assert shapes
+    assert shapes == {
+        field.name: list(field.type.shape)
+        for field in schema
+        if isinstance(field.type, pa.FixedShapeTensorType)
+    }
+    assert seal.SHAPES not in pq.read_metadata(frame).metadata

@@ -1,5 +1,6 @@
 """A record beside every file that a job makes."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -90,10 +91,31 @@ def test_an_input_that_has_a_record_is_not_read_again(folder):
 
 def test_a_job_that_fails_leaves_no_record_of_its_files(folder):
     make("score", [], ["results/tiny/scores"])
-    with pytest.raises(ZeroDivisionError), recorded(job_of("score", [], ["results/tiny/scores"])):
-        1 / 0  # noqa: B018
+    Path("results/tiny/scores").unlink()  # as Snakemake does before the job
+    fail("score", ["results/tiny/scores"])
     assert read_record(folder / "records/scores.json") is None
     assert records.current is None
+
+
+def fail(rule, outputs):
+    with pytest.raises(ZeroDivisionError), recorded(job_of(rule, [], outputs)):
+        1 / 0  # noqa: B018
+
+
+def test_the_record_of_a_file_that_outlives_a_failed_job_is_marked(folder):
+    """Snakemake puts the figures of an earlier run back if they cannot be drawn again."""
+    files = ["results/tiny/figures/a.svg", "results/tiny/figures/a.pdf"]
+    before, _ = make("render", [], files, {"palette": "Blues"})
+    Path(files[1]).unlink()
+    assert records.list_earlier_files(job_of("render", [], files)) == files[:1]
+    fail("render", files)
+    path = folder / "records/figures/a.svg.json"
+    assert read_record(path) == dataclasses.replace(before, superseded=True)
+    assert not (folder / "records/figures/a.pdf.json").exists()
+    fail("render", files)  # and once more
+    assert read_record(path).superseded
+    after, _ = make("render", [], files, {"palette": "Greens"})
+    assert (after.superseded, after.params) == (False, ["{'palette': 'Greens'}"])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}'])

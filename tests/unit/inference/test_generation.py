@@ -8,10 +8,11 @@ import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.inference.finite_outputs import advise
 from llm_figures.inference.generation import (
-    batch_by_length,
+    NO_STOP,
     choose_tokens,
     cut_at_stop,
     generate,
+    make_stop_check,
 )
 from llm_figures.inference.options import Sampling
 from llm_figures.inference.prefix_cache import shared_prefix
@@ -140,6 +141,27 @@ def test_the_stop_is_no_part_of_the_answer(model, tokenizer):
     assert cut.answer_ids == longest.answer_ids[: len(cut.answer_ids)]
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (" Paris.\nQ: What", " Paris."),
+        ("\n\nParis.\nQ: What", "\n\nParis."),  # as models trained on chats begin
+        (" \n Paris. Q: What", " \n Paris. "),
+        ("Q: What is", ""),
+        (" \n ", " \n "),
+        ("Paris", "Paris"),
+        ("", ""),
+    ],
+)
+def test_a_stop_counts_once_the_answer_has_begun(tokenizer, text, answer):
+    ids = tokenizer(text)["input_ids"]
+    stop = ["\n", "Q:"]
+    cut = cut_at_stop(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), stop)
+    assert cut.text == answer
+    assert cut.cut is (answer == text)
+    assert make_stop_check(tokenizer, {-1}, stop)(ids or [0]) is (answer != text)
+
+
 def test_a_character_of_several_tokens_is_covered_by_its_first(tokenizer):
     ids = tokenizer(" is Łódź.")["input_ids"]
     answer = cut_at_stop(tokenizer, 0, [1], ids, [0.0] * len(ids), set(), ["\n"])
@@ -163,6 +185,7 @@ def test_an_answer_is_cut_unless_it_ends_by_itself(model, tokenizer):
             (stopped,) = answers(model, tokenizer, [ids[index]], batch_size=1, stop=[stop]).values()
             assert stopped.text == text.removesuffix(stop)
             assert not stopped.cut
+            assert stopped.stop_id == answer.answer_ids[-1]
             break
     else:
         pytest.fail("no answer ends in a token of its own")
@@ -175,6 +198,8 @@ def test_an_answer_is_cut_unless_it_ends_by_itself(model, tokenizer):
     assert not ended.cut
     assert end not in ended.answer_ids
     assert ended.answer_ids == free[0].answer_ids[: free[0].answer_ids.index(last)]
+    assert ended.stop_id == last
+    assert {answer.stop_id for answer in free.values()} == {NO_STOP}
 
 
 @pytest.fixture
@@ -251,9 +276,7 @@ def test_no_questions_give_no_batches(model, tokenizer):
     assert list(generate(model, tokenizer, [], **SETTINGS, batch_size=4)) == []
 
 
-def test_batches_hold_one_length_and_the_prefix_leaves_a_token():
-    sequences = [[1, 2, 3], [1, 2], [1, 2, 4], [1, 2, 5]]
-    assert batch_by_length(sequences, 2) == [[1], [0, 2], [3]]
+def test_the_prefix_leaves_a_token():
     assert shared_prefix([[1, 2, 3, 4, 5, 6, 8], [1, 2, 3, 4, 5, 7]]) == [1, 2, 3, 4]
     assert shared_prefix([[1, 2, 3, 4], [1, 2, 3, 4, 5]]) == []
     assert shared_prefix([[1, 2, 3, 4, 5]] * 2) == [1, 2, 3, 4]

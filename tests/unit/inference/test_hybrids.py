@@ -12,6 +12,7 @@ from llm_figures.inference.prefix_cache import PrefixCache
 from llm_figures.inference.responses import compute_log_probabilities
 from llm_figures.models.decoders import decoder, decoder_layers
 from llm_figures.probe.hidden_states import extract_hidden_states
+from llm_figures.probe.p_true import compute_p_true
 
 CACHED = {
     "qwen3_next": "linear attention",
@@ -100,6 +101,19 @@ def test_log_probabilities_of_given_answers_are_those_of_whole_sequences(model):
         logs = logits[len(prompt) - 1 : -1].log_softmax(-1)
         expected = [float(row[token]) for row, token in zip(logs, answer, strict=True)]
         assert found[index] == pytest.approx(expected, abs=2e-4)
+
+
+@torch.inference_mode()
+def test_p_true_is_that_of_whole_sequences(model):
+    """Batches hold prompts of unequal length, whatever the family keeps of earlier tokens."""
+    prompts = [*PROMPTS, PROMPTS[3][: len(PREFIX) + 11]]
+    batches = list(compute_p_true(model, prompts, 5, 6, batch_size=3))
+    assert [batch for batch, _ in batches] == [[0], [1, 2, 4], [3]]
+    found = {at: one for batch, row in batches for at, one in zip(batch, row, strict=True)}
+    for index, prompt in enumerate(prompts):
+        logits = model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1]
+        expected = torch.softmax(logits[[5, 6]].float(), dim=0)[0].item()
+        assert found[index] == pytest.approx(expected, abs=1e-4)
 
 
 def test_blocks_with_several_residual_streams_are_refused():

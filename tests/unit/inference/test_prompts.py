@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -103,6 +104,16 @@ def test_p_true_is_the_share_of_true_in_a_plain_pass(tokenizer):
             logits = model(torch.tensor([prompt])).logits[0, -1]
         expected = torch.softmax(logits[[true, false]], dim=0)[0].item()
         assert found[index] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 9, 18, 19, 20])
+def test_a_prompt_about_p_true_may_fill_the_context(length):
+    model = tiny.model("gpt2", max_position_embeddings=20)
+    prompt = np.random.default_rng(length).integers(5, 300, length).tolist()
+    ((_, found),) = compute_p_true(model, [prompt], 5, 6, batch_size=1)
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt])).logits[0, -1]
+    assert found == pytest.approx([torch.softmax(logits[[5, 6]], dim=0)[0].item()], abs=1e-5)
 
 
 def test_choices_are_compared_where_they_part(tokenizer):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import tiny
+from llm_figures.inference.generation import NO_STOP
 from llm_figures.inference.prefix_cache import shared_prefix
 from llm_figures.inference.resampling import choose_by_draws, draw_numbers, sample_answers
 from llm_figures.inference.rows import Rows
@@ -52,7 +53,7 @@ def sample_plainly(model, prompt, key, number, temperature, seed):
         ids.append(token)
         logs.append(float(torch.log_softmax(logits, 0)[token]))
         text = tokenizer.decode(ids[len(prompt) :])
-        if token == tokenizer.eos_token_id or any(string in text for string in STOP):
+        if token == tokenizer.eos_token_id or any(string in text.lstrip() for string in STOP):
             break
     return ids[len(prompt) :], logs
 
@@ -68,6 +69,7 @@ def test_a_plain_loop_with_the_same_random_numbers_gives_the_same_tokens(prompts
         lengths.add(kept)
         assert answer.answer_ids == ids[:kept]
         assert len(ids) - kept <= (not answer.cut)  # the token that holds the stop
+        assert answer.stop_id == (ids[kept] if kept < len(ids) else NO_STOP)
         np.testing.assert_allclose(answer.log_probabilities, logs[:kept], atol=1e-4)
     assert len(lengths) > 2
 

@@ -8,6 +8,7 @@ import tiny
 from llm_figures.inference.batching import batch_by_key, pad_batch, padded_length, round_up
 from llm_figures.inference.generation import generate
 from llm_figures.inference.prefix_cache import shared_prefix
+from llm_figures.inference.responses import compute_log_probabilities
 from llm_figures.probe.hidden_states import extract_hidden_states
 from llm_figures.probe.p_true import compute_p_true
 from llm_figures.probe.schema import layer_column
@@ -140,3 +141,45 @@ def test_p_true(model, prompts):
     assert len(set(reference.values())) > 10
     for setting in SETTINGS:
         assert shares(*setting).items() <= reference.items()
+
+
+def test_log_probabilities_of_given_answers(model, prompts):
+    def logs(batch_size, questions, threads):
+        torch.set_num_threads(threads)
+        indices = chosen(questions)
+        batches = compute_log_probabilities(
+            model,
+            [prompts[at] for at in indices],
+            [[5 + at] * (at % 7 * 9 + 1) for at in indices],  # some are of several pieces
+            batch_size=batch_size,
+            prefix=shared_prefix(prompts),
+        )
+        return {
+            indices[at]: row
+            for batch, found in batches
+            for at, row in zip(batch, found, strict=True)
+        }
+
+    reference = logs(64, slice(None), 1)
+    assert [len(reference[at]) for at in range(8)] == [1, 10, 19, 28, 37, 46, 55, 1]
+    for setting in SETTINGS:
+        assert logs(*setting).items() <= reference.items()
+
+
+def test_equal_prompts_have_equal_scores_and_unequal_ones_share_a_batch():
+    """Whatever stands beside them in their batch."""
+    model, random = tiny.model(), np.random.default_rng(0)
+    lengths = [9, 10, 10, 11, 12, 12, 13]
+    prompts = [random.integers(5, 300, length).tolist() for length in lengths]
+    answers = [[7] * (at % 3 + 1) for at in range(len(prompts))]
+    repeated = [*prompts, *prompts[::-1], *prompts[:1]]
+    answered = [*answers, *answers[::-1], *answers[:1]]
+    batches = list(compute_p_true(model, repeated, 5, 6, batch_size=4, prefix=[]))
+    assert any(len({len(repeated[at]) for at in batch}) > 1 for batch, _ in batches)
+    logs = list(compute_log_probabilities(model, repeated, answered, batch_size=4, prefix=[]))
+    assert any(len({len(repeated[at]) for at in batch}) > 1 for batch, _ in logs)
+    for found in (batches, logs):
+        of = {at: one for batch, row in found for at, one in zip(batch, row, strict=True)}
+        assert sorted(of) == list(range(len(repeated)))
+        for at, prompt in enumerate(repeated):
+            assert of[at] == of[prompts.index(prompt)]

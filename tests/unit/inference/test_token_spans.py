@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import tiny
-from llm_figures.inference.generation import cut_at_stop
+from llm_figures.inference.generation import NO_STOP, cut_at_stop
 from llm_figures.inference.token_spans import (
     REPLACEMENT,
     _spans_of_prefixes,
@@ -179,6 +179,38 @@ def test_a_stop_is_found_behind_half_a_character():
     answer = cut_at_stop(tokenizer, 0, [1], ids, [0.0] * 5, set(), ["\n"])
     assert answer.text == f"a{REPLACEMENT}"
     assert answer.answer_ids == ids[:-1]
+    assert answer.stop_id == ids[-1]
+    assert not answer.cut
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "ends", "kept", "stopped"),
+    [
+        ("ab\n", ["\n"], False, 2, True),
+        ("ab\n\n", ["\n\n"], False, 2, True),  # the first of its tokens
+        ("ab", ["\n"], False, 2, False),  # cut by the limit
+        ("abc", ["\n"], True, 2, True),  # c is the end of text
+        ("ab\n", [], False, 3, False),
+    ],
+)
+def test_the_token_that_ended_an_answer_is_kept_beside_it(
+    byte_level, text, stop, ends, kept, stopped
+):
+    ids = [encode(byte_level, sign)[0] for sign in text]
+    end_ids = {ids[-1]} if ends else set()
+    answer = cut_at_stop(byte_level, 0, [1], ids, [0.0] * len(ids), end_ids, stop)
+    assert answer.answer_ids == ids[:kept]
+    assert answer.stop_id == (ids[kept] if stopped else NO_STOP)
+    assert answer.cut is (not stopped)
+
+
+def test_a_stop_within_the_last_token_has_no_token_of_its_own():
+    tokenizer = tiny.tokenizer()
+    texts = ((number, tokenizer.decode([number])) for number in range(tokenizer.vocab_size))
+    number, text = next((number, text) for number, text in texts if len(text.strip()) > 2)
+    at = len(text) - 1
+    answer = cut_at_stop(tokenizer, 0, [1], [number], [0.0], set(), [text[at:]])
+    assert (answer.text, answer.answer_ids, answer.stop_id) == (text[:at], [number], NO_STOP)
     assert not answer.cut
 
 
@@ -187,6 +219,7 @@ def test_a_stop_cuts_inside_a_token(byte_level):
     answer = cut_at_stop(byte_level, 0, [1], ids, [0.0] * len(ids), set(), ["Б"])
     assert answer.text == " "
     (first,) = answer.answer_ids  # it holds a byte of the stop, too
+    assert answer.stop_id == ids[1]
     assert token_bytes(byte_level, [first])[0].startswith(b" ")
     assert (answer.starts, answer.ends) == ([0], [1])
 

@@ -37,6 +37,11 @@ def refused(tmp_path, **changes):
     return line
 
 
+def test_a_conversion_prints_nothing(tmp_path, capfd):
+    convert(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
     "name", ["blk.1.ffn_up.weight", "blk.0.attn_norm.weight", "output_norm.weight"]
 )

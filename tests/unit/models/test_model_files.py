@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ import hub
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.models.expert_checks import check_experts
+from llm_figures.models.folder_checks import check_folder
 from llm_figures.models.loading import load_model
 from llm_figures.models.options import Runtime
 from llm_figures.models.safetensors_files import read_header, read_index, weight_files
 from llm_figures.models.sources import prepare_model
-from llm_figures.models.tokenizer_files import check_has_tokenizer
+from llm_figures.models.tokenizer_files import check_has_tokenizer, load_tokenizer
 from llm_figures.workflow.model_size import find_model_size
 
 LOCAL = {"source": "path", "trust_remote_code": False, "safetensors_only": True}
@@ -145,6 +147,42 @@ def test_a_tokenizer_that_was_removed_later_is_one_line(folder):
     with pytest.raises(UserError, match="its tokenizer does not load") as caught:
         load(folder, model_info)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["GPT2Tokenizer", "LlamaTokenizer", "BertTokenizer"])
+def test_a_tokenizer_without_its_vocabulary_is_one_line(folder, kind):
+    model_info = prepare(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+    prepare(folder)
+    with pytest.raises(UserError, match="its tokenizer (knows no text|does not load)") as caught:
+        load(folder, model_info)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_of_bytes_needs_no_vocabulary(folder):
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    assert load_tokenizer(folder, "model mine").tokenize("é")
+
+
+@pytest.mark.parametrize(
+    ("path", "hinted"),
+    [
+        ("EleutherAI/pythia-70m", True),
+        ("gpt2", False),
+        ("/owner/name", False),
+        ("a/b/c", False),
+        ("here/gone", False),
+    ],
+)
+def test_a_name_of_the_hub_in_place_of_a_path_is_told(tmp_path, monkeypatch, path, hinted):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(UserError) as caught:
+        check_folder(Path(path), f"model mine: path: {path}")
+    hint = f"; for a repository of the hub write: source: hub, repo: {path}, revision: (a commit)"
+    assert str(caught.value) == f"model mine: path: {path}: no such folder{hint * hinted}"
 
 
 @pytest.mark.parametrize(

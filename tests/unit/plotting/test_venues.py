@@ -5,6 +5,7 @@ import re
 import xml.etree.ElementTree as ET
 from itertools import product
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as modules
 from llm_figures.modules.options import ModuleMap
 from llm_figures.plotting.drawing import drawing_style, save
-from llm_figures.plotting.layout import draw_to_fit, make_figure
+from llm_figures.plotting.layout import draw_to_fit, find_problem, make_figure
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
 from llm_figures.probe import curves_figure, heads_figure, presets_figure
@@ -70,10 +71,10 @@ def draw_attention(name):
 
 
 def draw_presets(layers, options):
-    both = pd.concat([plant_probe(layers).assign(preset=name) for name in PRESETS])
+    every = pd.concat([plant_probe(layers).assign(preset=name) for name in PRESETS])
     shared = {key: options["probe_auc"][key] for key in ("metric", "palette", "limits")}
     drawn = presets_figure.OPTIONS.model_validate({**shared, "protocols": PRESETS})
-    return presets_figure.draw(both, drawn)
+    return presets_figure.draw(every, drawn)
 
 
 def draw_planted(module, table, options):
@@ -142,6 +143,45 @@ CASES = [
     *(pytest.param(*case, 32, marks=pytest.mark.slow) for case in product(BY_LAYER, PAGES)),
     *product(OTHERS, PAGES, (80,)),  # whose maps do not depend on the number of layers
 ]
+
+
+def measure_panels(fig):
+    """The shorter side of every panel in inches, without colour bars."""
+    fig.draw_without_rendering()
+    shown = [ax for ax in fig.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
+    return [min(ax.get_position().size * fig.get_size_inches()) for ax in shown]
+
+
+@pytest.mark.parametrize("name", [*BY_LAYER, *OTHERS])
+def test_a_figure_of_its_own_size_grows_with_the_font(options, name):
+    draw, sides = {**BY_LAYER, **OTHERS}[name], {}
+    for size in (9, 4, 15, 24):
+        with drawing_style(Style(font_size=size, dpi=200)):
+            fig = draw_to_fit(name, lambda: draw(12, options))
+            sides[size] = measure_panels(fig)
+            if size > 9:
+                assert find_problem(fig, on_page=False) == ""
+            plt.close(fig)
+    for size, measured in sides.items():
+        for before, after in zip(sides[9], measured, strict=True):
+            assert after >= 0.9 * before * max(1, size / 9)
+
+
+def test_a_font_for_which_no_figure_is_large_enough_is_refused():
+    def draw():
+        fig = make_figure((4, 4), 4)
+        fig.text(0.1, 0.5, "one")
+        fig.text(0.1, 0.5, "other")
+        return fig
+
+    message = (
+        r"^lines: in 15 pt 'one' and 'other' would overlap \(config: style.font_size\); take a "
+        "smaller font, or set a style.width$"
+    )
+    with drawing_style(Style(font_size=15)), pytest.raises(UserError, match=message):
+        draw_to_fit("lines", draw)
+    with drawing_style(Style()):
+        draw_to_fit("lines", draw)  # as it always was
 
 
 def make(name, style, layers, options, folder):

@@ -411,12 +411,14 @@ def test_output_baselines_stand_beside_every_cell(labels):
     random = np.random.default_rng(4)
     confidence = random.normal(size=COUNT) - 2 * labels
     answers = answered(labels, answer_log_probability=confidence, p_true=random.random(COUNT))
+    answers["p_true_short"] = answers["answer_log_probability"].where(answers.index != 3)
     auc = means(scored([noise(0, 3 * COUNT), noise(1, 3 * COUNT)], answers))
     best = compute_metrics(labels, -confidence)["auc"][0]
     for layer in (0, 1):
         for token in TOKENS:
             assert auc["answer_log_probability", layer, token] == pytest.approx(best, abs=0.02)
             assert abs(auc["p_true", layer, token] - 0.5) < 0.15
+            assert auc["p_true_short", layer, token] == pytest.approx(best, abs=0.02)
     assert "exact_answer_log_probability" not in auc.index
     assert "group_only" not in auc.index
 
@@ -549,3 +551,33 @@ def test_states_that_are_not_finite_are_named(labels):
     states[7, 2] = np.nan
     with pytest.raises(UserError, match=r"layer 0 hold .* not finite, the first in row 8"):
         scored([states], answered(labels))
+
+
+def test_confidence_is_scored_as_it_is_and_fitted(labels):
+    """A confidence that is higher for wrong answers detects them only once it is fitted."""
+    random = np.random.default_rng(5)
+    overconfident = random.normal(size=COUNT) + 1.5 * labels
+    answers = answered(labels, p_true=overconfident)
+    scores = scored([noise(0, 3 * COUNT)], answers)
+    fitted = scores[(scores["control"] == "p_true") & (scores["metric"] == "auc")]["mean"]
+    raw = scores[(scores["control"] == "p_true") & (scores["metric"] == "raw_auc")]["mean"]
+    expected = compute_metrics(labels, overconfident)["auc"][0]
+    assert fitted.to_numpy() == pytest.approx(expected, abs=0.03)
+    assert raw.to_numpy() == pytest.approx(1 - expected, abs=0.03)
+    assert set(scores.loc[scores["metric"] == "raw_auc", "control"]) == {"p_true"}
+
+
+def test_all_confidence_scores_together_are_a_baseline(labels):
+    """Two scores that each say half of it, and a group that says the rest."""
+    random = np.random.default_rng(6)
+    halves = [random.normal(size=COUNT) - labels for _ in range(2)]
+    answers = answered(
+        labels,
+        group=np.where(random.random(COUNT) < 0.3 + 0.4 * labels, "a", "b"),
+        answer_log_probability=halves[0],
+        exact_answer_log_probability_min=halves[1],
+    )
+    auc = means(scored([noise(0, 3 * COUNT)], answers)).groupby(level=0).mean()
+    singles = ["answer_log_probability", "exact_answer_log_probability_min"]
+    assert auc["output_combined"] > max(auc[name] for name in singles) + 0.02
+    assert auc["output_and_group"] > max(auc["output_combined"], auc["group_only"]) + 0.02

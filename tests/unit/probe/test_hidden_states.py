@@ -6,7 +6,7 @@ import families
 import tiny
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import read_table, read_tensors, tensor_file
-from llm_figures.probe.hidden_states import cast_states, extract_hidden_states
+from llm_figures.probe.hidden_states import NO_POSITION, cast_states, extract_hidden_states
 from llm_figures.probe.schema import layer_column, make_hidden_states_schema, read_layer_columns
 
 PREFIX = [7, 8, 9, 10, 11, 12, 13]
@@ -72,16 +72,17 @@ def test_equal_tokens_have_equal_embeddings_to_the_bit():
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "neox"])
-@pytest.mark.parametrize("site", ["attention", "mlp"])
-def test_a_site_is_the_output_of_a_module_of_the_block(family, site):
+@pytest.mark.parametrize("site", ["attention", "mlp", "mlp_input"])
+def test_a_site_is_the_output_or_input_of_a_module_of_the_block(family, site):
     model = tiny.model(family)
-    names = {"attention": ("self_attn", "attention"), "mlp": ("mlp",)}[site]
+    names = {"attention": ("self_attn", "attention")}.get(site, ("mlp",))
     outputs = {}
     for layer, block in enumerate(model.get_decoder().layers, start=1):
         part = next(getattr(block, name) for name in names if hasattr(block, name))
         part.register_forward_hook(
             lambda module, args, output, layer=layer: outputs.__setitem__(
-                layer, output[0] if isinstance(output, tuple) else output
+                layer,
+                args[0] if site == "mlp_input" else output[0] if type(output) is tuple else output,
             )
         )
     (found,) = extract_hidden_states(
@@ -101,16 +102,89 @@ def test_a_site_is_the_output_of_a_module_of_the_block(family, site):
         np.testing.assert_allclose(found["layer_00"][row], embedded[0, at], rtol=1e-5, atol=1e-5)
 
 
-def test_nothing_stays_on_the_model():
+@pytest.mark.parametrize("site", ["residual", "mlp_input", "head"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_of_several_positions_the_mean_is_taken(site, batch_size):
+    """The mean of what is found at each of them, whatever else is in the batch."""
+    model = tiny.model()
+    whole = [
+        range(len(prompt), len(prompt) + len(answer))
+        for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)
+    ]
+    each = [{f"at {position}": position for position in span} for span in whole]
+    options = {"site": site, "batch_size": batch_size}
+    apart, means, beside = (
+        list(extract_hidden_states(model, [4, 5, 6], PROMPTS, ANSWERS, positions, **options))
+        for positions in (
+            each,
+            [{"answer_mean": span} for span in whole],
+            [named | {"answer_mean": span} for named, span in zip(POSITIONS, whole, strict=True)],
+        )
+    )
+    for layer in map(layer_column, range(4)):
+        expected = {
+            question: np.mean(
+                [
+                    state
+                    for batch in apart
+                    for key, state in zip(batch["question_id"], batch[layer], strict=True)
+                    if key == question
+                ],
+                axis=0,
+            )
+            for question in (4, 5, 6)
+        }
+        for batch in means:
+            assert set(batch["position"]) == {NO_POSITION}
+            for question, state in zip(batch["question_id"], batch[layer], strict=True):
+                np.testing.assert_allclose(state, expected[question], rtol=1e-6, atol=1e-6)
+    found, again = (
+        {
+            question: state
+            for batch in batches
+            for question, token, state in zip(
+                batch["question_id"], batch["token"], batch["layer_03"], strict=True
+            )
+            if token == "answer_mean"
+        }
+        for batches in (means, beside)
+    )
+    for question, state in found.items():
+        assert (state == again[question]).all()
+
+
+def test_a_mean_does_not_depend_on_the_batch():
+    model = tiny.model()
+    positions = [{"answer_mean": range(len(prompt), len(prompt) + 1)} for prompt in PROMPTS]
+    positions[0] = {"answer_mean": range(9, 12)}
+    found = [
+        {
+            question: state
+            for batch in extract_hidden_states(
+                model, [4, 5, 6], PROMPTS, ANSWERS, positions, batch_size=size, prefix=PREFIX
+            )
+            for question, state in zip(batch["question_id"], batch["layer_02"], strict=True)
+        }
+        for size in (1, 2, 3)
+    ]
+    for other in found[1:]:
+        for question, state in found[0].items():
+            np.testing.assert_array_equal(state, other[question])
+
+
+@pytest.mark.parametrize("site", ["mlp", "mlp_input"])
+def test_nothing_stays_on_the_model(site):
     model = tiny.model()
     before = model(torch.tensor([PROMPTS[0]])).logits
     list(
         extract_hidden_states(
-            model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site="mlp", batch_size=3
+            model, [4, 5, 6], PROMPTS, ANSWERS, POSITIONS, site=site, batch_size=3
         )
     )
     assert torch.equal(before, model(torch.tensor([PROMPTS[0]])).logits)
-    assert not any(module._forward_hooks for module in model.modules())
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
 
 
 def test_a_state_that_is_not_finite_is_named():

@@ -259,7 +259,7 @@ def test_options_of_regression_are_refused_elsewhere(kind, option, value):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_both_presets_are_regressions(preset):
+def test_all_presets_are_regressions(preset):
     assert PRESETS[preset].kind == "logistic"
     assert "Logistic regression" in describe_method(PRESETS[preset])
 

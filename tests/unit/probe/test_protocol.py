@@ -2,7 +2,7 @@ import pytest
 
 from llm_figures.core.options_reader import read_options
 from llm_figures.probe.options import Highlight, Probe
-from llm_figures.probe.protocol import PRESETS, Protocol
+from llm_figures.probe.protocol import PRESETS, TOKENS, Protocol
 from llm_figures.probe.protocol_text import describe_intervals, describe_method
 
 
@@ -43,8 +43,9 @@ def test_folds_by_group_are_folds_and_say_so():
         (["last_q", "first_answer", "exact_answer_first", "-1"], [(1, 3)]),
         (["-1", "last_q", "exact_answer_last", "-2"], [(0, 0), (2, 3)]),
         (["-1", "first_answer"], [(0, 1)]),
+        (["-2", "-1", "stop", "answer_mean"], [(0, 1)]),
     ],
-    ids=["one", "none", "several", "two runs", "both ends"],
+    ids=["one", "none", "several", "two runs", "both ends", "after the answer"],
 )
 def test_the_default_rectangle_is_around_what_of_it_is_shown(tokens, columns):
     assert Highlight().find_columns(tokens) == columns
@@ -62,3 +63,15 @@ def test_a_fold_for_each_group_is_never_drawn_anew():
     assert "; one fold for each group, which is tested by probes of all the others; " in (
         describe_method(protocol)
     )
+
+
+def test_the_published_presets_differ_in_site_and_in_the_token_that_ends_an_answer():
+    published, output = PRESETS["published"], PRESETS["published_output"]
+    assert published.changed(site="mlp") == output
+    assert published.site == "mlp_input"
+    assert TOKENS.keys() == PRESETS.keys()
+    assert [*TOKENS["published"], "-8"] != TOKENS["published_output"]
+    assert len(TOKENS["published"]) == len(TOKENS["published_output"]) == 15
+    # -8 to -1 of the published code, which counts that token as the last
+    assert TOKENS["published"][-8:] == [*map(str, range(-7, 0)), "stop"]
+    assert not {"stop", "answer_mean"} & {*TOKENS["strict"], *TOKENS["published_output"]}

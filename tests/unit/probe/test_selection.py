@@ -221,3 +221,22 @@ def test_without_inner_folds_there_is_no_choice():
     scores = scored(layers, answers, STRICT.changed(split="groups"), ["-1"])
     assert find_nested_cell(scores, "auc") is None
     assert find_highest_cell(scores, "auc") is not None
+
+
+def test_a_token_that_few_answers_have_is_not_named_best():
+    """A winner of a third of the answers, where others have all of them."""
+    labels = labels_of(16)
+    answers = answered(labels)
+    keys = make_keys(COUNT, ["last_q", "-8"])
+    states = noise(70, 2 * COUNT)
+    states[COUNT:] += 2 * labels[:, None]
+    few = keys["token"].eq("last_q") | (keys["question_id"] % 3 == 0)
+    keys, states = keys[few].reset_index(drop=True), states[few.to_numpy()]
+    cells, rows = make_cells(keys, answers, ["last_q", "-8"], STRICT)
+    predictions = pd.concat(list(probe_layers([(0, lambda: states)], rows, cells, STRICT, 1)))
+    measured = measure_cells(predictions, cells, answers, STRICT)
+    scores = pd.concat([tabulate_cells(measured), tabulate_nested(measured)], ignore_index=True)
+    assert find_highest_cell(scores, "auc").probe["token"] == "last_q"
+    assert find_highest_cell(scores, "auc").scored == 1
+    assert find_highest_cell(scores, "auc", ["-8"]).probe["mean"] > 0.9
+    assert find_nested_cell(scores, "auc").chosen["token"].tolist() == ["last_q"]

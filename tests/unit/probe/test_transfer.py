@@ -110,10 +110,10 @@ class Planted:
         every = [states[layer].reshape(-1, WIDTH) for states in self.table.values()]
         return np.concatenate(every)
 
-    def sets(self):
-        return read_sets(self.answers, self.keys)
+    def sets(self, **options):
+        return read_sets(self.answers, self.keys, **options)
 
-    def score(self, protocol=STRICT, sets=None):
+    def score(self, protocol=STRICT, sets=None, layers=range(3)):
         protocol = nested_protocol(protocol)
         sets = self.sets() if sets is None else sets
         training, start, nested = list_training_sets(sets), 0, []
@@ -121,7 +121,7 @@ class Planted:
             nested.append(nest_cells(one, TOKENS, protocol, start))
             start += len(one.answers)
         frames = probe_layers(
-            [(layer, partial(self.load, layer)) for layer in range(3)],
+            [(layer, partial(self.load, layer)) for layer in layers],
             [rows for of_set in nested for rows in of_set.rows],
             [cell for of_set in nested for cell in of_set.cells],
             protocol,
@@ -271,6 +271,38 @@ def test_groups_are_sets_and_the_whole_is_one_without_groups():
     assert [one.name for one in planted.sets()] == ["dataset", "sums"]
     planted.answers[""]["group"] = ["sums"] * 100 + [None] * 80
     assert [one.name for one in planted.sets()] == ["sums (dataset)", "without a group", "sums"]
+
+
+def test_groups_may_be_one_set():
+    planted = Planted()
+    whole, sums = planted.sets(by_group=False)
+    assert (whole.name, sums.name) == ("dataset", "sums")
+    assert len(whole.answers) == 180
+    assert len(whole.keys) == 180 * len(TOKENS)
+    table = planted.score(sets=[whole, sums])
+    assert cell(table, "dataset", "dataset")["n_train"] == 180
+    assert (cell(table, "dataset", "sums")["layer"], cell(table, "sums", "dataset")["layer"]) == (
+        1,
+        2,
+    )
+
+
+def test_a_fixed_layer_is_that_of_every_probe():
+    """Each is what a plain probe of that layer gives, better where its set's direction is."""
+    planted = Planted()
+    chosen, fixed = planted.score(), planted.score(layers=[2])
+    probes = fixed[fixed["control"] == "none"]
+    assert set(probes["layer"]) == {2}
+    assert len(probes) == 9
+    # It is the layer that "sums" chooses.
+    same = ["auc", "ci_low", "ci_high", "layer", "token"]
+    for test in ("lake", "river", "sums"):
+        pd.testing.assert_series_equal(
+            cell(fixed, "sums", test)[same], cell(chosen, "sums", test)[same]
+        )
+    assert cell(fixed, "lake", "river")["auc"] < 0.7 < cell(chosen, "lake", "river")["auc"]
+    baselines = fixed["control"] == BASELINE
+    pd.testing.assert_series_equal(fixed.loc[baselines, "auc"], chosen.loc[baselines, "auc"])
 
 
 def test_sets_are_chosen_by_name():

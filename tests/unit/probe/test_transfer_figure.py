@@ -16,7 +16,7 @@ from llm_figures.core.stated_numbers import CLOSING, DASH, OPENING
 from llm_figures.plotting.captions import make_caption
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.finite import check_drawn
-from llm_figures.plotting.layout import draw_to_fit
+from llm_figures.plotting.layout import draw_to_fit, find_problem
 from llm_figures.plotting.style import Style
 from llm_figures.probe import transfer_figure as figure
 from llm_figures.probe.protocol import PRESETS
@@ -202,6 +202,43 @@ def test_the_caption_states_the_folds_that_were_used(changes, folds):
     assert nested_protocol(protocol).folds == folds
 
 
+@pytest.mark.parametrize(
+    ("changes", "place", "diagonal"),
+    [
+        (
+            {},
+            "Layer and token are those with the highest AUC over 5 folds of the training set; the "
+            "tested set is not looked at.",
+            "was fitted, and whose layer and token were chosen, without it.",
+        ),
+        (
+            {"layer": 20},
+            "All probes are of layer 20. Token is that with the highest AUC over 5 folds",
+            "was fitted, and whose token was chosen, without it.",
+        ),
+        (
+            {"tokens": ("-1",)},
+            "All probes are of token -1. Layer is that with the highest AUC over 5 folds",
+            "was fitted, and whose layer was chosen, without it.",
+        ),
+        (
+            {"layer": 0, "tokens": ("last_q",)},
+            "All probes are of layer 0 and token last_q. The framed diagonal is the set itself",
+            "each fold tested by a probe that was fitted without it.",
+        ),
+    ],
+)
+def test_the_caption_states_what_is_chosen_and_what_is_fixed(changes, place, diagonal):
+    options = OPTIONS.changed(**changes)
+    text, stated = make_caption(figure, PUBLISHED, "the model", options, "probe/transfer.parquet")
+    assert place in text
+    assert diagonal in text
+    rest = MARK.sub("", stated["caption"])
+    for phrase in sorted(stated["constants"], key=len, reverse=True):
+        rest = rest.replace(phrase, "")
+    assert not re.search(r"\d", rest), rest
+
+
 def test_the_caption_counts_pairs():
     numbers = figure.state_numbers(PUBLISHED, OPTIONS)
     assert numbers["pairs"].value == 72
@@ -231,6 +268,13 @@ def test_every_number_of_the_caption_is_stated(scores):
             for column, value in number["row"].items():
                 rows = rows[rows[column] == value]
             assert rows[number["column"]].unique().tolist() == [number["value"]], name
+
+
+@pytest.mark.parametrize("size", [15, 24])
+def test_it_grows_with_a_large_font(size):
+    with drawing_style(Style(font_size=size)):
+        fig = draw_to_fit("probe_transfer", lambda: figure.draw(WITH_HOLES, OPTIONS))
+        assert find_problem(fig, on_page=False) == ""
 
 
 @pytest.mark.parametrize("page", ["icml", "neurips", "nature"])

@@ -73,7 +73,7 @@ def test_all_pairs_of_a_group_in_the_same_fold_count():
             assert row.wrong_share == pytest.approx(1 - answers.loc[inside, "correct"].mean())
             assert row.ci_low < row.auc < row.ci_high
         mean = table[(table["layer"] == layer) & (table["level"] == "mean")].iloc[0]
-        assert mean["auc"] == pytest.approx(np.average(rows["auc"], weights=rows["n"]))
+        assert mean["auc"] == pytest.approx(np.average(rows["auc"], weights=rows["pairs"]))
         assert mean["ci_low"] < mean["auc"] < mean["ci_high"]
     nested = table[table["layer"] == CHOSEN_LAYER]
     same = table[table["layer"] == 0]
@@ -124,7 +124,7 @@ def test_groups_without_an_auc_say_why():
     kept = nested.loc[["a", "d"]]
     mean = nested[nested["level"] == "mean"].iloc[0]
     assert mean["n"] == kept["n"].sum()
-    assert mean["auc"] == pytest.approx(np.average(kept["auc"], weights=kept["n"]))
+    assert mean["auc"] == pytest.approx(np.average(kept["auc"], weights=kept["pairs"]))
 
 
 def test_groups_that_are_not_tested_are_listed():
@@ -140,7 +140,7 @@ def test_groups_that_are_not_tested_are_listed():
         assert rows.loc[["b", "c"], "n"].tolist() == [0, 0]
         mean = table[(table["layer"] == layer) & (table["level"] == "mean")].iloc[0]
         kept = rows.loc[["a", "d"]]
-        assert mean["auc"] == pytest.approx(np.average(kept["auc"], weights=kept["n"]))
+        assert mean["auc"] == pytest.approx(np.average(kept["auc"], weights=kept["pairs"]))
     without = tabulate_within_groups(one, one[:0], answers, seed=0)
     nested = without[without["layer"] == CHOSEN_LAYER]
     assert nested["group"].tolist() == ["a", "b", "c", "d"]

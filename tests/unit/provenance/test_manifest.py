@@ -264,6 +264,33 @@ def test_verify_accepts_changed_files_of_other_targets(folder):
     ]
 
 
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (None, None),
+        ({"a": 2, "b": 1}, None),
+        ({"a": 2, "b": 1.5}, "b"),
+        ({"a": {"inner": (1, 2)}, "b": 1}, "a"),
+        ({"a": 2, "b": 1} | dict.fromkeys("cdefghij", 0), "c, d, e, f, g, h, and 2 more"),
+    ],
+)
+def test_verify_says_which_options_changed_and_keeps_the_config_file(folder, config, named):
+    write(folder, {**STAGES, "render_figure": ["figures/one.svg"]})
+    command = "snakemake figures --configfile mine.yaml"
+    verify(folder / "manifest.json", config, command)
+    (folder / "figures" / "one.svg").write_text("other")
+    with pytest.raises(UserError) as caught:
+        verify(folder / "manifest.json", config, command)
+    first, *_ = str(caught.value).splitlines()
+    assert first.count("snakemake") == first.count(command)
+    if named is None:
+        assert "options of this run" not in first
+        assert f"to make a file again: {command} --forcerun RULE; " in first
+    else:
+        assert f" options of this run ({named}); to make files and manifest with these: " in first
+        assert "remove" not in first
+
+
 def test_verify_counts_what_it_does_not_name(tmp_path):
     facts = {"bytes": 1, "sha256": "0", "made_by": "render_figure"}
     files = {f"figures/{number}.png": facts for number in range(NAMED + 5)}

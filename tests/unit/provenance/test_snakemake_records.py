@@ -95,6 +95,25 @@ def test_results_brought_in_over_others_are_known_by_their_own_records():
     assert restore() == (KNOWN, [])
 
 
+def test_a_figure_that_was_put_back_is_not_taken_for_the_one_that_failed():
+    """Snakemake knows it as made by the job that failed, with that job's params."""
+    restore()
+    job = SimpleNamespace(rule="a", input=[SCORES], output=[FIGURE], params=[{"epsilon": 2}],
+                          log=[str(A / "logs" / "a.log")])  # fmt: skip
+    with pytest.raises(ZeroDivisionError), recorded(job):
+        1 / 0  # noqa: B018
+    shutil.copy(FIGURE, "backup")
+    shutil.copy("backup", FIGURE)  # with a new time
+    known = FilePersistence()._read_record(FIGURE)
+    as_failed = {"params": ["{'epsilon': 2}"], "endtime": Path(FIGURE).stat().st_mtime}
+    FilePersistence()._write_record(FIGURE, known.model_copy(update=as_failed))
+    assert restore() == (KNOWN, [])
+    # a later job that succeeds is believed, of which Snakemake's own record is written after ours
+    make(FIGURE, SCORES)
+    lose()
+    assert restore() == (KNOWN, [])
+
+
 def test_files_without_a_record_are_made_again_if_a_rule_makes_them():
     shutil.rmtree(A / "records")
     (A / "notes.txt").write_text("mine")

@@ -41,7 +41,7 @@ def test_the_strongest_factor_is_described():
              for epsilon, weight in ((0.5, 0.4), (0.0, 0.1), (1.5, 0.7))]  # fmt: skip
     assert summarise_attention(pd.concat(cells)) == (
         "Later tokens give the first one 0.100 of their attention when Key is multiplied by "
-        "ε = 0e0 (layer 7, changed in every layer)."
+        "ε = 0 (layer 7, changed in every layer)."
     )
 
 

@@ -2,7 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import judge_answers as judge_answers_script
+import judge_samples as judge_samples_script
 from llm_figures.core.errors import UserError
+from llm_figures.core.job import log
 from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.questions.answers import check_labels, judge_answers
 from llm_figures.questions.answers_report import render_answers_report
@@ -175,6 +178,7 @@ def answers_table(right, wrong, without, **columns):
         "exact_answer": [name if v else "" for name, v in zip(names, valid, strict=True)],
         "correct": [kind == "r" for kind in kinds],
         "problem": ["" if v else "no frame" for v in valid],
+        "off_option": False,
         "abstained": False,
         "cut": False,
         "judged_by": ["contains" if v else "" for v in valid],
@@ -344,6 +348,41 @@ def judge_all(answers, aliases=("Lima",), question="Which?", judging=None, repli
     return judge_answers(questions, generations, ExactAnswer(), judging or Judge(), replies=replies)
 
 
+def test_empty_answers_are_named_and_advised_on():
+    judged = judge_all(["", " \n", "Lima", "\n"]).assign(hold_out=False)
+    assert judged["valid"].tolist() == [False, False, True, False]
+    with pytest.raises(UserError) as caught:
+        check_labels(judged, "answers.md")
+    message = str(caught.value)
+    assert "First answers: (empty); (empty); 'Lima'. Left out: 3: the answer is empty. " in message
+    assert "the model ends its answers at once: change prompt.template or prompt.stop" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("answers", [["", ""], ["Lima", "Quito"]])
+def test_shares_of_no_answer_are_not_logged(tmp_path, caplog, monkeypatch, answers):
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level("INFO", log.name)
+    frame = pd.DataFrame({"question_id": [0, 1], "question": "Which?", "group": "a",
+                          "aliases": [["Lima"]] * 2})  # fmt: skip
+    write_frame(frame, tmp_path / "questions.parquet")
+    tokens = {"answer_ids": [1], "token_starts": [0], "token_ends": [1]}
+    said = pd.DataFrame({"question_id": [0, 1], "answer": answers, "cut": False, "problem": "",
+                         **{name: [value] * 2 for name, value in tokens.items()},
+                         "token_log_probabilities": [[-1.0]] * 2, "sample": 0})  # fmt: skip
+    write_frame(said, tmp_path / "said.parquet")
+    questions, output = tmp_path / "questions.parquet", tmp_path / "out.parquet"
+    generations, options = [tmp_path / "said.parquet"], (ExactAnswer(), Judge())
+    judge_answers_script.main(questions, generations, [], [], output, *options)
+    right = "; 50.0% of these are right" if answers[0] else ""
+    count = "2 of 2 answers (100.0%)" if answers[0] else "0 of 2 answers (0.0%)"
+    assert f"{count} can be probed{right}" in caplog.messages
+    judge_samples_script.main(questions, generations, output, *options)
+    share = "50.0% of 2" if answers[0] else "none of 0"
+    assert f"2 samples of 2 questions; {share} valid ones are right" in caplog.messages
+    assert "nan" not in caplog.text
+
+
 def test_abstentions_are_left_out_or_wrong():
     answers = ["Lima.", "I don't know.", "Quito.", "I'm not sure, but I think it is Lima."]
     judged = judge_all(answers)
@@ -480,3 +519,60 @@ def test_the_report_shows_questions_that_ask_nearly_the_same():
     answers["split_group"] = 0
     report = render_answers_report(answers, NONE_LEFT_OUT)
     assert section(report, "Questions that ask nearly the same") == "None."
+
+
+OFF_OPTION = "the answer names none of the options"
+
+
+@pytest.mark.parametrize(
+    ("aliases", "options"),
+    [
+        (["Lima"], {"wrong_answers": ["Quito"]}),
+        (["A", "Lima"], {"choices": ["Lima", "Quito"]}),
+    ],
+)
+def test_answers_that_name_no_option_are_left_out_or_wrong(aliases, options):
+    answers = ["Lima.", "Quito.", "Bogota.", "I don't know.", "Lima or Quito."]
+    columns = {name: [value] * len(answers) for name, value in options.items()}
+    judged = judge_all(answers, aliases, **columns)
+    assert judged["off_option"].tolist() == [False, False, True, False, False]
+    assert judged["problem"].tolist() == ["", "", OFF_OPTION, "the answer abstains", ""]
+    assert judged["correct"].tolist() == [True, False, False, False, False]
+    assert judged["judged_by"].tolist()[2] == ""
+    judged = judge_all(answers, aliases, judging=Judge(off_options="wrong"), **columns)
+    assert judged["off_option"].tolist() == [False, False, True, False, False]
+    assert judged["valid"].tolist() == [True, True, True, False, True]
+    assert judged["correct"].tolist() == [True, False, False, False, False]
+
+
+def test_without_known_options_no_answer_is_off_them():
+    judged = judge_all(["Bogota."], wrong_answers=[[]], choices=[[]])
+    assert judged[["valid", "off_option"]].to_numpy().tolist() == [[True, False]]
+    assert not judge_all(["Bogota."])["off_option"].any()
+
+
+def test_a_label_stands_for_an_answer_that_names_no_option_too():
+    judged = judge_all(["Bogota."], wrong_answers=[["Quito"]], label=[False])
+    assert judged[["valid", "off_option"]].to_numpy().tolist() == [[True, False]]
+
+
+def test_too_few_answers_that_name_an_option_are_one_clear_line():
+    judged = judge_all(["Bogota."] * 3 + ["Lima."], wrong_answers=[["Quito"]] * 4)
+    with pytest.raises(
+        UserError,
+        match=f"Left out: 3: {OFF_OPTION}. See answers.md; change prompt so that answers name an "
+        "option, or set judge.off_options: wrong",
+    ):
+        check_labels(judged.assign(hold_out=False), "answers.md")
+
+
+def test_the_report_counts_answers_that_name_no_option():
+    answers = answers_table(2, 2, 2)
+    answers.loc[4, ["problem", "off_option"]] = [OFF_OPTION, True]
+    answers.loc[3, "off_option"] = True
+    report = render_answers_report(answers, NONE_LEFT_OUT)
+    assert "- answers that name no option: 2, 1 of them left out" in report
+    header, _, row, _ = section(report, "Groups").splitlines()
+    assert header.startswith("| group | questions | right | wrong | no option | abstained | cut |")
+    assert row == "| g | 6 | 2 | 2 | 1 | 0 | 0 | 1 | 0 | 50.0% | 0 |"
+    assert "no option" not in render_answers_report(answers_table(2, 2, 2), NONE_LEFT_OUT)

@@ -117,6 +117,7 @@ def test_elements_are_compared_by_masses_and_densities_that_differ_clearly():
         values = {name: getattr(by_name[name], column) for name in (one, other)}
         right, wrong = sorted(values, key=values.get, reverse=True)
         assert row.aliases[0] == right
+        assert row.wrong_answers[0] == wrong
         assert values[right] >= 1.2 * values[wrong]
 
 

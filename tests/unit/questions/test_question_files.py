@@ -350,6 +350,15 @@ def test_every_missing_and_every_double_column_is_named(tmp_path):
             ],
         ),
         ({"path": "mine.csv", "answer_pattern": "boxed", "choices": ["question", "answer"]}, []),
+        ({"wrong": "other"}, ["dataset.wrong: 'other'; only for questions of your own "]),
+        (
+            {"path": "mine.csv", "wrong": "other"},
+            ["dataset.wrong: mine.csv has no column 'other'; it has: question, answer"],
+        ),
+        (
+            {"path": "mine.csv", "wrong": "answer", "choices": ["question", "answer"]},
+            ["dataset.wrong: 'answer' beside dataset.choices, whose other choices are the wrong "],
+        ),
         (
             {"path": "mine.csv", "label": "answer"},
             ["dataset.label: 'answer' judges answers that the file does not give; "],

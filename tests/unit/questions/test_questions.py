@@ -357,3 +357,38 @@ def test_texts_that_no_file_can_hold_are_named_by_row_and_column(tmp_path, name,
         load_questions(Dataset(path=path))
     assert str(caught.value).startswith(f"config: dataset.path: {path}: {line}")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("cells", "options", "wrong"),
+    [
+        (["lead", "tin", ""], {}, [["lead"], ["tin"], []]),
+        (["['lead', 'tin']", "zinc", ""], {}, [["lead", "tin"], ["zinc"], []]),
+        (["lead; tin", "zinc", ""], {"separator": ";"}, [["lead", "tin"], ["zinc"], []]),
+    ],
+)
+def test_wrong_answers_are_read_as_the_right_ones_are(tmp_path, cells, options, wrong):
+    path = tmp_path / "mine.csv"
+    pd.DataFrame({"question": [*"abc"], "answer": "iron", "other": cells}).to_csv(path, index=False)
+    questions, _ = load(path, wrong="other", **options)
+    assert [list(found) for found in questions["wrong_answers"]] == wrong
+    assert not questions["question"].str.contains("lead|tin|zinc").any()
+
+
+def test_a_wrong_answer_that_is_right_or_in_doubt_leaves_its_row_out(tmp_path):
+    path = tmp_path / "mine.csv"
+    cells = ["iron", "lead", "lead; tin"]
+    pd.DataFrame({"question": [*"abc"], "answer": "iron", "wrong": cells}).to_csv(path, index=False)
+    questions, left_out = load(path, wrong="wrong")
+    assert questions["id"].tolist() == ["2"]
+    reasons = left_out["reason"].tolist()
+    assert reasons[0] == "a wrong answer is among the right ones"
+    assert reasons[1].startswith("wrong is ")
+    assert "dataset.separator" in reasons[1]
+
+
+def test_without_a_column_of_wrong_answers_only_the_elements_have_some():
+    facts, _ = load_questions(Dataset())
+    assert not any(map(len, facts["wrong_answers"]))
+    elements, _ = load_questions(Dataset(name="elements"))
+    assert all(map(len, elements["wrong_answers"]))

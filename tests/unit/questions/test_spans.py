@@ -258,8 +258,20 @@ def test_named_positions_of_an_answer():
         "exact_answer_last": 104,
         "exact_answer_after_last": 105,
         **{str(back): 106 + back for back in range(-6, 0)},
+        "answer_mean": range(100, 106),
     }
     assert set(positions) <= set(NAMED_TOKENS)
+    stopped = locate_named_tokens(100, starts, ends, (15, 19), stops=True)
+    assert stopped == positions | {"stop": 106}
+
+
+def test_what_ends_an_answer_is_after_an_exact_answer_that_ends_it():
+    arguments = 100, [0, 3, 11], [3, 11, 14], (4, 14)
+    assert "exact_answer_after_last" not in locate_named_tokens(*arguments)
+    positions = locate_named_tokens(*arguments, stops=True)
+    assert positions["exact_answer_last"] == positions["-1"] == 102
+    assert positions["exact_answer_after_last"] == positions["stop"] == 103
+    assert positions["answer_mean"] == range(100, 103)
 
 
 def test_a_short_answer_has_no_early_tokens_and_never_those_of_the_question():
@@ -270,4 +282,5 @@ def test_a_short_answer_has_no_early_tokens_and_never_those_of_the_question():
         "exact_answer_first": 10,
         "exact_answer_last": 10,
         "-1": 10,
+        "answer_mean": range(10, 11),
     }

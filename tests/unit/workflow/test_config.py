@@ -179,7 +179,7 @@ BAD = [
     (
         "probe.site",
         "block",
-        "probe.site: 'block'; allowed: residual, attention, mlp, head, or null",
+        "probe.site: 'block'; allowed: residual, attention, mlp, mlp_input, head, or null",
     ),
     ("probe.C", "best", "probe.C: 'best'; allowed:"),
     ("probe.export.cells", "all", "probe.export.cells: 'all'; allowed: best, or a list of tables"),
@@ -206,11 +206,33 @@ BAD = [
         "probe.p_true.prompt: '{question}?' lacks {answer} or {exact_answer}",
     ),
     (
+        "probe.p_true.variants",
+        {"short": {"prompt": "{answer}?"}},
+        "probe.p_true.variants.short.prompt: '{answer}?' lacks {question}",
+    ),
+    (
+        "probe.p_true.variants",
+        {"a b": {}},
+        "probe.p_true.variants: 'a b'; allowed: a name of at most 30 letters, digits and _ that ",
+    ),
+    (
+        "probe.p_true.variants",
+        {"short": {"if_ture": " yes"}},
+        "probe.p_true.variants.short: unknown key 'if_ture'; did you mean if_true?",
+    ),
+    (
         "probe",
         {"kind": "lda", "C": 0.5},
         "probe.C: 0.5; only for probe.kind: logistic, and it is lda; leave one of them null",
     ),
     ("probe.kind", "svm", "'svm'; allowed: logistic, mean_difference, lda, mlp"),
+    (
+        "figures.probe_transfer.layer",
+        31,
+        "figures.probe_transfer.layer: 31 is outside the model, whose probes are of layers 0 "
+        "(embeddings) to 30",
+    ),
+    ("figures.probe_transfer.layer", -1, "figures.probe_transfer.layer: -1; must be at least 0"),
     ("figures.probe_curves.tokens", ["exact_answer_after_last"], "is not among the tokens of"),
     ("figures.module_map.compare_with", "x", "figures.module_map.compare_with: 'x' is neither in"),
     ("figures.module_map.compare_with", "../x", "compare_with: '../x'; allowed: a name of letters"),
@@ -357,7 +379,8 @@ def test_the_published_preset_brings_its_fifteen_tokens(default_config, root):
     default_config["probe"]["preset"] = "published"
     tokens = checked(default_config, root)[0]["figures"]["probe_auc"]["tokens"]
     assert len(tokens) == 15
-    assert "exact_answer_after_last" in tokens
+    assert {"exact_answer_after_last", "stop"} < {*tokens}
+    assert "-8" not in tokens
 
 
 def test_a_layer_or_head_outside_the_model_is_named(default_config):
@@ -538,5 +561,5 @@ def test_what_stands_for_something_else_is_resolved_once(default_config):
     default_config["models"] = ["a", "b"]
     config = read_config(default_config)
     assert config.prompt.stop == ()
-    assert (config.protocol.site, config.protocol.solver) == ("mlp", "newton")
+    assert (config.protocol.site, config.protocol.solver) == ("mlp_input", "newton")
     assert config.model_names == ("a", "b")

@@ -83,10 +83,45 @@ def test_every_page_is_linked_from_the_readme(root):
 
 def test_pictures_are_true_colour_and_small(root):
     """A palette of few colours shows as bands in a colour bar."""
-    for picture in sorted((root / "docs" / "figures").glob("*.png")):
+    for picture in sorted((root / "docs" / "figures").rglob("*.png")):
         data = picture.read_bytes()
         assert data[25] in TRUE_COLOUR, picture.name
         assert len(data) < 400_000, picture.name
+
+
+def unclosed_fences(text):
+    """Numbers of lines that begin a code block without an end, or with another one in it."""
+    opened, unclosed = None, []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not (fence := re.match(r" *```(.*)", line)):
+            continue
+        if opened is None:
+            opened = number
+        elif fence[1].strip():
+            unclosed.append(opened)
+            opened = number
+        else:
+            opened = None
+    return unclosed + [opened] * (opened is not None)
+
+
+def test_every_code_block_ends(root):
+    unclosed = {page.name: unclosed_fences(page.read_text("utf-8")) for page in pages(root)}
+    assert not {page: lines for page, lines in unclosed.items() if lines}
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("```yaml\na: 1\n```\ntext\n```\nb\n```\n", []),
+        ("text\n```yaml\na: 1\n", [2]),
+        ("```yaml\na: 1\n\n```yaml\nb: 1\n```\n", [1]),
+        ("```\na\n```\n```\n", [4]),
+        ("no block", []),
+    ],
+)
+def test_a_code_block_without_an_end_is_found(text, lines):
+    assert unclosed_fences(text) == lines
 
 
 def test_every_rule_of_the_judges_is_explained(root):

@@ -107,6 +107,12 @@ def test_jobs_of_a_set_are_estimated_by_its_own_questions(default_config, root):
     needs = [resources.estimate("score_transfer", size, one, 2) for one in (work[""], fewer)]
     assert needs[1].seconds < needs[0].seconds
     assert needs[1].memory < needs[0].memory
+    figures = copy.deepcopy(default_config["figures"])
+    figures["probe_transfer"]["layer"] = 30  # the last one, which is no layer of attention
+    one = describe_workload(checked({**default_config, "figures": figures}, root), protocols)
+    of_one = resources.estimate("score_transfer", size, one, 2)
+    assert of_one.seconds < needs[1].seconds
+    assert of_one.memory < needs[0].memory
 
 
 def test_options_of_the_figure_are_checked(default_config):

@@ -159,6 +159,18 @@ def test_a_larger_model_needs_no_less(stage, model, root, default_config):
         assert estimate(stage, shape, more_work).memory >= estimate(stage, shape, work).memory
 
 
+def test_every_way_of_asking_for_p_true_takes_its_time(root, default_config):
+    ask = default_config["probe"]["p_true"]
+    variants = {"same": {"prompt": ask["prompt"]}, "short": {"prompt": "{question} {answer}"}}
+    probe = default_config["probe"] | {"p_true": ask | {"variants": variants}}
+    shape, work = asked(root, default_config)
+    _, more = asked(root, default_config, probe=probe)
+    before, after = (estimate("ask_p_true", shape, one) for one in (work, more))
+    fixed = estimate("prepare_nothing", shape, work).seconds
+    assert 1 < (after.seconds - fixed) / (before.seconds - fixed) < 3
+    assert after.memory == before.memory
+
+
 def test_shards_and_probe_jobs_divide_the_work(root, default_config):
     shape, work = asked(root, default_config)
     for stage, less in (
@@ -259,7 +271,7 @@ def test_float16_halves_the_states_and_no_more_than_them(root, default_config):
 def test_probes_of_many_questions_need_what_they_were_measured_to_need(root, default_config):
     """benchmarks/growth_probes.py, 576 features: MiB of one process, of which each has two tokens.
 
-    It reads the two at once, a job as many of fifteen as fit.
+    It reads the two at once, a job as many of seventeen as fit.
     """
     assert probe_costs.AT_ONCE == stored_states.AT_ONCE
     assert probe_costs.TOGETHER == fitting.TOGETHER

@@ -78,6 +78,9 @@ def test_lines_about_snakemakes_own_work_are_left_out_and_no_other():
         assert passes("anything", logging.WARNING, event=kind)
     for kind in (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR):
         assert passes("anything", logging.ERROR, event=kind)
+    # of every file of a job that failed, which says itself what is kept
+    assert not passes("Restored previous version of a.pdf (updating job failed).", logging.WARNING)
+    assert not passes("Cannot restore a.pdf: no backup found.", logging.WARNING)
     assert passes("make it", event=LogEvent.SHELLCMD)  # --printshellcmds, or it is not here
     assert not passes("Select jobs to execute...")
     assert not passes("Building DAG of jobs...")

@@ -1,6 +1,9 @@
 """The block at the end of a run."""
 
-from llm_figures.workflow.run_summary import describe_end
+from llm_figures.claims.definitions import NOT_REPRODUCED, REPRODUCED
+from llm_figures.claims.evaluation import build_claims_table
+from llm_figures.claims.page import render_claims_page
+from llm_figures.workflow.run_summary import describe_claims, describe_end
 
 
 def figure(name, model="tiny"):
@@ -49,6 +52,17 @@ def test_a_failed_run_says_what_is_missing_and_which_log_says_why():
     assert "  and 92 more" in many
 
 
+def test_figures_and_pages_of_earlier_results_are_named():
+    files = states(made=figure("probe_auc"))
+    earlier = [*figure("probe_auc"), *figure("scale_qkv"), "results/tiny/claims.parquet"]
+    lines = [*describe_end(files, [], [], True, 1, [*earlier, "results/tiny/claims.md"])]
+    assert lines[2:] == [
+        "Left as they are, from earlier results (`snakemake figures report` brings up to date):",
+        "  results/tiny/figures/  scale_qkv (pdf, svg, png)",
+        "  results/tiny/claims.md",
+    ]
+
+
 def test_a_run_that_was_stopped_blames_no_job():
     lines = [*describe_end(states(missing=["results/tiny/claims.md"]), [], [], False, 1)]
     assert lines[-1] == "Stopped. What was made stays; the same command goes on from there."
@@ -61,3 +75,31 @@ def test_a_target_without_files_has_no_end():
         "Failed:",
         "  verify  results/_models/logs/verify.log",
     ]
+
+
+def test_claims_that_are_asked_for_are_counted_as_on_their_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    row = {"model": "tiny", "statement": "It is so.", "source": "a", "statistic": "mean",
+           "comparison": ">=", "threshold": 0.5, "value": 0.75}  # fmt: skip
+    rows = [
+        *({"figure": "mean_qkv", "claim": f"c{n}", "verdict": REPRODUCED} for n in range(12)),
+        {"figure": "module_map", "claim": "c", "verdict": NOT_REPRODUCED, "note": "It | must."},
+    ]
+    table = build_claims_table([row | one for one in rows])
+    pages = [f"results/{model}/claims.md" for model in ("tiny", "other")]
+    for page in (tmp_path / page for page in pages):
+        page.parent.mkdir(parents=True)
+        page.write_text(render_claims_page(table, page.parent.name), encoding="utf-8")
+    assert [*describe_claims(pages, pages[:1])] == [
+        "Claims: tiny",
+        "  12 of 13 claims, not held against references, are reproduced.",
+        "  figure      reproduced  not reproduced  not applicable  decided by construction"
+        "  random data  random weights",
+        "  mean_qkv            12               0               0                        0"
+        "            –               –",
+        "  module_map           0               1               0                        0"
+        "            –               –",
+    ]
+    assert [*describe_claims(pages, ["results/tiny/claims/sink_map.md"])] == []
+    (tmp_path / pages[0]).unlink()
+    assert [*describe_claims(pages, pages[:1])] == []

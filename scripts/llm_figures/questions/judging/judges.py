@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from string import ascii_uppercase
 
 import regex
 
@@ -56,11 +57,15 @@ _LETTER = regex.compile(r"\s*[(\[]?([A-Z])[)\].:]?\s*")
 
 @dataclass(frozen=True)
 class Judgement:
-    """right: whether the answer is right. rule: what decided. doubt: one of `DOUBTS`, or ""."""
+    """right: whether the answer is right. rule: what decided. doubt: one of `DOUBTS`, or "".
+
+    off_option: whether the answer names none of the question's options.
+    """
 
     right: bool
     rule: str
     doubt: str = ""
+    off_option: bool = False
 
 
 def judge(
@@ -96,6 +101,37 @@ def judge(
         case "choice":
             return _judge_choice(exact, gold, question, choices, rules)
     raise ValueError(f"unknown method {method!r}")
+
+
+def names_option(
+    exact: str,
+    gold: Sequence[str],
+    wrong: Sequence[str],
+    question: str = "",
+    choices: Sequence[str] = (),
+    rules: Collection[str] = (),
+) -> bool:
+    """Whether an exact answer names one of a question's options.
+
+    wrong: the options that are no right answers. The other arguments are those of `judge`. An
+    option is named by its letter; by its text, even where it is denied; by a part of its text that
+    no other option has; and, where yes or no is right, by any answer that says either.
+    """
+    applied = frozenset(rules) & EQUALITIES.keys()
+    exact, question = exact[:_LONGEST], question[:_LONGEST]
+    options = [text[:_LONGEST] for text in (*gold, *wrong) if text.strip()]
+    letters = {match[1] for text in options if (match := _LETTER.fullmatch(text))}
+    letters.update(ascii_uppercase[: len(choices)])
+    if letters.intersection(find_letters(exact)):
+        return True
+    if find_polarity(gold, question) is not None and read_polarity(exact, question)[0] is not None:
+        return True
+    texts = [text for text in options if not _LETTER.fullmatch(text)]
+    # with no rule that rules an answer out: "not iron" names iron
+    if any(_judge_words(exact, [text], "", applied).right for text in texts):
+        return True
+    # other names of the right answer are no other option
+    return bool(_list_wholes(exact, gold)) + len(_list_wholes(exact, wrong)) == 1
 
 
 def could_match(
@@ -313,13 +349,18 @@ def _find_named_choices(text: str, choices: Sequence[str], rules) -> list[int]:
 
 def _find_part_of_choice(text: str, choices: Sequence[str]) -> list[int]:
     """The one choice of which the answer is a part, such as a surname."""
+    found = _list_wholes(text, choices)
+    return found if len(found) == 1 else []
+
+
+def _list_wholes(text: str, choices: Sequence[str]) -> list[int]:
+    """All choices of which the answer is a part."""
     said = {token.key for token in tokenise(text, frozenset())} - _SMALL
-    found = [
+    return [
         at
         for at, choice in enumerate(choices)
         if said and said <= {token.key for token in tokenise(choice, frozenset())}
     ]
-    return found if len(found) == 1 else []
 
 
 def _exclude(

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from llm_figures.questions.judging.judges import DOUBTS, could_match, judge
+from llm_figures.questions.judging.judges import DOUBTS, could_match, judge, names_option
 from llm_figures.questions.judging.rules import EQUALITIES, EXCLUSIONS, RULES
 from llm_figures.questions.options import ExactAnswer, Judge
 
@@ -506,3 +506,46 @@ def test_no_expression_takes_for_ever(text):
         assert verdict(text, text, method=method).right
         assert not verdict(text, "x+1", "7", "5 m", method=method).right
         assert not verdict("x+1", text, method=method).right
+
+
+# (exact answer, right answers, the other options, choices, whether it names an option)
+OPTIONS = [
+    ("Iron", ["iron"], ["lead"], [], True),
+    ("lead, I think", ["iron"], ["lead"], [], True),
+    ("not lead", ["iron"], ["lead"], [], True),
+    ("iron or lead", ["iron"], ["lead"], [], True),
+    ("Gold", ["iron"], ["lead"], [], False),
+    ("the heavier of the two", ["iron"], ["lead"], [], False),
+    ("leading", ["iron"], ["lead"], [], False),
+    ("aluminum", ["iron"], ["aluminium", "aluminum"], [], True),
+    # a part of one option; not one of two
+    ("Clinton", ["Jimmy Carter"], ["Bill Clinton"], [], True),
+    ("Carter", ["Jimmy Carter", "James Carter"], ["Bill Clinton"], [], True),
+    ("vitamin", ["vitamin C"], ["vitamin D"], [], False),
+    ("the", ["the moon"], ["a star"], [], False),
+    # numbers are read by value
+    ("twelve", ["12"], ["15"], [], True),
+    ("13", ["12"], ["15"], [], False),
+    # letters, of choices or as options
+    ("B", ["A", "red"], ["blue"], ["red", "blue"], True),
+    ("C", ["A", "red"], ["blue"], ["red", "blue"], False),
+    ("blue", ["A", "red"], ["blue"], ["red", "blue"], True),
+    ("green", ["A", "red"], ["blue"], ["red", "blue"], False),
+    ("A dog", ["B"], ["A"], [], False),
+    ("The answer is A", ["B"], ["A"], [], True),
+    # yes and no are said in many words
+    ("It is not", ["yes"], ["no"], [], True),
+    ("perhaps", ["yes"], ["no"], [], False),
+]
+
+
+@pytest.mark.parametrize(("exact", "gold", "wrong", "choices", "names"), OPTIONS)
+def test_an_answer_names_an_option_or_none(exact, gold, wrong, choices, names):
+    assert names_option(exact, gold, wrong, "Is it so?", choices, RULES) is names
+
+
+@pytest.mark.parametrize("method", ["contains", "exact", "choice"])
+def test_an_answer_that_is_right_names_an_option(method):
+    for exact, gold, _, choices, names in OPTIONS:
+        if verdict(exact, *gold, method=method, question="Is it so?", choices=choices).right:
+            assert names, exact

@@ -1,0 +1,132 @@
+"""What else is said of the chosen cells: pairs of one group, and calibration.
+
+AUC says how answers are ordered. Whether the probe's logits are probabilities, the calibration
+slope says (Cox 1958), the expected calibration error (Naeini, Cooper & Hauskrecht 2015) and the
+score of Brier (1950).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from llm_figures.probe.best_cell import (
+    ANY_TOKEN,
+    BRIER,
+    CALIBRATION_ERROR,
+    CHOSEN_LAYER,
+    SLOPE,
+    WITHIN_GROUP,
+)
+from llm_figures.probe.nested import select_nested
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.scores import COLUMNS
+from llm_figures.probe.stored_predictions import Predictions
+from llm_figures.probe.within_groups import MEAN, tabulate_within_groups
+
+BINS = 10
+# Newton's method on two parameters ends after a few steps, or diverges where labels are separated.
+STEPS, TOLERANCE, LARGEST_SLOPE = 100, 1e-10, 1e3
+
+
+def tabulate_nested_details(
+    predictions: Predictions,
+    table: pd.DataFrame,
+    answers: pd.DataFrame,
+    tokens: Sequence[str],
+    candidates: Sequence[str],
+    protocol: Protocol,
+) -> pd.DataFrame:
+    """Rows for the table of scores, of nested selection among all cells and those of each token.
+
+    nested_within_group_auc: the AUC over all pairs of a wrong and a right answer of one group, both
+    tested by the same probe; with its interval. n: answers in groups that have one.
+
+    nested_calibration_slope, nested_calibration_error, nested_brier: of the logits of all tested
+    answers, of logistic regression without weights of classes alone (see `measure_calibration`).
+
+    predictions: of the probe itself, as from `fitting.probe_layers`. table: the rows of nested
+    selection (`nested.tabulate_nested`). answers: question_id, group, split_group, correct of the
+    valid ones. candidates: the tokens among which one is chosen (`best_cell.list_candidates`).
+    """
+    chosen = set(table.loc[table["layer"] == CHOSEN_LAYER, "token"].astype(str))
+    scopes = []
+    if ANY_TOKEN in chosen:
+        scopes.append((ANY_TOKEN, select_nested(predictions, candidates)))
+    if by_token := chosen - {ANY_TOKEN}:
+        of_tokens = select_nested(predictions, tokens, of_token=True)
+        scopes += [
+            (token, of_tokens[of_tokens["token"] == token]) for token in tokens if token in by_token
+        ]
+    wrong = ~answers.set_index("question_id")["correct"].astype(bool)
+    grouped = answers["group"].fillna("").nunique() > 1
+    probabilities = protocol.kind == "logistic" and protocol.class_weight == "none"
+    rows: list[dict] = []
+    for token, tested in scopes:
+        place = {
+            "layer": CHOSEN_LAYER,
+            "token": token,
+            "control": "none",
+            "n": tested["question_id"].nunique(),
+            "n_train": 0,
+            "n_test": 0,
+            "folds": len(tested.drop_duplicates(["repeat", "fold"])),
+            "unconverged": 0,
+            "groups": answers["group"].fillna("").nunique(),
+        }
+        if grouped:
+            groups = tabulate_within_groups([], tested, answers, protocol.seed)
+            (mean,) = groups[groups["level"] == MEAN].to_dict("records")
+            rows.append(
+                place
+                | {"metric": WITHIN_GROUP, "mean": mean["auc"], "n": mean["n"]}
+                | {end: mean[end] for end in ("ci_low", "ci_high")}
+            )
+        if probabilities:
+            labels = wrong.loc[tested["question_id"]].to_numpy(float)
+            values = measure_calibration(labels, tested["score"].to_numpy(float))
+            rows += [place | {"metric": metric, "mean": value} for metric, value in values]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def measure_calibration(labels: np.ndarray, logits: np.ndarray) -> Iterator[tuple[str, float]]:
+    """(metric, value) of logits as probabilities of label 1.
+
+    labels: [examples], 0 or 1. logits: [examples].
+
+    The slope is that of a logistic regression of the labels on the logits: 1 where they are
+    calibrated, above 1 where they are too close to 0; NaN where the logits separate the labels. The
+    error is the mean distance of the share of label 1 from the mean probability, over ten bins of
+    equal width weighted by their examples. The score of Brier is the mean squared error of the
+    probabilities.
+    """
+    probabilities = expit(logits)
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    sums = np.bincount(bins, labels - probabilities, minlength=BINS)
+    yield SLOPE, _fit_slope(labels, logits)
+    yield CALIBRATION_ERROR, float(np.abs(sums).sum() / len(labels))
+    yield BRIER, float(np.mean((labels - probabilities) ** 2))
+
+
+def _fit_slope(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The slope of a logistic regression with an intercept, by Newton's method."""
+    scale = logits.std()
+    if not scale > 0:
+        return float("nan")
+    X = np.stack([np.ones_like(logits), logits / scale], axis=1)
+    point = np.zeros(2)
+    for _ in range(STEPS):
+        expected = expit(X @ point)
+        gradient = X.T @ (labels - expected)
+        curvature = (X * (expected * (1 - expected))[:, None]).T @ X
+        try:
+            step = np.linalg.solve(curvature, gradient)
+        except np.linalg.LinAlgError:
+            return float("nan")
+        point += step
+        if not np.isfinite(point).all() or abs(point[1]) > LARGEST_SLOPE:
+            return float("nan")
+        if np.abs(step).max() < TOLERANCE:
+            return float(point[1] / scale)
+    return float("nan")

@@ -1,0 +1,190 @@
+"""The chosen cell over many draws of folds, and its controls over many permutations.
+
+One draw of folds, and one permutation of the labels for each, leave noise in the score of the
+chosen cell and more of it in its controls. Here the choice is made anew in each fold of several
+draws. Only the cells that are chosen are fitted, with the labels as they are and permuted.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed, parallel_config
+from threadpoolctl import threadpool_limits
+
+from llm_figures.probe.best_cell import ANY_TOKEN, CHOSEN_LAYER
+from llm_figures.probe.cells import Cell
+from llm_figures.probe.fitting import probe_cell
+from llm_figures.probe.nested import tabulate_nested
+from llm_figures.probe.nested_details import tabulate_nested_details
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.scores import Result, measure_cells, measure_predictions
+from llm_figures.probe.selection import score_inner_folds
+from llm_figures.probe.standardising import find_distinct_rows
+from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
+
+# Splits whose inner folds are scored at once, which bounds the memory.
+AT_ONCE = 10
+SHUFFLED = ("shuffled_labels", "shuffled_within_group")
+# Beside the columns of `scores.COLUMNS`: the standard deviation over permutations.
+SPREAD = "spread"
+
+
+def score_repeated_choice(
+    layers: Sequence[tuple[int, LoadStates]],
+    rows: Sequence[np.ndarray],
+    cells: Sequence[Cell],
+    answers: pd.DataFrame,
+    protocol: Protocol,
+    permutations: int,
+    jobs: int,
+) -> pd.DataFrame:
+    """The rows of nested selection over all splits of the cells, with the column `spread`.
+
+    layers, rows, cells: as for `fitting.probe_layers`; the cells have the splits of all draws, and
+    are those to choose from. answers: as for `scores.compute_probe_scores`. permutations: of the
+    labels of each training set, for each control. jobs: number of processes.
+
+    mean of a shuffled control: over splits and permutations. spread: the standard deviation of its
+    mean over splits, from permutation to permutation. Empty without a cell to choose.
+
+    Raises:
+        UserError: states that are not finite.
+    """
+    tasks = (delayed(_score_inner)(layer, load, rows, cells) for layer, load in layers)
+    with threadpool_limits(1), parallel_config(backend="loky", inner_max_num_threads=1):
+        inner = np.array(Parallel(jobs, batch_size=1, max_nbytes=None)(tasks))
+    chosen = _choose(inner)  # {split: (layer, cell)}
+    if len(chosen) < 2:
+        return pd.DataFrame()
+    fits = pd.concat(
+        _fit_chosen(layers, rows, cells, protocol, permutations, chosen, inner), ignore_index=True
+    )
+    return _tabulate(fits, cells, answers, protocol)
+
+
+def _score_inner(
+    layer: int, load: LoadStates, rows: Sequence[np.ndarray], cells: Sequence[Cell]
+) -> np.ndarray:
+    """[cells, splits]: the AUC within each training set."""
+    found = []
+    with threadpool_limits(1):
+        states_of_cells = read_cells_of_layer(layer, load(), rows)
+        for states, cell in zip(states_of_cells, cells, strict=True):
+            if not cell.enough_answers:
+                found.append(np.full(len(cell.splits), np.nan))
+                continue
+            X = states.astype(np.float32, copy=False)
+            distinct = find_distinct_rows(X)
+            parts = [cell.splits[at : at + AT_ONCE] for at in range(0, len(cell.splits), AT_ONCE)]
+            values = [score_inner_folds(X.copy(), distinct, cell.labels, part) for part in parts]
+            found.append(np.concatenate(values))
+    return np.array(found)
+
+
+def _choose(inner: np.ndarray) -> dict[int, tuple[int, int]]:
+    """{split: (layer, cell)}, the first of equals. inner: [layers, cells, splits]."""
+    flat = inner.reshape(-1, inner.shape[-1])
+    known = np.flatnonzero(np.isfinite(flat).any(axis=0))
+    best = np.nanargmax(flat[:, known], axis=0)
+    places = zip(*np.unravel_index(best, inner.shape[:2]), strict=True)
+    return {
+        int(split): (int(at), int(cell)) for split, (at, cell) in zip(known, places, strict=True)
+    }
+
+
+def _fit_chosen(
+    layers: Sequence[tuple[int, LoadStates]],
+    rows: Sequence[np.ndarray],
+    cells: Sequence[Cell],
+    protocol: Protocol,
+    permutations: int,
+    chosen: dict[int, tuple[int, int]],
+    inner: np.ndarray,
+) -> Iterator[pd.DataFrame]:
+    """Predictions of the chosen cells, and of layer 0 at their tokens, as from `probe_cell`.
+
+    The column permutation says which one of a shuffled control it is.
+    """
+    places: dict[tuple[int, int], list[int]] = {}
+    for split, (at, cell) in chosen.items():
+        places.setdefault((at, cell), []).append(split)
+    embedded = sorted({cell for _, cell in places})
+    for at, (layer, load) in enumerate(layers):
+        here = sorted(
+            {cell for where, cell in places if where == at} | set(embedded if not at else [])
+        )
+        if not here:
+            continue
+        states_of_cells = read_cells_of_layer(layer, load(), [rows[number] for number in here])
+        for number, states in zip(here, states_of_cells, strict=True):
+            cell = cells[number]
+            own = places.get((at, number), [])
+            splits = (
+                own
+                if at
+                else sorted(
+                    split
+                    for (_, other), some in places.items()
+                    if other == number
+                    for split in some
+                )
+            )
+            part = replace(cell, splits=[cell.splits[split] for split in splits])
+            criterion = {
+                (cell.splits[split].repeat, cell.splits[split].fold): inner[at, number, split]
+                for split in own
+            }
+            for permutation in range(permutations if own else 1):
+                controls = protocol.controls if own else ()
+                seed = (protocol.seed + permutation) % 2**32
+                frame = probe_cell(
+                    states, part, layer, protocol.changed(seed=seed, controls=controls)
+                )
+                if permutation:
+                    frame = frame[frame["control"] != "none"]
+                keys = zip(frame["repeat"], frame["fold"], strict=True)
+                values = [criterion.get((int(repeat), int(fold)), np.nan) for repeat, fold in keys]
+                yield frame.assign(permutation=permutation, inner_auc=values)
+
+
+def _tabulate(
+    fits: pd.DataFrame, cells: Sequence[Cell], answers: pd.DataFrame, protocol: Protocol
+) -> pd.DataFrame:
+    """The rows of `score_repeated_choice`. fits: as from `_fit_chosen`."""
+    first = fits[fits["permutation"] == 0]
+    measured = measure_cells(first, list(cells), answers, protocol)
+    by_token = {cell.token: cell for cell in cells}
+    shuffled: dict[tuple[str, int, str], list[Result]] = {}
+    for (_, token), part in fits[fits["control"].isin(SHUFFLED)].groupby(["permutation", "token"]):
+        results = measure_predictions(part, by_token[token], protocol)
+        for (layer, control), result in results.items():
+            shuffled.setdefault((token, layer, control), []).append(result)
+    for cell, results in measured.tokens:
+        for layer, control in results.keys() & {
+            key[1:] for key in shuffled if key[0] == cell.token
+        }:
+            values = [result.values for result in shuffled[cell.token, layer, control]]
+            changed = replace(results[layer, control], values=np.mean(values, axis=0))
+            results[layer, control] = changed
+    table = tabulate_nested(measured)
+    table = table[(table["layer"] == CHOSEN_LAYER) & (table["token"] == ANY_TOKEN)]
+    own = first[(first["control"] == "none") & np.isfinite(first["inner_auc"])]
+    details = tabulate_nested_details(own, table, answers, [], [*by_token], protocol)
+    whole = pd.concat([part for part in (table, details) if len(part)], ignore_index=True)
+    return whole.assign(**{SPREAD: whole["control"].map(_measure_spreads(shuffled))})
+
+
+def _measure_spreads(shuffled: dict[tuple[str, int, str], list[Result]]) -> dict[str, float]:
+    """{shuffled control: the standard deviation of its AUC over permutations}."""
+    totals: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
+    for (_, _, control), results in shuffled.items():
+        sums = np.array([result.values[0].sum() for result in results])  # AUC is the first metric
+        totals[control] = totals.get(control, 0) + sums
+        counts[control] = counts.get(control, 0) + results[0].folds
+    return {
+        control: float(np.std(total / counts[control], ddof=1)) if len(total) > 1 else float("nan")
+        for control, total in totals.items()
+    }
