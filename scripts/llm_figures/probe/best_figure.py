@@ -34,7 +34,7 @@ WITHOUT = {
 SHORT = 18  # letters of a group's name that stand in one line
 NARROWEST = 2.4  # inches, of a panel on a page
 UNNAMED = "no group"  # of questions without one
-MEAN, OVERALL = "pairs of all groups", "all questions"
+MEAN, OVERALL = "pairs in groups", "all questions"
 # The score where the cell is chosen, the highest, and the maximum that is compared with permuted
 # ones: lines and markers, so that they differ without their colours, too.
 LINES = {

@@ -73,7 +73,7 @@ OPTIONS = DrawnProbeAuc
 CONSTANTS = {
     **CONSTANTS_OF_PROTOCOL,
     "0 is the embeddings": "layers are counted from 0",
-    "0.5.": "the AUC of a score that is the same for all",
+    "the group alone has 0.5": "the AUC of a score that is the same for all",
     f"fewer than {SMALLEST_GROUP} training": "the smallest group in which labels are shuffled",
     **dict.fromkeys(NAMED_TOKENS, "the name of a token"),
 }

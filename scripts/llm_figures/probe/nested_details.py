@@ -64,7 +64,17 @@ def tabulate_nested_details(
     probabilities = protocol.kind == "logistic" and protocol.class_weight == "none"
     rows: list[dict] = []
     for token, tested in scopes:
-        place = {"layer": CHOSEN_LAYER, "token": token, "control": "none"}
+        place = {
+            "layer": CHOSEN_LAYER,
+            "token": token,
+            "control": "none",
+            "n": tested["question_id"].nunique(),
+            "n_train": 0,
+            "n_test": 0,
+            "folds": len(tested.drop_duplicates(["repeat", "fold"])),
+            "unconverged": 0,
+            "groups": answers["group"].fillna("").nunique(),
+        }
         if grouped:
             groups = tabulate_within_groups([], tested, answers, protocol.seed)
             (mean,) = groups[groups["level"] == MEAN].to_dict("records")
@@ -76,10 +86,7 @@ def tabulate_nested_details(
         if probabilities:
             labels = wrong.loc[tested["question_id"]].to_numpy(float)
             values = measure_calibration(labels, tested["score"].to_numpy(float))
-            rows += [
-                place | {"metric": metric, "mean": value, "n": tested["question_id"].nunique()}
-                for metric, value in values
-            ]
+            rows += [place | {"metric": metric, "mean": value} for metric, value in values]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

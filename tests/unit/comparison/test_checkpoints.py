@@ -167,7 +167,11 @@ def test_ends_without_their_middle_stay():
     assert [row["number"] for row in select_numbers(numbers)] == ["percentile_low"]
 
 
-@pytest.mark.parametrize("style", [{}, {"venue": "icml"}, {"venue": "neurips", "width": "full"}])
+@pytest.mark.parametrize(
+    "style",
+    [{}, {"font_size": 15}, {"font_size": 24}, {"venue": "icml"},
+     {"venue": "neurips", "width": "full"}],
+)  # fmt: skip
 def test_the_figure_has_a_panel_for_each_number(checkpoints, tmp_path, style):
     write_frame(tabulate_checkpoints(checkpoints), tmp_path / "scores.parquet")
     files = [str(tmp_path / f"over.{kind}") for kind in ("pdf", "svg", "png")]

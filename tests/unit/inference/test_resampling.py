@@ -53,7 +53,7 @@ def sample_plainly(model, prompt, key, number, temperature, seed):
         ids.append(token)
         logs.append(float(torch.log_softmax(logits, 0)[token]))
         text = tokenizer.decode(ids[len(prompt) :])
-        if token == tokenizer.eos_token_id or any(string in text for string in STOP):
+        if token == tokenizer.eos_token_id or any(string in text.lstrip() for string in STOP):
             break
     return ids[len(prompt) :], logs
 

@@ -188,8 +188,8 @@ def test_an_empty_cell_and_another_order_of_tokens(options, tmp_path):
     table = probe_scores(4, ["last_q", "-1"])
     table.loc[table["token"] == "-1", "mean"] = np.nan
     svg = drawn(probe_figure.draw, table, probe, tmp_path)
-    at = positions(svg, ["-1", "last_q"])
-    assert at["-1"][0] < at["last_q"][0]
+    at = positions(svg, ["−1", "last_q"])
+    assert at["−1"][0] < at["last_q"][0]
     assert "Too few answers for a score (grey): -1." in probe_figure.describe(table, "m", probe)
     table["mean"] = np.nan
     assert "ighest of" not in probe_figure.describe(table, "m", probe)

@@ -14,7 +14,7 @@ from llm_figures.claims.definitions import NOT_REPRODUCED, REPRODUCED
 from llm_figures.claims.table_claims import check_table_claims
 from llm_figures.core.errors import UserError
 from llm_figures.plotting.drawing import drawing_style
-from llm_figures.plotting.layout import draw_to_fit
+from llm_figures.plotting.layout import draw_to_fit, find_problem
 from llm_figures.plotting.style import Style
 from llm_figures.probe import best_figure
 from llm_figures.probe.best_table import PermutedCells, tabulate_best
@@ -24,13 +24,15 @@ from llm_figures.workflow.config import check_claims
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = ProbeBest()
+# Without draws of folds, as of a single split.
+REPEATED = pd.DataFrame({"metric": []})
 
 
-def scores_of(means):
+def scores_of(means, token="-1"):
     """Tidy AUCs of the cells of three layers at one token, without a choice."""
     return pd.DataFrame(
         {
-            "layer": range(len(means)), "token": "-1", "metric": "auc", "mean": means,
+            "layer": range(len(means)), "token": token, "metric": "auc", "mean": means,
             "ci_low": 0.5, "ci_high": 0.9, "control": "none", "n": 8, "folds": 2,
         }
     )  # fmt: skip
@@ -43,7 +45,7 @@ def test_the_maximum_over_cells_is_taken_for_every_permutation():
             [[np.nan] * 4, [0.65, 0.8, 0.5, 0.3]],
         ]
     )
-    permuted = PermutedCells([0, 5], ["a", "b"], aucs, "overall", 1.0)
+    permuted = PermutedCells([0, 5], ["-2", "-1"], aucs, "overall", 1.0)
     answers = pd.DataFrame({"question_id": range(8), "correct": [True, False] * 4})
     predictions = pd.DataFrame(
         {
@@ -56,12 +58,18 @@ def test_the_maximum_over_cells_is_taken_for_every_permutation():
          "ci_low": 0.6, "ci_high": 0.8, "note": ""}
     )  # fmt: skip
     table = tabulate_best(
-        permuted, scores_of([0.5, 0.8, 0.7]), predictions, predictions, groups, answers
+        permuted,
+        pd.concat([scores_of([0.5, 0.8, 0.7]), scores_of([0.4], token="-2")]),
+        predictions,
+        predictions,
+        groups,
+        REPEATED,
+        answers,
     )
     rows = table[table["kind"] == "permuted"]
     assert rows["value"].tolist() == [0.8, 0.6, 0.7]
     observed = table[table["kind"] == "observed"].iloc[0]
-    assert (observed["layer"], observed["token"], observed["value"]) == (0, "b", 0.7)
+    assert (observed["layer"], observed["token"], observed["value"]) == (0, "-1", 0.7)
     assert observed["n"] == 3
     highest = table[table["kind"] == "highest"].iloc[0]
     assert (highest["layer"], highest["value"]) == (1, 0.8)
@@ -70,7 +78,9 @@ def test_the_maximum_over_cells_is_taken_for_every_permutation():
     assert folds["highest"].tolist() == [1.0, 0.5]
     assert not (table["kind"] == "nested").any()
     with pytest.raises(UserError, match="no cell with a score"):
-        tabulate_best(permuted, scores_of([np.nan] * 3), predictions, predictions, groups, answers)
+        tabulate_best(
+            permuted, scores_of([np.nan] * 3), predictions, predictions, groups, REPEATED, answers
+        )
 
 
 def test_permutations_that_nothing_can_be_scored_with_do_not_count():
@@ -94,7 +104,9 @@ def test_permutations_that_nothing_can_be_scored_with_do_not_count():
 
     def tabulate(aucs):
         permuted = PermutedCells([0, 1], ["-1"], aucs, "overall", 1.0)
-        return tabulate_best(permuted, scores, predictions, predictions[:0], groups, answers)
+        return tabulate_best(
+            permuted, scores, predictions, predictions[:0], groups, REPEATED, answers
+        )
 
     table = tabulate(aucs)
     assert table.loc[table["kind"] == "permuted", "value"].isna().sum() == 2
@@ -172,8 +184,17 @@ def test_groups_stand_in_order_of_their_score_and_lines_at_their_values(tmp_path
     at = {line.get_gid(): line.get_xdata()[0] for line in left.lines}
     assert at == {"observed": 0.87, "nested": 0.85, "highest": 0.88}
     names = [label.get_text() for label in right.get_yticklabels()]
-    assert names == ["all questions", "pairs of all groups", "group 1", "group 3", "group 0"]
+    assert names == ["all questions", "pairs in groups", "group 1", "group 3", "group 0"]
     plt.close(fig)
+
+
+@pytest.mark.parametrize("size", [15, 24])
+def test_it_grows_with_a_large_font(size):
+    with drawing_style(Style(font_size=size)):
+        fig = draw_to_fit(
+            "probe_best", lambda: best_figure.draw(planted_best.make_table(), OPTIONS)
+        )
+        assert find_problem(fig, on_page=False) == ""
 
 
 @pytest.mark.parametrize("groups", [planted_best.GROUPS, (), tuple(np.linspace(0.4, 0.9, 60))])

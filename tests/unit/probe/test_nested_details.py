@@ -67,6 +67,8 @@ def make(protocol=PRESETS["strict"], groups=("a", "b")):
     ).assign(repeat=0, fold=np.arange(COUNT) % 5, control="none", inner_auc=0.7)
     table = pd.DataFrame({"layer": [CHOSEN_LAYER] * 2, "token": [ANY_TOKEN, "-1"]})
     rows = tabulate_nested_details(predictions, table, answers, ["-1"], ["-1"], protocol)
+    # Captions print whole numbers of the table that these rows are added to.
+    assert (rows.dtypes[["n", "folds", "n_train", "groups"]] == np.int64).all()
     return rows.set_index(["token", "metric"])["mean"], labels, logits
 
 

@@ -1,5 +1,6 @@
 import pandas as pd
 
+from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.inference.generation import NO_STOP
 from llm_figures.probe.shard_answers import locate_tokens, read_shard_answers
 
@@ -26,7 +27,7 @@ def plant_answers(count):
 
 
 def test_positions_are_those_in_the_prompt_and_the_answer_with_what_ended_it(tmp_path):
-    plant_answers(40).to_parquet(tmp_path / "answers.parquet")
+    write_frame(plant_answers(40), tmp_path / "answers.parquet")
     shard = read_shard_answers(str(tmp_path / "answers.parquet"), (0, 1))
     assert len(shard.answers) == 40
     for number, (prompt, answer, positions) in enumerate(
@@ -44,7 +45,7 @@ def test_positions_are_those_in_the_prompt_and_the_answer_with_what_ended_it(tmp
 
 
 def test_answers_without_the_token_that_is_needed_are_left_out(tmp_path):
-    plant_answers(40).to_parquet(tmp_path / "answers.parquet")
+    write_frame(plant_answers(40), tmp_path / "answers.parquet")
     shard = read_shard_answers(str(tmp_path / "answers.parquet"), (1, 3), "stop")
     assert shard.question_ids == [n for n in range(40) if n % 3 == 1 and n % 2 == 0]
     assert shard.positions == [{"stop": 5}] * len(shard.positions)

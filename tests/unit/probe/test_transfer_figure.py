@@ -16,7 +16,7 @@ from llm_figures.core.stated_numbers import CLOSING, DASH, OPENING
 from llm_figures.plotting.captions import make_caption
 from llm_figures.plotting.drawing import drawing_style, save
 from llm_figures.plotting.finite import check_drawn
-from llm_figures.plotting.layout import draw_to_fit
+from llm_figures.plotting.layout import draw_to_fit, find_problem
 from llm_figures.plotting.style import Style
 from llm_figures.probe import transfer_figure as figure
 from llm_figures.probe.protocol import PRESETS
@@ -268,6 +268,13 @@ def test_every_number_of_the_caption_is_stated(scores):
             for column, value in number["row"].items():
                 rows = rows[rows[column] == value]
             assert rows[number["column"]].unique().tolist() == [number["value"]], name
+
+
+@pytest.mark.parametrize("size", [15, 24])
+def test_it_grows_with_a_large_font(size):
+    with drawing_style(Style(font_size=size)):
+        fig = draw_to_fit("probe_transfer", lambda: figure.draw(WITH_HOLES, OPTIONS))
+        assert find_problem(fig, on_page=False) == ""
 
 
 @pytest.mark.parametrize("page", ["icml", "neurips", "nature"])

@@ -271,7 +271,7 @@ def test_float16_halves_the_states_and_no_more_than_them(root, default_config):
 def test_probes_of_many_questions_need_what_they_were_measured_to_need(root, default_config):
     """benchmarks/growth_probes.py, 576 features: MiB of one process, of which each has two tokens.
 
-    It reads the two at once, a job as many of fifteen as fit.
+    It reads the two at once, a job as many of seventeen as fit.
     """
     assert probe_costs.AT_ONCE == stored_states.AT_ONCE
     assert probe_costs.TOGETHER == fitting.TOGETHER
