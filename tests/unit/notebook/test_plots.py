@@ -98,7 +98,7 @@ def test_controls_are_those_that_are_asked_for():
 
     assert names(controls=False) == ["probe"]
     assert names(controls=["group_only"]) == ["probe", "group alone"]
-    assert len(names()) == 8
+    assert len(names()) == 9
     ax = plot_probe_curve(SCORES, "-1", legend=False, ax=plt.figure().add_subplot())
     assert ax.get_legend() is None
 

@@ -33,7 +33,7 @@ from llm_figures.probe import curves_figure
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe.controls import CONTROLS
 from llm_figures.probe.figure import find_highlighted_layers
-from llm_figures.probe.protocol import TOKENS
+from llm_figures.probe.protocol import OUTPUT_AND_GROUP, TOKENS
 
 
 def drawn_options(module, options, **changes):
@@ -360,7 +360,9 @@ def test_the_curves_have_a_panel_per_token_with_band_and_controls(options, tmp_p
     assert [ax.get_title() for ax in panels] == tokens
     for ax in panels:
         lines = {line.get_label(): line for line in ax.get_lines()}
-        assert set(lines) == {"probe", *CONTROLS.values()}
+        # one line for all confidence scores; with the group, too, they stand in the caption
+        drawn_controls = [CONTROLS[name] for name in CONTROLS if name != OUTPUT_AND_GROUP]
+        assert set(lines) == {"probe", *drawn_controls}
         shown = table[(table["token"] == ax.get_title()) & (table["control"] == "embeddings")]
         np.testing.assert_allclose(
             lines[CONTROLS["embeddings"]].get_ydata(), shown.sort_values("layer")["mean"]
