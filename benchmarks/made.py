@@ -104,7 +104,8 @@ def given_answers(task: dict, tokenizer) -> pd.DataFrame:
     spans = [locate_tokens(tokenizer, ids) for ids in rows["answer_ids"]]
     rows["token_starts"] = [span.starts for span in spans]
     rows["token_ends"] = [span.ends for span in spans]
-    return rows.assign(span_start=0, span_end=[len(span.text) for span in spans])
+    ends = [len(span.text) for span in spans]
+    return rows.assign(span_start=0, span_end=ends, stop_id=-1)
 
 
 def repeated(rows: pd.DataFrame, count: int) -> pd.DataFrame:

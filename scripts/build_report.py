@@ -136,5 +136,5 @@ if "snakemake" in globals():
             template=snakemake.input.template,
             report=snakemake.output.report,
             options=snakemake.params.options,
-            choices=snakemake.input.choices,
+            choices=snakemake.input.choices or None,
         )

@@ -84,6 +84,13 @@ def cells(figure: str, options: dict) -> pd.DataFrame:
     return compute_cells(figure, read_options(AttentionFigure, options, figure), states)
 
 
+# Of a claim that could have failed.
+KINDS_OF_REFERENCES = {
+    "random_rows": {"held": 42, "of": 100},
+    "random_weights": {"held": 8, "of": 25},
+}
+
+
 def claims() -> pd.DataFrame:
     """Four claims about each figure, with values that sort otherwise.
 
@@ -109,6 +116,7 @@ def claims() -> pd.DataFrame:
                 "held_heads": 7 if attention else None,
                 "references": 125,
                 "held_references": 50,
+                "references_by_kind": json.dumps(KINDS_OF_REFERENCES if attention else {}),
                 "decided": False,
                 "verdict": "reproduced",
             },

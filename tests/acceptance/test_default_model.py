@@ -29,7 +29,14 @@ from llm_figures.attention.maps import distance_to_uniform, find_strongest_layer
 from llm_figures.attention.qk_store import read_layer_states
 from llm_figures.claims.definitions import REPRODUCED
 from llm_figures.claims.figures import FIGURES
-from llm_figures.claims.references import count_decided, count_open, count_verdicts
+from llm_figures.claims.references import (
+    RANDOM_WEIGHTS,
+    compute_baseline,
+    count_decided,
+    count_open,
+    count_verdicts,
+    describe_baseline,
+)
 from llm_figures.core.alt_text import make_alt_text
 from llm_figures.core.parquet_tensors import read_table, tensor_file
 from llm_figures.models.loading import load_model
@@ -245,18 +252,25 @@ def test_the_verdicts_are_those_of_the_documents(results, root):
     open_ = claims[~claims["decided"]]
     found = pd.crosstab(open_["figure"], open_["verdict"])
     table = re.findall(
-        r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$",
+        r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\S+) \| (\S+) \|$",
         (root / "docs" / "claims.md").read_text(),
         re.MULTILINE,
     )
     assert len(table) == 5
-    for figure, total, could_fail, reproduced, not_reproduced, decided in table:
+    for figure, total, could_fail, reproduced, not_reproduced, decided, *baselines in table:
         row = found.loc[figure]
         assert row.sum() == int(could_fail) == int(reproduced) + int(not_reproduced)
         assert (claims["figure"] == figure).sum() == int(total) == int(could_fail) + int(decided)
         # Answers, and with them a score at the edge of its threshold, may differ by the machine.
         room = 2 if figure == "probe_auc" else 0
         assert abs(row["reproduced"] - int(reproduced)) <= room, figure
+        own = claims[claims["figure"] == figure]
+        for kind, stated in zip((None, RANDOM_WEIGHTS), baselines, strict=True):
+            baseline = compute_baseline(own, kind)
+            assert (baseline is None) == (stated == "–"), figure
+            if baseline:
+                expected = pytest.approx(float(stated), abs=0.051 + room / 4)
+                assert baseline.satisfied == expected, figure
 
 
 def test_over_features_in_the_displayed_layer_reproduces_the_most(results):
@@ -344,7 +358,7 @@ def test_the_readme_states_the_numbers_of_this_run(results, root):
     reproduced, could_fail = count_verdicts(claims)[REPRODUCED], count_open(claims)
     assert (
         f"{reproduced} of {could_fail} statements that could have failed are reproduced; "
-        f"{count_decided(claims)} are decided by construction"
+        f"{describe_baseline(claims)}; {count_decided(claims)} are decided by construction"
     ) in text
 
 

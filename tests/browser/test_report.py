@@ -260,6 +260,8 @@ def test_misses_come_first_and_what_is_long_is_folded(open_page):
     assert set(visible_rows(page)) == {"not reproduced"}
     assert groups[2].text == "✓ reproduced 16 of 28"
     assert groups[3].text == "= decided by construction 1, counted apart"
+    screens = page.execute_script("return document.documentElement.scrollHeight / innerHeight;")
+    assert screens < 11, screens
     page = open_page("phone")
     assert visible_rows(page) == ["not reproduced"] * 4  # one each; the long table is folded
     screens = page.execute_script("return document.documentElement.scrollHeight / innerHeight;")

@@ -295,6 +295,10 @@ def test_all_presets_side_by_side(project):
     # The configured probe is the strict one: it is not fitted again.
     assert not (project.results / "probe/strict.parquet").exists()
     assert (project.results / "figures/probe_presets.svg").stat().st_size > 1000
+    project.run("report")
+    page = (project.results / "report.html").read_text()
+    assert '<section id="probe_presets"' in page
+    assert 'id="probe_presets-title">The Presets of the Probe Side by Side ' in page
 
 
 def test_the_best_cell_is_tested_and_scored_by_group(project):
@@ -839,6 +843,43 @@ def test_claims_are_checked_added_and_guarded(project):
     assert not (project.results / "claims" / "guarded.txt").exists()
 
 
+def test_a_run_without_published_claims_has_all_else(author, tmp_path):
+    project = author.copy(tmp_path / "copy")
+    shutil.copytree(project.results, project.folder / "elsewhere" / "big")
+    project.change(claims__built_in="none")
+    project.run("claims", "report", "paper")
+    assert len(pd.read_parquet(project.results / "claims.parquet")) == 0
+    assert "No claim is checked" in (project.results / "claims.md").read_text()
+    page = (project.results / "report.html").read_text()
+    assert page.count("There is no claim about this figure.") == len(FIGURES)
+    assert 'id="choices"' not in page
+    assert "tabular" not in (project.results / "paper/claims.tex").read_text()
+    code, output = project.run("choices", check=False)
+    assert code != 0
+    wanted = "choices: no claim about mean_qkv or scale_qkv is checked; "
+    assert len([line for line in output.splitlines() if line.startswith(wanted)]) == 1, output
+    assert "Traceback" not in output
+    project.run("bundle")
+    assert project.planned("claims", "report", "paper", "bundle") == {}
+    project.change(result_folders=["elsewhere/big"])
+    planned = project.planned("compare")
+    assert planned["render_comparison"] > 0
+    assert "compare_claims" not in planned
+
+    mine = {"id": "mine", "figures": ["mean_qkv"], "statement": "Value keeps the first column."}
+    mine |= {"source": "ours", "statistic": "sink_strength", "panels": {"component": "value"}}
+    mine |= {"comparison": ">=", "threshold": 0}
+    (project.folder / "mine.yaml").write_text(yaml.safe_dump({"claims": [mine]}))
+    project.change(claims__files=["mine.yaml"], result_folders=[])
+    project.run("report")
+    claims = pd.read_parquet(project.results / "claims.parquet")
+    assert claims["claim"].tolist() == ["mine"]
+    page = (project.results / "report.html").read_text()
+    assert mine["statement"] in page
+    assert 'id="choices"' in page
+    assert "docs/descriptions.md" not in page
+
+
 def test_a_mistake_in_a_file_of_claims_ends_before_any_job_in_one_line(project):
     (project.folder / "mine.yaml").write_text("claims: [{id: mine}]")
     for changes, message in (
@@ -847,6 +888,10 @@ def test_a_mistake_in_a_file_of_claims_ends_before_any_job_in_one_line(project):
         (
             {"claims__files": [], "claims__fail_on": ["nothing"]},
             "claims.fail_on: 'nothing' matches no claim",
+        ),
+        (
+            {"claims__fail_on": [], "claims__built_in": ["Nobody*"]},
+            "config: claims.built_in: 'Nobody*' matches no source of config/claims.yaml; ",
         ),
     ):
         project.change(**changes)

@@ -22,6 +22,8 @@ def guarded_further():
     return [file for name in figures for file in claims_of_further(name)[:1]]
 
 
+# The claims that every combination of choices is checked against.
+CHOICE_CLAIMS = claims_of("mean_qkv") + claims_of("scale_qkv")
 # The choices to combine, and the options that each combination takes from the figures.
 CHOICES = {key: config["choices"][key] for key in ChoicesScoring.model_fields}
 CHOICE_FIGURES = {
@@ -31,7 +33,15 @@ CHOICE_FIGURES = {
 
 
 def choice_states(wildcards):
-    """States of passes with an intervention in every layer, if a choice asks for them."""
+    """States of passes with an intervention in every layer, if a choice asks for them.
+
+    Stops the run if there is no claim to check.
+    """
+    if not CHOICE_CLAIMS:
+        sys.exit(
+            "choices: no claim about mean_qkv or scale_qkv is checked; keep some with config: "
+            "claims.built_in, or name your own in claims.files"
+        )
     if "model" in CHOICES["scope"]:
         return {"intervened": "results/{model}/forward/intervened_states/choices.parquet"}
     return {}

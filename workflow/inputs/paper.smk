@@ -41,7 +41,9 @@ def paper_prefix(model):
         for name in MODELS
     }
     if len({*given.values()}) < len(given):
-        example = ", ".join(f"{name}: {letter}" for name, letter in zip(map(model_of, MODELS), "ABCDEFGH"))
+        example = ", ".join(
+            f"{name}: {letter}" for name, letter in zip(map(model_of, MODELS), "ABCDEFGH")
+        )
         sys.exit(
             "config: paper.prefix: several models need different letters before their macros; "
             f"give a table such as {{{example}}}"

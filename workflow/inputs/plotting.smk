@@ -108,13 +108,19 @@ def default_figures(model):
 
 
 def further_figures(model):
-    """Figures outside the target `figures` that this run asks for, or whose scores are there."""
+    """Figures outside the target `figures` that this run asks for, or whose scores are there.
+
+    Choices are left out where no claim about the attention figures is checked.
+    """
     asked = {target for target in workflow.dag_settings.targets if target in FURTHER}
     return [
         name
         for name in FURTHER
-        if {name, FIGURE_TABLE[name].beside} & asked
-        or Path("results", model, FIGURE_TABLE[name].scores).is_file()
+        if (name != "choices" or BUNDLE or CHOICE_CLAIMS)
+        and (
+            {name, FIGURE_TABLE[name].beside} & asked
+            or Path("results", model, FIGURE_TABLE[name].scores).is_file()
+        )
     ]
 
 

@@ -27,7 +27,8 @@ def passing_files(wildcards):
     Those of this run, and of the choices, which are made from the same states.
     """
     folder = Path("results", wildcards.model)
-    last = [*files_of_run(wildcards.model), f"{folder}/choices.parquet"]
+    choices = [f"{folder}/choices.parquet"] if CHOICE_CLAIMS else []
+    last = [*files_of_run(wildcards.model), *choices]
     files = map(Path, find_passing_files(last, OWN_RULES))
     return sorted({file.relative_to(folder).as_posix() for file in files if folder in file.parents})
 
@@ -97,8 +98,14 @@ def report_figures(wildcards):
     further = [
         name for target in further_sections(wildcards.model) for name in list_figures(target)
     ]
-    names = [*default_figures(wildcards.model), *further, "choices"]
+    choices = ["choices"] if CHOICE_CLAIMS else []
+    names = [*default_figures(wildcards.model), *further, *choices]
     return [file for figure in names for file in figure_files(figure)]
+
+
+def report_choices(wildcards):
+    """The table of choices; none where no claim about the attention figures is checked."""
+    return f"results/{wildcards.model}/choices.parquet" if CHOICE_CLAIMS else []
 
 
 def report_scores(wildcards):

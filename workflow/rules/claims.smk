@@ -226,7 +226,7 @@ rule compare_choices:
         **needs("compare_choices"),
     params:
         *code("compare_choices"),
-        claims=claims_of("mean_qkv") + claims_of("scale_qkv"),
+        claims=CHOICE_CLAIMS,
         choices=CHOICES,
         figures=CHOICE_FIGURES,
     script:

@@ -54,7 +54,7 @@ rule build_report:
     input:
         figures=report_figures,
         scores=report_scores,
-        choices="results/{model}/choices.parquet",
+        choices=report_choices,
         claims=report_claims,
         manifest="results/{model}/manifest.json",
         template=template(*TEMPLATE),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from llm_figures.attention.options import AttentionScoring
@@ -13,13 +14,20 @@ from llm_figures.claims.evaluation import measure_references, pick_value
 from llm_figures.claims.options import ChoicesScoring
 from llm_figures.claims.panels import Maps, compute_maps, measure_maps
 from llm_figures.claims.reference_maps import draw_reference_maps
-from llm_figures.claims.references import Values, find_decided, judge_references
+from llm_figures.claims.references import (
+    Values,
+    compute_baseline,
+    find_decided,
+    judge_references,
+)
 from llm_figures.claims.statistics import NotApplicableError
 
 # Random maps of every kind of combination.
 DRAWS = 40
 # Columns that tell one combination from another.
 KEYS = ["operation", "over", "stage", "scope", "layer_choice", "layer", "head_choice", "head"]
+# Columns that say how many random maps there are, and how many of them satisfy the claim.
+COUNTS = {"references": "Int64", "held_references": "Int64"}
 WORDS = {
     "features": "over features",
     "tokens": "over tokens",
@@ -37,7 +45,8 @@ def evaluate_choices(
     clean: Sequence[States],
     intervened: Intervened | None,
 ) -> pd.DataFrame:
-    """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason, decided.
+    """One row per combination × claim: `KEYS`, claim, statement, value, verdict, reason, decided,
+    references, held_references.
 
     A claim is decided if it is so by construction in every combination to which it applies: what
     some choice alone decides, such as that Query and Key are equal, tells the choices apart.
@@ -71,10 +80,10 @@ def evaluate_choices(
         if alike not in references:
             references[alike] = _measure_references(combination, own, clean) if maps else {}
         rows += [key | _judge(claim, maps, references[alike]) for claim in own]
-    columns = [*KEYS, "claim", "statement", "value", "verdict", "reason", "decided"]
-    kept = ("layer", "value", "decided")
+    columns = [*KEYS, "claim", "statement", "value", "verdict", "reason", "decided", *COUNTS]
+    kept = ("layer", "value", "decided", *COUNTS)
     text = dict.fromkeys([name for name in columns if name not in kept], "string")
-    frame = pd.DataFrame(rows, columns=columns).astype(text).assign(**layers)
+    frame = pd.DataFrame(rows, columns=columns).astype(text | COUNTS).assign(**layers)
     applies = frame["verdict"] != NOT_APPLICABLE
     # minimum over the combinations; False where it applies to none
     decided = (
@@ -84,9 +93,10 @@ def evaluate_choices(
 
 
 def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per combination: `KEYS`, reproduced, applicable; the most reproduced first.
+    """One row per combination: `KEYS`, reproduced, applicable, baseline; the most reproduced first.
 
-    Claims that are decided by construction do not count.
+    Claims that are decided by construction do not count. baseline: how many of the applicable
+    claims random maps satisfy on average; NaN where there are no random maps.
 
     rows: as from `evaluate_choices`.
     """
@@ -95,7 +105,10 @@ def count_reproduced(rows: pd.DataFrame) -> pd.DataFrame:
         reproduced=(rows["verdict"] == REPRODUCED) & could_fail,
         applicable=(rows["verdict"] != NOT_APPLICABLE) & could_fail,
     )
-    sums = counted.groupby(KEYS, dropna=False, sort=False)[["reproduced", "applicable"]].sum()
+    combinations = counted.groupby(KEYS, dropna=False, sort=False)
+    sums = combinations[["reproduced", "applicable"]].sum()
+    baselines = [compute_baseline(part) for _, part in combinations]
+    sums["baseline"] = [found.satisfied if found else np.nan for found in baselines]
     return sums.reset_index().sort_values("reproduced", ascending=False, kind="stable")
 
 
@@ -161,4 +174,5 @@ def _judge(claim: FigureClaim, maps: Maps | None, references: Mapping[str, Value
         return row | {"verdict": NOT_APPLICABLE, "reason": str(reason)}
     verdict = REPRODUCED if claim.holds(value) else NOT_REPRODUCED
     judged = judge_references(claim, value, verdict, references[claim.name])
-    return row | {"value": value, "verdict": verdict, "decided": judged["decided"]}
+    kept = {key: judged[key] for key in ("decided", *COUNTS)}
+    return row | {"value": value, "verdict": verdict} | kept

@@ -132,6 +132,9 @@ def state_numbers(rows: pd.DataFrame, options: ChoicesDrawing) -> StatedNumbers:
             ("applicable", "claims of that combination that are applicable and not decided"),
         ):
             numbers.add(f"{figure}_{name}", best.get(name), "d", formula, row=row)
+        formula = "how many of these random maps satisfy: sum of held_references / references"
+        baseline = best.get("baseline", np.nan)
+        numbers.add(f"{figure}_baseline", baseline, ".1f", formula, row=row)
     return numbers
 
 
@@ -171,6 +174,9 @@ def describe(
         changes = list(dict.fromkeys(describe_change(row) for row in best.to_dict("records")))
         text += (
             f" At most {numbers[f'{figure}_reproduced']} of {numbers[f'{figure}_applicable']} hold "
-            f"for {figure}, with the intervention {'; or '.join(changes)}."
+            f"for {figure}, with the intervention {'; or '.join(changes)}"
         )
+        if (baseline := numbers[f"{figure}_baseline"]).value is not None:
+            text += f"; random maps satisfy {baseline} of these on average"
+        text += "."
     return text + "\n"

@@ -33,7 +33,9 @@ def render_choices_page(rows: pd.DataFrame, model: str) -> str:
         "The published figures leave open what exactly the intervention was and which map is "
         "displayed. Every combination of the config's choices is checked against the same "
         "statements. Those that are decided by construction, whatever the choice, do not count: "
-        f"nearly every random map satisfies them, or none can.{describe_layers(rows)}",
+        "nearly every random map satisfies them, or none can. *Random maps* is how many of the "
+        "applicable statements random maps of the same shape satisfy on average."
+        f"{describe_layers(rows)}",
     ]
     for operation, part in rows.groupby("operation", sort=False):
         counted = count_reproduced(part)
@@ -47,15 +49,19 @@ def render_choices_page(rows: pd.DataFrame, model: str) -> str:
 
 
 def _best(counted: pd.DataFrame) -> str:
-    lines = ["| statements reproduced | intervention | map |", "|---:|---|---|"]
+    lines = [
+        "| statements reproduced | random maps | intervention | map |",
+        "|---:|---:|---|---|",
+    ]
     best = counted["reproduced"].iloc[0]
     shown = counted[: max(_LISTED, int((counted["reproduced"] == best).sum()))]
     for row in shown.to_dict("records"):
         count = f"{row['reproduced']} of {row['applicable']}"
-        lines.append(f"| {count} | {describe_change(row)} | {describe_map(row)} |")
+        baseline = "–" if pd.isna(row["baseline"]) else f"{row['baseline']:.1f}"
+        lines.append(f"| {count} | {baseline} | {describe_change(row)} | {describe_map(row)} |")
     if len(counted) > len(shown):
         fewest = counted["reproduced"].iloc[-1]
-        lines.append(f"| {fewest} or more | {len(counted) - len(shown)} others | |")
+        lines.append(f"| {fewest} or more | | {len(counted) - len(shown)} others | |")
     return "\n".join(lines)
 
 

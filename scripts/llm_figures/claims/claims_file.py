@@ -28,8 +28,13 @@ _MAP_PARTNER = ("input", "component", "epsilon")
 _TABLE_PARTNER = ("columns", "layers", "rows", "control")
 
 
-def read_claims(built_in: Path, files: Sequence[str]) -> list[FigureClaim]:
-    """All claims of the built-in file and the user's, in their order, one per figure × claim.
+def read_claims(
+    built_in: Path, files: Sequence[str], sources: Sequence[str] = ("*",)
+) -> list[FigureClaim]:
+    """The claims of the built-in file and the user's, in their order, one per figure × claim.
+
+    sources: patterns of the sources whose built-in claims are kept. An id of one that is left out
+        is free for the user's own.
 
     Raises:
         UserError: one line per problem, naming file and claim.
@@ -42,7 +47,11 @@ def read_claims(built_in: Path, files: Sequence[str]) -> list[FigureClaim]:
         *((file, read_user_yaml) for file in files),
     ]:
         content = read_options(ClaimsFile, _read(file, read), file)
-        for claim in content.claims:
+        chosen = content.claims
+        if file == str(built_in):
+            problems += _source_problems(chosen, sources)
+            chosen = [claim for claim in chosen if _comes_from(claim, sources)]
+        for claim in chosen:
             where = f"{file}: {claim.id}"
             if claim.id in defined_in:
                 problems.append(f"{where}: already defined in {defined_in[claim.id]}")
@@ -52,6 +61,22 @@ def read_claims(built_in: Path, files: Sequence[str]) -> list[FigureClaim]:
     if problems:
         raise UserError("\n".join(problems))
     return claims
+
+
+def _source_problems(claims: Sequence[Claim], sources: Sequence[str]) -> Iterator[str]:
+    for source in sources:
+        if not any(_comes_from(claim, [source]) for claim in claims):
+            known = dict.fromkeys(claim.source.partition(",")[0] for claim in claims)
+            yield (
+                f"config: claims.built_in: {source!r} matches no source of config/claims.yaml; * "
+                f"stands for anything after {', '.join(known)}"
+            )
+
+
+def _comes_from(claim: Claim, sources: Sequence[str]) -> bool:
+    """Whether the claim's source, or one of several, matches a pattern."""
+    own = [claim.source, *claim.source.split("; ")]
+    return any(fnmatch.fnmatchcase(part, source) for part in own for source in sources)
 
 
 def _about_figure(claim: Claim, figure: str, content: ClaimsFile) -> FigureClaim:
@@ -79,8 +104,9 @@ def find_guarded(claims: Sequence[FigureClaim], patterns: Sequence[str]) -> list
         ]
         if not matching:
             raise UserError(
-                f"config: claims.fail_on: {pattern!r} matches no claim; give an id of "
-                "config/claims.yaml, or figure/id; * stands for any characters"
+                f"config: claims.fail_on: {pattern!r} matches no claim that is checked; give an id "
+                "of config/claims.yaml that claims.built_in keeps, or figure/id; * stands for any "
+                "characters"
             )
         guarded += [name for name in matching if name not in guarded]
     return guarded

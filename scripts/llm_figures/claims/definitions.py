@@ -4,7 +4,8 @@ The Snakefile imports this module, so it imports nothing heavy: the statistics t
 functions of statistics.py.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_figures.core.numbers import as_given
@@ -74,6 +75,21 @@ def format_threshold(comparison: str, threshold: float, high: float | None) -> s
     if comparison == "within":
         return f"{as_given(threshold)} to {as_given(high)}"
     return f"{COMPARISONS[comparison]} {as_given(threshold)}"
+
+
+def is_certain(row: Mapping) -> bool:
+    """Whether both ends of a claim's interval must meet its threshold; not known of old files.
+
+    row: of claims.parquet, whose column `test` says so.
+    """
+    test = row.get("test")
+    return isinstance(test, str) and json.loads(test).get("certain", False)
+
+
+def format_expected(row: Mapping) -> str:
+    """< 0, the whole interval: what a row of claims.parquet expects of its value."""
+    text = format_threshold(row["comparison"], row["threshold"], row["threshold_high"])
+    return f"{text}, the whole interval" if is_certain(row) else text
 
 
 def holds(value: float, comparison: str, threshold: Sequence[float]) -> bool:

@@ -33,6 +33,17 @@ ChosenHead = Annotated[
 class Claims(Options):
     """What was published about the figures, checked against them: config/claims.yaml."""
 
+    built_in: Annotated[
+        Literal["all", "none"] | Annotated[tuple[NonEmpty, ...], Items(1, distinct=True)],
+        by_kind,
+        Says("all, none, or a list of sources such as Orgad*"),
+    ] = "all"
+    """all, none, or a list of sources: which claims of config/claims.yaml are checked
+
+    Which claims of config/claims.yaml are checked: all, none, or those from the listed sources, as
+    the file and claims.md name them (* stands for anything): [Orgad*, module_map*]. Claims in files
+    of your own are checked in any case."""
+
     files: Annotated[tuple[PathText, ...], Items(distinct=True)] = ()
     """Files of your own claims, in the same form
 

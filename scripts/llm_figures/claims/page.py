@@ -4,8 +4,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from llm_figures.claims.definitions import DECIDED, REPRODUCED, SYMBOLS, format_threshold
-from llm_figures.claims.references import count_decided, count_verdicts, show_share, summarize
+from llm_figures.claims.definitions import DECIDED, REPRODUCED, SYMBOLS, format_expected
+from llm_figures.claims.references import (
+    RANDOM_WEIGHTS,
+    compute_baseline,
+    count_decided,
+    count_verdicts,
+    show_share,
+    summarize,
+)
 from llm_figures.core.errors import UserError
 from llm_figures.core.markdown import one_line, table_row
 from llm_figures.core.numbers import at_most_three_decimals
@@ -16,9 +23,21 @@ model. A verdict is a finding about the model. Thresholds follow from the statem
 config/claims.yaml explains. A claim about several panels, columns or regions is judged by the worst
 of them, whose value is shown. The range after a value is its spread over the inputs or texts, or
 the middle 95% of bootstrap resamples of the questions; *n/m* counts the inputs, texts or resamples
-in which the claim holds, then the heads in which it holds on their own. *References* is the share
-of random or permuted data of the same shape that satisfy the claim. A claim that nearly all of them
-satisfy, or that no data of this shape can, is decided by construction: it is counted apart."""
+in which the claim holds, then the heads in which it holds on their own. Where a threshold is one of
+*the whole interval*, both ends of that range must meet it. *References* is the share of random or
+permuted data of the same shape that satisfy the claim. A claim that nearly all of them satisfy, or
+that no data of this shape can, is decided by construction: it is counted apart. The last two
+columns of the first table are the baseline of its counts: how many of the claims that could have
+failed such data satisfy on average, and how many of those about attention a layer of the same model
+with random weights."""
+_SOURCES = """
+A source that begins with a figure's name is a line of a reader's description of the published
+figure, whose original is not at hand: docs/descriptions.md of llm-figures says what these are."""
+# Such as mean_qkv a, line 22.
+_LINE = r"^\w+_\w+(?: [ab])?, lines? \d"
+_NONE = """\
+No claim is checked: `claims.built_in` leaves out those of config/claims.yaml, and `claims.files`
+names none."""
 
 
 def render_claims_page(claims: pd.DataFrame, model: str) -> str:
@@ -26,7 +45,11 @@ def render_claims_page(claims: pd.DataFrame, model: str) -> str:
 
     claims: as from `evaluation.build_claims_table`.
     """
-    sections = [f"# Claims: {model}", _INTRODUCTION, f"{summarize(claims)}.", _overview(claims)]
+    introduction = f"{_INTRODUCTION}{_SOURCES if cites_descriptions(claims) else ''}"
+    if not len(claims):
+        return f"# Claims: {model}\n\n{introduction}\n\n{_NONE}\n"
+    # a run's end prints what follows the introduction, up to the first figure
+    sections = [f"# Claims: {model}", introduction, f"{summarize(claims)}.", _overview(claims)]
     for figure, part in claims.groupby("figure", sort=False):
         sections += [f"## {figure}", _table(part)]
         if notes := [
@@ -34,6 +57,11 @@ def render_claims_page(claims: pd.DataFrame, model: str) -> str:
         ]:
             sections += ["Notes:", "\n".join(notes)]
     return "\n\n".join(sections) + "\n"
+
+
+def cites_descriptions(claims: pd.DataFrame) -> bool:
+    """Whether a claim's source is a line of a description; see docs/descriptions.md."""
+    return bool(claims["source"].astype("string").str.contains(_LINE).any())
 
 
 def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
@@ -59,10 +87,12 @@ def guard(claims: pd.DataFrame, guarded: Sequence[str], where: str) -> str:
 
 
 def _overview(claims: pd.DataFrame) -> str:
-    heads = [*SYMBOLS, DECIDED]
+    heads = [*SYMBOLS, DECIDED, "random data", "random weights"]
     lines = [f"| figure | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for figure, part in claims.groupby("figure", sort=False):
-        lines.append(table_row([figure, *count_verdicts(part).values(), count_decided(part)]))
+        baselines = [compute_baseline(part, kind) or "–" for kind in (None, RANDOM_WEIGHTS)]
+        counts = [*count_verdicts(part).values(), count_decided(part)]
+        lines.append(table_row([figure, *counts, *map(str, baselines)]))
     return "\n".join(lines)
 
 
@@ -94,7 +124,7 @@ def _value(row) -> str:
 
 
 def _threshold(row) -> str:
-    return format_threshold(row.comparison, row.threshold, row.threshold_high)
+    return format_expected(row._asdict())
 
 
 def _given(value: object) -> bool:

@@ -8,6 +8,7 @@ says nothing of the model, and neither does one that no data of this shape can s
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -114,15 +115,56 @@ def count_open(claims: pd.DataFrame) -> int:
     return sum(count for verdict, count in count_verdicts(claims).items() if verdict in OPEN)
 
 
+class Baseline(NamedTuple):
+    """How many of some claims references satisfy on average, of those that have references."""
+
+    satisfied: float
+    claims: int
+
+    def __str__(self) -> str:
+        return f"{self.satisfied:.1f} of {self.claims}"
+
+
+def compute_baseline(claims: pd.DataFrame, kind: str | None = None) -> Baseline | None:
+    """The claims that could have failed, as counted for data that say nothing of the model.
+
+    It is the sum of the claims' shares of references that satisfy them: what the count of
+    reproduced claims would be, on average, for a reference in place of the run.
+
+    kind: of the references; by default all of them. None where no claim has such references.
+    """
+    if "references" not in claims:  # of an earlier version
+        return None
+    could_fail = claims["verdict"].isin(OPEN) & ~find_decided(claims)
+    shares = [find_share(row, kind) for row in claims[could_fail].to_dict("records")]
+    known = [share for share in shares if share is not None]
+    return Baseline(sum(known), len(known)) if known else None
+
+
+def describe_baseline(claims: pd.DataFrame) -> str:
+    """Random or permuted data satisfy 3.9 of the 17 on average; "" without references."""
+    if (baseline := compute_baseline(claims)) is None:
+        return ""
+    of = f"the {baseline.claims}"
+    if baseline.claims < count_open(claims):
+        of = f"{baseline.claims} that have references"
+    return f"random or permuted data satisfy {baseline.satisfied:.1f} of {of} on average"
+
+
 def summarize(claims: pd.DataFrame) -> str:
-    """14 of 17 claims that could have failed are reproduced; 11 are decided by construction.
+    """14 of 17 claims that could have failed are reproduced; random or permuted data satisfy 3.9 of
+    the 17 on average; 11 are decided by construction.
 
     In a file of an earlier version nobody knows which could have failed.
     """
+    if not len(claims):
+        return "no claim is checked"
     counts = count_verdicts(claims)
     known = "references" in claims and claims["references"].notna().any()
     claimed = "claims that could have failed" if known else "claims, not held against references,"
     text = f"{counts[REPRODUCED]} of {count_open(claims)} {claimed} are reproduced"
+    if baseline := describe_baseline(claims):
+        text += f"; {baseline}"
     for count, what in (
         (counts[NOT_APPLICABLE], NOT_APPLICABLE),
         (count_decided(claims), DECIDED),
@@ -139,12 +181,15 @@ def show_share(row: Mapping) -> str:
     return f"{share:.0%} of {row['references']:.0f}" + ", decided" * bool(row["decided"])
 
 
-def find_share(row: Mapping) -> float | None:
-    """The share of a claim's references that satisfy it; None where there are none."""
-    every = row.get("references")
+def find_share(row: Mapping, kind: str | None = None) -> float | None:
+    """The share of a claim's references, or of one kind, that satisfy it; None without any."""
+    held, every = row.get("held_references"), row.get("references")
     if pd.isna(every) or not every:  # of an earlier version, or not applicable
         return None
-    return row["held_references"] / every
+    if kind is not None:
+        part = json.loads(row["references_by_kind"]).get(kind)
+        return part and part["held"] / part["of"]
+    return held / every
 
 
 def _holds(claim: FigureClaim, value: float, margins: tuple[float, float]) -> bool:

@@ -23,7 +23,7 @@ _TOKENIZER = re.compile(
     r"(tokenizer|vocab|merges|spiece|sentencepiece|tekken|bpe\.|encoder\.json).*"
     r"|.*\.(model|spm|tiktoken)"
 )
-# Every vocabulary has tokens for one of these, if only an unknown one.
+# Nearly every vocabulary has a token for one of these.
 _TRIED = ("a", "A", "0")
 CONVERTERS = {"tokenizer.model": "sentencepiece", "spiece.model": "sentencepiece"}
 
@@ -43,7 +43,9 @@ def load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-        known = any(tokenizer(text, add_special_tokens=False)["input_ids"] for text in _TRIED)
+        special = {*tokenizer.all_special_ids}
+        ids = [i for text in _TRIED for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+        known = not special.issuperset(ids) or len(tokenizer) > len(special)
     except Exception as error:  # tokenizers raises exceptions of no class of its own
         check_tokenizer_files(folder, where)
         reason = " ".join(str(error).split())[:300]

@@ -7,7 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from llm_figures.claims.references import count_decided, count_open, count_verdicts
+from llm_figures.claims.references import (
+    RANDOM_WEIGHTS,
+    compute_baseline,
+    count_decided,
+    count_open,
+    count_verdicts,
+)
 from llm_figures.core.errors import UserError
 from llm_figures.core.formatting import format_bytes, format_count, format_duration
 from llm_figures.core.numbers import as_given, at_most_three_decimals
@@ -19,6 +25,9 @@ DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"
 FORMULAS = {
     "could_have_failed": "number of claims that are applicable and not decided by construction",
     "decided": "number of claims decided by construction",
+    "satisfied_by_references": "sum of held_references / references of the claims that could have "
+    "failed",
+    "satisfied_by_random_weights": "the same of the references with random weights alone",
 }
 # Groups of macros besides those of figures.
 CLAIM_GROUP, RUN_GROUP = "claims", "run"
@@ -108,6 +117,12 @@ def state_claims(claims: pd.DataFrame) -> StatedNumbers:
         numbers.add(f"{start}total", len(part), "d", "number of claims", row=row)
         for name, count in (("could_have_failed", count_open), ("decided", count_decided)):
             numbers.add(f"{start}{name}", count(part), "d", FORMULAS[name], row=row)
+        for name, kind in (
+            ("satisfied_by_references", None),
+            ("satisfied_by_random_weights", RANDOM_WEIGHTS),
+        ):
+            found = compute_baseline(part, kind)
+            numbers.add(f"{start}{name}", found and found.satisfied, ".1f", FORMULAS[name], row=row)
         for verdict, count in count_verdicts(part).items():
             chosen = {**row, "verdict": verdict, "decided": False}
             numbers.add(f"{start}{verdict}", count, "d", "number of claims", row=chosen)

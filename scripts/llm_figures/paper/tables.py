@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from llm_figures.claims.definitions import format_threshold
+from llm_figures.claims.definitions import format_threshold, is_certain
 from llm_figures.claims.references import find_share
 from llm_figures.core.numbers import at_most_three_decimals
 from llm_figures.paper.latex_text import escape, set_number
@@ -109,7 +109,8 @@ def _set_share(claim: Mapping[str, Any]) -> str:
 
 def _set_threshold(claim: Mapping[str, Any]) -> str:
     text = format_threshold(claim["comparison"], claim["threshold"], claim["threshold_high"])
-    return " ".join(map(set_number, text.split()))
+    threshold = " ".join(map(set_number, text.split()))
+    return f"{threshold}, the whole interval" if is_certain(claim) else threshold
 
 
 def _set_value(claim: Mapping[str, Any]) -> str:

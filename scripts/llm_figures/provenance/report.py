@@ -24,8 +24,12 @@ from llm_figures.claims.definitions import (
     REPRODUCED,
     SYMBOLS,
     format_threshold,
+    is_certain,
 )
+from llm_figures.claims.page import cites_descriptions
 from llm_figures.claims.references import (
+    RANDOM_WEIGHTS,
+    compute_baseline,
     count_decided,
     count_verdicts,
     find_decided,
@@ -153,6 +157,11 @@ def render_report(
                 "downloads": _embed_data(section.data, f"{model}_{name}"),
                 "groups": grouped,
                 "total": len(rows) - len(grouped.get(DECIDED, ())),
+                "baselines": [
+                    f"{what} {baseline.satisfied:.1f}"
+                    for what, kind in (("random data", None), ("random weights", RANDOM_WEIGHTS))
+                    if (baseline := compute_baseline(own, kind))
+                ],
                 # the most frequent is said once for all claims
                 "spread": spreads[0][0] if spreads else None,
                 "spreads": len(spreads),
@@ -164,6 +173,8 @@ def render_report(
         model=model,
         sections=parts,
         counts=_count_groups(claims),
+        baseline=compute_baseline(claims),
+        cites_descriptions=cites_descriptions(claims),
         symbols=SYMBOLS | {DECIDED: "="},
         decided=DECIDED,
         choices=choices
@@ -216,6 +227,7 @@ def tabulate_claims(claims: pd.DataFrame) -> list[dict]:
                 "held": f"held in {' and '.join(counts)}" if counts else None,
                 "expected": _format_expected(claim),
                 "expected_key": _given(claim["threshold"]),
+                "certain": is_certain(claim),
             }
         )
     return rows
@@ -318,6 +330,7 @@ def tabulate_combinations(choices: pd.DataFrame) -> list[dict]:
                 "layer_key": shown["layer"],
                 "reproduced": reproduced,
                 "applicable": reproduced + len(missed),
+                "baseline": compute_baseline(claims),
                 "missed": missed,
             }
         )

@@ -298,8 +298,9 @@ def check_claims(config: dict, built_in: Path) -> list[FigureClaim]:
     Raises:
         UserError: all problems of the first file that has any, one line each.
     """
-    files = [at_home(file) for file in config["claims"]["files"]]
-    return read_claims(Path(os.path.relpath(built_in)), files)
+    options = read_options(Claims, config["claims"], "config: claims")
+    sources = {"all": ("*",), "none": ()}.get(options.built_in, options.built_in)
+    return read_claims(Path(os.path.relpath(built_in)), list(map(at_home, options.files)), sources)
 
 
 def _overlay(value: Any, over: Any) -> Any:

@@ -13,7 +13,10 @@ from llm_figures.plotting.style import FigureSource
 FIGURE_TABLE = {
     **{name: kind.source for name, kind in KINDS.items()},
     "probe_presets": FigureSource(
-        "probe/presets.parquet", "llm_figures.probe.presets_figure", by_default=False
+        "probe/presets.parquet",
+        "llm_figures.probe.presets_figure",
+        by_default=False,
+        title="The Presets of the Probe Side by Side",
     ),
     "choices": Choices.source,
 }

@@ -1,5 +1,7 @@
 """The choices: what they are checked against, and what is drawn of them."""
 
+import re
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +12,7 @@ import planted
 from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.options import AttentionScoring
 from llm_figures.claims import choices_figure
-from llm_figures.claims.choices import describe_layers, evaluate_choices
+from llm_figures.claims.choices import count_reproduced, describe_layers, evaluate_choices
 from llm_figures.claims.choices_page import render_choices_page
 from llm_figures.claims.combinations import _resolve_share
 from llm_figures.claims.options import ChoicesDrawing, ChoicesScoring
@@ -84,6 +86,26 @@ def test_what_applies_in_part_has_its_numbers_and_its_frame(root):
     assert " hold for mean_qkv, with the intervention " in choices_figure.describe(
         table, "m", ChoicesDrawing()
     )
+
+
+def test_random_maps_are_counted_beside_the_statements(root):
+    table = rows(root)
+    (best, *_) = count_reproduced(table).to_dict("records")
+    own = table[(table["operation"] == best["operation"]) & ~table["decided"]]
+    shares = (own["held_references"] / own["references"]).astype(float)
+    assert 0 < shares.sum() < best["applicable"] == shares.count()
+    assert best["baseline"] == pytest.approx(shares.sum())
+    page = render_choices_page(table, "m")
+    assert f"| {best['reproduced']} of {best['applicable']} | {shares.sum():.1f} | over " in page
+    caption = choices_figure.describe(table, "m", ChoicesDrawing())
+    assert f"; random maps satisfy {shares.sum():.1f} of these on average." in caption
+
+
+def test_choices_of_an_earlier_version_have_no_baseline(root):
+    table = rows(root).drop(columns=["references", "held_references"])
+    assert count_reproduced(table)["baseline"].isna().all()
+    assert re.search(r"\| \d+ of \d+ \| – \| over ", render_choices_page(table, "m"))
+    assert "random maps satisfy" not in choices_figure.describe(table, "m", ChoicesDrawing())
 
 
 def test_layers_without_attention_are_counted(root):

@@ -1,5 +1,6 @@
 """Claims evaluated on figures made by hand: verdict, reason, spread, page and guard."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -780,8 +781,8 @@ def test_a_row_holds_its_test_but_not_its_words():
 def test_the_page_counts_and_spells_every_verdict():
     page = render_claims_page(ROWS, "m").splitlines()
     assert page[0] == "# Claims: m"
-    assert "| mean_qkv | 1 | 1 | 0 | 0 |" in page
-    assert "| module_map | 1 | 0 | 1 | 0 |" in page
+    assert "| mean_qkv | 1 | 1 | 0 | 0 | – | – |" in page
+    assert "| module_map | 1 | 0 | 1 | 0 | – | – |" in page
     assert count_verdicts(ROWS) == {REPRODUCED: 2, NOT_REPRODUCED: 1, NOT_APPLICABLE: 1}
     assert (
         "| ✓ reproduced | one | It is so. | 0.75 [0.6, 0.8], 2/3, heads 5/9 | ≥ 0.5 | – | mean "
@@ -797,6 +798,47 @@ def test_the_page_counts_and_spells_every_verdict():
         page.index("## mean_qkv") < page.index("- one: It must be.") < page.index("## module_map")
     )
     assert page.count("Notes:") == 1
+
+
+def test_a_baseline_stands_beside_every_count_of_the_page():
+    kinds = {"random_rows": {"held": 30, "of": 100}, "random_weights": {"held": 5, "of": 25}}
+    held = {"references": 125, "held_references": 35, "references_by_kind": json.dumps(kinds)}
+    rows = [claim_row(**held, claim=f"c{n}", decided=False) for n in range(10)]
+    held = {"references": 100, "held_references": 50}
+    held["references_by_kind"] = '{"noise": {"held": 50, "of": 100}}'
+    rows.append(claim_row(figure="module_map", **held, decided=False))
+    page = render_claims_page(build_claims_table(rows), "m")
+    assert "; random or permuted data satisfy 3.3 of the 11 on average." in page
+    assert "| mean_qkv | 10 | 0 | 0 | 0 | 2.8 of 10 | 2.0 of 10 |" in page
+    assert "| module_map | 1 | 0 | 0 | 0 | 0.5 of 1 | – |" in page
+
+
+def test_a_claim_about_its_whole_interval_says_so_wherever_its_threshold_stands():
+    about = claim("mean", "<", 0, certain=True)
+    row = assess("m", about, lambda: [(None, -2e-5)], lambda: Spread([-0.1, 0.1], "x"))
+    rows = build_claims_table([row])
+    assert rows["verdict"].tolist() == [NOT_REPRODUCED]
+    assert "| −2e−5 [−0.1, 0.1], 1/2 | < 0, the whole interval |" in render_claims_page(rows, "m")
+    with pytest.raises(UserError, match=r"\(−2e−5 .*, < 0, the whole interval\)"):
+        guard(rows, ["mean_qkv/planted"], "here")
+    without = build_claims_table([assess("m", about.changed(certain=False), lambda: [(None, 1)])])
+    assert "whole interval |" not in render_claims_page(without, "m")
+
+
+def test_the_page_says_what_a_line_of_a_description_is_where_it_cites_one():
+    def page(source):
+        return render_claims_page(build_claims_table([claim_row(source=source)]), "m")
+
+    for source in ("mean_qkv a, line 22", "mean_qkv b, lines 18 and 22", "probe_auc, line 10"):
+        assert "docs/descriptions.md" in page(source)
+    for source in ("Orgad et al. 2025, arXiv 2410.02707", "control of this project", None):
+        assert "docs/descriptions.md" not in page(source)
+
+
+def test_a_page_without_claims_says_why():
+    page = render_claims_page(build_claims_table([]), "m")
+    assert "\n\nNo claim is checked: `claims.built_in` leaves out " in page
+    assert "|" not in page
 
 
 def test_the_guard_names_each_claim_that_fails():

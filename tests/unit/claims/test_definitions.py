@@ -37,10 +37,10 @@ def built_in(root):
     return read(root)
 
 
-def read(root, *files):
+def read(root, *files, **options):
     """All claims of the built-in file and of `files`."""
     return check_claims(
-        {"claims": {"files": list(map(str, files))}},
+        {"claims": {"files": list(map(str, files)), **options}},
         root / "config" / "claims.yaml",
     )
 
@@ -167,6 +167,47 @@ def test_a_file_of_ones_own_adds_claims(root, built_in, tmp_path):
     assert (mean.name, mean.published.plain()) == ("mean_qkv/mine", {})
     assert (scale.figure, scale.published.plain()) == ("scale_qkv", {"operation": "scale"})
     assert (mean.options, mean.certain) == ({}, False)
+
+
+def test_built_in_claims_are_left_out_by_source(root, built_in, tmp_path):
+    path = write(tmp_path, MINE)
+    assert read(root, path, built_in="all") == read(root, path)
+    assert [claim.name for claim in read(root, path, built_in="none")] == ["mean_qkv/mine"]
+    assert read(root, built_in="none") == []
+    papers = read(root, path, built_in=["Orgad*", "Gu et al. 2025, *"])
+    expected = [
+        claim for claim in built_in if "2410.02707" in claim.source or "2410.10781" in claim.source
+    ]
+    assert papers == [*expected, read(root, path)[-1]]
+    # a claim of two sources comes from either
+    both = next(claim for claim in built_in if claim.source.startswith("probe_auc, line 22; Orgad"))
+    assert both in papers
+    assert both in read(root, built_in=["probe_auc*"])
+
+
+def test_every_description_and_paper_can_be_named_by_its_first_words(root, built_in):
+    """What the message of a mistake lists covers every built-in claim."""
+    with pytest.raises(UserError) as error:
+        read(root, built_in=["Orgad*", "Nobody*"])
+    (message,) = str(error.value).splitlines()
+    assert message.startswith("config: claims.built_in: 'Nobody*' matches no source of config/")
+    names = message.partition("anything after ")[2].split(", ")
+    assert {"mean_qkv a", "probe_auc", "Orgad et al. 2025", "control of this project"} <= {*names}
+    assert read(root, built_in=[f"{name}*" for name in names]) == built_in
+
+
+def test_an_id_of_a_claim_that_is_left_out_is_free(root, built_in, tmp_path):
+    path = write(tmp_path, MINE | {"id": "mean-causal"})
+    with pytest.raises(UserError, match=r"mean-causal: already defined in"):
+        read(root, path)
+    (own,) = read(root, path, built_in="none")
+    assert (own.id, own.source) == ("mean-causal", "my notes")
+
+
+@pytest.mark.parametrize("value", [True, None, [], "own", ["a", "a"], [1]])
+def test_what_built_in_allows_is_said(root, value):
+    with pytest.raises(UserError, match=r"^config: claims: built_in"):
+        read(root, built_in=value)
 
 
 def test_numbers_written_as_text_are_numbers(root, tmp_path):
@@ -330,5 +371,6 @@ def test_a_pattern_that_names_nothing_is_a_mistake(built_in):
     with pytest.raises(UserError) as error:
         find_guarded(built_in, ["scale-square", "scale_qkv/mean-*"])
     assert re.fullmatch(
-        r"config: claims\.fail_on: 'scale_qkv/mean-\*' matches no claim; .*", str(error.value)
+        r"config: claims\.fail_on: 'scale_qkv/mean-\*' matches no claim that is checked; .*",
+        str(error.value),
     )

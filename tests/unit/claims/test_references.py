@@ -25,9 +25,11 @@ from llm_figures.claims.references import (
     RANDOM_WEIGHTS,
     SMOOTH,
     UNIFORM,
+    compute_baseline,
     count_decided,
     count_open,
     count_verdicts,
+    describe_baseline,
     find_decided,
     judge_references,
     show_share,
@@ -383,8 +385,8 @@ def test_what_is_decided_is_counted_apart():
     assert count_verdicts(frame) == {REPRODUCED: 2, NOT_REPRODUCED: 2, NOT_APPLICABLE: 1}
     assert (count_open(frame), count_decided(frame)) == (4, 3)
     assert summarize(frame) == (
-        "2 of 4 claims that could have failed are reproduced; 1 is not applicable; "
-        "3 are decided by construction"
+        "2 of 4 claims that could have failed are reproduced; random or permuted data satisfy 1.2 "
+        "of the 4 on average; 1 is not applicable; 3 are decided by construction"
     )
     assert show_share(frame.iloc[0]) == "31% of 100, decided"
     assert show_share(frame.iloc[2]) == "31% of 100"
@@ -394,3 +396,51 @@ def test_what_is_decided_is_counted_apart():
     expected = "4 of 7 claims, not held against references, are reproduced; 1 is not applicable"
     assert summarize(earlier) == summarize(earlier.assign(references=pd.NA)) == expected
     assert show_share(earlier.iloc[0]) == "–"
+    assert summarize(frame.head(0)) == "no claim is checked"
+
+
+def baseline_rows(*rows):
+    """(verdict, decided, held of 100 random rows, held of 25 random weights) as a table."""
+    kinds = [
+        {RANDOM: {"held": rows, "of": 100}, RANDOM_WEIGHTS: {"held": weights, "of": 25}}
+        for *_, rows, weights in rows
+    ]
+    return build_claims_table(
+        [
+            {"figure": "mean_qkv", "claim": f"c{n}", "verdict": verdict, "decided": decided,
+             "references": 125, "held_references": rows + weights,
+             "references_by_kind": json.dumps(by_kind)}
+            for n, ((verdict, decided, rows, weights), by_kind) in enumerate(
+                zip(rows, kinds, strict=True)
+            )
+        ]
+    )  # fmt: skip
+
+
+def test_a_baseline_is_what_references_would_be_counted_with():
+    """The mean, over all references, of the number of claims that one of them satisfies."""
+    random = np.random.default_rng(0)
+    held = random.random((3, 125)) < [[0.2], [0.5], [0.9]]
+    counts = held.sum(axis=0)  # of each reference
+    frame = baseline_rows(
+        *((REPRODUCED, False, int(row[:100].sum()), int(row[100:].sum())) for row in held),
+        (REPRODUCED, True, 100, 25),
+        (NOT_APPLICABLE, False, 0, 0),
+    )
+    assert compute_baseline(frame) == (pytest.approx(counts.mean()), 3)
+    assert compute_baseline(frame, RANDOM_WEIGHTS) == (pytest.approx(counts[100:].mean()), 3)
+    assert compute_baseline(frame, NOISE) is None
+    # verdicts of the run do not move it
+    other = frame.assign(verdict=frame["verdict"].replace(REPRODUCED, NOT_REPRODUCED))
+    assert compute_baseline(other) == compute_baseline(frame)
+
+
+def test_a_baseline_says_of_how_many_claims_it_is():
+    frame = baseline_rows((REPRODUCED, False, 100, 0), (NOT_REPRODUCED, False, 0, 25))
+    assert describe_baseline(frame) == "random or permuted data satisfy 1.0 of the 2 on average"
+    frame.loc[1, ["references", "held_references"]] = 0  # too few cells to draw others
+    assert describe_baseline(frame) == (
+        "random or permuted data satisfy 0.8 of 1 that have references on average"
+    )
+    assert describe_baseline(frame.drop(columns="references")) == ""
+    assert describe_baseline(frame.assign(decided=True)) == ""

@@ -112,6 +112,30 @@ def test_tables_hold_every_claim_and_token():
     assert r"\texttt{first\_answer} & -- & -- & --" in probe  # without a score
 
 
+def test_a_baseline_has_macros_beside_those_of_each_count():
+    numbers = json.loads(paper()["numbers.json"])
+    # of two claims that could have failed one has references, which 40% satisfy
+    assert numbers["ClaimsMeanQkvSatisfiedByReferences"]["text"] == "0.4"
+    assert numbers["ClaimsSatisfiedByReferences"]["text"] == "2.0"
+    assert numbers["ClaimsMeanQkvSatisfiedByRandomWeights"]["text"] == "0.3"
+    assert numbers["ClaimsProbeAucSatisfiedByRandomWeights"]["missing"]
+
+
+def test_a_paper_without_claims_has_no_table_of_them():
+    files = paper(claims=report_files.claims().head(0))
+    assert "tabular" not in files["claims.tex"]
+    numbers = json.loads(files["numbers.json"])
+    assert numbers["ClaimsTotal"]["value"] == 0
+    assert numbers["ClaimsSatisfiedByReferences"]["missing"]
+
+
+def test_a_claim_about_its_whole_interval_says_so_in_its_table():
+    claims = report_files.claims()
+    claims["test"] = claims["claim"].map({"first": '{"certain": true}'})
+    assert paper(claims=claims)["claims.tex"].count(", the whole interval &") == 5
+    assert "whole interval" not in paper()["claims.tex"]
+
+
 def test_figures_keep_their_size_where_they_were_drawn_to_fit():
     assert r"width=\llmwidth" in paper()["figures.tex"]
     assert r"\begin{figure*}" in paper()["figures.tex"]

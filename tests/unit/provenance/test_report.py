@@ -26,6 +26,7 @@ from llm_figures.plotting import drawing
 from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
 from llm_figures.provenance.manifest_facts import describe_provenance
+from llm_figures.workflow.figures import FIGURE_TABLE
 
 FIGURES = ["mean_qkv", "mean_qkv_tokens", "scale_qkv", "probe_auc", "module_map"]
 
@@ -140,6 +141,10 @@ def test_every_figure_is_there_with_its_claims_and_caption(page, text, arguments
     assert (
         "this model's: 5 not reproduced, 5 not applicable, 5 reproduced, 5 decided by construction."
     ) in text
+    # of each figure's two one has references, which 40% satisfy
+    assert "Of 5 that could have failed, random or permuted data satisfy 2.0 on average." in text
+    assert text.count(">random data 0.4, random weights 0.3<") == 3  # attention
+    assert text.count(">random data 0.4<") == 2
     assert text.count("true of 40% of 125 references") == 5
     assert text.count("true of 99% of 125 references") == 5
     assert "<title>tiny: figures and claims</title>" in text
@@ -291,6 +296,74 @@ def test_a_claim_is_written_with_its_spread_and_threshold():
     assert second["held"] is None
     assert (third["value"], third["value_key"], third["expected"]) == ("", None, "< 0.001")
     assert third["reason"] == "the model has a single layer"
+
+
+def test_a_claim_about_its_whole_interval_is_marked(arguments, tmp_path):
+    claims = pd.read_parquet(*arguments["claims"])
+    assert "both ends of the interval" not in built(arguments, tmp_path)
+    tests = {"first": '{"statistic": "mean"}', "second": '{"certain": true}'}
+    claims["test"] = claims["claim"].map(tests)
+    write_frame(claims, tmp_path / "claims.parquet")
+    text = built(arguments, tmp_path, claims=[str(tmp_path / "claims.parquet")])
+    expected = (
+        '<span class="number">0.1 to 0.25</span><p class="note">both ends of the interval</p>'
+    )
+    assert text.count(expected) == text.count("both ends of the interval") == 5
+
+
+def test_lines_of_descriptions_are_explained_where_a_claim_cites_one(arguments, tmp_path):
+    assert "docs/descriptions.md" not in built(arguments, tmp_path)
+    claims = pd.read_parquet(*arguments["claims"])
+    claims.loc[0, "source"] = "mean_qkv a, line 22"
+    write_frame(claims, tmp_path / "claims.parquet")
+    text = built(arguments, tmp_path, claims=[str(tmp_path / "claims.parquet")])
+    assert text.count("docs/descriptions.md") == 1
+
+
+def test_a_report_without_any_claim_has_its_figures(arguments, tmp_path):
+    write_frame(report_files.claims().head(0), tmp_path / "claims.parquet")
+    claims = [str(tmp_path / "claims.parquet")]
+    text = built(arguments, tmp_path, claims=claims, choices=None)
+    page = Page(text)
+    assert [attributes["id"] for attributes, _ in page.of("section")] == [*FIGURES, "provenance"]
+    assert text.count("There is no claim about this figure.") == len(FIGURES)
+    assert "published claims" not in text
+    assert not page.of("table", **{"class": "claims sortable"})
+
+
+def test_a_further_figure_has_a_section_with_its_title(arguments, tmp_path):
+    """Drawn by a target of its own: the title is that of its source."""
+    name, title = "probe_presets", FIGURE_TABLE["probe_presets"].title
+    figures = [
+        str(tmp_path / Path(path).name.replace("probe_curves", name))
+        for path in arguments["figures"]
+        if "probe_curves" in Path(path).name
+    ]
+    for path in figures:
+        own = Path(arguments["report"]).parent / Path(path).name.replace(name, "probe_curves")
+        Path(path).write_bytes(own.read_bytes())
+    text = built(
+        arguments,
+        tmp_path,
+        figures=[*arguments["figures"], *figures],
+        scores={**arguments["scores"], name: arguments["scores"]["probe_auc"]},
+        shown={**arguments["shown"], name: [name]},
+        options={**arguments["options"], name: {"title": title}},
+    )
+    page = Page(text)
+    sections = [attributes["id"] for attributes, _ in page.of("section")]
+    assert sections == [*FIGURES, name, "choices", "provenance"]
+    assert title in [text for _, text in page.of("h2")]
+
+
+def test_every_figure_with_a_section_of_its_own_has_a_title():
+    further = [
+        name
+        for name, source in FIGURE_TABLE.items()
+        if not source.by_default and source.beside is None and name != "choices"
+    ]
+    assert "probe_presets" in further
+    assert [name for name in further if not FIGURE_TABLE[name].title] == []
 
 
 def test_without_a_choice_the_controls_are_those_of_the_highest_cell():

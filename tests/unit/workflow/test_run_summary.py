@@ -93,9 +93,12 @@ def test_claims_that_are_asked_for_are_counted_as_on_their_page(tmp_path, monkey
     assert [*describe_claims(pages, pages[:1])] == [
         "Claims: tiny",
         "  12 of 13 claims, not held against references, are reproduced.",
-        "  figure      reproduced  not reproduced  not applicable  decided by construction",
-        "  mean_qkv            12               0               0                        0",
-        "  module_map           0               1               0                        0",
+        "  figure      reproduced  not reproduced  not applicable  decided by construction"
+        "  random data  random weights",
+        "  mean_qkv            12               0               0                        0"
+        "            –               –",
+        "  module_map           0               1               0                        0"
+        "            –               –",
     ]
     assert [*describe_claims(pages, ["results/tiny/claims/sink_map.md"])] == []
     (tmp_path / pages[0]).unlink()
