@@ -34,7 +34,7 @@ MODULES = pd.DataFrame(
 
 @pytest.fixture(scope="module")
 def maps():
-    return cells("mean_qkv", {})
+    return cells("mean_qkv", {"clean": False})
 
 
 @pytest.fixture(autouse=True)
