@@ -353,7 +353,8 @@ def test_the_readme_states_the_numbers_of_this_run(results, root):
         f"{nested.probe['ci_high']:.3f}] over {len(used):,} answers of which "
         f"{used['correct'].sum()} are right, {gain['gain']:.3f} [{gain['gain_low']:.3f}, "
         f"{gain['gain_high']:.3f}] above a baseline of all the output's confidence scores and "
-        f"the question's group; the highest of {highest.scored} cells has {highest.probe['mean']:.3f}."
+        f"the question's group; the highest of {highest.scored} cells has "
+        f"{highest.probe['mean']:.3f}."
     ) in text
     reproduced, could_fail = count_verdicts(claims)[REPRODUCED], count_open(claims)
     assert (
