@@ -21,8 +21,8 @@ from llm_figures.probe.permutation import (
     permute_labels,
     score_permuted_cells,
 )
-from llm_figures.probe.protocol import CROSS_VALIDATIONS, Protocol
-from llm_figures.probe.repeated_choice import score_repeated_choice
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.repeated_choice import DRAWN, score_repeated_choice
 from llm_figures.probe.schema import read_layer_columns
 from llm_figures.probe.stored_predictions import StoredPredictions
 from llm_figures.probe.stored_states import StoredStates
@@ -78,8 +78,8 @@ def main(
         nested = nested[:0]
     of_groups = tabulate_within_groups(own, nested, valid, options.seed)
     write_frame(of_groups, groups)
-    repeated = pd.DataFrame(columns=["metric"])
-    if protocol.split in CROSS_VALIDATIONS:
+    repeated = pd.DataFrame()
+    if protocol.split in DRAWN:
         often = protocol.changed(repeats=options.repeats)
         splits = replace_splits(cells, valid, often)
         allowed = [at for at, cell in enumerate(cells) if cell.token in candidates]

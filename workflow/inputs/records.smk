@@ -33,7 +33,11 @@ if workflow.exec_mode == ExecMode.DEFAULT:
     # with environments of their own (--sdm conda), jobs have other versions than this process
     strict = None if workflow.deployment_settings.deployment_method else STRICT
     for folder in [] if BUNDLE else MODELS:
-        share_results(RESULTS / folder, find_other_runs(RESULTS, model_of(folder), folder))
+        # scores of a figure that nobody asks for would put it into the report
+        unasked = [FIGURE_TABLE[name].scores for name in FURTHER]
+        runs = find_other_runs(RESULTS, model_of(folder), folder)
+        with user_errors():
+            share_results(RESULTS / folder, runs, unasked)
     folders = [RESULTS / name for name in (*PREPARED, "_models")]
     for line in restore_records(folders, own_output, open_persistence(), strict):
         logger.warning(line)

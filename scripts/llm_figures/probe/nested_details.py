@@ -27,7 +27,7 @@ from llm_figures.probe.within_groups import MEAN, tabulate_within_groups
 
 BINS = 10
 # Newton's method on two parameters ends after a few steps, or diverges where labels are separated.
-STEPS, TOLERANCE, LARGEST_SLOPE = 100, 1e-10, 1e3
+STEPS, HALVINGS, TOLERANCE, LARGEST_SLOPE = 100, 30, 1e-10, 1e3
 
 
 def tabulate_nested_details(
@@ -124,9 +124,20 @@ def _fit_slope(labels: np.ndarray, logits: np.ndarray) -> float:
             step = np.linalg.solve(curvature, gradient)
         except np.linalg.LinAlgError:
             return float("nan")
+        before = _measure_loss(X, labels, point)
+        for _ in range(HALVINGS):
+            if _measure_loss(X, labels, point + step) <= before:
+                break
+            step = step / 2
         point += step
         if not np.isfinite(point).all() or abs(point[1]) > LARGEST_SLOPE:
             return float("nan")
         if np.abs(step).max() < TOLERANCE:
             return float(point[1] / scale)
     return float("nan")
+
+
+def _measure_loss(X: np.ndarray, labels: np.ndarray, point: np.ndarray) -> float:
+    """The logistic loss of all examples."""
+    logits = X @ point
+    return float((np.logaddexp(0, logits) - labels * logits).sum())

@@ -24,6 +24,8 @@ from llm_figures.probe.selection import score_inner_folds
 from llm_figures.probe.standardising import find_distinct_rows
 from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 
+# Splits that are drawn at random, and may be drawn again.
+DRAWN = ("folds", "group_folds")
 # Splits whose inner folds are scored at once, which bounds the memory.
 AT_ONCE = 10
 SHUFFLED = ("shuffled_labels", "shuffled_within_group")
@@ -52,6 +54,8 @@ def score_repeated_choice(
     Raises:
         UserError: states that are not finite.
     """
+    if not cells:
+        return pd.DataFrame()
     tasks = (delayed(_score_inner)(layer, load, rows, cells) for layer, load in layers)
     with threadpool_limits(1), parallel_config(backend="loky", inner_max_num_threads=1):
         inner = np.array(Parallel(jobs, batch_size=1, max_nbytes=None)(tasks))
@@ -119,34 +123,42 @@ def _fit_chosen(
             continue
         states_of_cells = read_cells_of_layer(layer, load(), [rows[number] for number in here])
         for number, states in zip(here, states_of_cells, strict=True):
-            cell = cells[number]
-            own = places.get((at, number), [])
-            splits = (
-                own
-                if at
-                else sorted(
-                    split
-                    for (_, other), some in places.items()
-                    if other == number
-                    for split in some
-                )
-            )
-            part = replace(cell, splits=[cell.splits[split] for split in splits])
+            cell, own = cells[number], places.get((at, number), [])
             criterion = {
                 (cell.splits[split].repeat, cell.splits[split].fold): inner[at, number, split]
                 for split in own
             }
-            for permutation in range(permutations if own else 1):
-                controls = protocol.controls if own else ()
-                seed = (protocol.seed + permutation) % 2**32
-                frame = probe_cell(
-                    states, part, layer, protocol.changed(seed=seed, controls=controls)
-                )
-                if permutation:
-                    frame = frame[frame["control"] != "none"]
-                keys = zip(frame["repeat"], frame["fold"], strict=True)
-                values = [criterion.get((int(repeat), int(fold)), np.nan) for repeat, fold in keys]
-                yield frame.assign(permutation=permutation, inner_auc=values)
+            part = replace(cell, splits=[cell.splits[split] for split in own])
+            yield from _fit_permuted(states, part, layer, protocol, permutations, criterion)
+            if not at:  # the embeddings beside what is chosen elsewhere
+                of_token = (some for (_, other), some in places.items() if other == number)
+                others = sorted({split for some in of_token for split in some} - {*own})
+                part = replace(cell, splits=[cell.splits[split] for split in others])
+                yield from _fit_permuted(states, part, layer, protocol.changed(controls=()), 1, {})
+
+
+def _fit_permuted(
+    states: np.ndarray,
+    cell: Cell,
+    layer: int,
+    protocol: Protocol,
+    permutations: int,
+    criterion: dict[tuple[int, int], float],
+) -> Iterator[pd.DataFrame]:
+    """The probe, and its shuffled controls with every permutation.
+
+    criterion: {(repeat, fold): the AUC within the training set}, of the splits that chose the cell.
+    """
+    if not cell.splits:
+        return
+    for permutation in range(permutations if protocol.controls else 1):
+        seed = (protocol.seed + permutation) % 2**32
+        frame = probe_cell(states, cell, layer, protocol.changed(seed=seed))
+        if permutation:
+            frame = frame[frame["control"] != "none"]
+        keys = zip(frame["repeat"], frame["fold"], strict=True)
+        values = [criterion.get((int(repeat), int(fold)), np.nan) for repeat, fold in keys]
+        yield frame.assign(permutation=permutation, inner_auc=values)
 
 
 def _tabulate(
@@ -172,7 +184,10 @@ def _tabulate(
     table = table[(table["layer"] == CHOSEN_LAYER) & (table["token"] == ANY_TOKEN)]
     own = first[(first["control"] == "none") & np.isfinite(first["inner_auc"])]
     details = tabulate_nested_details(own, table, answers, [], [*by_token], protocol)
-    whole = pd.concat([part for part in (table, details) if len(part)], ignore_index=True)
+    parts = [part for part in (table, details) if len(part)]
+    if not parts:
+        return pd.DataFrame()
+    whole = pd.concat(parts, ignore_index=True)
     return whole.assign(**{SPREAD: whole["control"].map(_measure_spreads(shuffled))})
 
 

@@ -9,16 +9,20 @@ differs.
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from llm_figures.core.atomic_files import whole_file, write_text
-from llm_figures.core.records import Record, record_path
+from llm_figures.core.errors import UserError
+from llm_figures.core.records import Record, read_record, record_path
 from llm_figures.provenance.outdated import read_records
 
-# Figures, captions and pages name their run, and a user may edit them.
-OWN = (".pdf", ".svg", ".png", ".txt", ".md", ".html", ".zip")
+# What is shared: model.json, and Parquet files in these folders. Figures and pages name their run,
+# and other files say what it made.
+STAGES = ("forward", "attention", "probe", "modules", "claims", "datasets")
+MODEL_INFO = "model.json"
 
 
 def find_other_runs(results: Path, model: str, folder: str) -> list[Path]:
@@ -31,31 +35,72 @@ def find_other_runs(results: Path, model: str, folder: str) -> list[Path]:
     return [path for path in every if path.name != folder and _name_of(path) == model]
 
 
-def share_results(folder: Path, others: Iterable[Path]) -> list[str]:
+def share_results(folder: Path, others: Iterable[Path], own: Collection[str] = ()) -> list[str]:
     """Link what `folder` lacks from other runs of the model, with the records.
 
-    Files are linked where the file system allows it, and copied elsewhere. A file that a job makes
-    again is a new one, so the other run keeps its own. A file that was deleted, and of which the
-    record is left, stays deleted.
+    own: files, relative to the folder, that are made only where they are asked for.
+
+    Files are linked where the file system allows it, and copied elsewhere. A job that makes a file
+    again makes a new one, so the other run keeps its own. A file that was deleted here, and of
+    which the record is left, stays deleted; of one that was deleted there the record is taken over.
+    A file comes only with all that it was made from.
 
     Returns the files that are new in the folder.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
-    shared = []
-    for other in others:
-        for record in read_records(other).values():
-            source = Path(record.file)
-            target = folder / source.relative_to(other)
-            if target.name.endswith(OWN) or target.exists() or record_path(target, folder).exists():
-                continue
-            if not _is_described(source, record):
-                continue
-            _link(source, target)
-            moved = _move(record, other, folder)
-            write_text(
-                record_path(target, folder), json.dumps(asdict(moved), sort_keys=True) + "\n"
-            )
-            shared.append(str(target))
+    shared: list[str] = []
+    try:
+        for other in others:
+            shared += _share_from(other, folder, own)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from None
     return shared
+
+
+def _share_from(other: Path, folder: Path, own: Collection[str]) -> list[str]:
+    shared = []
+    records = read_records(other)
+    order = TopologicalSorter({file: [*record.inputs] for file, record in records.items()})
+    for file in order.static_order():
+        record = records.get(file)
+        if record is None or record.superseded:
+            continue
+        inside = Path(file).relative_to(other)
+        target = folder / inside
+        if not _is_shared(inside, own):
+            continue
+        if target.exists() or record_path(target, folder).exists():
+            continue
+        if not all(_is_there(one, records, other, folder) for one in record.inputs):
+            continue
+        if Path(file).exists():
+            if not record.describes(Path(file), Path(file).stat()):
+                continue
+            _link(Path(file), target)
+            shared.append(str(target))
+        moved = _move(record, other, folder)
+        write_text(record_path(target, folder), json.dumps(asdict(moved), sort_keys=True) + "\n")
+    return shared
+
+
+def _is_shared(file: Path, own: Collection[str]) -> bool:
+    """file: relative to the model's folder."""
+    if file.as_posix() in own:
+        return False
+    return file.as_posix() == MODEL_INFO or (file.parts[0] in STAGES and file.suffix == ".parquet")
+
+
+def _is_there(file: str, records: Mapping[str, Record], other: Path, folder: Path) -> bool:
+    """Whether an input of the other run is the same in the folder, made or deleted."""
+    if other not in Path(file).parents:
+        return True  # common to both, such as the user's questions
+    target = folder / Path(file).relative_to(other)
+    here, there = read_record(record_path(target, folder)), records.get(file)
+    if here is None or there is None:
+        return False
+    return (here.params, here.sha256) == (there.params, there.sha256)
 
 
 def _name_of(folder: Path) -> str | None:
@@ -64,13 +109,6 @@ def _name_of(folder: Path) -> str | None:
         return json.loads((folder / "model.json").read_bytes())["name"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _is_described(path: Path, record: Record) -> bool:
-    try:
-        return record.describes(path, path.stat())
-    except OSError:
-        return False
 
 
 def _link(source: Path, target: Path) -> None:

@@ -60,7 +60,12 @@ from llm_figures.questions.option_checks import (
 )
 from llm_figures.questions.options import FURTHER_SETS, Dataset, Datasets, ExactAnswer, Judge
 from llm_figures.questions.resampling_options import Resamples
-from llm_figures.workflow.model_entries import add_bases, find_checkpoints, find_entries
+from llm_figures.workflow.model_entries import (
+    add_bases,
+    find_checkpoints,
+    find_entries,
+    find_run_problem,
+)
 
 
 class Subject(Options):
@@ -194,7 +199,10 @@ def check_config(
     options = _with_checkpoints(read_config(config), models_file)
     entries = _read_entries(options, models_file)
     other = options.figures.module_map.compare_with
+    sources = options.plain()["model_sources"]
+    run_problem = find_run_problem(options.model_names, options.run, sources, models_file)
     problems = [
+        *([run_problem] if run_problem else []),
         *_models_problems(options),
         *case_problems([*add_bases(entries), other, options.judge.model]),
         *_device_problems(options),

@@ -1,5 +1,6 @@
 """The entries of models in models.yaml and model_sources, with those that they are made from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 from llm_figures.comparison.options import Checkpoints
 from llm_figures.core.errors import UserError
 from llm_figures.core.options_reader import read_options
+from llm_figures.core.result_folders import name_folder
 from llm_figures.core.text_files import describe_yaml_error, read_project_yaml
 from llm_figures.models.options import ModelEntry, ModelName
 from llm_figures.workflow.checkpoints import WHERE, make_entries
@@ -56,6 +58,20 @@ def find_entries(keys: dict[str, str], own: dict, models_file: Path) -> dict[str
         entries[name] = _entry(name, sources, where)
         _add_base(name, entries[name], sources, [name])
     return entries
+
+
+def find_run_problem(
+    names: Iterable[str], run: str | None, own: dict, models_file: Path
+) -> str | None:
+    """One line if a run's folder would be that of another model; None if not."""
+    known = {**(_read_yaml(models_file) or {}), **own}
+    for name in names:
+        folder = name_folder(name, run)
+        if run is not None and folder in known:
+            return (
+                f"config: run: {run!r}: {folder} is the name of a model; take another for the run"
+            )
+    return None
 
 
 def _entry(name: str, sources: dict, where: str) -> dict:

@@ -563,3 +563,13 @@ def test_what_stands_for_something_else_is_resolved_once(default_config):
     assert config.prompt.stop == ()
     assert (config.protocol.site, config.protocol.solver) == ("mlp_input", "newton")
     assert config.model_names == ("a", "b")
+
+
+def test_a_named_run_has_a_folder_of_its_own_and_not_that_of_another_model(default_config, root):
+    run = changed(default_config, "run", "layer-10")
+    assert list(checked(run, root)[1]) == ["smollm2-135m@layer-10"]
+    source = {"smollm2-135m@layer-10": {"source": "path", "path": "x"}}
+    with pytest.raises(UserError, match="smollm2-135m@layer-10 is the name of a model"):
+        checked(changed(run, "model_sources", source), root)
+    with pytest.raises(UserError, match="a name of letters, digits, dots, hyphens"):
+        checked(changed(default_config, "run", "a/b"), root)
