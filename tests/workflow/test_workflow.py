@@ -20,6 +20,8 @@ import tiny
 from documented import find_differences
 from llm_figures import Results
 from llm_figures.claims.figures import FIGURES
+from llm_figures.probe.best_cell import DETAILS
+from llm_figures.probe.protocol import OUTPUT_AND_GROUP, OUTPUT_BASELINES
 from llm_figures.probe.token_positions import NAMED_TOKENS
 from llm_figures.workflow.figures import FIGURE_TABLE
 from project import OTHER_MODEL, Project
@@ -72,10 +74,11 @@ def test_files_have_the_columns_that_others_rely_on(made):
             "n_test", "folds", "n", "gain", "unconverged", "groups", "within_group",
             } <= set(scores)  # fmt: skip
     metrics = {"auc", "accuracy", "f1", "average_precision"}
-    assert set(scores["metric"]) == metrics | {f"nested_{metric}" for metric in metrics}
+    of_cells = metrics | {"raw_auc"}
+    assert set(scores["metric"]) == {*of_cells, *(f"nested_{name}" for name in of_cells), *DETAILS}
     assert set(scores["control"]) == {"none", "shuffled_labels", "shuffled_within_group",
-            "embeddings", "group_only", "answer_log_probability", "exact_answer_log_probability",
-            "p_true", "chosen", "chosen_of_token"}  # fmt: skip
+            "embeddings", "group_only", *OUTPUT_BASELINES, "chosen", "chosen_of_token"
+            }  # fmt: skip
     report = (made.results / "forward/answers.md").read_text()
     assert "- questions: 120" in report
     assert report.count("⟦") >= 10
@@ -528,9 +531,9 @@ def test_without_groups_the_group_controls_are_left_out(project):
     _, output = project.run("probe_auc")
     assert "the questions have no groups: no labels are shuffled within group" in output
     controls = set(pd.read_parquet(project.results / "probe/scores.parquet")["control"])
-    assert controls == {"none", "shuffled_labels", "embeddings", "answer_log_probability",
-                        "exact_answer_log_probability", "p_true", "chosen",
-                        "chosen_of_token"}  # fmt: skip
+    outputs = {*OUTPUT_BASELINES} - {OUTPUT_AND_GROUP}
+    others = {"none", "shuffled_labels", "embeddings", "chosen", "chosen_of_token"}
+    assert controls == others | outputs
     caption = (project.results / "figures/probe_auc.caption.txt").read_text()
     assert "within group" not in caption
     assert "The questions have no groups (dataset.group), so that the group" in caption
