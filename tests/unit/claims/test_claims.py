@@ -552,7 +552,7 @@ def activity(scale):
     """Activity of two texts, two layers and two modules; strengths `scale` [texts, 2, 2]."""
     rows = [
         {"text": text, "layer": layer, "projection": module, "input_norm": 2.0, "weight_norm": 5.0,
-         "output_norm": 10.0 * scale[text][layer][column]}
+         "d_in": 4, "output_norm": 10.0 * scale[text][layer][column]}
         for text in range(len(scale))
         for layer in range(2)
         for column, module in enumerate(["attn. q", "attn. k"])
