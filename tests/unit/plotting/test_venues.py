@@ -148,7 +148,7 @@ CASES = [
 def measure_panels(fig):
     """The shorter side of every panel in inches, without colour bars."""
     fig.draw_without_rendering()
-    shown = [ax for ax in fig.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
+    shown = [ax for ax in fig.axes if ax.get_visible() and not hasattr(ax, "_colorbar")]
     return [min(ax.get_position().size * fig.get_size_inches()) for ax in shown]
 
 
