@@ -26,14 +26,13 @@ from llm_figures.probe.protocol_text import name_probe
 # Lines of a table that fit on a page, and letters in one line of a statement or of a reason.
 PAGE_LINES = 40
 LINE_LETTERS = {"statement": 37, "reason": 28}
-# Heads of the columns of the probe's table; the caption explains them.
+# Heads of the columns of the probe's table, as many controls as fit a page; the caption explains
+# them.
 HEADS = {
     "embeddings": "embed.",
     "shuffled_within_group": "in group",
     "group_only": "group",
-    "shuffled_labels": "shuffled",
     "answer_log_probability": "answer",
-    "exact_answer_log_probability": "exact",
     "p_true": "p(true)",
     OUTPUT_COMBINED: "all",
     OUTPUT_AND_GROUP: "+ group",
@@ -141,7 +140,7 @@ def write_probe_table(
     its name. label: before the table's label.
     """
     shown = scores[scores["metric"] == metric]
-    beside = [control for control in CONTROLS if (shown["control"] == control).any()]
+    beside = [control for control in HEADS if (shown["control"] == control).any()]
     choices = {token: find_nested_cell(scores, metric, token) for token in tokens}
     chosen = any(choices.values())
     rows = []
