@@ -26,6 +26,8 @@ from llm_figures.probe.stored_predictions import Predictions
 from llm_figures.probe.within_groups import MEAN, tabulate_within_groups
 
 BINS = 10
+# Columns of a choice that are the same in its rows.
+OF_CHOICE = ("n_train", "n_test", "folds", "unconverged", "groups")
 # Newton's method on two parameters ends after a few steps, or diverges where labels are separated.
 STEPS, HALVINGS, TOLERANCE, LARGEST_SLOPE = 100, 30, 1e-10, 1e3
 
@@ -69,12 +71,9 @@ def tabulate_nested_details(
             "token": token,
             "control": "none",
             "n": tested["question_id"].nunique(),
-            "n_train": 0,
-            "n_test": 0,
-            "folds": len(tested.drop_duplicates(["repeat", "fold"])),
-            "unconverged": 0,
-            "groups": answers["group"].fillna("").nunique(),
         }
+        own = table[(table["layer"] == CHOSEN_LAYER) & (table["token"] == token)].iloc[0]
+        place |= {name: int(own[name]) for name in OF_CHOICE}
         if grouped:
             groups = tabulate_within_groups([], tested, answers, protocol.seed)
             (mean,) = groups[groups["level"] == MEAN].to_dict("records")

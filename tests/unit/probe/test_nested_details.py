@@ -66,6 +66,7 @@ def make(protocol=PRESETS["strict"], groups=("a", "b")):
         {"question_id": np.arange(COUNT), "score": score, "layer": 3, "token": "-1"}
     ).assign(repeat=0, fold=np.arange(COUNT) % 5, control="none", inner_auc=0.7)
     table = pd.DataFrame({"layer": [CHOSEN_LAYER] * 2, "token": [ANY_TOKEN, "-1"]})
+    table = table.assign(n_train=320, n_test=80, folds=5, unconverged=0, groups=len(groups))
     rows = tabulate_nested_details(predictions, table, answers, ["-1"], ["-1"], protocol)
     # Captions print whole numbers of the table that these rows are added to.
     assert (rows.dtypes[["n", "folds", "n_train", "groups"]] == np.int64).all()
