@@ -58,7 +58,7 @@ def test_a_run_says_what_it_made_and_leaves_the_rest_to_the_log(project):
     assert claims == "Claims: tiny"
     assert summary.strip() in page.splitlines()
     assert head.split()[:2] == ["figure", "reproduced"]
-    rows = [line.split() for line in rest[: len(FIGURES)]]
+    rows = [re.split(r" {2,}", line.strip()) for line in rest[: len(FIGURES)]]
     assert [f"| {' | '.join(row)} |" in page for row in rows] == [True] * len(FIGURES)
     assert rest[len(FIGURES) :] == ["There already:", *tables, "Read first:", tables[1]]
 
