@@ -9,6 +9,7 @@ from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import find_colours
 from llm_figures.plotting.layout import add_legend, find_layout, make_grid
 from llm_figures.plotting.text import wrap_name
+from llm_figures.probe.best_table import find_row
 from llm_figures.probe.classification_metrics import compute_p
 from llm_figures.probe.controls import format_share
 from llm_figures.probe.options import ProbeBest
@@ -76,7 +77,7 @@ def _draw_permuted(table: pd.DataFrame, ax, colours: dict[str, tuple]) -> None:
     permuted = _list_maxima(table)
     ax.hist(permuted, bins=12, color="0.75", edgecolor="0.5", lw=0.5, label="permuted labels")
     for kind, (label, dashes) in LINES.items():
-        row = _find_row(table, kind)
+        row = find_row(table, kind)
         if row is not None and pd.notna(row["value"]):
             ax.axvline(row["value"], color=colours[kind], ls=dashes, lw=1.6, label=label, gid=kind)
     ax.set(xlabel="Highest AUC of all cells", ylabel="Permutations")
@@ -88,7 +89,7 @@ def _draw_permuted(table: pd.DataFrame, ax, colours: dict[str, tuple]) -> None:
 def _list_points(table: pd.DataFrame, groups: pd.DataFrame) -> list[tuple[str, pd.Series, bool]]:
     """(name, row, whether it is a group) of both means and of the groups, the lowest first."""
     ordered = groups.sort_values("value", kind="stable")
-    mean, nested = _find_row(table, "mean"), _find_row(table, "nested")
+    mean, nested = find_row(table, "mean"), find_row(table, "nested")
     return [
         (name, row, filled)
         for name, row, filled in (
@@ -138,13 +139,6 @@ def _list_maxima(table: pd.DataFrame) -> np.ndarray:
     return _select(table, "permuted")["value"].astype(float).dropna().to_numpy()
 
 
-def _find_row(table: pd.DataFrame, kind: str, control: str = "none") -> pd.Series | None:
-    """The row of a kind, of the probe itself where there are controls."""
-    rows = _select(table, kind)
-    rows = rows[rows["control"].isna() | (rows["control"] == control)]
-    return rows.iloc[0] if len(rows) else None
-
-
 def _list_groups(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of groups; none if all questions are of one."""
     groups = _select(table, "group")
@@ -154,7 +148,7 @@ def _list_groups(table: pd.DataFrame) -> pd.DataFrame:
 def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
     """The numbers of the caption."""
     numbers = StatedNumbers()
-    observed, movable = _find_row(table, "observed"), _find_row(table, "movable")
+    observed, movable = find_row(table, "observed"), find_row(table, "movable")
     maxima = _list_maxima(table)
     numbers.take("observed", observed, "value", ".3f", ["kind"])
     numbers.take("observed_layer", observed, "layer", "d", ["kind"])
@@ -172,17 +166,17 @@ def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
     numbers.add("permuted_mean", maxima.mean(), ".3f", "mean of value", row=row)
     high = np.percentile(maxima, 95)
     numbers.add("permuted_95", high, ".3f", "95th percentile of value", row=row)
-    above = _find_row(table, "above")
+    above = find_row(table, "above")
     numbers.take("cells_above", above, "value", ".0f", ["kind"])
     numbers.take("scored_cells", above, "n", "d", ["kind"])
     p = compute_p(observed["value"], maxima)
     formula = "(1 + rows of kind permuted with a value ≥ that of observed) / (1 + their number)"
     numbers.add("p", p, ".3g", formula, row={"kind": ["permuted", "observed"]})
-    nested, highest = _find_row(table, "nested"), _find_row(table, "highest")
+    nested, highest = find_row(table, "nested"), find_row(table, "highest")
     for name, row in (
         ("nested", nested),
         ("highest", highest),
-        ("within", _find_row(table, "mean")),
+        ("within", find_row(table, "mean")),
     ):
         keys = ["kind"] if name == "within" else ["kind", "control"]
         for column, end in (("value", ""), ("ci_low", "_low"), ("ci_high", "_high")):
@@ -232,7 +226,7 @@ def describe(
 ) -> str:
     """Both panels, what was chosen, and the groups that have no AUC."""
     numbers = numbers or state_numbers(table, options)
-    within = _find_row(table, "observed")["note"] == "within_group"
+    within = find_row(table, "observed")["note"] == "within_group"
     among = "among questions of the same group" if within else "among all questions"
     sentences = [
         f"The best cell of a {name_probe(table)} on {model} that detects a wrong answer: its layer "

@@ -151,6 +151,13 @@ def tabulate_best(
     return table.astype(dict.fromkeys(whole, "Int64"))
 
 
+def find_row(table: pd.DataFrame, kind: str, control: str = "none") -> pd.Series | None:
+    """The row of a kind, of the probe itself where there are controls."""
+    rows = table[table["kind"] == kind]
+    rows = rows[rows["control"].isna() | (rows["control"] == control)]
+    return rows.iloc[0] if len(rows) else None
+
+
 def _tabulate_repeated(repeated: pd.DataFrame) -> Iterator[dict]:
     """Rows of the AUC with its controls, and of the other values of the choice."""
     kinds = {f"{NESTED}auc": "repeated", WITHIN_GROUP: "within"}

@@ -7,6 +7,7 @@ from llm_figures.probe.protocol import (
     OUTPUT_AND_GROUP,
     OUTPUT_BASELINES,
     OUTPUT_COMBINED,
+    SHUFFLED,
     VARIANT,
 )
 from llm_figures.questions.log_probabilities import PARTS
@@ -52,7 +53,7 @@ DETAIL_NAMES = {
 NO_HEADS = "the layer has no attention heads"
 FEWER_HEADS = "the layer has fewer attention heads"
 # These are fitted cell by cell; the other controls are the same in every layer.
-FITTED = ("none", "shuffled_labels", "shuffled_within_group")
+FITTED = ("none", *SHUFFLED)
 # A probe that does not beat one of these needs no judgement of the model to reach its score.
 EXPLANATIONS = {
     "embeddings": "the token itself, which its embedding gives away",

@@ -53,6 +53,7 @@ from llm_figures.probe.group_text import describe_groups, select_chosen, state_g
 from llm_figures.probe.options import Highlight, ProbeAuc
 from llm_figures.probe.protocol import (
     BY_GROUP,
+    SHUFFLED,
     SMALLEST_GROUP,
     VARIANT,
     Protocol,
@@ -414,7 +415,7 @@ def _describe_controls(
             "of a single cell.",
             f"Controls there: {', '.join(controls)}.",
         ]
-    if not {"shuffled_labels", "shuffled_within_group"}.isdisjoint(beside.index):
+    if not {*SHUFFLED}.isdisjoint(beside.index):
         sentences.append("Labels are shuffled once for each fold, so these controls scatter.")
     sentences.append(_describe_explanations(beside, protocol, "best" if nested else "highest"))
     outputs = beside[beside.index.map(is_output)]

@@ -43,81 +43,115 @@ TASKS_PER_PROCESS = 3
 # Columns of predictions.
 COLUMNS = (
     "question_id", "score", "layer", "token", "control", "repeat", "fold", "n_train", "converged",
-    "C", "inner_auc",
+    "C", "inner_auc", "permutation",
 )  # fmt: skip
 
 
-def probe_cell(states: np.ndarray, cell: Cell, layer: int, protocol: Protocol) -> pd.DataFrame:
+def probe_cell(
+    states: np.ndarray,
+    cell: Cell,
+    layer: int,
+    protocol: Protocol,
+    permutations: int = 1,
+    splits: Sequence[Split] | None = None,
+) -> pd.DataFrame:
     """Fit the probe and its controls in one cell.
 
-    states: [examples, features], of `cell`.
+    states: [examples, features], of `cell`. permutations: of the labels, for each control. splits:
+    some of the cell's; by default all.
 
     Returns one row per test answer of every split and control: question_id, score (above 0 for a
     wrong answer), layer, token, control ("none" for the probe itself), repeat, fold, n_train,
-    converged, C, inner_auc (NaN; `probe_layers` has it). "shuffled_labels" permutes the training
-    labels, "shuffled_within_group" permutes them within each of the cell's large groups, and those
-    of all other groups together; without any large group it is not fitted.
+    converged, C, inner_auc (NaN; `probe_layers` has it), permutation (0 for the probe itself).
+    "shuffled_labels" permutes the training labels, "shuffled_within_group" permutes them within
+    each of the cell's large groups, and those of all other groups together; without any large group
+    it is not fitted.
 
     A split without both labels in both sets is left out, and so is a single split with fewer than
     `FEWEST_TEST_ANSWERS` test answers of either. There are no rows for a cell with fewer than
     `FEWEST_OF_A_LABEL` answers of either label.
     """
-    return _make_frame(_fit_splits(states, np.arange(len(cell.labels)), cell, layer, protocol))
+    tasks = list_tasks(cell, layer, protocol, permutations, splits)
+    return _make_frame(_fit_splits(states, cell, layer, protocol, tasks))
 
 
 @dataclass(frozen=True)
 class Task:
-    """A fit of a cell. labels: [train]. key: what identifies the fit, and so all that is random."""
+    """A fit of a cell. labels: [train]. permutation: its number, of a control. key: what identifies
+    the fit, and so all that is random."""
 
     split: Split
     control: str
+    permutation: int
     labels: np.ndarray
     key: tuple[int, ...]
 
 
-def list_tasks(cell: Cell, layer: int, protocol: Protocol) -> list[Task]:
+def list_tasks(
+    cell: Cell,
+    layer: int,
+    protocol: Protocol,
+    permutations: int = 1,
+    splits: Sequence[Split] | None = None,
+) -> list[Task]:
     """The fits of `probe_cell`, split by split."""
+    splits = cell.splits if splits is None else splits
     fewest = 1 if protocol.split in CROSS_VALIDATIONS else FEWEST_TEST_ANSWERS
     tasks = []
-    for split in cell.splits if cell.enough_answers else []:
+    for split in splits if cell.enough_answers else []:
         labels = cell.labels[split.train]
         counts = [np.bincount(part, minlength=2) for part in (labels, cell.labels[split.test])]
         if min(count.min() for count in counts) < fewest:
             continue
-        for control in ("none", *protocol.controls):
-            # A shuffle depends on its cell alone, not on the job or process that fits it.
-            place = zlib.crc32(f"{cell.token}{control}".encode())
-            key = (protocol.seed, layer, split.repeat, split.fold, place)
-            own = labels
+        tasks.append(_describe_task(split, "none", 0, labels, cell, layer, protocol))
+        for control in protocol.controls:
             if control == "shuffled_within_group" and not len(cell.large_groups):
                 continue
-            if control == "shuffled_labels":
-                own = np.random.default_rng(key).permutation(labels)
-            elif control == "shuffled_within_group":
-                groups = cell.groups[split.train]
-                random = np.random.default_rng(key)
-                own = _shuffle_within_groups(labels, groups, cell.large_groups, random)
-            tasks.append(Task(split, control, own, key))
+            tasks += [
+                _describe_task(split, control, number, labels, cell, layer, protocol)
+                for number in range(permutations)
+            ]
     return tasks
+
+
+def _describe_task(
+    split: Split,
+    control: str,
+    permutation: int,
+    labels: np.ndarray,
+    cell: Cell,
+    layer: int,
+    protocol: Protocol,
+) -> Task:
+    """A fit to the labels [train] of a split, shuffled if a control has them so."""
+    # A shuffle depends on its cell alone, not on the job or process that fits it.
+    place = zlib.crc32(f"{cell.token}{control}".encode())
+    key = (protocol.seed, layer, split.repeat, split.fold, place)
+    key += (permutation,) if permutation else ()
+    if control == "shuffled_labels":
+        labels = np.random.default_rng(key).permutation(labels)
+    elif control == "shuffled_within_group":
+        random, groups = np.random.default_rng(key), cell.groups[split.train]
+        labels = _shuffle_within_groups(labels, groups, cell.large_groups, random)
+    return Task(split, control, permutation, labels, key)
 
 
 def _fit_splits(
     states: np.ndarray,
-    rows: np.ndarray,
     cell: Cell,
     layer: int,
     protocol: Protocol,
+    tasks: Sequence[Task],
     select: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The columns of `probe_cell`, fit by fit; one value where all rows of a fit have the same.
 
-    rows: [examples], the cell's rows of states. select: whether to compute inner_auc, by which
-    nested selection compares cells (see `selection`).
+    states: [examples, features], of the cell. select: whether to compute inner_auc, by which nested
+    selection compares cells (see `selection`).
     """
-    tasks = list_tasks(cell, layer, protocol)
     if not tasks:
         return
-    X = states[rows].astype(np.float32, copy=False)
+    X = states.astype(np.float32)  # a copy, which is standardised in place
     together = protocol.kind == "logistic" and protocol.solver == "newton" and protocol.C != "cv"
     scaler = standardise(X) if together else None
     distinct = find_distinct_rows(X)
@@ -135,7 +169,7 @@ def _fit_splits(
         fits: list[ProbeFit | None] = [None] * len(tasks)
         apart = np.flatnonzero(features.apart)
         if len(apart):
-            raw = states[rows].astype(np.float32, copy=False)
+            raw = states.astype(np.float32)
             own = [tasks[at] for at in apart]
             for at, fit in zip(apart, _fit_apart(raw, cell, own, protocol), strict=True):
                 fits[at] = fit
@@ -164,6 +198,7 @@ def _fit_splits(
             "converged": fit.converged,
             "C": np.float32(fit.C),
             "inner_auc": np.float32(np.nan if inner_auc is None else inner_auc),
+            "permutation": np.int16(task.permutation),
         }
 
 
@@ -320,8 +355,10 @@ def _probe_layer(
         states_of_cells = read_cells_of_layer(layer, load(), [rows for _, rows in examples])
         return [
             fit
-            for (cell, rows), states in zip(examples, states_of_cells, strict=True)
-            for fit in _fit_splits(states, np.arange(len(rows)), cell, layer, protocol, select)
+            for (cell, _), states in zip(examples, states_of_cells, strict=True)
+            for fit in _fit_splits(
+                states, cell, layer, protocol, list_tasks(cell, layer, protocol), select
+            )
         ]
 
 

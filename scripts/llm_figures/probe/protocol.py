@@ -7,7 +7,7 @@ answer as the positive class. `published_output` is the same with the output of 
 code takes in its other examples, and without the token that ended an answer.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from llm_figures.core.errors import UserError
 from llm_figures.core.options import Flag, Integer, Items, Number, Options, Seed, by_kind
@@ -41,6 +41,7 @@ CROSS_VALIDATIONS = ("folds", "group_folds", "groups")
 BY_GROUP = ("group_folds", "groups")
 
 Control = Literal["shuffled_labels", "shuffled_within_group"]
+SHUFFLED: tuple[Control, ...] = get_args(Control)
 Site = Literal["residual", "attention", "mlp", "mlp_input", "head"]
 Kind = Literal["logistic", "mean_difference", "lda", "mlp"]
 # Options that only logistic regression has; in the protocol of another kind they are None.
@@ -91,7 +92,7 @@ PRESETS = {
         C="auto",
         class_weight="none",
         short_answers="missing",
-        controls=("shuffled_labels", "shuffled_within_group"),
+        controls=SHUFFLED,
     ),
     "published": _PUBLISHED,
     "published_output": _PUBLISHED.changed(site="mlp"),

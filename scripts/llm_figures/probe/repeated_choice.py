@@ -18,7 +18,7 @@ from llm_figures.probe.cells import Cell
 from llm_figures.probe.fitting import probe_cell
 from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.nested_details import tabulate_nested_details
-from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.protocol import SHUFFLED, Protocol
 from llm_figures.probe.scores import Result, measure_cells, measure_predictions
 from llm_figures.probe.selection import score_inner_folds
 from llm_figures.probe.standardising import find_distinct_rows
@@ -28,7 +28,6 @@ from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 DRAWN = ("folds", "group_folds")
 # Splits whose inner folds are scored at once, which bounds the memory.
 AT_ONCE = 10
-SHUFFLED = ("shuffled_labels", "shuffled_within_group")
 # Beside the columns of `scores.COLUMNS`: the standard deviation over permutations.
 SPREAD = "spread"
 
@@ -109,56 +108,32 @@ def _fit_chosen(
 ) -> Iterator[pd.DataFrame]:
     """Predictions of the chosen cells, and of layer 0 at their tokens, as from `probe_cell`.
 
-    The column permutation says which one of a shuffled control it is.
+    inner_auc is that of the splits that chose the cell.
     """
-    places: dict[tuple[int, int], list[int]] = {}
-    for split, (at, cell) in chosen.items():
-        places.setdefault((at, cell), []).append(split)
-    embedded = sorted({cell for _, cell in places})
+    of_token: dict[int, list[int]] = {}  # {cell: the splits that chose it, in any layer}
+    for split, (_, number) in chosen.items():
+        of_token.setdefault(number, []).append(split)
     for at, (layer, load) in enumerate(layers):
-        here = sorted(
-            {cell for where, cell in places if where == at} | set(embedded if not at else [])
-        )
+        here = {number for where, number in chosen.values() if where == at}
+        here = sorted(here if at else of_token)  # all have the embeddings as a control
         if not here:
             continue
         states_of_cells = read_cells_of_layer(layer, load(), [rows[number] for number in here])
         for number, states in zip(here, states_of_cells, strict=True):
-            cell, own = cells[number], places.get((at, number), [])
-            criterion = {
-                (cell.splits[split].repeat, cell.splits[split].fold): inner[at, number, split]
-                for split in own
-            }
-            part = replace(cell, splits=[cell.splits[split] for split in own])
-            yield from _fit_permuted(states, part, layer, protocol, permutations, criterion)
-            if not at:  # the embeddings beside what is chosen elsewhere
-                of_token = (some for (_, other), some in places.items() if other == number)
-                others = sorted({split for some in of_token for split in some} - {*own})
-                part = replace(cell, splits=[cell.splits[split] for split in others])
-                yield from _fit_permuted(states, part, layer, protocol.changed(controls=()), 1, {})
-
-
-def _fit_permuted(
-    states: np.ndarray,
-    cell: Cell,
-    layer: int,
-    protocol: Protocol,
-    permutations: int,
-    criterion: dict[tuple[int, int], float],
-) -> Iterator[pd.DataFrame]:
-    """The probe, and its shuffled controls with every permutation.
-
-    criterion: {(repeat, fold): the AUC within the training set}, of the splits that chose the cell.
-    """
-    if not cell.splits:
-        return
-    for permutation in range(permutations if protocol.controls else 1):
-        seed = (protocol.seed + permutation) % 2**32
-        frame = probe_cell(states, cell, layer, protocol.changed(seed=seed))
-        if permutation:
-            frame = frame[frame["control"] != "none"]
-        keys = zip(frame["repeat"], frame["fold"], strict=True)
-        values = [criterion.get((int(repeat), int(fold)), np.nan) for repeat, fold in keys]
-        yield frame.assign(permutation=permutation, inner_auc=values)
+            cell = cells[number]
+            own = [split for split in of_token[number] if chosen[split][0] == at]
+            if own:
+                splits = [cell.splits[split] for split in own]
+                frame = probe_cell(states, cell, layer, protocol, permutations, splits)
+                criterion = {
+                    (split.repeat, split.fold): inner[at, number, index]
+                    for index, split in zip(own, splits, strict=True)
+                }
+                keys = zip(frame["repeat"], frame["fold"], strict=True)
+                yield frame.assign(inner_auc=[criterion[int(r), int(f)] for r, f in keys])
+            if at == 0 and (others := [cell.splits[s] for s in of_token[number] if s not in own]):
+                plain = protocol.changed(controls=())
+                yield probe_cell(states, cell, layer, plain, splits=others)
 
 
 def _tabulate(

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from llm_figures.core.stated_numbers import StatedNumbers
+from llm_figures.probe.best_table import find_row
 from llm_figures.probe.controls import CONTROLS, is_output, name_of
-
-SHUFFLED = ("shuffled_labels", "shuffled_within_group")
+from llm_figures.probe.protocol import SHUFFLED
 
 
 def state_repeated(table: pd.DataFrame, repeats: int, shuffles: int) -> StatedNumbers:
@@ -29,17 +29,12 @@ def state_repeated(table: pd.DataFrame, repeats: int, shuffles: int) -> StatedNu
     made = len(rows) > 0
     for name, value in (("repeats", repeats), ("shuffles", shuffles)):
         numbers.take_option(name, value if made else None, "d", f"figures.probe_best.{name}")
-    within = _find_row(table, "within")
+    within = find_row(table, "within")
     for column, end in (("value", ""), ("ci_low", "_low"), ("ci_high", "_high")):
         numbers.take(f"repeated_within{end}", within, column, ".3f", ["kind"])
     for kind in ("calibration_slope", "calibration_error", "brier"):
-        numbers.take(kind, _find_row(table, kind), "value", ".3f", ["kind"])
+        numbers.take(kind, find_row(table, kind), "value", ".3f", ["kind"])
     return numbers
-
-
-def _find_row(table: pd.DataFrame, kind: str) -> pd.Series | None:
-    rows = table[table["kind"] == kind]
-    return rows.iloc[0] if len(rows) else None
 
 
 def describe_repeated(numbers: StatedNumbers) -> Iterator[str]:

@@ -14,7 +14,6 @@ case "$2" in
     pip) exit "$PIP_ENDS_WITH" ;;
 esac
 """
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
 @pytest.fixture
