@@ -11,9 +11,10 @@ from llm_figures.core.atomic_files import write_text
 from llm_figures.core.job import job
 from llm_figures.core.options import Options
 from llm_figures.core.options_reader import read_options
-from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.drawing import drawing_style
 from llm_figures.plotting.finite import check_drawn
 from llm_figures.plotting.layout import draw_to_fit
+from llm_figures.plotting.saving import save
 from llm_figures.plotting.style import Style
 
 
@@ -31,7 +32,7 @@ def main(
     """Draw the figure and write its caption.
 
     models: files of scores by model. missing: files that result folders lack. files: see
-    `drawing.save`. folders: models whose files were made elsewhere or earlier. options: of the
+    `saving.save`. folders: models whose files were made elsewhere or earlier. options: of the
     figure's own class, see `find_drawing`.
     """
     drawing = find_drawing(figure)

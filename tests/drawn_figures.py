@@ -9,7 +9,8 @@ from llm_figures.attention.maps import LayerStates
 from llm_figures.attention.options import AttentionFigure
 from llm_figures.attention.scores import compute_cells
 from llm_figures.core.options_reader import read_options
-from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.drawing import drawing_style
+from llm_figures.plotting.saving import save
 from llm_figures.plotting.style import Style
 from llm_figures.probe.controls import CONTROLS, FITTED, NO_HEADS
 from llm_figures.probe.protocol import PRESETS

@@ -352,8 +352,8 @@ def test_the_readme_states_the_numbers_of_this_run(results, root):
         f"an AUC of {nested.probe['mean']:.3f} [{nested.probe['ci_low']:.3f}, "
         f"{nested.probe['ci_high']:.3f}] over {len(used):,} answers of which "
         f"{used['correct'].sum()} are right, {gain['gain']:.3f} [{gain['gain_low']:.3f}, "
-        f"{gain['gain_high']:.3f}] above a baseline of all the output's confidence scores and "
-        f"the question's group; the highest of {highest.scored} cells has "
+        f"{gain['gain_high']:.3f}] more than a baseline that combines all the output's "
+        f"confidence scores with the question's group; the highest of {highest.scored} cells has "
         f"{highest.probe['mean']:.3f}."
     ) in text
     reproduced, could_fail = count_verdicts(claims)[REPRODUCED], count_open(claims)

@@ -1,6 +1,5 @@
 """Drawing of the attention heatmaps: mean_qkv, mean_qkv_tokens, scale_qkv."""
 
-import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -12,24 +11,24 @@ from matplotlib.figure import Figure
 from llm_figures.attention.interventions import CLEAN
 from llm_figures.attention.maps import distance_to_uniform, sink_strength
 from llm_figures.attention.options import AttentionFigure, AttentionInterventions
+from llm_figures.attention.token_labels import (
+    PANEL,
+    choose_tick_labels,
+    is_binned,
+    label_ticks,
+    measure_labels,
+    show_token,
+)
 from llm_figures.core.stated_numbers import StatedNumbers
 from llm_figures.plotting.drawing import add_colour_bar, add_title, draw_heatmap, find_colour_map
 from llm_figures.plotting.layout import find_layout, make_grid
-from llm_figures.plotting.style import SMALLEST_TEXT
 
 OPTIONS = AttentionFigure
 MEAN_TITLES = {
     "features": "The Mean Operation For *Query*, *Key* and *Value*",
     "tokens": "The Mean Operation over Tokens For *Query*, *Key* and *Value*",
 }
-# Sizes of tick labels in points. If tokens need smaller ones, positions are shown instead.
-SMALLEST_LABEL = 5.0
-LARGEST_LABEL = 7.5
-LONGEST_LABEL = 14  # characters of a token
-# Control characters, which no SVG may hold; they are written as Python does: \n.
-_NOT_XML = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-# Approximate inches: the side of a map, and the room on a page for labels and the colour bar.
-PANEL = 2.6
+# Approximate inches: the room on a page for labels and the colour bar.
 BESIDE = 0.75
 SCALE_TITLE = "The Attention Weight after Modifying Query, Key and Value"
 # Weight that a row lacks by more than rounding goes to a sink that is no token.
@@ -107,11 +106,6 @@ def draw_panel(
     return mesh
 
 
-def is_binned(cells: pd.DataFrame) -> bool:
-    """Whether cells are bins of tokens. Files of earlier versions have neither counts nor bins."""
-    return "query_count" in cells and bool(cells["query_count"].max() > 1)
-
-
 def _find_masked(panel: pd.DataFrame) -> pd.Series:
     """Whether a cell is masked; files of earlier versions tell no more than that keys are later."""
     if "masked" in panel:
@@ -126,7 +120,7 @@ def _find_tokens(panel: pd.DataFrame, side: str) -> list[str] | None:
         return None
     places = panel.drop_duplicates(f"{side}_position").sort_values(f"{side}_position")
     tokens = places[f"{side}_token"].fillna("")
-    return [_show_token(token) for token in tokens] if tokens.ne("").any() else None
+    return [show_token(token) for token in tokens] if tokens.ne("").any() else None
 
 
 def _label_bins(panel: pd.DataFrame, side: str) -> pd.Index:
@@ -136,67 +130,6 @@ def _label_bins(panel: pd.DataFrame, side: str) -> pd.Index:
     last = first + bins[f"{side}_count"].to_numpy() - 1
     names = [str(a) if a == b else f"{a}–{b}" for a, b in zip(first, last, strict=True)]
     return pd.Index(names, name=f"{side}_position")
-
-
-def choose_tick_labels(
-    panel: pd.DataFrame, kind: str, side: float = PANEL
-) -> tuple[list[float], list[str], float] | None:
-    """The tick labels of both axes of a map.
-
-    kind: the option `tick_labels`. "none" gives None. "tokens" labels every cell with its token if
-        that is readable on a map of `side` inches. Otherwise, and with "positions", a choice of
-        cells is labelled with the position of their (first) token, counted from 0.
-
-    Returns the places in cells from the left or the top, the labels, and their size in points.
-    """
-    if kind == "none":
-        return None
-    layout = find_layout()
-    smallest = SMALLEST_TEXT if layout.sized else SMALLEST_LABEL
-    bins = panel.drop_duplicates("key_position").sort_values("key_position")
-    largest = min(layout.growth * LARGEST_LABEL, layout.small)
-    size = min(largest, side * 72 / len(bins) / 1.15)
-    known = "key_token" in bins and bins["key_token"].fillna("").ne("").any()
-    if kind == "tokens" and known and size >= smallest and not is_binned(panel):
-        names = [_label_token(token) for token in bins["key_token"]]
-        return [place + 0.5 for place in range(len(names))], names, size
-    positions = bins["key_position"].astype(str).tolist()
-    size = largest
-    step = _choose_step(len(positions), side * 72 / (1.6 * size))
-    # The first cell, where the sink is, always has a label.
-    places = range(0, len(positions), step)
-    return [place + 0.5 for place in places], [positions[place] for place in places], size
-
-
-def _choose_step(cells: int, room: float) -> int:
-    """Cells from one label to the next, of 1, 2, 5, 10, 20, …, for at most `room` labels."""
-    for power in range(10):
-        for factor in (1, 2, 5):
-            if cells <= room * factor * 10**power:
-                return factor * 10**power
-    return cells
-
-
-def _show_token(token: str) -> str:
-    """A token without white space around it; white space is shown if it has nothing else."""
-    text = token.strip() or repr(token)[1:-1].replace(" ", "␣")
-    return _NOT_XML.sub(lambda match: repr(match[0])[1:-1], text)
-
-
-def _label_token(token: str) -> str:
-    """A token as a label, cut if it is long."""
-    text = _show_token(token)
-    return text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
-
-
-def _label_ticks(ax, ticks: tuple[list[float], list[str], float], below: bool, left: bool) -> None:
-    places, names, size = ticks
-    for axis, shown in ((ax.xaxis, below), (ax.yaxis, left)):
-        axis.set_ticks(places if shown else [], names if shown else [])
-        axis.set_tick_params(labelsize=size, length=1.5, pad=1.5)
-        for text in axis.get_ticklabels():
-            text.set_parse_math(False)
-            text.set_rotation("vertical" if axis is ax.xaxis else "horizontal")
 
 
 def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
@@ -220,7 +153,7 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
         ticks = {place: choose_tick_labels(panel, kind, side) for place, panel in panels.items()}
         if before and any(ticks[place] and ticks[place][1] != before[place][1] for place in ticks):
             kind = "positions"  # tokens are readable only where they have no room
-        wide = max(map(_measure_labels, ticks.values()), default=0.0)
+        wide = max(map(measure_labels, ticks.values()), default=0.0)
     titled = options.titles and not layout.sized
     # A figure of its own size grows by the labels, so that the maps keep theirs.
     high = wide * len(labelled)
@@ -236,7 +169,7 @@ def draw(cells: pd.DataFrame, options: AttentionFigure) -> Figure:
         ax = axes[row, column]
         mesh = draw_panel(panel, ax, cmap, options.limits, options.masked)
         if ticks[row, column] is not None:
-            _label_ticks(ax, ticks[row, column], below=row in labelled, left=column == 0)
+            label_ticks(ax, ticks[row, column], below=row in labelled, left=column == 0)
         if titled:
             add_title(
                 ax,
@@ -309,14 +242,6 @@ def _add_figure_title(fig: Figure, axes: np.ndarray, title: str) -> None:
         loc="lower center",
         size=1.4 * plt.rcParams["font.size"],
     )
-
-
-def _measure_labels(ticks: tuple[list[float], list[str], float] | None) -> float:
-    """The approximate length of the longest label in inches."""
-    if ticks is None:
-        return 0.0
-    _, names, size = ticks
-    return (0.62 * max(map(len, names)) * size + 4) / 72
 
 
 def state_numbers(cells: pd.DataFrame, options: AttentionFigure) -> StatedNumbers:

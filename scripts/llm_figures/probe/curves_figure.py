@@ -11,8 +11,8 @@ from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import find_colours
 from llm_figures.plotting.layout import add_legend, find_layout, make_grid
 from llm_figures.plotting.text import wrap_name
+from llm_figures.probe.auc_caption import CONSTANTS as CONSTANTS
 from llm_figures.probe.controls import CONTROLS, LABELS
-from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.group_text import describe_groups, state_groups
 from llm_figures.probe.options import ProbeCurves
 from llm_figures.probe.protocol import OUTPUT_BASELINES, OUTPUT_COMBINED, Protocol

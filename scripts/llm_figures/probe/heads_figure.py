@@ -16,6 +16,8 @@ from llm_figures.plotting.drawing import (
     label_layers,
 )
 from llm_figures.plotting.layout import add_legend, find_layout, make_grid
+from llm_figures.probe.auc_caption import CONSTANTS as CONSTANTS_OF_PROBE
+from llm_figures.probe.auc_caption import COUNTED, GAINS
 from llm_figures.probe.best_cell import NESTED
 from llm_figures.probe.cell_text import name_criterion
 from llm_figures.probe.controls import (
@@ -27,8 +29,8 @@ from llm_figures.probe.controls import (
     name_control,
 )
 from llm_figures.probe.curves_figure import choose_styles
-from llm_figures.probe.figure import CONSTANTS as CONSTANTS_OF_PROBE
-from llm_figures.probe.figure import COUNTED, GAINS, describe_groups, draw_colour_bar, state_groups
+from llm_figures.probe.figure import draw_colour_bar
+from llm_figures.probe.group_text import describe_groups, state_groups
 from llm_figures.probe.options import ProbeHeads
 from llm_figures.probe.protocol import Protocol
 from llm_figures.probe.protocol_text import PROBES, describe_method, state_protocol

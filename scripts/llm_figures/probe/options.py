@@ -312,10 +312,10 @@ class ProbeBestScoring(Options):
     """How often labels are permuted; the smallest p is 1 / (1 + permutations)."""
 
     repeats: Annotated[Integer, Field(ge=2, le=100)] = 10
-    """Draws of folds, in each of which the cell is chosen anew
+    """How often the folds are drawn again, and the cell chosen again in each of them
 
-    Draws of folds in each of which the cell is chosen anew and scored with its controls; only
-    cross-validated probes have them."""
+    How often the folds are drawn again. In every fold the cell is chosen again and scored with its
+    controls. It applies to split: folds and group_folds."""
 
     shuffles: Annotated[Integer, Field(ge=2, le=1000)] = 20
     """Permutations of the training labels in each of these folds, for every shuffled control."""

@@ -10,6 +10,7 @@ from llm_figures.plotting.captions import Shown
 from llm_figures.plotting.drawing import add_colour_bar, choose_tick_step
 from llm_figures.plotting.layout import find_layout, make_grid
 from llm_figures.plotting.style import Limits, Palette
+from llm_figures.probe.auc_caption import CONSTANTS as CONSTANTS
 from llm_figures.probe.best_cell import find_highest_cell, find_nested_cell
 from llm_figures.probe.cell_text import (
     CELL,
@@ -19,7 +20,6 @@ from llm_figures.probe.cell_text import (
     state_nested,
 )
 from llm_figures.probe.controls import LABELS
-from llm_figures.probe.figure import CONSTANTS as CONSTANTS
 from llm_figures.probe.figure import draw_panel, pivot_scores
 from llm_figures.probe.options import Metric
 from llm_figures.probe.protocol import PRESETS, TOKENS, Protocol

@@ -16,8 +16,9 @@ from llm_figures.attention.scores import compute_cells, list_panels
 from llm_figures.claims.panels import compute_maps, read_maps
 from llm_figures.comparison.figure import find_drawing
 from llm_figures.notebook.plots import plot_attention_map
-from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.drawing import drawing_style
 from llm_figures.plotting.finite import check_drawn
+from llm_figures.plotting.saving import save
 from llm_figures.plotting.style import Style
 from llm_figures.provenance.summaries import summarise_attention
 

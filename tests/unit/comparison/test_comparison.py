@@ -27,7 +27,8 @@ from llm_figures.core.parquet_tensors import read_frame, write_frame
 from llm_figures.core.result_folders import compared, comparison_problem, folder_problems
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules.options import MetricMap, ModuleMap
-from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.drawing import drawing_style
+from llm_figures.plotting.saving import save
 from llm_figures.probe.protocol import TOKENS
 from llm_figures.workflow.figures import list_scores
 

@@ -12,8 +12,9 @@ from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as module_figure
 from llm_figures.modules.options import ModuleMap
-from llm_figures.plotting.drawing import drawing_style, render, save
+from llm_figures.plotting.drawing import drawing_style, render
 from llm_figures.plotting.finite import check_drawn, check_table
+from llm_figures.plotting.saving import save
 from llm_figures.plotting.style import Style
 from llm_figures.probe import figure as probe_figure
 from llm_figures.probe import presets_figure

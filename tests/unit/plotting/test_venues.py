@@ -27,8 +27,9 @@ from llm_figures.core.options_reader import read_options
 from llm_figures.models.projection_layouts import PROJECTIONS
 from llm_figures.modules import figure as modules
 from llm_figures.modules.options import ModuleMap
-from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.drawing import drawing_style
 from llm_figures.plotting.layout import draw_to_fit, find_problem, make_figure
+from llm_figures.plotting.saving import save
 from llm_figures.plotting.style import Style
 from llm_figures.plotting.venues import VENUES
 from llm_figures.probe import curves_figure, heads_figure, presets_figure

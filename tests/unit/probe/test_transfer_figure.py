@@ -14,9 +14,10 @@ from llm_figures.claims.definitions import NOT_APPLICABLE, NOT_REPRODUCED, REPRO
 from llm_figures.claims.table_claims import check_table_claims
 from llm_figures.core.stated_numbers import CLOSING, DASH, OPENING
 from llm_figures.plotting.captions import make_caption
-from llm_figures.plotting.drawing import drawing_style, save
+from llm_figures.plotting.drawing import drawing_style
 from llm_figures.plotting.finite import check_drawn
 from llm_figures.plotting.layout import draw_to_fit, find_problem
+from llm_figures.plotting.saving import save
 from llm_figures.plotting.style import Style
 from llm_figures.probe import transfer_figure as figure
 from llm_figures.probe.protocol import PRESETS

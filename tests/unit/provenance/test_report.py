@@ -22,7 +22,7 @@ import report_files
 from llm_figures.core.errors import UserError
 from llm_figures.core.parquet_tensors import write_frame
 from llm_figures.modules.figure import find_limits
-from llm_figures.plotting import drawing
+from llm_figures.plotting import drawing, saving
 from llm_figures.probe import figure as probe_figure
 from llm_figures.provenance import report
 from llm_figures.provenance.manifest_facts import describe_provenance
@@ -492,10 +492,10 @@ def test_panels_name_their_cells_as_the_image_shows_them(arguments):
 
 
 def test_very_large_maps_are_noted_without_their_values(arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing, "MOST_CELLS", 10)
+    monkeypatch.setattr(saving, "MOST_CELLS", 10)
     with drawing.drawing_style(report_files.STYLE):
         fig = build_probe(arguments)
-        drawing.save(fig, [tmp_path / "probe_auc.png"], tmp_path / "probe_auc.panels.json")
+        saving.save(fig, [tmp_path / "probe_auc.png"], tmp_path / "probe_auc.panels.json")
     notes = json.loads((tmp_path / "probe_auc.panels.json").read_text())
     assert notes["values"] is False
     assert notes["panels"][0]["values"] is None
