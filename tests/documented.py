@@ -18,7 +18,9 @@ def read_columns() -> dict[str, list[str]]:
         own = []
         for line in lines:
             if line.startswith("Also the columns of"):
-                own += [name for path in _names(line) for name in columns[path]]
+                tables, _, without = line.partition(", without ")
+                own += [name for path in _names(tables) for name in columns[path]]
+                own = [name for name in own if name not in _names(without)]
             elif line.startswith("| `"):
                 own += _names(line.split("|")[1])
         columns |= dict.fromkeys(_names(heading), own)

@@ -33,7 +33,7 @@ def test_every_metric_is_a_figure_and_nothing_is_measured_twice(author, tmp_path
     scores = pd.read_parquet(project.results / "modules/scores.parquet")
     assert set(scores["metric"]) == {*WANTED, "ablation_kl"}
     assert (scores.groupby("metric").size() == 3 * len(PROJECTIONS)).all()
-    assert list(scores.columns) == ["layer", "projection", "metric", "value", "note"]
+    assert list(scores.columns) == ["layer", "projection", "metric", "value", "d_in", "note"]
     assert scores["value"].notna().all()
     assert (scores["note"] == "").all()
     names = ["module_map", *(f"module_map_{metric}" for metric in [*WANTED[1:], "ablation_kl"])]

@@ -53,7 +53,7 @@ def made(tmp_path_factory):
             for frame in frames[part::PARTS]:
                 table = pa.Table.from_pandas(frame, SCHEMA, preserve_index=False)
                 file.write_table(table, row_group_size=500)  # a layer is several row groups
-    return answers, cells, pd.concat(frames, ignore_index=True), paths
+    return answers, cells, pd.concat(frames, ignore_index=True)[SCHEMA.names], paths
 
 
 def test_layers_come_in_their_order_whichever_job_fitted_them(made):
