@@ -1,5 +1,7 @@
 """Compute tidy scores with controls from the probes' predictions."""
 
+from functools import partial
+
 import pandas as pd
 
 from llm_figures.core.job import job, log
@@ -12,11 +14,14 @@ from llm_figures.probe.best_cell import (
     select_probe,
 )
 from llm_figures.probe.cells import find_splits_of, make_cells
+from llm_figures.probe.chosen_controls import shuffle_chosen_cells
 from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.nested_details import tabulate_nested_details
 from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.schema import read_layer_columns
 from llm_figures.probe.scores import measure_cells, tabulate_cells
 from llm_figures.probe.stored_predictions import StoredPredictions
+from llm_figures.probe.stored_states import StoredStates
 
 
 def main(
@@ -27,6 +32,7 @@ def main(
     scores: str,
     tokens: list[str],
     protocol: Protocol,
+    threads: int,
 ) -> None:
     rows = read_frame(answers)
     rows = rows[rows["valid"]]
@@ -37,9 +43,12 @@ def main(
     # the answers of every layer are tested in the same folds
     first = next(iter(scored), None)
     splits = None if first is None else find_splits_of(first, rows, protocol)
-    cells, _ = make_cells(keys, rows, tokens, protocol, splits)
+    cells, examples = make_cells(keys, rows, tokens, protocol, splits)
     measured = measure_cells(scored, cells, rows, protocol)
-    scores_of_cells, nested = tabulate_cells(measured), tabulate_nested(measured)
+    columns = read_layer_columns(states[0])
+    loaders = [(layer, partial(StoredStates, states, columns[layer])) for layer in measured.layers]
+    shuffled = shuffle_chosen_cells(measured, loaders, examples, protocol, jobs=threads)
+    scores_of_cells, nested = tabulate_cells(measured), tabulate_nested(measured, shuffled)
     names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
     own = StoredPredictions(predictions, names, controls=["none"])
     candidates = list_candidates(select_probe(scores_of_cells, "auc"))
@@ -94,4 +103,5 @@ if "snakemake" in globals():
             snakemake.output.scores,
             snakemake.params.tokens,
             Protocol.model_validate(snakemake.params.protocol),
+            snakemake.threads,
         )

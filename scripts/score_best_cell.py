@@ -89,10 +89,9 @@ def main(
             [splits[at] for at in allowed],
             valid,
             often,
-            options.shuffles,
             jobs=threads,
         )
-        log.info("%d draws of folds, %d permutations in each", options.repeats, options.shuffles)
+        log.info("%d draws of folds, %d permutations in each", options.repeats, protocol.shuffles)
     cells_permuted = PermutedCells(layers, tokens, aucs, shuffle, movable)
     table = tabulate_best(cells_permuted, scored, own, nested, of_groups, repeated, valid)
     table.attrs = {"protocol": protocol.plain()}

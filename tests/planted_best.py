@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from llm_figures.probe.best_table import COLUMNS
+from llm_figures.probe.protocol import PRESETS
 
 GROUPS = (0.9, 0.6, None, 0.7)
 
@@ -71,4 +72,6 @@ def make_table(groups=GROUPS, chosen=True, nested=0.85, baseline=0.7, permuted=0
     whole = ["permutation", "repeat", "fold", "layer", "n"]
     numbers = ["value", "ci_low", "ci_high", "inner_auc", "highest", "wrong_share", "spread"]
     numbers += ["gain", "gain_low", "gain_high"]
-    return table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, float))
+    table = table.astype(dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, float))
+    table.attrs = {"protocol": PRESETS["strict"].plain()}
+    return table

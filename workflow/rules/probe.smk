@@ -89,7 +89,6 @@ rule collect_probe_scores:
         "results/{model}/logs/collect_probe_scores/{protocol}.log",
     benchmark:
         "results/{model}/benchmarks/collect_probe_scores/{protocol}.tsv"
-    localrule: True
     conda:
         "../../environment.yml"
     threads: cores("collect_probe_scores")
@@ -213,7 +212,7 @@ rule score_best_cell:
         protocol=PROTOCOLS["scores"]["protocol"],
         options={
             key: config["figures"]["probe_best"][key]
-            for key in ("permutations", "repeats", "shuffles", "shuffle", "seed")
+            for key in ("permutations", "repeats", "shuffle", "seed")
         },
     script:
         "../../scripts/score_best_cell.py"

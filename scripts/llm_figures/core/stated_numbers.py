@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llm_figures.core.numbers import minus_signs
+
 # Printed where there is no value.
 DASH = "–"
 # Around a number's name in the template of a caption; both are for private use in Unicode.
@@ -65,8 +67,9 @@ class StatedNumbers(dict[str, StatedNumber]):
         `StatedNumber`.
         """
         value = plain_value(value)
-        printed = form if callable(form) else f"{{:{form}}}".format
-        text = DASH if value is None else printed(value)
+        text = DASH if value is None else form(value) if callable(form) else f"{value:{form}}"
+        if isinstance(value, int | float) and not callable(form):
+            text = minus_signs(text)
         self[name] = StatedNumber(name, value, text, formula, **origin)
 
     def take(

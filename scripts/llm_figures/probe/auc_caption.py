@@ -1,6 +1,6 @@
 """The caption of the probe's heatmap, and the numbers that it states."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pandas as pd
 
@@ -9,6 +9,8 @@ from llm_figures.probe.best_cell import (
     BRIER,
     CALIBRATION_ERROR,
     DETAILS,
+    OFF_OPTION,
+    OTHER_OPTION,
     SLOPE,
     WITHIN_GROUP,
     HighestCell,
@@ -108,8 +110,8 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
             if row is None and control not in CONTROLS:
                 continue
             numbers.take(f"{name}_{control}", row, "mean", ".3f", CELL)
-            for gain in GAINS:
-                numbers.take(f"{name}_{control}_{gain}", row, gain, ".3f", CELL)
+            for column in (*GAINS, *(["spread"] if control in SHUFFLED else [])):
+                numbers.take(f"{name}_{control}_{column}", row, column, ".3f", CELL)
             if row is not None and control in cell.raw:
                 origin = {key: plain_value(row[key]) for key in CELL}
                 raw = f"mean of the row with metric {row['metric'].replace('auc', 'raw_auc')}"
@@ -121,7 +123,7 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
         if nested and options.metric == "auc" and detail in nested.details.index:
             row = {**nested.details.loc[detail], "metric": detail}
         numbers.take(detail, row, "mean", ".3f", CELL)
-        if detail == WITHIN_GROUP:
+        if detail in (WITHIN_GROUP, OTHER_OPTION, OFF_OPTION):
             for end in ("low", "high"):
                 numbers.take(f"{detail}_{end}", row, f"ci_{end}", ".3f", CELL)
     for control in COUNTED:
@@ -278,6 +280,8 @@ def _describe_controls(
         if control in beside.index:
             text = name_control(control, beside.loc[control], share)
             text += f" {numbers[f'{name}_{control}']}"
+            if control in SHUFFLED and numbers[f"{name}_{control}_spread"].value is not None:
+                text += f" ± {numbers[f'{name}_{control}_spread']}"
             if raw.get(control, 1.0) < 0.5:
                 text += (
                     f" (fitted; {numbers[f'{name}_{control}_raw']} as it is, for it is higher for "
@@ -298,8 +302,7 @@ def _describe_controls(
             "of a single cell.",
             f"Controls there: {', '.join(controls)}.",
         ]
-    if not {*SHUFFLED}.isdisjoint(beside.index):
-        sentences.append("Labels are shuffled once for each fold, so these controls scatter.")
+    sentences.append(_describe_shuffles(beside.index, name, numbers))
     sentences.append(_describe_explanations(beside, protocol, "best" if nested else "highest"))
     outputs = beside[beside.index.map(is_output)]
     if len(outputs):
@@ -327,6 +330,19 @@ def _describe_controls(
     return [*sentences, describe_groups(chosen, protocol, numbers)]
 
 
+def _describe_shuffles(controls: Iterable[str], name: str, numbers: StatedNumbers) -> str:
+    """How often labels are shuffled. name: of the cell that these are the controls of."""
+    shuffled = [control for control in SHUFFLED if control in controls]
+    if not shuffled:
+        return ""
+    if any(numbers[f"{name}_{control}_spread"].value is not None for control in shuffled):
+        return (
+            f"Labels are shuffled {numbers['shuffles']} times in each fold there (±: standard "
+            "deviation from one time to the next), once in all other cells."
+        )
+    return "Labels are shuffled once for each fold, so these controls scatter."
+
+
 def _describe_details(numbers: StatedNumbers) -> Iterator[str]:
     """What the chosen cells know within groups, and whether their logits are probabilities."""
     if numbers[WITHIN_GROUP].value is not None:
@@ -334,6 +350,17 @@ def _describe_details(numbers: StatedNumbers) -> Iterator[str]:
         yield (
             "Over pairs of a wrong and a right answer of the same group the chosen cells have "
             f"{numbers[WITHIN_GROUP]} [{low}, {high}], where the group alone has 0.5."
+        )
+    classes = {OTHER_OPTION: "name another option", OFF_OPTION: "name none"}
+    known = [name for name in classes if numbers[name].value is not None]
+    if known:
+        named = " and ".join(
+            f"for those that {classes[name]} {numbers[name]} [{numbers[f'{name}_low']}, "
+            f"{numbers[f'{name}_high']}]"
+            for name in known
+        )
+        yield (
+            f"Of wrong answers to questions with options, the AUC against right ones is {named}."
         )
     if numbers[BRIER].value is not None:
         slope = "none" if numbers[SLOPE].value is None else numbers[SLOPE]

@@ -184,7 +184,7 @@ def state_numbers(table: pd.DataFrame, options: ProbeBest) -> StatedNumbers:
     numbers.take(
         "answers", nested if nested is not None else highest, "n", ",", ["kind", "control"]
     )
-    numbers.update(state_repeated(table, options.repeats, options.shuffles))
+    numbers.update(state_repeated(table, options.repeats))
     bias = None if nested is None else highest["value"] - nested["value"]
     formula = "value of highest − value of nested"
     origin = {"kind": ["highest", "nested"], "control": "none"}

@@ -2,7 +2,14 @@
 
 import pandas as pd
 
-from llm_figures.probe.best_cell import BRIER, CALIBRATION_ERROR, SLOPE, WITHIN_GROUP
+from llm_figures.probe.best_cell import (
+    BRIER,
+    CALIBRATION_ERROR,
+    OFF_OPTION,
+    OTHER_OPTION,
+    SLOPE,
+    WITHIN_GROUP,
+)
 from llm_figures.probe.protocol import (
     OUTPUT_AND_GROUP,
     OUTPUT_BASELINES,
@@ -45,6 +52,8 @@ NAMES = CONTROLS | {
 # What else is said of the chosen cells.
 DETAIL_NAMES = {
     WITHIN_GROUP: "AUC over pairs of the same group",
+    OTHER_OPTION: "AUC of wrong answers that name another option",
+    OFF_OPTION: "AUC of wrong answers that name no option",
     SLOPE: "calibration slope",
     CALIBRATION_ERROR: "expected calibration error",
     BRIER: "Brier score",

@@ -6,7 +6,7 @@ chosen by its AUC within the training set (see `selection`), the first of equals
 that cell's own probe.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from llm_figures.probe.best_cell import (
     has_enough_answers,
 )
 from llm_figures.probe.classification_metrics import METRICS
-from llm_figures.probe.scores import COLUMNS, MeasuredCell, MeasuredCells, tabulate_control
+from llm_figures.probe.scores import COLUMNS, MeasuredCell, MeasuredCells, Result, tabulate_control
 from llm_figures.probe.stored_predictions import Predictions, iterate_layers
 
 
@@ -52,7 +52,25 @@ def choose_cells(tokens: Sequence[MeasuredCell]) -> list[Choice]:
     return [best[split] for split in sorted(best)]
 
 
-def tabulate_nested(measured: MeasuredCells) -> pd.DataFrame:
+def choose_among_all(measured: MeasuredCells) -> list[Choice]:
+    """`choose_cells` among all cells that enough answers have; none for fewer than two folds.
+
+    Cells of too few answers are not compared with other tokens' (see `best_cell.list_candidates`).
+    """
+    scored = [part for part in measured.tokens if part.results]
+    counts = np.array([len(part.cell.labels) for part in scored])
+    enough = [part for part, there in zip(scored, has_enough_answers(counts), strict=True) if there]
+    return _choose_often_enough(enough, measured)
+
+
+def _choose_often_enough(tokens: Sequence[MeasuredCell], measured: MeasuredCells) -> list[Choice]:
+    choices = choose_cells(tokens)
+    return choices if len(choices) >= (2 if measured.over_folds else 1) else []
+
+
+def tabulate_nested(
+    measured: MeasuredCells, shuffled: Mapping[tuple[str, int, str], Result] | None = None
+) -> pd.DataFrame:
     """Rows for the table of scores: nested selection among all cells, and among those of a token.
 
     They have the columns of `scores.compute_probe_scores`, and the metrics nested_auc,
@@ -63,26 +81,25 @@ def tabulate_nested(measured: MeasuredCells) -> pd.DataFrame:
     Rows with control "chosen" ("chosen_of_token") are the cells that were chosen among all (of
     their token). folds: in how many splits; mean: the score there.
 
-    Cells of too few answers are not among those that are compared with other tokens' (see
-    `best_cell.list_candidates`). A choice that no test set can score, or that is not made for at
-    least two folds, has no rows.
+    A choice that no test set can score, or that is not made for at least two folds, has no rows.
+
+    shuffled: {(token, layer, control): what replaces a shuffled control of `choose_among_all`}.
     """
     rows: list[dict] = []
-    scored = [part for part in measured.tokens if part.results]
-    counts = np.array([len(part.cell.labels) for part in scored])
-    enough = [part for part, there in zip(scored, has_enough_answers(counts), strict=True) if there]
-    scopes = [(ANY_TOKEN, CHOSEN, enough)]
-    scopes += [(part.cell.token, CHOSEN_OF_TOKEN, [part]) for part in measured.tokens]
-    for token, chosen, parts in scopes:
-        choices = choose_cells(parts)
-        if len(choices) < (2 if measured.over_folds else 1):
-            continue
-        rows += _tabulate_scope(token, choices)
-        rows += _tabulate_choices(chosen, choices)
+    scopes = [(ANY_TOKEN, CHOSEN, choose_among_all(measured), shuffled or {})]
+    for part in measured.tokens:
+        choices = _choose_often_enough([part], measured)
+        scopes.append((part.cell.token, CHOSEN_OF_TOKEN, choices, {}))
+    for token, chosen, choices, replaced in scopes:
+        if choices:
+            rows += _tabulate_scope(token, choices, replaced)
+            rows += _tabulate_choices(chosen, choices)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _tabulate_scope(token: str, choices: Sequence[Choice]) -> Iterator[dict]:
+def _tabulate_scope(
+    token: str, choices: Sequence[Choice], shuffled: Mapping[tuple[str, int, str], Result]
+) -> Iterator[dict]:
     """Rows of the probe and its controls."""
     controls = [control for layer, control in choices[0].cell.results if layer == choices[0].layer]
     cells = [choice.cell.cell for choice in choices]
@@ -93,9 +110,9 @@ def _tabulate_scope(token: str, choices: Sequence[Choice]) -> Iterator[dict]:
         "n": len(np.unique(np.concatenate(tested))),
         "groups": max(cell.group_count for cell in cells),
     }
-    probe = _combine(choices, "none")
+    probe = _combine(choices, "none", {})
     for control in sorted(controls):
-        result = _combine(choices, control)
+        result = _combine(choices, control, shuffled)
         if result is None:
             continue
         own = dict(place)
@@ -105,9 +122,15 @@ def _tabulate_scope(token: str, choices: Sequence[Choice]) -> Iterator[dict]:
             yield own | row | {"metric": f"{NESTED}{row['metric']}"}
 
 
-def _combine(choices: Sequence[Choice], control: str):
+def _combine(
+    choices: Sequence[Choice], control: str, shuffled: Mapping[tuple[str, int, str], Result]
+) -> Result | None:
     """A control's metrics in the cell chosen for each split; None if one of the cells lacks it."""
-    parts = [(choice, choice.cell.results.get((choice.layer, control))) for choice in choices]
+    parts = []
+    for choice in choices:
+        own = choice.cell.results.get((choice.layer, control))
+        key = (choice.cell.cell.token, choice.layer, control)
+        parts.append((choice, shuffled.get(key, own)))
     if any(result is None or choice.split not in result.splits for choice, result in parts):
         return None
     if not parts[0][1].over_folds:
@@ -117,7 +140,7 @@ def _combine(choices: Sequence[Choice], control: str):
     results = [result for _, result in parts]
     return replace(
         first,
-        values=np.stack([r.values[:, i] for r, i in zip(results, at, strict=True)], axis=1),
+        permuted=np.stack([r.permuted[..., i] for r, i in zip(results, at, strict=True)], axis=2),
         splits=[choice.split for choice in choices],
         inner_aucs=np.array([choice.inner_auc for choice in choices]),
         n_train=round(np.mean([result.n_train for result in results])),

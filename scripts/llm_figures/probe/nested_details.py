@@ -1,4 +1,4 @@
-"""What else is said of the chosen cells: pairs of one group, and calibration.
+"""What else is said of the chosen cells: pairs of a group, classes of errors, and calibration.
 
 AUC says how answers are ordered. Whether the probe's logits are probabilities, the calibration
 slope says (Cox 1958), the expected calibration error (Naeini, Cooper & Hauskrecht 2015) and the
@@ -16,6 +16,8 @@ from llm_figures.probe.best_cell import (
     BRIER,
     CALIBRATION_ERROR,
     CHOSEN_LAYER,
+    OFF_OPTION,
+    OTHER_OPTION,
     SLOPE,
     WITHIN_GROUP,
 )
@@ -45,12 +47,17 @@ def tabulate_nested_details(
     nested_within_group_auc: the AUC over all pairs of a wrong and a right answer of one group, both
     tested by the same probe; with its interval. n: answers in groups that have one.
 
+    nested_other_option_auc, nested_off_option_auc: the AUC over pairs of a right answer and a wrong
+    one that names another of the question's options, or none of them; in the same way. Where all
+    wrong answers are of one class there is neither.
+
     nested_calibration_slope, nested_calibration_error, nested_brier: of the logits of all tested
     answers, of logistic regression without weights of classes alone (see `measure_calibration`).
 
     predictions: of the probe itself, as from `fitting.probe_layers`. table: the rows of nested
-    selection (`nested.tabulate_nested`). answers: question_id, group, split_group, correct of the
-    valid ones. candidates: the tokens among which one is chosen (`best_cell.list_candidates`).
+    selection (`nested.tabulate_nested`). answers: question_id, group, split_group, correct and, if
+    it is known, off_option of the valid ones. candidates: the tokens among which one is chosen
+    (`best_cell.list_candidates`).
     """
     chosen = set(table.loc[table["layer"] == CHOSEN_LAYER, "token"].astype(str))
     scopes = []
@@ -75,18 +82,38 @@ def tabulate_nested_details(
         own = table[(table["layer"] == CHOSEN_LAYER) & (table["token"] == token)].iloc[0]
         place |= {name: int(own[name]) for name in OF_CHOICE}
         if grouped:
-            groups = tabulate_within_groups([], tested, answers, protocol.seed)
-            (mean,) = groups[groups["level"] == MEAN].to_dict("records")
-            rows.append(
-                place
-                | {"metric": WITHIN_GROUP, "mean": mean["auc"], "n": mean["n"]}
-                | {end: mean[end] for end in ("ci_low", "ci_high")}
-            )
+            rows.append(place | _score_pairs(WITHIN_GROUP, tested, answers, protocol.seed))
+        for metric, own in _divide_by_class(answers):
+            rows.append(place | _score_pairs(metric, tested, own.assign(group=""), protocol.seed))
         if probabilities:
             labels = wrong.loc[tested["question_id"]].to_numpy(float)
             values = measure_calibration(labels, tested["score"].to_numpy(float))
             rows += [place | {"metric": metric, "mean": value} for metric, value in values]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _divide_by_class(answers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(metric, the right answers with the wrong ones of a class), where there are two classes."""
+    wrong = ~answers["correct"].astype(bool)
+    off = answers.get("off_option", False) & wrong
+    if off.any() and not off.equals(wrong):
+        yield OTHER_OPTION, answers[~off]
+        yield OFF_OPTION, answers[off | ~wrong]
+
+
+def _score_pairs(metric: str, tested: pd.DataFrame, answers: pd.DataFrame, seed: int) -> dict:
+    """The AUC over all pairs of a wrong and a right answer of a group, with its interval.
+
+    tested: the scores of the choice; those of other answers are left out.
+    """
+    tested = tested[tested["question_id"].isin(answers["question_id"])]
+    groups = tabulate_within_groups([], tested, answers, seed)
+    means = groups[groups["level"] == MEAN].to_dict("records")
+    if not means:  # none of these answers is tested
+        return {"metric": metric, "n": 0}
+    (mean,) = means
+    intervals = {end: mean[end] for end in ("ci_low", "ci_high")}
+    return {"metric": metric, "mean": mean["auc"], "n": mean["n"]} | intervals
 
 
 def measure_calibration(labels: np.ndarray, logits: np.ndarray) -> Iterator[tuple[str, float]]:

@@ -159,6 +159,13 @@ class Probe(Options):
     Probes that should fail, fitted beside every probe (both in strict, none in the published ones).
     shuffled_within_group needs groups with at least 20 training questions."""
 
+    shuffles: Annotated[Integer, Field(ge=1, le=1000)] = 20
+    """How often controls shuffle labels, in the chosen cells
+
+    How often the training labels of each control are shuffled in the cells that are chosen on the
+    training answers: its score there is the mean over these. In every other cell they are shuffled
+    once in each fold, which scatters more."""
+
     seed: Seed = 0
     """Seed of splits and shuffles."""
 
@@ -315,10 +322,8 @@ class ProbeBestScoring(Options):
     """How often the folds are drawn again, and the cell chosen again in each of them
 
     How often the folds are drawn again. In every fold the cell is chosen again and scored with its
-    controls. It applies to split: folds and group_folds."""
-
-    shuffles: Annotated[Integer, Field(ge=2, le=1000)] = 20
-    """Permutations of the training labels in each of these folds, for every shuffled control."""
+    controls, of which each shuffles the labels probe.shuffles times. It applies to split: folds and
+    group_folds."""
 
     shuffle: Literal["within_group", "overall"] = "within_group"
     """within_group (overall without groups) | overall

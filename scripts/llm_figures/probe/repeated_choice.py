@@ -6,7 +6,6 @@ draws. Only the cells that are chosen are fitted, with the labels as they are an
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,8 @@ from llm_figures.probe.cells import Cell
 from llm_figures.probe.fitting import probe_cell
 from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.nested_details import tabulate_nested_details
-from llm_figures.probe.protocol import SHUFFLED, Protocol
-from llm_figures.probe.scores import Result, measure_cells, measure_predictions
+from llm_figures.probe.protocol import Protocol
+from llm_figures.probe.scores import measure_cells
 from llm_figures.probe.selection import score_inner_folds
 from llm_figures.probe.standardising import find_distinct_rows
 from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
@@ -28,8 +27,6 @@ from llm_figures.probe.stored_states import LoadStates, read_cells_of_layer
 DRAWN = ("folds", "group_folds")
 # Splits whose inner folds are scored at once, which bounds the memory.
 AT_ONCE = 10
-# Beside the columns of `scores.COLUMNS`: the standard deviation over permutations.
-SPREAD = "spread"
 
 
 def score_repeated_choice(
@@ -38,17 +35,16 @@ def score_repeated_choice(
     cells: Sequence[Cell],
     answers: pd.DataFrame,
     protocol: Protocol,
-    permutations: int,
     jobs: int,
 ) -> pd.DataFrame:
-    """The rows of nested selection over all splits of the cells, with the column `spread`.
+    """The rows of nested selection over all splits of the cells.
 
     layers, rows, cells: as for `fitting.probe_layers`; the cells have the splits of all draws, and
-    are those to choose from. answers: as for `scores.compute_probe_scores`. permutations: of the
-    labels of each training set, for each control. jobs: number of processes.
+    are those to choose from. answers: as for `scores.compute_probe_scores`. jobs: number of
+    processes.
 
-    mean of a shuffled control: over splits and permutations. spread: the standard deviation of its
-    mean over splits, from permutation to permutation. Empty without a cell to choose.
+    mean of a shuffled control: over splits and `protocol.shuffles` permutations of the labels of
+    each training set. Empty without a cell to choose.
 
     Raises:
         UserError: states that are not finite.
@@ -61,9 +57,7 @@ def score_repeated_choice(
     chosen = _choose(inner)  # {split: (layer, cell)}
     if len(chosen) < 2:
         return pd.DataFrame()
-    fits = pd.concat(
-        _fit_chosen(layers, rows, cells, protocol, permutations, chosen, inner), ignore_index=True
-    )
+    fits = pd.concat(_fit_chosen(layers, rows, cells, protocol, chosen, inner), ignore_index=True)
     return _tabulate(fits, cells, answers, protocol)
 
 
@@ -102,7 +96,6 @@ def _fit_chosen(
     rows: Sequence[np.ndarray],
     cells: Sequence[Cell],
     protocol: Protocol,
-    permutations: int,
     chosen: dict[int, tuple[int, int]],
     inner: np.ndarray,
 ) -> Iterator[pd.DataFrame]:
@@ -124,7 +117,7 @@ def _fit_chosen(
             own = [split for split in of_token[number] if chosen[split][0] == at]
             if own:
                 splits = [cell.splits[split] for split in own]
-                frame = probe_cell(states, cell, layer, protocol, permutations, splits)
+                frame = probe_cell(states, cell, layer, protocol, protocol.shuffles, splits)
                 criterion = {
                     (split.repeat, split.fold): inner[at, number, index]
                     for index, split in zip(own, splits, strict=True)
@@ -140,41 +133,10 @@ def _tabulate(
     fits: pd.DataFrame, cells: Sequence[Cell], answers: pd.DataFrame, protocol: Protocol
 ) -> pd.DataFrame:
     """The rows of `score_repeated_choice`. fits: as from `_fit_chosen`."""
-    first = fits[fits["permutation"] == 0]
-    measured = measure_cells(first, list(cells), answers, protocol)
-    by_token = {cell.token: cell for cell in cells}
-    shuffled: dict[tuple[str, int, str], list[Result]] = {}
-    for (_, token), part in fits[fits["control"].isin(SHUFFLED)].groupby(["permutation", "token"]):
-        results = measure_predictions(part, by_token[token], protocol)
-        for (layer, control), result in results.items():
-            shuffled.setdefault((token, layer, control), []).append(result)
-    for cell, results in measured.tokens:
-        for layer, control in results.keys() & {
-            key[1:] for key in shuffled if key[0] == cell.token
-        }:
-            values = [result.values for result in shuffled[cell.token, layer, control]]
-            changed = replace(results[layer, control], values=np.mean(values, axis=0))
-            results[layer, control] = changed
-    table = tabulate_nested(measured)
+    table = tabulate_nested(measure_cells(fits, list(cells), answers, protocol))
     table = table[(table["layer"] == CHOSEN_LAYER) & (table["token"] == ANY_TOKEN)]
-    own = first[(first["control"] == "none") & np.isfinite(first["inner_auc"])]
-    details = tabulate_nested_details(own, table, answers, [], [*by_token], protocol)
+    own = fits[(fits["control"] == "none") & np.isfinite(fits["inner_auc"])]
+    tokens = [cell.token for cell in cells]
+    details = tabulate_nested_details(own, table, answers, [], tokens, protocol)
     parts = [part for part in (table, details) if len(part)]
-    if not parts:
-        return pd.DataFrame()
-    whole = pd.concat(parts, ignore_index=True)
-    return whole.assign(**{SPREAD: whole["control"].map(_measure_spreads(shuffled))})
-
-
-def _measure_spreads(shuffled: dict[tuple[str, int, str], list[Result]]) -> dict[str, float]:
-    """{shuffled control: the standard deviation of its AUC over permutations}."""
-    totals: dict[str, np.ndarray] = {}
-    counts: dict[str, int] = {}
-    for (_, _, control), results in shuffled.items():
-        sums = np.array([result.values[0].sum() for result in results])  # AUC is the first metric
-        totals[control] = totals.get(control, 0) + sums
-        counts[control] = counts.get(control, 0) + results[0].folds
-    return {
-        control: float(np.std(total / counts[control], ddof=1)) if len(total) > 1 else float("nan")
-        for control, total in totals.items()
-    }
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

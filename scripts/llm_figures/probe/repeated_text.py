@@ -10,8 +10,8 @@ from llm_figures.probe.controls import CONTROLS, is_output, name_of
 from llm_figures.probe.protocol import SHUFFLED
 
 
-def state_repeated(table: pd.DataFrame, repeats: int, shuffles: int) -> StatedNumbers:
-    """The numbers of `describe_repeated`. table: probe/best.parquet."""
+def state_repeated(table: pd.DataFrame, repeats: int) -> StatedNumbers:
+    """The numbers of `describe_repeated`. table: probe/best.parquet, with its metadata."""
     numbers = StatedNumbers()
     rows = table[table["kind"] == "repeated"].set_index("control")
     outputs = [name for name in rows.index if is_output(name)]
@@ -27,8 +27,9 @@ def state_repeated(table: pd.DataFrame, repeats: int, shuffles: int) -> StatedNu
             numbers.take(f"{name}_{column}", row, column, ".3f", keys)
     numbers.add("repeated_output_name", strongest and name_of(strongest), str, "the largest value")
     made = len(rows) > 0
-    for name, value in (("repeats", repeats), ("shuffles", shuffles)):
-        numbers.take_option(name, value if made else None, "d", f"figures.probe_best.{name}")
+    shuffles = (table.attrs.get("protocol") or {}).get("shuffles")
+    for key, value in (("figures.probe_best.repeats", repeats), ("probe.shuffles", shuffles)):
+        numbers.take_option(key.rpartition(".")[2], value if made else None, "d", key)
     within = find_row(table, "within")
     for column, end in (("value", ""), ("ci_low", "_low"), ("ci_high", "_high")):
         numbers.take(f"repeated_within{end}", within, column, ".3f", ["kind"])

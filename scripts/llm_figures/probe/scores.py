@@ -35,6 +35,7 @@ RAW = "raw_"
 COLUMNS = [
     "layer", "token", "metric", "mean", "ci_low", "ci_high", "control", "gain", "gain_low",
     "gain_high", "n", "n_train", "n_test", "folds", "unconverged", "groups", "within_group",
+    "spread",
 ]  # fmt: skip
 
 
@@ -59,8 +60,9 @@ def compute_probe_scores(
     averages per fold. folds: how many. unconverged: number of fits that did not converge. groups:
     number of groups that the cell's answers are in; answers without one are a group of their own.
     within_group ("shuffled_within_group" only): share of training answers whose labels are shuffled
-    within their own group; those of groups too small for that are shuffled together. Cells with
-    too few answers are NaN.
+    within their own group; those of groups too small for that are shuffled together. spread (of
+    controls with several permutations of the labels): the standard deviation of mean from one to
+    the other. Cells with too few answers are NaN.
 
     Raises:
         UserError: too few answers in every cell.
@@ -161,12 +163,13 @@ def tabulate_control(control: str, result: "Result", probe: "Result | None") -> 
 class Result:
     """Metrics of one probe.
 
-    values: [metrics, folds], or [metrics, 1 + draws] of a single split. splits: (repeat, fold) of
-    each fold, in order. inner_aucs: [folds], by which nested selection compares cells.
-    unconverged_fits: [folds], and their sum.
+    permuted: [permutations, metrics, folds], or [permutations, metrics, 1 + draws] of a single
+    split; one permutation if labels are not shuffled. splits: (repeat, fold) of each fold, in
+    order. inner_aucs: [folds], by which nested selection compares cells. unconverged_fits: [folds],
+    and their sum.
     """
 
-    values: np.ndarray
+    permuted: np.ndarray
     splits: list[tuple[int, int]]
     inner_aucs: np.ndarray
     over_folds: bool
@@ -176,14 +179,22 @@ class Result:
     unconverged: int
     unconverged_fits: np.ndarray
 
+    @property
+    def values(self) -> np.ndarray:
+        """[metrics, folds], or [metrics, 1 + draws]: the mean over permutations."""
+        return self.permuted.mean(axis=0)
+
     def rows(self, probe: "Result | None") -> Iterator[dict]:
         """One row per metric. probe: the result that a control is compared with."""
         scores = np.transpose(self._intervals(self.values))
         gains = np.full_like(scores, np.nan)
         if probe is not None:
             gains = np.transpose(self._intervals(probe.values - self.values))
-        for metric, (mean, low, high), gain in zip(
-            METRICS, scores.tolist(), gains.tolist(), strict=True
+        means = self.permuted.mean(axis=2) if self.over_folds else self.permuted[..., 0]
+        several = len(means) > 1
+        spreads = means.std(axis=0, ddof=1) if several else np.full(len(METRICS), np.nan)
+        for metric, (mean, low, high), gain, spread in zip(
+            METRICS, scores.tolist(), gains.tolist(), spreads.tolist(), strict=True
         ):
             yield {
                 "metric": metric,
@@ -195,6 +206,7 @@ class Result:
                 "n_test": self.n_test,
                 "folds": self.folds,
                 "unconverged": self.unconverged,
+                "spread": spread,
             }
 
     def _intervals(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,7 +218,11 @@ class Result:
 def measure_predictions(
     predictions: pd.DataFrame, cell: Cell, protocol: Protocol
 ) -> dict[tuple[int, str], Result]:
-    """{(layer, control): metrics}, on the same folds or resamples for every control."""
+    """{(layer, control): metrics}, on the same folds or resamples for every control.
+
+    predictions: as from `fitting.probe_cell`, of one permutation of the labels if they have no such
+    column.
+    """
     over_folds = protocol.split in CROSS_VALIDATIONS
     columns = {
         name: predictions[name].to_numpy()
@@ -214,26 +230,40 @@ def measure_predictions(
     }
     names, controls = np.unique(predictions["control"].astype(str), return_inverse=True)
     examples = np.searchsorted(cell.questions, predictions["question_id"].to_numpy())
-    keys = np.stack([columns["layer"], controls, columns["repeat"], columns["fold"]])
+    permutations = predictions.get("permutation", np.zeros(len(predictions), np.int16))
+    keys = np.stack([columns["layer"], controls, permutations, columns["repeat"], columns["fold"]])
     order = np.lexsort(keys[::-1])
     keys = keys[:, order]
     starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
-    fits: dict[tuple[int, str], list[tuple[np.ndarray, np.ndarray]]] = {}
+    fits: dict[tuple[int, str], dict[int, list[tuple[np.ndarray, np.ndarray]]]] = {}
     for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
         rows = order[start:stop]
-        layer, control, *_ = keys[:, start]
+        layer, control, permutation, *_ = keys[:, start].tolist()
         weights = None
         if not over_folds:
             weights = draw_resamples(cell.split_groups[examples[rows]], DRAWS, protocol.seed)
         metrics = compute_metrics(cell.labels[examples[rows]], columns["score"][rows], weights)
         values = np.stack([metrics[name] for name in METRICS])
-        fits.setdefault((int(layer), str(names[control])), []).append((rows, values))
+        of_control = fits.setdefault((layer, str(names[control])), {})
+        of_control.setdefault(permutation, []).append((rows, values))
     results = {}
-    for key, parts in fits.items():
+    for key, of_permutation in fits.items():
+        parts = next(iter(of_permutation.values()))
         first = np.array([rows[0] for rows, _ in parts])
-        unconverged = ~columns["converged"][first].astype(bool)
+        unconverged = np.sum(
+            [
+                [not columns["converged"][rows[0]] for rows, _ in same]
+                for same in of_permutation.values()
+            ],
+            axis=0,
+        )
         results[key] = Result(
-            values=np.concatenate([values for _, values in parts], axis=1),
+            permuted=np.stack(
+                [
+                    np.concatenate([values for _, values in same], axis=1)
+                    for same in of_permutation.values()
+                ]
+            ),
             splits=list(
                 zip(columns["repeat"][first].tolist(), columns["fold"][first].tolist(), strict=True)
             ),

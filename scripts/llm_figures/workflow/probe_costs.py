@@ -88,6 +88,20 @@ def score_probes(job: Job) -> Cost:
     return Cost(seconds + read, _probe_bytes(job, hidden), disk=16 * predictions)
 
 
+def collect_probe_scores(job: Job) -> Cost:
+    """The predictions of all cells, and the controls of those that are chosen, one per division."""
+    hidden, probe = job.model.hidden_size, job.work.probes[job.protocol]
+    cost = read_predictions(job)
+    if not probe.shuffled:
+        return cost
+    fit = _fit_seconds(job, job.protocol, hidden, probe.shuffled)
+    layers = min(probe.divisions, job.model.layers + 1)
+    read = _read_seconds(job, hidden_values(job), 1) * layers / (job.model.layers + 1)
+    seconds = probe.divisions * (1 + probe.shuffled) * fit / job.threads + read
+    memory = max(cost.memory, _probe_bytes(job, hidden))
+    return Cost(cost.seconds + seconds, memory)
+
+
 def score_best_cell(job: Job) -> Cost:
     """One factor per cell and split, and a product with the labels of every permutation.
 

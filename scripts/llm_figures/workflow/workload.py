@@ -34,7 +34,8 @@ class Prompts(NamedTuple):
 class Probe:
     """The probes of one layer: tokens × divisions × labels fits of a kind and, if any, a solver.
 
-    share: of the questions that one fit trains on.
+    share: of the questions that one fit trains on. shuffled: fits with shuffled labels in each
+    division of the chosen cells.
     """
 
     tokens: int
@@ -43,6 +44,7 @@ class Probe:
     kind: str
     solver: str | None
     share: float
+    shuffled: int
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ def _describe_probe(entry: Mapping) -> Probe:
         kind=protocol["kind"],
         solver=protocol["solver"],
         share=1 - 1 / folds if in_folds else 1,
+        shuffled=len(protocol["controls"]) * protocol["shuffles"],
     )
 
 

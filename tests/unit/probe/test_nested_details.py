@@ -13,6 +13,8 @@ from llm_figures.probe.best_cell import (
     BRIER,
     CALIBRATION_ERROR,
     CHOSEN_LAYER,
+    OFF_OPTION,
+    OTHER_OPTION,
     SLOPE,
     WITHIN_GROUP,
 )
@@ -49,7 +51,7 @@ def test_no_slope_of_a_constant_or_of_separated_labels(logits):
     assert np.isnan(dict(measure_calibration(labels, logits))[SLOPE])
 
 
-def make(protocol=PRESETS["strict"], groups=("a", "b")):
+def make(protocol=PRESETS["strict"], groups=("a", "b"), off_option=None):
     labels, logits = draw(1.0)
     group = np.array(groups)[np.arange(COUNT) % len(groups)]
     answers = pd.DataFrame(
@@ -60,6 +62,8 @@ def make(protocol=PRESETS["strict"], groups=("a", "b")):
             "correct": labels == 0,
         }
     )
+    if off_option is not None:
+        answers["off_option"] = off_option
     # The group alone says much, which pairs of one group do not see.
     score = (logits + 5 * (group == "a")).astype(np.float32)
     predictions = pd.DataFrame(
@@ -93,3 +97,27 @@ def test_only_logits_without_class_weights_are_probabilities():
             WITHIN_GROUP
         ]
     assert WITHIN_GROUP not in make(groups=("a",))[0][ANY_TOKEN].index
+
+
+def test_wrong_answers_that_name_no_option_are_a_class_of_their_own():
+    off = np.arange(COUNT) % 3 == 0
+    rows, labels, logits = make(groups=("a",), off_option=off)
+    score = (logits + 5).astype(np.float32)
+    for metric, wrong in ((OFF_OPTION, off & (labels == 1)), (OTHER_OPTION, ~off & (labels == 1))):
+        pairs = above = 0
+        for fold in range(5):
+            inside = np.arange(COUNT) % 5 == fold
+            first, second = score[inside & wrong], score[inside & (labels == 0)]
+            pairs += len(first) * len(second)
+            above += (first[:, None] > second).sum()
+        assert rows[ANY_TOKEN, metric] == pytest.approx(above / pairs, abs=1e-6)
+    # where wrong answers are all of one class, there is nothing to divide
+    for same in (np.zeros(COUNT, bool), np.ones(COUNT, bool)):
+        assert OFF_OPTION not in make(groups=("a",), off_option=same)[0][ANY_TOKEN].index
+
+
+def test_a_class_that_is_not_tested_has_no_score():
+    off = np.arange(COUNT) == int(np.flatnonzero(draw(1.0)[0])[0])  # a single wrong answer
+    rows = make(groups=("a",), off_option=off)[0]
+    assert np.isnan(rows[ANY_TOKEN, OFF_OPTION])
+    assert np.isfinite(rows[ANY_TOKEN, OTHER_OPTION])

@@ -37,14 +37,15 @@ def make(strength=0.7, seed=0):
     return answers, layers
 
 
-def score(answers, layers, permutations=2, protocol=PROTOCOL):
+def score(answers, layers, shuffles=2, protocol=PROTOCOL):
     keys = pd.DataFrame(
         {"question_id": np.tile(np.arange(COUNT), 2), "token": np.repeat(TOKENS, COUNT)}
     )
+    protocol = protocol.changed(shuffles=shuffles)
     cells, rows = make_cells(keys, answers, TOKENS, protocol.changed(repeats=1))
     cells = replace_splits(cells, answers, protocol)
     loaders = [(number, lambda states=states: states) for number, states in enumerate(layers)]
-    found = score_repeated_choice(loaders, rows, cells, answers, protocol, permutations, jobs=1)
+    found = score_repeated_choice(loaders, rows, cells, answers, protocol, jobs=1)
     return found, (loaders, rows, cells)
 
 
@@ -69,8 +70,8 @@ def test_it_equals_the_choice_among_all_fitted_cells():
 
 def test_shuffled_controls_are_means_over_permutations_with_their_spread():
     answers, layers = make()
-    few, _ = score(answers, layers, permutations=2)
-    many, _ = score(answers, layers, permutations=12)
+    few, _ = score(answers, layers, shuffles=2)
+    many, _ = score(answers, layers, shuffles=12)
     for table in (few, many):
         rows = table[table["metric"] == "nested_auc"].set_index("control")
         assert rows["spread"].notna().sum() == 2

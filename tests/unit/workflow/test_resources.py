@@ -263,7 +263,7 @@ def test_float16_halves_the_states_and_no_more_than_them(root, default_config):
         full, half = estimate(stage, *one), estimate(stage, *other)
         assert half.disk == pytest.approx(full.disk / 2, rel=0.06)
         assert half.seconds < full.seconds
-    for stage in ("generate_answers", "extract_attention_states", "collect_probe_scores"):
+    for stage in ("generate_answers", "extract_attention_states", "check_probe_claims"):
         assert estimate(stage, *one) == estimate(stage, *other)
     assert estimate("score_probes", *other).memory < estimate("score_probes", *one).memory
 

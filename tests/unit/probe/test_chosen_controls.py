@@ -1,0 +1,107 @@
+"""The controls of the chosen cells are means over many permutations, each as a fit by itself."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm_figures.probe.best_cell import find_nested_cell
+from llm_figures.probe.cells import make_cells
+from llm_figures.probe.chosen_controls import shuffle_chosen_cells
+from llm_figures.probe.fitting import probe_cell, probe_layers
+from llm_figures.probe.nested import choose_among_all, tabulate_nested
+from llm_figures.probe.protocol import PRESETS, SHUFFLED
+from llm_figures.probe.scores import measure_cells, measure_predictions
+
+COUNT, HIDDEN = 200, 12
+TOKENS = ["last_q", "-1"]
+
+
+def make(protocol, seed=0):
+    """(measured cells, layers, rows, answers), with a signal at the last token of layers 1, 2."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(COUNT) % 2)
+    answers = pd.DataFrame(
+        {
+            "question_id": np.arange(COUNT),
+            "correct": labels == 0,
+            "hold_out": False,
+            "split_group": np.arange(COUNT),
+            "group": np.array(["a", "b"])[np.arange(COUNT) // 100],
+        }
+    )
+    layers = [random.normal(size=(2 * COUNT, HIDDEN)).astype(np.float32) for _ in range(3)]
+    for states in layers[1:]:
+        states[COUNT:, 0] += 0.7 * labels
+    keys = pd.DataFrame(
+        {"question_id": np.tile(np.arange(COUNT), 2), "token": np.repeat(TOKENS, COUNT)}
+    )
+    cells, rows = make_cells(keys, answers, TOKENS, protocol)
+    loaders = [(number, lambda states=states: states) for number, states in enumerate(layers)]
+    fits = pd.concat(list(probe_layers(loaders, rows, cells, protocol, 1)))
+    stored = fits.drop(columns="permutation")  # as in probe/predictions
+    return measure_cells(stored, cells, answers, protocol), loaders, rows, cells
+
+
+@pytest.mark.parametrize("preset", ["strict", "single"])
+def test_each_is_the_mean_of_its_permutations(preset):
+    protocol = PRESETS["strict"].changed(shuffles=6)
+    if preset == "single":
+        protocol = protocol.changed(split="single", folds=1)
+    measured, loaders, rows, cells = make(protocol)
+    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, jobs=1)
+    choices = choose_among_all(measured)
+    chosen = {(choice.cell.cell.token, choice.layer) for choice in choices}
+    assert shuffled.keys() == {(*place, control) for place in chosen for control in SHUFFLED}
+    before = find_nested_cell(tabulate_nested(measured), "auc").beside
+    nested = find_nested_cell(tabulate_nested(measured, shuffled), "auc").beside
+    for control in SHUFFLED:
+        values = []  # [splits][permutations]
+        for choice in choices:
+            cell = next(cell for cell in cells if cell.token == choice.cell.cell.token)
+            splits = [s for s in cell.splits if (s.repeat, s.fold) == choice.split]
+            at = next(at for at, other in enumerate(cells) if other is cell)
+            states = loaders[choice.layer][1]()[rows[at]]
+            fits = probe_cell(states, cell, choice.layer, protocol, 6, splits)
+            fits = fits[fits["control"] == control]
+            aucs = [
+                next(iter(measure_predictions(own, cell, protocol).values())).values[0, 0]
+                for _, own in fits.groupby("permutation")
+            ]
+            assert len(aucs) == 6
+            values.append(aucs)
+        means = np.mean(values, axis=0)
+        row = nested.loc[control]
+        assert row["mean"] == pytest.approx(means.mean())
+        assert row["spread"] == pytest.approx(means.std(ddof=1))
+        assert row["gain"] == pytest.approx(nested.loc["none", "mean"] - row["mean"])
+        assert row["mean"] != before.loc[control, "mean"]
+    others = before.index.difference(SHUFFLED)
+    assert nested.loc[others, "mean"].equals(before.loc[others, "mean"])
+    assert np.isnan(nested.loc[others, "spread"]).all()
+
+
+def test_the_first_permutation_is_that_of_the_grid():
+    protocol = PRESETS["strict"].changed(shuffles=2)
+    measured, loaders, rows, _ = make(protocol)
+    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, jobs=1)
+    for (token, layer, control), result in shuffled.items():
+        grid = next(p for p in measured.tokens if p.cell.token == token).results[layer, control]
+        at = [grid.splits.index(split) for split in result.splits]
+        assert result.permuted[0] == pytest.approx(grid.values[:, at], abs=1e-6)
+
+
+def test_other_tokens_and_cells_keep_their_single_shuffle():
+    protocol = PRESETS["strict"].changed(shuffles=3)
+    measured, loaders, rows, _ = make(protocol)
+    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, jobs=1)
+    one, other = tabulate_nested(measured), tabulate_nested(measured, shuffled)
+    of_token = one["token"].isin(TOKENS)
+    pd.testing.assert_frame_equal(one[of_token], other[of_token])
+    assert one.loc[of_token, "spread"].isna().all()
+
+
+@pytest.mark.parametrize("change", [{"shuffles": 1}, {"controls": ()}])
+def test_nothing_is_fitted_where_nothing_is_shuffled_again(change):
+    protocol = PRESETS["strict"].changed(**change)
+    measured, _, rows, _ = make(protocol)
+    assert shuffle_chosen_cells(measured, [], rows, protocol, jobs=1) == {}
