@@ -15,6 +15,7 @@ TOGETHER = (
     "tests/slurm/",
     "tests/browser/",
     "tests/workflow/test_bundle.py",
+    "tests/workflow/test_checkpoints.py",
     "tests/workflow/test_finetune.py",
     "tests/unit/provenance/test_report.py",
 )
