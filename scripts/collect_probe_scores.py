@@ -32,6 +32,7 @@ def main(
     scores: str,
     tokens: list[str],
     protocol: Protocol,
+    shuffles: int,
     threads: int,
 ) -> None:
     rows = read_frame(answers)
@@ -43,11 +44,12 @@ def main(
     # the answers of every layer are tested in the same folds
     first = next(iter(scored), None)
     splits = None if first is None else find_splits_of(first, rows, protocol)
+    del first
     cells, examples = make_cells(keys, rows, tokens, protocol, splits)
     measured = measure_cells(scored, cells, rows, protocol)
     columns = read_layer_columns(states[0])
     loaders = [(layer, partial(StoredStates, states, columns[layer])) for layer in measured.layers]
-    shuffled = shuffle_chosen_cells(measured, loaders, examples, protocol, jobs=threads)
+    shuffled = shuffle_chosen_cells(measured, loaders, examples, protocol, shuffles, jobs=threads)
     scores_of_cells, nested = tabulate_cells(measured), tabulate_nested(measured, shuffled)
     names = ["layer", "token", "control", "repeat", "fold", "question_id", "score", "inner_auc"]
     own = StoredPredictions(predictions, names, controls=["none"])
@@ -56,7 +58,7 @@ def main(
     tables = [table for table in (scores_of_cells, nested, details) if len(table)]
     table = pd.concat(tables, ignore_index=True)
     # Kept in the file: by it the cells of these scores are found again (`notebook.results`).
-    table.attrs = {"protocol": protocol.plain(), "tokens": list(tokens)}
+    table.attrs = {"protocol": protocol.plain(), "tokens": list(tokens), "shuffles": shuffles}
     _log_cells(table)
     write_frame(table, scores)
 
@@ -103,5 +105,6 @@ if "snakemake" in globals():
             snakemake.output.scores,
             snakemake.params.tokens,
             Protocol.model_validate(snakemake.params.protocol),
+            snakemake.params.shuffles,
             snakemake.threads,
         )

@@ -40,6 +40,7 @@ def main(
     tokens: list[str],
     protocol: Protocol,
     options: ProbeBestScoring,
+    shuffles: int,
     threads: int,
 ) -> None:
     valid, cells, rows = read_cells(answers, states, tokens, protocol)
@@ -89,12 +90,13 @@ def main(
             [splits[at] for at in allowed],
             valid,
             often,
+            shuffles,
             jobs=threads,
         )
-        log.info("%d draws of folds, %d permutations in each", options.repeats, protocol.shuffles)
+        log.info("%d draws of folds, %d permutations in each", options.repeats, shuffles)
     cells_permuted = PermutedCells(layers, tokens, aucs, shuffle, movable)
     table = tabulate_best(cells_permuted, scored, own, nested, of_groups, repeated, valid)
-    table.attrs = {"protocol": protocol.plain()}
+    table.attrs = {"protocol": protocol.plain(), "shuffles": shuffles}
     observed = table.loc[table["kind"] == "observed", "value"].iloc[0]
     maxima = table.loc[table["kind"] == "permuted", "value"].dropna().to_numpy()
     log.info("observed maximum %.3f, p = %.3g", observed, compute_p(observed, maxima))
@@ -114,5 +116,6 @@ if "snakemake" in globals():
             snakemake.params.tokens,
             Protocol.model_validate(snakemake.params.protocol),
             read_options(ProbeBestScoring, snakemake.params.options, "config: figures.probe_best"),
+            snakemake.params.shuffles,
             snakemake.threads,
         )

@@ -12,8 +12,9 @@ from llm_figures.core.options_reader import read_options
 from llm_figures.plotting.drawing import drawing_style
 from llm_figures.plotting.saving import save
 from llm_figures.plotting.style import Style
+from llm_figures.probe.best_cell import OFF_OPTION, OTHER_WRONG
 from llm_figures.probe.controls import CONTROLS, FITTED, NO_HEADS
-from llm_figures.probe.protocol import PRESETS
+from llm_figures.probe.protocol import PRESETS, SHUFFLED
 
 SVG = "{http://www.w3.org/2000/svg}"
 STYLE = Style().changed(dpi=200)
@@ -75,6 +76,23 @@ def with_nested(table):
         ],
         ignore_index=True,
     )
+
+
+def with_details(table):
+    """The same with controls shuffled several times, and two classes of wrong answers."""
+    table = with_nested(table)
+    chosen = (table["token"] == "any") & table["control"].isin(SHUFFLED)
+    table.loc[chosen, "spread"] = 0.004
+    place = {"layer": -1, "token": "any", "control": "none", "n": 1000, "folds": 5, "groups": 7}
+    place |= {"unconverged": 0}
+    classes = [(OFF_OPTION, 0.954), (OTHER_WRONG, 0.583)]
+    details = [
+        place | {"metric": metric, "mean": mean, "ci_low": mean - 0.04, "ci_high": mean + 0.04}
+        for metric, mean in classes
+    ]
+    table = pd.concat([table, pd.DataFrame(details)], ignore_index=True)
+    table.attrs = {"shuffles": 20}
+    return table
 
 
 def head_scores(layers, heads, without=()):

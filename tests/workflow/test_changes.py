@@ -76,6 +76,7 @@ def test_a_repeat_has_nothing_to_do(made):
         ({"probe__site": "mlp"}, {"extract_hidden_states": 1, **FITS}),
         ({"states_dtype": "float16"}, {"extract_hidden_states": 1, **FITS}),
         ({"probe__p_true": None}, SCORES),
+        ({"probe__shuffles": 5}, SCORES),
         ({"probe__p_true__if_true": " yes"}, {"ask_p_true": 1, **SCORES}),
         ({"probe__p_true__variants": {"a": {"if_true": " yes"}}}, {"ask_p_true": 1, **SCORES}),
         ({"exact_answer__method": "line"}, {"judge_answers": 1, **JUDGED}),

@@ -20,7 +20,14 @@ import tiny
 from documented import find_differences
 from llm_figures import Results
 from llm_figures.claims.figures import FIGURES
-from llm_figures.probe.best_cell import DETAILS, WITHIN_GROUP
+from llm_figures.probe.best_cell import (
+    BRIER,
+    CALIBRATION_ERROR,
+    DETAILS,
+    OFF_OPTION,
+    OTHER_WRONG,
+    SLOPE,
+)
 from llm_figures.probe.protocol import OUTPUT_AND_GROUP, OUTPUT_BASELINES
 from llm_figures.probe.token_positions import NAMED_TOKENS
 from llm_figures.workflow.figures import FIGURE_TABLE
@@ -75,7 +82,8 @@ def test_files_have_the_columns_that_others_rely_on(made):
             } <= set(scores)  # fmt: skip
     metrics = {"auc", "accuracy", "f1", "average_precision"}
     of_cells = metrics | {"raw_auc"}
-    assert set(scores["metric"]) == {*of_cells, *(f"nested_{name}" for name in of_cells), *DETAILS}
+    assert set(scores["metric"]) == {*of_cells, *(f"nested_{name}" for name in of_cells),
+            *{*DETAILS} - {OFF_OPTION, OTHER_WRONG}}  # fmt: skip
     assert set(scores["control"]) == {"none", "shuffled_labels", "shuffled_within_group",
             "embeddings", "group_only", *OUTPUT_BASELINES, "chosen", "chosen_of_token"
             }  # fmt: skip
@@ -276,7 +284,7 @@ def test_held_out_questions_of_another_file(project):
     valid = answers[answers["valid"]]
     assert (shown["n_train"] == (~valid["hold_out"]).sum()).all()
     assert (shown["n_test"] == valid["hold_out"].sum()).all()
-    calibrated = shown["metric"].isin({*DETAILS} - {WITHIN_GROUP})
+    calibrated = shown["metric"].isin({SLOPE, CALIBRATION_ERROR, BRIER})
     assert shown.loc[~calibrated, "ci_low"].notna().all()
     left_out = pd.read_parquet(project.results / "forward/questions_left_out.parquet")
     assert left_out["reason"].tolist() == [

@@ -98,6 +98,7 @@ rule collect_probe_scores:
         *code("collect_probe_scores"),
         tokens=lambda wildcards: PROTOCOLS[wildcards.protocol]["tokens"],
         protocol=lambda wildcards: PROTOCOLS[wildcards.protocol]["protocol"],
+        shuffles=config["probe"]["shuffles"],
     script:
         "../../scripts/collect_probe_scores.py"
 
@@ -210,6 +211,7 @@ rule score_best_cell:
         *code("score_best_cell"),
         tokens=PROTOCOLS["scores"]["tokens"],
         protocol=PROTOCOLS["scores"]["protocol"],
+        shuffles=config["probe"]["shuffles"],
         options={
             key: config["figures"]["probe_best"][key]
             for key in ("permutations", "repeats", "shuffle", "seed")

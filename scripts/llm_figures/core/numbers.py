@@ -1,7 +1,4 @@
-"""Formats of numbers in captions, pages and logs. Further formats belong here.
-
-Tables and pages have minus signs; captions and logs have hyphens.
-"""
+"""Formats of numbers in captions, pages and logs, with minus signs. Further formats belong here."""
 
 import math
 import re
@@ -9,12 +6,13 @@ import re
 
 def with_interval(value: float, low: float, high: float) -> str:
     """0.912 [0.897, 0.925]"""
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return minus_signs(f"{value:.3f} [{low:.3f}, {high:.3f}]")
 
 
 def four_decimals(value: float) -> str:
-    """0.0123, or four significant digits of small and large values: 1.234e-05."""
-    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.4g}"
+    """0.0123, or four significant digits of small and large values: 1.234e−5."""
+    form = ".4f" if value == 0 or 0.01 <= abs(value) < 1000 else ".4g"
+    return minus_signs(f"{value:{form}}")
 
 
 def low_to_high(low: float, high: float) -> str:

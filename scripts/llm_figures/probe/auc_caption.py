@@ -10,7 +10,7 @@ from llm_figures.probe.best_cell import (
     CALIBRATION_ERROR,
     DETAILS,
     OFF_OPTION,
-    OTHER_OPTION,
+    OTHER_WRONG,
     SLOPE,
     WITHIN_GROUP,
     HighestCell,
@@ -41,6 +41,7 @@ from llm_figures.probe.group_text import describe_groups, select_chosen, state_g
 from llm_figures.probe.options import Highlight, ProbeAuc
 from llm_figures.probe.protocol import (
     BY_GROUP,
+    CROSS_VALIDATIONS,
     SHUFFLED,
     SMALLEST_GROUP,
     VARIANT,
@@ -89,6 +90,7 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
     highest: of the cell with the highest score, with every control there. gain is probe − control.
     """
     numbers = state_protocol(options.protocol)
+    numbers.take_option("shuffles", scores.attrs.get("shuffles"), "d", "probe.shuffles")
     chosen = scores[(scores["metric"] == options.metric) & scores["token"].isin(options.tokens)]
     shown = chosen[chosen["control"] == "none"]
     for end, limit in zip(("low", "high"), options.limits, strict=True):
@@ -123,7 +125,7 @@ def state_numbers(scores: pd.DataFrame, options: DrawnProbeAuc) -> StatedNumbers
         if nested and options.metric == "auc" and detail in nested.details.index:
             row = {**nested.details.loc[detail], "metric": detail}
         numbers.take(detail, row, "mean", ".3f", CELL)
-        if detail in (WITHIN_GROUP, OTHER_OPTION, OFF_OPTION):
+        if detail in (WITHIN_GROUP, OTHER_WRONG, OFF_OPTION):
             for end in ("low", "high"):
                 numbers.take(f"{detail}_{end}", row, f"ci_{end}", ".3f", CELL)
     for control in COUNTED:
@@ -302,7 +304,7 @@ def _describe_controls(
             "of a single cell.",
             f"Controls there: {', '.join(controls)}.",
         ]
-    sentences.append(_describe_shuffles(beside.index, name, numbers))
+    sentences.append(_describe_shuffles(beside.index, name, protocol, numbers))
     sentences.append(_describe_explanations(beside, protocol, "best" if nested else "highest"))
     outputs = beside[beside.index.map(is_output)]
     if len(outputs):
@@ -330,17 +332,20 @@ def _describe_controls(
     return [*sentences, describe_groups(chosen, protocol, numbers)]
 
 
-def _describe_shuffles(controls: Iterable[str], name: str, numbers: StatedNumbers) -> str:
+def _describe_shuffles(
+    controls: Iterable[str], name: str, protocol: Protocol, numbers: StatedNumbers
+) -> str:
     """How often labels are shuffled. name: of the cell that these are the controls of."""
     shuffled = [control for control in SHUFFLED if control in controls]
     if not shuffled:
         return ""
+    fold = " in each fold" if protocol.split in CROSS_VALIDATIONS else ""
     if any(numbers[f"{name}_{control}_spread"].value is not None for control in shuffled):
         return (
-            f"Labels are shuffled {numbers['shuffles']} times in each fold there (±: standard "
-            "deviation from one time to the next), once in all other cells."
+            f"There labels are shuffled {numbers['shuffles']} times{fold} (±: standard deviation "
+            "from one time to the next), in all other cells once."
         )
-    return "Labels are shuffled once for each fold, so these controls scatter."
+    return f"Labels are shuffled once{fold}, so these controls scatter."
 
 
 def _describe_details(numbers: StatedNumbers) -> Iterator[str]:
@@ -351,17 +356,15 @@ def _describe_details(numbers: StatedNumbers) -> Iterator[str]:
             "Over pairs of a wrong and a right answer of the same group the chosen cells have "
             f"{numbers[WITHIN_GROUP]} [{low}, {high}], where the group alone has 0.5."
         )
-    classes = {OTHER_OPTION: "name another option", OFF_OPTION: "name none"}
+    classes = {OFF_OPTION: "that name no option", OTHER_WRONG: "all others"}
     known = [name for name in classes if numbers[name].value is not None]
     if known:
         named = " and ".join(
-            f"for those that {classes[name]} {numbers[name]} [{numbers[f'{name}_low']}, "
-            f"{numbers[f'{name}_high']}]"
+            f"{numbers[name]} [{numbers[f'{name}_low']}, {numbers[f'{name}_high']}] for "
+            f"{'those ' if name == OFF_OPTION else ''}{classes[name]}"
             for name in known
         )
-        yield (
-            f"Of wrong answers to questions with options, the AUC against right ones is {named}."
-        )
+        yield f"Of wrong answers against right ones the AUC is {named}."
     if numbers[BRIER].value is not None:
         slope = "none" if numbers[SLOPE].value is None else numbers[SLOPE]
         yield (

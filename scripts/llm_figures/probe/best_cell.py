@@ -12,11 +12,11 @@ CHOSEN_LAYER, ANY_TOKEN, NESTED = -1, "any", "nested_"
 # What else is said of the choice: pairs of one group, both classes of wrong answers to questions
 # with options, and how far the probe's logits are probabilities (see `nested_details`).
 WITHIN_GROUP = f"{NESTED}within_group_auc"
-OTHER_OPTION, OFF_OPTION = (f"{NESTED}{name}_auc" for name in ("other_option", "off_option"))
+OFF_OPTION, OTHER_WRONG = (f"{NESTED}{name}_auc" for name in ("off_option", "other_wrong"))
 SLOPE, CALIBRATION_ERROR, BRIER = (
     f"{NESTED}{name}" for name in ("calibration_slope", "calibration_error", "brier")
 )
-DETAILS = (WITHIN_GROUP, OTHER_OPTION, OFF_OPTION, SLOPE, CALIBRATION_ERROR, BRIER)
+DETAILS = (WITHIN_GROUP, OFF_OPTION, OTHER_WRONG, SLOPE, CALIBRATION_ERROR, BRIER)
 # Controls whose rows say how often a cell was chosen: among all, or among those of its token.
 CHOSEN, CHOSEN_OF_TOKEN = "chosen", "chosen_of_token"
 # A cell of fewer answers than this share of those of the largest cell is not compared with others:

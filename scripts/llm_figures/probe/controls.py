@@ -6,7 +6,7 @@ from llm_figures.probe.best_cell import (
     BRIER,
     CALIBRATION_ERROR,
     OFF_OPTION,
-    OTHER_OPTION,
+    OTHER_WRONG,
     SLOPE,
     WITHIN_GROUP,
 )
@@ -52,8 +52,8 @@ NAMES = CONTROLS | {
 # What else is said of the chosen cells.
 DETAIL_NAMES = {
     WITHIN_GROUP: "AUC over pairs of the same group",
-    OTHER_OPTION: "AUC of wrong answers that name another option",
     OFF_OPTION: "AUC of wrong answers that name no option",
+    OTHER_WRONG: "AUC of all other wrong answers",
     SLOPE: "calibration slope",
     CALIBRATION_ERROR: "expected calibration error",
     BRIER: "Brier score",

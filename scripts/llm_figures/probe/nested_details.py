@@ -17,7 +17,7 @@ from llm_figures.probe.best_cell import (
     CALIBRATION_ERROR,
     CHOSEN_LAYER,
     OFF_OPTION,
-    OTHER_OPTION,
+    OTHER_WRONG,
     SLOPE,
     WITHIN_GROUP,
 )
@@ -47,9 +47,9 @@ def tabulate_nested_details(
     nested_within_group_auc: the AUC over all pairs of a wrong and a right answer of one group, both
     tested by the same probe; with its interval. n: answers in groups that have one.
 
-    nested_other_option_auc, nested_off_option_auc: the AUC over pairs of a right answer and a wrong
-    one that names another of the question's options, or none of them; in the same way. Where all
-    wrong answers are of one class there is neither.
+    nested_off_option_auc, nested_other_wrong_auc: the AUC over pairs of a right answer and a wrong
+    one that names none of its question's options, or of any other wrong one; in the same way. Where
+    all wrong answers are of one class there is neither.
 
     nested_calibration_slope, nested_calibration_error, nested_brier: of the logits of all tested
     answers, of logistic regression without weights of classes alone (see `measure_calibration`).
@@ -97,8 +97,8 @@ def _divide_by_class(answers: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]
     wrong = ~answers["correct"].astype(bool)
     off = answers.get("off_option", False) & wrong
     if off.any() and not off.equals(wrong):
-        yield OTHER_OPTION, answers[~off]
         yield OFF_OPTION, answers[off | ~wrong]
+        yield OTHER_WRONG, answers[~off]
 
 
 def _score_pairs(metric: str, tested: pd.DataFrame, answers: pd.DataFrame, seed: int) -> dict:

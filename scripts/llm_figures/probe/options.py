@@ -162,9 +162,9 @@ class Probe(Options):
     shuffles: Annotated[Integer, Field(ge=1, le=1000)] = 20
     """How often controls shuffle labels, in the chosen cells
 
-    How often the training labels of each control are shuffled in the cells that are chosen on the
-    training answers: its score there is the mean over these. In every other cell they are shuffled
-    once in each fold, which scatters more."""
+    How often the training labels of each control are shuffled in the cells that are chosen, on the
+    training answers, among all cells: its score there is the mean over these. Elsewhere they are
+    shuffled once in each fold, which scatters more."""
 
     seed: Seed = 0
     """Seed of splits and shuffles."""

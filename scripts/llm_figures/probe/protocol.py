@@ -66,7 +66,6 @@ class Protocol(Options):
     class_weight: Literal["none", "balanced", None]
     short_answers: Literal["missing", "complete"]
     controls: Annotated[tuple[Control, ...], Items()]
-    shuffles: Integer = 20
     seed: Seed = 0
 
 

@@ -37,8 +37,7 @@ def state_protocol(protocol: Protocol, under: str = "") -> StatedNumbers:
     """The numbers of `describe_method`. under: a prefix of their names."""
     numbers = StatedNumbers()
     penalty = protocol.C if isinstance(protocol.C, float | int) else None
-    counts = {name: getattr(protocol, name) for name in ("folds", "repeats", "shuffles")}
-    for name, value in (*counts.items(), ("c", penalty)):
+    for name, value in (("folds", protocol.folds), ("repeats", protocol.repeats), ("c", penalty)):
         key = {"c": "probe.C"}.get(name, f"probe.{name}")
         numbers.take_option(f"{under}{name}", value, str, key)
     return numbers

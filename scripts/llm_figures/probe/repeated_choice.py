@@ -35,16 +35,17 @@ def score_repeated_choice(
     cells: Sequence[Cell],
     answers: pd.DataFrame,
     protocol: Protocol,
+    shuffles: int,
     jobs: int,
 ) -> pd.DataFrame:
     """The rows of nested selection over all splits of the cells.
 
     layers, rows, cells: as for `fitting.probe_layers`; the cells have the splits of all draws, and
-    are those to choose from. answers: as for `scores.compute_probe_scores`. jobs: number of
+    are those to choose from. answers: as for `scores.compute_probe_scores`. shuffles:
+    number of permutations of the labels of each training set, for each control. jobs: number of
     processes.
 
-    mean of a shuffled control: over splits and `protocol.shuffles` permutations of the labels of
-    each training set. Empty without a cell to choose.
+    mean of a shuffled control: over splits and permutations. Empty without a cell to choose.
 
     Raises:
         UserError: states that are not finite.
@@ -57,7 +58,9 @@ def score_repeated_choice(
     chosen = _choose(inner)  # {split: (layer, cell)}
     if len(chosen) < 2:
         return pd.DataFrame()
-    fits = pd.concat(_fit_chosen(layers, rows, cells, protocol, chosen, inner), ignore_index=True)
+    fits = pd.concat(
+        _fit_chosen(layers, rows, cells, protocol, shuffles, chosen, inner), ignore_index=True
+    )
     return _tabulate(fits, cells, answers, protocol)
 
 
@@ -96,6 +99,7 @@ def _fit_chosen(
     rows: Sequence[np.ndarray],
     cells: Sequence[Cell],
     protocol: Protocol,
+    shuffles: int,
     chosen: dict[int, tuple[int, int]],
     inner: np.ndarray,
 ) -> Iterator[pd.DataFrame]:
@@ -117,7 +121,7 @@ def _fit_chosen(
             own = [split for split in of_token[number] if chosen[split][0] == at]
             if own:
                 splits = [cell.splits[split] for split in own]
-                frame = probe_cell(states, cell, layer, protocol, protocol.shuffles, splits)
+                frame = probe_cell(states, cell, layer, protocol, shuffles, splits)
                 criterion = {
                     (split.repeat, split.fold): inner[at, number, index]
                     for index, split in zip(own, splits, strict=True)

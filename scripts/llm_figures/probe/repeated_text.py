@@ -27,7 +27,7 @@ def state_repeated(table: pd.DataFrame, repeats: int) -> StatedNumbers:
             numbers.take(f"{name}_{column}", row, column, ".3f", keys)
     numbers.add("repeated_output_name", strongest and name_of(strongest), str, "the largest value")
     made = len(rows) > 0
-    shuffles = (table.attrs.get("protocol") or {}).get("shuffles")
+    shuffles = table.attrs.get("shuffles")
     for key, value in (("figures.probe_best.repeats", repeats), ("probe.shuffles", shuffles)):
         numbers.take_option(key.rpartition(".")[2], value if made else None, "d", key)
     within = find_row(table, "within")
@@ -43,16 +43,17 @@ def describe_repeated(numbers: StatedNumbers) -> Iterator[str]:
     if numbers["repeated"].value is None:
         return
     shuffled = [
-        f"{CONTROLS[control]} {numbers[f'repeated_{control}']} ± "
-        f"{numbers[f'repeated_{control}_spread']}"
+        f"{CONTROLS[control]} {numbers[f'repeated_{control}']}"
+        + (
+            f" ± {numbers[f'repeated_{control}_spread']} (standard deviation over "
+            f"{numbers['shuffles']} permutations)"
+            if numbers[f"repeated_{control}_spread"].value is not None
+            else ""
+        )
         for control in SHUFFLED
         if numbers[f"repeated_{control}"].value is not None
     ]
-    beside = (
-        f"; {', '.join(shuffled)} (standard deviation over {numbers['shuffles']} permutations)"
-        if shuffled
-        else ""
-    )
+    beside = f"; {', '.join(shuffled)}" if shuffled else ""
     yield (
         f"Over {numbers['repeats']} draws of folds, with a cell chosen in each fold, it has "
         f"{numbers['repeated']} [{numbers['repeated_low']}, {numbers['repeated_high']}]{beside}."

@@ -223,6 +223,8 @@ def measure_predictions(
     predictions: as from `fitting.probe_cell`, of one permutation of the labels if they have no such
     column.
     """
+    if predictions.empty:
+        return {}
     over_folds = protocol.split in CROSS_VALIDATIONS
     columns = {
         name: predictions[name].to_numpy()
@@ -235,13 +237,18 @@ def measure_predictions(
     order = np.lexsort(keys[::-1])
     keys = keys[:, order]
     starts = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
+    resamples: dict[bytes, np.ndarray] = {}  # the same for all fits of a split
     fits: dict[tuple[int, str], dict[int, list[tuple[np.ndarray, np.ndarray]]]] = {}
     for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
         rows = order[start:stop]
         layer, control, permutation, *_ = keys[:, start].tolist()
         weights = None
         if not over_folds:
-            weights = draw_resamples(cell.split_groups[examples[rows]], DRAWS, protocol.seed)
+            tested = cell.split_groups[examples[rows]]
+            key = tested.tobytes()
+            if key not in resamples:
+                resamples[key] = draw_resamples(tested, DRAWS, protocol.seed)
+            weights = resamples[key]
         metrics = compute_metrics(cell.labels[examples[rows]], columns["score"][rows], weights)
         values = np.stack([metrics[name] for name in METRICS])
         of_control = fits.setdefault((layer, str(names[control])), {})

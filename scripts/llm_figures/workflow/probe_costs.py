@@ -54,14 +54,17 @@ def _fit_seconds(job: Job, protocol: str, features: int, labels: int) -> float:
     return (shared + system + PASSES * 4 * fitted * features) / PROBE_RATE + FIT
 
 
-def _probe_bytes(job: Job, features: int) -> float:
-    """Each process reads tokens of a layer, as many as fit, and fits one after the other."""
+def _probe_bytes(job: Job, features: int, fits: int | None = None) -> float:
+    """Each process reads tokens of a layer, as many as fit, and fits one after the other.
+
+    fits: of a cell; by default those of the configured probe.
+    """
     token = job.work.questions * features
     stored = job.work.states_bytes * token
     read = max(stored, min(AT_ONCE, len(NAMED_TOKENS) * stored))
     # Fits that converge slowly have a system each, as many as are fitted together.
     probe = job.work.probes["scores"]
-    together = min(TOGETHER, probe.divisions * probe.labels)
+    together = min(TOGETHER, fits or probe.divisions * probe.labels)
     systems = together * 4 * min(job.work.questions, features) ** 2
     return job.threads * (PROBE_PROCESS + ROW_GROUP + read + CELL_COPIES * 4 * token + systems)
 
@@ -89,23 +92,29 @@ def score_probes(job: Job) -> Cost:
 
 
 def collect_probe_scores(job: Job) -> Cost:
-    """The predictions of all cells, and the controls of those that are chosen, one per division."""
+    """The predictions of all cells, and the controls of those that are chosen.
+
+    There may be as many as divisions, or a single one, which one process fits.
+    """
     hidden, probe = job.model.hidden_size, job.work.probes[job.protocol]
     cost = read_predictions(job)
     if not probe.shuffled:
         return cost
-    fit = _fit_seconds(job, job.protocol, hidden, probe.shuffled)
+    fits = probe.divisions * (1 + probe.shuffled)
     layers = min(probe.divisions, job.model.layers + 1)
     read = _read_seconds(job, hidden_values(job), 1) * layers / (job.model.layers + 1)
-    seconds = probe.divisions * (1 + probe.shuffled) * fit / job.threads + read
-    memory = max(cost.memory, _probe_bytes(job, hidden))
+    seconds = fits * _fit_seconds(job, job.protocol, hidden, probe.shuffled) + read
+    processes = job._replace(threads=min(job.threads, layers))
+    memory = cost.memory + _probe_bytes(processes, hidden, fits)
+    memory += PREDICTION * job.work.questions * (1 + probe.shuffled)
     return Cost(cost.seconds + seconds, memory)
 
 
 def score_best_cell(job: Job) -> Cost:
     """One factor per cell and split, and a product with the labels of every permutation.
 
-    For the repeated choice, a ridge regression for every pair of folds of each draw.
+    For the repeated choice, a ridge regression for every pair of folds of each draw, and the
+    controls of the cells that are chosen, one after the other.
     """
     hidden, probe, columns = job.model.hidden_size, job.work.probes["scores"], job.work.permutations
     fits = (job.model.layers + 1) * probe.tokens * probe.divisions
@@ -116,6 +125,8 @@ def score_best_cell(job: Job) -> Cost:
     read = _read_seconds(job, hidden_values(job), 1 + _layer_passes(job, probe.tokens))
     of_layer = (PREDICTION * probe.tokens + RESAMPLES) * job.work.questions
     memory = _probe_bytes(job, hidden) + of_layer + 12 * job.threads * 4 * fitted * columns
+    chosen = job.work.best_repeats * probe.divisions * (1 + probe.shuffled)
+    read += chosen * _fit_seconds(job, "scores", hidden, max(1, probe.shuffled))
     return Cost(fits * seconds / job.threads + read, memory)
 
 

@@ -123,7 +123,10 @@ def describe_workload(
         map_metrics=tuple(shown_metrics(figures["module_map"]["metric"])),
         intervention_passes=3 * len(texts),
         choice_passes=3 * len(choices["stage"]) * (len(choices["over"]) * len(texts) + epsilons),
-        probes={name: _describe_probe(entry) for name, entry in protocols.items()},
+        probes={
+            name: _describe_probe(entry, config["probe"]["shuffles"])
+            for name, entry in protocols.items()
+        },
         probe_jobs=config["probe"]["jobs"],
         permutations=figures["probe_best"]["permutations"],
         best_repeats=figures["probe_best"]["repeats"],
@@ -176,7 +179,7 @@ def _prompts(config: Mapping, dataset: Mapping, question: int) -> dict[str, Prom
     return prompts
 
 
-def _describe_probe(entry: Mapping) -> Probe:
+def _describe_probe(entry: Mapping, shuffles: int) -> Probe:
     protocol = entry["protocol"]
     labels = 1 + len(protocol["controls"])
     if protocol["C"] == "cv":
@@ -191,7 +194,7 @@ def _describe_probe(entry: Mapping) -> Probe:
         kind=protocol["kind"],
         solver=protocol["solver"],
         share=1 - 1 / folds if in_folds else 1,
-        shuffled=len(protocol["controls"]) * protocol["shuffles"],
+        shuffled=(labels - labels // (1 + len(protocol["controls"]))) * shuffles,
     )
 
 

@@ -48,7 +48,7 @@ def test_numbers_are_told_so_that_they_say_something():
     assert [four_decimals(value) for value in (0.0, 0.123456, -2.5, 12345.6, 0.00012345)] == [
         "0.0000",
         "0.1235",
-        "-2.5000",
+        "−2.5000",
         "1.235e+04",
         "0.0001234",
     ]

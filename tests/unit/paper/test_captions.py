@@ -160,6 +160,12 @@ CASES = {
     "probe_auc chosen once": lambda: probe(
         probe_figure, ProbeAuc, drawn_figures.with_nested, split="single", folds=1
     ),
+    "probe_auc of a repeated control": lambda: probe(
+        probe_figure, ProbeAuc, drawn_figures.with_details
+    ),
+    "probe_auc of a repeated control, once": lambda: probe(
+        probe_figure, ProbeAuc, drawn_figures.with_details, split="single", folds=1
+    ),
     "probe_best": lambda: (best_figure, planted_best.make_table(), ProbeBest()),
     "probe_best without groups": lambda: (
         best_figure, planted_best.make_table(groups=()), ProbeBest()

@@ -16,7 +16,7 @@ COUNT, HIDDEN = 200, 12
 TOKENS = ["last_q", "-1"]
 
 
-def make(protocol, seed=0):
+def make(protocol, groups=("a", "b"), seed=0):
     """(measured cells, layers, rows, answers), with a signal at the last token of layers 1, 2."""
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(COUNT) % 2)
@@ -26,7 +26,7 @@ def make(protocol, seed=0):
             "correct": labels == 0,
             "hold_out": False,
             "split_group": np.arange(COUNT),
-            "group": np.array(["a", "b"])[np.arange(COUNT) // 100],
+            "group": np.array(groups)[np.arange(COUNT) % len(groups)],
         }
     )
     layers = [random.normal(size=(2 * COUNT, HIDDEN)).astype(np.float32) for _ in range(3)]
@@ -44,11 +44,11 @@ def make(protocol, seed=0):
 
 @pytest.mark.parametrize("preset", ["strict", "single"])
 def test_each_is_the_mean_of_its_permutations(preset):
-    protocol = PRESETS["strict"].changed(shuffles=6)
+    protocol = PRESETS["strict"]
     if preset == "single":
         protocol = protocol.changed(split="single", folds=1)
     measured, loaders, rows, cells = make(protocol)
-    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, jobs=1)
+    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, shuffles=6, jobs=1)
     choices = choose_among_all(measured)
     chosen = {(choice.cell.cell.token, choice.layer) for choice in choices}
     assert shuffled.keys() == {(*place, control) for place in chosen for control in SHUFFLED}
@@ -81,9 +81,9 @@ def test_each_is_the_mean_of_its_permutations(preset):
 
 
 def test_the_first_permutation_is_that_of_the_grid():
-    protocol = PRESETS["strict"].changed(shuffles=2)
+    protocol = PRESETS["strict"]
     measured, loaders, rows, _ = make(protocol)
-    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, jobs=1)
+    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, shuffles=2, jobs=1)
     for (token, layer, control), result in shuffled.items():
         grid = next(p for p in measured.tokens if p.cell.token == token).results[layer, control]
         at = [grid.splits.index(split) for split in result.splits]
@@ -91,17 +91,23 @@ def test_the_first_permutation_is_that_of_the_grid():
 
 
 def test_other_tokens_and_cells_keep_their_single_shuffle():
-    protocol = PRESETS["strict"].changed(shuffles=3)
+    protocol = PRESETS["strict"]
     measured, loaders, rows, _ = make(protocol)
-    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, jobs=1)
+    shuffled = shuffle_chosen_cells(measured, loaders, rows, protocol, shuffles=3, jobs=1)
     one, other = tabulate_nested(measured), tabulate_nested(measured, shuffled)
     of_token = one["token"].isin(TOKENS)
     pd.testing.assert_frame_equal(one[of_token], other[of_token])
     assert one.loc[of_token, "spread"].isna().all()
 
 
-@pytest.mark.parametrize("change", [{"shuffles": 1}, {"controls": ()}])
-def test_nothing_is_fitted_where_nothing_is_shuffled_again(change):
-    protocol = PRESETS["strict"].changed(**change)
+@pytest.mark.parametrize(("controls", "shuffles"), [(SHUFFLED, 1), ((), 20)])
+def test_nothing_is_fitted_where_nothing_is_shuffled_again(controls, shuffles):
+    protocol = PRESETS["strict"].changed(controls=controls)
     measured, _, rows, _ = make(protocol)
-    assert shuffle_chosen_cells(measured, [], rows, protocol, jobs=1) == {}
+    assert shuffle_chosen_cells(measured, [], rows, protocol, shuffles, jobs=1) == {}
+
+
+def test_without_large_groups_nothing_is_shuffled_within_them():
+    protocol = PRESETS["strict"].changed(controls=("shuffled_within_group",))
+    measured, loaders, rows, _ = make(protocol, groups=[str(number) for number in range(20)])
+    assert shuffle_chosen_cells(measured, loaders, rows, protocol, shuffles=3, jobs=1) == {}

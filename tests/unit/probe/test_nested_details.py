@@ -14,7 +14,7 @@ from llm_figures.probe.best_cell import (
     CALIBRATION_ERROR,
     CHOSEN_LAYER,
     OFF_OPTION,
-    OTHER_OPTION,
+    OTHER_WRONG,
     SLOPE,
     WITHIN_GROUP,
 )
@@ -103,7 +103,7 @@ def test_wrong_answers_that_name_no_option_are_a_class_of_their_own():
     off = np.arange(COUNT) % 3 == 0
     rows, labels, logits = make(groups=("a",), off_option=off)
     score = (logits + 5).astype(np.float32)
-    for metric, wrong in ((OFF_OPTION, off & (labels == 1)), (OTHER_OPTION, ~off & (labels == 1))):
+    for metric, wrong in ((OFF_OPTION, off & (labels == 1)), (OTHER_WRONG, ~off & (labels == 1))):
         pairs = above = 0
         for fold in range(5):
             inside = np.arange(COUNT) % 5 == fold
@@ -120,4 +120,4 @@ def test_a_class_that_is_not_tested_has_no_score():
     off = np.arange(COUNT) == int(np.flatnonzero(draw(1.0)[0])[0])  # a single wrong answer
     rows = make(groups=("a",), off_option=off)[0]
     assert np.isnan(rows[ANY_TOKEN, OFF_OPTION])
-    assert np.isfinite(rows[ANY_TOKEN, OTHER_OPTION])
+    assert np.isfinite(rows[ANY_TOKEN, OTHER_WRONG])

@@ -41,11 +41,10 @@ def score(answers, layers, shuffles=2, protocol=PROTOCOL):
     keys = pd.DataFrame(
         {"question_id": np.tile(np.arange(COUNT), 2), "token": np.repeat(TOKENS, COUNT)}
     )
-    protocol = protocol.changed(shuffles=shuffles)
     cells, rows = make_cells(keys, answers, TOKENS, protocol.changed(repeats=1))
     cells = replace_splits(cells, answers, protocol)
     loaders = [(number, lambda states=states: states) for number, states in enumerate(layers)]
-    found = score_repeated_choice(loaders, rows, cells, answers, protocol, jobs=1)
+    found = score_repeated_choice(loaders, rows, cells, answers, protocol, shuffles, jobs=1)
     return found, (loaders, rows, cells)
 
 
