@@ -88,7 +88,7 @@ $(READY) .venv-figures/ready:
 
 # Tests run in parallel on all cores. The run of the default model is kept: test-all compares it with
 # a run on Slurm.
-TESTS = LLM_FIGURES_DEFAULT_RUN=$(CURDIR)/results/_acceptance $(BIN)/pytest -n auto
+TESTS = LLM_FIGURES_DEFAULT_RUN=$(CURDIR)/results/_acceptance $(BIN)/pytest -n auto --durations=25
 
 test: check
 	$(TESTS)

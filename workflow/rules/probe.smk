@@ -16,6 +16,8 @@ rule extract_hidden_states:
         "results/{model}/logs/extract_hidden_states{set}/{site}/{shard}-of-{shards}.log",
     benchmark:
         "results/{model}/benchmarks/extract_hidden_states{set}/{site}/{shard}-of-{shards}.tsv"
+    # Both are long and run side by side: shorter jobs fill the cores at their end.
+    priority: 1
     conda:
         "../../environment.yml"
     threads: cores("extract_hidden_states")
@@ -39,6 +41,7 @@ rule ask_p_true:
         "results/{model}/logs/ask_p_true/{shard}-of-{shards}.log",
     benchmark:
         "results/{model}/benchmarks/ask_p_true/{shard}-of-{shards}.tsv"
+    priority: 1
     conda:
         "../../environment.yml"
     threads: cores("ask_p_true")
