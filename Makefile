@@ -56,7 +56,8 @@ training: $(READY)
 
 # Make the pictures of the documents again, from a run of the default model.
 pictures: $(READY)
-	$(BIN)/snakemake figures choices probe_presets sink_map probe_best probe_heads probe_transfer
+	$(BIN)/snakemake figures choices probe_presets sink_map probe_best probe_heads probe_transfer \
+		error_kinds answer_choice
 	PYTHONPATH=scripts $(BIN)/python -m llm_figures.provenance.pictures results/smollm2-135m docs/figures
 
 # Measure the pipeline against other tools: hours, on an otherwise idle machine.

@@ -3,6 +3,7 @@
 python -m llm_figures.provenance.pictures results/{model} docs/figures
 """
 
+import io
 import sys
 from pathlib import Path
 
@@ -10,23 +11,30 @@ from PIL import Image
 
 from llm_figures.core.atomic_files import whole_file
 
-# Of the 300 dots per inch of a figure: enough for a screen, in a third of the bytes.
-SCALE = 0.6
+# Of the 300 dots per inch of a figure: enough for a screen, in a third of the bytes. The next one
+# where a picture has too many bytes for a page.
+SCALES = (0.6, 0.5, 0.4)
+BYTES = 400_000
 
 
-def reduce_figure(figure: Path) -> Image.Image:
-    """A figure's PNG at `SCALE`, in full colour, so that colour bars have no bands."""
+def reduce_figure(figure: Path, scale: float = SCALES[0]) -> Image.Image:
+    """A figure's PNG, smaller, in full colour, so that colour bars have no bands."""
     with Image.open(figure) as image:
-        size = [round(SCALE * side) for side in image.size]
+        size = [round(scale * side) for side in image.size]
         return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def main(results: Path, pictures: Path) -> None:
     """Make every picture of the folder `pictures` again. results: of the model that they show."""
     for picture in sorted(pictures.glob("*.png")):
-        image = reduce_figure(results / "figures" / picture.name)
+        for scale in SCALES:
+            written = io.BytesIO()
+            image = reduce_figure(results / "figures" / picture.name, scale)
+            image.save(written, format="png", optimize=True)
+            if len(written.getvalue()) < BYTES:
+                break
         with whole_file(picture) as partial:
-            image.save(partial, format="png", optimize=True)
+            partial.write_bytes(written.getvalue())
 
 
 if __name__ == "__main__":
