@@ -181,16 +181,20 @@ def describe(
 
 
 def list_claim_cells(scores: pd.DataFrame, options: DrawnAnswerChoice) -> pd.DataFrame:
-    """Accuracies, strategy × kind; controls: gain_over_greedy, and detection (AUC)."""
+    """Accuracies, strategy × kind; controls: gain_over_greedy, probe_gain (probe − strategy), and
+    detection (AUC)."""
     own = scores.rename(columns={"strategy": "row", "kind": "column"})
     accuracy = own[own["metric"] == "accuracy"]
     parts = [
         accuracy.assign(control="none", value=accuracy["mean"]),
-        accuracy.assign(
-            control="gain_over_greedy",
-            value=accuracy["gain"],
-            ci_low=accuracy["gain_low"],
-            ci_high=accuracy["gain_high"],
+        *(
+            accuracy.assign(
+                control=control,
+                value=accuracy[name],
+                ci_low=accuracy[f"{name}_low"],
+                ci_high=accuracy[f"{name}_high"],
+            )
+            for control, name in (("gain_over_greedy", "gain"), ("probe_gain", "probe_gain"))
         ),
     ]
     detection = own[own["metric"] == "auc"]

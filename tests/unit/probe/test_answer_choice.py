@@ -253,8 +253,27 @@ def test_no_claim_is_decided_by_construction(root):
     scores = scores.assign(mean=scores["kind"].map(greedy) + gain, gain=gain).assign(
         mean=lambda table: table["mean"].where(accuracy, scores["mean"])
     )
+    probe = scores[accuracy & (scores["strategy"] == "probe")].set_index("kind")["mean"]
+    probe_gain = scores["kind"].map(probe) - scores["mean"]
+    scores = scores.assign(
+        probe_gain=probe_gain, probe_gain_low=probe_gain - 0.05, probe_gain_high=probe_gain + 0.05
+    )
     built_in = read_claims(root / "config" / "claims.yaml", [])
     about = [claim for claim in built_in if claim.figure == "answer_choice"]
     rows = check_table_claims("m", about, figure.list_claim_cells(scores, options))
     assert "reproduced" in set(rows["verdict"])
     assert list(rows.loc[rows["decided"].astype(bool), "claim"]) == []
+
+
+def test_a_strategy_is_better_where_the_interval_says_so(root):
+    """A difference of 0.001 within ± 0.03 is none."""
+    figure, scores, options = plant_choice()
+    built_in = read_claims(root / "config" / "claims.yaml", [])
+    about = [claim for claim in built_in if claim.id == "choice-above-greedy"]
+    here = (scores["kind"] == "all") & (scores["strategy"] == "greedy")
+    for low, verdict in ((-0.029, "not reproduced"), (0.0005, "reproduced")):
+        scores.loc[here, ["probe_gain", "probe_gain_low", "probe_gain_high"]] = 0.001, low, 0.03
+        (row,) = check_table_claims("m", about, figure.list_claim_cells(scores, options)).to_dict(
+            "records"
+        )
+        assert (row["verdict"], row["value"]) == (verdict, pytest.approx(low))
