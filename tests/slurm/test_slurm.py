@@ -28,6 +28,7 @@ SUBMITTED = {
     "extract_hidden_states": 2,
     "ask_p_true": 2,
     "score_probes": 2,
+    "collect_probe_scores": 1,
 }
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--snakefile"]
 ANSWERS = "results/tiny/forward/answers.parquet"
