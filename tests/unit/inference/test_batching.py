@@ -113,7 +113,23 @@ def test_one_sequence_too_much_is_one_line():
         list(with_oom_backoff([[1, 2, 3]], full))
 
 
-def test_out_of_memory_elsewhere_ends_a_job_in_one_line(tmp_path, capsys):
+@pytest.fixture
+def restored_log():
+    """A job's process ends with it, and its handlers with the process."""
+    log, root = logging.getLogger("llm_figures"), logging.getLogger()
+    before = log.handlers, log.level, log.propagate
+    of_root = [*root.handlers]
+    yield
+    logging.captureWarnings(False)
+    for handler in {*log.handlers} - {*before[0]}:
+        handler.close()
+        if handler not in of_root:
+            root.removeHandler(handler)
+    log.handlers, log.propagate = before[0], before[2]
+    log.setLevel(before[1])
+
+
+def test_out_of_memory_elsewhere_ends_a_job_in_one_line(tmp_path, capsys, restored_log):
     files = {"log": [tmp_path / "log"], "input": [], "output": [], "params": []}
     snakemake = SimpleNamespace(rule="measure_modules", threads=1, **files)
     with pytest.raises(SystemExit), job(snakemake):
