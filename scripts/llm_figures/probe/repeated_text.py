@@ -42,18 +42,16 @@ def describe_repeated(numbers: StatedNumbers) -> Iterator[str]:
     """Sentences about the score, its controls, the strongest baseline, groups and calibration."""
     if numbers["repeated"].value is None:
         return
-    shuffled = [
-        f"{CONTROLS[control]} {numbers[f'repeated_{control}']}"
-        + (
-            f" ± {numbers[f'repeated_{control}_spread']} (standard deviation over "
-            f"{numbers['shuffles']} permutations)"
-            if numbers[f"repeated_{control}_spread"].value is not None
-            else ""
-        )
-        for control in SHUFFLED
-        if numbers[f"repeated_{control}"].value is not None
-    ]
+    shuffled, spread = [], False
+    for control in SHUFFLED:
+        if numbers[f"repeated_{control}"].value is not None:
+            shuffled.append(f"{CONTROLS[control]} {numbers[f'repeated_{control}']}")
+            if numbers[f"repeated_{control}_spread"].value is not None:
+                shuffled[-1] += f" ± {numbers[f'repeated_{control}_spread']}"
+                spread = True
     beside = f"; {', '.join(shuffled)}" if shuffled else ""
+    if spread:
+        beside += f" (standard deviation over {numbers['shuffles']} permutations)"
     yield (
         f"Over {numbers['repeats']} draws of folds, with a cell chosen in each fold, it has "
         f"{numbers['repeated']} [{numbers['repeated_low']}, {numbers['repeated_high']}]{beside}."
