@@ -63,7 +63,6 @@ STATISTICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "slope": ("table", (), "rise over the whole depth of the line fitted to the layers' means"),
     "layer_trend": ("table", (), "Spearman correlation of the layers' means with the layer"),
     "valley": ("table", (), "depth of the deepest valley between two higher layers"),
-    "interval_low": ("table", (), "lowest of the lower ends of the cells' intervals"),
     "average_difference": ("tables", (), "mean absolute difference, cell by cell"),
     "interval_gap": (
         "tables", (), "lower end of the best cell's interval minus the other best cell's upper end"

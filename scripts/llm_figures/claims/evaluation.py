@@ -54,12 +54,14 @@ class Spread:
 
     values: the worst value in each part, NaN where the claim cannot be evaluated.
     what: what low and high span, in words. percentiles: they are the 2.5th and 97.5th percentile
-        of `values`; else the smallest and the largest.
+        of `values`; else the smallest and the largest. counted: whether each value is of a part, in
+        which the claim holds or does not; else they are both ends of an interval.
     """
 
     values: Sequence[float]
     what: str
     percentiles: bool = False
+    counted: bool = True
 
 
 def bind_statistic(claim: FigureClaim) -> Callable[..., float]:
@@ -181,7 +183,7 @@ def _describe_spread(claim: FigureClaim, spread: Spread | None) -> dict:
     values = _finite(spread.values) if spread else []
     if not values:
         return {}
-    row = {"units": len(values), "held": sum(map(claim.holds, values))}
+    row = {"units": len(values), "held": sum(map(claim.holds, values))} if spread.counted else {}
     if len(values) == 1:
         return row
     low, high = min(values), max(values)

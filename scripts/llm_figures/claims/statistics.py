@@ -340,14 +340,6 @@ def average_difference(one, other):
     return float(np.nanmean(difference))
 
 
-def interval_low(region):
-    """Above 0 where the intervals of all cells lie above it."""
-    if region.low is None:
-        raise NotApplicableError("this figure's cells have no intervals")
-    _scores(region)
-    return float(np.nanmin(region.low))
-
-
 def interval_gap(one, other):
     """Above 0 where the interval of the first's best cell lies above that of the other's."""
     ends = []

@@ -67,8 +67,9 @@ class StatedNumbers(dict[str, StatedNumber]):
         `StatedNumber`.
         """
         value = plain_value(value)
-        text = DASH if value is None else form(value) if callable(form) else f"{value:{form}}"
-        if isinstance(value, int | float) and not callable(form):
+        printed = form if callable(form) else f"{{:{form}}}".format
+        text = DASH if value is None else printed(value)
+        if isinstance(value, int | float):
             text = minus_signs(text)
         self[name] = StatedNumber(name, value, text, formula, **origin)
 

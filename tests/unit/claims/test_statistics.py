@@ -142,8 +142,6 @@ CASES = [
     ("valley", [region([[0.1], [0.5], [0.2]])], {}, -0.4),
     ("average_difference", [TABLE, region([[0.4, 0.9], [0.6, 0.1], [0.9, 0.8]])], {}, 0.3 / 5),
     ("average_difference", [FLAT, FLAT], {}, 0),
-    ("interval_low", [SURE], {}, float(np.nanmin(SURE.low))),
-    ("interval_low", [region([[0.1, -0.2]], low=[[-0.05, np.nan]])], {}, -0.05),
     # 0.8, below the cell of 0.9, and 0.85, above the cell of 0.7
     ("interval_gap", [SURE, WIDE], {}, -0.05),
     ("interval_gap", [SURE, region([[0.6, 0.2]], high=[[0.75, 0.9]])], {}, 0.05),
@@ -214,8 +212,6 @@ def test_what_needs_several_layers_says_so(name, layers, reason):
 def test_what_two_regions_lack_is_said():
     with pytest.raises(NotApplicableError, match="have no intervals"):
         claim_statistics.interval_gap(SURE, FLAT)
-    with pytest.raises(NotApplicableError, match="have no intervals"):
-        claim_statistics.interval_low(FLAT)
     with pytest.raises(NotApplicableError, match="differ in shape"):
         claim_statistics.average_difference(FLAT, TABLE)
     with pytest.raises(NotApplicableError, match="is constant"):

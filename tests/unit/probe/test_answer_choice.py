@@ -276,4 +276,6 @@ def test_a_strategy_is_better_where_the_interval_says_so(root):
         (row,) = check_table_claims("m", about, figure.list_claim_cells(scores, options)).to_dict(
             "records"
         )
-        assert (row["verdict"], row["value"]) == (verdict, pytest.approx(low))
+        assert (row["verdict"], row["value"]) == (verdict, 0.001)
+        assert (row["low"], row["high"]) == (pytest.approx(low), 0.03)
+        assert pd.isna(row["units"])
