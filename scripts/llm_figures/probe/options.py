@@ -321,8 +321,8 @@ class ProbeBestScoring(Options):
     repeats: Annotated[Integer, Field(ge=2, le=100)] = 10
     """How often the folds are drawn again, and the cell chosen again in each of them
 
-    How often the folds are drawn again. In every fold the cell is chosen again and scored with its
-    controls, of which each shuffles the labels probe.shuffles times. It applies to split: folds and
+    How often the folds are drawn again. In every fold the cell is chosen anew and scored beside its
+    controls; probe.shuffles says how often these shuffle the labels. Only for split: folds and
     group_folds."""
 
     shuffle: Literal["within_group", "overall"] = "within_group"

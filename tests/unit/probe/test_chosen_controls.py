@@ -11,31 +11,13 @@ from llm_figures.probe.fitting import probe_cell, probe_layers
 from llm_figures.probe.nested import choose_among_all, tabulate_nested
 from llm_figures.probe.protocol import PRESETS, SHUFFLED
 from llm_figures.probe.scores import measure_cells, measure_predictions
-
-COUNT, HIDDEN = 200, 12
-TOKENS = ["last_q", "-1"]
+from planted_cells import KEYS, TOKENS, make_states
 
 
-def make(protocol, groups=("a", "b"), seed=0):
-    """(measured cells, layers, rows, answers), with a signal at the last token of layers 1, 2."""
-    random = np.random.default_rng(seed)
-    labels = random.permutation(np.arange(COUNT) % 2)
-    answers = pd.DataFrame(
-        {
-            "question_id": np.arange(COUNT),
-            "correct": labels == 0,
-            "hold_out": False,
-            "split_group": np.arange(COUNT),
-            "group": np.array(groups)[np.arange(COUNT) % len(groups)],
-        }
-    )
-    layers = [random.normal(size=(2 * COUNT, HIDDEN)).astype(np.float32) for _ in range(3)]
-    for states in layers[1:]:
-        states[COUNT:, 0] += 0.7 * labels
-    keys = pd.DataFrame(
-        {"question_id": np.tile(np.arange(COUNT), 2), "token": np.repeat(TOKENS, COUNT)}
-    )
-    cells, rows = make_cells(keys, answers, TOKENS, protocol)
+def make(protocol, groups=("a", "b")):
+    """(measured cells, layers, rows, cells)"""
+    answers, layers = make_states(groups)
+    cells, rows = make_cells(KEYS, answers, TOKENS, protocol)
     loaders = [(number, lambda states=states: states) for number, states in enumerate(layers)]
     fits = pd.concat(list(probe_layers(loaders, rows, cells, protocol, 1)))
     stored = fits.drop(columns="permutation")  # as in probe/predictions

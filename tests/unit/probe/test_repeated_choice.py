@@ -11,37 +11,13 @@ from llm_figures.probe.nested import tabulate_nested
 from llm_figures.probe.protocol import PRESETS
 from llm_figures.probe.repeated_choice import score_repeated_choice
 from llm_figures.probe.scores import measure_cells
+from planted_cells import COUNT, KEYS, TOKENS, make_states
 
-COUNT, HIDDEN = 200, 12
-TOKENS = ["last_q", "-1"]
 PROTOCOL = PRESETS["strict"].changed(repeats=3)
 
 
-def make(strength=0.7, seed=0):
-    """(answers, states of three layers), with a signal at the last token of layers 1 and 2."""
-    random = np.random.default_rng(seed)
-    labels = random.permutation(np.arange(COUNT) % 2)
-    answers = pd.DataFrame(
-        {
-            "question_id": np.arange(COUNT),
-            "correct": labels == 0,
-            "hold_out": False,
-            "split_group": np.arange(COUNT),
-            "group": np.array(["a", "b"])[np.arange(COUNT) // 100],
-            "answer_log_probability": random.normal(size=COUNT) - labels,
-        }
-    )
-    layers = [random.normal(size=(2 * COUNT, HIDDEN)).astype(np.float32) for _ in range(3)]
-    for states in layers[1:]:
-        states[COUNT:, 0] += strength * labels
-    return answers, layers
-
-
 def score(answers, layers, shuffles=2, protocol=PROTOCOL):
-    keys = pd.DataFrame(
-        {"question_id": np.tile(np.arange(COUNT), 2), "token": np.repeat(TOKENS, COUNT)}
-    )
-    cells, rows = make_cells(keys, answers, TOKENS, protocol.changed(repeats=1))
+    cells, rows = make_cells(KEYS, answers, TOKENS, protocol.changed(repeats=1))
     cells = replace_splits(cells, answers, protocol)
     loaders = [(number, lambda states=states: states) for number, states in enumerate(layers)]
     found = score_repeated_choice(loaders, rows, cells, answers, protocol, shuffles, jobs=1)
@@ -49,7 +25,7 @@ def score(answers, layers, shuffles=2, protocol=PROTOCOL):
 
 
 def test_it_equals_the_choice_among_all_fitted_cells():
-    answers, layers = make()
+    answers, layers = make_states()
     found, (loaders, rows, cells) = score(answers, layers)
     predictions = pd.concat(list(probe_layers(loaders, rows, cells, PROTOCOL, 1)))
     whole = tabulate_nested(measure_cells(predictions, cells, answers, PROTOCOL))
@@ -68,7 +44,7 @@ def test_it_equals_the_choice_among_all_fitted_cells():
 
 
 def test_shuffled_controls_are_means_over_permutations_with_their_spread():
-    answers, layers = make()
+    answers, layers = make_states()
     few, _ = score(answers, layers, shuffles=2)
     many, _ = score(answers, layers, shuffles=12)
     for table in (few, many):
@@ -82,6 +58,6 @@ def test_shuffled_controls_are_means_over_permutations_with_their_spread():
 
 
 def test_without_a_cell_to_choose_there_are_no_rows():
-    answers, layers = make()
+    answers, layers = make_states()
     answers["correct"] = np.arange(COUNT) > 5  # too few wrong answers
     assert score(answers, layers)[0].empty
