@@ -162,9 +162,8 @@ class Probe(Options):
     shuffles: Annotated[Integer, Field(ge=1, le=1000)] = 20
     """How often controls shuffle labels, in the chosen cells
 
-    How often the training labels of each control are shuffled in the cells that are chosen, on the
-    training answers, among all cells: its score there is the mean over these. Elsewhere they are
-    shuffled once in each fold, which scatters more."""
+    How often each control shuffles the training labels in the cells that are chosen among all; its
+    score there is the mean. Elsewhere labels are shuffled once in each fold, which scatters more."""
 
     seed: Seed = 0
     """Seed of splits and shuffles."""
