@@ -163,7 +163,7 @@ class Probe(Options):
     """How often controls shuffle labels, in the chosen cells
 
     How often each control shuffles the training labels in the cells that are chosen among all; its
-    score there is the mean. Elsewhere labels are shuffled once in each fold, which scatters more."""
+    score there is the mean. Elsewhere labels are shuffled once in each fold, with more scatter."""
 
     seed: Seed = 0
     """Seed of splits and shuffles."""
